@@ -1,0 +1,18 @@
+"""A package on local disk whose digest and signature have been checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from compose.solve.resolution import ResolvedPackage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RpmFile:
+    """path: the RPM, absolute. sha256: of the file, computed here. key: fingerprint or id of the signing key, hex;
+    "" when the repository says gpgcheck=0."""
+
+    package: ResolvedPackage
+    path: str
+    sha256: str
+    key: str

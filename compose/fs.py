@@ -1,0 +1,1 @@
+"""File access beneath a directory descriptor, atomic writes, copying, locks."""

@@ -1,0 +1,54 @@
+"""What the solver decided, free of libdnf5: the values later stages and the lockfile are made of."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from compose.rpm.nevra import Nevra
+
+
+class Reason(enum.StrEnum):
+    """Why a package is in the set."""
+
+    REQUESTED = "requested"
+    DEPENDENCY = "dependency"
+    WEAK = "weak-dependency"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedPackage:
+    """One package of the solution.
+
+    repo: id of the repository. location: path of the RPM below the repository's base URL. checksum: (algorithm, hex) of
+    the RPM file from the repodata. download_size, install_size: bytes. source_rpm: file name. specs: the treefile's
+    package specs that this package satisfies, empty when it is not requested.
+    """
+
+    nevra: Nevra
+    repo: str
+    location: str
+    checksum: tuple[str, str]
+    download_size: int
+    install_size: int
+    source_rpm: str
+    reason: Reason
+    specs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepoSnapshot:
+    """A repository as it was when solved. timestamp: of its repomd.xml, seconds since 1970 (rpmostree.rpmmd-repos)."""
+
+    id: str
+    timestamp: int
+    gpgcheck: bool
+    gpgkeys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolution:
+    """packages: sorted by NEVRA. repos: those enabled, sorted by id."""
+
+    packages: tuple[ResolvedPackage, ...]
+    repos: tuple[RepoSnapshot, ...]

@@ -1,0 +1,293 @@
+"""The composed operating system as a value: paths, types, modes, owners, xattrs, and content named by digest.
+
+A `Tree` is never changed; `edit()` gives a `TreeEditor`, whose `build()` gives the next `Tree`. Paths are relative,
+"usr/bin/bash"; the root is "". Each directory has an entry, the root too; each parent of an entry is a directory.
+Only regular files, directories and symlinks exist: OSTree holds nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+ROOT_WRITER = "step:root"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobRef:
+    """Content in the blob store: one inode of it, for a workroot may hard-link the inode and sees its mode and mtime.
+
+    digest: sha256 of the bytes, 64 hex digits. size: bytes. mode: permission bits of the stored inode, one of
+    0o644, 0o755, 0o600. mtime: of the stored inode, seconds since 1970.
+    """
+
+    digest: str
+    size: int
+    mode: int
+    mtime: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One path of a tree.
+
+    mode: full st_mode, type bits included. xattrs: (name, value) sorted by name, names without NUL, values as the
+    kernel has them. Exactly one of blob (regular file) and target (symlink) is set; a directory has neither.
+    mtime: seen by programs in the workroot, never committed. link: name of a hard-link group, "" for none.
+    writer: who made the entry: "package:NEVRA", "scriptlet:NEVRA:%post", "step:NAME", "program:NAME".
+    """
+
+    mode: int
+    uid: int = 0
+    gid: int = 0
+    xattrs: tuple[tuple[bytes, bytes], ...] = ()
+    blob: BlobRef | None = None
+    target: str | None = None
+    mtime: int = 0
+    link: str = ""
+    writer: str = ""
+
+    @property
+    def is_dir(self) -> bool:
+        return stat.S_ISDIR(self.mode)
+
+    @property
+    def is_file(self) -> bool:
+        return stat.S_ISREG(self.mode)
+
+    @property
+    def is_symlink(self) -> bool:
+        return stat.S_ISLNK(self.mode)
+
+    @property
+    def permissions(self) -> int:
+        """Mode without the type bits, 0..0o7777."""
+        return stat.S_IMODE(self.mode)
+
+    def with_xattr(self, name: bytes, value: bytes | None) -> Entry:
+        """The same entry with one xattr set, or removed when value is None."""
+        rest = [pair for pair in self.xattrs if pair[0] != name]
+        if value is not None:
+            rest.append((name, value))
+        return dataclasses.replace(self, xattrs=tuple(sorted(rest)))
+
+
+def parent_of(path: str) -> str:
+    """Parent of a path; the parent of "usr" is ""."""
+    return path.rpartition("/")[0]
+
+
+def name_of(path: str) -> str:
+    """Last component."""
+    return path.rpartition("/")[2]
+
+
+def join(parent: str, name: str) -> str:
+    """Path of `name` in directory `parent`."""
+    return f"{parent}/{name}" if parent else name
+
+
+class TreeLookupError(Exception):
+    """A path cannot be resolved: a loop of symlinks, or a file where a directory is needed."""
+
+
+class Tree:
+    """Immutable map of path to Entry, with an index of children made when first asked for."""
+
+    __slots__ = ("_children", "_entries")
+
+    def __init__(self, entries: Mapping[str, Entry]) -> None:
+        """entries must be closed under parents and hold the root."""
+        if "" not in entries:
+            raise ValueError("a tree needs a root entry")
+        self._entries = dict(entries)
+        self._children: dict[str, list[str]] | None = None
+
+    @classmethod
+    def empty(cls) -> Tree:
+        """Just a root directory, 0755 root:root."""
+        return cls({"": Entry(mode=stat.S_IFDIR | 0o755, writer=ROOT_WRITER)})
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        return MappingProxyType(self._entries)
+
+    def __getitem__(self, path: str) -> Entry:
+        return self._entries[path]
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tree) and self._entries == other._entries
+
+    def __hash__(self) -> int:
+        raise TypeError("a Tree is not hashable; hash its commit")
+
+    def get(self, path: str) -> Entry | None:
+        return self._entries.get(path)
+
+    def is_dir(self, path: str) -> bool:
+        entry = self._entries.get(path)
+        return entry is not None and entry.is_dir
+
+    def children(self, path: str) -> list[str]:
+        """Names in a directory, sorted by code point; empty for what is no directory."""
+        if self._children is None:
+            index: dict[str, list[str]] = {}
+            for each in sorted(self._entries):
+                if each:
+                    index.setdefault(parent_of(each), []).append(name_of(each))
+            self._children = index
+        return self._children.get(path, [])
+
+    def walk(self, top: str = "") -> Iterator[tuple[str, Entry]]:
+        """(path, entry) of top and everything below, parents first, siblings sorted."""
+        entry = self._entries.get(top)
+        if entry is None:
+            return
+        stack = [top]
+        while stack:
+            path = stack.pop()
+            yield path, self._entries[path]
+            stack.extend(join(path, name) for name in reversed(self.children(path)))
+
+    def resolve(self, path: str, *, follow_last: bool = True) -> str:
+        """Path with every symlink followed inside the tree, ".." never leaving the root.
+
+        What does not exist resolves to itself below its resolved parent. Raises TreeLookupError on a loop or when a
+        file stands where a directory is needed.
+        """
+        done: list[str] = []
+        todo = [part for part in reversed(path.split("/")) if part not in ("", ".")]
+        hops = 0
+        while todo:
+            part = todo.pop()
+            if part == "..":
+                if done:
+                    done.pop()
+                continue
+            done.append(part)
+            here = "/".join(done)
+            entry = self._entries.get(here)
+            if entry is None:
+                continue
+            if entry.is_symlink and (todo or follow_last):
+                hops += 1
+                if hops > 40:
+                    raise TreeLookupError(f"/{path}: too many levels of symlinks")
+                assert entry.target is not None
+                done = [] if entry.target.startswith("/") else done[:-1]
+                todo.extend(piece for piece in reversed(entry.target.split("/")) if piece not in ("", "."))
+            elif entry.is_file and todo:
+                raise TreeLookupError(f"/{path}: /{here} is a file, not a directory")
+        return "/".join(done)
+
+    def edit(self) -> TreeEditor:
+        """A mutable copy."""
+        return TreeEditor(self)
+
+
+class TreeEditor:
+    """A tree being changed. Paths are taken as they are: symlinks are not followed."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._entries: dict[str, Entry] = dict(tree.entries)
+        self._names: dict[str, set[str]] = {}
+        for path in self._entries:
+            if path:
+                self._names.setdefault(parent_of(path), set()).add(name_of(path))
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._entries
+
+    def __getitem__(self, path: str) -> Entry:
+        return self._entries[path]
+
+    def get(self, path: str) -> Entry | None:
+        return self._entries.get(path)
+
+    def children(self, path: str) -> list[str]:
+        """Names in a directory, sorted."""
+        return sorted(self._names.get(path, ()))
+
+    def subtree(self, top: str) -> list[str]:
+        """top and all paths below it, parents first; empty when top does not exist."""
+        if top not in self._entries:
+            return []
+        found = [top]
+        for path in found:
+            found.extend(join(path, name) for name in self.children(path))
+        return found
+
+    def put(self, path: str, entry: Entry) -> None:
+        """Set an entry; missing parents become 0755 root directories by the same writer.
+
+        Replacing a non-empty directory with something else is a ValueError: remove() it first.
+        """
+        if path:
+            parent = parent_of(path)
+            above = self._entries.get(parent)
+            if above is None:
+                self.put(parent, Entry(mode=stat.S_IFDIR | 0o755, mtime=entry.mtime, writer=entry.writer))
+            elif not above.is_dir:
+                raise ValueError(f"/{parent} is not a directory, cannot hold /{path}")
+            self._names.setdefault(parent, set()).add(name_of(path))
+        if not entry.is_dir and self._names.get(path):
+            raise ValueError(f"/{path} is a directory with content, cannot become something else")
+        self._entries[path] = entry
+
+    def replace(self, path: str, **changes: Any) -> None:
+        """Change fields of an existing entry."""
+        self._entries[path] = dataclasses.replace(self._entries[path], **changes)
+
+    def add_dir(self, path: str, permissions: int = 0o755, *, writer: str, uid: int = 0, gid: int = 0) -> None:
+        """Make a directory if the path holds none; an existing one is left as it is."""
+        present = self._entries.get(path)
+        if present is None or not present.is_dir:
+            self.put(path, Entry(mode=stat.S_IFDIR | permissions, uid=uid, gid=gid, writer=writer))
+
+    def add_symlink(self, path: str, target: str, *, writer: str) -> None:
+        """Make a symlink, replacing a file or symlink."""
+        self.put(path, Entry(mode=stat.S_IFLNK | 0o777, target=target, writer=writer))
+
+    def add_file(
+        self, path: str, blob: BlobRef, permissions: int = 0o644, *, writer: str, uid: int = 0, gid: int = 0
+    ) -> None:
+        """Make a regular file, replacing a file or symlink."""
+        self.put(
+            path,
+            Entry(mode=stat.S_IFREG | permissions, uid=uid, gid=gid, blob=blob, mtime=blob.mtime, writer=writer),
+        )
+
+    def remove(self, path: str) -> bool:
+        """Remove a path and all below it; False when there was none."""
+        gone = self.subtree(path)
+        for each in gone:
+            del self._entries[each]
+            self._names.pop(each, None)
+        if gone and path:
+            self._names[parent_of(path)].discard(name_of(path))
+        return bool(gone)
+
+    def move(self, source: str, target: str) -> None:
+        """Move a path with all below it to a path that does not exist; KeyError when source does not exist."""
+        if source not in self._entries:
+            raise KeyError(source)
+        if target in self._entries:
+            raise ValueError(f"/{target} exists")
+        moved = [(path, self._entries[path]) for path in self.subtree(source)]
+        self.remove(source)
+        for path, entry in moved:
+            self.put(target + path[len(source) :], entry)
+
+    def build(self) -> Tree:
+        """The tree as it is now. The editor may go on being used."""
+        return Tree(self._entries)
