@@ -1,119 +1,186 @@
 #!/bin/sh
-# toolbox.sh - an isolated Debian root that has what the host's Debian lacks.
+# toolbox.sh - the environment compose is demonstrated and tested in.
 #
-#   toolbox.sh create            build the root if it is absent or out of date (idempotent)
-#   toolbox.sh run CMD [ARG...]  the same, then run CMD in it, in the project directory
-#   toolbox.sh path              print where the root is
-#   toolbox.sh destroy           remove the root
+#   toolbox.sh create            make the environment if it is absent or out of date (idempotent)
+#   toolbox.sh run CMD [ARG...]  the same, then run CMD in it as root, in the caller's directory
+#   toolbox.sh path              print where the isolated root is, or "native"
+#   toolbox.sh destroy           remove the isolated root
 #
-# TOOLBOX_DIR     where roots live       (default ${XDG_CACHE_HOME:-~/.cache}/compose-toolbox)
-# TOOLBOX_SUITE   Debian suite           (default forky)
-# TOOLBOX_MIRROR  archive base URL       (default: the one this machine's own apt uses)
-# TOOLBOX_BIND    extra host directories to bind, colon-separated
-# TOOLBOX_NATIVE  1: never use a root (Fedora, or inside the root); 0: always
+# A host that has libdnf5's Python bindings (Fedora, Debian forky and later) is used as it is: packages that are missing
+# come from its own package manager. Any other host with apt gets an isolated Debian root, made once by mmdebstrap (the one
+# thing installed on the host) and entered through a private mount namespace, so that nothing is left mounted behind.
+# As an ordinary user everything that needs root goes through sudo.
 #
-# The host gets nothing but mmdebstrap (from its own release) if it is missing.
+# TOOLBOX_DIR      where roots live      (default ${XDG_CACHE_HOME:-~/.cache}/compose-toolbox)
+# TOOLBOX_SUITE    Debian suite          (default forky)
+# TOOLBOX_MIRROR   archive base URL      (default: the one this machine's own apt uses)
+# TOOLBOX_KEYRING  archive keyring       (default /usr/share/keyrings/debian-archive-keyring.gpg)
+# TOOLBOX_CWD      directory to run in   (default: the current one)
+# TOOLBOX_NATIVE   1: never use a root; 0: always
 set -eu
 
 SUITE=${TOOLBOX_SUITE:-forky}
-PROJECT=${TOOLBOX_PROJECT:-$(cd "$(dirname "$0")" && { git rev-parse --show-toplevel 2>/dev/null || pwd -P; })}
+PROJECT=$(cd "$(dirname "$0")/../.." && pwd -P)
 DIR=${TOOLBOX_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/compose-toolbox}
 KEYRING=${TOOLBOX_KEYRING:-/usr/share/keyrings/debian-archive-keyring.gpg}
-PACKAGES="python3-libdnf5 python3-rpm rpm createrepo-c ostree gir1.2-ostree-1.0 python3-gi
- python3-selinux selinux-utils libdeflate0 gpg gpg-agent dnf5 uidmap
+CWD=${TOOLBOX_CWD:-$(pwd)}
+
+DEBIAN_PACKAGES="python3-libdnf5 python3-rpm rpm createrepo-c dnf5 python3-selinux selinux-utils ostree libdeflate0
  python3-typer python3-yaml python3-jsonschema python3-zstandard python3-rich
  python3-pytest python3-hypothesis mypy ruff python3-pip python3-setuptools
- ca-certificates attr libcap2-bin zstd xz-utils bzip2 cpio mount make"
-CHECK='import libdnf5, rpm, selinux, typer, yaml, jsonschema, zstandard, pytest'
+ gpg gpg-agent ca-certificates debian-archive-keyring attr libcap2-bin zstd xz-utils bzip2 cpio mount make uidmap
+ python3-gi gir1.2-ostree-1.0"
+FEDORA_PACKAGES="python3-libdnf5 python3-rpm rpm-build rpm-sign createrepo_c dnf5 python3-libselinux libselinux-utils ostree
+ libdeflate python3-typer python3-pyyaml python3-jsonschema python3-zstandard python3-rich
+ python3-pytest python3-hypothesis python3-mypy ruff python3-pip python3-setuptools
+ gnupg2 attr libcap zstd xz bzip2 cpio make apt dpkg debian-keyring"
+MODULES='import libdnf5, rpm, selinux, typer, yaml, jsonschema, zstandard, rich, pytest, hypothesis'
+PROGRAMS="ostree createrepo_c rpmbuild rpmsign dnf5 gpg getfattr setcap cpio make mypy ruff apt-get dpkg-deb"
 
 say() { echo "toolbox: $*" >&2; }
 die() { say "$*"; exit 1; }
 
-# The host itself will do (Fedora with the packages installed, or we are already inside).
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; return; fi
+    command -v sudo >/dev/null || die "this needs root, and there is no sudo: run it as root"
+    sudo -- "$@"
+}
+
+complete() {
+    for program in $PROGRAMS; do command -v "$program" >/dev/null 2>&1 || return 1; done
+    /usr/bin/python3 -c "$MODULES" >/dev/null 2>&1
+}
+
+# Does this host's own distribution have the bindings? Fedora does, Debian from forky on.
 native() {
-    case ${TOOLBOX_NATIVE:-} in 1) return 0;; 0) return 1;; esac
-    [ -e /.compose-toolbox ] || { command -v ostree && command -v createrepo_c && /usr/bin/python3 -c "$CHECK"; } >/dev/null 2>&1
+    case ${TOOLBOX_NATIVE:-} in 1) return 0 ;; 0) return 1 ;; esac
+    [ ! -e /.compose-toolbox ] || return 0
+    if command -v dnf >/dev/null 2>&1 && grep -qE '^ID="?fedora' /etc/os-release; then return 0; fi
+    if grep -qE '^VERSION_CODENAME="?(forky|sid)' /etc/os-release; then return 0; fi
+    complete
+}
+
+install_native() {
+    [ ! -e /.compose-toolbox ] || return 0
+    complete && return 0
+    say "installing what is missing with this system's package manager"
+    if command -v dnf >/dev/null 2>&1; then
+        as_root dnf install -y $FEDORA_PACKAGES >&2
+    else
+        { as_root apt-get update -qq &&
+            as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $DEBIAN_PACKAGES; } >&2 </dev/null
+    fi
+    complete || die "something is still missing: one of $PROGRAMS, or a Python module of: $MODULES"
 }
 
 # The archive this machine's apt already uses for Debian proper: no host name lives here.
 mirror() {
     [ -z "${TOOLBOX_MIRROR:-}" ] || { echo "$TOOLBOX_MIRROR"; return; }
-    command -v apt-get >/dev/null || die "no apt here: set TOOLBOX_MIRROR, or install libdnf5's Python bindings"
-    targets() { apt-get indextargets --format '$(REPO_URI) $(ORIGIN) $(LABEL) $(COMPONENT)' 'Created-By: Packages' 2>/dev/null |
-                awk '$2 == "Debian" && $3 == "Debian" && $4 == "main" { sub("/$", "", $1); print $1; exit }'; }
-    m=$(targets)
+    command -v apt-get >/dev/null || die "no apt here: set TOOLBOX_MIRROR, or use Fedora or Debian forky"
+    targets() {
+        apt-get indextargets --format '$(REPO_URI) $(ORIGIN) $(LABEL) $(COMPONENT)' 'Created-By: Packages' 2>/dev/null |
+            awk '$2 == "Debian" && $3 == "Debian" && $4 == "main" { sub("/$", "", $1); print $1; exit }'
+    }
+    found=$(targets)
     # a machine whose lists were never fetched (a container image) knows no origins yet
-    [ -n "$m" ] || { apt-get update -qq >&2 && m=$(targets); }
-    [ -n "$m" ] || die "apt here has no Debian archive: set TOOLBOX_MIRROR"
-    echo "$m"
+    [ -n "$found" ] || { as_root apt-get update -qq >&2 && found=$(targets); }
+    [ -n "$found" ] || die "apt here has no Debian archive: set TOOLBOX_MIRROR"
+    echo "$found"
 }
 
-stamp() { echo "v1 $SUITE $(dpkg --print-architecture 2>/dev/null || uname -m) $PACKAGES" | sha256sum | cut -c1-16; }
+stamp() { echo "v2 $SUITE $(uname -m) $DEBIAN_PACKAGES" | sha256sum | cut -c1-16; }
+root_path() { echo "$DIR/$SUITE-$(stamp)"; }
 
-create() {
-    root=$DIR/$SUITE-$(stamp)
-    [ -e "$root/.compose-toolbox" ] && return
+create_root() {
+    root=$(root_path)
+    [ ! -e "$root/.compose-toolbox" ] || return 0
     mkdir -p "$DIR"
-    exec 9>"$DIR/.lock"; flock 9
-    [ -e "$root/.compose-toolbox" ] && { exec 9>&-; return; }    # someone else just built it
-    [ "$(id -u)" = 0 ] || die "building the root needs root (or set up a root with TOOLBOX_DIR)"
+    exec 9>"$DIR/.lock"
+    flock 9
+    [ ! -e "$root/.compose-toolbox" ] || { exec 9>&-; return 0; } # somebody else just made it
     url=$(mirror)
     command -v mmdebstrap >/dev/null || {
         say "installing mmdebstrap from this machine's own release"
-        { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends mmdebstrap; } >&2 </dev/null
+        { as_root apt-get update -qq &&
+            as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends mmdebstrap; } >&2 </dev/null
     }
-    say "building $root ($SUITE from $url), about a minute and a half"
-    tmp=$(mktemp -d "$DIR/.build.XXXXXX")
-    trap 'rm -rf --one-file-system "$tmp"' EXIT INT TERM
-    # the machine's own network and date rules for apt (proxy, retries, frozen mirror)
+    [ -e "$KEYRING" ] || die "no archive keyring at $KEYRING: set TOOLBOX_KEYRING"
+    say "making $root, a minute or two"
+    work=$(mktemp -d "$DIR/.build.XXXXXX")
+    trap 'as_root rm -rf --one-file-system "$work"' EXIT INT TERM
+    # mmdebstrap does not read the host's apt configuration: carry the network and date rules over (proxy, retries, frozen mirror)
     apt-config dump --no-empty --format '%F "%v";%n' Acquire::http Acquire::https Acquire::Retries \
-        Acquire::ForceIPv4 Acquire::Check-Valid-Until Acquire::Check-Date >"$tmp/apt.conf"
-    mmdebstrap --mode=root --variant=apt --format=directory --components=main --quiet \
-        --keyring="$KEYRING" --aptopt="$tmp/apt.conf" --aptopt='APT::Install-Recommends "false"' \
+        Acquire::ForceIPv4 Acquire::Check-Valid-Until Acquire::Check-Date >"$work/apt.conf"
+    as_root mmdebstrap --mode=root --variant=apt --format=directory --components=main --quiet \
+        --keyring="$KEYRING" --aptopt="$work/apt.conf" --aptopt='APT::Install-Recommends "false"' \
         --dpkgopt=force-unsafe-io --dpkgopt='path-exclude=/usr/share/doc/*' \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-        --include="$(echo $PACKAGES | tr ' ' ,)" \
-        "$SUITE" "$tmp/root" "$url" >"$tmp/log" 2>&1 </dev/null || { cat "$tmp/log" >&2; die "mmdebstrap failed"; }
-    chroot "$tmp/root" python3 -c "$CHECK" || die "the root lacks something the project imports"
-    stamp >"$tmp/root/.compose-toolbox"
-    mv "$tmp/root" "$root"
-    rm -rf "$tmp"; trap - EXIT INT TERM
+        --include="$(echo $DEBIAN_PACKAGES | tr ' ' ,)" \
+        "$SUITE" "$work/root" "$url" >"$work/log" 2>&1 </dev/null || { cat "$work/log" >&2; die "mmdebstrap failed"; }
+    # forky rolls: a root that lacks something must fail here, not in the middle of a test
+    as_root chroot "$work/root" python3 -c "$MODULES" || die "the root lacks something the project imports"
+    as_root sh -c 'echo "$1" >"$2/.compose-toolbox"' sh "$(stamp)" "$work/root"
+    as_root mv "$work/root" "$root"
+    rm -rf "$work"
+    trap - EXIT INT TERM
     exec 9>&-
 }
 
-enter() {
-    # pivot_root, not chroot: the kernel refuses new user namespaces (so bwrap) in a chroot.
-    # All mounts are in a private namespace: nothing shows on the host, nothing to clean up.
-    TB_ROOT=$root TB_PROJECT=$PROJECT TB_CWD=$(pwd) TB_BIND=${TOOLBOX_BIND:-} \
-    exec unshare --mount --propagation private sh -c '
-        set -e
-        r=$TB_ROOT
-        mount --bind "$r" "$r"
-        for d in proc sys dev; do mount --rbind "/$d" "$r/$d"; done
-        mount -t tmpfs -o mode=755 tmpfs "$r/run"
-        bind() { mkdir -p "$r$1"; mount --rbind "$1" "$r$1"; }
-        bind /tmp
-        bind "$TB_PROJECT"
-        IFS=:; for d in $TB_BIND; do [ -z "$d" ] || bind "$d"; done; unset IFS
-        # resolver and CA bundle of the host, so that pip, curl and dnf reach what it reaches
-        for f in /etc/resolv.conf /etc/hosts /etc/ssl/certs/ca-certificates.crt; do
-            [ ! -e "$f" ] || { [ -e "$r$f" ] || : >"$r$f"; mount --bind "$f" "$r$f"; }
-        done
-        cd "$r"
-        pivot_root . .
-        umount -l .
-        cd "$TB_CWD" 2>/dev/null || cd "$TB_PROJECT"
-        export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 HOME=/root
-        unset TB_ROOT TB_PROJECT TB_CWD TB_BIND PYTHONHOME PYTHONPATH VIRTUAL_ENV
-        exec "$@"' toolbox "$@"
+# What the command sees of the caller's environment: nothing of its paths and Python.
+CLEAN="PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8
+ PYTHONPATH=$PROJECT PYTHONPYCACHEPREFIX=/var/cache/compose-pycache"
+
+run_native() {
+    cd "$CWD"
+    set -- env -u PYTHONHOME -u VIRTUAL_ENV $CLEAN "$@"
+    [ "$(id -u)" = 0 ] || exec sudo --preserve-env -- "$@"
+    exec "$@"
 }
 
-cmd=${1:-}; [ $# -eq 0 ] || shift
-case $cmd in
-    create) native || create ;;
-    run) [ $# -gt 0 ] || die "run what?"
-         if native; then exec "$@"; fi; create; enter "$@" ;;
-    path) echo "$DIR/$SUITE-$(stamp)" ;;
-    destroy) rm -rf --one-file-system "$DIR/$SUITE-$(stamp)" ;;
+run_in_root() {
+    root=$(root_path)
+    # pivot_root, not chroot: the kernel refuses new user namespaces in a chroot.
+    set -- unshare --mount --propagation private sh -c '
+        set -e
+        root=$1 project=$2 directory=$3
+        shift 3
+        mount --bind "$root" "$root"
+        bind() { mkdir -p "$root$1" && mount --"$2" "$1" "$root$1"; }
+        for top in /*; do
+            # what is not the operating system is data, and is seen at its own path
+            [ -d "$top" ] && [ ! -L "$top" ] || continue
+            case $top in
+                /bin|/boot|/dev|/etc|/lib|/lib32|/lib64|/libx32|/proc|/run|/sbin|/sys|/usr|/var|/lost+found) ;;
+                *) bind "$top" bind ;;
+            esac
+        done
+        for top in /proc /sys /dev; do bind "$top" rbind; done
+        mount -t tmpfs -o mode=755 tmpfs "$root/run"
+        bind /var/tmp bind
+        case $project/ in /usr/*|/var/*) bind "$project" bind ;; esac
+        case $directory/ in /usr/*|/var/*) bind "$directory" bind ;; esac
+        # resolver and CA bundle of the host, so that programs inside reach what it reaches
+        for file in /etc/resolv.conf /etc/hosts /etc/ssl/certs/ca-certificates.crt; do
+            [ ! -e "$file" ] || { [ -e "$root$file" ] || : >"$root$file"; mount --bind "$file" "$root$file"; }
+        done
+        cd "$root"
+        pivot_root . .
+        umount -l .
+        cd "$directory"
+        exec env -u PYTHONHOME -u VIRTUAL_ENV HOME=/root '"$(echo $CLEAN)"' "$@"
+    ' toolbox "$root" "$PROJECT" "$CWD" "$@"
+    [ "$(id -u)" = 0 ] || exec sudo --preserve-env -- "$@"
+    exec "$@"
+}
+
+command=${1:-}
+[ $# -eq 0 ] || shift
+case $command in
+    create) if native; then install_native; else create_root; fi ;;
+    run)
+        [ $# -gt 0 ] || die "run what?"
+        if native; then install_native; run_native "$@"; else create_root; run_in_root "$@"; fi ;;
+    path) if native; then echo native; else root_path; fi ;;
+    destroy) as_root rm -rf --one-file-system "$(root_path)" ;;
     *) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
 esac

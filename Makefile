@@ -1,0 +1,50 @@
+# Everything runs in the environment that tests/toolbox/toolbox.sh makes: this machine itself where it has libdnf5's
+# bindings (Fedora, Debian forky), an isolated root elsewhere. `make help` lists the targets.
+
+TOOLBOX := tests/toolbox/toolbox.sh
+RUN := $(TOOLBOX) run
+BUILD := build
+UNIVERSE := $(BUILD)/universe
+PYTEST := python3 -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test unit check bench run universe format clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Make the environment (the other targets do it themselves)
+	@$(TOOLBOX) create
+
+demo: ## Compose a real operating system twice, serve it, pull it with the real ostree; leaves build/demo/repo
+	@$(RUN) python3 -m tests.demo --output $(BUILD)/demo --universe $(UNIVERSE)
+
+test: ## All tests, with all set-up
+	@$(RUN) python3 -m tests.universe min --output $(UNIVERSE)
+	@$(RUN) $(PYTEST) tests
+
+unit: ## The pure tests only: seconds
+	@$(RUN) $(PYTEST) tests/unit
+
+check: ## Format, lint, types, import layers
+	@$(RUN) ruff format --check compose tests
+	@$(RUN) ruff check compose tests
+	@$(RUN) mypy
+	@$(RUN) $(PYTEST) -q tests/unit/test_layers.py
+
+bench: ## Measure against the peers in one run; writes build/bench.json
+	@$(RUN) python3 -m tests.universe min --output $(UNIVERSE)
+	@$(RUN) python3 -m tests.bench --universe $(UNIVERSE) --output $(BUILD)/bench.json
+
+run: ## Run the tool in the caller's directory: make run ARGS="tree x.yaml --repo=r"
+	@TOOLBOX_CWD="$(PWD)" $(RUN) python3 -m compose $(ARGS)
+
+universe: ## The RPM repository made of real packages, alone
+	@$(RUN) python3 -m tests.universe min --output $(UNIVERSE)
+
+format: ## Format the sources
+	@$(RUN) ruff format compose tests
+	@$(RUN) ruff check --fix compose tests
+
+clean: ## Remove build/ (it belongs to root)
+	@$(RUN) rm -rf $(BUILD)

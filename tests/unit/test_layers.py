@@ -1,0 +1,97 @@
+"""Arrows go down: which module may import which, read from the sources."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "compose"
+
+# Top to bottom. A module imports from its own layer's own package, and from layers below; never from above.
+LAYERS: tuple[frozenset[str], ...] = (
+    frozenset({"__main__"}),
+    frozenset({"cli"}),
+    frozenset({"pipeline"}),
+    frozenset({"treefile", "solve", "fetch", "importer", "assemble", "postprocess", "label", "commit"}),
+    frozenset({"workroot"}),
+    frozenset({"sandbox", "blobs", "rpm", "ostree"}),
+    frozenset({"process", "fs", "tree", "events", "bindings"}),
+    frozenset({"errors"}),
+)
+
+# A stage imports the types of the stage before it, no more.
+TYPES_OF_OTHER_STAGES = frozenset(
+    {
+        "compose.solve.resolution",
+        "compose.fetch.rpmfile",
+    }
+)
+
+# Foreign libraries with one door each.
+DOORS = {
+    "libdnf5": {"solve", "fetch"},
+    "rpm": {"rpm", "fetch", "importer", "assemble", "workroot", "sandbox"},
+    "selinux": {"label"},
+    "typer": {"cli"},
+    "rich": {"cli"},
+    "yaml": {"treefile"},
+    "jsonschema": {"treefile"},
+    "subprocess": {"process", "sandbox", "workroot", "solve", "rpm", "importer"},
+}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def part_of(path: Path) -> str:
+    """First component below the package: "ostree" for compose/ostree/repo.py, "tree" for compose/tree.py."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports_of(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute here"
+            assert node.module is not None
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def rank(part: str) -> int:
+    for index, layer in enumerate(LAYERS):
+        if part in layer:
+            return index
+    raise AssertionError(f"compose/{part} has no place in LAYERS")
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_arrows_go_down(path: Path) -> None:
+    mine = part_of(path)
+    if mine == "__init__":
+        assert not [name for name in imports_of(path) if name.startswith("compose")]
+        return
+    for name in imports_of(path):
+        pieces = name.split(".")
+        if pieces[0] != "compose" or len(pieces) < 2 or pieces[1] in (mine, "__version__"):
+            continue
+        if any(name == each or name.startswith(each + ".") for each in TYPES_OF_OTHER_STAGES):
+            continue
+        target = pieces[1]
+        if name in ("compose.solve", "compose.fetch"):
+            continue  # the parent of a types module; its other names are checked on their own
+        assert rank(mine) < rank(target), f"{path.name} (layer of {mine}) must not import {name}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_foreign_libraries_have_one_door(path: Path) -> None:
+    for name in imports_of(path):
+        library = name.split(".")[0]
+        if library in DOORS:
+            assert part_of(path) in DOORS[library], f"{path.name} must not import {library}"
