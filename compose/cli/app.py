@@ -1,0 +1,96 @@
+"""Entry point: dispatch, error text, exit codes, signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+import compose
+from compose.cli import tree
+from compose.errors import ComposeError
+
+app = typer.Typer(
+    name="compose",
+    help="Compose operating systems on a server: packages in, OSTree commit out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("tree")(tree.command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"compose {compose.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    del version
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM: unwinds everything, so that every context manager cleans up after itself."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        del frame
+        # a second signal must not break into the clean-up that the first one began
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, signal.SIG_IGN)
+        raise Interrupted(number)
+
+    before = {each: signal.signal(each, interrupt) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def describe(error: ComposeError) -> str:
+    """The text a user sees for an error: message, details indented, the way out."""
+    lines = [f"error: {error.message}"]
+    lines += [f"  {line}" for line in error.details]
+    if error.hint:
+        lines.append(f"hint: {error.hint}")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code (see compose.errors; 128 + number after a signal)."""
+    try:
+        with _signals_raise():
+            app(args=arguments, prog_name="compose", standalone_mode=True)
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 0 if done.code is None else 1
+    except ComposeError as error:
+        print(describe(error), file=sys.stderr)
+        return error.exit_code
+    except Interrupted as stop:
+        print(f"error: interrupted by {signal.Signals(stop.number).name}", file=sys.stderr)
+        return 128 + stop.number
+    except BrokenPipeError:
+        # the reader of our output went away; nothing more can be said on it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    return 0
