@@ -1,9 +1,267 @@
 """Content-addressed store of file contents, below the cachedir.
 
     CACHEDIR/blobs/
-        ab/cdef...64.755.1700000000    one inode: digest, permission bits, mtime; content never changes
-        tmp/                           files being written; removed when found older than the running boot allows
+        ab/cdef...62.755.1700000000    one inode: digest, permission bits, mtime; content never changes
+        tmp/                           files being written, each locked by its writer; one that is not is a leftover
 
 The mode and mtime are part of the name because a workroot hard-links these inodes, and programs look at both
 (font caches, .pyc files, dracut). A blob appears under its name by link or rename, complete, or not at all.
+
+Nothing is fsynced: the store is a cache. What a power failure cuts short has another size than its reference says, so
+`has()` denies it and the next writer replaces it.
 """
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+from compose.errors import StorageError
+from compose.tree import BlobRef
+
+_CHUNK = 1 << 20
+_TMP = "tmp"
+_FICLONE = 0x40049409  # linux/fs.h; fcntl has no name for it before Python 3.14
+# What open(O_TMPFILE) and FICLONE answer where the filesystem lacks them.
+_UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.EXDEV, errno.ENOTTY, errno.ENOSYS})
+
+
+def plain_mode(permissions: int) -> int:
+    """Mode of the stored inode for a file with these permission bits (0..0o7777).
+
+    The ordinary 0o644 and 0o755 are kept, so that a workroot can link the inode as it is; everything else (setuid,
+    group-writable, private) is stored 0o600 and copied by whoever needs it with its true mode.
+    """
+    return permissions if permissions in (0o644, 0o755) else 0o600
+
+
+class BlobStore:
+    """The blobs below one directory. Safe to use from many threads and processes at once.
+
+    Raises StorageError when the directory cannot be made, belongs to somebody else or may be written by others.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = os.path.abspath(root)
+        try:
+            os.makedirs(os.path.join(self.root, _TMP), mode=0o700, exist_ok=True)
+            status = os.stat(self.root)
+            if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+                raise StorageError(
+                    f"{self.root} belongs to uid {status.st_uid} and has mode {stat.S_IMODE(status.st_mode):04o}: "
+                    "its content cannot be trusted",
+                    hint="use a cachedir of your own that nobody else may write to",
+                )
+            _remove_leftovers(os.path.join(self.root, _TMP))
+        except OSError as error:
+            raise _storage_error(self.root, error) from error
+
+    def path(self, ref: BlobRef) -> str:
+        """Absolute path of the inode, whether it exists or not."""
+        return f"{self.root}/{_relative(ref)}"
+
+    def has(self, ref: BlobRef) -> bool:
+        """Whether the blob is there, whole: a regular file of the right size and mode."""
+        try:
+            status = os.lstat(self.path(ref))
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise _storage_error(self.path(ref), error) from error
+        return status.st_size == ref.size and status.st_mode == stat.S_IFREG | ref.mode
+
+    def open(self, ref: BlobRef) -> int:
+        """A descriptor open for reading, the caller's to close. Raises StorageError when the blob is missing."""
+        path = self.path(ref)
+        try:
+            return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise StorageError(
+                f"the blob {path} is missing from the cache", hint="compose again: what is missing is imported anew"
+            ) from error
+        except OSError as error:
+            raise _storage_error(path, error) from error
+
+    def read(self, ref: BlobRef) -> bytes:
+        """The whole content. Raises StorageError when the blob is missing."""
+        with open(self.open(ref), "rb") as file:
+            try:
+                return file.read()
+            except OSError as error:
+                raise _storage_error(self.path(ref), error) from error
+
+    def writer(self, mode: int = 0o644, mtime: int = 0) -> BlobWriter:
+        """Begin a blob. mode: permission bits, stored as plain_mode() has them. mtime: seconds since 1970."""
+        return BlobWriter(self.root, plain_mode(mode), mtime)
+
+    def add_bytes(self, data: bytes, mode: int = 0o644, mtime: int = 0) -> BlobRef:
+        """Store bytes."""
+        with self.writer(mode, mtime) as writer:
+            writer.write(data)
+            return writer.commit()
+
+    def add_fd(self, fd: int, mode: int, mtime: int) -> BlobRef:
+        """Store what a regular file holds, from its beginning; shares its extents where the filesystem can."""
+        with self.writer(mode, mtime) as writer:
+            writer.take(fd)
+            return writer.commit()
+
+
+class BlobWriter:
+    """A blob being written: `write()` as often as needed, then `commit()`. Leaving the context before that, or by an
+    exception, leaves nothing behind. Raises StorageError when the disk refuses."""
+
+    def __init__(self, root: str, mode: int, mtime: int) -> None:
+        self._root = root
+        self._mode = mode
+        self._mtime = mtime
+        self._hash = hashlib.sha256()
+        self._size = 0
+        # name below the root while the file has one; "" for an O_TMPFILE
+        self._name = ""
+        self._fd = -1
+        try:
+            try:
+                self._fd = os.open(f"{root}/{_TMP}", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                if error.errno not in _UNSUPPORTED:
+                    raise
+                self._name, self._fd = _locked_file(root)
+        except OSError as error:
+            raise _storage_error(root, error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.abort()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append."""
+        self._hash.update(data)
+        self._size += len(data)
+        try:
+            written = os.write(self._fd, data)
+            while written < len(data):
+                data = memoryview(data)[written:]
+                written = os.write(self._fd, data)
+        except OSError as error:
+            raise _storage_error(self._root, error) from error
+
+    def take(self, fd: int) -> None:
+        """Make an empty blob hold what the regular file `fd` holds."""
+        try:
+            fcntl.ioctl(self._fd, _FICLONE, fd)
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise _storage_error(self._root, error) from error
+            for chunk in _chunks(fd):
+                self.write(chunk)
+        else:
+            # the clone is hashed, not its source: that could be changed meanwhile
+            for chunk in _chunks(self._fd):
+                self._hash.update(chunk)
+                self._size += len(chunk)
+
+    def commit(self) -> BlobRef:
+        """Give the blob its name. A blob of that name that is there already is as good."""
+        ref = BlobRef(digest=self._hash.hexdigest(), size=self._size, mode=self._mode, mtime=self._mtime)
+        path = f"{self._root}/{_relative(ref)}"
+        try:
+            os.fchmod(self._fd, self._mode)
+            os.utime(self._fd, (self._mtime, self._mtime))
+            try:
+                self._give_name(path)
+            except FileNotFoundError:
+                os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+                self._give_name(path)
+        except OSError as error:
+            raise _storage_error(path, error) from error
+        finally:
+            self.abort()
+        return ref
+
+    def abort(self) -> None:
+        """Drop what was written; nothing to do after commit()."""
+        if self._name:
+            os.unlink(self._name)
+            self._name = ""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _give_name(self, path: str) -> None:
+        if self._name:
+            os.rename(self._name, path)
+            self._name = ""
+            return
+        try:
+            _link_open_file(self._fd, path)
+        except FileExistsError:
+            if os.lstat(path).st_size != self._size:
+                # cut short by a power failure: replaced in one step, for others may be reading the name
+                whole = _unused_name(self._root)
+                _link_open_file(self._fd, whole)
+                os.rename(whole, path)
+
+
+def _relative(ref: BlobRef) -> str:
+    return f"{ref.digest[:2]}/{ref.digest[2:]}.{ref.mode:o}.{ref.mtime}"
+
+
+def _unused_name(root: str) -> str:
+    return f"{root}/{_TMP}/{secrets.token_hex(8)}"
+
+
+def _locked_file(root: str) -> tuple[str, int]:
+    while True:
+        name = _unused_name(root)
+        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.fstat(fd).st_nlink:
+            return name, fd
+        # taken for a leftover before it was locked
+        os.close(fd)
+
+
+def _link_open_file(fd: int, path: str) -> None:
+    # os.link() follows the /proc link only when it uses linkat(), which a directory descriptor makes it do;
+    # an absolute path leaves the descriptor without effect.
+    os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=fd, follow_symlinks=True)
+
+
+def _remove_leftovers(directory: str) -> None:
+    for name in os.listdir(directory):
+        path = os.path.join(directory, name)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(path)
+        except (BlockingIOError, FileNotFoundError):
+            continue
+        finally:
+            os.close(fd)
+
+
+def _chunks(fd: int) -> Iterator[bytes]:
+    offset = 0
+    while chunk := os.pread(fd, _CHUNK, offset):
+        yield chunk
+        offset += len(chunk)
+
+
+def _storage_error(place: str, error: OSError) -> StorageError:
+    hint = "make room there, or use another --cachedir" if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
+    return StorageError(f"{place}: {error.strerror}", hint=hint)
