@@ -1,1 +1,148 @@
-"""File access beneath a directory descriptor, atomic writes, copying, locks."""
+"""Files: atomic writes, removal that stays inside, copying the cheapest way, system calls that `os` lacks."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from compose.errors import StorageError
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_FICLONE = 0x40049409  # linux/fs.h
+_RENAME_NOREPLACE = 1  # linux/fs.h
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_REFUSED = _FULL | {errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.EFBIG}
+_NO_CLONE = frozenset({errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS})
+
+
+def storage_error(place: str, error: OSError) -> StorageError:
+    """What a refused write becomes: the place, the kernel's words, and the way out where there is one."""
+    hint = None
+    if error.errno in _FULL:
+        hint = "free some space there; nothing was lost, and a rerun goes on"
+    elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        hint = "the place must be writable by the user who composes"
+    return StorageError(f"cannot write {place}: {error.strerror}", hint=hint)
+
+
+@contextmanager
+def storage_errors(place: str) -> Iterator[None]:
+    """Turn a full disk, an I/O error or a refused write in the block into StorageError naming place."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _REFUSED:
+            raise storage_error(place, error) from error
+        raise
+
+
+def atomic_write(path: str, data: bytes, mode: int = 0o644) -> None:
+    """Write a whole file by rename, on disk before it has its name. Raises StorageError."""
+    temporary = f"{path}.{secrets.token_hex(6)}.tmp"
+    with storage_errors(path):
+        try:
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            try:
+                write_all(fd, data)
+                os.fchmod(fd, mode)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            os.rename(temporary, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """write(2) until everything is written."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory and everything below it, never following a symlink; a missing one is fine.
+
+    Directories are made writable on the way down: what a package ships may be 0555.
+    """
+    try:
+        parent, name = os.path.split(os.path.abspath(path))
+        fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        _remove_at(fd, name)
+    finally:
+        os.close(fd)
+
+
+def _remove_at(parent: int, name: str) -> None:
+    try:
+        os.unlink(name, dir_fd=parent)
+        return
+    except FileNotFoundError:
+        return
+    except (IsADirectoryError, PermissionError) as error:
+        if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+            raise error
+    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        if os.fstat(fd).st_mode & 0o700 != 0o700:
+            os.fchmod(fd, 0o700)
+        for each in os.listdir(fd):
+            _remove_at(fd, each)
+    finally:
+        os.close(fd)
+    os.rmdir(name, dir_fd=parent)
+
+
+def clone_or_copy(source: int, target: int) -> None:
+    """Make the empty file `target` hold what `source` holds: share extents where the filesystem can, else copy."""
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+        return
+    except OSError as error:
+        if error.errno not in _NO_CLONE:
+            raise
+    offset = 0
+    while True:
+        try:
+            count = os.copy_file_range(source, target, 1 << 30, offset, offset)
+        except OSError as error:
+            if error.errno not in _NO_CLONE:
+                raise
+            break
+        if not count:
+            return
+        offset += count
+    while chunk := os.pread(source, 1 << 20, offset):
+        write_all(target, chunk)
+        offset += len(chunk)
+
+
+def syncfs(fd: int) -> None:
+    """Flush the filesystem that holds fd: syncfs(2)."""
+    if _libc.syncfs(fd) < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def rename_noreplace(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> bool:
+    """renameat2(RENAME_NOREPLACE); False when target exists already."""
+    if (
+        _libc.renameat2(src_dir_fd, os.fsencode(source), dst_dir_fd, os.fsencode(target), _RENAME_NOREPLACE) == 0
+    ):
+        return True
+    number = ctypes.get_errno()
+    if number == errno.EEXIST:
+        return False
+    raise OSError(number, os.strerror(number), target)

@@ -1,0 +1,66 @@
+"""Files: what is written is whole, what is removed stays inside."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from compose import fs
+from compose.errors import StorageError
+
+
+def test_atomic_write_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    fs.atomic_write(str(target), b"one")
+    fs.atomic_write(str(target), b"two", 0o600)
+    assert target.read_bytes() == b"two"
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_atomic_write_into_a_full_disk_names_the_place() -> None:
+    with pytest.raises(StorageError, match="/dev/full/x|cannot write"), fs.storage_errors("/dev/full/x"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_other_errors_pass() -> None:
+    with pytest.raises(FileNotFoundError), fs.storage_errors("x"):
+        raise FileNotFoundError(errno.ENOENT, "no")
+
+
+def test_remove_tree_does_not_follow_symlinks(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_text("")
+    inside = tmp_path / "inside"
+    (inside / "deep").mkdir(parents=True)
+    (inside / "deep" / "link").symlink_to(outside)
+    (inside / "deep").chmod(0o555)
+    fs.remove_tree(str(inside))
+    assert not inside.exists()
+    assert (outside / "kept").exists()
+    fs.remove_tree(str(inside))
+
+
+def test_clone_or_copy(tmp_path: Path) -> None:
+    data = os.urandom(3 << 20)
+    (tmp_path / "a").write_bytes(data)
+    source = os.open(tmp_path / "a", os.O_RDONLY)
+    target = os.open(tmp_path / "b", os.O_WRONLY | os.O_CREAT)
+    fs.clone_or_copy(source, target)
+    os.close(source)
+    os.close(target)
+    assert (tmp_path / "b").read_bytes() == data
+
+
+def test_rename_noreplace(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    (tmp_path / "b").write_text("b")
+    fd = os.open(tmp_path, os.O_RDONLY)
+    assert not fs.rename_noreplace("a", "b", src_dir_fd=fd, dst_dir_fd=fd)
+    assert fs.rename_noreplace("a", "c", src_dir_fd=fd, dst_dir_fd=fd)
+    os.close(fd)
+    assert sorted(os.listdir(tmp_path)) == ["b", "c"]

@@ -1,0 +1,109 @@
+"""The tree value and its editor."""
+
+from __future__ import annotations
+
+import stat
+
+import pytest
+
+from compose.tree import BlobRef, Entry, Tree, TreeLookupError
+
+BLOB = BlobRef(digest="0" * 64, size=0, mode=0o644, mtime=0)
+
+
+def sample() -> Tree:
+    editor = Tree.empty().edit()
+    editor.add_dir("usr/bin", writer="t")
+    editor.add_file("usr/bin/sh", BLOB, 0o755, writer="t")
+    editor.add_symlink("bin", "usr/bin", writer="t")
+    editor.add_symlink("usr/tmp", "../var/tmp", writer="t")
+    editor.add_symlink("loop", "loop", writer="t")
+    return editor.build()
+
+
+def test_parents_are_made_by_the_same_writer() -> None:
+    tree = sample()
+    assert tree["usr"].writer == "t"
+    assert tree["usr"].mode == stat.S_IFDIR | 0o755
+
+
+def test_walk_gives_parents_first_and_siblings_sorted() -> None:
+    assert [path for path, _ in sample().walk()] == ["", "bin", "loop", "usr", "usr/bin", "usr/bin/sh", "usr/tmp"]
+
+
+def test_walk_of_a_subtree_and_of_nothing() -> None:
+    assert [path for path, _ in sample().walk("usr/bin")] == ["usr/bin", "usr/bin/sh"]
+    assert list(sample().walk("nothing")) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("bin/sh", "usr/bin/sh"),
+        ("usr/tmp/x/y", "var/tmp/x/y"),
+        ("../../bin", "usr/bin"),
+        ("usr/bin/../../bin/sh", "usr/bin/sh"),
+        ("", ""),
+    ],
+)
+def test_resolve(path: str, expected: str) -> None:
+    assert sample().resolve(path) == expected
+
+
+def test_resolve_without_the_last_symlink() -> None:
+    assert sample().resolve("bin", follow_last=False) == "bin"
+
+
+@pytest.mark.parametrize("path", ["loop", "loop/x", "usr/bin/sh/x"])
+def test_resolve_refuses(path: str) -> None:
+    with pytest.raises(TreeLookupError):
+        sample().resolve(path)
+
+
+def test_move_takes_everything_below() -> None:
+    editor = sample().edit()
+    editor.move("usr/bin", "opt/programs")
+    tree = editor.build()
+    assert "usr/bin" not in tree
+    assert tree["opt/programs/sh"].blob == BLOB
+    assert tree.children("usr") == ["tmp"]
+
+
+def test_move_refuses_what_exists_and_what_does_not() -> None:
+    editor = sample().edit()
+    with pytest.raises(ValueError, match="exists"):
+        editor.move("bin", "usr")
+    with pytest.raises(KeyError):
+        editor.move("nothing", "x")
+
+
+def test_remove_is_recursive() -> None:
+    editor = sample().edit()
+    assert editor.remove("usr")
+    assert not editor.remove("usr")
+    assert sorted(editor.build().entries) == ["", "bin", "loop"]
+
+
+def test_a_full_directory_does_not_become_a_file() -> None:
+    editor = sample().edit()
+    with pytest.raises(ValueError, match="directory with content"):
+        editor.add_file("usr/bin", BLOB, writer="t")
+
+
+def test_nothing_lies_below_a_file() -> None:
+    editor = sample().edit()
+    with pytest.raises(ValueError, match="not a directory"):
+        editor.add_file("usr/bin/sh/x", BLOB, writer="t")
+
+
+def test_editing_leaves_the_tree_alone() -> None:
+    tree = sample()
+    tree.edit().remove("usr")
+    assert "usr/bin/sh" in tree
+
+
+def test_with_xattr_sorts_and_removes() -> None:
+    entry = Entry(mode=stat.S_IFREG | 0o644, blob=BLOB)
+    both = entry.with_xattr(b"user.b", b"2").with_xattr(b"user.a", b"1")
+    assert both.xattrs == ((b"user.a", b"1"), (b"user.b", b"2"))
+    assert both.with_xattr(b"user.a", None).xattrs == ((b"user.b", b"2"),)
