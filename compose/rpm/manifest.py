@@ -33,7 +33,7 @@ class ManifestFile:
     path: relative, "usr/bin/bash", UTF-8. mode: full st_mode. user, group: names, not ids. caps: file capabilities
     as the kernel stores them (security.capability, 20 or 24 bytes), b"" for none. target: of a symlink.
     blob: content of a regular file that is in the payload; None for %ghost, directories and symlinks.
-    link: hard-link group inside the package (the header's inode number), 0 when the file has one name.
+    link: hard-link group inside the package, the same number for all names of a file; 0 when it has one name.
     color: ELF colour (1 = 32 bit, 2 = 64 bit, 0 = none). lang: of %lang(), "" for none.
     """
 
@@ -102,7 +102,7 @@ class Scriptlet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TriggerCondition:
-    """name: of a package, or a path prefix for file triggers ("/usr/lib"). flags: RPMSENSE_* bits. version: "" if none."""
+    """name: of a package, or for file triggers a path prefix ("/usr/lib"). flags: RPMSENSE_*. version: "" if none."""
 
     name: str
     flags: int

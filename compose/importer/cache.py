@@ -1,0 +1,193 @@
+"""Manifests on disk: the memory of the importer between composes.
+
+    CACHEDIR/manifests/SHA256.VERSION    sha256 of the RPM file, version of the importer
+
+    magic, length of the facts (8 bytes, big-endian), the facts as JSON, the RPM header, sha256 of all before
+
+The name says all that a manifest depends on, so it is never stale; the digest at its end says that it is whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import stat
+import struct
+import tempfile
+from typing import Any
+
+from compose.blobs import BlobStore, plain_mode
+from compose.errors import StorageError
+from compose.rpm.manifest import (
+    FileFlag,
+    ManifestFile,
+    PackageManifest,
+    Script,
+    ScriptKind,
+    Scriptlet,
+    Trigger,
+    TriggerCondition,
+    TriggerKind,
+)
+from compose.rpm.nevra import Nevra
+from compose.tree import BlobRef
+
+# To be raised whenever the same RPM gives another manifest or other blobs than before.
+IMPORTER_VERSION = 1
+
+_MAGIC = b"compose manifest\n"
+_LENGTH = struct.Struct(">Q")
+_PREFIX = len(_MAGIC) + _LENGTH.size
+_DIGEST_SIZE = hashlib.sha256().digest_size
+_MAX_SIZE = 1 << 30
+
+
+class ImportCache:
+    """Manifests in one directory, their contents in a blob store. Safe to use from many processes at once.
+
+    Raises StorageError when the directory cannot be made.
+    """
+
+    def __init__(self, manifests: str, blobs: BlobStore) -> None:
+        self.manifests = os.path.abspath(manifests)
+        self.blobs = blobs
+        try:
+            os.makedirs(self.manifests, mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"{self.manifests} cannot be made: {error.strerror}") from error
+
+    def load(self, sha256: str) -> PackageManifest | None:
+        """The manifest of an RPM; None when it was never imported, is damaged, or one of its blobs is."""
+        try:
+            fd = os.open(self._path(sha256), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StorageError(f"{self._path(sha256)} cannot be read: {error.strerror}") from error
+        with open(fd, "rb") as file:
+            data = file.read(_MAX_SIZE)
+        manifest = _decode(data)
+        if manifest is None or manifest.sha256 != sha256:
+            return None
+        whole = all(file.blob is None or self.blobs.has(file.blob) for file in manifest.files)
+        return manifest if whole else None
+
+    def store(self, manifest: PackageManifest) -> None:
+        """Remember a manifest whose blobs are in the store."""
+        path = self._path(manifest.sha256)
+        try:
+            fd, temporary = tempfile.mkstemp(dir=self.manifests, prefix=".")
+            try:
+                with open(fd, "wb") as file:
+                    file.write(_encode(manifest))
+                os.rename(temporary, path)
+            except BaseException:
+                os.unlink(temporary)
+                raise
+        except OSError as error:
+            hint = "make room there, or use another --cachedir" if error.errno == errno.ENOSPC else None
+            raise StorageError(f"{path} cannot be written: {error.strerror}", hint=hint) from error
+
+    def _path(self, sha256: str) -> str:
+        return f"{self.manifests}/{sha256}.{IMPORTER_VERSION}"
+
+
+def _encode(manifest: PackageManifest) -> bytes:
+    nevra = manifest.nevra
+    facts = [
+        [nevra.name, nevra.epoch, nevra.version, nevra.release, nevra.arch],
+        manifest.sha256,
+        manifest.source_rpm,
+        manifest.build_time,
+        manifest.size,
+        [_file_row(file) for file in manifest.files],
+        [[each.kind, _script_row(each.script)] for each in manifest.scriptlets],
+        [_trigger_row(trigger) for trigger in manifest.triggers],
+    ]
+    text = json.dumps(facts, separators=(",", ":")).encode()
+    body = _MAGIC + _LENGTH.pack(len(text)) + text + manifest.header
+    return body + hashlib.sha256(body).digest()
+
+
+def _file_row(file: ManifestFile) -> list[Any]:
+    blob = file.blob
+    return [
+        file.path, file.mode, file.user, file.group, file.mtime, int(file.flags), file.caps.hex(), file.target,
+        blob and blob.digest, blob and blob.size, file.link, file.color, file.lang,
+    ]  # fmt: skip
+
+
+def _script_row(script: Script) -> list[Any]:
+    return [script.interpreter, script.body, script.expand, script.qformat]
+
+
+def _trigger_row(trigger: Trigger) -> list[Any]:
+    conditions = [[each.name, each.flags, each.version] for each in trigger.conditions]
+    return [trigger.kind, conditions, _script_row(trigger.script), trigger.priority]
+
+
+def _decode(data: bytes) -> PackageManifest | None:
+    """The manifest, or None when the data is not what _encode() made."""
+    body = memoryview(data)[:-_DIGEST_SIZE]
+    if not data.startswith(_MAGIC) or len(body) < _PREFIX or hashlib.sha256(body).digest() != data[-_DIGEST_SIZE:]:
+        return None
+    (length,) = _LENGTH.unpack_from(body, len(_MAGIC))
+    text = bytes(body[_PREFIX : _PREFIX + length])
+    nevra, sha256, source_rpm, build_time, size, files, scriptlets, triggers = json.loads(text)
+    name, epoch, version, release, arch = nevra
+    flags: dict[int, FileFlag] = {}
+    return PackageManifest(
+        nevra=Nevra(name=name, epoch=epoch, version=version, release=release, arch=arch),
+        sha256=sha256,
+        source_rpm=source_rpm,
+        build_time=build_time,
+        size=size,
+        header=bytes(body[_PREFIX + length :]),
+        files=tuple(_file(row, flags) for row in files),
+        scriptlets=tuple(Scriptlet(kind=ScriptKind(kind), script=_script(row)) for kind, row in scriptlets),
+        triggers=tuple(_trigger(row) for row in triggers),
+    )
+
+
+def _file(row: list[Any], flags: dict[int, FileFlag]) -> ManifestFile:
+    path, mode, user, group, mtime, bits, caps, target, digest, size, link, color, lang = row
+    # making an enum member takes as long as all the rest
+    flag = flags.get(bits)
+    if flag is None:
+        flag = flags[bits] = FileFlag(bits)
+    blob = None
+    if digest is not None:
+        blob = BlobRef(digest=digest, size=size, mode=plain_mode(stat.S_IMODE(mode)), mtime=mtime)
+    return ManifestFile(
+        path=path,
+        mode=mode,
+        user=user,
+        group=group,
+        mtime=mtime,
+        flags=flag,
+        caps=bytes.fromhex(caps),
+        target=target,
+        blob=blob,
+        link=link,
+        color=color,
+        lang=lang,
+    )
+
+
+def _script(row: list[Any]) -> Script:
+    interpreter, body, expand, qformat = row
+    return Script(interpreter=tuple(interpreter), body=body, expand=expand, qformat=qformat)
+
+
+def _trigger(row: list[Any]) -> Trigger:
+    kind, conditions, script, priority = row
+    return Trigger(
+        kind=TriggerKind(kind),
+        conditions=tuple(
+            TriggerCondition(name=name, flags=flags, version=version) for name, flags, version in conditions
+        ),
+        script=_script(script),
+        priority=priority,
+    )

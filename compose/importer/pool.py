@@ -1,0 +1,136 @@
+"""The importer's processes: each takes one RPM at a time, until the compose ends or is interrupted.
+
+Processes and not threads, for half of the work is Python's own; not forked ones, for the compose has threads. They
+speak JSON, one line per request and answer. A worker ends when its input does, so none outlives a killed compose.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from contextlib import suppress
+from types import TracebackType
+from typing import IO, Any, Self
+
+from compose.blobs import BlobStore
+from compose.errors import ComposeError, PackageError, StorageError
+from compose.importer.cache import ImportCache
+from compose.importer.unpack import unpack_rpm
+
+# What a worker may answer with; anything else it raises is a fault of ours.
+_ERRORS: dict[str, type[ComposeError]] = {each.__name__: each for each in (PackageError, StorageError)}
+# The worker finds our modules where this process does, whatever its directory and environment.
+_PROGRAM = "import sys; sys.path[:] = sys.argv[3:]; from compose.importer.pool import serve; serve(*sys.argv[1:3])"
+
+
+class ImportPool:
+    """`count` worker processes, started when first needed and gone when the context is left. Safe for threads."""
+
+    def __init__(self, count: int, cache: ImportCache) -> None:
+        self._cache = cache
+        # None is the permission to start a worker
+        self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
+        self._started: list[_Worker] = []
+        self._closed = False
+        self._lock = threading.Lock()
+        for _ in range(count):
+            self._idle.put(None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._closed = True
+            for worker in self._started:
+                worker.kill()
+
+    def import_rpm(self, path: str, sha256: str) -> None:
+        """Have a worker import an RPM into the cache; waits for it. Raises what unpack_rpm() raises."""
+        worker = self._idle.get()
+        try:
+            worker = worker or self._start()
+            worker.import_rpm(path, sha256)
+        finally:
+            self._idle.put(worker)
+
+    def _start(self) -> _Worker:
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the import is over")
+            worker = _Worker(self._cache)
+            self._started.append(worker)
+            return worker
+
+
+class _Worker:
+    def __init__(self, cache: ImportCache) -> None:
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, lives as long as the process
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-c", _PROGRAM, cache.manifests, cache.blobs.root, *sys.path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            # an interrupt from the terminal is for the compose, which then ends its workers
+            process_group=0,
+        )
+
+    def import_rpm(self, path: str, sha256: str) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps([path, sha256]).encode() + b"\n")
+            self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise self._death(path)
+        answer = json.loads(line)
+        if answer is None:
+            return
+        kind, message, hint, details = answer
+        if kind in _ERRORS:
+            raise _ERRORS[kind](message, hint=hint, details=details)
+        raise RuntimeError(f"the importer failed on {path}:\n{message}")
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            if stream is not None:
+                with suppress(BrokenPipeError):
+                    stream.close()
+
+    def _death(self, path: str) -> PackageError:
+        status = self._process.wait()
+        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").splitlines()
+        return PackageError(f"{os.path.basename(path)}: the process importing it {how}", details=lines[-20:])
+
+
+def serve(manifests: str, blobs: str) -> None:
+    """What a worker does: import what its standard input names, answer on its standard output."""
+    cache = ImportCache(manifests, BlobStore(blobs))
+    for line in sys.stdin.buffer:
+        path, sha256 = json.loads(line)
+        sys.stdout.write(json.dumps(_answer(path, sha256, cache)) + "\n")
+        sys.stdout.flush()
+
+
+def _answer(path: str, sha256: str, cache: ImportCache) -> list[Any] | None:
+    try:
+        cache.store(unpack_rpm(path, sha256, cache.blobs))
+    except tuple(_ERRORS.values()) as error:
+        return [type(error).__name__, error.message, error.hint, list(error.details)]
+    except Exception:
+        return ["", traceback.format_exc(), None, []]
+    return None

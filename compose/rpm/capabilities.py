@@ -1,0 +1,73 @@
+"""File capabilities: the text of RPMTAG_FILECAPS ("cap_net_raw,cap_net_admin=ep") as the kernel stores it.
+
+The text is that of cap_from_text(3); the bytes are struct vfs_cap_data of linux/capability.h, revision 2, as libcap's
+cap_set_fd() writes them. Parsed here rather than by libcap because there "all" means what the running kernel knows,
+and a composed tree must not depend on the machine that composed it.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+
+# linux/capability.h, by number.
+_NAMES = (
+    "chown", "dac_override", "dac_read_search", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap",
+    "linux_immutable", "net_bind_service", "net_broadcast", "net_admin", "net_raw", "ipc_lock", "ipc_owner",
+    "sys_module", "sys_rawio", "sys_chroot", "sys_ptrace", "sys_pacct", "sys_admin", "sys_boot", "sys_nice",
+    "sys_resource", "sys_time", "sys_tty_config", "mknod", "lease", "audit_write", "audit_control", "setfcap",
+    "mac_override", "mac_admin", "syslog", "wake_alarm", "block_suspend", "audit_read", "perfmon", "bpf",
+    "checkpoint_restore",
+)  # fmt: skip
+_NUMBERS = {f"cap_{name}": number for number, name in enumerate(_NAMES)}
+_ALL = (1 << len(_NAMES)) - 1
+_MAX_NUMBER = 63
+
+_CLAUSE = re.compile(r"([a-z0-9_]+(?:,[a-z0-9_]+)*)(?:=[eip]*|[+-][eip]+)(?:[+-][eip]+)*|=[eip]*", re.ASCII)
+_ACTION = re.compile(r"([=+-])([eip]*)")
+
+_REVISION_2 = 0x02000000
+_EFFECTIVE = 0x000001
+
+
+def capability_xattr(text: str) -> bytes:
+    """Value of security.capability, 20 bytes, for the text of a file's capabilities; b"" for an empty text.
+
+    Raises ValueError for text that cap_from_text(3) does not take, and for sets that no file can have: the kernel
+    knows one effective bit per file, so the effective set must be empty or hold all that is permitted or inheritable.
+    """
+    if not text:
+        return b""
+    sets = {"e": 0, "i": 0, "p": 0}
+    for clause in text.lower().split():
+        match = _CLAUSE.fullmatch(clause)
+        if match is None:
+            raise ValueError(f"{text!r} is not a text of capabilities: {clause!r} is not understood")
+        names = match[1] or ""
+        listed = _mask(names) if names else _ALL
+        for operator, flags in _ACTION.findall(clause.removeprefix(names)):
+            if operator == "=":
+                for flag in sets:
+                    sets[flag] &= ~listed
+            for flag in flags:
+                sets[flag] = sets[flag] & ~listed if operator == "-" else sets[flag] | listed
+    permitted, inheritable, effective = sets["p"], sets["i"], sets["e"]
+    if effective and (permitted | inheritable) & ~effective:
+        raise ValueError(f"{text!r} makes only some capabilities effective, which a file cannot record")
+    magic = _REVISION_2 | (_EFFECTIVE if effective else 0)
+    low = 0xFFFFFFFF
+    return struct.pack("<5I", magic, permitted & low, inheritable & low, permitted >> 32, inheritable >> 32)
+
+
+def _mask(names: str) -> int:
+    mask = 0
+    for name in names.split(","):
+        if name == "all":
+            mask |= _ALL
+        elif name in _NUMBERS:
+            mask |= 1 << _NUMBERS[name]
+        elif name.isdecimal() and int(name) <= _MAX_NUMBER:
+            mask |= 1 << int(name)
+        else:
+            raise ValueError(f"there is no capability {name!r}")
+    return mask

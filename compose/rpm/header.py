@@ -1,0 +1,432 @@
+"""What the header of an RPM says, turned into our own values and checked for what no tree can hold.
+
+Tags and their meaning: rpm's rpmtag.h and docs/manual/tags.md.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import rpm
+
+from compose.errors import PackageError
+from compose.rpm.capabilities import capability_xattr
+from compose.rpm.manifest import (
+    FileFlag,
+    Script,
+    ScriptKind,
+    Scriptlet,
+    Trigger,
+    TriggerCondition,
+    TriggerKind,
+)
+from compose.rpm.nevra import Nevra
+
+# What the kernel takes (NAME_MAX, PATH_MAX with its NUL).
+_MAX_COMPONENT = 255
+_MAX_PATH = 4095
+
+# RPMTAG_FILEDIGESTALGO and the payload digests: numbers of RFC 9580 section 9.5, as hashlib names them.
+_DIGESTS = {1: "md5", 2: "sha1", 8: "sha256", 9: "sha384", 10: "sha512", 11: "sha224", 12: "sha3_256", 14: "sha3_512"}
+_MD5 = 1
+
+# RPMTAG_PAYLOADSHA256, PAYLOADSHA512, PAYLOADSHA3_256: by number, for RPM 4 knows the first by another name.
+_PAYLOAD_DIGEST_TAGS = {5092: "sha256", 5121: "sha512", 5123: "sha3_256"}
+
+_SCRIPT_EXPAND = 1 << 0
+_SCRIPT_QFORMAT = 1 << 1
+
+_SCRIPTLET_TAGS = {
+    ScriptKind.PRETRANS: "PRETRANS",
+    ScriptKind.PRE: "PREIN",
+    ScriptKind.POST: "POSTIN",
+    ScriptKind.PREUN: "PREUN",
+    ScriptKind.POSTUN: "POSTUN",
+    ScriptKind.POSTTRANS: "POSTTRANS",
+    ScriptKind.PREUNTRANS: "PREUNTRANS",
+    ScriptKind.POSTUNTRANS: "POSTUNTRANS",
+    ScriptKind.VERIFY: "VERIFYSCRIPT",
+}
+
+# RPMSENSE_TRIGGER* of a condition's flags says when the trigger fires, the tag family what it watches.
+_SENSE_IN, _SENSE_UN, _SENSE_POSTUN, _SENSE_PREIN = 1 << 16, 1 << 17, 1 << 18, 1 << 25
+_DEFAULT_PRIORITY = 1_000_000
+_TRIGGER_TAGS = {
+    "TRIGGER": {
+        _SENSE_PREIN: TriggerKind.PREIN,
+        _SENSE_IN: TriggerKind.IN,
+        _SENSE_UN: TriggerKind.UN,
+        _SENSE_POSTUN: TriggerKind.POSTUN,
+    },
+    "FILETRIGGER": {
+        _SENSE_IN: TriggerKind.FILE_IN,
+        _SENSE_UN: TriggerKind.FILE_UN,
+        _SENSE_POSTUN: TriggerKind.FILE_POSTUN,
+    },
+    "TRANSFILETRIGGER": {
+        _SENSE_IN: TriggerKind.TRANS_FILE_IN,
+        _SENSE_UN: TriggerKind.TRANS_FILE_UN,
+        _SENSE_POSTUN: TriggerKind.TRANS_FILE_POSTUN,
+    },
+}
+
+# More than any packager uses, less than what could be mistaken for a path or an option of something.
+_IDENTITY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~^-]*", re.ASCII)
+_HEX = re.compile(r"[0-9a-f]+", re.ASCII)
+
+
+_Value = TypeVar("_Value", str, int)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderFile:
+    """One file as the header has it.
+
+    The names shared with ManifestFile mean the same. size: bytes of a regular file's content. digest: of that content,
+    hex in the package's algorithm, "" for none. inode: (device, inode) number; equal ones are hard links of each other.
+    """
+
+    path: str
+    mode: int
+    user: str
+    group: str
+    mtime: int
+    flags: FileFlag
+    caps: bytes
+    target: str | None
+    size: int
+    digest: str
+    inode: tuple[int, int]
+    color: int
+    lang: str
+
+    @property
+    def is_ghost(self) -> bool:
+        return bool(self.flags & FileFlag.GHOST)
+
+    @property
+    def is_regular(self) -> bool:
+        return stat.S_ISREG(self.mode)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageHeader:
+    """The header of an RPM file.
+
+    raw: as PackageManifest.header. files: in the header's order, which the payload's indices refer to. digest: hashlib
+    name of the files' digests. compressor: of the payload, "" for none recorded. payload_digest: (hashlib name, hex) of
+    the payload as it lies in the file, None when the header has none. payload_offset: bytes from the file's beginning.
+    """
+
+    nevra: Nevra
+    source_rpm: str
+    build_time: int
+    size: int
+    raw: bytes
+    files: tuple[HeaderFile, ...]
+    digest: str
+    compressor: str
+    payload_digest: tuple[str, str] | None
+    payload_offset: int
+    scriptlets: tuple[Scriptlet, ...]
+    triggers: tuple[Trigger, ...]
+
+
+def read_header(fd: int, name: str) -> PackageHeader:
+    """Read the header of the RPM file open at fd (a seekable one); name is what messages call the file.
+
+    librpm checks the header's own digests; signatures were checked when the file was fetched. Leaves the offset of fd
+    at the payload. Raises PackageError for what is no binary RPM, is damaged, or lists files that no tree can hold.
+    """
+    transaction = rpm.TransactionSet()
+    transaction.setVSFlags(rpm._RPMVSF_NOSIGNATURES)
+    os.lseek(fd, 0, os.SEEK_SET)
+    try:
+        header = transaction.hdrFromFdno(fd)
+    except rpm.error as error:
+        raise PackageError(f"{name}: not an RPM, or its header is damaged") from error
+    offset = os.lseek(fd, 0, os.SEEK_CUR)
+    return parse_header(header, name, offset)
+
+
+def parse_header(header: Any, name: str, payload_offset: int) -> PackageHeader:
+    """The facts of an rpm.hdr. Raises PackageError as read_header() does."""
+    if header.isSource():
+        raise PackageError(f"{name}: is a source package, which cannot be installed")
+    try:
+        if (payload_format := _string(header, "PAYLOADFORMAT")) not in ("", "cpio"):
+            raise _Fault(f"its payload has the unknown format {payload_format!r}")
+        return PackageHeader(
+            nevra=_nevra(header),
+            source_rpm=_string(header, "SOURCERPM"),
+            build_time=_number(header, "BUILDTIME"),
+            size=_number(header, "LONGSIZE"),
+            raw=header.unload(),
+            files=_files(header),
+            digest=_digest_name(_number(header, "FILEDIGESTALGO") or _MD5),
+            compressor=_string(header, "PAYLOADCOMPRESSOR"),
+            payload_digest=_payload_digest(header),
+            payload_offset=payload_offset,
+            scriptlets=tuple(_scriptlets(header)),
+            triggers=tuple(_triggers(header)),
+        )
+    except _Fault as fault:
+        raise PackageError(f"{name}: {fault}") from fault
+
+
+class _Fault(Exception):
+    """What is wrong with a header, without the package's name."""
+
+
+def path_fault(path: str) -> str | None:
+    """Why a path relative to the root cannot be in a tree; None when it can. "" is the root itself."""
+    if not path:
+        return None
+    if "\0" in path or "\n" in path:
+        return "its name holds a NUL or a newline"
+    try:
+        size = len(path.encode())
+    except UnicodeEncodeError:
+        return "its name is not UTF-8, and OSTree holds nothing else"
+    if size > _MAX_PATH:
+        return f"its path is longer than {_MAX_PATH} bytes"
+    for component in path.split("/"):
+        if component in ("", ".", ".."):
+            return f"its path holds {component!r} as a component"
+        if len(component.encode()) > _MAX_COMPONENT:
+            return f"its name is longer than {_MAX_COMPONENT} bytes"
+    return None
+
+
+def _nevra(header: Any) -> Nevra:
+    nevra = Nevra(
+        name=_string(header, "NAME"),
+        epoch=_number(header, "EPOCH"),
+        version=_string(header, "VERSION"),
+        release=_string(header, "RELEASE"),
+        arch=_string(header, "ARCH"),
+    )
+    for part in (nevra.name, nevra.version, nevra.release, nevra.arch):
+        if not _IDENTITY.fullmatch(part):
+            raise _Fault(f"its header has {part!r} as part of its name, version, release or architecture")
+    return nevra
+
+
+def _files(header: Any) -> tuple[HeaderFile, ...]:
+    names = _strings(header, "BASENAMES")
+    if not names:
+        if _strings(header, "OLDFILENAMES"):
+            raise _Fault("it lists its files as RPM 3 did, which is not supported")
+        return ()
+    count = len(names)
+
+    def strings(tag: str) -> list[str]:
+        return _filled(_strings(header, tag), count, tag, "")
+
+    def numbers(tag: str) -> list[int]:
+        return _filled(_numbers(header, tag), count, tag, 0)
+
+    directories = _strings(header, "DIRNAMES")
+    sizes = numbers("LONGFILESIZES") if "LONGFILESIZES" in header else numbers("FILESIZES")
+    files = []
+    seen: set[str] = set()
+    columns = zip(
+        names, numbers("DIRINDEXES"), numbers("FILEMODES"), strings("FILEUSERNAME"), strings("FILEGROUPNAME"),
+        numbers("FILEMTIMES"), numbers("FILEFLAGS"), strings("FILECAPS"), strings("FILELINKTOS"), sizes,
+        strings("FILEDIGESTS"), numbers("FILEDEVICES"), numbers("FILEINODES"), numbers("FILECOLORS"),
+        strings("FILELANGS"), strict=True,
+    )  # fmt: skip
+    for name, index, mode, user, group, mtime, flags, caps, target, size, digest, device, inode, color, lang in columns:
+        if index >= len(directories):
+            raise _Fault(f"file {name!r} is in a directory that its header does not list")
+        absolute = directories[index] + name
+        path = absolute.removeprefix("/")
+        fault = path_fault(path) if absolute.startswith("/") else "its path is not absolute"
+        if fault is None and path in seen:
+            fault = "it is listed twice"
+        seen.add(path)
+        file = HeaderFile(
+            path=path,
+            mode=mode,
+            user=user,
+            group=group,
+            mtime=mtime,
+            flags=FileFlag(flags),
+            caps=_capabilities(absolute, caps),
+            target=target if stat.S_ISLNK(mode) else None,
+            size=size,
+            digest=digest,
+            inode=(device, inode),
+            color=color,
+            lang=lang,
+        )
+        fault = fault or _file_fault(file)
+        if fault is not None:
+            raise _Fault(f"{absolute!r}: {fault}")
+        files.append(file)
+    _refuse_paths_through_files(files)
+    return tuple(files)
+
+
+def _filled(values: list[_Value], count: int, tag: str, default: _Value) -> list[_Value]:
+    """One value per file: a tag may be absent, but not of another length."""
+    if not values:
+        return [default] * count
+    if len(values) != count:
+        raise _Fault(f"its header has {count} files but {len(values)} entries of {tag}")
+    return values
+
+
+def _file_fault(file: HeaderFile) -> str | None:
+    kind = stat.S_IFMT(file.mode)
+    if not file.path and kind != stat.S_IFDIR:
+        return "the root cannot be anything but a directory"
+    if file.is_ghost:
+        # never made, so whatever it is does no harm
+        return None
+    if kind == stat.S_IFREG:
+        if file.digest and not _HEX.fullmatch(file.digest):
+            return f"its digest {file.digest!r} is not hexadecimal"
+        return None
+    if kind == stat.S_IFLNK:
+        return _target_fault(file.target or "")
+    if kind in (stat.S_IFDIR, stat.S_IFCHR, stat.S_IFBLK):
+        return None
+    names = {stat.S_IFIFO: "a fifo", stat.S_IFSOCK: "a socket"}
+    return f"it is {names.get(kind, 'of no known type')}, which no tree can hold"
+
+
+def _target_fault(target: str) -> str | None:
+    if not target:
+        return "it is a symlink to nothing"
+    if "\n" in target:
+        return "the target of the symlink holds a newline"
+    try:
+        size = len(target.encode())
+    except UnicodeEncodeError:
+        return "the target of the symlink is not UTF-8, and OSTree holds nothing else"
+    return f"the target of the symlink is longer than {_MAX_PATH} bytes" if size > _MAX_PATH else None
+
+
+def _refuse_paths_through_files(files: list[HeaderFile]) -> None:
+    """A package that ships usr/x -> /etc and then usr/x/passwd would write somewhere else than it says."""
+    kinds = {file.path: file.mode for file in files if not file.is_ghost and not stat.S_ISDIR(file.mode)}
+    parents = {file.path.rpartition("/")[0] for file in files}
+    for parent in sorted(parents):
+        above = parent
+        while above:
+            if above in kinds:
+                what = "symlink" if stat.S_ISLNK(kinds[above]) else "file"
+                raise _Fault(f"'/{parent}' lies beneath '/{above}', which is a {what} of the same package")
+            above = above.rpartition("/")[0]
+
+
+def _capabilities(path: str, text: str) -> bytes:
+    try:
+        return capability_xattr(text)
+    except ValueError as error:
+        raise _Fault(f"{path!r}: {error}") from error
+
+
+def _digest_name(number: int) -> str:
+    if number not in _DIGESTS:
+        raise _Fault(f"its header uses the unknown digest algorithm {number}")
+    return _DIGESTS[number]
+
+
+def _payload_digest(header: Any) -> tuple[str, str] | None:
+    for tag, name in _PAYLOAD_DIGEST_TAGS.items():
+        if values := _strings(header, tag):
+            return (name, values[0])
+    return None
+
+
+def _scriptlets(header: Any) -> list[Scriptlet]:
+    found = []
+    for kind, tag in _SCRIPTLET_TAGS.items():
+        interpreter = tuple(_strings(header, f"{tag}PROG"))
+        body = _string(header, tag)
+        if interpreter or body:
+            script = _script(interpreter or ("/bin/sh",), body, _number(header, f"{tag}FLAGS"))
+            found.append(Scriptlet(kind=kind, script=script))
+    return found
+
+
+def _script(interpreter: tuple[str, ...], body: str, flags: int) -> Script:
+    return Script(
+        interpreter=interpreter,
+        body=body,
+        expand=bool(flags & _SCRIPT_EXPAND),
+        qformat=bool(flags & _SCRIPT_QFORMAT),
+    )
+
+
+def _triggers(header: Any) -> list[Trigger]:
+    found = []
+    for family, kinds in _TRIGGER_TAGS.items():
+        bodies = _strings(header, f"{family}SCRIPTS")
+        programs = _strings(header, f"{family}SCRIPTPROG")
+        flags = _numbers(header, f"{family}SCRIPTFLAGS") or [0] * len(bodies)
+        # triggers on packages have no priorities
+        ranks = [] if family == "TRIGGER" else _numbers(header, f"{family}PRIORITIES")
+        priorities = ranks or [_DEFAULT_PRIORITY] * len(bodies)
+        names = _strings(header, f"{family}NAME")
+        versions = _strings(header, f"{family}VERSION")
+        senses = _numbers(header, f"{family}FLAGS")
+        indices = _numbers(header, f"{family}INDEX")
+        if not len(bodies) == len(programs) == len(flags) == len(priorities):
+            raise _Fault(f"its {family}SCRIPT tags differ in length")
+        if not len(names) == len(versions) == len(senses) == len(indices):
+            raise _Fault(f"its {family} tags differ in length")
+        if any(index >= len(bodies) for index in indices):
+            raise _Fault(f"one of its {family}INDEX entries names no script")
+        for number, (body, program) in enumerate(zip(bodies, programs, strict=True)):
+            mine = [position for position, index in enumerate(indices) if index == number]
+            moments = {senses[position] & (_SENSE_IN | _SENSE_UN | _SENSE_POSTUN | _SENSE_PREIN) for position in mine}
+            kind = kinds.get(moments.pop()) if len(moments) == 1 else None
+            if kind is None:
+                raise _Fault(f"number {number} of its {family} scripts does not say when it runs")
+            found.append(
+                Trigger(
+                    kind=kind,
+                    conditions=tuple(
+                        TriggerCondition(name=names[each], flags=senses[each], version=versions[each]) for each in mine
+                    ),
+                    script=_script((program,), body, flags[number]),
+                    priority=priorities[number],
+                )
+            )
+    return found
+
+
+def _strings(header: Any, tag: str | int) -> list[str]:
+    """Values of a tag, none when the header lacks it."""
+    return _values(header, tag, str)
+
+
+def _numbers(header: Any, tag: str | int) -> list[int]:
+    return _values(header, tag, int)
+
+
+def _string(header: Any, tag: str) -> str:
+    """Value of a tag, "" when the header lacks it."""
+    return next(iter(_strings(header, tag)), "")
+
+
+def _number(header: Any, tag: str) -> int:
+    return next(iter(_numbers(header, tag)), 0)
+
+
+def _values(header: Any, tag: str | int, kind: type) -> list[Any]:
+    # The bindings give a list, a single value or None, by what the header says the tag is: it may say anything.
+    value = header[tag]
+    if value is None:
+        return []
+    values = value if isinstance(value, list) else [value]
+    if not all(isinstance(each, kind) for each in values):
+        raise _Fault(f"its header has tag {tag} with another type than it should")
+    return values

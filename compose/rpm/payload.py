@@ -1,0 +1,159 @@
+"""The compressed stream behind the header of an RPM file: decompressed in pieces, its digest checked on the way."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import io
+import lzma
+import os
+import zlib
+from collections.abc import Callable
+from typing import IO, Protocol, cast
+
+import zstandard
+
+from compose.errors import PackageError, StorageError
+from compose.rpm.header import PackageHeader
+
+_CHUNK = 1 << 18
+# Most that a stream may ask for its window: xz -9 needs 65 MiB, zstd --ultra -22 128 MiB; rpm itself allows xz 100 MiB.
+_MAX_WINDOW = 128 << 20
+_GZIP_MAGIC = b"\x1f\x8b"
+_ERRORS = (zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError, EOFError)
+
+
+class _Readable(Protocol):
+    def read1(self, limit: int, /) -> bytes:
+        """Between 1 and limit bytes, none at the end."""
+
+
+class PayloadReader:
+    """The decompressed payload of the RPM file open at fd.
+
+    package: what messages call the RPM. Memory stays at a few MiB beside the compressor's window. Raises PackageError
+    when the compressor is not known.
+    """
+
+    def __init__(self, fd: int, header: PackageHeader, package: str) -> None:
+        self._package = package
+        self._source = _HashingSource(fd, header.payload_offset, header.payload_digest, package)
+        compressor = header.compressor or ("gzip" if self._source.begins_with(_GZIP_MAGIC) else "none")
+        if compressor not in _OPENERS:
+            raise PackageError(f"{package}: its payload is compressed with {compressor!r}, which is not known")
+        self._stream = _OPENERS[compressor](self._source)
+
+    def read(self, limit: int) -> bytes:
+        """Between 1 and limit bytes, none at the end. Raises PackageError when the stream is damaged."""
+        try:
+            return self._stream.read1(limit)
+        except _ERRORS as error:
+            raise PackageError(f"{self._package}: its payload cannot be decompressed: {error}") from error
+
+    def finish(self) -> None:
+        """Raise PackageError unless the whole payload is the one that the header was made with."""
+        self._source.check()
+
+
+class _HashingSource(io.RawIOBase):
+    """The bytes of a file from an offset on, hashed as they are read."""
+
+    def __init__(self, fd: int, offset: int, expected: tuple[str, str] | None, package: str) -> None:
+        self._fd = fd
+        self._offset = offset
+        self._package = package
+        self._expected = expected
+        self._hash = hashlib.new(expected[0] if expected else "sha256", usedforsecurity=False)
+
+    def readable(self) -> bool:
+        return True
+
+    def begins_with(self, magic: bytes) -> bool:
+        return self._pread(len(magic)) == magic
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._pread(size if size >= 0 else _CHUNK)
+        self._offset += len(data)
+        self._hash.update(data)
+        return data
+
+    def check(self) -> None:
+        while self.read(_CHUNK):
+            pass
+        if self._expected is not None and self._hash.hexdigest() != self._expected[1]:
+            raise PackageError(f"{self._package}: its payload has not the digest that its header says: it is damaged")
+
+    def _pread(self, size: int) -> bytes:
+        try:
+            return os.pread(self._fd, size, self._offset)
+        except OSError as error:
+            # not an OSError: that would be taken for a fault of the stream
+            raise StorageError(f"{self._package} cannot be read: {error.strerror}") from error
+
+
+class _Plain:
+    def __init__(self, source: _HashingSource) -> None:
+        self._source = source
+
+    def read1(self, limit: int, /) -> bytes:
+        return self._source.read(limit)
+
+
+class _Members:
+    """Compressed streams one behind another, by the decompressors of lzma and bz2.
+
+    LZMAFile and BZ2File do the same but know no limit of memory, and take garbage behind a stream for its end.
+    """
+
+    def __init__(
+        self, source: _HashingSource, start: Callable[[], lzma.LZMADecompressor | bz2.BZ2Decompressor]
+    ) -> None:
+        self._source = source
+        self._start = start
+        self._member = start()
+
+    def read1(self, limit: int, /) -> bytes:
+        while True:
+            if self._member.eof:
+                data = self._member.unused_data or self._source.read(_CHUNK)
+                if not data:
+                    return b""
+                self._member = self._start()
+            elif self._member.needs_input:
+                data = self._source.read(_CHUNK)
+                if not data:
+                    raise EOFError("it is cut short")
+            else:
+                data = b""
+            if piece := self._member.decompress(data, limit):
+                return piece
+
+
+def _open_gzip(source: _HashingSource) -> _Readable:
+    return gzip.GzipFile(fileobj=source, mode="rb")
+
+
+def _open_bzip2(source: _HashingSource) -> _Readable:
+    return _Members(source, bz2.BZ2Decompressor)
+
+
+def _open_lzma(source: _HashingSource) -> _Readable:
+    return _Members(source, lambda: lzma.LZMADecompressor(memlimit=_MAX_WINDOW))
+
+
+def _open_zstd(source: _HashingSource) -> _Readable:
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
+    stream: _Readable = decompressor.stream_reader(cast(IO[bytes], source), read_size=_CHUNK, read_across_frames=True)
+    return stream
+
+
+# RPMTAG_PAYLOADCOMPRESSOR, and what an absent one means.
+_OPENERS: dict[str, Callable[[_HashingSource], _Readable]] = {
+    "gzip": _open_gzip,
+    "bzip2": _open_bzip2,
+    "lzma": _open_lzma,
+    "xz": _open_lzma,
+    "zstd": _open_zstd,
+    "none": _Plain,
+}
