@@ -1,0 +1,192 @@
+"""Package repositories as a compose sees them: nothing of the host's dnf configuration, variables, caches or keys.
+
+`configure()` sets up a libdnf5 Base that the caller made: this library does not import libdnf5 itself, so that it can
+be used where the bindings are absent.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from compose.errors import TreefileError
+from compose.events import Reporter
+from compose.rpm.repofile import RepoSection, absolute, read_repo_files, select
+
+UNSET_RELEASEVER = "rpmostree-unset-releasever"
+
+# $basearch is a family of architectures; dnf wants the best member of it (libdnf5's arch table).
+_BEST_ARCH = {"i386": "i686", "arm": "armv7l", "armhfp": "armv7hl", "mips": "mips", "mipsel": "mipsel"}
+
+# Said by .repo files in the field, without a meaning for a compose: it takes all metadata afresh, fails when a
+# repository does, and has no counting of machines.
+_IGNORED = frozenset(
+    {
+        "async", "autorefresh", "cachedir", "countme", "deltarpm", "deltarpm_percentage", "enabled", "enabled_metadata",
+        "enablegroups", "failovermethod", "gpgcheck", "http_caching", "keepalive", "keepcache", "mediaid",
+        "metadata_expire", "mdpolicy", "mirrorlist_expire", "module_hotfixes", "name", "pkg_gpgcheck", "protect",
+        "protected_packages", "repositoryid", "retries", "skip_if_unavailable", "skip_md_filelists", "type",
+        "ui_repoid_vars",
+    }
+)  # fmt: skip
+_SAME_AS = {"exclude": "excludepkgs", "priorities": "priority"}
+_VARIABLE = re.compile(r"[A-Za-z0-9_]+", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepoAccess:
+    """Which repositories, and what their `.repo` files mean.
+
+    repo_dirs: directories with .repo files. repos: ids to enable, None for all that say enabled=1. basearch,
+    releasever: values of those variables, releasever None for unset. repovars: further ones, (name, value). vars_dirs: directories
+    with one file per variable, as etc/dnf/vars; a later one and repovars win; absent directories are empty ones.
+    root: --source-root, beneath which file:// keys are looked up first.
+    """
+
+    repo_dirs: tuple[str, ...]
+    basearch: str
+    releasever: str | None = None
+    repovars: tuple[tuple[str, str], ...] = ()
+    vars_dirs: tuple[str, ...] = ()
+    repos: tuple[str, ...] | None = None
+    root: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepoNetwork:
+    """How to get there. cachedir: the compose's; cache_only: no refresh of what is cached; proxy: URL, None for the
+    environment's. attempts: how often a transfer that fails for a reason that may pass is tried; pause: seconds before
+    the second one, doubled each time."""
+
+    cachedir: str
+    cache_only: bool = False
+    proxy: str | None = None
+    attempts: int = 3
+    pause: float = 1.0
+
+    @property
+    def metadata_dir(self) -> str:
+        return os.path.join(self.cachedir, "repomd")
+
+    @property
+    def rpms_dir(self) -> str:
+        return os.path.join(self.cachedir, "rpms")
+
+
+def variables(access: RepoAccess) -> dict[str, str]:
+    """The variables of .repo files. Raises TreefileError for a variable file that cannot be read."""
+    found = {}
+    for directory in access.vars_dirs:
+        if not os.path.isdir(directory):
+            continue
+        for name in sorted(os.listdir(directory)):
+            path = os.path.join(directory, name)
+            if not _VARIABLE.fullmatch(name) or not os.path.isfile(path):
+                continue
+            try:
+                with open(path, encoding="utf-8") as stream:
+                    found[name] = stream.readline().strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise TreefileError(f"{path}: the repository variable cannot be read: {error}") from error
+    found.update(access.repovars)
+    found["basearch"] = access.basearch
+    found["arch"] = _BEST_ARCH.get(access.basearch, access.basearch)
+    if access.releasever is not None:
+        found["releasever"] = access.releasever
+    found.setdefault("releasever", UNSET_RELEASEVER)
+    return found
+
+
+def enabled_repos(access: RepoAccess) -> tuple[RepoSection, ...]:
+    """Repositories that take part, sorted by id.
+
+    Raises TreefileError: faults in the files, an id that is not there, none enabled, one without a URL.
+    """
+    sections = read_repo_files(access.repo_dirs)
+    chosen = select(sections, access.repos)
+    if not chosen:
+        raise TreefileError(
+            f"no package repository is enabled: looked for .repo files in {', '.join(access.repo_dirs) or 'no place'}",
+            hint="list some under repos:, or set enabled=1 in a .repo file",
+            details=tuple(f"{section.id} ({section.place}) has enabled=0" for section in sections),
+        )
+    for section in chosen:
+        if not any(section.option(key) for key in ("baseurl", "metalink", "mirrorlist")):
+            raise TreefileError(f"{section.place}: repository {section.id!r} has no baseurl, metalink or mirrorlist")
+    return chosen
+
+
+def configure(base: Any, access: RepoAccess, network: RepoNetwork, installroot: str) -> None:
+    """Settings of a fresh libdnf5.base.Base, before its setup(). installroot: an empty directory."""
+    config = base.get_config()
+    settings: Mapping[str, object] = {
+        "config_file_path": "/dev/null",
+        "plugins": False,
+        "cachedir": network.metadata_dir,
+        "system_cachedir": network.metadata_dir,
+        "persistdir": os.path.join(network.metadata_dir, "persist"),
+        "logdir": os.path.join(installroot, "log"),
+        "installroot": installroot,
+        "use_host_config": False,
+        "reposdir": [],
+        "varsdir": [],
+        "cacheonly": "all" if network.cache_only else "none",
+        "ignorearch": True,
+        "skip_if_unavailable": False,
+        "skip_unavailable": False,
+        "skip_broken": False,
+        # of two builds the older one is taken when the newer cannot be installed, as rpm-ostree does it
+        "best": False,
+        "optional_metadata_types": ["filelists"],
+        "user_agent": "compose (libdnf5)",
+    }
+    for name, value in settings.items():
+        getattr(config, f"get_{name}_option")().set(value)
+    if network.proxy is not None:
+        config.get_proxy_option().set(network.proxy)
+    held = base.get_vars()
+    for name, text in variables(access).items():
+        held.set(name, text)
+
+
+def add_repos(base: Any, sections: tuple[RepoSection, ...], network: RepoNetwork, reporter: Reporter) -> list[Any]:
+    """Give a Base that is set up the repositories; returns libdnf5's, in the order of sections. Nothing is loaded yet.
+
+    Raises TreefileError with file:line for a value that libdnf5 refuses. Unknown options are warned of.
+    """
+    made = []
+    for section in sections:
+        repo = base.get_repo_sack().create_repo(section.id)
+        config = repo.get_config()
+        directory = os.path.dirname(section.path)
+        for option in section.options:
+            name = _SAME_AS.get(option.key, option.key)
+            if name in _IGNORED:
+                continue
+            accessor = getattr(config, f"get_{name}_option", None)
+            if accessor is None:
+                reporter.warn(f"{section.path}:{option.line}: unknown option {option.key!r} of a repository is ignored")
+                continue
+            value = absolute(name, substitute(base, option.value), directory)
+            try:
+                accessor().set(value)
+            except Exception as error:  # of libdnf5, whose classes are not at hand here
+                raise TreefileError(
+                    f"{section.path}:{option.line}: {option.key}={option.value} in repository {section.id!r}: {error}"
+                ) from error
+        config.get_skip_if_unavailable_option().set(False)
+        config.get_pkg_gpgcheck_option().set(section.gpgcheck)
+        # modularity is off: a package is not hidden because of a module stream
+        config.get_module_hotfixes_option().set(True)
+        config.get_countme_option().set(False)
+        config.get_metadata_expire_option().set(0)
+        made.append(repo)
+    return made
+
+
+def substitute(base: Any, text: str) -> str:
+    """$name and ${name} of .repo files replaced; unknown ones stay."""
+    return str(base.get_vars().substitute(text))

@@ -1,0 +1,395 @@
+"""The door to libdnf5: runs in a child process (see solver.py), and none of its objects leaves it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from compose.errors import FetchError, SolveError, StorageError
+from compose.events import Reporter, Task
+from compose.rpm.nevra import Nevra
+from compose.rpm.repofile import RepoSection, absolute, split_list
+from compose.rpm.repos import RepoNetwork, add_repos, configure, enabled_repos, substitute
+from compose.solve.explain import explain, mentioned, name_of, nearest
+from compose.solve.request import PackageSpec, SolveRequest
+from compose.solve.resolution import Reason, RepoSnapshot, Resolution, ResolvedPackage
+
+# What may have passed a second later: the server's own trouble, a name or connection that failed, a mirror in the
+# middle of an update (librepo's wording; numbers are CURLcode).
+_PASSING = re.compile(r"Status code: (?:408|429|5\d\d)|Curl error \((?:5|6|7|18|28|35|52|55|56|92)\)|checksum")
+_DISK = re.compile(r"No space left on device|Read-only file system|Permission denied|Disk quota exceeded")
+_CORRUPT = re.compile(r"checksum doesn't match|Parsing unsuccessful|Failed to load \w+ for repo")
+_REPO_ID = re.compile(r'(?:repository|repo) "(?P<id>[^"]+)"')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    request: SolveRequest
+    network: RepoNetwork
+
+
+def resolve(job: Job, reporter: Reporter) -> Resolution:
+    """See solver.solve(); to be called in a process of its own."""
+    sections = enabled_repos(job.request.access)
+    with _metadata_lock(job.network, reporter):
+        session = _open(job, sections, reporter)
+    return session.solve()
+
+
+@contextmanager
+def _metadata_lock(network: RepoNetwork, reporter: Reporter) -> Iterator[None]:
+    """Held while metadata is brought up to date: two composes may share a cachedir."""
+    try:
+        os.makedirs(network.metadata_dir, mode=0o700, exist_ok=True)
+        descriptor = os.open(os.path.join(network.metadata_dir, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StorageError(
+            f"cannot write to {network.metadata_dir}: {error.strerror}", hint="give another place with --cachedir"
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            reporter.info(f"Waiting for another compose that refreshes {network.metadata_dir}")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _open(job: Job, sections: tuple[RepoSection, ...], reporter: Reporter) -> _Session:
+    """Load all repositories, trying again when that may help."""
+    pause = job.network.pause
+    for attempt in range(1, job.network.attempts + 1):
+        session = _Session(job, sections, reporter)
+        try:
+            session.load()
+        except _LoadError as error:
+            last = attempt == job.network.attempts
+            if last or not error.may_pass:
+                raise error.told() from error
+            reporter.info(f"Repository {error.section.id!r}: {error.cause}; trying again in {pause:g} s")
+            time.sleep(pause)
+            pause *= 2
+        else:
+            return session
+    raise AssertionError("attempts is at least 1")
+
+
+class _LoadError(Exception):
+    """A repository whose metadata did not come or is no metadata."""
+
+    def __init__(self, section: RepoSection, url: str, cause: str, failures: tuple[str, ...]) -> None:
+        super().__init__(cause)
+        self.section = section
+        self.url = url
+        self.cause = cause
+        self.failures = failures
+
+    @property
+    def may_pass(self) -> bool:
+        remote = not self.url.startswith("file:")
+        return remote and any(_PASSING.search(text) for text in (self.cause, *self.failures))
+
+    def told(self) -> FetchError | StorageError:
+        where = f"repository {self.section.id!r} ({self.section.place})"
+        texts = tuple(dict.fromkeys((*self.failures, self.cause)))
+        for text in texts:
+            if _DISK.search(text):
+                return StorageError(f"{where}: its metadata cannot be stored: {text}", hint="free some space")
+        if any(_CORRUPT.search(text) for text in texts):
+            fault, hint = "metadata is corrupted at", "have its repodata/ made again (createrepo_c), or try a mirror"
+        else:
+            fault, hint = "metadata cannot be loaded from", "check the URL and the network"
+        return FetchError(
+            f"{where}: {fault} {self.url}: {texts[0]}",
+            hint=f"{hint}; every enabled repository must load: leave out of repos: what is not needed",
+            details=texts[1:],
+        )
+
+
+class _Session:
+    """A libdnf5 Base with the request's repositories. It lives until the process ends: whatever libdnf5 handed out is
+    invalid, and crashes, once the Base is gone."""
+
+    def __init__(self, job: Job, sections: tuple[RepoSection, ...], reporter: Reporter) -> None:
+        import libdnf5
+
+        self._dnf = libdnf5
+        self._request = job.request
+        self._network = job.network
+        self._sections = sections
+        self._reporter = reporter
+        root = os.path.join(job.network.metadata_dir, "empty-root")
+        os.makedirs(root, mode=0o700, exist_ok=True)
+        self._base = libdnf5.base.Base()
+        configure(self._base, job.request.access, job.network, root)
+        self._base.get_config().get_install_weak_deps_option().set(job.request.recommends)
+        self._base.setup()
+        self._repos = add_repos(self._base, sections, job.network, reporter)
+        self._failures: list[tuple[str, str]] = []
+
+    def load(self) -> None:
+        """Fetch and read the metadata of all repositories. Raises _LoadError for the first that fails."""
+        with self._reporter.task("Loading repositories", unit="bytes") as task:
+            callbacks = self._watch(task)
+            self._base.set_download_callbacks(self._dnf.repo.DownloadCallbacksUniquePtr(callbacks))
+            # held: a callback object that is collected aborts the process
+            self._callbacks = callbacks
+            try:
+                # only the available ones: loading the system's makes an rpmdb in the root
+                self._base.get_repo_sack().load_repos(self._dnf.repo.Repo.Type_AVAILABLE)
+            except (self._dnf.exception.Error, RuntimeError) as error:
+                raise self._load_error(error) from error
+
+    def _watch(self, task: Task) -> Any:
+        failures = self._failures
+
+        class Watch(self._dnf.repo.DownloadCallbacks):  # type: ignore[name-defined,misc]
+            """No body may raise: that aborts the process."""
+
+            def __init__(self) -> None:
+                super().__init__()
+                self.repos: list[str] = []
+                self.done: list[int] = []
+
+            def add_new_download(self, user_data: Any, description: str, total: float) -> int:
+                self.repos.append(description)
+                self.done.append(0)
+                return len(self.done) - 1
+
+            def progress(self, number: int, total: float, downloaded: float) -> int:
+                task.advance(int(downloaded) - self.done[number])
+                self.done[number] = int(downloaded)
+                return 0
+
+            def mirror_failure(self, number: int, message: str, url: str, metadata: str) -> int:
+                failures.append((self.repos[number], str(message)))
+                return 0
+
+        return Watch()
+
+    def _load_error(self, error: Exception) -> _LoadError:
+        text = _plain(self._dnf, error)
+        match = _REPO_ID.search(text)
+        section = next((each for each in self._sections if match and each.id == match["id"]), self._sections[0])
+        failures = tuple(message for repo, message in self._failures if repo == section.id)
+        _, _, cause = text.partition(f'repository "{section.id}": ')
+        return _LoadError(section, self._url(section), cause or text, failures)
+
+    def _url(self, section: RepoSection) -> str:
+        """Where the repository is said to be, variables replaced."""
+        for key in ("metalink", "mirrorlist", "baseurl"):
+            if option := section.option(key):
+                return absolute(key, substitute(self._base, option.value), os.path.dirname(section.path))
+        raise AssertionError("enabled_repos() lets no repository without a source pass")
+
+    def solve(self) -> Resolution:
+        """Raises SolveError."""
+        excluded = {spec.text: spec.place for spec in self._request.exclude_packages}
+        if excluded:
+            query = self._query()
+            query.filter_name(sorted(excluded))
+            self._base.get_rpm_package_sack().add_user_excludes(query)
+        goal = self._dnf.base.Goal(self._base)
+        # sorted: the answer may depend on the order of jobs, and must not on the order of lines in a treefile
+        jobs = sorted(self._jobs(), key=lambda job: (job[0].text, job[1] or "", job[0].place))
+        for spec, repo in dict.fromkeys((spec.text, repo) for spec, repo in jobs):
+            goal.add_rpm_install(spec, self._settings(repo))
+        transaction = goal.resolve()
+        self._check(transaction, jobs, excluded)
+        return Resolution(packages=self._packages(transaction, jobs), repos=self._snapshots())
+
+    def _jobs(self) -> Iterator[tuple[PackageSpec, str | None]]:
+        """Every spec with the repository it must come from, None for any."""
+        known = {section.id for section in self._sections}
+        for spec in self._request.packages:
+            yield spec, None
+        for entry in self._request.repo_packages:
+            if entry.repo not in known:
+                raise SolveError(
+                    f"{entry.place}: repo-packages names the repository {entry.repo!r}, which is not enabled",
+                    hint=f"the enabled ones are: {', '.join(sorted(known))}",
+                )
+            for spec in entry.packages:
+                yield spec, entry.repo
+
+    def _settings(self, repo: str | None) -> Any:
+        settings = self._dnf.base.GoalJobSettings()
+        # "foo" is a name or something provided, never /usr/bin/foo
+        settings.set_with_binaries(False)
+        if repo is not None:
+            settings.set_to_repo_ids([repo])
+        return settings
+
+    def _query(self) -> Any:
+        """All packages that are not excluded."""
+        query = self._dnf.rpm.PackageQuery(self._base)
+        query.filter_available()
+        return query
+
+    def _matching(self, text: str, repo: str | None) -> set[str]:
+        """NEVRAs that a spec fits."""
+        query = self._query()
+        settings = self._dnf.base.ResolveSpecSettings()
+        settings.set_with_binaries(False)
+        query.resolve_pkg_spec(text, settings, False)
+        if repo is not None:
+            query.filter_repo_id([repo])
+        return {package.get_nevra() for package in query}
+
+    def _check(self, transaction: Any, jobs: list[tuple[PackageSpec, str | None]], excluded: dict[str, str]) -> None:
+        if int(transaction.get_problems()) == self._dnf.base.GoalProblem_NO_PROBLEM:
+            return
+        solver: list[str] = []
+        told: list[str] = []
+        unmatched: set[str] = set()
+        hidden: set[str] = set()
+        for event in transaction.get_resolve_logs():
+            if problems := event.get_solver_problems():
+                solver.append(problems.to_string())
+            elif event.get_problem() == self._dnf.base.GoalProblem_EXCLUDED:
+                hidden.add(event.get_spec())
+            elif event.get_spec():
+                unmatched.add(event.get_spec())
+            else:
+                told.append(event.to_string())
+        missing = [
+            (spec, repo)
+            for spec, repo in jobs
+            if spec.text in hidden | unmatched and not self._matching(spec.text, repo)
+        ]
+        names = {package.get_name() for package in self._query()} if missing else set()
+        # from here on queries see what exclude-packages hid, to tell why it is missing
+        self._base.get_rpm_package_sack().clear_user_excludes()
+        if missing:
+            lines = [
+                self._why_hidden(spec, repo, excluded) if spec.text in hidden else self._why_missing(spec, repo, names)
+                for spec, repo in missing
+            ]
+            raise SolveError(
+                lines[0] if len(lines) == 1 else f"{len(lines)} of the packages asked for cannot be found",
+                hint="drop it from packages or from the excludes"
+                if hidden.issuperset(spec.text for spec, _ in missing)
+                else "check the spelling, and that the repository that has it is enabled (now: "
+                f"{', '.join(section.id for section in self._sections)})",
+                details=() if len(lines) == 1 else lines,
+            )
+        raise self._conflict("\n".join(solver), told, jobs, excluded)
+
+    def _why_hidden(self, spec: PackageSpec, repo: str | None, excluded: dict[str, str]) -> str:
+        for nevra in sorted(self._matching(spec.text, repo)):
+            if by := excluded.get(name_of(nevra)):
+                return f"{spec.place}: {nevra} is filtered out by exclude-packages ({by})"
+        return f"{spec.place}: {spec.text!r} is filtered out by excludepkgs= or includepkgs= of a .repo file"
+
+    def _why_missing(self, spec: PackageSpec, repo: str | None, names: set[str]) -> str:
+        where = f"in repository {repo!r}" if repo else "in any enabled repository"
+        fault = f"{spec.place}: there is no package {spec.text!r} {where}"
+        if repo and (elsewhere := sorted(self._matching(spec.text, None))):
+            return f"{fault}; another one has {elsewhere[-1]}"
+        name = re.split(r"[<>=\s]", spec.text, maxsplit=1)[0]
+        if name != spec.text and (builds := sorted(self._matching(name, repo))):
+            return f"{fault}, only {', '.join(builds)}"
+        if close := nearest(spec.text, names):
+            return f"{fault}; did you mean {' or '.join(close)}?"
+        return fault
+
+    def _conflict(
+        self,
+        problem: str,
+        told: list[str],
+        jobs: list[tuple[PackageSpec, str | None]],
+        excluded: dict[str, str],
+    ) -> SolveError:
+        subjects = set(mentioned(problem))
+        requested: dict[str, list[str]] = {}
+        for spec, repo in jobs:
+            for nevra in sorted(self._matching(spec.text, repo) & subjects):
+                requested.setdefault(nevra, []).append(f"{spec.place}: {spec.text}")
+
+        def providers(dependency: str) -> frozenset[str]:
+            query = self._query()
+            if dependency.startswith("/"):
+                query.filter_file([dependency])
+            elif not dependency.startswith("("):
+                query.filter_provides([dependency])
+            else:
+                # a rich dependency: of the packages told about, those its words name
+                query.filter_name(re.findall(r"[^\s()]+", dependency))
+            return frozenset(package.get_nevra() for package in query) & subjects
+
+        lines = explain(problem, requested=requested, providers=providers, excluded=excluded)
+        entries = sorted({entry for nevra in requested for entry in requested[nevra] if entry in lines})
+        return SolveError(
+            f"the packages cannot be installed together ({entries[0]})"
+            if len(entries) == 1
+            else "the packages cannot be installed together",
+            hint="enable the repository that has what is missing, or drop one of the packages that conflict",
+            details=(*lines, *told),
+        )
+
+    def _packages(self, transaction: Any, jobs: list[tuple[PackageSpec, str | None]]) -> tuple[ResolvedPackage, ...]:
+        reasons = {
+            self._dnf.transaction.TransactionItemReason_USER: Reason.REQUESTED,
+            self._dnf.transaction.TransactionItemReason_WEAK_DEPENDENCY: Reason.WEAK,
+        }
+        specs: dict[str, set[str]] = {}
+        for spec, repo in jobs:
+            for nevra in self._matching(spec.text, repo):
+                specs.setdefault(nevra, set()).add(spec.text)
+        packages = []
+        for item in transaction.get_transaction_packages():
+            package = item.get_package()
+            checksum = package.get_checksum()
+            reason = reasons.get(item.get_reason(), Reason.DEPENDENCY)
+            asked = specs.get(package.get_nevra(), set()) if reason is Reason.REQUESTED else set()
+            packages.append(
+                ResolvedPackage(
+                    nevra=Nevra(
+                        name=package.get_name(),
+                        epoch=int(package.get_epoch() or 0),
+                        version=package.get_version(),
+                        release=package.get_release(),
+                        arch=package.get_arch(),
+                    ),
+                    repo=package.get_repo_id(),
+                    location=package.get_location(),
+                    checksum=(checksum.get_type_str(), checksum.get_checksum()),
+                    download_size=int(package.get_download_size()),
+                    install_size=int(package.get_install_size()),
+                    source_rpm=package.get_sourcerpm(),
+                    reason=reason,
+                    specs=tuple(sorted(asked)),
+                )
+            )
+        return tuple(sorted(packages, key=lambda each: each.nevra))
+
+    def _snapshots(self) -> tuple[RepoSnapshot, ...]:
+        snapshots = []
+        for section, repo in zip(self._sections, self._repos, strict=True):
+            keys: tuple[str, ...] = ()
+            if option := section.option("gpgkey"):
+                value = substitute(self._base, option.value)
+                keys = split_list(absolute("gpgkey", value, os.path.dirname(section.path)))
+            snapshots.append(
+                RepoSnapshot(
+                    id=section.id,
+                    timestamp=int(repo.get_max_timestamp()),
+                    gpgcheck=section.gpgcheck,
+                    gpgkeys=keys,
+                )
+            )
+        return tuple(snapshots)
+
+
+def _plain(dnf: Any, error: Exception) -> str:
+    """The whole chain of a nested libdnf5 exception on one line."""
+    text = error.format(dnf.exception.FormatDetailLevel_Plain) if hasattr(error, "format") else str(error)
+    return " ".join(text.split())

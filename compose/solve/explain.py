@@ -1,0 +1,118 @@
+"""A failed solve, told from the treefile's line to the conflict."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+_INDENT = "  "
+_SUGGESTIONS = 3
+_HEADING = re.compile(r"^ *Problem(?: \d+)?: ")
+_BULLET = re.compile(r"^ *- ")
+# libsolv's rules as libdnf5 words them in the C locale (libdnf5/solv/../base/solver_problems.cpp)
+_SUBJECT = re.compile(r"^(?:installed )?package (?P<nevra>\S+) from (?P<repo>\S+) (?P<rest>.*)$")
+_REQUIRES = re.compile(r"^requires (?P<what>.+), but none of the providers can be installed$")
+_NOTHING = re.compile(r"^nothing provides (?P<what>.+) needed by (?P<nevra>\S+) from (?P<repo>\S+)$")
+_FROM = re.compile(r"(?P<nevra>\S+-\S+-\S+\.\w+) from (?P<repo>\S+)")
+_FILTERED = "is filtered out by exclude filtering"
+_NOISE = "conflicting requests"
+
+
+@dataclass(slots=True)
+class _Rule:
+    """One statement about a package: text is what follows its name, needs the dependency it is about."""
+
+    nevra: str
+    repo: str
+    text: str
+    needs: str | None = None
+    told: bool = field(default=False)
+
+
+def mentioned(problem: str) -> tuple[str, ...]:
+    """NEVRAs in libdnf5's text of solver problems, sorted."""
+    return tuple(sorted({match["nevra"] for match in _FROM.finditer(problem)}))
+
+
+def explain(
+    problem: str,
+    *,
+    requested: Mapping[str, Iterable[str]],
+    providers: Callable[[str], frozenset[str]],
+    excluded: Mapping[str, str],
+) -> tuple[str, ...]:
+    """Lines that say why, one tree per treefile entry, dependencies indented below what needs them.
+
+    problem: libdnf5's text. requested: NEVRA -> the treefile's entries that ask for it ("fedora.yaml:12:5: bash").
+    providers: dependency -> NEVRAs that provide it. excluded: package name -> place of its exclude-packages entry.
+    What cannot be placed in a tree is told as libdnf5 has it, so no fact is lost.
+    """
+    rules, rest = _parse(problem, excluded)
+    lines: list[str] = []
+
+    def tell(nevra: str, depth: int) -> None:
+        for rule in rules:
+            if rule.nevra != nevra or rule.told:
+                continue
+            rule.told = True
+            lines.append(f"{_INDENT * depth}{rule.nevra} ({rule.repo}) {rule.text}")
+            if rule.needs is not None:
+                for provider in sorted(providers(rule.needs)):
+                    tell(provider, depth + 1)
+
+    needed = {provider for rule in rules if rule.needs is not None for provider in providers(rule.needs)}
+    subjects = list(dict.fromkeys(rule.nevra for rule in rules))
+    # what nothing else here needs first: a requested package that is also a dependency is told below its dependant
+    for nevra in sorted(subjects, key=lambda each: each in needed):
+        if nevra in requested and any(rule.nevra == nevra and not rule.told for rule in rules):
+            lines.extend(requested[nevra])
+            tell(nevra, 1)
+    for rule in rules:
+        if not rule.told:
+            tell(rule.nevra, 0)
+    return (*lines, *rest)
+
+
+def _parse(problem: str, excluded: Mapping[str, str]) -> tuple[list[_Rule], list[str]]:
+    rules: list[_Rule] = []
+    rest: list[str] = []
+    seen: set[str] = set()
+    for line in problem.splitlines():
+        text = _BULLET.sub("", _HEADING.sub("", line)).strip()
+        if not text or text == _NOISE or text in seen:
+            continue
+        seen.add(text)
+        if match := _NOTHING.match(text):
+            rules.append(
+                _Rule(match["nevra"], match["repo"], f"requires {match['what']}, which no enabled repository provides")
+            )
+        elif match := _SUBJECT.match(text):
+            nevra, said = match["nevra"], match["rest"]
+            needs = None
+            if requires := _REQUIRES.match(said):
+                needs = requires["what"]
+                said = f"requires {needs}"
+            elif said == _FILTERED:
+                place = excluded.get(name_of(nevra))
+                said = f"is filtered out by {f'exclude-packages ({place})' if place else 'its .repo file'}"
+            rules.append(_Rule(nevra, match["repo"], _FROM.sub(r"\g<nevra> (\g<repo>)", said), needs))
+        else:
+            rest.append(_FROM.sub(r"\g<nevra> (\g<repo>)", text))
+    return rules, rest
+
+
+def name_of(nevra: str) -> str:
+    """The name in "name-[epoch:]version-release.arch"."""
+    return nevra.rsplit("-", 2)[0]
+
+
+def nearest(spec: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Names that a misspelt spec may have meant, best first."""
+    wanted = spec.split()[0].lower() if spec.split() else ""
+    by_folded: dict[str, str] = {}
+    for name in sorted(names):
+        by_folded.setdefault(name.lower(), name)
+    close = difflib.get_close_matches(wanted, by_folded, n=_SUGGESTIONS, cutoff=0.75)
+    return tuple(by_folded[each] for each in close)
