@@ -1,0 +1,105 @@
+"""The last stage: a labelled tree becomes OSTree objects and one commit.
+
+Contents are written on all cores, directories bottom-up, the ref last, all in one transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from compose.blobs import BlobStore
+from compose.events import Reporter
+from compose.ostree.content import Content
+from compose.ostree.objects import Commit, Metadata
+from compose.ostree.repo import Repo
+from compose.ostree.transaction import Stats, Transaction
+from compose.tree import Tree, join
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitOptions:
+    """metadata: in the order to be hashed. parent: checksum, or None. timestamp: seconds since 1970. ref: to move, or None."""
+
+    metadata: Metadata
+    parent: str | None
+    timestamp: int
+    ref: str | None
+    subject: str = ""
+    body: str = ""
+    jobs: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committed:
+    """checksum: of the commit. content_checksum: of the tree alone, as `ostree show` prints it. Both 64 hex digits."""
+
+    checksum: str
+    content_checksum: str
+    stats: Stats
+
+
+def commit_tree(tree: Tree, store: BlobStore, repo: Repo, options: CommitOptions, reporter: Reporter) -> Committed:
+    """Write a tree and a commit of it. Raises RepositoryError or StorageError; then the repository is as it was."""
+    total = sum(entry.blob.size for entry in tree.entries.values() if entry.blob is not None)
+    with (
+        reporter.task("Writing objects", total=total, unit="bytes") as task,
+        Transaction(repo, jobs=options.jobs, reporter=reporter) as transaction,
+    ):
+        root_tree, root_meta = write_tree(tree, store, transaction, lambda _objects, size: task.advance(size))
+        checksum = transaction.write_commit(
+            Commit(
+                metadata=options.metadata,
+                parent=bytes.fromhex(options.parent) if options.parent else b"",
+                subject=options.subject,
+                body=options.body,
+                timestamp=options.timestamp,
+                root_tree=root_tree,
+                root_meta=root_meta,
+            )
+        )
+        if options.ref is not None:
+            transaction.set_ref(options.ref, checksum)
+        stats = transaction.stats
+    return Committed(checksum=checksum, content_checksum=hashlib.sha256(root_tree + root_meta).hexdigest(), stats=stats)
+
+
+def write_tree(
+    tree: Tree, store: BlobStore, transaction: Transaction, on_progress: Callable[[int, int], None]
+) -> tuple[bytes, bytes]:
+    """Write all objects of a tree. Returns checksums of the root's dirtree and dirmeta, 32 bytes each."""
+    paths = [path for path, entry in tree.entries.items() if not entry.is_dir]
+    contents = []
+    for path in paths:
+        entry = tree[path]
+        contents.append(
+            Content(
+                uid=entry.uid,
+                gid=entry.gid,
+                mode=entry.mode,
+                xattrs=entry.xattrs,
+                path=store.path(entry.blob) if entry.blob is not None else None,
+                target=entry.target,
+                size=entry.blob.size if entry.blob is not None else 0,
+            )
+        )
+    checksums = dict(zip(paths, transaction.write_contents(contents, on_progress), strict=True))
+
+    def write_directory(path: str) -> tuple[bytes, bytes]:
+        files: list[tuple[bytes, bytes]] = []
+        directories: list[tuple[bytes, bytes, bytes]] = []
+        for name in tree.children(path):
+            below = join(path, name)
+            # names sort by their UTF-8 bytes, which is the order of their code points
+            if tree[below].is_dir:
+                directories.append((name.encode(), *write_directory(below)))
+            else:
+                files.append((name.encode(), checksums[below]))
+        entry = tree[path]
+        return (
+            transaction.write_dirtree(files, directories),
+            transaction.write_dirmeta(entry.uid, entry.gid, entry.mode, entry.xattrs),
+        )
+
+    return write_directory("")

@@ -1,0 +1,96 @@
+"""The repository's `config`, a keyfile: the keys a writer must honour."""
+
+from __future__ import annotations
+
+import configparser
+import enum
+from dataclasses import dataclass
+
+from compose.errors import RepositoryError
+
+
+class Mode(enum.StrEnum):
+    """How content objects lie on disk; the value is what core.mode says."""
+
+    ARCHIVE = "archive-z2"
+    BARE = "bare"
+    BARE_USER = "bare-user"
+    BARE_USER_ONLY = "bare-user-only"
+    BARE_SPLIT_XATTRS = "bare-split-xattrs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """zlib_level: 1..9, None when unset. min_free_*: refuse to fill the disk beyond (percent, or bytes when set)."""
+
+    mode: Mode
+    fsync: bool = True
+    locking: bool = True
+    lock_timeout: int = 300
+    min_free_percent: int = 3
+    min_free_bytes: int | None = None
+    auto_update_summary: bool = False
+    collection_id: str | None = None
+    deltas_in_summary: bool = True
+    indexed_deltas: bool = False
+    tombstones: bool = False
+    zlib_level: int | None = None
+
+
+_UNITS = {"MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
+
+
+def parse_config(text: str, path: str) -> Config:
+    """Read a repository's config. Raises RepositoryError naming path and key."""
+    parser = configparser.RawConfigParser(strict=False, interpolation=None, delimiters=("=",), comment_prefixes=("#",))
+    try:
+        parser.read_string(text)
+        core = parser["core"]
+    except (configparser.Error, KeyError) as error:
+        raise RepositoryError(f"{path}: not a repository configuration: {error}") from error
+
+    def number(section: str, key: str) -> int | None:
+        value = parser.get(section, key, fallback=None)
+        if value is None:
+            return None
+        try:
+            return int(value)
+        except ValueError:
+            raise RepositoryError(f"{path}: {section}.{key} must be a number, not {value!r}") from None
+
+    def flag(key: str, default: bool) -> bool:
+        value = core.get(key, "").strip().lower()
+        if value in ("", "true", "1", "false", "0"):
+            return default if not value else value in ("true", "1")
+        raise RepositoryError(f"{path}: core.{key} must be true or false, not {value!r}")
+
+    if core.get("repo_version", "1") != "1":
+        raise RepositoryError(f"{path}: repository version {core['repo_version']} is not known", hint="version 1 is")
+    name = core.get("mode", "bare")
+    try:
+        mode = Mode.ARCHIVE if name == "archive" else Mode(name)
+    except ValueError:
+        raise RepositoryError(f"{path}: core.mode={name} is not known") from None
+    percent = number("core", "min-free-space-percent")
+    level = number("archive", "zlib-level")
+    return Config(
+        mode=mode,
+        fsync=flag("fsync", True),
+        locking=flag("locking", True),
+        lock_timeout=300 if (timeout := number("core", "lock-timeout-secs")) is None else timeout,
+        min_free_percent=3 if percent is None else percent,
+        min_free_bytes=_size(core["min-free-space-size"], path) if "min-free-space-size" in core else None,
+        auto_update_summary=flag("auto-update-summary", False) or flag("commit-update-summary", False),
+        collection_id=core.get("collection-id") or None,
+        deltas_in_summary=not flag("no-deltas-in-summary", False),
+        indexed_deltas=flag("indexed-deltas", False),
+        tombstones=flag("tombstone-commits", False),
+        zlib_level=None if level is None else min(9, max(1, level)),
+    )
+
+
+def _size(text: str, path: str) -> int:
+    number, unit = text[:-2], text[-2:]
+    if unit not in _UNITS or not number.isdigit():
+        raise RepositoryError(f"{path}: core.min-free-space-size={text} must be a number and MB, GB or TB")
+    return int(number) * _UNITS[unit]

@@ -1,0 +1,240 @@
+"""GVariant serialisation, as far as OSTree needs it.
+
+Little-endian, as on every host OSTree runs on; integers that OSTree wants big-endian are swapped by `be32()`/`be64()` before
+they come here. The rules (alignment, framing offsets) are those of the GVariant specification; a type string describes each
+value. Values of Python: b bool; y int; u, x, t int; d float; s str; ay bytes; a? sequence; (…) tuple; {…} pair;
+v Variant.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_FIXED = {"b": 1, "y": 1, "n": 2, "q": 2, "i": 4, "u": 4, "x": 8, "t": 8, "d": 8}
+_FORMAT = {"y": "<B", "n": "<h", "q": "<H", "i": "<i", "u": "<I", "x": "<q", "t": "<Q", "d": "<d"}
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A value with its type: what `v` holds."""
+
+    type: str
+    value: Any
+
+
+def be32(number: int) -> int:
+    """The u that lies in memory as big-endian number."""
+    return int.from_bytes(number.to_bytes(4, "big"), "little")
+
+
+def be64(number: int) -> int:
+    """The t that lies in memory as big-endian number."""
+    return int.from_bytes(number.to_bytes(8, "big"), "little")
+
+
+def be64_signed(number: int) -> int:
+    """The x that lies in memory as big-endian number."""
+    return int.from_bytes(number.to_bytes(8, "big", signed=True), "little", signed=True)
+
+
+def frame(body: bytes, ends: Sequence[int]) -> bytes:
+    """body with framing offsets behind it, each as wide as the whole needs."""
+    if not ends:
+        return body
+    size, count = len(body), len(ends)
+    for width, code in ((1, "B"), (2, "H"), (4, "I")):
+        if size + width * count < 1 << (8 * width):
+            return body + struct.pack(f"<{count}{code}", *ends)
+    return body + struct.pack(f"<{count}Q", *ends)
+
+
+def encode(signature: str, value: Any) -> bytes:
+    """Serialise a value of one complete type. Raises ValueError for a type or value it cannot hold."""
+    data, rest = _encode(signature, value)
+    if rest:
+        raise ValueError(f"{signature!r} is more than one type")
+    return data
+
+
+def _encode(signature: str, value: Any) -> tuple[bytes, str]:
+    """(bytes, what of the signature is left)."""
+    code, rest = signature[0], signature[1:]
+    if code == "b":
+        return (b"\1" if value else b"\0"), rest
+    if code in _FORMAT:
+        return struct.pack(_FORMAT[code], value), rest
+    if code == "s":
+        text: bytes = value.encode()
+        if b"\0" in text:
+            raise ValueError("a string must not hold NUL")
+        return text + b"\0", rest
+    if code == "v":
+        return encode(value.type, value.value) + b"\0" + value.type.encode(), rest
+    if code == "a":
+        element, rest = split_type(rest)
+        return (bytes(value) if element == "y" else _encode_array(element, value)), rest
+    if code in "({":
+        whole, rest = split_type(signature)
+        return _encode_tuple(members(whole), value), rest
+    raise ValueError(f"unknown type {signature!r}")
+
+
+def _encode_array(element: str, values: Sequence[Any]) -> bytes:
+    out = bytearray()
+    ends: list[int] = []
+    align = alignment(element)
+    for value in values:
+        out += bytes(-len(out) % align) + encode(element, value)
+        ends.append(len(out))
+    return bytes(out) if fixed_size(element) else frame(bytes(out), ends)
+
+
+def _encode_tuple(types: Sequence[str], values: Sequence[Any]) -> bytes:
+    if len(types) != len(values):
+        raise ValueError(f"{len(values)} values for ({''.join(types)})")
+    out = bytearray()
+    ends: list[int] = []
+    for index, (each, value) in enumerate(zip(types, values, strict=True)):
+        out += bytes(-len(out) % alignment(each)) + encode(each, value)
+        if not fixed_size(each) and index < len(types) - 1:
+            ends.append(len(out))
+    if all(fixed_size(each) for each in types):
+        out += bytes(-len(out) % max((alignment(each) for each in types), default=1))
+        return bytes(out) or b"\0"
+    # the end of the first variable-size member is the last offset
+    return frame(bytes(out), ends[::-1])
+
+
+def split_type(signature: str) -> tuple[str, str]:
+    """First complete type, and what follows it."""
+    if signature[0] == "a":
+        first, rest = split_type(signature[1:])
+        return "a" + first, rest
+    if signature[0] not in "({":
+        return signature[0], signature[1:]
+    depth = 0
+    for index, code in enumerate(signature):
+        depth += (code in "({") - (code in ")}")
+        if not depth:
+            return signature[: index + 1], signature[index + 1 :]
+    raise ValueError(f"unbalanced type {signature!r}")
+
+
+def members(signature: str) -> list[str]:
+    """Types inside a tuple or dictionary entry type."""
+    found: list[str] = []
+    rest = signature[1:-1]
+    while rest:
+        first, rest = split_type(rest)
+        found.append(first)
+    return found
+
+
+def alignment(signature: str) -> int:
+    """Alignment of a type, bytes."""
+    code = signature[0]
+    if code == "v":
+        return 8
+    if code == "a":
+        return alignment(signature[1:])
+    if code in "({":
+        return max((alignment(each) for each in members(signature)), default=1)
+    return _FIXED.get(code, 1)
+
+
+def fixed_size(signature: str) -> int:
+    """Size of a fixed-size type, 0 for one of variable size."""
+    code = signature[0]
+    if code in "({":
+        total = 0
+        for each in members(signature):
+            if not (size := fixed_size(each)):
+                return 0
+            total += -total % alignment(each) + size
+        return total + -total % alignment(signature) or 1
+    return _FIXED.get(code, 0)
+
+
+def decode(signature: str, data: bytes) -> Any:
+    """Read a value. Raises ValueError when the bytes are not in normal form as far as framing goes."""
+    try:
+        return _decode(signature, memoryview(data))
+    except (struct.error, IndexError, UnicodeDecodeError) as error:
+        raise ValueError(f"damaged value of type {signature}: {error}") from error
+
+
+def _decode(signature: str, data: memoryview) -> Any:
+    code = signature[0]
+    if code == "b":
+        return data[0] != 0
+    if code in _FORMAT:
+        return struct.unpack(_FORMAT[code], data)[0]
+    if code == "s":
+        if not data or data[-1]:
+            raise ValueError("a string must end with NUL")
+        return bytes(data[:-1]).decode()
+    if code == "v":
+        raw = bytes(data)
+        cut = raw.rindex(b"\0")
+        kind = raw[cut + 1 :].decode()
+        return Variant(kind, _decode(kind, data[:cut]))
+    if code == "a":
+        element = signature[1:]
+        return bytes(data) if element == "y" else _decode_array(element, data)
+    if code in "({":
+        return _decode_tuple(members(signature), data)
+    raise ValueError(f"unknown type {signature!r}")
+
+
+def _offset_width(size: int) -> int:
+    return 1 if size < 1 << 8 else 2 if size < 1 << 16 else 4 if size < 1 << 32 else 8
+
+
+def _slice(data: memoryview, begin: int, end: int) -> memoryview:
+    if not 0 <= begin <= end <= len(data):
+        raise ValueError("a framing offset points outside")
+    return data[begin:end]
+
+
+def _decode_array(element: str, data: memoryview) -> list[Any]:
+    if not len(data):
+        return []
+    if size := fixed_size(element):
+        if len(data) % size:
+            raise ValueError("an array has a broken last element")
+        return [_decode(element, data[at : at + size]) for at in range(0, len(data), size)]
+    width = _offset_width(len(data))
+    last = int.from_bytes(data[len(data) - width :], "little")
+    if last > len(data) or (len(data) - last) % width:
+        raise ValueError("a framing offset points outside")
+    align = alignment(element)
+    values: list[Any] = []
+    begin = 0
+    for at in range(last, len(data), width):
+        end = int.from_bytes(data[at : at + width], "little")
+        begin += -begin % align
+        values.append(_decode(element, _slice(data, begin, end)))
+        begin = end
+    return values
+
+
+def _decode_tuple(types: Sequence[str], data: memoryview) -> tuple[Any, ...]:
+    width = _offset_width(len(data))
+    at = len(data)
+    begin = 0
+    values: list[Any] = []
+    for index, each in enumerate(types):
+        begin += -begin % alignment(each)
+        if size := fixed_size(each):
+            end = begin + size
+        elif index == len(types) - 1:
+            end = at
+        else:
+            at -= width
+            end = int.from_bytes(_slice(data, at, at + width), "little")
+        values.append(_decode(each, _slice(data, begin, end)))
+        begin = end
+    return tuple(values)

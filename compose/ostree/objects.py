@@ -1,0 +1,186 @@
+"""OSTree objects as bytes: the serialised forms that are hashed and stored.
+
+Formats: ostree-core.h and ostree-repo-*.c of libostree, restated. Numbers inside are big-endian. A checksum is the
+sha256 of a metadata object's bytes, or of a content object's header and payload.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from compose.ostree.gvariant import Variant, be64, decode, encode, frame
+
+Xattrs = tuple[tuple[bytes, bytes], ...]
+"""(name without NUL, value), sorted by name, names unique, no empty value: what `ostree commit` reads from a disk."""
+
+EMPTY_DIRTREE = b"\0"
+COMMIT_TYPE = "(a{sv}aya(say)sstayay)"
+MAX_METADATA_SIZE = 128 << 20
+"""Bytes; clients refuse larger metadata objects (OSTREE_MAX_METADATA_SIZE)."""
+
+_uid_gid_mode_rdev = struct.Struct(">IIII").pack
+_uid_gid_mode = struct.Struct(">III").pack
+_size = struct.Struct(">Q").pack
+_length_and_padding = struct.Struct(">II").pack
+
+
+def encode_xattrs(xattrs: Xattrs) -> bytes:
+    """a(ayay)."""
+    if not xattrs:
+        return b""
+    elements: list[bytes] = []
+    ends: list[int] = []
+    position = 0
+    for name, value in xattrs:
+        element = frame(name + b"\0" + value, (len(name) + 1,))
+        elements.append(element)
+        position += len(element)
+        ends.append(position)
+    return frame(b"".join(elements), ends)
+
+
+def decode_xattrs(data: bytes) -> Xattrs:
+    """Reverse of encode_xattrs(). Raises ValueError."""
+    return tuple((name.rstrip(b"\0"), value) for name, value in decode("a(ayay)", data))
+
+
+def file_header(uid: int, gid: int, mode: int, target: bytes, xattrs: bytes) -> bytes:
+    """What precedes a content object's payload in its checksum. mode: full st_mode; target: b"" for a regular file."""
+    body = _uid_gid_mode_rdev(uid, gid, mode, 0) + target + b"\0"
+    body = frame(body + xattrs, (len(body),))
+    return _length_and_padding(len(body), 0) + body
+
+
+def filez_header(size: int, uid: int, gid: int, mode: int, target: bytes, xattrs: bytes) -> bytes:
+    """What precedes the deflated payload in a .filez of an archive repository. size: of the payload, not deflated."""
+    body = _size(size) + _uid_gid_mode_rdev(uid, gid, mode, 0) + target + b"\0"
+    body = frame(body + xattrs, (len(body),))
+    return _length_and_padding(len(body), 0) + body
+
+
+def encode_dirmeta(uid: int, gid: int, mode: int, xattrs: bytes) -> bytes:
+    """(uuua(ayay)); also the value of user.ostreemeta in a bare-user repository, then with a file's mode."""
+    return _uid_gid_mode(uid, gid, mode) + xattrs
+
+
+@dataclass(frozen=True, slots=True)
+class Dirmeta:
+    """Owner, mode and xattrs of a directory."""
+
+    uid: int
+    gid: int
+    mode: int
+    xattrs: Xattrs
+
+
+def decode_dirmeta(data: bytes) -> Dirmeta:
+    """Reverse of encode_dirmeta(). Raises ValueError."""
+    if len(data) < 12:
+        raise ValueError("a dirmeta has at least 12 bytes")
+    uid, gid, mode = struct.unpack_from(">III", data)
+    return Dirmeta(uid, gid, mode, decode_xattrs(data[12:]))
+
+
+def encode_dirtree(files: Sequence[tuple[bytes, bytes]], directories: Sequence[tuple[bytes, bytes, bytes]]) -> bytes:
+    """files: (name, checksum); directories: (name, dirtree checksum, dirmeta checksum). Both sorted by name as bytes."""
+    first = _encode_names((name, checksum, (len(name) + 1,)) for name, checksum in files)
+    second = _encode_names((name, tree + meta, (len(name) + 33, len(name) + 1)) for name, tree, meta in directories)
+    return frame(first + second, (len(first),))
+
+
+def _encode_names(rows: Iterable[tuple[bytes, bytes, tuple[int, ...]]]) -> bytes:
+    elements: list[bytes] = []
+    ends: list[int] = []
+    position = 0
+    for name, checksums, offsets in rows:
+        element = frame(name + b"\0" + checksums, offsets)
+        elements.append(element)
+        position += len(element)
+        ends.append(position)
+    return frame(b"".join(elements), ends)
+
+
+@dataclass(frozen=True, slots=True)
+class Dirtree:
+    """Content of a directory: names and checksums (32 bytes each)."""
+
+    files: tuple[tuple[str, bytes], ...]
+    directories: tuple[tuple[str, bytes, bytes], ...]
+
+
+def decode_dirtree(data: bytes) -> Dirtree:
+    """Reverse of encode_dirtree(). Raises ValueError; names that would lead elsewhere are damage too."""
+    files, directories = decode("(a(say)a(sayay))", data)
+    for name in (*(row[0] for row in files), *(row[0] for row in directories)):
+        if name in ("", ".", "..") or "/" in name:
+            raise ValueError(f"a dirtree holds the name {name!r}")
+    for row in (*files, *directories):
+        if any(len(checksum) != 32 for checksum in row[1:]):
+            raise ValueError("a dirtree holds a checksum that has not 32 bytes")
+    return Dirtree(
+        tuple((name, checksum) for name, checksum in files),
+        tuple((name, tree, meta) for name, tree, meta in directories),
+    )
+
+
+Metadata = tuple[tuple[str, Variant], ...]
+"""Commit metadata, a{sv}: in the order in which it is serialised, for the order is hashed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """A commit object. parent: 32 bytes or b"". timestamp: seconds since 1970. root_tree, root_meta: 32 bytes each."""
+
+    metadata: Metadata
+    parent: bytes
+    subject: str
+    body: str
+    timestamp: int
+    root_tree: bytes
+    root_meta: bytes
+
+    def get(self, key: str) -> Any:
+        """Value of a metadata key, None when the commit has none such."""
+        for name, variant in self.metadata:
+            if name == key:
+                return variant.value
+        return None
+
+
+def encode_commit(commit: Commit) -> bytes:
+    """Bytes of a commit object. Raises ValueError when clients would refuse its size."""
+    data = encode(
+        COMMIT_TYPE,
+        (
+            commit.metadata,
+            commit.parent,
+            (),
+            commit.subject,
+            commit.body,
+            be64(commit.timestamp),
+            commit.root_tree,
+            commit.root_meta,
+        ),
+    )
+    if len(data) > MAX_METADATA_SIZE:
+        raise ValueError(f"the commit object has {len(data)} bytes, clients accept {MAX_METADATA_SIZE}")
+    return data
+
+
+def decode_commit(data: bytes) -> Commit:
+    """Reverse of encode_commit(). Raises ValueError."""
+    metadata, parent, _, subject, body, timestamp, tree, meta = decode(COMMIT_TYPE, data)
+    if len(parent) not in (0, 32) or len(tree) != 32 or len(meta) != 32:
+        raise ValueError("a commit holds a checksum that has not 32 bytes")
+    return Commit(
+        metadata=tuple((key, value) for key, value in metadata),
+        parent=parent,
+        subject=subject,
+        body=body,
+        timestamp=be64(timestamp),
+        root_tree=tree,
+        root_meta=meta,
+    )

@@ -1,0 +1,107 @@
+"""The `summary`: what a repository offers, in one file that clients fetch first.
+
+Type (a(s(taya{sv}))a{sv}). Refs sorted by name as bytes, each with the size and checksum of its commit object; then the
+repository's own metadata, in the order in which GLib's hash table gives it out (see `hash_order`).
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from compose import fs
+from compose.ostree import refs
+from compose.ostree.config import Mode
+from compose.ostree.gvariant import Variant, be64, encode
+from compose.ostree.repo import Repo
+
+SUMMARY_TYPE = "(a(s(taya{sv}))a{sv})"
+_PRIMES = (1, 2, 3, 7, 13, 31, 61, 127, 251, 509, 1021, 2039, 4093, 8191)
+"""GLib's prime_mod[] (ghash.c), indexed by the binary logarithm of the table's size."""
+
+
+def write_summary(repo: Repo) -> None:
+    """Make the summary anew from the refs, by rename; a signature of the old one is removed, for it no longer holds."""
+    data = encode(SUMMARY_TYPE, (_refs(repo), _metadata(repo)))
+    fs.atomic_write(os.path.join(repo.path, "summary"), data)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink("summary.sig", dir_fd=repo.fd)
+
+
+def _refs(repo: Repo) -> list[tuple[str, tuple[int, bytes, list[tuple[str, Variant]]]]]:
+    rows = []
+    for name, checksum in refs.list_refs(repo.fd).items():
+        commit = repo.read_commit(checksum)
+        size = os.stat(os.path.join(repo.path, "objects", checksum[:2], f"{checksum[2:]}.commit")).st_size
+        facts = {"ostree.commit.timestamp": Variant("t", be64(commit.timestamp))}
+        version = commit.get("version")
+        if isinstance(version, str):
+            facts["ostree.commit.version"] = Variant("s", version)
+        rows.append((name, (size, bytes.fromhex(checksum), _dictionary(facts))))
+    return rows
+
+
+def _metadata(repo: Repo) -> list[tuple[str, Variant]]:
+    config = repo.config
+    found: dict[str, Variant] = {}
+    deltas = _static_deltas(repo.path) if config.deltas_in_summary else []
+    if deltas:
+        found["ostree.static-deltas"] = Variant("a{sv}", deltas)
+    found["ostree.summary.last-modified"] = Variant("t", be64(int(time.time())))
+    found["ostree.summary.mode"] = Variant("s", str(Mode.ARCHIVE if config.mode is Mode.ARCHIVE else config.mode))
+    found["ostree.summary.tombstone-commits"] = Variant("b", config.tombstones)
+    found["ostree.summary.indexed-deltas"] = Variant("b", config.indexed_deltas)
+    if config.collection_id:
+        found["ostree.summary.collection-id"] = Variant("s", config.collection_id)
+    return _dictionary(found)
+
+
+def _dictionary(found: dict[str, Variant]) -> list[tuple[str, Variant]]:
+    return [(key, found[key]) for key in hash_order(list(found))]
+
+
+def _static_deltas(path: str) -> list[tuple[str, Variant]]:
+    """Name of each delta ("TO" or "FROM-TO", hex) and the sha256 of its superblock."""
+    rows = []
+    for superblock in sorted(Path(path, "deltas").glob("*/*/superblock")):
+        joined = superblock.parent.parent.name + superblock.parent.name
+        ends = [base64.b64decode(part.replace("_", "/") + "=").hex() for part in joined.split("-")]
+        rows.append(("-".join(ends), Variant("ay", hashlib.sha256(superblock.read_bytes()).digest())))
+    return sorted(rows)
+
+
+def hash_order(keys: Sequence[str]) -> list[str]:
+    """The order in which a GVariantDict, hence a GHashTable of strings, gives out keys that were put in this order.
+
+    libostree builds some a{sv} through one, and the order is hashed or signed; GLib: g_str_hash, ghash.c.
+    """
+    shift = 3
+    table: list[str | None] = [None] * (1 << shift)
+
+    def place(key: str) -> None:
+        value = 5381
+        for byte in key.encode():
+            value = (value * 33 + (byte - 256 if byte > 127 else byte)) & 0xFFFFFFFF
+        value = max(value, 2)
+        index = value * 11 % (1 << 32) % _PRIMES[shift]
+        step = 0
+        while table[index] is not None:
+            step += 1
+            index = (index + step) & (len(table) - 1)
+        table[index] = key
+
+    for count, key in enumerate(keys, 1):
+        place(key)
+        size = len(table)
+        if size <= count + count // 16 or (size > 4 * count and size > 8):
+            shift = max(3, int(count * 1.333).bit_length())
+            held = [each for each in table if each is not None]
+            table = [None] * (1 << shift)
+            for each in held:
+                place(each)
+    return [each for each in table if each is not None]

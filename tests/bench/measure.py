@@ -1,0 +1,89 @@
+"""Measuring a program as a whole process, and the physical floors of the machine it ran on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """wall, cpu: seconds (cpu: user and system of the program and its children). rss: of its largest process, MB."""
+
+    wall: float
+    cpu: float
+    rss: float
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(wall=self.wall + other.wall, cpu=self.cpu + other.cpu, rss=max(self.rss, other.rss))
+
+
+def measure(argv: Sequence[str | Path], *, environment: dict[str, str] | None = None) -> Cost:
+    """Run a program to its end. Raises RuntimeError with its output when it fails."""
+    log = subprocess.PIPE
+    begun = time.monotonic()
+    # wait4() gives the usage of this child alone; subprocess would lose it
+    process = subprocess.Popen(
+        [str(word) for word in argv], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+        env=dict(os.environ, **(environment or {})),
+    )
+    assert process.stdout is not None
+    output = process.stdout.read()
+    process.stdout.close()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    wall = time.monotonic() - begun
+    if process.returncode:
+        raise RuntimeError(f"{argv[0]} failed with status {process.returncode}:\n{output.decode(errors='replace')}")
+    return Cost(wall=wall, cpu=usage.ru_utime + usage.ru_stime, rss=usage.ru_maxrss / 1024)
+
+
+def size_of(directory: Path) -> int:
+    """Sum of file sizes, bytes."""
+    return sum(
+        os.lstat(os.path.join(top, name)).st_size for top, _, names in os.walk(directory) for name in names
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floor:
+    """What no writer of this tree can go below on this machine, measured in the run: seconds on all cores.
+
+    hash: sha256 of all bytes. deflate: raw deflate of all bytes at zlib level 6 speed. create: one empty file per object.
+    """
+
+    hash: float
+    deflate: float
+    create: float
+
+
+def floor(files: Sequence[Path], scratch: Path, cores: int) -> Floor:
+    """Measure hash and deflate rates on a sample of the files, the create rate on scratch's filesystem."""
+    total = sum(path.stat().st_size for path in files)
+    sample = bytearray()
+    for path in files[:: max(1, len(files) // 400)]:
+        sample += path.read_bytes()[: 1 << 20]
+    begun = time.monotonic()
+    hashlib.sha256(sample).digest()
+    hashed = time.monotonic()
+    packer = zlib.compressobj(6, zlib.DEFLATED, -15)
+    packer.compress(bytes(sample))
+    packer.flush()
+    packed = time.monotonic()
+    count = 2000
+    scratch.mkdir(parents=True)
+    for number in range(count):
+        os.close(os.open(scratch / str(number), os.O_WRONLY | os.O_CREAT, 0o644))
+    created = time.monotonic()
+    share = total / max(1, len(sample)) / cores
+    return Floor(
+        hash=(hashed - begun) * share,
+        deflate=(packed - hashed) * share,
+        create=(created - packed) / count * len(files) / cores,
+    )

@@ -1,0 +1,242 @@
+"""The real `ostree` as judge: same checksums, fsck, pull, checkout, locks."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from compose.blobs import BlobStore
+from compose.commit import CommitOptions, Committed, commit_tree
+from compose.errors import RepositoryError
+from compose.events import Reporter
+from compose.ostree.config import Mode
+from compose.ostree.gvariant import Variant
+from compose.ostree.repo import Repo
+from compose.ostree.transaction import Transaction
+from compose.tree import Tree
+from tests.support.disk import scan_disk
+
+pytestmark = pytest.mark.root
+REF = "os/x86_64/main"
+MODES = [Mode.ARCHIVE, Mode.BARE_USER]
+
+
+def ostree(repo: Path | str, *words: str) -> str:
+    done = subprocess.run(
+        ["ostree", f"--repo={repo}", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout.strip()
+
+
+def make_nasty(top: Path) -> None:
+    """What operating systems hold: odd modes and owners, capabilities, labels, odd names, sizes on framing limits."""
+    (top / "usr/bin").mkdir(parents=True)
+    (top / "empty-directory").mkdir()
+    for mode in (0o4755, 0o2755, 0o1644, 0o600, 0o000, 0o777, 0o6711):
+        path = top / f"usr/bin/mode-{mode:o}"
+        path.write_bytes(b"program")
+        os.chown(path, 3, 4)
+        path.chmod(mode)
+    ping = top / "usr/bin/ping"
+    ping.write_bytes(b"ping")
+    capability = bytes.fromhex("0100000200200000000000000000000000000000")
+    os.setxattr(ping, "security.capability", capability)
+    labelled = top / "usr/labelled"
+    labelled.write_text("x")
+    os.setxattr(labelled, "security.selinux", b"system_u:object_r:bin_t:s0\0")
+    os.setxattr(labelled, "user.b", b"b")
+    os.setxattr(labelled, "user.a", b"\0\1\2")
+    os.setxattr(labelled, "user.empty", b"")
+    os.symlink("usr/bin", top / "bin")
+    os.symlink("x" * 400, top / "long-target")
+    os.setxattr(top / "bin", "security.selinux", b"system_u:object_r:usr_t:s0\0", follow_symlinks=False)
+    os.setxattr(top / "usr", "security.selinux", b"system_u:object_r:usr_t:s0\0")
+    (top / "empty").touch()
+    (top / "naïve-ß-日本").write_text("ünïcode")
+    (top / ("n" * 250)).write_text("long name")
+    os.link(ping, top / "usr/bin/ping-link")
+    many = top / "many"
+    many.mkdir(mode=0o1777)
+    for number in range(3000):
+        (many / f"{number}").write_text(str(number))
+    (many / "some").mkdir()
+    for size in (1, 255, 256, 65535, 65536, 3 << 20):
+        (top / f"size-{size}").write_bytes(os.urandom(size // 2) + bytes(size - size // 2))
+    with open(top / "streamed", "wb") as file:
+        file.write(os.urandom(1 << 20))
+        file.truncate(40 << 20)
+
+
+@pytest.fixture(scope="module")
+def nasty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    top = tmp_path_factory.mktemp("nasty") / "root"
+    top.mkdir()
+    make_nasty(top)
+    return top
+
+
+@pytest.fixture(scope="module")
+def blobs(tmp_path_factory: pytest.TempPathFactory) -> BlobStore:
+    return BlobStore(str(tmp_path_factory.mktemp("blobs") / "store"))
+
+
+@pytest.fixture(scope="module")
+def tree(nasty: Path, blobs: BlobStore) -> Tree:
+    return scan_disk(nasty, blobs)
+
+
+def commit(tree: Tree, blobs: BlobStore, repo: Path, *, jobs: int = 2, ref: str = REF) -> Committed:
+    """Commit as `ostree commit --timestamp=@1700000000 -s subject` does."""
+    options = CommitOptions(
+        metadata=(("version", Variant("s", "1")), ("ostree.ref-binding", Variant("as", [ref]))),
+        parent=None,
+        timestamp=1700000000,
+        ref=ref,
+        subject="subject",
+        body="",
+        jobs=jobs,
+    )
+    with Repo.open(str(repo)) as opened:
+        return commit_tree(tree, blobs, opened, options, Reporter())
+
+
+@contextlib.contextmanager
+def served(directory: Path) -> Iterator[str]:
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(directory))
+    ) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_same_checksum_as_the_real_tool(mode: Mode, nasty: Path, tree: Tree, blobs: BlobStore, tmp_path: Path) -> None:
+    ostree(tmp_path / "theirs", "init", f"--mode={mode.removesuffix('-z2')}")
+    expected = ostree(
+        tmp_path / "theirs",
+        *("commit", f"--branch={REF}", f"--tree=dir={nasty}", "--timestamp=@1700000000", "-s", "subject"),
+        "--add-metadata-string=version=1",
+    )
+    Repo.create(str(tmp_path / "ours"), mode)
+    committed = commit(tree, blobs, tmp_path / "ours")
+    assert committed.checksum == expected
+    assert committed.content_checksum in ostree(tmp_path / "ours", "show", REF)
+    ostree(tmp_path / "ours", "fsck")
+    assert ostree(tmp_path / "ours", "refs") == REF
+
+    def listing(repo: Path) -> list[tuple[str, int]]:
+        return sorted((str(path.relative_to(repo)), path.stat().st_mode) for path in (repo / "objects").rglob("*.*"))
+
+    assert listing(tmp_path / "ours") == listing(tmp_path / "theirs")
+    assert not list((tmp_path / "ours/tmp").glob("staging*"))
+
+
+def test_one_job_and_many_give_the_same(tree: Tree, blobs: BlobStore, tmp_path: Path) -> None:
+    Repo.create(str(tmp_path / "one"))
+    Repo.create(str(tmp_path / "many"))
+    assert (
+        commit(tree, blobs, tmp_path / "one", jobs=1).checksum
+        == commit(tree, blobs, tmp_path / "many", jobs=5).checksum
+    )
+
+
+def test_the_second_commit_writes_nothing(tree: Tree, blobs: BlobStore, tmp_path: Path) -> None:
+    Repo.create(str(tmp_path / "repo"))
+    first = commit(tree, blobs, tmp_path / "repo")
+    again = commit(tree, blobs, tmp_path / "repo")
+    assert first.checksum == again.checksum
+    assert first.stats.content.written > 3000
+    assert again.stats.content.written == again.stats.metadata_written == 0
+
+
+def test_pull_over_http_and_checkout(nasty: Path, tree: Tree, blobs: BlobStore, tmp_path: Path) -> None:
+    Repo.create(str(tmp_path / "repo"))
+    commit(tree, blobs, tmp_path / "repo")
+    ostree(tmp_path / "repo", "summary", "-u")
+    client = tmp_path / "client"
+    ostree(client, "init", "--mode=bare")
+    with served(tmp_path / "repo") as url:
+        ostree(client, "remote", "add", "--no-gpg-verify", "o", url)
+        ostree(client, "pull", "o", REF)
+    ostree(client, "fsck")
+    ostree(client, "checkout", f"o:{REF}", str(tmp_path / "checkout"))
+    out = scan_disk(tmp_path / "checkout", blobs)
+    assert out.entries == tree.entries
+
+
+def test_summary_is_refreshed_in_the_same_transaction(tree: Tree, blobs: BlobStore, tmp_path: Path) -> None:
+    repo = tmp_path / "repo"
+    Repo.create(str(repo))
+    commit(tree, blobs, repo)
+    assert not (repo / "summary").exists()
+    ostree(repo, "config", "set", "core.auto-update-summary", "true")
+    (repo / "summary.sig").write_bytes(b"of another summary")
+    second = commit(tree, blobs, repo, ref="other/ref")
+    ours = (repo / "summary").read_bytes()
+    assert second.checksum in ostree(repo, "summary", "-v")
+    assert not (repo / "summary.sig").exists()
+    ostree(repo, "config", "unset", "core.auto-update-summary")
+    ostree(repo, "summary", "-u")
+    theirs = (repo / "summary").read_bytes()
+    # the time of its making, and the flag that `summary -u` itself turns on in the config, are all that may differ
+    assert len(ours) == len(theirs)
+    assert sum(a != b for a, b in zip(ours, theirs, strict=True)) <= 9
+
+
+def test_lock_excludes_the_real_prune(tree: Tree, blobs: BlobStore, tmp_path: Path) -> None:
+    repo = tmp_path / "repo"
+    with Repo.create(str(repo)) as opened:
+        commit(tree, blobs, repo)
+        ostree(repo, "config", "set", "core.lock-timeout-secs", "1")
+        with Transaction(opened, jobs=1, reporter=Reporter()):
+            done = subprocess.run(
+                ["ostree", f"--repo={repo}", "prune"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+            )
+            assert done.returncode != 0
+            assert b"lock" in done.stdout.lower()
+        ostree(repo, "prune")
+
+
+def test_an_exception_leaves_nothing(tree: Tree, blobs: BlobStore, tmp_path: Path) -> None:
+    with Repo.create(str(tmp_path / "repo")) as repo:
+        before = sorted(str(path) for path in (tmp_path / "repo").rglob("*"))
+        with pytest.raises(ZeroDivisionError), Transaction(repo, jobs=2, reporter=Reporter()) as transaction:
+            transaction.write_dirmeta(0, 0, 0o40755, ())
+            raise ZeroDivisionError
+        after = sorted(str(path) for path in (tmp_path / "repo").rglob("*") if path.name != ".lock")
+        assert before == after
+
+
+def test_reading_back(nasty: Path, tree: Tree, blobs: BlobStore, tmp_path: Path) -> None:
+    for mode in MODES:
+        with Repo.create(str(tmp_path / mode), mode) as repo:
+            checksum = commit(tree, blobs, tmp_path / mode).checksum
+            assert repo.resolve(REF) == checksum
+            assert repo.read_commit(checksum).get("version") == "1"
+            assert repo.read_file(checksum, "usr/bin/ping") == b"ping"
+            assert repo.read_file(checksum, "bin") is None
+            assert repo.read_file(checksum, "no/such") is None
+
+
+def test_bare_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    ostree(tmp_path / "repo", "init", "--mode=bare")
+    with Repo.open(str(tmp_path / "repo")) as repo, pytest.raises(RepositoryError, match="bare repository"):
+        repo.check_writable()

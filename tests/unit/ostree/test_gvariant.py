@@ -1,0 +1,85 @@
+"""GVariant: known bytes, and what is written is read back."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compose.ostree.gvariant import Variant, be32, be64, decode, encode, fixed_size, frame, split_type
+
+
+@pytest.mark.parametrize(
+    ("signature", "value", "expected"),
+    [
+        ("s", "hello world", b"hello world\0"),
+        ("b", True, b"\1"),
+        ("as", ["i", "can", "has", "strings?"], b"i\0can\0has\0strings?\0\x02\x06\x0a\x13"),
+        ("(si)", ("foo", -1), b"foo\0\xff\xff\xff\xff\x04"),
+        ("a(si)", [("hi", -2), ("bye", -1)], b"hi\0\0\xfe\xff\xff\xff\x03\0\0\0bye\0\xff\xff\xff\xff\x04\x09\x15"),
+        ("{sv}", ("k", Variant("s", "v")), b"k\0\0\0\0\0\0\0v\0\0s\x02"),
+        ("ay", b"\4\5", b"\4\5"),
+        ("(yy)", (0x70, 0x80), b"\x70\x80"),
+        ("(iy)", (96, 0x70), b"\x60\0\0\0\x70\0\0\0"),
+        ("a(iy)", [(96, 0x70), (648, 0xF7)], b"\x60\0\0\0\x70\0\0\0\x88\x02\0\0\xf7\0\0\0"),
+        ("as", [], b""),
+    ],
+)
+def test_examples_of_the_specification(signature: str, value: object, expected: bytes) -> None:
+    assert encode(signature, value) == expected
+    decoded = decode(signature, expected)
+    assert decoded == (list(value) if isinstance(value, list) else value)
+
+
+@pytest.mark.parametrize(("size", "width"), [(254, 1), (255, 2), (65533, 2), (65534, 4)])
+def test_offset_width_counts_the_offsets_themselves(size: int, width: int) -> None:
+    assert len(frame(bytes(size), (1,))) - size == width
+
+
+values = st.recursive(
+    st.one_of(
+        st.tuples(st.just("s"), st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))),
+        st.tuples(st.just("u"), st.integers(0, 2**32 - 1)),
+        st.tuples(st.just("t"), st.integers(0, 2**64 - 1)),
+        st.tuples(st.just("x"), st.integers(-(2**63), 2**63 - 1)),
+        st.tuples(st.just("b"), st.booleans()),
+        st.tuples(st.just("ay"), st.binary(max_size=400)),
+    ),
+    lambda inner: st.one_of(
+        st.tuples(inner, st.integers(0, 40)).map(lambda pair: ("a" + pair[0][0], [pair[0][1]] * pair[1])),
+        st.lists(inner, min_size=1, max_size=5).map(
+            lambda pairs: ("(" + "".join(kind for kind, _ in pairs) + ")", tuple(value for _, value in pairs))
+        ),
+        inner.map(lambda pair: ("v", Variant(*pair))),
+    ),
+    max_leaves=12,
+)
+
+
+@given(values)
+def test_round_trip(pair: tuple[str, object]) -> None:
+    signature, value = pair
+    assert decode(signature, encode(signature, value)) == value
+
+
+@given(
+    st.sampled_from(["(a{sv}aya(say)sstayay)", "(a(say)a(sayay))", "a(ayay)", "v", "a{sv}"]), st.binary(max_size=200)
+)
+def test_damage_is_a_value_error(signature: str, data: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        decode(signature, data)
+
+
+def test_big_endian() -> None:
+    assert encode("u", be32(0x01020304)) == b"\1\2\3\4"
+    assert encode("t", be64(1)) == bytes(7) + b"\1"
+
+
+def test_types() -> None:
+    assert split_type("a{sv}ay") == ("a{sv}", "ay")
+    assert fixed_size("(iy)") == 8
+    assert fixed_size("(is)") == 0
+    with pytest.raises(ValueError, match="more than one"):
+        encode("ss", "x")
