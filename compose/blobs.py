@@ -24,13 +24,13 @@ from types import TracebackType
 from typing import Self
 
 from compose.errors import StorageError
+from compose.fs import clone_or_copy, storage_error, write_all
 from compose.tree import BlobRef
 
 _CHUNK = 1 << 20
 _TMP = "tmp"
-_FICLONE = 0x40049409  # linux/fs.h; fcntl has no name for it before Python 3.14
-# What open(O_TMPFILE) and FICLONE answer where the filesystem lacks them.
-_UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.EXDEV, errno.ENOTTY, errno.ENOSYS})
+# What open(O_TMPFILE) answers where the filesystem lacks it.
+_NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS})
 
 
 def plain_mode(permissions: int) -> int:
@@ -61,7 +61,7 @@ class BlobStore:
                 )
             _remove_leftovers(os.path.join(self.root, _TMP))
         except OSError as error:
-            raise _storage_error(self.root, error) from error
+            raise storage_error(self.root, error) from error
 
     def path(self, ref: BlobRef) -> str:
         """Absolute path of the inode, whether it exists or not."""
@@ -74,7 +74,7 @@ class BlobStore:
         except FileNotFoundError:
             return False
         except OSError as error:
-            raise _storage_error(self.path(ref), error) from error
+            raise storage_error(self.path(ref), error) from error
         return status.st_size == ref.size and status.st_mode == stat.S_IFREG | ref.mode
 
     def open(self, ref: BlobRef) -> int:
@@ -87,7 +87,7 @@ class BlobStore:
                 f"the blob {path} is missing from the cache", hint="compose again: what is missing is imported anew"
             ) from error
         except OSError as error:
-            raise _storage_error(path, error) from error
+            raise storage_error(path, error) from error
 
     def read(self, ref: BlobRef) -> bytes:
         """The whole content. Raises StorageError when the blob is missing."""
@@ -95,7 +95,7 @@ class BlobStore:
             try:
                 return file.read()
             except OSError as error:
-                raise _storage_error(self.path(ref), error) from error
+                raise storage_error(self.path(ref), error) from error
 
     def writer(self, mode: int = 0o644, mtime: int = 0) -> BlobWriter:
         """Begin a blob. mode: permission bits, stored as plain_mode() has them. mtime: seconds since 1970."""
@@ -131,11 +131,11 @@ class BlobWriter:
             try:
                 self._fd = os.open(f"{root}/{_TMP}", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
             except OSError as error:
-                if error.errno not in _UNSUPPORTED:
+                if error.errno not in _NO_TMPFILE:
                     raise
                 self._name, self._fd = _locked_file(root)
         except OSError as error:
-            raise _storage_error(root, error) from error
+            raise storage_error(root, error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -145,32 +145,25 @@ class BlobWriter:
     ) -> None:
         self.abort()
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Append."""
         self._hash.update(data)
         self._size += len(data)
         try:
-            written = os.write(self._fd, data)
-            while written < len(data):
-                data = memoryview(data)[written:]
-                written = os.write(self._fd, data)
+            write_all(self._fd, data)
         except OSError as error:
-            raise _storage_error(self._root, error) from error
+            raise storage_error(self._root, error) from error
 
     def take(self, fd: int) -> None:
         """Make an empty blob hold what the regular file `fd` holds."""
         try:
-            fcntl.ioctl(self._fd, _FICLONE, fd)
+            clone_or_copy(fd, self._fd)
         except OSError as error:
-            if error.errno not in _UNSUPPORTED:
-                raise _storage_error(self._root, error) from error
-            for chunk in _chunks(fd):
-                self.write(chunk)
-        else:
-            # the clone is hashed, not its source: that could be changed meanwhile
-            for chunk in _chunks(self._fd):
-                self._hash.update(chunk)
-                self._size += len(chunk)
+            raise storage_error(self._root, error) from error
+        # the copy is hashed, not its source: that could be changed meanwhile
+        for chunk in _chunks(self._fd):
+            self._hash.update(chunk)
+            self._size += len(chunk)
 
     def commit(self) -> BlobRef:
         """Give the blob its name. A blob of that name that is there already is as good."""
@@ -185,7 +178,7 @@ class BlobWriter:
                 os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
                 self._give_name(path)
         except OSError as error:
-            raise _storage_error(path, error) from error
+            raise storage_error(path, error) from error
         finally:
             self.abort()
         return ref
@@ -260,8 +253,3 @@ def _chunks(fd: int) -> Iterator[bytes]:
     while chunk := os.pread(fd, _CHUNK, offset):
         yield chunk
         offset += len(chunk)
-
-
-def _storage_error(place: str, error: OSError) -> StorageError:
-    hint = "make room there, or use another --cachedir" if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
-    return StorageError(f"{place}: {error.strerror}", hint=hint)

@@ -9,17 +9,19 @@ The name says all that a manifest depends on, so it is never stale; the digest a
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 import stat
 import struct
 import tempfile
+import time
+from contextlib import suppress
 from typing import Any
 
 from compose.blobs import BlobStore, plain_mode
 from compose.errors import StorageError
+from compose.fs import storage_error
 from compose.rpm.manifest import (
     FileFlag,
     ManifestFile,
@@ -42,6 +44,9 @@ _LENGTH = struct.Struct(">Q")
 _PREFIX = len(_MAGIC) + _LENGTH.size
 _DIGEST_SIZE = hashlib.sha256().digest_size
 _MAX_SIZE = 1 << 30
+_TEMPORARY = ".new-"
+# Seconds after which what is still being written is the leftover of a killed process.
+_WRITTEN_WITHIN = 3600.0
 
 
 class ImportCache:
@@ -55,6 +60,7 @@ class ImportCache:
         self.blobs = blobs
         try:
             os.makedirs(self.manifests, mode=0o700, exist_ok=True)
+            _remove_leftovers(self.manifests)
         except OSError as error:
             raise StorageError(f"{self.manifests} cannot be made: {error.strerror}") from error
 
@@ -76,9 +82,10 @@ class ImportCache:
 
     def store(self, manifest: PackageManifest) -> None:
         """Remember a manifest whose blobs are in the store."""
+        # not fs.atomic_write(): an fsync per package costs more than the import, and the digest shows what got lost
         path = self._path(manifest.sha256)
         try:
-            fd, temporary = tempfile.mkstemp(dir=self.manifests, prefix=".")
+            fd, temporary = tempfile.mkstemp(dir=self.manifests, prefix=_TEMPORARY)
             try:
                 with open(fd, "wb") as file:
                     file.write(_encode(manifest))
@@ -87,11 +94,20 @@ class ImportCache:
                 os.unlink(temporary)
                 raise
         except OSError as error:
-            hint = "make room there, or use another --cachedir" if error.errno == errno.ENOSPC else None
-            raise StorageError(f"{path} cannot be written: {error.strerror}", hint=hint) from error
+            raise storage_error(path, error) from error
 
     def _path(self, sha256: str) -> str:
         return f"{self.manifests}/{sha256}.{IMPORTER_VERSION}"
+
+
+def _remove_leftovers(directory: str) -> None:
+    for name in os.listdir(directory):
+        if name.startswith(_TEMPORARY):
+            path = os.path.join(directory, name)
+            # another process may remove it first, or give it its name
+            with suppress(FileNotFoundError):
+                if time.time() - os.stat(path).st_mtime > _WRITTEN_WITHIN:
+                    os.unlink(path)
 
 
 def _encode(manifest: PackageManifest) -> bytes:

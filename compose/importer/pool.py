@@ -29,6 +29,9 @@ _ERRORS: dict[str, type[ComposeError]] = {each.__name__: each for each in (Packa
 # The worker finds our modules where this process does, whatever its directory and environment.
 _PROGRAM = "import sys; sys.path[:] = sys.argv[3:]; from compose.importer.pool import serve; serve(*sys.argv[1:3])"
 
+# Most of its standard error that is shown, bytes and lines.
+_TAIL, _LINES = 16 << 10, 20
+
 
 class ImportPool:
     """`count` worker processes, started when first needed and gone when the context is left. Safe for threads."""
@@ -75,6 +78,7 @@ class ImportPool:
 class _Worker:
     def __init__(self, cache: ImportCache) -> None:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, lives as long as the process
+        self._heard = 0
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-c", _PROGRAM, cache.manifests, cache.blobs.root, *sys.path],
             stdin=subprocess.PIPE,
@@ -87,6 +91,7 @@ class _Worker:
     def import_rpm(self, path: str, sha256: str) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        self._heard = self._written()
         with suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps([path, sha256]).encode() + b"\n")
             self._process.stdin.flush()
@@ -98,7 +103,7 @@ class _Worker:
             return
         kind, message, hint, details = answer
         if kind in _ERRORS:
-            raise _ERRORS[kind](message, hint=hint, details=details)
+            raise _ERRORS[kind](message, hint=hint, details=details or self._said())
         raise RuntimeError(f"the importer failed on {path}:\n{message}")
 
     def kill(self) -> None:
@@ -112,9 +117,15 @@ class _Worker:
     def _death(self, path: str) -> PackageError:
         status = self._process.wait()
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").splitlines()
-        return PackageError(f"{os.path.basename(path)}: the process importing it {how}", details=lines[-20:])
+        return PackageError(f"{os.path.basename(path)}: the process importing it {how}", details=self._said())
+
+    def _said(self) -> list[str]:
+        """What it wrote to its standard error about the RPM: librpm says there what is wrong with a header."""
+        tail = os.pread(self._errors.fileno(), _TAIL, max(self._heard, self._written() - _TAIL))
+        return tail.decode(errors="replace").splitlines()[-_LINES:]
+
+    def _written(self) -> int:
+        return os.fstat(self._errors.fileno()).st_size
 
 
 def serve(manifests: str, blobs: str) -> None:

@@ -218,10 +218,6 @@ def _nevra(header: Any) -> Nevra:
 
 def _files(header: Any) -> tuple[HeaderFile, ...]:
     names = _strings(header, "BASENAMES")
-    if not names:
-        if _strings(header, "OLDFILENAMES"):
-            raise _Fault("it lists its files as RPM 3 did, which is not supported")
-        return ()
     count = len(names)
 
     def strings(tag: str) -> list[str]:
@@ -405,11 +401,11 @@ def _triggers(header: Any) -> list[Trigger]:
 
 def _strings(header: Any, tag: str | int) -> list[str]:
     """Values of a tag, none when the header lacks it."""
-    return _values(header, tag, str)
+    return _values(header, tag)
 
 
 def _numbers(header: Any, tag: str | int) -> list[int]:
-    return _values(header, tag, int)
+    return _values(header, tag)
 
 
 def _string(header: Any, tag: str) -> str:
@@ -421,12 +417,9 @@ def _number(header: Any, tag: str) -> int:
     return next(iter(_numbers(header, tag)), 0)
 
 
-def _values(header: Any, tag: str | int, kind: type) -> list[Any]:
-    # The bindings give a list, a single value or None, by what the header says the tag is: it may say anything.
+def _values(header: Any, tag: str | int) -> list[Any]:
+    # The bindings give a list, a single value or None. librpm has refused tags of another type than they should have.
     value = header[tag]
     if value is None:
         return []
-    values = value if isinstance(value, list) else [value]
-    if not all(isinstance(each, kind) for each in values):
-        raise _Fault(f"its header has tag {tag} with another type than it should")
-    return values
+    return value if isinstance(value, list) else [value]

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import stat
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compose.blobs import BlobStore, plain_mode
+from compose.errors import StorageError
+from compose.tree import BlobRef
+
+
+@pytest.fixture
+def store(tmp_path):
+    return BlobStore(str(tmp_path / "blobs"))
+
+
+@pytest.fixture
+def no_tmpfile(monkeypatch):
+    """A filesystem without O_TMPFILE."""
+    real = os.open
+
+    def refuse(path, flags, *rest, **options):
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        return real(path, flags, *rest, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+
+
+def leftovers(store):
+    return os.listdir(os.path.join(store.root, "tmp"))
+
+
+def test_a_blob_is_an_inode_with_the_mode_and_mtime_of_its_name(store):
+    ref = store.add_bytes(b"content", 0o755, 1234567890)
+    assert ref == BlobRef(digest=hashlib.sha256(b"content").hexdigest(), size=7, mode=0o755, mtime=1234567890)
+    status = os.stat(store.path(ref))
+    assert (stat.S_IMODE(status.st_mode), status.st_mtime_ns) == (0o755, 1234567890 * 10**9)
+    assert store.has(ref)
+    assert store.read(ref) == b"content"
+
+
+@pytest.mark.parametrize(
+    ("permissions", "stored"),
+    [(0o644, 0o644), (0o755, 0o755), (0o600, 0o600), (0o4755, 0o600), (0o640, 0o600), (0o1755, 0o600), (0, 0o600)],
+)
+def test_only_the_two_plain_modes_are_kept(store, permissions, stored):
+    assert plain_mode(permissions) == stored
+    assert store.add_bytes(b"x", permissions).mode == stored
+
+
+def test_mode_and_mtime_make_different_inodes(store):
+    refs = [store.add_bytes(b"same", mode, mtime) for mode in (0o644, 0o755) for mtime in (1, 2)]
+    assert len({os.stat(store.path(ref)).st_ino for ref in refs}) == 4
+
+
+def test_the_umask_does_not_matter(store):
+    before = os.umask(0o077)
+    try:
+        ref = store.add_bytes(b"x", 0o755)
+    finally:
+        os.umask(before)
+    assert store.has(ref)
+
+
+@given(pieces=st.lists(st.binary(max_size=40), max_size=8))
+def test_pieces_make_the_whole(tmp_path_factory, pieces):
+    store = BlobStore(str(tmp_path_factory.mktemp("store")))
+    with store.writer() as writer:
+        for piece in pieces:
+            writer.write(memoryview(piece))
+        ref = writer.commit()
+    assert store.read(ref) == b"".join(pieces)
+    assert ref.digest == hashlib.sha256(b"".join(pieces)).hexdigest()
+
+
+def test_a_blob_that_is_there_keeps_its_inode(store):
+    ref = store.add_bytes(b"once")
+    before = os.stat(store.path(ref))
+    assert store.add_bytes(b"once") == ref
+    assert os.stat(store.path(ref)).st_ino == before.st_ino
+
+
+def test_a_blob_cut_short_is_denied_and_replaced(store):
+    ref = store.add_bytes(b"something")
+    os.truncate(store.path(ref), 3)
+    assert not store.has(ref)
+    store.add_bytes(b"something")
+    assert store.has(ref)
+    assert store.read(ref) == b"something"
+    assert leftovers(store) == []
+
+
+def test_what_is_not_committed_is_not_there(store):
+    with pytest.raises(RuntimeError), store.writer() as writer:
+        writer.write(b"half")
+        raise RuntimeError
+    with store.writer() as writer:
+        writer.write(b"half")
+    assert not store.has(BlobRef(digest=hashlib.sha256(b"half").hexdigest(), size=4, mode=0o644, mtime=0))
+    assert os.listdir(store.root) == ["tmp"]
+    assert leftovers(store) == []
+
+
+@pytest.mark.usefixtures("no_tmpfile")
+def test_without_o_tmpfile(store):
+    ref = store.add_bytes(b"renamed", 0o755, 5)
+    assert store.read(ref) == b"renamed"
+    with pytest.raises(RuntimeError), store.writer() as writer:
+        writer.write(b"half")
+        assert len(leftovers(store)) == 1
+        raise RuntimeError
+    assert leftovers(store) == []
+
+
+def test_leftovers_of_killed_writers_are_removed_but_not_what_is_being_written(store):
+    for name in ("dead", "alive"):
+        with open(f"{store.root}/tmp/{name}", "wb"):
+            pass
+    with open(f"{store.root}/tmp/alive", "rb") as alive:
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        BlobStore(store.root)
+        assert leftovers(store) == ["alive"]
+
+
+def test_a_descriptor_is_copied_from_its_beginning(store, tmp_path):
+    source = tmp_path / "source"
+    source.write_bytes(b"0123456789" * 300_000)
+    fd = os.open(source, os.O_RDONLY)
+    try:
+        os.lseek(fd, 77, os.SEEK_SET)
+        ref = store.add_fd(fd, 0o4755, 9)
+    finally:
+        os.close(fd)
+    assert ref == store.add_bytes(source.read_bytes(), 0o600, 9)
+    assert os.stat(store.path(ref)).st_ino != source.stat().st_ino
+
+
+def test_a_missing_blob_is_named(store):
+    ref = BlobRef(digest="ab" * 32, size=0, mode=0o644, mtime=0)
+    assert not store.has(ref)
+    with pytest.raises(StorageError, match=r"ab/(ab){31}\.644\.0 is missing"):
+        store.open(ref)
+
+
+def test_a_symlink_is_no_blob(store):
+    ref = store.add_bytes(b"root:x:0:0")
+    os.rename(store.path(ref), store.root + "/elsewhere")
+    os.symlink(store.root + "/elsewhere", store.path(ref))
+    assert not store.has(ref)
+    with pytest.raises(StorageError):
+        store.read(ref)
+
+
+def test_a_directory_that_others_may_write_to_is_refused(tmp_path):
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(StorageError, match="mode 0777"):
+        BlobStore(str(tmp_path / "open"))
+
+
+def test_a_place_that_is_no_directory_is_refused(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match="file"):
+        BlobStore(str(tmp_path / "file"))
+
+
+def test_a_full_disk_is_a_storage_error(store, monkeypatch):
+    def full(fd, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(StorageError, match="No space left") as caught, store.writer() as writer:
+        writer.write(b"x")
+    assert caught.value.hint is not None
