@@ -41,8 +41,9 @@ class RepoAccess:
     """Which repositories, and what their `.repo` files mean.
 
     repo_dirs: directories with .repo files. repos: ids to enable, None for all that say enabled=1. basearch,
-    releasever: values of those variables, releasever None for unset. repovars: further ones, (name, value). vars_dirs: directories
-    with one file per variable, as etc/dnf/vars; a later one and repovars win; absent directories are empty ones.
+    releasever: values of those variables, releasever None for unset. repovars: further ones, (name, value).
+    vars_dirs: directories with one file per variable, as etc/dnf/vars; a later one and repovars win; absent ones are
+    taken for empty.
     root: --source-root, beneath which file:// keys are looked up first.
     """
 

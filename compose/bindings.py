@@ -1,0 +1,51 @@
+"""The host libraries that come from the distribution and not from PyPI: libdnf5, librpm, libselinux."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+from collections.abc import Iterable, Mapping
+
+from compose.errors import UsageError
+
+# module -> what it is called in distributions derived from each family (ID and ID_LIKE of os-release)
+_PACKAGES: Mapping[str, Mapping[str, str]] = {
+    "libdnf5": {"fedora": "python3-libdnf5", "debian": "python3-libdnf5"},
+    "rpm": {"fedora": "python3-rpm", "debian": "python3-rpm"},
+    "selinux": {"fedora": "python3-libselinux", "debian": "python3-selinux"},
+}
+_INSTALL = {"fedora": "dnf install", "debian": "apt-get install"}
+# releases of Debian whose rpm and libsolv are too old for libdnf5
+_TOO_OLD_DEBIAN = frozenset({"buster", "bullseye", "bookworm", "trixie"})
+_ELSEWHERE = (
+    "they are packaged by Fedora (python3-libdnf5 python3-rpm python3-libselinux) and by Debian forky and later "
+    "(python3-libdnf5 python3-rpm python3-selinux): run there, or in a container of one of them"
+)
+
+
+def require_bindings(modules: Iterable[str] = tuple(_PACKAGES)) -> None:
+    """Raises UsageError naming the modules that are missing and, in the hint, the command that installs them here."""
+    missing = tuple(module for module in modules if importlib.util.find_spec(module) is None)
+    if not missing:
+        return
+    try:
+        system = platform.freedesktop_os_release()
+    except OSError:
+        system = {}
+    raise UsageError(
+        f"this Python lacks {', '.join(missing)}, bindings of the libraries that compose is built on",
+        hint=install_hint(missing, system),
+    )
+
+
+def install_hint(modules: Iterable[str], system: Mapping[str, str]) -> str:
+    """How to get the modules on the system that os-release (its keys and values) describes."""
+    families = (system.get("ID", ""), *system.get("ID_LIKE", "").split())
+    family = next((each for each in families if each in _INSTALL), None)
+    old = family == "debian" and system.get("VERSION_CODENAME", "") in _TOO_OLD_DEBIAN
+    derived = family == "debian" and system.get("ID") != family
+    if family is None or old or derived:
+        name = system.get("PRETTY_NAME") or "this system"
+        return f"{name} may not have them; {_ELSEWHERE}"
+    packages = " ".join(_PACKAGES[module][family] for module in modules)
+    return f"{_INSTALL[family]} {packages} (and run compose with the distribution's own python3)"

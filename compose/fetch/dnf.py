@@ -1,0 +1,176 @@
+"""The door to libdnf5's downloader: runs in a child process (see fetcher.py)."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from compose.errors import FetchError, StorageError
+from compose.events import Reporter, Task
+from compose.fetch.verify import File
+from compose.rpm.repos import RepoAccess, RepoNetwork, add_repos, configure, enabled_repos
+
+# librepo's wording of what is the server's own trouble or the line's, and may be over in a moment
+_FINAL = re.compile(r"Status code: 4(?!08|29)\d\d")
+_DISK = re.compile(r"No space left on device|Read-only file system|Permission denied|Disk quota exceeded|error \(23\)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """files: what to download, each into the directory of its path, which exists."""
+
+    files: tuple[File, ...]
+    access: RepoAccess
+    network: RepoNetwork
+
+
+def download(job: Job, reporter: Reporter) -> None:
+    """Bring the files here, from the repositories' metadata as it is cached; to be called in a process of its own.
+
+    A file that is there in part is continued. Raises FetchError naming every package that did not come, StorageError
+    when the disk is full.
+    """
+    session = _Session(job, reporter)
+    missing = {str(number): file for number, file in enumerate(job.files)}
+    pause = job.network.pause
+    with reporter.task(
+        "Downloading packages", total=sum(file.package.download_size for file in job.files), unit="bytes"
+    ) as task:
+        for attempt in range(1, job.network.attempts + 1):
+            failures = session.download(missing, task)
+            missing = {key: missing[key] for key in failures}
+            if not missing:
+                return
+            _stop_for_disk(job.network.rpms_dir, failures)
+            if attempt == job.network.attempts or all(_FINAL.search(text) for text in failures.values()):
+                break
+            first = next(iter(failures))
+            reporter.info(
+                f"{len(missing)} downloads failed ({missing[first].package.nevra}: {failures[first]}); "
+                f"trying again in {pause:g} s"
+            )
+            time.sleep(pause)
+            pause *= 2
+    raise _failed(missing, failures)
+
+
+def _stop_for_disk(place: str, failures: dict[str, str]) -> None:
+    for text in failures.values():
+        if _DISK.search(text):
+            raise StorageError(f"cannot store packages in {place}: {text}", hint="free some space")
+
+
+def _failed(missing: dict[str, File], failures: dict[str, str]) -> FetchError:
+    lines = [
+        f"{file.package.nevra} of repository {file.package.repo!r}: {failures[key]}" for key, file in missing.items()
+    ]
+    return FetchError(
+        f"cannot download {lines[0]}" if len(lines) == 1 else f"cannot download {len(lines)} packages",
+        hint="run it again: what has come is kept; a package that is gone from its repository needs fresh metadata",
+        details=() if len(lines) == 1 else lines,
+    )
+
+
+class _Session:
+    """A libdnf5 Base with the repositories' metadata loaded from the cache. It lives until the process ends."""
+
+    def __init__(self, job: Job, reporter: Reporter) -> None:
+        import libdnf5
+
+        self._dnf = libdnf5
+        self._done: Counter[str] = Counter()
+        needed = {file.package.repo for file in job.files}
+        sections = tuple(section for section in enabled_repos(job.access) if section.id in needed)
+        self._base = libdnf5.base.Base()
+        configure(self._base, job.access, job.network, os.path.join(job.network.metadata_dir, "empty-root"))
+        config = self._base.get_config()
+        # exactly what was solved with; a refresh now could take packages away
+        config.get_cacheonly_option().set("metadata")
+        config.get_optional_metadata_types_option().set([])
+        self._base.setup()
+        add_repos(self._base, sections, dataclasses.replace(job.network, cache_only=True), Reporter())
+        try:
+            self._base.get_repo_sack().load_repos(libdnf5.repo.Repo.Type_AVAILABLE)
+        except (libdnf5.exception.Error, RuntimeError) as error:
+            raise FetchError(f"the metadata that was solved with is gone: {error}", hint="run it again") from error
+        query = libdnf5.rpm.PackageQuery(self._base)
+        query.filter_available()
+        query.filter_name(sorted({file.package.nevra.name for file in job.files}))
+        self._packages = {
+            (package.get_repo_id(), package.get_location(), package.get_checksum().get_checksum()): package
+            for package in query
+        }
+
+    def download(self, files: dict[str, File], task: Task) -> dict[str, str]:
+        """Try every file once; returns what went wrong, by the keys of files."""
+        watch = self._watch(files, task)
+        self._base.set_download_callbacks(self._dnf.repo.DownloadCallbacksUniquePtr(watch))
+        downloader = self._dnf.repo.PackageDownloader(self._base)
+        downloader.set_fail_fast(False)
+        downloader.set_resume(True)
+        # held: libdnf5 keeps a pointer only
+        self._held = (watch, downloader)
+        for key, file in files.items():
+            package = self._packages.get((file.package.repo, file.package.location, file.package.checksum[1]))
+            if package is None:
+                watch.failures[key] = "it is no longer in the repository's metadata"
+                continue
+            watch.order.append(key)
+            downloader.add(package, os.path.dirname(file.path))
+        try:
+            downloader.download()
+        except (self._dnf.exception.Error, RuntimeError) as error:
+            # said by the callbacks for each file; what they did not say is said here
+            for key, file in files.items():
+                if not os.path.exists(file.path):
+                    watch.failures.setdefault(key, str(error))
+        return dict(watch.failures)
+
+    def _watch(self, files: dict[str, File], task: Task) -> Any:
+        done = self._done
+        error_status = self._dnf.repo.DownloadCallbacks.TransferStatus_ERROR
+
+        class Watch(self._dnf.repo.DownloadCallbacks):  # type: ignore[name-defined,misc]
+            """libdnf5 numbers the downloads in the order they were added. No body may raise: that aborts the process."""
+
+            def __init__(self) -> None:
+                super().__init__()
+                self.order: list[str] = []
+                self.failures: dict[str, str] = {}
+                self.causes: dict[str, str] = {}
+                self.begun = 0
+
+            def add_new_download(self, user_data: Any, description: str, total: float) -> int:
+                self.begun += 1
+                return self.begun - 1
+
+            def progress(self, number: int, total: float, downloaded: float) -> int:
+                # an error page counts as downloaded too, and the count starts again with the next mirror
+                self._reached(self.order[number], int(downloaded))
+                return 0
+
+            def mirror_failure(self, number: int, message: str, url: str, metadata: str) -> int:
+                self.causes[self.order[number]] = str(message)
+                return 0
+
+            def end(self, number: int, status: int, message: str) -> int:
+                key = self.order[number]
+                if status == error_status:
+                    self.failures[key] = self.causes.get(key) or str(message)
+                else:
+                    self._reached(key, files[key].package.download_size)
+                return 0
+
+            def _reached(self, key: str, size: int) -> None:
+                file = files[key]
+                size = min(size, file.package.download_size)
+                if size > done[key]:
+                    task.advance(size - done[key], detail=str(file.package.nevra))
+                    done[key] = size
+
+        return Watch()

@@ -1,0 +1,163 @@
+"""Bring the resolved packages here, and let nothing pass that is not what the repository signed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from compose.errors import ComposeError, FetchError, PackageError, StorageError, TrustError
+from compose.events import Reporter
+from compose.fetch import dnf, verify
+from compose.fetch.keys import load_keys
+from compose.fetch.rpmfile import RpmFile
+from compose.fetch.verify import File, Verdict
+from compose.rpm import child
+from compose.rpm.pgp import PublicKey
+from compose.rpm.repos import RepoAccess, RepoNetwork
+from compose.solve.resolution import Resolution, ResolvedPackage
+
+Keys = tuple[tuple[str, tuple[PublicKey, ...] | None], ...]
+
+
+def fetch(
+    resolution: Resolution, access: RepoAccess, network: RepoNetwork, reporter: Reporter, *, jobs: int = 1
+) -> tuple[RpmFile, ...]:
+    """The packages of a resolution as verified files in CACHEDIR/rpms, in the resolution's order.
+
+    Also those of a file:// repository are copied there: what was verified must not change afterwards. A package that is
+    in the cache is not downloaded, but verified as if it were. jobs: threads that hash.
+
+    Raises TrustError (unsigned, wrong key, no key given), FetchError (cannot be downloaded, corrupted; what is corrupted
+    leaves the cache), PackageError (damaged in its repository), StorageError.
+    """
+    keys = _keys(resolution, access, network, reporter)
+    files = tuple(File(package=package, path=_place(package, network)) for package in resolution.packages)
+    present = tuple(file for file in files if _complete(file))
+    verdicts = dict(zip(present, _verified(present, keys, jobs, reporter), strict=True))
+    missing = tuple(file for file in files if file not in verdicts or _discarded(file, verdicts[file]))
+    if missing and network.cache_only:
+        raise FetchError(
+            f"{len(missing)} of {len(files)} packages are not in the cache {network.rpms_dir}",
+            hint="compose once without --cache-only",
+            details=tuple(str(file.package.nevra) for file in missing),
+        )
+    if missing:
+        _download(missing, access, network, reporter)
+        verdicts.update(zip(missing, _verified(missing, keys, jobs, reporter), strict=True))
+        for file in missing:
+            _discarded(file, verdicts[file])
+    _raise_faults([fault for file in files if (fault := verdicts[file].fault)])
+    return tuple(
+        RpmFile(package=file.package, path=file.path, sha256=verdicts[file].sha256, key=verdicts[file].key)
+        for file in files
+    )
+
+
+def _keys(resolution: Resolution, access: RepoAccess, network: RepoNetwork, reporter: Reporter) -> Keys:
+    """Keys of each repository that packages come from, before anything is downloaded."""
+    used = {package.repo for package in resolution.packages}
+    return tuple(
+        (repo.id, load_keys(repo, network, reporter, root=access.root) if repo.gpgcheck else None)
+        for repo in resolution.repos
+        if repo.id in used
+    )
+
+
+def _place(package: ResolvedPackage, network: RepoNetwork) -> str:
+    """rpms/CHECKSUM/NAME.rpm: two builds under one name do not meet."""
+    name = os.path.basename(package.location)
+    algorithm, digest = package.checksum
+    if name in ("", ".", "..") or not digest.isalnum() or not algorithm.isalnum():
+        raise FetchError(
+            f"{package.nevra} of repository {package.repo!r} has the location {package.location!r} and the checksum "
+            f"{algorithm}:{digest} in the metadata, which make no file name",
+            hint="the repository's metadata is wrong: have it made again",
+        )
+    return os.path.join(network.rpms_dir, f"{algorithm}-{digest}", name)
+
+
+def _verified(files: Sequence[File], keys: Keys, jobs: int, reporter: Reporter) -> tuple[Verdict, ...]:
+    if not files:
+        return ()
+    job = verify.Job(files=tuple(files), keys=keys, jobs=jobs)
+    return child.call(verify.verify, job, reporter, crash=_verifier_crashed)
+
+
+def _complete(file: File) -> bool:
+    """As long as it should be. A shorter one is a download that was interrupted, and is continued."""
+    try:
+        size = os.lstat(file.path).st_size
+    except FileNotFoundError:
+        return False
+    return size >= file.package.download_size
+
+
+def _discarded(file: File, verdict: Verdict) -> bool:
+    """Remove from the cache what is not what the repository has, so that it is fetched anew; True if it was that.
+
+    What the repository does have, but must not be used, stays: fetching it again would bring the same.
+    """
+    if not isinstance(verdict.fault, FetchError):
+        return False
+    shutil.rmtree(os.path.dirname(file.path), ignore_errors=True)
+    return True
+
+
+def _download(files: Sequence[File], access: RepoAccess, network: RepoNetwork, reporter: Reporter) -> None:
+    with _download_lock(network, reporter):
+        for file in files:
+            os.makedirs(os.path.dirname(file.path), mode=0o700, exist_ok=True)
+        job = dnf.Job(files=tuple(files), access=access, network=network)
+        child.call(dnf.download, job, reporter, crash=_downloader_crashed)
+
+
+@contextmanager
+def _download_lock(network: RepoNetwork, reporter: Reporter) -> Iterator[None]:
+    """Two composes that share a cachedir do not write one file at the same time."""
+    try:
+        os.makedirs(network.rpms_dir, mode=0o700, exist_ok=True)
+        descriptor = os.open(os.path.join(network.rpms_dir, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StorageError(f"cannot write to {network.rpms_dir}: {error.strerror}", hint="free some space") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            reporter.info(f"Waiting for another compose that downloads to {network.rpms_dir}")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _raise_faults(faults: Sequence[ComposeError]) -> None:
+    """One error for all: the gravest kind, whose exit code and hint it has."""
+    for kind in (TrustError, PackageError, FetchError):
+        worst = [fault for fault in faults if isinstance(fault, kind)]
+        if not worst:
+            continue
+        if len(faults) == 1:
+            raise worst[0]
+        hints = list(dict.fromkeys(fault.hint for fault in worst if fault.hint))
+        raise kind(
+            f"{len(faults)} packages cannot be used: {worst[0].message}, and others",
+            hint="; ".join(hints) or None,
+            details=tuple(fault.message for fault in faults),
+        )
+
+
+def _verifier_crashed(how: str, output: tuple[str, ...]) -> PackageError:
+    return PackageError(
+        f"librpm died while packages were verified: {how}",
+        hint="one of the packages is made to harm, or librpm has a fault; find it by verifying them with rpmkeys -K",
+        details=output,
+    )
+
+
+def _downloader_crashed(how: str, output: tuple[str, ...]) -> FetchError:
+    return FetchError(
+        f"the downloader (libdnf5) died: {how}", hint="run it again: what has come is kept", details=output
+    )

@@ -1,0 +1,149 @@
+"""OpenPGP public keys in files: which there are, and each in the form librpm takes (RFC 4880, RFC 9580).
+
+Only the framing is read here, to tell keys apart and name them in messages; what a key is worth librpm decides.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_ARMOR = re.compile(
+    rb"-----BEGIN PGP PUBLIC KEY BLOCK-----[ \t]*\r?\n(?P<body>.*?)-----END PGP PUBLIC KEY BLOCK-----", re.DOTALL
+)
+_PUBLIC_KEY, _USER_ID, _PUBLIC_SUBKEY = 6, 13, 14
+_CRC24_INIT, _CRC24_POLY = 0xB704CE, 0x1864CFB
+
+
+class BadKey(ValueError):
+    """What should be a key file is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublicKey:
+    """One certificate. fingerprint: of the primary key; key_ids: of it and its subkeys, 16 hex digits each;
+    user_id: the first one, "" for none; armored: the whole certificate, ASCII armour."""
+
+    fingerprint: str
+    key_ids: tuple[str, ...]
+    user_id: str
+    armored: bytes
+
+    def __str__(self) -> str:
+        return f"{self.key_ids[0]} {self.user_id}".strip()
+
+
+def parse_keys(data: bytes) -> tuple[PublicKey, ...]:
+    """All certificates of a key file, armoured (several blocks, text around them) or binary. Raises BadKey."""
+    blocks = [_dearmor(match["body"]) for match in _ARMOR.finditer(data)]
+    if not blocks:
+        if not data or not data[0] & 0x80:
+            raise BadKey("it holds no OpenPGP public key block")
+        blocks = [data]
+    keys = [key for block in blocks for key in _certificates(block)]
+    if not keys:
+        raise BadKey("it holds no OpenPGP public key")
+    return tuple(keys)
+
+
+def _certificates(data: bytes) -> Iterator[PublicKey]:
+    packets: list[tuple[int, bytes, bytes]] = []
+    for packet in _packets(data):
+        if packet[0] == _PUBLIC_KEY and packets:
+            yield _certificate(packets)
+            packets = []
+        packets.append(packet)
+    if packets:
+        yield _certificate(packets)
+
+
+def _certificate(packets: list[tuple[int, bytes, bytes]]) -> PublicKey:
+    if packets[0][0] != _PUBLIC_KEY:
+        raise BadKey(f"it begins with an OpenPGP packet of type {packets[0][0]}, not with a public key")
+    identities = [_identity(body) for tag, body, _ in packets if tag in (_PUBLIC_KEY, _PUBLIC_SUBKEY)]
+    users = [body.decode(errors="replace") for tag, body, _ in packets if tag == _USER_ID]
+    return PublicKey(
+        fingerprint=identities[0][0],
+        key_ids=tuple(key_id for _, key_id in identities),
+        user_id=users[0] if users else "",
+        armored=_armor(b"".join(raw for _, _, raw in packets)),
+    )
+
+
+def _identity(body: bytes) -> tuple[str, str]:
+    """Fingerprint and key ID of a key packet (RFC 9580 section 5.5.4)."""
+    match body[:1]:
+        case b"\x04":
+            digest = hashlib.sha1(b"\x99" + len(body).to_bytes(2, "big") + body, usedforsecurity=False).hexdigest()
+            return digest, digest[-16:]
+        case b"\x06":
+            digest = hashlib.sha256(b"\x9b" + len(body).to_bytes(4, "big") + body).hexdigest()
+            return digest, digest[:16]
+    raise BadKey(f"it holds a key of version {body[0] if body else 'none'}; versions 4 and 6 are known")
+
+
+def _packets(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """(type, body, whole packet) of each packet (RFC 9580 section 4.2)."""
+    position = 0
+    while position < len(data):
+        start = position
+        first = data[position]
+        position += 1
+        if not first & 0x80:
+            raise BadKey("it is not a sequence of OpenPGP packets")
+        if first & 0x40:
+            tag = first & 0x3F
+            octet = int.from_bytes(data[position : position + 1], "big")
+            position += 1
+            if octet < 192:
+                size = octet
+            elif octet < 224:
+                size = ((octet - 192) << 8) + int.from_bytes(data[position : position + 1], "big") + 192
+                position += 1
+            elif octet == 255:
+                size = int.from_bytes(data[position : position + 4], "big")
+                position += 4
+            else:
+                raise BadKey("it holds a packet of unknown length, which no key has")
+        else:
+            tag = (first >> 2) & 0x0F
+            width = {0: 1, 1: 2, 2: 4}.get(first & 3)
+            if width is None:
+                raise BadKey("it holds a packet of unknown length, which no key has")
+            size = int.from_bytes(data[position : position + width], "big")
+            position += width
+        if position + size > len(data):
+            raise BadKey("it is cut off")
+        yield tag, data[position : position + size], data[start : position + size]
+        position += size
+
+
+def _dearmor(block: bytes) -> bytes:
+    lines = [line.strip() for line in block.splitlines()]
+    # header lines ("Version: ...") end with an empty line; the line that begins with "=" is the checksum
+    body = lines[lines.index(b"") + 1 :] if b"" in lines else lines
+    encoded = b"".join(line for line in body if not line.startswith(b"="))
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except binascii.Error as error:
+        raise BadKey("its armour is damaged") from error
+
+
+def _armor(data: bytes) -> bytes:
+    crc = _CRC24_INIT
+    for byte in data:
+        crc ^= byte << 16
+        for _ in range(8):
+            crc <<= 1
+            if crc & 0x1000000:
+                crc ^= _CRC24_POLY
+    encoded = base64.b64encode(data)
+    lines = [encoded[index : index + 64] for index in range(0, len(encoded), 64)]
+    checksum = b"=" + base64.b64encode(crc.to_bytes(3, "big"))
+    return b"\n".join(
+        (b"-----BEGIN PGP PUBLIC KEY BLOCK-----", b"", *lines, checksum, b"-----END PGP PUBLIC KEY BLOCK-----", b"")
+    )
