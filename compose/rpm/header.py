@@ -103,10 +103,7 @@ class HeaderFile:
     inode: tuple[int, int]
     color: int
     lang: str
-
-    @property
-    def is_ghost(self) -> bool:
-        return bool(self.flags & FileFlag.GHOST)
+    is_ghost: bool
 
     @property
     def is_regular(self) -> bool:
@@ -259,6 +256,7 @@ def _files(header: Any) -> tuple[HeaderFile, ...]:
             inode=(device, inode),
             color=color,
             lang=lang,
+            is_ghost=bool(flags & FileFlag.GHOST.value),
         )
         fault = fault or _file_fault(file)
         if fault is not None:
