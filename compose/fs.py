@@ -9,6 +9,7 @@ import fcntl
 import os
 import secrets
 import stat
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,8 @@ from compose.errors import StorageError
 _libc = ctypes.CDLL(None, use_errno=True)
 _FICLONE = 0x40049409  # linux/fs.h
 _RENAME_NOREPLACE = 1  # linux/fs.h
+_SYS_OPENAT2 = 437  # the same number everywhere
+_RESOLVE_IN_ROOT = 0x10  # linux/openat2.h
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _REFUSED = _FULL | {errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.EFBIG}
 _NO_CLONE = frozenset({errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS})
@@ -80,12 +83,13 @@ def remove_tree(path: str) -> None:
     except FileNotFoundError:
         return
     try:
-        _remove_at(fd, name)
+        remove_at(fd, name)
     finally:
         os.close(fd)
 
 
-def _remove_at(parent: int, name: str) -> None:
+def remove_at(parent: int, name: str) -> None:
+    """remove_tree() of a name in an open directory."""
     try:
         os.unlink(name, dir_fd=parent)
         return
@@ -99,10 +103,20 @@ def _remove_at(parent: int, name: str) -> None:
         if os.fstat(fd).st_mode & 0o700 != 0o700:
             os.fchmod(fd, 0o700)
         for each in os.listdir(fd):
-            _remove_at(fd, each)
+            remove_at(fd, each)
     finally:
         os.close(fd)
     os.rmdir(name, dir_fd=parent)
+
+
+def open_in_root(root: int, path: str, flags: int, mode: int = 0) -> int:
+    """openat2(RESOLVE_IN_ROOT): symlinks and ".." are followed as if the directory open at `root` were "/"."""
+    how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode, _RESOLVE_IN_ROOT)
+    fd: int = _libc.syscall(_SYS_OPENAT2, root, os.fsencode(path), how, len(how))
+    if fd < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+    return fd
 
 
 def clone_or_copy(source: int, target: int) -> None:
@@ -138,9 +152,7 @@ def syncfs(fd: int) -> None:
 
 def rename_noreplace(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> bool:
     """renameat2(RENAME_NOREPLACE); False when target exists already."""
-    if (
-        _libc.renameat2(src_dir_fd, os.fsencode(source), dst_dir_fd, os.fsencode(target), _RENAME_NOREPLACE) == 0
-    ):
+    if _libc.renameat2(src_dir_fd, os.fsencode(source), dst_dir_fd, os.fsencode(target), _RENAME_NOREPLACE) == 0:
         return True
     number = ctypes.get_errno()
     if number == errno.EEXIST:

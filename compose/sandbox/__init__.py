@@ -1,0 +1,1 @@
+"""Isolation of one program: namespaces, a root of its own, fewer capabilities, nothing inherited."""

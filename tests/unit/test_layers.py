@@ -14,9 +14,11 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__main__"}),
     frozenset({"cli"}),
     frozenset({"pipeline"}),
+    frozenset({"inputhash"}),
     frozenset({"treefile", "solve", "fetch", "importer", "assemble", "postprocess", "label", "commit"}),
     frozenset({"workroot"}),
     frozenset({"sandbox", "blobs", "rpm", "ostree"}),
+    frozenset({"cachedir"}),
     frozenset({"process", "fs", "tree", "events", "bindings"}),
     frozenset({"errors"}),
 )
@@ -38,7 +40,7 @@ DOORS = {
     "rich": {"cli"},
     "yaml": {"treefile"},
     "jsonschema": {"treefile"},
-    "subprocess": {"process", "sandbox", "workroot", "solve", "rpm", "importer"},
+    "subprocess": {"ostree", "workroot", "rpm", "importer"},
 }
 
 

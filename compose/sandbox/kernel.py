@@ -1,0 +1,108 @@
+"""System calls that `os` lacks before the Python we start at (3.11), through the C library."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import struct
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_REMOUNT = 32
+MS_BIND = 4096
+MS_REC = 16384
+MS_PRIVATE = 1 << 18
+MNT_DETACH = 2
+
+PR_SET_PDEATHSIG = 1
+PR_CAPBSET_DROP = 24
+PR_SET_NO_NEW_PRIVS = 38
+
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+_SYS_KEYCTL = {"x86_64": 250, "aarch64": 219, "ppc64le": 271, "s390x": 280, "riscv64": 219}
+_CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
+
+# linux/capability.h: what scriptlets of an operating system's packages need, and no more
+KEPT_CAPABILITIES = {
+    0: "chown",
+    1: "dac_override",
+    2: "dac_read_search",
+    3: "fowner",
+    4: "fsetid",
+    5: "kill",
+    6: "setgid",
+    7: "setuid",
+    8: "setpcap",
+    18: "sys_chroot",
+    31: "setfcap",
+}
+_LAST_CAPABILITY = 63
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p]
+
+
+def _checked(result: int, what: str) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def unshare(flags: int) -> None:
+    """unshare(2). Raises OSError."""
+    _checked(_libc.unshare(flags), "unshare")
+
+
+def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
+    """mount(2). Raises OSError."""
+    result = _libc.mount(
+        os.fsencode(source), os.fsencode(target), kind.encode() or None, flags, os.fsencode(data) or None
+    )
+    _checked(result, f"mount {kind or source} on {target}")
+
+
+def change_root(directory: str) -> None:
+    """Make a mount point the root of this mount namespace and let go of the old one: pivot_root(2), umount2(2)."""
+    os.chdir(directory)
+    _checked(_libc.pivot_root(b".", b"."), f"pivot_root {directory}")
+    _checked(_libc.umount2(b".", MNT_DETACH), "umount the old root")
+    os.chdir("/")
+
+
+def die_with_parent(signal: int) -> None:
+    """Have the kernel send this process a signal when the thread that made it ends."""
+    _checked(_libc.prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
+
+
+def forbid_new_privileges() -> None:
+    """No program run from here on gains privileges by setuid or file capabilities."""
+    _checked(_libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl(PR_SET_NO_NEW_PRIVS)")
+
+
+def new_session_keyring() -> None:
+    """Leave the caller's keyrings behind; a kernel without keyrings is fine."""
+    number = _SYS_KEYCTL.get(platform.machine())
+    if number is not None:
+        _libc.syscall(number, _KEYCTL_JOIN_SESSION_KEYRING, None)
+
+
+def drop_capabilities() -> None:
+    """Keep KEPT_CAPABILITIES in this process and in everything it will ever run."""
+    for number in range(_LAST_CAPABILITY + 1):
+        if number not in KEPT_CAPABILITIES and _libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0) < 0:
+            break  # beyond the last capability of this kernel
+    kept = sum(1 << number for number in KEPT_CAPABILITIES)
+    low, high = kept & 0xFFFFFFFF, kept >> 32
+    header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
+    data = struct.pack("IIIIII", low, low, 0, high, high, 0)
+    _checked(_libc.capset(header, data), "capset")

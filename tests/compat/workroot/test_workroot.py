@@ -1,0 +1,303 @@
+"""Programs in a workroot: what they can do, what comes back into the tree, what they cannot reach."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from compose.blobs import BlobStore
+from compose.errors import ScriptError
+from compose.events import Reporter
+from compose.process import Program, ProgramRecord
+from compose.tree import Tree
+from compose.workroot.workroot import Workroot
+
+pytestmark = pytest.mark.root
+
+
+class Notes(Reporter):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+def shell(body: str, **options: object) -> Program:
+    return Program(owner="scriptlet:x", phase="%post", argv=("/bin/sh", "{script}", "1"), body=body, **options)  # type: ignore[arg-type]
+
+
+def lua(body: str, **options: object) -> Program:
+    return Program(owner="scriptlet:x", phase="%post", argv=("<lua>", "1"), body=body, lua=True, **options)  # type: ignore[arg-type]
+
+
+def workroot(tree: Tree, store: BlobStore, directory: str, reporter: Reporter | None = None) -> Workroot:
+    return Workroot(tree, store, directory, reporter=reporter or Reporter(), epoch=1700000000)
+
+
+def after(tree: Tree, store: BlobStore, directory: str, body: str) -> Tree:
+    """The tree after one shell script that must succeed."""
+    with workroot(tree, store, directory) as root:
+        root.apply(tree)
+        record = root.run(shell(body))
+        assert record.status == 0, record.output
+        return root.absorb()
+
+
+def differences(before: Tree, now: Tree) -> set[str]:
+    return {path for path in before.entries.keys() | now.entries.keys() if before.get(path) != now.get(path)}
+
+
+def test_nothing_changed_is_the_same_tree(small: Tree, store: BlobStore, directory: str) -> None:
+    assert after(small, store, directory, "cat /etc/passwd; touch /usr/full/a; chmod 755 /usr/full") == small
+
+
+def test_owners_modes_and_capabilities_are_applied(small: Tree, store: BlobStore, directory: str) -> None:
+    with workroot(small, store, directory) as root:
+        before = root.run(shell("ls -ln /usr/setuid"))
+        assert before.output.startswith("-rw------- 1 0 0"), before.output
+        root.apply(small)
+        now = root.run(shell("ls -ln /usr/setuid; ls -lnd /usr/private; getcap /usr/capable")).output.splitlines()
+        assert now[0].startswith("-rwsr-xr-x 1 3 4")
+        assert now[1].split()[::2][:2] == ["drwxr-s---", "1"]
+        assert now[2] == "/usr/capable cap_net_raw=ep"
+
+
+def test_changes_come_back_with_their_writer(small: Tree, store: BlobStore, directory: str) -> None:
+    body = """
+        echo new > /usr/new; chmod 640 /usr/new; chown 5:6 /usr/new; echo more >> /etc/passwd
+        rm /usr/full/deep/b; ln -s target /usr/link; mkdir -p /usr/d/e; ln /usr/new /usr/hard; mv /usr/full/a /usr/moved
+    """
+    tree = after(small, store, directory, body)
+    expected = {"usr/new", "etc/passwd", "usr/full/deep/b", "usr/link", "usr/d", "usr/d/e", "usr/hard", "usr/full/a"}
+    assert differences(small, tree) == expected | {"usr/moved"}
+    new = tree["usr/new"]
+    assert (new.permissions, new.uid, new.gid, new.writer) == (0o640, 5, 6, "scriptlet:x:%post")
+    assert new.blob is not None
+    assert store.read(new.blob) == b"new\n"
+    assert new.link == tree["usr/hard"].link != ""
+    assert tree["usr/link"].target == "target"
+
+
+def test_an_append_reaches_no_blob_and_no_other_path(small: Tree, store: BlobStore, directory: str) -> None:
+    editor = small.edit()
+    blob = small["usr/full/a"].blob
+    assert blob is not None
+    editor.add_file("usr/twin", blob, writer="t")
+    tree = after(editor.build(), store, directory, "echo more >> /usr/twin")
+    assert store.read(blob) == b"a"
+    assert tree["usr/full/a"].blob == blob
+    twin = tree["usr/twin"].blob
+    assert twin is not None
+    assert store.read(twin) == b"amore\n"
+
+
+def test_a_directory_replaced_hides_what_was_in_it(small: Tree, store: BlobStore, directory: str) -> None:
+    tree = after(small, store, directory, "rm -r /usr/full; mkdir /usr/full; echo c > /usr/full/c")
+    assert tree.children("usr/full") == ["c"]
+
+
+def test_a_directory_becomes_a_symlink_and_a_symlink_a_directory(small: Tree, store: BlobStore, directory: str) -> None:
+    tree = after(small, store, directory, "rm -r /usr/full; ln -s private /usr/full; rm /usr/sbin; mkdir /usr/sbin")
+    assert tree["usr/full"].target == "private"
+    assert tree["usr/sbin"].is_dir
+    assert "usr/full/a" not in tree
+
+
+def test_what_lies_on_private_mounts_is_not_kept(small: Tree, store: BlobStore, directory: str) -> None:
+    assert after(small, store, directory, "touch /tmp/x /run/x /dev/shm/x /var/tmp/x; echo x > /dev/null") == small
+
+
+def test_fifos_are_dropped_with_a_warning(small: Tree, store: BlobStore, directory: str) -> None:
+    notes = Notes()
+    with workroot(small, store, directory, notes) as root:
+        assert root.run(shell("mkfifo /usr/fifo")).status == 0
+        assert "usr/fifo" not in root.absorb()
+    assert notes.warnings == ["/usr/fifo is a fifo, which a commit cannot hold: dropped"]
+
+
+def test_names_that_are_not_utf8_name_their_writer(small: Tree, store: BlobStore, directory: str) -> None:
+    with workroot(small, store, directory) as root:
+        root.run(shell("touch \"$(printf '/usr/\\377')\""))
+        with pytest.raises(ScriptError, match="not UTF-8"):
+            root.absorb()
+
+
+def test_record(small: Tree, store: BlobStore, directory: str) -> None:
+    with workroot(small, store, directory) as root:
+        record = root.run(shell("echo out; echo err >&2; echo $1; touch /usr/made; exit 7"))
+        assert record.status == 7
+        assert record.output == "out\nerr\n1\n"
+        assert record.changed == ("usr/made",)
+        assert root.run(shell("true")).changed == ()
+        assert [each.status for each in root.records] == [7, 0]
+
+
+def test_signal_missing_interpreter_and_time_limit(small: Tree, store: BlobStore, directory: str) -> None:
+    with workroot(small, store, directory) as root:
+        assert root.run(shell("kill -9 $$")).status == -signal.SIGKILL
+        missing = root.run(Program(owner="x", phase="%post", argv=("/usr/bin/none", "{script}"), body="x"))
+        assert (missing.status, missing.output) == (127, "/usr/bin/none: No such file or directory\n")
+        begun = time.monotonic()
+        hung = root.run(shell("sleep 100 & sleep 100", timeout=0.3))
+        assert hung.timed_out
+        assert time.monotonic() - begun < 5
+
+
+def test_stdin_and_environment(small: Tree, store: BlobStore, directory: str) -> None:
+    with workroot(small, store, directory) as root:
+        assert root.run(shell("cat", stdin=b"/usr/a\n/usr/b\n")).output == "/usr/a\n/usr/b\n"
+        assert root.run(shell("cat")).output == ""
+        names = sorted(line.split("=")[0] for line in root.run(shell("env")).output.splitlines())
+        assert set(names) <= {
+            "HOME",
+            "LANG",
+            "OLDPWD",
+            "PATH",
+            "PWD",
+            "SOURCE_DATE_EPOCH",
+            "SYSTEMD_OFFLINE",
+            "TZ",
+            "_",
+        }
+        assert root.run(shell("hostname; umask; echo $SOURCE_DATE_EPOCH")).output == "localhost\n0022\n1700000000\n"
+
+
+def test_a_daemon_left_behind_is_killed(small: Tree, store: BlobStore, directory: str) -> None:
+    with workroot(small, store, directory) as root:
+        begun = time.monotonic()
+        assert root.run(shell("sleep 50 & exit 0")).status == 0
+        assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize(
+    ("what", "body"),
+    [
+        ("host files", "cat /proc/1/root/work/*; ls /proc/1/root/root/.cache"),
+        ("processes of the host", "test $(ls -d /proc/[0-9]* | tail -1) != /proc/1 && test -e /proc/4000"),
+        ("network", "ls /sys/class/net; python3 -S -c 'import _socket; _socket.socket().connect((\"127.0.0.1\", 1))'"),
+        ("devices", "mknod /usr/sda b 8 0"),
+        ("mounts", "mount -t tmpfs tmpfs /usr"),
+        ("the host name", "hostname evil"),
+        ("kernel settings", "echo 1 > /proc/sys/kernel/panic"),
+        ("sysrq", "echo s > /proc/sysrq-trigger"),
+        ("the terminal", "echo x > /dev/tty"),
+        ("other descriptors", "test $(ls /proc/self/fd | tail -1) -gt 6"),
+    ],
+)
+def test_out_of_reach(what: str, body: str, small: Tree, store: BlobStore, directory: str) -> None:
+    with workroot(small, store, directory) as root:
+        assert root.run(shell(body)).status != 0, what
+
+
+def test_lua(small: Tree, store: BlobStore, directory: str) -> None:
+    body = """
+        assert(arg[1] == "<lua>" and arg[2] == 1 and #arg == 2)
+        assert(rpm.next_file == nil)
+        posix.mkdir("/usr/by-lua")
+        posix.symlink("by-lua", "/usr/by-link")
+        print("a}b %{name} %d")
+        return 3
+    """
+    with workroot(small, store, directory) as root:
+        record = root.run(lua(body))
+        assert record.status == 0, record.output
+        assert record.output == "a}b %{name} %d\n"
+        tree = root.absorb()
+    assert tree["usr/by-lua"].is_dir
+    assert tree["usr/by-link"].target == "by-lua"
+
+
+def test_lua_faults(small: Tree, store: BlobStore, directory: str) -> None:
+    with workroot(small, store, directory) as root:
+        for body, message in (("error('no')", "no"), ("this is no lua", "syntax error"), ("x.y = 1", "nil value")):
+            record = root.run(lua(body))
+            assert record.status == 1
+            assert message in record.output
+
+
+def test_lua_file_trigger_gets_its_paths(small: Tree, store: BlobStore, directory: str) -> None:
+    body = "local f = rpm.next_file() while f do print(f) f = rpm.next_file() end"
+    with workroot(small, store, directory) as root:
+        assert root.run(lua(body, stdin=b"/a\n/b c\n")).output == "/a\n/b c\n"
+
+
+def test_read_write_remove_stay_inside(small: Tree, store: BlobStore, directory: str) -> None:
+    with workroot(small, store, directory) as root:
+        assert root.run(shell("ln -s /etc/passwd /usr/absolute; ln -s ../../../../../etc/shadow /usr/out")).status == 0
+        assert root.read("usr/absolute") == b"root:x:0:0::/root:/bin/sh\n"
+        assert root.read("usr/out") is None
+        assert root.read("etc") is None
+        assert root.exists("bin/sh")
+        assert not root.exists("usr/out")
+        root.write("etc/new", b"new", 0o600, writer="step:t")
+        root.remove("usr/full", writer="step:t")
+        root.remove("nothing/here", writer="step:t")
+        tree = root.absorb()
+    assert tree["etc/new"].writer == "step:t"
+    assert tree["etc/new"].permissions == 0o600
+    assert "usr/full" not in tree
+
+
+def test_nothing_is_left(small: Tree, store: BlobStore, directory: str) -> None:
+    with workroot(small, store, directory) as root:
+        root.run(shell("true"))
+    assert not os.path.exists(directory)
+    assert directory not in Path("/proc/mounts").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_compose_leaves_no_process_and_no_mount(number: int, directory: str, tmp_path: Path) -> None:
+    marker = "sleep 4242"
+    program = f"""
+import sys
+from compose.blobs import BlobStore
+from compose.events import Reporter
+from compose.process import Program
+from compose.tree import Tree
+from compose.workroot.workroot import Workroot
+store = BlobStore({str(tmp_path / "s")!r})
+editor = Tree.empty().edit()
+for name in ("dev", "proc", "sys", "run", "tmp", "usr/bin"): editor.add_dir(name, writer="t")
+with Workroot(editor.build(), store, {directory!r}, reporter=Reporter(), epoch=1) as root:
+    print("up", flush=True)
+    root.run(Program(owner="x", phase="y", argv=("<lua>", "1"), lua=True, body="posix.sleep(4242)"))
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(0.5)
+    process.send_signal(number)
+    process.wait()
+    process.stdout.close()
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        alive = [
+            path.parent.name
+            for path in Path("/proc").glob("[0-9]*/cmdline")
+            if directory in _read(path) and path.parent.name != str(os.getpid())
+        ]
+        if not alive:
+            break
+        time.sleep(0.05)
+    assert not alive, marker
+    assert directory not in Path("/proc/mounts").read_text()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def test_a_program_costs_little(small: Tree, store: BlobStore, directory: str) -> None:
+    with workroot(small, store, directory) as root:
+        records: list[ProgramRecord] = [root.run(shell("true")) for _ in range(10)]
+    assert all(record.status == 0 for record in records)
