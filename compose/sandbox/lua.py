@@ -22,7 +22,9 @@ if TRIGGER then
   local names = assert(io.open("/proc/self/fd/0"))
   rpm.next_file = function() return names:read("l") end
 end
-arg = ARGUMENTS
+local words = ARGUMENTS
+_G.arg = words
+local expand = print
 print = function(...)
   local words = table.pack(...)
   for index = 1, words.n do
@@ -30,12 +32,13 @@ print = function(...)
   end
   io.stdout:write(table.concat(words, "\\t") .. "\\n")
 end
-local chunk, fault = load(source, "=" .. NAME, "t", _ENV)
+local chunk, fault = load(source, "=" .. NAME)
 local done = false
 if chunk ~= nil then
-  done, fault = pcall(chunk, {}, arg)
+  done, fault = pcall(chunk, {}, words)
 end
 io.stdout:flush()
+print = expand
 if done then
   return "done"
 end
