@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from compose.errors import UsageError
 
@@ -23,9 +23,12 @@ _ELSEWHERE = (
 )
 
 
-def require_bindings(modules: Iterable[str] = tuple(_PACKAGES)) -> None:
-    """Raises UsageError naming the modules that are missing and, in the hint, the command that installs them here."""
-    missing = tuple(module for module in modules if importlib.util.find_spec(module) is None)
+def require_bindings(find: Callable[[str], object | None] = importlib.util.find_spec) -> None:
+    """Raises UsageError naming the modules that are missing and, in the hint, the command that installs them here.
+
+    find: module name -> None when there is no such module.
+    """
+    missing = tuple(module for module in _PACKAGES if find(module) is None)
     if not missing:
         return
     try:

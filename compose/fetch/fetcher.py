@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -89,10 +90,17 @@ def _verified(files: Sequence[File], keys: Keys, jobs: int, reporter: Reporter) 
 def _complete(file: File) -> bool:
     """As long as it should be. A shorter one is a download that was interrupted, and is continued."""
     try:
-        size = os.lstat(file.path).st_size
+        status = os.lstat(file.path)
     except FileNotFoundError:
         return False
-    return size >= file.package.download_size
+    if not stat.S_ISREG(status.st_mode):
+        _remove(file)
+        return False
+    return status.st_size >= file.package.download_size
+
+
+def _remove(file: File) -> None:
+    shutil.rmtree(os.path.dirname(file.path), ignore_errors=True)
 
 
 def _discarded(file: File, verdict: Verdict) -> bool:
@@ -102,7 +110,7 @@ def _discarded(file: File, verdict: Verdict) -> bool:
     """
     if not isinstance(verdict.fault, FetchError):
         return False
-    shutil.rmtree(os.path.dirname(file.path), ignore_errors=True)
+    _remove(file)
     return True
 
 

@@ -88,6 +88,8 @@ def _download(url: str, repo: RepoSnapshot, network: RepoNetwork, reporter: Repo
                 data: bytes = response.read(_MAX_SIZE)
             break
         except OSError as error:  # URLError, HTTPError and timeouts are such
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
             permanent = isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code not in (408, 429)
             if permanent or attempt == network.attempts:
                 cause = getattr(error, "reason", None) or error

@@ -49,7 +49,7 @@ def call(
     """
     with tempfile.TemporaryFile() as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__, f"{function.__module__}:{function.__qualname__}"],
+            [sys.executable, "-B", "-P", "-m", __name__, f"{function.__module__}:{function.__qualname__}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,

@@ -234,15 +234,19 @@ class _Session:
         query.filter_available()
         return query
 
-    def _matching(self, text: str, repo: str | None) -> set[str]:
-        """NEVRAs that a spec fits."""
+    def _fitting(self, text: str, repo: str | None) -> Any:
+        """Query for the packages that a spec fits."""
         query = self._query()
         settings = self._dnf.base.ResolveSpecSettings()
         settings.set_with_binaries(False)
         query.resolve_pkg_spec(text, settings, False)
         if repo is not None:
             query.filter_repo_id([repo])
-        return {package.get_nevra() for package in query}
+        return query
+
+    def _matching(self, text: str, repo: str | None) -> set[str]:
+        """NEVRAs that a spec fits."""
+        return {package.get_nevra() for package in self._fitting(text, repo)}
 
     def _check(self, transaction: Any, jobs: list[tuple[PackageSpec, str | None]], excluded: dict[str, str]) -> None:
         if int(transaction.get_problems()) == self._dnf.base.GoalProblem_NO_PROBLEM:
@@ -341,9 +345,15 @@ class _Session:
             self._dnf.transaction.TransactionItemReason_WEAK_DEPENDENCY: Reason.WEAK,
         }
         specs: dict[str, set[str]] = {}
+        newest: dict[tuple[str, str], tuple[str, str]] = {}
         for spec, repo in jobs:
-            for nevra in self._matching(spec.text, repo):
-                specs.setdefault(nevra, set()).add(spec.text)
+            query = self._fitting(spec.text, repo)
+            for package in query:
+                specs.setdefault(package.get_nevra(), set()).add(spec.text)
+            query.filter_priority()
+            query.filter_latest_evr()
+            for package in query:
+                newest[package.get_name(), package.get_arch()] = (package.get_nevra(), spec.place)
         packages = []
         for item in transaction.get_transaction_packages():
             package = item.get_package()
@@ -369,6 +379,9 @@ class _Session:
                     specs=tuple(sorted(asked)),
                 )
             )
+            best, place = newest.get((package.get_name(), package.get_arch()), (package.get_nevra(), ""))
+            if asked and best != package.get_nevra():
+                self._reporter.warn(f"{place}: {package.get_nevra()} is taken, for {best} cannot be installed")
         return tuple(sorted(packages, key=lambda each: each.nevra))
 
     def _snapshots(self) -> tuple[RepoSnapshot, ...]:

@@ -1,0 +1,390 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from compose.errors import FetchError, PackageError, StorageError, TrustError
+from compose.events import Reporter, Task
+from compose.fetch.fetcher import fetch
+from compose.rpm.repos import RepoAccess, RepoNetwork
+from compose.solve.request import PackageSpec, SolveRequest
+from compose.solve.solver import solve
+from tests.support.rpmrepo import Keys, Package, Server, build, index, run
+
+PACKAGES = [Package("small"), Package("large", size=3_000_000), Package("unsigned"), Package("foreign")]
+
+
+@pytest.fixture(scope="session")
+def keys():
+    keys = Keys()
+    keys.make("ours")
+    keys.make("other", algorithm="rsa2048")
+    yield keys
+    keys.close()
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory, keys):
+    """small and large signed by ours, foreign by other; do not change it."""
+    directory = tmp_path_factory.mktemp("fetch") / "repo"
+    rpms = build(PACKAGES, directory)
+    keys.sign(rpms["small"], "ours")
+    keys.sign(rpms["large"], "ours", "--rpmv4")
+    keys.sign(rpms["foreign"], "other")
+    index(directory)
+    return directory
+
+
+@pytest.fixture
+def server(repository):
+    server = Server(repository.parent)
+    yield server
+    server.close()
+
+
+class Log(Reporter):
+    def __init__(self):
+        self.lines = []
+        self.bytes = {}
+
+    def info(self, message):
+        self.lines.append(message)
+
+    warn = info
+
+    def task(self, name, *, total=None, unit=""):
+        log = self
+
+        class Counting(Task):
+            def advance(self, amount=1, *, detail=""):
+                log.bytes[name] = log.bytes.get(name, 0) + amount
+
+        return Counting()
+
+
+class Place:
+    def __init__(self, path, keys, url):
+        self.path = path
+        self.tree = path / "tree"
+        self.tree.mkdir()
+        self.cache = path / "cache"
+        self.log = Log()
+        (self.tree / "ours.asc").write_bytes(keys.export("ours"))
+        self.repo(url)
+
+    def repo(self, url, options="gpgkey=ours.asc"):
+        (self.tree / "a.repo").write_text(f"[test]\nbaseurl={url}\n{options}\n")
+
+    def access(self, **access):
+        return RepoAccess(repo_dirs=(str(self.tree),), basearch="x86_64", **access)
+
+    def network(self, **network):
+        return RepoNetwork(cachedir=str(self.cache), pause=0.01, **network)
+
+    def solve(self, *specs):
+        packages = tuple(PackageSpec(text=spec, place="t.yaml:2:5") for spec in specs)
+        return solve(SolveRequest(packages=packages, access=self.access()), self.network(), self.log)
+
+    def fetch(self, *specs, access=None, **network):
+        resolution = self.solve(*specs)
+        return fetch(resolution, access or self.access(), self.network(**network), self.log, jobs=2)
+
+    def fails(self, error, *specs, **arguments):
+        with pytest.raises(error) as caught:
+            self.fetch(*specs, **arguments)
+        return caught.value
+
+    def cached(self):
+        return sorted(path.name for path in self.cache.glob("rpms/*/*.rpm"))
+
+
+@pytest.fixture
+def place(tmp_path, keys, repository):
+    return Place(tmp_path, keys, repository)
+
+
+def test_files_of_a_local_repository(place, repository, keys):
+    large, small = place.fetch("small", "large")
+    original = repository / "small-1.0.noarch.rpm"
+    assert Path(small.path).read_bytes() == original.read_bytes()
+    assert small.sha256 == hashlib.sha256(original.read_bytes()).hexdigest()
+    assert small.key == large.key == keys.fingerprint("ours")[-16:]
+    assert (small.package.nevra.name, large.package.nevra.name) == ("small", "large")
+    assert os.path.commonpath([small.path, str(place.cache)]) == str(place.cache)
+    # a copy: whoever changes the repository afterwards does not change what was verified
+    assert not os.path.samefile(small.path, original)
+    total = sum(path.stat().st_size for path in repository.glob("[sl]*.rpm"))
+    assert place.log.bytes["Downloading packages"] == place.log.bytes["Verifying packages"] == total
+
+
+def test_what_is_cached_is_not_downloaded_again(place, server):
+    place.repo(f"{server.url}/repo")
+    first = place.fetch("small", "large")
+    assert place.fetch("small", "large") == first
+    assert place.fetch("small", cache_only=True) == first[1:]
+    assert server.asked_for("small-1.0.noarch.rpm") == [""]
+
+
+@pytest.mark.parametrize("damage", ["flipped", "longer", "empty", "link"])
+def test_a_damaged_cache_heals(place, damage):
+    (small,) = place.fetch("small")
+    path = Path(small.path)
+    data = bytearray(path.read_bytes())
+    if damage == "flipped":
+        data[-1] ^= 1
+        path.write_bytes(data)
+    elif damage == "longer":
+        path.write_bytes(data + b"more")
+    elif damage == "empty":
+        path.write_bytes(b"")
+    else:
+        path.rename(place.path / "elsewhere")
+        path.symlink_to(place.path / "elsewhere")
+    (again,) = place.fetch("small")
+    assert again == small
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == small.sha256
+
+
+def test_cache_only_lists_what_is_missing(place):
+    place.fetch("small")
+    error = place.fails(FetchError, "small", "large", cache_only=True)
+    assert "1 of 2 packages" in error.message
+    assert error.details == ("large-1.0-1.noarch",)
+
+
+def test_a_partial_file_of_wrong_bytes_does_not_stop_a_download(place, server):
+    place.repo(f"{server.url}/repo")
+    package = place.solve("large").packages[0]
+    partial = place.cache / "rpms" / f"sha256-{package.checksum[1]}" / "large-1.0.noarch.rpm"
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(b"?" * 2_000_000)
+    place.fetch("large")
+
+
+@pytest.mark.parametrize("faults", [[503] * 5, ["cut"] * 5, ["garbage"], [500, "cut", "garbage", 503]])
+def test_a_server_with_trouble(place, server, faults):
+    place.repo(f"{server.url}/repo")
+    server.faults = {"large-1.0.noarch.rpm": faults}
+    (large,) = place.fetch("large")
+    assert os.path.getsize(large.path) == large.package.download_size
+
+
+def test_a_package_that_does_not_come_is_named_with_its_url(place, server):
+    place.repo(f"{server.url}/repo")
+    server.faults = {"large-1.0.noarch.rpm": [404] * 50}
+    error = place.fails(FetchError, "small", "large")
+    assert "large-1.0-1.noarch of repository 'test'" in error.message
+    assert f"{server.url}/repo/large-1.0.noarch.rpm" in error.message
+    assert "404" in error.message
+    # the other one is kept, and the failing one was not asked for again and again
+    assert place.cached() == ["small-1.0.noarch.rpm"]
+    assert not place.log.lines
+    server.faults = {}
+    place.fetch("small", "large")
+
+
+def test_a_corrupted_package_is_named_and_leaves_the_cache(place, repository, tmp_path):
+    shutil.copytree(repository, tmp_path / "bad")
+    victim = tmp_path / "bad/large-1.0.noarch.rpm"
+    data = bytearray(victim.read_bytes())
+    data[-1000] ^= 1
+    victim.write_bytes(data)
+    place.repo("../bad")
+    error = place.fails(FetchError, "large")
+    assert "large-1.0-1.noarch" in error.message
+    assert place.cached() == []
+    shutil.copy(repository / victim.name, victim)
+    place.fetch("large")
+
+
+def test_a_truncated_package(place, repository, tmp_path):
+    shutil.copytree(repository, tmp_path / "bad")
+    os.truncate(tmp_path / "bad/large-1.0.noarch.rpm", 1000)
+    place.repo("../bad")
+    assert "large-1.0-1.noarch" in place.fails(FetchError, "large").message
+
+
+@pytest.mark.parametrize(
+    ("original", "forged", "error", "fault"),
+    [
+        # the payload is not compressed: 3 MB of x
+        (b"xxxx" * 256, b"xxxz" * 256, PackageError, "payload"),
+        (b"/usr/share/\0", b"/usr/SHARE/\0", TrustError, "header is damaged"),
+    ],
+    ids=["payload", "header"],
+)
+def test_repodata_made_from_a_forged_package_does_not_help(place, repository, tmp_path, original, forged, error, fault):
+    """Whoever can write to the repository can make its repodata fit; the signature cannot be made to."""
+    shutil.copytree(repository, tmp_path / "bad")
+    victim = tmp_path / "bad/large-1.0.noarch.rpm"
+    data = victim.read_bytes()
+    assert original in data
+    victim.write_bytes(data.replace(original, forged, 1))
+    index(tmp_path / "bad")
+    place.repo("../bad")
+    message = place.fails(error, "large").message
+    assert "large-1.0-1.noarch" in message
+    assert fault in message
+
+
+def test_one_package_under_the_name_of_another(place, repository, tmp_path):
+    shutil.copytree(repository, tmp_path / "bad")
+    primary = next((tmp_path / "bad/repodata").glob("*primary.xml.zst"))
+    text = run("zstd", "-dc", str(primary)).replace("<name>small</name>", "<name>sudo</name>")
+    primary.unlink()
+    (tmp_path / "primary.xml").write_text(text)
+    run("modifyrepo_c", "--remove", "primary", str(tmp_path / "bad/repodata"))
+    run("modifyrepo_c", "--mdtype", "primary", str(tmp_path / "primary.xml"), str(tmp_path / "bad/repodata"))
+    place.repo("../bad")
+    error = place.fails(TrustError, "sudo")
+    assert "sudo-1.0-1.noarch" in error.message
+    assert "small-1.0-1.noarch" in error.message
+
+
+def test_an_unsigned_package(place):
+    error = place.fails(TrustError, "small", "unsigned")
+    assert "unsigned-1.0-1.noarch of repository 'test' is not signed" in error.message
+    assert "gpgcheck=0" in error.hint
+
+
+def test_gpgcheck_0_takes_anything_and_says_so_by_an_empty_key(place, repository):
+    place.repo(repository, "gpgcheck=0")
+    assert [file.key for file in place.fetch("unsigned", "foreign", "small")] == ["", "", ""]
+
+
+def test_a_key_of_somebody_else(place, keys):
+    error = place.fails(TrustError, "foreign")
+    assert keys.fingerprint("other")[-16:] in error.message
+    assert keys.fingerprint("ours")[-16:] in error.message
+    assert "ours@example.com" in error.message
+    assert keys.fingerprint("other")[-16:] in error.hint
+
+
+def test_several_untrusted_packages_are_told_at_once(place):
+    error = place.fails(TrustError, "foreign", "unsigned", "small")
+    assert len(error.details) == 2
+    assert "2 packages" in error.message
+
+
+def test_several_keys_in_several_files_and_one(place, keys, repository):
+    (place.tree / "other.gpg").write_bytes(keys.export("other", armor=False))
+    (place.tree / "both.asc").write_bytes(keys.export("other", "ours"))
+    for option in ("gpgkey=ours.asc, other.gpg", "gpgkey=ours.asc\n  other.gpg", "gpgkey=both.asc"):
+        place.repo(repository, option)
+        found = [file.key for file in place.fetch("foreign", "small")]
+        assert found == [keys.fingerprint("other")[-16:], keys.fingerprint("ours")[-16:]]
+
+
+@pytest.mark.parametrize(
+    ("option", "fault"),
+    [
+        ("", "no gpgkey="),
+        ("gpgkey=absent.asc", "absent.asc does not exist"),
+        ("gpgkey=a.repo", "is not a key file"),
+        ("gpgkey=ldap://keys.example.com/x", "neither a file nor"),
+    ],
+)
+def test_a_key_that_cannot_be_had_stops_before_the_download(place, repository, option, fault):
+    place.repo(repository, option)
+    assert fault in place.fails(TrustError, "small").message
+    assert place.cached() == []
+
+
+def test_a_key_beneath_the_source_root_comes_first(place, keys, repository):
+    path = "/etc/pki/rpm-gpg/RPM-GPG-KEY-of-this-test"
+    (place.path / "root/etc/pki/rpm-gpg").mkdir(parents=True)
+    (place.path / ("root" + path)).write_bytes(keys.export("ours"))
+    place.repo(repository, f"gpgkey=file://{path}")
+    assert place.fails(TrustError, "small").details == (f"looked for {path}",)
+    place.fetch("small", access=place.access(root=str(place.path / "root")))
+
+
+def test_a_key_from_the_web(place, keys, repository, server):
+    (repository.parent / "web.asc").write_bytes(keys.export("ours"))
+    place.repo(repository, f"gpgkey={server.url}/web.asc")
+    server.faults = {"web.asc": [503]}
+    place.fetch("small")
+    assert len(server.asked_for("web.asc")) == 2
+    place.fetch("small", cache_only=True)
+    assert len(server.asked_for("web.asc")) == 2
+    place.repo(repository, f"gpgkey={server.url}/absent.asc")
+    error = place.fails(FetchError, "small")
+    assert f"{server.url}/absent.asc" in error.message
+
+
+def test_a_revoked_key_and_a_subkey(place, keys, tmp_path):
+    keys.make("revoked")
+    keys.make("primary", usage="cert")
+    keys.gpg("--quick-add-key", keys.fingerprint("primary"), "ed25519", "sign", "never")
+    rpms = build([Package("byrevoked"), Package("bysubkey")], tmp_path / "odd")
+    keys.sign(rpms["byrevoked"], "revoked")
+    keys.sign(rpms["bysubkey"], "primary")
+    index(tmp_path / "odd")
+    keys.revoke("revoked")
+    (place.tree / "odd.asc").write_bytes(keys.export("revoked", "primary"))
+    place.repo("../odd", "gpgkey=odd.asc")
+    (file,) = place.fetch("bysubkey")
+    assert file.key not in ("", keys.fingerprint("primary")[-16:])
+    error = place.fails(TrustError, "byrevoked")
+    assert "revoked" in error.message
+    assert keys.fingerprint("revoked")[-16:] in error.message
+
+
+def test_a_second_signature_by_an_unknown_key_is_refused_as_rpm_does(place, keys, tmp_path):
+    rpms = build([Package("twice")], tmp_path / "odd")
+    keys.sign(rpms["twice"], "ours")
+    keys.sign(rpms["twice"], "other", "--rpmv6")
+    index(tmp_path / "odd")
+    place.repo("../odd")
+    assert keys.fingerprint("other")[-16:] in place.fails(TrustError, "twice").hint
+
+
+def test_a_full_disk(place, tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("mounts a small filesystem")
+    resolution = place.solve("large")
+    rpms = place.cache / "rpms"
+    rpms.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(rpms))
+    try:
+        with pytest.raises(StorageError) as caught:
+            fetch(resolution, place.access(), place.network(), place.log)
+        assert str(rpms) in caught.value.message
+    finally:
+        run("umount", str(rpms))
+    fetch(resolution, place.access(), place.network(), place.log)
+
+
+def test_an_interrupt_ends_a_download_at_once_and_the_next_run_continues_it(place, server):
+    place.repo(f"{server.url}/repo")
+    server.faults = {"large-1.0.noarch.rpm": ["stall"]}
+    script = "import pickle, sys; from compose.fetch.fetcher import fetch; fetch(*pickle.load(sys.stdin.buffer))"
+    request = pickle.dumps((place.solve("large"), place.access(), place.network(), Reporter()))
+    process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    with process.stdin as stdin:
+        stdin.write(request)
+    deadline = time.monotonic() + 10
+    while not any(path.stat().st_size > 1_000_000 for path in place.cache.glob("rpms/*/*.rpm")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    (downloader,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    begun = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.wait(10)
+    assert time.monotonic() - begun < 3
+    assert process.returncode != 0
+    assert not os.path.exists(f"/proc/{downloader}")
+    server.release.set()
+    place.fetch("large")
+    first, second = server.asked_for("large-1.0.noarch.rpm")
+    assert first == ""
+    assert int(second.removeprefix("bytes=").removesuffix("-")) > 1_000_000

@@ -1,0 +1,331 @@
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+
+import pytest
+
+from compose.errors import FetchError, SolveError, TreefileError
+from compose.events import Reporter
+from compose.rpm.repos import RepoAccess, RepoNetwork
+from compose.solve.request import PackageSpec, RepoPackages, SolveRequest
+from compose.solve.resolution import Reason
+from compose.solve.solver import solve
+from tests.support.rpmrepo import Package, Server, build, index
+
+
+class Log(Reporter):
+    def __init__(self):
+        self.lines = []
+
+    def info(self, message):
+        self.lines.append(message)
+
+    warn = info
+
+
+class Place:
+    """A treefile's directory with a .repo file, and a cachedir."""
+
+    def __init__(self, path):
+        self.path = path
+        self.tree = path / "tree"
+        self.tree.mkdir()
+        self.log = Log()
+
+    def repo(self, text, name="test"):
+        (self.tree / f"{name}.repo").write_text(text)
+
+    def solve(self, *specs, network=None, access=None, **request):
+        access = {"basearch": "x86_64"} | (access or {})
+        return solve(
+            SolveRequest(
+                packages=tuple(PackageSpec(text=spec, place=f"t.yaml:{line}:5") for line, spec in enumerate(specs, 2)),
+                access=RepoAccess(repo_dirs=(str(self.tree),), **access),
+                **request,
+            ),
+            RepoNetwork(cachedir=str(self.path / "cache"), pause=0.01, **(network or {})),
+            self.log,
+        )
+
+    def names(self, *specs, **arguments):
+        return [package.nevra.name for package in self.solve(*specs, **arguments).packages]
+
+    def fails(self, error, *specs, **arguments):
+        with pytest.raises(error) as caught:
+            self.solve(*specs, **arguments)
+        return caught.value
+
+
+@pytest.fixture
+def place(tmp_path, repository):
+    place = Place(tmp_path)
+    place.repo(f"[test]\nbaseurl={repository}\ngpgkey=key.asc\n")
+    return place
+
+
+@pytest.fixture
+def server(repository):
+    server = Server(repository.parent)
+    yield server
+    server.close()
+
+
+def excludes(*names):
+    return tuple(PackageSpec(text=name, place=f"t.yaml:{line}:3") for line, name in enumerate(names, 50))
+
+
+def test_a_resolution(place, repository):
+    resolution = place.solve("app", "/usr/share/base")
+    packages = {package.nevra.name: package for package in resolution.packages}
+    assert list(packages) == ["app", "base", "lib", "nice"]
+    assert {name: (package.reason, package.specs) for name, package in packages.items()} == {
+        "app": (Reason.REQUESTED, ("app",)),
+        "base": (Reason.REQUESTED, ("/usr/share/base",)),
+        "lib": (Reason.DEPENDENCY, ()),
+        "nice": (Reason.WEAK, ()),
+    }
+    app = packages["app"]
+    assert str(app.nevra) == "app-1.0-1.noarch"
+    assert app.location == "app-1.0.noarch.rpm"
+    assert app.download_size == (repository / app.location).stat().st_size
+    assert (app.checksum[0], len(app.checksum[1])) == ("sha256", 64)
+    assert (app.install_size, app.source_rpm, app.repo) == (100, "app-1.0-1.src.rpm", "test")
+    (repo,) = resolution.repos
+    assert (repo.id, repo.gpgcheck, repo.gpgkeys) == ("test", True, (f"file://{place.tree}/key.asc",))
+    stamp = (repository / "repodata/repomd.xml").read_text().split("<timestamp>")[1].split("<")[0]
+    assert abs(repo.timestamp - int(stamp)) <= 2
+
+
+def test_the_order_of_lines_does_not_matter(place):
+    assert place.solve("picky", "rich", "app").packages == place.solve("app", "rich", "picky").packages
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("base", "base"),
+        ("base-1.0", "base"),
+        ("base-1.0-1.noarch", "base"),
+        ("base.noarch", "base"),
+        ("base = 1.0", "base"),
+        ("virtual >= 2", "lib"),
+        ("virtual", "lib"),
+        ("/usr/share/lib", "lib"),
+        ("ni*", "nice"),
+    ],
+)
+def test_forms_of_a_spec(place, spec, expected):
+    packages = {package.nevra.name: package for package in place.solve(spec).packages}
+    assert packages[expected].specs == (spec,)
+
+
+def test_weak_dependencies_can_be_left_out(place):
+    assert place.names("app", recommends=False) == ["app", "base", "lib"]
+
+
+def test_excluded_weak_dependency_and_excluded_name_that_does_not_exist(place):
+    assert place.names("app", exclude_packages=excludes("nice", "nosuch")) == ["app", "base", "lib"]
+
+
+def test_rich_dependencies(place):
+    assert "lib" not in place.names("rich")
+    assert "lib" in place.names("rich", "app")
+
+
+def test_all_missing_packages_are_told_with_places_and_neighbours(place):
+    error = place.fails(SolveError, "ap", "base", "nosuch", "lib >= 7")
+    assert error.message == "3 of the packages asked for cannot be found"
+    assert sorted(error.details) == [
+        "t.yaml:2:5: there is no package 'ap' in any enabled repository; did you mean app?",
+        "t.yaml:4:5: there is no package 'nosuch' in any enabled repository",
+        "t.yaml:5:5: there is no package 'lib >= 7' in any enabled repository, only lib-1.0-1.noarch",
+    ]
+
+
+def test_a_broken_dependency_is_told_from_the_line_to_the_fault(place):
+    error = place.fails(SolveError, "needsbroken")
+    assert "(t.yaml:2:5: needsbroken)" in error.message
+    assert error.details == (
+        "t.yaml:2:5: needsbroken",
+        "  needsbroken-1.0-1.noarch (test) requires broken",
+        "    broken-1.0-1.noarch (test) requires nonexist >= 4, which no enabled repository provides",
+    )
+
+
+def test_a_conflict_names_both_lines(place):
+    details = place.fails(SolveError, "enemy", "app").details
+    assert "t.yaml:2:5: enemy" in details
+    assert "t.yaml:3:5: app" in details
+    assert "  enemy-1.0-1.noarch (test) conflicts with lib provided by lib-1.0-1.noarch (test)" in details
+
+
+def test_an_excluded_dependency_names_the_line_that_excludes(place):
+    details = place.fails(SolveError, "app", exclude_packages=excludes("base")).details
+    assert details[-1] == "      base-1.0-1.noarch (test) is filtered out by exclude-packages (t.yaml:50:3)"
+
+
+def test_an_excluded_request(place, repository):
+    error = place.fails(SolveError, "base", exclude_packages=excludes("base"))
+    assert error.message == "t.yaml:2:5: base-1.0-1.noarch is filtered out by exclude-packages (t.yaml:50:3)"
+    place.repo(f"[test]\nbaseurl={repository}\nexcludepkgs=base\n")
+    assert "excludepkgs=" in place.fails(SolveError, "base").message
+
+
+def test_repo_packages_come_from_that_repository_only(place, tmp_path):
+    build([Package("nice", version="0.9")], tmp_path / "old")
+    index(tmp_path / "old")
+    place.repo("[old]\nbaseurl=../old\n", name="old")
+
+    def entry(name, repo="old"):
+        spec = PackageSpec(text=name, place="t.yaml:9:7")
+        return {"repo_packages": (RepoPackages(repo=repo, packages=(spec,), place="t.yaml:8:3"),)}
+
+    newest = {package.nevra.name: package for package in place.solve("nice").packages}
+    assert newest["nice"].repo == "test"
+    chosen = {package.nevra.name: package for package in place.solve("app", **entry("nice")).packages}
+    assert (chosen["nice"].repo, chosen["nice"].nevra.version) == ("old", "0.9")
+    error = place.fails(SolveError, **entry("base"))
+    assert (
+        error.message == "t.yaml:9:7: there is no package 'base' in repository 'old'; another one has base-1.0-1.noarch"
+    )
+    error = place.fails(SolveError, **entry("base", "nosuch"))
+    assert "t.yaml:8:3" in error.message
+    assert "'nosuch'" in error.message
+
+
+def test_repositories_named_by_the_treefile(place):
+    place.repo("[off]\nbaseurl=/nonexistent\nenabled=0\n", name="off")
+    assert [repo.id for repo in place.solve("base", access={"repos": ("test",)}).repos] == ["test"]
+    assert "'off'" in place.fails(FetchError, "base", access={"repos": ("test", "off")}).message
+    error = place.fails(TreefileError, "base", access={"repos": ("tset",)})
+    assert [detail.split()[0] for detail in error.details] == ["off", "test"]
+
+
+def test_variables_and_relative_urls(place, repository):
+    os.symlink(repository, place.path / "x86_64-42-stable")
+    place.repo("[test]\nbaseurl=../$basearch-$releasever-${stream}\n")
+    access = {"releasever": "42", "repovars": (("stream", "stable"),)}
+    assert place.names("base", access=access) == ["base"]
+    message = place.fails(FetchError, "base", access={"repovars": (("stream", "stable"),)}).message
+    assert "x86_64-rpmostree-unset-releasever-stable" in message
+
+
+def test_other_architectures_than_this_machines(place, tmp_path):
+    build([Package("native", arch=arch) for arch in ("aarch64", "s390x")], tmp_path / "arches")
+    index(tmp_path / "arches")
+    place.repo("[test]\nbaseurl=../arches\n")
+    for arch in ("aarch64", "s390x"):
+        (package,) = place.solve("native", access={"basearch": arch}).packages
+        assert package.nevra.arch == arch
+    place.fails(SolveError, "native", access={"basearch": "ppc64le"})
+
+
+def test_an_older_build_is_taken_when_the_newest_cannot_be_installed(place, tmp_path):
+    build([Package("pkg"), Package("pkg", "Requires: nonexist", version="2.0")], tmp_path / "builds")
+    index(tmp_path / "builds")
+    place.repo("[test]\nbaseurl=../builds\n")
+    (package,) = place.solve("pkg").packages
+    assert package.nevra.version == "1.0"
+    assert "pkg-2.0" in "".join(place.log.lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "fault"),
+    [
+        ("[test]\nbaseurl=../repo\npriority=abc\n", 3, "priority=abc"),
+        ("[test]\nbaseurl=../repo\nsslverify=perhaps\n", 3, "sslverify=perhaps"),
+        ("[test]\nnonsense\n", 2, "nonsense"),
+    ],
+)
+def test_faults_of_a_repo_file_have_a_line(place, text, line, fault):
+    place.repo(text)
+    message = place.fails(TreefileError, "base").message
+    assert f"test.repo:{line}: " in message
+    assert fault in message
+
+
+def test_an_unknown_option_is_warned_of(place, repository):
+    place.repo(f"[test]\nbaseurl={repository}\nfailovermethod=priority\nprioritty=5\n")
+    place.solve("base")
+    (line,) = place.log.lines
+    assert "test.repo:4" in line
+    assert "prioritty" in line
+
+
+def test_every_enabled_repository_must_load(place):
+    place.repo("[gone]\nbaseurl=file:///nonexistent/repo\nskip_if_unavailable=1\n", name="gone")
+    error = place.fails(FetchError, "base")
+    assert "'gone'" in error.message
+    assert "file:///nonexistent/repo" in error.message
+    assert "gone.repo:1" in error.message
+    assert error.hint
+
+
+def test_a_repository_that_nobody_serves(place):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        place.repo(f"[down]\nbaseurl=http://127.0.0.1:{taken.getsockname()[1]}/repo\n")
+        error = place.fails(FetchError, "base", network={"attempts": 2})
+    assert "'down'" in error.message
+    assert "Could not connect" in error.message
+    assert len(place.log.lines) == 1
+
+
+@pytest.mark.parametrize("file", ["repomd.xml", "primary"])
+def test_corrupted_metadata_is_named(place, repository, tmp_path, file):
+    shutil.copytree(repository, tmp_path / "bad")
+    (victim,) = (path for path in (tmp_path / "bad/repodata").iterdir() if file in path.name)
+    victim.write_bytes(b"garbage")
+    place.repo("[bad]\nbaseurl=../bad\n")
+    message = place.fails(FetchError, "base").message
+    assert "repository 'bad'" in message
+    assert "corrupted" in message
+
+
+def test_a_server_that_recovers(place, server):
+    place.repo(f"[test]\nbaseurl={server.url}/repo\n")
+    # librepo tries four times by itself, at once; the next attempt is ours
+    server.faults = {"repomd.xml": [503] * 5, "primary.xml.zst": ["cut"]}
+    assert place.names("base") == ["base"]
+    assert len(place.log.lines) == 1
+    assert "503" in place.log.lines[0] or "trying again" in place.log.lines[0]
+
+
+def test_a_missing_repository_is_not_asked_for_again(place, server):
+    place.repo(f"[test]\nbaseurl={server.url}/absent\n")
+    assert "404" in place.fails(FetchError, "base").message
+    assert not place.log.lines
+
+
+def test_metadata_is_taken_afresh_each_time_unless_told_otherwise(place, tmp_path):
+    directory = tmp_path / "repo"
+    build([Package("one")], directory)
+    index(directory)
+    place.repo("[test]\nbaseurl=../repo\n")
+    assert place.names("one") == ["one"]
+    build([Package("two", "Requires: one")], directory)
+    index(directory)
+    assert place.names("two") == ["one", "two"]
+    shutil.rmtree(directory)
+    assert place.names("two", network={"cache_only": True}) == ["one", "two"]
+    place.fails(FetchError, "two")
+
+
+def test_nothing_is_cached_yet(place):
+    error = place.fails(FetchError, "base", network={"cache_only": True})
+    assert "'test'" in error.message
+
+
+def test_a_mirrorlist(place, repository, server):
+    (repository.parent / "mirrors").write_text(f"{server.url}/absent/\n{server.url}/repo/\n")
+    place.repo(f"[test]\nmirrorlist={server.url}/mirrors\n")
+    assert place.names("base") == ["base"]
+
+
+def test_the_environment_of_the_caller_takes_no_part(place, monkeypatch):
+    monkeypatch.setenv("DNF_VAR_releasever", "99")
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    place.repo("[test]\nbaseurl=/nonexistent/$releasever\n")
+    assert "/nonexistent/rpmostree-unset-releasever" in place.fails(FetchError, "base").message

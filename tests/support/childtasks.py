@@ -1,0 +1,49 @@
+"""What tests of compose.rpm.child run in a child: it imports them by name."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+from compose.errors import SolveError
+
+
+def report(request, reporter):
+    reporter.info("begun")
+    with reporter.task("Work", total=3, unit="things") as task:
+        task.advance(2, detail="first")
+        task.advance()
+    reporter.warn("odd")
+    return {
+        "request": request,
+        "home": os.environ["HOME"],
+        "dnf": os.environ.get("DNF_VAR_X"),
+        "proxy": "http_proxy" in os.environ,
+    }
+
+
+def print_and_return(request, reporter):
+    # both ways a library may write: they must not get between the messages
+    print("noise", flush=True)
+    os.write(1, b"more noise")
+    return request
+
+
+def refuse(request, reporter):
+    raise SolveError("no", hint="try", details=("a", "b"))
+
+
+def bug(request, reporter):
+    return {}[request]
+
+
+def crash(request, reporter):
+    print("last words", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def sleep(request, reporter):
+    reporter.info(str(os.getpid()))
+    time.sleep(60)

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import pytest
+
+from compose.errors import TreefileError
+from compose.rpm.repofile import absolute, parse_repo_file, read_repo_files, select, split_list
+from compose.rpm.repos import UNSET_RELEASEVER, RepoAccess, enabled_repos, variables
+
+FEDORA = """\
+# a comment
+; another one
+[fedora]
+name=Fedora $releasever
+metalink=https://mirrors.example.com/metalink?repo=fedora-$releasever&arch=$basearch
+enabled = 1
+gpgkey=RPM-GPG-KEY-one
+   RPM-GPG-KEY-two
+
+[updates]
+baseurl=file:///srv/updates
+enabled=0
+gpgcheck=no
+"""
+
+
+def parse(text):
+    return parse_repo_file("a.repo", text)
+
+
+def section(text):
+    sections, faults = parse(f"[r]\n{text}")
+    assert not faults
+    return sections[0]
+
+
+def test_sections_options_and_lines():
+    (fedora, updates), faults = parse(FEDORA)
+    assert not faults
+    assert (fedora.id, fedora.place, updates.place) == ("fedora", "a.repo:3", "a.repo:10")
+    assert fedora.option("metalink").value.endswith("repo=fedora-$releasever&arch=$basearch")
+    assert split_list(fedora.option("gpgkey").value) == ("RPM-GPG-KEY-one", "RPM-GPG-KEY-two")
+    assert fedora.option("gpgkey").line == 7
+    assert (fedora.enabled, fedora.gpgcheck, updates.enabled, updates.gpgcheck) == (True, True, False, False)
+
+
+def test_main_section_is_dnfs_own():
+    sections, faults = parse("[main]\nbest=1\n[r]\nbaseurl=x\n")
+    assert [each.id for each in sections] == ["r"]
+    assert not faults
+
+
+def test_every_fault_of_a_file_is_told_with_its_line():
+    _, faults = parse("oops\n[r]\nbaseurl\n=x\n[s\n[bad id]\n")
+    assert [fault.split(": ")[0] for fault in faults] == ["a.repo:1", "a.repo:3", "a.repo:4", "a.repo:5", "a.repo:6"]
+
+
+@pytest.mark.parametrize(
+    ("text", "checked"),
+    [
+        ("", True),
+        ("gpgcheck=0", False),
+        ("gpgcheck=1", True),
+        ("gpgcheck=0\npkg_gpgcheck=1", True),
+        ("gpgcheck=off", False),
+    ],
+)
+def test_gpgcheck_is_on_unless_said_otherwise(text, checked):
+    assert section(text).gpgcheck is checked
+
+
+def test_what_is_no_boolean_is_an_error_with_its_line():
+    with pytest.raises(TreefileError, match=r"a\.repo:2: gpgcheck=maybe"):
+        _ = section("gpgcheck=maybe").gpgcheck
+
+
+def test_the_last_of_two_options_counts():
+    assert section("enabled=1\nenabled=0").enabled is False
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("baseurl", "repo", "file:///etc/tree/repo"),
+        ("baseurl", "../x y", "file:///etc/x file:///etc/tree/y"),
+        ("baseurl", "/srv/repo", "file:///srv/repo"),
+        ("baseurl", "https://example.com/a,http://example.com/b", "https://example.com/a http://example.com/b"),
+        ("gpgkey", "keys/a%b.asc", "file:///etc/tree/keys/a%25b.asc"),
+        ("gpgkey", "file:///etc/pki/key", "file:///etc/pki/key"),
+        ("sslcacert", "ca.pem", "/etc/tree/ca.pem"),
+        ("sslcacert", "/ca.pem", "/ca.pem"),
+        ("priority", "5", "5"),
+    ],
+)
+def test_relative_paths_start_at_the_repo_file(key, value, expected):
+    assert absolute(key, value, "/etc/tree") == expected
+
+
+def test_files_are_read_in_order_and_ids_are_unique(tmp_path):
+    (tmp_path / "b.repo").write_text("[b]\nbaseurl=x\n")
+    (tmp_path / "a.repo").write_text("[z]\nbaseurl=x\n[a]\nbaseurl=x\n")
+    (tmp_path / "README").write_text("not one")
+    assert [each.id for each in read_repo_files([str(tmp_path)])] == ["a", "b", "z"]
+    (tmp_path / "c.repo").write_text("[a]\nbaseurl=y\n")
+    with pytest.raises(TreefileError, match=rf"{tmp_path}/c\.repo:1: .*'a'.*{tmp_path}/a\.repo:3"):
+        read_repo_files([str(tmp_path)])
+
+
+def test_faults_of_several_files_come_together(tmp_path):
+    (tmp_path / "a.repo").write_text("x\n")
+    (tmp_path / "b.repo").write_bytes(b"\xff\xfe")
+    with pytest.raises(TreefileError) as caught:
+        read_repo_files([str(tmp_path), str(tmp_path / "absent")])
+    assert len(caught.value.details) == 3
+    assert "2 faults" not in caught.value.message
+
+
+def test_an_unknown_id_is_told_with_those_there_are():
+    sections, _ = parse(FEDORA)
+    with pytest.raises(TreefileError) as caught:
+        select(sections, ("fedora", "fedorra", "rawhide"))
+    assert "'fedorra', 'rawhide'" in caught.value.message
+    assert caught.value.details == ("fedora (a.repo:3)", "updates (a.repo:10)")
+
+
+def test_repos_of_the_treefile_win_over_enabled():
+    sections, _ = parse(FEDORA)
+    assert [each.id for each in select(sections, None)] == ["fedora"]
+    assert [each.id for each in select(sections, ("updates",))] == ["updates"]
+
+
+def test_no_repository_at_all_and_one_without_a_url(tmp_path):
+    access = RepoAccess(repo_dirs=(str(tmp_path),), basearch="x86_64")
+    with pytest.raises(TreefileError, match="no package repository is enabled"):
+        enabled_repos(access)
+    (tmp_path / "a.repo").write_text("[a]\nname=A\n")
+    with pytest.raises(TreefileError, match=r"a\.repo:1: repository 'a' has no baseurl"):
+        enabled_repos(access)
+
+
+def test_variables(tmp_path):
+    (tmp_path / "stream").write_text("stable\nsecond line\n")
+    (tmp_path / "infra").write_text("file")
+    access = RepoAccess(
+        repo_dirs=(), basearch="i386", vars_dirs=(str(tmp_path), "/nonexistent"), repovars=(("infra", "treefile"),)
+    )
+    assert variables(access) == {
+        "stream": "stable",
+        "infra": "treefile",
+        "basearch": "i386",
+        "arch": "i686",
+        "releasever": UNSET_RELEASEVER,
+    }
