@@ -6,8 +6,7 @@ import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from compose.errors import ComposeError, FetchError, PackageError, StorageError, TrustError
 from compose.events import Reporter
@@ -115,28 +114,21 @@ def _discarded(file: File, verdict: Verdict) -> bool:
 
 
 def _download(files: Sequence[File], access: RepoAccess, network: RepoNetwork, reporter: Reporter) -> None:
-    with _download_lock(network, reporter):
+    try:
         for file in files:
             os.makedirs(os.path.dirname(file.path), mode=0o700, exist_ok=True)
-        job = dnf.Job(files=tuple(files), access=access, network=network)
-        child.call(dnf.download, job, reporter, crash=_downloader_crashed)
-
-
-@contextmanager
-def _download_lock(network: RepoNetwork, reporter: Reporter) -> Iterator[None]:
-    """Two composes that share a cachedir do not write one file at the same time."""
-    try:
-        os.makedirs(network.rpms_dir, mode=0o700, exist_ok=True)
         descriptor = os.open(os.path.join(network.rpms_dir, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StorageError(f"cannot write to {network.rpms_dir}: {error.strerror}", hint="free some space") from error
     try:
+        # two composes that share a cachedir must not write one file at the same time
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             reporter.info(f"Waiting for another compose that downloads to {network.rpms_dir}")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        job = dnf.Job(files=tuple(files), access=access, network=network)
+        child.call(dnf.download, job, reporter, crash=_downloader_crashed)
     finally:
         os.close(descriptor)
 

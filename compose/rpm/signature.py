@@ -54,13 +54,23 @@ class Checked:
 
 
 class Keyring:
-    """The keys that may sign, for librpm. Not for use by two threads at a time."""
+    """The keys that may sign, for librpm. Not for use by two threads at a time.
+
+    keys: those it takes; unusable: those it does not understand.
+    """
 
     def __init__(self, keys: Sequence[PublicKey]) -> None:
-        self.keys = tuple(keys)
+        self.keys: list[PublicKey] = []
+        self.unusable: list[PublicKey] = []
         self._ring = rpm.keyring()
-        for key in self.keys:
-            self._ring.addKey(rpm.pubkey(key.armored))
+        for key in keys:
+            # a file may hold keys for later, of an algorithm that this librpm does not know
+            try:
+                self._ring.addKey(rpm.pubkey(key.armored))
+            except (rpm.error, ValueError):
+                self.unusable.append(key)
+            else:
+                self.keys.append(key)
         self._transaction = rpm.TransactionSet()
         # everything is checked, whatever this machine's rpm configuration says
         self._transaction.setVSFlags(0)
@@ -92,7 +102,9 @@ class Keyring:
         except rpm.error:
             return TrustError(f"{name}: its header is damaged or its signature is wrong", hint=_BROKEN_HINT)
         by = " and ".join(signers) or "an unnamed key"
-        offered = ", ".join(str(key) for key in self.keys) or "none"
+        offered = ", ".join(
+            [*map(str, self.keys), *(f"{key} (of a kind that this librpm does not know)" for key in self.unusable)]
+        )
         known = {key_id for key in self.keys for key_id in key.key_ids}
         if "not available" in reason:
             missing = [signer for signer in signers if signer not in known] or list(signers)

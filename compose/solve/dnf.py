@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from compose.solve.resolution import Reason, RepoSnapshot, Resolution, ResolvedP
 _PASSING = re.compile(r"Status code: (?:408|429|5\d\d)|Curl error \((?:5|6|7|18|28|35|52|55|56|92)\)|checksum")
 _DISK = re.compile(r"No space left on device|Read-only file system|Permission denied|Disk quota exceeded")
 _CORRUPT = re.compile(r"checksum doesn't match|Parsing unsuccessful|Failed to load \w+ for repo")
+_NO_SPACE, _LITTLE_SPACE = 1 << 20, 512 << 20
+_SPACE_HINT = "free some space, or give another place with --cachedir"
 _REPO_ID = re.compile(r'(?:repository|repo) "(?P<id>[^"]+)"')
 
 
@@ -37,21 +40,22 @@ class Job:
 def resolve(job: Job, reporter: Reporter) -> Resolution:
     """See solver.solve(); to be called in a process of its own."""
     sections = enabled_repos(job.request.access)
-    with _metadata_lock(job.network, reporter):
-        session = _open(job, sections, reporter)
+    try:
+        with _metadata_lock(job.network, reporter):
+            session = _open(job, sections, reporter)
+    except OSError as error:
+        raise StorageError(
+            f"cannot write to {error.filename or job.network.metadata_dir}: {error.strerror}",
+            hint=_SPACE_HINT,
+        ) from error
     return session.solve()
 
 
 @contextmanager
 def _metadata_lock(network: RepoNetwork, reporter: Reporter) -> Iterator[None]:
     """Held while metadata is brought up to date: two composes may share a cachedir."""
-    try:
-        os.makedirs(network.metadata_dir, mode=0o700, exist_ok=True)
-        descriptor = os.open(os.path.join(network.metadata_dir, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write to {network.metadata_dir}: {error.strerror}", hint="give another place with --cachedir"
-        ) from error
+    os.makedirs(network.metadata_dir, mode=0o700, exist_ok=True)
+    descriptor = os.open(os.path.join(network.metadata_dir, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -73,13 +77,18 @@ def _open(job: Job, sections: tuple[RepoSection, ...], reporter: Reporter) -> _S
         except _LoadError as error:
             last = attempt == job.network.attempts
             if last or not error.may_pass:
-                raise error.told() from error
+                raise error.told(job.network.metadata_dir) from error
             reporter.info(f"Repository {error.section.id!r}: {error.cause}; trying again in {pause:g} s")
             time.sleep(pause)
             pause *= 2
         else:
             return session
     raise AssertionError("attempts is at least 1")
+
+
+def _free_bytes(place: str) -> int:
+    status = os.statvfs(place)
+    return status.f_bavail * status.f_frsize
 
 
 class _LoadError(Exception):
@@ -97,13 +106,21 @@ class _LoadError(Exception):
         remote = not self.url.startswith("file:")
         return remote and any(_PASSING.search(text) for text in (self.cause, *self.failures))
 
-    def told(self) -> FetchError | StorageError:
+    def told(self, place: str) -> FetchError | StorageError:
+        """place: where the metadata goes to."""
         where = f"repository {self.section.id!r} ({self.section.place})"
         texts = tuple(dict.fromkeys((*self.failures, self.cause)))
         for text in texts:
             if _DISK.search(text):
-                return StorageError(f"{where}: its metadata cannot be stored: {text}", hint="free some space")
-        if any(_CORRUPT.search(text) for text in texts):
+                return StorageError(f"{where}: its metadata cannot be stored in {place}: {text}", hint=_SPACE_HINT)
+        # librepo does not look whether its writes succeed: a full disk shows as a wrong checksum
+        if (free := _free_bytes(place)) < _NO_SPACE:
+            return StorageError(f"{where}: its metadata cannot be stored: {place} is full", hint=_SPACE_HINT)
+        if free < _LITTLE_SPACE:
+            texts = (*texts, f"{place} has only {free >> 20} MiB free")
+        if any("GPG" in text for text in texts):
+            fault, hint = "signature of the metadata cannot be checked, from", "check repo_gpgcheck= and gpgkey="
+        elif any(_CORRUPT.search(text) for text in texts):
             fault, hint = "metadata is corrupted at", "have its repodata/ made again (createrepo_c), or try a mirror"
         else:
             fault, hint = "metadata cannot be loaded from", "check the URL and the network"
@@ -142,6 +159,8 @@ class _Session:
             self._base.set_download_callbacks(self._dnf.repo.DownloadCallbacksUniquePtr(callbacks))
             # held: a callback object that is collected aborts the process
             self._callbacks = callbacks
+            for repo in self._repos:
+                _fresh_keyring(repo)
             try:
                 # only the available ones: loading the system's makes an rpmdb in the root
                 self._base.get_repo_sack().load_repos(self._dnf.repo.Repo.Type_AVAILABLE)
@@ -400,6 +419,21 @@ class _Session:
                 )
             )
         return tuple(snapshots)
+
+
+def _fresh_keyring(repo: Any) -> None:
+    """For repo_gpgcheck=1: librepo puts the keys of gpgkey= into a GnuPG home and trusts what it finds there.
+
+    So it is made anew: a key that was taken out of the .repo file must not stay trusted. gpg-agent, of no use for public
+    keys, would outlive the compose.
+    """
+    if not repo.get_config().get_repo_gpgcheck_option().get_value():
+        return
+    home = os.path.join(repo.get_cachedir(), "pubring")
+    shutil.rmtree(home, ignore_errors=True)
+    os.makedirs(home, mode=0o700)
+    with open(os.path.join(home, "gpg.conf"), "w", encoding="ascii") as stream:
+        stream.write("no-autostart\n")
 
 
 def _plain(dnf: Any, error: Exception) -> str:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.rpmrepo import Package, build, index
+from tests.support.rpmrepo import Keys, Package, build, index
 
 PACKAGES = [
     Package("base"),
@@ -26,3 +26,12 @@ def repository(tmp_path_factory):
     build(PACKAGES, directory)
     index(directory)
     return directory
+
+
+@pytest.fixture(scope="session")
+def keys():
+    keys = Keys()
+    keys.make("solver")
+    keys.make("stranger")
+    yield keys
+    keys.close()

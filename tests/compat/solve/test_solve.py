@@ -3,16 +3,17 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from pathlib import Path
 
 import pytest
 
-from compose.errors import FetchError, SolveError, TreefileError
+from compose.errors import FetchError, SolveError, StorageError, TreefileError
 from compose.events import Reporter
 from compose.rpm.repos import RepoAccess, RepoNetwork
 from compose.solve.request import PackageSpec, RepoPackages, SolveRequest
 from compose.solve.resolution import Reason
 from compose.solve.solver import solve
-from tests.support.rpmrepo import Package, Server, build, index
+from tests.support.rpmrepo import Package, Server, build, index, run
 
 
 class Log(Reporter):
@@ -329,3 +330,39 @@ def test_the_environment_of_the_caller_takes_no_part(place, monkeypatch):
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
     place.repo("[test]\nbaseurl=/nonexistent/$releasever\n")
     assert "/nonexistent/rpmostree-unset-releasever" in place.fails(FetchError, "base").message
+
+
+def test_signed_metadata(place, tmp_path, keys):
+    def processes():
+        return {pid for pid in os.listdir("/proc") if pid.isdigit()}
+
+    build([Package("one")], tmp_path / "signed")
+    index(tmp_path / "signed")
+    repomd = tmp_path / "signed/repodata/repomd.xml"
+    keys.gpg("--armor", "--local-user", "solver@example.com", "--detach-sign", str(repomd))
+    (place.tree / "ours.asc").write_bytes(keys.export("solver"))
+    (place.tree / "other.asc").write_bytes(keys.export("stranger"))
+    before = processes()
+    place.repo("[test]\nbaseurl=../signed\nrepo_gpgcheck=1\ngpgkey=ours.asc\n")
+    assert place.names("one") == ["one"]
+    agents = [pid for pid in processes() - before if b"gpg-agent" in Path("/proc", pid, "cmdline").read_bytes()]
+    assert not agents
+    # a key that is no longer named is no longer trusted
+    place.repo("[test]\nbaseurl=../signed\nrepo_gpgcheck=1\ngpgkey=other.asc\n")
+    assert "signature of the metadata" in place.fails(FetchError, "one").message
+    place.repo("[test]\nbaseurl=../signed\nrepo_gpgcheck=1\ngpgkey=ours.asc\n")
+    repomd.write_text(repomd.read_text() + "<!-- tampered -->")
+    assert "signature of the metadata" in place.fails(FetchError, "one").message
+
+
+def test_a_full_disk(place):
+    if os.geteuid() != 0:
+        pytest.skip("mounts a small filesystem")
+    (place.path / "cache/repomd").mkdir(parents=True)
+    run("mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", str(place.path / "cache/repomd"))
+    try:
+        error = place.fails(StorageError, "base")
+        assert error.hint
+    finally:
+        run("umount", str(place.path / "cache/repomd"))
+    assert place.names("base") == ["base"]
