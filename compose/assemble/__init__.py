@@ -1,0 +1,7 @@
+"""Assemble: manifests become one tree, and the packages' own programs run in it.
+
+merge.py       whose file is at which path (pure)
+accounts.py    owner names to ids (pure)
+scripts.py     which scriptlets and triggers run, in which order (pure)
+stage.py       the stage: workroot, sysusers, scripts, rpm database
+"""

@@ -1,0 +1,47 @@
+"""Owner names to numbers, by the tree's own /etc/passwd and /etc/group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from compose.assemble.merge import Owner
+from compose.errors import AssembleError
+from compose.tree import Tree
+
+_SHOWN = 20
+
+
+def parse_ids(data: bytes) -> dict[str, int]:
+    """Name to id of a passwd or group file; the first of two equal names counts, as for getpwnam(3)."""
+    found: dict[str, int] = {}
+    for line in data.decode(errors="replace").splitlines():
+        fields = line.split(":")
+        if len(fields) >= 3 and fields[2].isdigit():
+            found.setdefault(fields[0], int(fields[2]))
+    return found
+
+
+def resolve_owners(
+    tree: Tree, owners: Mapping[str, Owner], users: Mapping[str, int], groups: Mapping[str, int]
+) -> Tree:
+    """The tree with uids and gids. Raises AssembleError listing every name that nothing defines."""
+    editor = tree.edit()
+    unknown: list[str] = []
+    users = {"root": 0, **users}
+    groups = {"root": 0, **groups}
+    for path, owner in owners.items():
+        uid, gid = users.get(owner.user), groups.get(owner.group)
+        if uid is None or gid is None:
+            missing = f"user {owner.user}" if uid is None else f"group {owner.group}"
+            unknown.append(f"/{path} of {owner.package} belongs to the {missing}, which does not exist")
+        elif uid or gid:
+            entry = tree[path]
+            editor.put(path, replace(entry, uid=uid, gid=gid))
+    if unknown:
+        raise AssembleError(
+            unknown[0] if len(unknown) == 1 else f"{len(unknown)} files belong to users or groups that do not exist",
+            details=unknown[:_SHOWN] if len(unknown) > 1 else (),
+            hint="the package that makes them (sysusers.d, or %pre) is missing from the set",
+        )
+    return editor.build()

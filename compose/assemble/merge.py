@@ -1,0 +1,221 @@
+"""Merging manifests by RPM's rules: which package's file is at which path.
+
+Identical files may be in several packages, different ones not; directories may be in many, and the last one installed
+says whose they are; of two ELF files of different word size the 64-bit one stays (file colours). A path below a symlink to
+a directory that another package ships (merged /usr) is that directory's. Rules: rpmfilesCompare() and
+handleInstInstFiles() of librpm.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from compose.assemble.options import AssembleOptions, Dropped
+from compose.errors import AssembleError
+from compose.rpm.manifest import FileFlag, ManifestFile, PackageManifest
+from compose.tree import Entry, Tree, join
+
+_MAX_LINKS = 40
+_64_BIT = 2
+_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Names that say whose an entry is, and the package that says so."""
+
+    user: str
+    group: str
+    package: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """tree: all entries, owned by root so far, with their true modes and capabilities. owners: path to names."""
+
+    tree: Tree
+    owners: dict[str, Owner]
+    dropped: tuple[Dropped, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    package: PackageManifest
+    file: ManifestFile
+
+
+def merge(ordered: Sequence[PackageManifest], options: AssembleOptions) -> Merged:
+    """Merge packages given in install order. Raises AssembleError listing every conflict, with both packages."""
+    dropped: list[Dropped] = []
+    files = [_Placed(package, file) for package in ordered for file in _kept_files(package, options, dropped)]
+    links = {
+        placed.file.path: placed
+        for placed in files
+        if placed.file.target is not None and stat.S_ISLNK(placed.file.mode)
+    }
+    resolver = _Resolver(links)
+    chosen: dict[str, _Placed] = {}
+    conflicts: list[str] = []
+    for placed in files:
+        path = resolver.place(placed)
+        present = chosen.get(path)
+        winner = placed if present is None else _choose(path, present, placed, conflicts)
+        chosen[path] = winner
+    if conflicts:
+        more = [f"and {len(conflicts) - _SHOWN} more"] if len(conflicts) > _SHOWN else []
+        raise AssembleError(
+            f"{len(conflicts)} file conflicts between packages" if len(conflicts) > 1 else conflicts[0],
+            details=conflicts[:_SHOWN] + more if len(conflicts) > 1 else (),
+            hint="exclude one of the packages, or drop its files with remove-from-packages",
+        )
+    return _build(chosen, dropped)
+
+
+def _kept_files(package: PackageManifest, options: AssembleOptions, dropped: list[Dropped]) -> list[ManifestFile]:
+    patterns = [
+        re.compile(pattern)
+        for name, expressions in options.remove_from_packages
+        if name == package.nevra.name
+        for pattern in expressions
+    ]
+    kept: list[ManifestFile] = []
+
+    def drop(file: ManifestFile, reason: str) -> None:
+        dropped.append(Dropped(path=file.path, package=str(package.nevra), reason=reason))
+
+    for file in package.files:
+        if file.flags & FileFlag.GHOST:
+            continue
+        if file.flags & FileFlag.DOC and not options.documentation:
+            drop(file, "documentation: false")
+        elif any(pattern.search(_ostree_path(file.path)) for pattern in patterns):
+            drop(file, "remove-from-packages")
+        elif stat.S_ISCHR(file.mode) or stat.S_ISBLK(file.mode):
+            if not options.ignore_devices:
+                raise AssembleError(
+                    f"{package.nevra}: /{file.path} is a device, which a commit cannot hold",
+                    hint="ignore-devices: true drops it",
+                )
+            drop(file, "device")
+        elif options.readonly_executables and stat.S_ISREG(file.mode) and file.mode & 0o111:
+            kept.append(replace(file, mode=file.mode & ~0o222))
+        else:
+            kept.append(file)
+    return kept
+
+
+def _ostree_path(path: str) -> str:
+    """As rpm-ostree matches remove-from-packages: with /etc at /usr/etc."""
+    return f"/usr/{path}" if path == "etc" or path.startswith("etc/") else f"/{path}"
+
+
+class _Resolver:
+    """Where a package's path ends up, given the symlinks that packages ship."""
+
+    def __init__(self, links: dict[str, _Placed]) -> None:
+        self._links = links
+        self._known: dict[str, str] = {}
+
+    def place(self, placed: _Placed) -> str:
+        path = placed.file.path
+        if stat.S_ISDIR(placed.file.mode):
+            # a directory may be another package's symlink to one: then it is that directory
+            return self._directory(path, placed)
+        parent, _, name = path.rpartition("/")
+        return join(self._directory(parent, placed), name)
+
+    def _directory(self, path: str, placed: _Placed) -> str:
+        if not path:
+            return ""
+        known = self._known.get(path)
+        if known is not None:
+            return known
+        done: list[str] = []
+        todo = list(reversed(path.split("/")))
+        hops = 0
+        own = False
+        while todo:
+            part = todo.pop()
+            if part in ("", "."):
+                continue
+            if part == "..":
+                if done:
+                    done.pop()
+                continue
+            done.append(part)
+            link = self._links.get("/".join(done))
+            if link is None:
+                continue
+            hops += 1
+            if link.package is placed.package or hops > _MAX_LINKS:
+                fault = "its own symlink" if hops <= _MAX_LINKS else "a loop of symlinks at"
+                raise AssembleError(
+                    f"{placed.package.nevra}: /{placed.file.path} leads through {fault} /{'/'.join(done)}"
+                )
+            if (link.file.user, link.file.group) != ("root", "root"):
+                raise AssembleError(
+                    f"{placed.package.nevra}: /{placed.file.path} leads through /{'/'.join(done)}, a symlink of "
+                    f"{link.package.nevra} that belongs to {link.file.user}:{link.file.group}, not to root"
+                )
+            own = True
+            assert link.file.target is not None
+            done = [] if link.file.target.startswith("/") else done[:-1]
+            todo.extend(reversed(link.file.target.split("/")))
+        found = "/".join(done)
+        if not own:
+            # independent of who asks: no symlink was met
+            self._known[path] = found
+        return found
+
+
+def _choose(path: str, first: _Placed, second: _Placed, conflicts: list[str]) -> _Placed:
+    """Of two files at one path, the one that stays; first was installed before second."""
+    one, two = first.file, second.file
+    if stat.S_ISDIR(one.mode) and stat.S_ISDIR(two.mode):
+        return second
+    if not _differ(one, two):
+        return second
+    if one.color and two.color and one.color != two.color:
+        return first if one.color == _64_BIT else second
+    reason = (
+        "mode" if one.mode != two.mode else "owner" if (one.user, one.group) != (two.user, two.group) else "content"
+    )
+    conflicts.append(f"/{path} of {first.package.nevra} and of {second.package.nevra} differ in {reason}")
+    return first
+
+
+def _differ(one: ManifestFile, two: ManifestFile) -> bool:
+    digests = [file.blob.digest if file.blob else None for file in (one, two)]
+    return (
+        one.mode != two.mode
+        or one.target != two.target
+        or digests[0] != digests[1]
+        or (one.user, one.group, one.caps) != (two.user, two.group, two.caps)
+    )
+
+
+def _build(chosen: dict[str, _Placed], dropped: list[Dropped]) -> Merged:
+    editor = Tree.empty().edit()
+    owners: dict[str, Owner] = {}
+    # parents first, so that none is made up that a package ships
+    for path in sorted(chosen):
+        placed = chosen[path]
+        file, nevra = placed.file, str(placed.package.nevra)
+        entry = Entry(
+            mode=file.mode if file.target is None else stat.S_IFLNK | 0o777,
+            xattrs=((b"security.capability", file.caps),) if file.caps else (),
+            blob=file.blob,
+            target=file.target,
+            mtime=file.mtime,
+            link=f"{nevra}:{file.link}" if file.link else "",
+            writer=f"package:{nevra}",
+        )
+        try:
+            editor.put(path, entry)
+        except ValueError as error:
+            raise AssembleError(f"{nevra}: /{path} cannot be installed: {error}") from error
+        owners[path] = Owner(user=file.user, group=file.group, package=nevra)
+    return Merged(tree=editor.build(), owners=owners, dropped=tuple(dropped))

@@ -1,0 +1,44 @@
+"""What assembling is asked for, and what comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from compose.process import ProgramRecord
+from compose.tree import Tree
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssembleOptions:
+    """The treefile's keys of the same names.
+
+    remove_from_packages: (package, regular expressions searched in paths like "/usr/etc/foo"). inject: files put into
+    the tree before anything runs, (path, content): accounts of a previous compose, so that ids stay. kernel_install: the
+    kernel's own %posttrans runs. epoch: SOURCE_DATE_EPOCH, seconds since 1970.
+    """
+
+    epoch: int
+    documentation: bool = True
+    remove_from_packages: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    readonly_executables: bool = False
+    ignore_devices: bool = True
+    kernel_install: bool = False
+    inject: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dropped:
+    """A file of a package that is not in the tree, and why."""
+
+    path: str
+    package: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembled:
+    """tree: everything installed, owners resolved, no labels; /etc is in place. records: all programs run, in order."""
+
+    tree: Tree
+    records: tuple[ProgramRecord, ...]
+    dropped: tuple[Dropped, ...]

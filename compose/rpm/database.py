@@ -1,0 +1,124 @@
+"""The rpm database of a composed tree, written by librpm.
+
+Each header gets what librpm adds when it installs a package (install time, transaction id, state of every file), and
+`rpmdb --importdb` makes the database and its indices of them. A transaction with JUSTDB would read every RPM file once
+more and date it with the clock. What would differ from one compose to the next is fixed: times are SOURCE_DATE_EPOCH,
+and SQLite's file is rewritten whole.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import struct
+import subprocess
+import tempfile
+from collections.abc import Container, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from compose.errors import AssembleError, ComposeError
+from compose.events import Reporter
+from compose.rpm import child
+from compose.rpm.manifest import PackageManifest
+
+DATABASE_PATH = "usr/share/rpm"
+"""Where image-based systems have it; /var is not part of a commit."""
+
+_HEADER_MAGIC = bytes.fromhex("8eade80100000000")
+# rpmfileState in rpm's rpmfiles.h
+_STATE_NORMAL, _STATE_NOTINSTALLED = 0, 2
+_FILESTATES, _CHAR_TYPE = 1029, 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Record:
+    """header: of a package. absent: its files that were left out on purpose."""
+
+    header: bytes
+    absent: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    records: tuple[_Record, ...]
+    epoch: int
+
+
+def write_database(
+    ordered: Sequence[PackageManifest], directory: str, *, absent: Container[str], epoch: int, reporter: Reporter
+) -> None:
+    """Write rpmdb.sqlite into an empty directory.
+
+    ordered: packages in install order. absent: paths that were not installed on purpose (%doc files of a tree without
+    documentation), recorded so. epoch: seconds since 1970. Raises AssembleError when librpm refuses.
+    """
+    records = tuple(
+        _Record(header=manifest.header, absent=frozenset(file.path for file in manifest.files if file.path in absent))
+        for manifest in ordered
+    )
+    stream = child.call(_installed_headers, _Request(records=records, epoch=epoch), reporter, crash=_crash)
+    with tempfile.TemporaryFile(dir=directory) as file:
+        file.write(stream)
+        file.seek(0)
+        done = subprocess.run(
+            ["rpmdb", "--dbpath", os.path.abspath(directory), "--define", "_db_backend sqlite", "--importdb"],
+            stdin=file,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LC_ALL": "C.UTF-8"},
+            check=False,
+        )
+    if done.returncode:
+        raise AssembleError(
+            "librpm refuses to record the packages", details=done.stdout.decode(errors="replace").splitlines()[-20:]
+        )
+    _settle(directory)
+
+
+def _crash(how: str, lines: tuple[str, ...]) -> ComposeError:
+    return AssembleError(f"librpm died while reading headers: {how}", details=lines)
+
+
+def _installed_headers(request: _Request, reporter: Reporter) -> bytes:
+    """The headers as an installation leaves them, one after the other, as --exportdb writes them."""
+    del reporter
+    import rpm
+
+    out = bytearray()
+    for record in request.records:
+        header = rpm.hdr(record.header)
+        header[rpm.RPMTAG_INSTALLTIME] = request.epoch
+        header[rpm.RPMTAG_INSTALLTID] = request.epoch
+        header[rpm.RPMTAG_INSTALLCOLOR] = 3
+        states = bytes(
+            _STATE_NOTINSTALLED if name.lstrip("/") in record.absent else _STATE_NORMAL
+            for name in header[rpm.RPMTAG_FILENAMES]
+        )
+        out += _HEADER_MAGIC + _with_file_states(header.unload(), states)
+    return bytes(out)
+
+
+def _with_file_states(blob: bytes, states: bytes) -> bytes:
+    """A header with RPMTAG_FILESTATES added, which the Python bindings cannot set, being of type CHAR.
+
+    A header is two counts (index entries, bytes of data), the entries (tag, type, offset, count), the data; all numbers
+    big-endian, 32 bits (rpm's docs/manual/format_header.md). An entry of its own may follow the ones signed.
+    """
+    if not states:
+        return blob
+    count, size = struct.unpack_from(">II", blob)
+    split = 8 + 16 * count
+    entry = struct.pack(">IIII", _FILESTATES, _CHAR_TYPE, size, len(states))
+    return struct.pack(">II", count + 1, size + len(states)) + blob[8:split] + entry + blob[split:] + states
+
+
+def _settle(directory: str) -> None:
+    """One file, whose bytes depend on its content only: no write-ahead log, pages in order, no lock files."""
+    with closing(sqlite3.connect(f"{directory}/rpmdb.sqlite", isolation_level=None)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        database.execute("PRAGMA journal_mode=DELETE")
+        database.execute("VACUUM")
+    for name in os.listdir(directory):
+        if name != "rpmdb.sqlite":
+            os.unlink(f"{directory}/{name}")
