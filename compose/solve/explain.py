@@ -11,7 +11,7 @@ _INDENT = "  "
 _SUGGESTIONS = 3
 _HEADING = re.compile(r"^ *Problem(?: \d+)?: ")
 _BULLET = re.compile(r"^ *- ")
-# libsolv's rules as libdnf5 words them in the C locale (libdnf5/solv/../base/solver_problems.cpp)
+# libsolv's rules as libdnf5 words them in the C locale (its solver_problems.cpp)
 _SUBJECT = re.compile(r"^(?:installed )?package (?P<nevra>\S+) from (?P<repo>\S+) (?P<rest>.*)$")
 _REQUIRES = re.compile(r"^requires (?P<what>.+), but none of the providers can be installed$")
 _NOTHING = re.compile(r"^nothing provides (?P<what>.+) needed by (?P<nevra>\S+) from (?P<repo>\S+)$")
