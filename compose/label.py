@@ -1,0 +1,138 @@
+"""Label: security.selinux on every entry, by the policy in the tree.
+
+The rules are read as text (file_contexts and its companions, never the compiled .bin, which has another machine's regular
+expressions) and looked up by libselinux, which needs no SELinux on this machine. /usr/etc is looked up as /etc, which it
+becomes on the client.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from typing import Any, Protocol
+
+import selinux
+
+from compose.errors import LabelError
+from compose.events import Reporter
+from compose.fs import storage_errors
+from compose.tree import BlobRef, Entry, Tree, TreeLookupError, parent_of
+
+XATTR = b"security.selinux"
+_CONFIG = "usr/etc/selinux/config"
+# file_contexts is needed; a policy without the others has no such rules.
+_SUFFIXES = ("", ".homedirs", ".local", ".subs", ".subs_dist")
+_SHOWN = 5
+
+
+class Contents(Protocol):
+    """What is needed of a blob store."""
+
+    def read(self, ref: BlobRef) -> bytes: ...
+
+
+def label(tree: Tree, store: Contents, workdir: str, reporter: Reporter) -> Tree:
+    """The tree with a label on every entry; labels it had are replaced.
+
+    An entry that the policy names <<none>> gets what the kernel gives a file made there: the label of its directory.
+    workdir: an existing directory for a private copy of the rules. Raises LabelError when the tree has no policy,
+    or one that cannot be read.
+    """
+    policy = policy_of(tree, store)
+    base = f"usr/etc/selinux/{policy}/contexts/files/file_contexts"
+    with storage_errors(workdir), tempfile.TemporaryDirectory(prefix="policy-", dir=workdir) as directory:
+        copy = os.path.join(directory, "file_contexts")
+        for suffix in _SUFFIXES:
+            rules = _read(tree, store, base + suffix)
+            if rules is None:
+                if not suffix:
+                    raise LabelError(f"the policy {policy} has no /{base}")
+                continue
+            with open(copy + suffix, "wb") as file:
+                file.write(rules)
+        option = selinux.selinux_opt()
+        option.type = selinux.SELABEL_OPT_PATH
+        option.value = copy
+        try:
+            handle = selinux.selabel_open(selinux.SELABEL_CTX_FILE, option, 1)
+        except OSError as error:
+            raise LabelError(f"libselinux cannot read /{base}: {error.strerror}") from error
+        try:
+            return _label_all(tree, handle, policy, reporter)
+        finally:
+            selinux.selabel_close(handle)
+
+
+def policy_of(tree: Tree, store: Contents) -> str:
+    """Name of the policy that the tree's /etc/selinux/config chooses, "targeted". Raises LabelError when there is none."""
+    text = (_read(tree, store, _CONFIG) or b"").decode("utf-8", "replace")
+    chosen = re.findall(r"(?m)^[ \t]*SELINUXTYPE[ \t]*=[ \t]*([^\s#/]+)", text)
+    if not chosen:
+        raise LabelError(
+            f"SELinux enabled, but no policy found in tree (/{_CONFIG} names none)",
+            hint="add a policy to `packages` (selinux-policy-targeted), or set `selinux: false`",
+        )
+    policy = str(chosen[-1])
+    if f"usr/etc/selinux/{policy}" not in tree:
+        raise LabelError(
+            f"SELinux enabled, but no policy found in tree: /{_CONFIG} names {policy}, and there is no "
+            f"/usr/etc/selinux/{policy}",
+            hint="add the policy's package to `packages`, or set `selinux: false`",
+        )
+    return policy
+
+
+def _label_all(tree: Tree, handle: Any, policy: str, reporter: Reporter) -> Tree:
+    labelled: dict[str, Entry] = {}
+    labels: dict[str, bytes] = {}
+    inherited: list[str] = []
+    with reporter.task("Labelling", total=len(tree), unit="files") as task:
+        for path, entry in tree.walk():
+            context = _look_up(handle, path, entry.mode)
+            if context is not None:
+                labels[path] = context.encode() + b"\0"
+            elif path:
+                inherited.append(path)
+                labels[path] = labels[parent_of(path)]
+            else:
+                raise LabelError(f"the policy {policy} has no label for /")
+            labelled[path] = _with_label(entry, labels[path])
+        task.advance(len(tree))
+    if inherited:
+        shown = ", ".join(f"/{path}" for path in inherited[:_SHOWN])
+        reporter.warn(
+            f"the policy {policy} has no label for {len(inherited)} paths, they get that of their directory: {shown}"
+            + (" ..." if len(inherited) > _SHOWN else "")
+        )
+    return Tree(labelled)
+
+
+def _look_up(handle: Any, path: str, mode: int) -> str | None:
+    """Context of a path, None for <<none>> and for what no rule matches."""
+    looked_up = path.removeprefix("usr/") if path == "usr/etc" or path.startswith("usr/etc/") else path
+    try:
+        _, context = selinux.selabel_lookup_raw(handle, f"/{looked_up}", mode)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise LabelError(f"the policy's rules cannot be applied to /{path}: {error.strerror}") from error
+    return str(context)
+
+
+def _with_label(entry: Entry, value: bytes) -> Entry:
+    if (XATTR, value) in entry.xattrs:
+        return entry
+    return entry.with_xattr(XATTR, value)
+
+
+def _read(tree: Tree, store: Contents, path: str) -> bytes | None:
+    """A file of the tree, symlinks followed inside it, those to /etc in /usr/etc."""
+    try:
+        place = tree.resolve(path)
+    except TreeLookupError as error:
+        raise LabelError(f"the policy cannot be read: {error}") from error
+    if place.startswith("etc/"):
+        place = f"usr/{place}"
+    entry = tree.get(place)
+    return None if entry is None or entry.blob is None else store.read(entry.blob)

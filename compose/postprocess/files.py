@@ -1,0 +1,61 @@
+"""Files that the treefile adds and removes, and the record of the treefile itself."""
+
+from __future__ import annotations
+
+from compose.errors import PostprocessError
+from compose.postprocess.contents import Contents, resolve, write_file
+from compose.postprocess.options import AddedFile
+from compose.tree import Tree
+
+TREEFILE = "usr/share/rpm-ostree/treefile.json"
+_PLACES = ("usr", "etc", "bin", "sbin", "lib", "lib64")
+
+
+def record_treefile(tree: Tree, store: Contents, data: bytes) -> Tree:
+    """Keep the flattened treefile in the tree, where clients and later composes find it."""
+    editor = tree.edit()
+    write_file(editor, TREEFILE, data, store, writer="step:treefile")
+    return editor.build()
+
+
+def remove(tree: Tree, paths: tuple[str, ...]) -> Tree:
+    """Remove paths with all below them; "usr/etc/x" means etc/x, an absent one is fine.
+
+    Raises PostprocessError for a path that climbs.
+    """
+    editor = tree.edit()
+    for path in paths:
+        editor.remove(resolve(tree, _inside(path, "remove-files"), follow_last=False))
+    return editor.build()
+
+
+def add(tree: Tree, store: Contents, files: tuple[AddedFile, ...]) -> Tree:
+    """Add files, replacing what is there; parents that are missing become 0755.
+
+    Raises PostprocessError for a place that is not the image's.
+    """
+    for file in files:
+        path = _inside(file.dest, "add-files")
+        if path.split("/")[0] not in _PLACES or "/" not in path or path.startswith("usr/local/"):
+            raise PostprocessError(
+                f"Unsupported path in add-files: {file.dest}",
+                hint="files can be added below usr/ (but usr/local/), etc/, bin/, sbin/, lib/ and lib64/",
+            )
+        # directories may be links (/bin); the file itself replaces a link
+        path = resolve(tree, path, follow_last=False)
+        if tree.is_dir(path):
+            raise PostprocessError(f"add-files: {file.dest} is a directory in the tree")
+        editor = tree.edit()
+        write_file(editor, path, file.content, store, writer="step:add-files", permissions=file.mode & 0o7777)
+        tree = editor.build()
+    return tree
+
+
+def _inside(path: str, key: str) -> str:
+    """The path relative to the root, /etc where it will be only at the end."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in parts or not parts:
+        raise PostprocessError(f"Unsupported path in {key}: {path}")
+    if parts[:2] == ["usr", "etc"]:
+        parts = parts[1:]
+    return "/".join(parts)

@@ -1,0 +1,106 @@
+"""The initramfs: made by the tree's own dracut, for any machine, with the means to find an OSTree deployment."""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Iterator
+
+from compose.errors import PostprocessError
+from compose.postprocess.contents import Contents
+from compose.process import Program
+from compose.tree import Tree
+
+WRITER = "step:initramfs"
+_DRACUT = "usr/bin/dracut"
+_DRACUT_MODULES = "usr/lib/dracut/modules.d"
+# A character device, root's, for all (major, minor): what the kernel's own initramfs lacks until devtmpfs is mounted.
+_DEVICES = (("null", 1, 3), ("random", 1, 8), ("urandom", 1, 9))
+_DRACUT_TIMEOUT = 1800.0
+
+
+def path_of(kver: str) -> str:
+    """Where clients look for it."""
+    return f"usr/lib/modules/{kver}/initramfs.img"
+
+
+def dracut(tree: Tree, kver: str, arguments: tuple[str, ...]) -> Program:
+    """The program that makes it at path_of(kver).
+
+    Nothing of the machine that composes gets in: no host-only mode unless the treefile asks for it, no device nodes, no
+    xattrs, fixed times. Raises PostprocessError when the tree lacks dracut, or its module that boots OSTree.
+    """
+    if _DRACUT not in tree:
+        raise PostprocessError(
+            "the tree has no /usr/bin/dracut to make an initramfs with",
+            hint="add the package dracut, or set `no-initramfs: true`",
+        )
+    if not any(re.fullmatch(r"\d+ostree", name) for name in tree.children(_DRACUT_MODULES)):
+        raise PostprocessError(
+            f"dracut's module `ostree` is not in /{_DRACUT_MODULES}: an initramfs without it boots no OSTree system",
+            hint="add the package ostree (on Debian ostree-boot)",
+        )
+    return Program(
+        owner="step:initramfs",
+        phase="dracut",
+        argv=(
+            f"/{_DRACUT}",
+            "--reproducible",
+            "--add",
+            "ostree",
+            "--tmpdir",
+            "/tmp",
+            "--force",
+            *arguments,
+            "--kver",
+            kver,
+            f"/{path_of(kver)}",
+        ),
+        environment=(("DRACUT_NO_MKNOD", "1"), ("DRACUT_NO_XATTR", "1")),
+        timeout=_DRACUT_TIMEOUT,
+    )
+
+
+def finish(tree: Tree, store: Contents, kver: str) -> Tree:
+    """Add the device nodes that dracut was not let make, and the mode that clients expect.
+
+    Raises PostprocessError when dracut made nothing.
+    """
+    path = path_of(kver)
+    entry = tree.get(path)
+    if entry is None or entry.blob is None or not entry.blob.size:
+        raise PostprocessError(f"dracut succeeded, but /{path} is not there")
+    data = store.read(entry.blob)
+    # the kernel wants an archive that follows another to begin at a multiple of four, zeros between
+    padding = bytes(4 - len(data) % 4)
+    editor = tree.edit()
+    blob = store.add_bytes(data + padding + device_nodes(), 0o644)
+    editor.replace(path, mode=stat.S_IFREG | 0o644, uid=0, gid=0, blob=blob, link="", writer=WRITER)
+    return editor.build()
+
+
+def device_nodes() -> bytes:
+    """An archive in newc format (the kernel's Documentation/driver-api/early-userspace/buffer-format.rst) holding
+    /dev with null, random and urandom."""
+    members = [_member("dev", stat.S_IFDIR | 0o755, inode=1, links=2)]
+    members += [
+        _member(f"dev/{name}", stat.S_IFCHR | 0o666, inode=index, device=(major, minor))
+        for index, (name, major, minor) in enumerate(_DEVICES, start=2)
+    ]
+    members.append(_member("TRAILER!!!", 0, inode=0))
+    return b"".join(members)
+
+
+def _member(name: str, mode: int, *, inode: int, links: int = 1, device: tuple[int, int] = (0, 0)) -> bytes:
+    encoded = name.encode() + b"\0"
+    # ino, mode, uid, gid, nlink, mtime, filesize, devmajor, devminor, rdevmajor, rdevminor, namesize, check
+    fields = (inode, mode, 0, 0, links, 0, 0, 0, 0, *device, len(encoded), 0)
+    record = b"070701" + b"".join(b"%08X" % field for field in fields) + encoded
+    return record + bytes(-len(record) % 4)
+
+
+def module_files(tree: Tree, kver: str) -> Iterator[str]:
+    """Paths of the kernel's modules."""
+    for path, entry in tree.walk(f"usr/lib/modules/{kver}"):
+        if entry.is_file and re.search(r"\.ko(\.(gz|xz|zst))?$", path):
+            yield path

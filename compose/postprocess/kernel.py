@@ -1,0 +1,116 @@
+"""The kernel: exactly one, in /usr/lib/modules/KVER, and /boot empty.
+
+The client makes its own /boot entries from what is in the image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import stat
+
+from compose.errors import PostprocessError
+from compose.postprocess.contents import Contents, encode, merge_into, read_text, rewrite
+from compose.tree import Tree, TreeEditor
+
+WRITER = "step:kernel"
+MODULES = "usr/lib/modules"
+_OSTREE_BOOT = "usr/lib/ostree-boot"
+_IN_BOOT = re.compile(r"vmlinuz-(?!0-rescue-)(.+)")
+# Written by kernel-install for the machine it runs on: entries of a boot loader, rescue images, initramfs images.
+_OF_A_MACHINE = re.compile(
+    r"[0-9a-f]{32}|loader|(vmlinuz|initramfs)-0-rescue-.*|(initramfs|initrd\.img)-.*|initrd\.img|vmlinuz"
+)
+
+
+def place(tree: Tree, store: Contents, *, container: bool) -> tuple[Tree, str | None]:
+    """Put the kernel at /usr/lib/modules/KVER/vmlinuz; the rest of /boot goes to /usr/lib/ostree-boot.
+
+    Returns the tree and KVER. An initramfs that a package brings is removed: dracut makes the one that boots OSTree.
+    Raises PostprocessError when there is no kernel, or more than one. For a container everything is left as it is.
+    """
+    if container:
+        return tree, None
+    editor = clear_boot(tree).edit()
+    kernels = _kernels(editor)
+    if not kernels:
+        raise PostprocessError(
+            f"no kernel: neither /{MODULES}/*/vmlinuz nor /boot/vmlinuz-* is in the tree",
+            hint="add a kernel to `packages`, or set `container: true` for an image that is not booted",
+        )
+    if len(kernels) > 1:
+        where = ", ".join("/" + path for paths in kernels.values() for path in paths)
+        raise PostprocessError(f"the tree has {len(kernels)} kernels, it may have one: {where}")
+    ((kver, paths),) = kernels.items()
+    place = f"{MODULES}/{kver}"
+    if not editor.children(place):
+        raise PostprocessError(f"the kernel /{paths[0]} has no modules in /{place}")
+    for path in paths:
+        if path == f"{place}/vmlinuz":
+            continue
+        if f"{place}/vmlinuz" in editor:
+            editor.remove(path)
+        else:
+            editor.replace(path, writer=WRITER)
+            editor.move(path, f"{place}/vmlinuz")
+    for name in ("initramfs.img", "initramfs"):
+        editor.remove(f"{place}/{name}")
+    if _OSTREE_BOOT in editor and not editor.children(_OSTREE_BOOT):
+        editor.remove(_OSTREE_BOOT)
+    _relative_hmac(tree, editor, f"{place}/.vmlinuz.hmac", store)
+    return editor.build(), kver
+
+
+def clear_boot(tree: Tree) -> Tree:
+    """Leave /boot an empty directory: what is for one machine goes, the rest is kept in /usr/lib/ostree-boot."""
+    editor = tree.edit()
+    for name in editor.children("boot"):
+        if _OF_A_MACHINE.fullmatch(name):
+            editor.remove(f"boot/{name}")
+    if editor.children("boot"):
+        merge_into(editor, "boot", _OSTREE_BOOT, writer=WRITER)
+    boot = editor.get("boot")
+    if boot is None or boot.mode != stat.S_IFDIR | 0o755:
+        editor.remove("boot")
+        editor.add_dir("boot", writer=WRITER)
+    return editor.build()
+
+
+def _kernels(editor: TreeEditor) -> dict[str, list[str]]:
+    """Version to where it was found; the same kernel may be in both places."""
+    found: dict[str, list[str]] = {}
+    for kver in editor.children(MODULES):
+        path = f"{MODULES}/{kver}/vmlinuz"
+        if path in editor and editor[path].is_file:
+            found.setdefault(kver, []).append(path)
+    for name in editor.children(_OSTREE_BOOT):
+        match = _IN_BOOT.fullmatch(name)
+        if match and editor[f"{_OSTREE_BOOT}/{name}"].is_file:
+            found.setdefault(match[1], []).append(f"{_OSTREE_BOOT}/{name}")
+    return found
+
+
+def _relative_hmac(tree: Tree, editor: TreeEditor, path: str, store: Contents) -> None:
+    """The checksum file of a FIPS kernel names it relative to itself, wherever the client puts both."""
+    text = read_text(tree, path, store)
+    if text is not None and path in editor:
+        rewrite(editor, path, encode(re.sub(r"(?m)^(\S+\s+).*/", r"\1", text)), store, writer=WRITER)
+
+
+def copy_to_ostree_boot(tree: Tree, store: Contents, kver: str) -> Tree:
+    """Copies for old clients in /usr/lib/ostree-boot, named by the checksum of kernel and initramfs together."""
+    editor = tree.edit()
+    files = [
+        (name, editor[f"{MODULES}/{kver}/{file}"])
+        for name, file in ((f"vmlinuz-{kver}", "vmlinuz"), (f"initramfs-{kver}.img", "initramfs.img"))
+        if f"{MODULES}/{kver}/{file}" in editor
+    ]
+    digest = hashlib.sha256()
+    for _, entry in files:
+        assert entry.blob is not None
+        digest.update(store.read(entry.blob))
+    for name, entry in files:
+        assert entry.blob is not None
+        path = f"{_OSTREE_BOOT}/{name}-{digest.hexdigest()}"
+        editor.add_file(path, entry.blob, entry.permissions, writer=WRITER)
+    return editor.build()

@@ -1,0 +1,41 @@
+"""The pure layout: all that can be arranged before a program runs, /etc still in its place."""
+
+from __future__ import annotations
+
+from compose.events import Reporter
+from compose.postprocess import files, kernel, osrelease, rootfs, rpmdb, selinux, units, var
+from compose.postprocess.contents import Contents
+from compose.postprocess.options import Dropped, OptUsrLocal, PostprocessOptions
+from compose.tree import Tree
+
+
+def lay_out(
+    tree: Tree, options: PostprocessOptions, store: Contents, reporter: Reporter
+) -> tuple[Tree, str | None, tuple[Dropped, ...]]:
+    """The tree as the programs of the compose are to see it, the kernel's version, and what was dropped.
+
+    Raises PostprocessError.
+    """
+    tree, kver = kernel.place(tree, store, container=options.container)
+    tree = rpmdb.place(tree, store)
+    tree = selinux.move_store(tree, store)
+    tree = selinux.set_home(tree, store)
+    tree = selinux.edit_aliases(tree, store)
+    tree = var.relocate_data(tree)
+    tree, dropped = rootfs.arrange(tree, store, opt_usrlocal=options.opt_usrlocal, tmp_is_dir=options.tmp_is_dir)
+    tree = var.add_integration(tree, store, opt_usrlocal=options.opt_usrlocal)
+    tree = var.add_tmpfiles(tree, store)
+    tree = units.enable(tree, options.units)
+    if options.default_target is not None:
+        tree = units.set_default_target(tree, options.default_target)
+    if options.opt_usrlocal is OptUsrLocal.STATE_OVERLAY:
+        tree = units.require_state_overlays(tree)
+    tree = files.record_treefile(tree, store, options.treefile_json)
+    if options.mutate_os_release is not None:
+        if options.version is None:
+            reporter.info("mutate-os-release: the commit has no version, os-release stays as it is")
+        else:
+            tree = osrelease.mutate(tree, store, base=options.mutate_os_release, version=options.version)
+    tree = files.remove(tree, options.remove_files)
+    tree = files.add(tree, store, options.add_files)
+    return tree, kver, dropped

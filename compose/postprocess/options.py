@@ -1,0 +1,93 @@
+"""What a treefile asks of postprocessing, and what came of it."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from compose.process import ProgramRecord
+from compose.tree import Tree
+
+
+class BootLocation(enum.StrEnum):
+    """Where the kernel goes besides /usr/lib/modules/KVER: NEW also puts copies named by checksum in /usr/lib/ostree-boot."""
+
+    NEW = "new"
+    MODULES = "modules"
+    KERNEL_INSTALL = "kernel-install"
+
+
+class OptUsrLocal(enum.StrEnum):
+    """What /opt and /usr/local are: links into /var, directories of the image, or overlays that keep local changes."""
+
+    VAR = "var"
+    ROOT = "root"
+    STATE_OVERLAY = "state-overlay"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    """A program that the treefile carries. name: as messages show it, "postprocess[0]". body: text with or without #!
+    (none means /bin/sh), or an executable."""
+
+    name: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddedFile:
+    """A file of add-files. dest: where the treefile says, "etc/motd" or "/usr/share/x". mode: permission bits."""
+
+    dest: str
+    content: bytes
+    mode: int = 0o644
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostprocessOptions:
+    """The treefile's keys of the same names, defaults applied by whoever reads the treefile.
+
+    postprocess: the inline scripts; postprocess_script: the one from a file, run after them. version: of the commit,
+    None when it has none. mutate_os_release: the base version to replace in os-release. treefile_json: the flattened
+    treefile to record in the tree. time: SOURCE_DATE_EPOCH of the compose, seconds since 1970.
+    """
+
+    boot_location: BootLocation = BootLocation.NEW
+    tmp_is_dir: bool = False
+    machineid_compat: bool = True
+    units: tuple[str, ...] = ()
+    default_target: str | None = None
+    opt_usrlocal: OptUsrLocal = OptUsrLocal.VAR
+    etc_group_members: tuple[str, ...] = ()
+    postprocess: tuple[Script, ...] = ()
+    postprocess_script: Script | None = None
+    add_files: tuple[AddedFile, ...] = ()
+    remove_files: tuple[str, ...] = ()
+    mutate_os_release: str | None = None
+    version: str | None = None
+    initramfs_args: tuple[str, ...] = ("--no-hostonly",)
+    no_initramfs: bool = False
+    container: bool = False
+    selinux: bool = True
+    treefile_json: bytes = b"{}\n"
+    time: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Dropped:
+    """A path of the assembled tree that is not in the commit, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Postprocessed:
+    """tree: ready to be labelled. records: the programs run, in order. kernel: version, the name below
+    /usr/lib/modules; None without one. dropped: sorted by path. warnings: already reported."""
+
+    tree: Tree
+    records: tuple[ProgramRecord, ...]
+    kernel: str | None
+    dropped: tuple[Dropped, ...]
+    warnings: tuple[str, ...]

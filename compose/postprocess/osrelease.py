@@ -1,0 +1,22 @@
+"""os-release: the version of the commit in what the system calls itself."""
+
+from __future__ import annotations
+
+from compose.postprocess.contents import Contents, lines_of, read_text, resolve, rewrite, unlines
+from compose.tree import Tree
+
+_PATH = "etc/os-release"
+
+
+def mutate(tree: Tree, store: Contents, *, base: str, version: str) -> Tree:
+    """Replace `base` by `version` in VERSION and PRETTY_NAME, and add OSTREE_VERSION. A tree without os-release is
+    left as it is: the invariants speak of it."""
+    text = read_text(tree, _PATH, store)
+    if text is None:
+        return tree
+    lines = [line for line in lines_of(text) if line.strip() and not line.startswith("OSTREE_VERSION=")]
+    changed = [line.replace(base, version) if line.startswith(("VERSION=", "PRETTY_NAME=")) else line for line in lines]
+    changed.append(f"OSTREE_VERSION='{version}'")
+    editor = tree.edit()
+    rewrite(editor, resolve(tree, _PATH), unlines(changed), store, writer="step:os-release")
+    return editor.build()

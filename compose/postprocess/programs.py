@@ -1,0 +1,75 @@
+"""Programs of the compose: what is run in the workroot between the pure layout and the pure finish, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compose.errors import ScriptError
+from compose.postprocess import initramfs, selinux
+from compose.postprocess.options import PostprocessOptions, Script
+from compose.process import Program, ProgramRecord
+from compose.tree import Tree
+
+_SHOWN_LINES = 20
+_SEMODULE = "usr/sbin/semodule"
+_DEPMOD = "usr/sbin/depmod"
+
+
+def treefile_scripts(options: PostprocessOptions) -> Iterator[Program]:
+    """The inline scripts in their order, then the one from a file."""
+    for script in options.postprocess:
+        yield _script(script)
+    if options.postprocess_script is not None:
+        yield _script(options.postprocess_script)
+
+
+def _script(script: Script) -> Program:
+    # the kernel reads the #! line; a script without one is for the shell
+    executable = script.body.startswith((b"#!", b"\x7fELF"))
+    return Program(
+        owner="treefile",
+        phase=script.name,
+        argv=("{script}",) if executable else ("/bin/sh", "{script}"),
+        body=script.body.decode("utf-8", "surrogateescape"),
+        timeout=1800.0,
+    )
+
+
+def policy_rebuild(tree: Tree) -> Iterator[Program]:
+    """semodule for each policy whose modules are in the tree: it rebuilds what does not fit the modules any more."""
+    if tree.resolve(_SEMODULE) not in tree:
+        return
+    for name in selinux.policies(tree):
+        if f"etc/selinux/{name}/active/modules" in tree:
+            yield Program(
+                owner="step:selinux",
+                phase="semodule",
+                argv=(f"/{_SEMODULE}", "-s", name, "--noreload", "--refresh"),
+                timeout=1800.0,
+            )
+
+
+def module_index(tree: Tree, kver: str) -> Iterator[Program]:
+    """depmod, when there are modules to index."""
+    if any(initramfs.module_files(tree, kver)):
+        yield Program(owner="step:kernel", phase="depmod", argv=(f"/{_DEPMOD}", "-a", kver))
+
+
+def check(record: ProgramRecord) -> None:
+    """Raise ScriptError when a program failed, with the last lines it wrote."""
+    if not record.status and not record.timed_out:
+        return
+    program = record.program
+    if record.timed_out:
+        how = f"was ended after {program.timeout:.0f} seconds"
+    elif record.status < 0:
+        how = f"was killed by signal {-record.status}"
+    else:
+        how = f"failed with exit status {record.status}"
+    hint = None
+    if program.body and record.status in (126, 127):
+        first = program.body.partition("\n")[0]
+        hint = f"is the interpreter of its first line ({first}), and all it calls, in the tree?"
+    raise ScriptError(
+        f"{program.phase} ({program.owner}) {how}", hint=hint, details=record.output.splitlines()[-_SHOWN_LINES:]
+    )

@@ -1,0 +1,172 @@
+"""Top level of the tree: what is a directory of the image, and what is a link to where the machine keeps its own data.
+
+On the client only /usr is the image, read-only; /etc is merged, /var belongs to the machine. So /home, /root, /srv ... are
+links into /var, and what packages put there goes along with them.
+"""
+
+from __future__ import annotations
+
+import configparser
+import dataclasses
+import stat
+
+from compose.errors import PostprocessError
+from compose.postprocess.contents import Contents, directory, merge_into, read_text
+from compose.postprocess.options import Dropped, OptUsrLocal
+from compose.tree import Tree, TreeEditor, join
+
+WRITER = "step:rootfs"
+
+# Filesystems of the running system: mount points in the image.
+_MOUNT_POINTS = ("dev", "proc", "run", "sys", "sysroot", "var", "boot")
+_IMAGE = frozenset({"usr", "etc", "tmp", "bin", "sbin", "lib", "lib32", "lib64", "libx32", *_MOUNT_POINTS})
+_CLEARED = ("dev", "proc", "sys", "tmp", "sysroot")
+
+# (link, target, mode of the directory that it leads to)
+_REDIRECTS = (
+    ("home", "var/home", 0o755),
+    ("root", "var/roothome", 0o700),
+    ("srv", "var/srv", 0o755),
+    ("mnt", "var/mnt", 0o755),
+    ("media", "run/media", 0o755),
+)
+
+
+def is_transient(tree: Tree, store: Contents) -> bool:
+    """Does the image ask for a root that is writable until the next boot (ostree-prepare-root's root.transient)?"""
+    for path in ("etc/ostree/prepare-root.conf", "usr/lib/ostree/prepare-root.conf"):
+        text = read_text(tree, path, store)
+        if text is None:
+            continue
+        # a GKeyFile: no interpolation, keys as written, no indented continuation worth knowing about
+        config = configparser.RawConfigParser(strict=False, allow_no_value=True, delimiters=("=",))
+        try:
+            config.read_string(text)
+            return config.getboolean("root", "transient", fallback=False)
+        except (configparser.Error, ValueError) as error:
+            raise PostprocessError(f"/{path} cannot be read: {error}") from error
+    return False
+
+
+def arrange(
+    tree: Tree, store: Contents, *, opt_usrlocal: OptUsrLocal, tmp_is_dir: bool
+) -> tuple[Tree, tuple[Dropped, ...]]:
+    """Give the top level its directories and links; may be run again on its own result.
+
+    /tmp stays a directory here: programs are still to run. Raises PostprocessError when a transient root is asked for
+    without tmp-is-dir.
+    """
+    transient = is_transient(tree, store)
+    if transient and not tmp_is_dir:
+        raise PostprocessError(
+            "the image asks for a transient root (prepare-root.conf), and /tmp would be a link into /sysroot",
+            hint="set `tmp-is-dir: true` in the treefile",
+        )
+    editor = tree.edit()
+    dropped: list[Dropped] = []
+    if editor[""].permissions != 0o755 or editor[""].uid or editor[""].gid:
+        editor.replace("", mode=stat.S_IFDIR | 0o755, uid=0, gid=0, writer=WRITER)
+    for name in _CLEARED:
+        if editor.children(name):
+            editor.remove(name)
+    for name in _MOUNT_POINTS:
+        _plain_dir(editor, name, 0o755)
+    _plain_dir(editor, "tmp", 0o1777)
+    # the programs of the compose need it; systemd's own tmpfiles.d makes it on the client
+    editor.add_dir("var/tmp", 0o1777, writer=WRITER)
+    _link(editor, "ostree", "sysroot/ostree", dropped)
+    if transient:
+        for name in ("opt", "media", "mnt"):
+            _plain_dir(editor, name, 0o755)
+        _plain_dir(editor, "usr/local", 0o755)
+    for name, target, mode in _REDIRECTS:
+        if not (transient and name in ("media", "mnt")):
+            _redirect(editor, name, target, mode, dropped)
+    if not transient:
+        _arrange_opt(editor, opt_usrlocal, dropped)
+    kept = _IMAGE | {"ostree", "opt", *(name for name, _, _ in _REDIRECTS)}
+    for name in editor.children(""):
+        if name not in kept and not transient:
+            dropped.extend(
+                Dropped(path=path, reason="the top level of an OSTree system is fixed")
+                for path in editor.subtree(name)
+                if path == name or not editor[path].is_dir
+            )
+            editor.remove(name)
+    return editor.build(), tuple(sorted(dropped))
+
+
+def link_tmp(tree: Tree, *, tmp_is_dir: bool) -> Tree:
+    """Last of all, for programs need a directory: /tmp as a link to sysroot/tmp unless the treefile wants it real."""
+    if tmp_is_dir:
+        return tree
+    editor = tree.edit()
+    editor.remove("tmp")
+    editor.add_symlink("tmp", "sysroot/tmp", writer=WRITER)
+    return editor.build()
+
+
+def _arrange_opt(editor: TreeEditor, opt_usrlocal: OptUsrLocal, dropped: list[Dropped]) -> None:
+    if opt_usrlocal is OptUsrLocal.ROOT:
+        _plain_dir(editor, "opt", 0o755)
+        _plain_dir(editor, "usr/local", 0o755)
+        return
+    opt = editor.get("opt")
+    if opt is not None and opt.is_dir:
+        # what packages install belongs to the image; links in /var/opt lead to it
+        if editor.children("opt"):
+            _lost(merge_into(editor, "opt", "usr/lib/opt", writer=WRITER), dropped)
+        else:
+            editor.remove("opt")
+    if opt_usrlocal is OptUsrLocal.STATE_OVERLAY:
+        editor.add_dir("usr/lib/opt", writer=WRITER)
+        _link(editor, "opt", "usr/lib/opt", dropped)
+        _plain_dir(editor, "usr/local", 0o755)
+        return
+    _link(editor, "opt", "var/opt", dropped)
+    editor.add_dir("var/opt", writer=WRITER)
+    for name in editor.children("usr/lib/opt"):
+        path = join("var/opt", name)
+        if path not in editor:
+            editor.add_symlink(path, f"../../usr/lib/opt/{name}", writer=WRITER)
+    _redirect(editor, "usr/local", "var/usrlocal", 0o755, dropped, link_target="../var/usrlocal")
+
+
+def _redirect(
+    editor: TreeEditor, name: str, target: str, mode: int, dropped: list[Dropped], *, link_target: str = ""
+) -> None:
+    """Make `name` a link and take what was in it along; the target exists, for programs of the compose."""
+    editor.add_dir(target, mode, writer=WRITER)
+    entry = editor.get(name)
+    if entry is not None and entry.is_dir:
+        _lost(merge_into(editor, name, target, writer=WRITER), dropped)
+    _link(editor, name, link_target or target, dropped)
+
+
+def _link(editor: TreeEditor, name: str, target: str, dropped: list[Dropped]) -> None:
+    entry = editor.get(name)
+    if entry is not None and entry.target == target:
+        return
+    if entry is not None:
+        dropped.extend(
+            Dropped(path=path, reason=f"/{name} is a link to {target}")
+            for path in editor.subtree(name)
+            if editor[path].is_file
+        )
+        editor.remove(name)
+    editor.add_symlink(name, target, writer=WRITER)
+
+
+def _plain_dir(editor: TreeEditor, name: str, mode: int) -> None:
+    """A root-owned directory with exactly this mode; what it holds stays."""
+    entry = editor.get(name)
+    if entry is None or not entry.is_dir:
+        editor.remove(name)
+        editor.put(name, directory(mode, writer=WRITER))
+    elif (entry.permissions, entry.uid, entry.gid) != (mode, 0, 0):
+        plain = dataclasses.replace(entry, mode=stat.S_IFDIR | mode, uid=0, gid=0, writer=WRITER)
+        editor.put(name, plain)
+
+
+def _lost(paths: tuple[str, ...], dropped: list[Dropped]) -> None:
+    dropped.extend(Dropped(path=path, reason="another file has its place") for path in paths)

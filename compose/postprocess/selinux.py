@@ -1,0 +1,97 @@
+"""SELinux configuration of the tree: paths that OSTree moves, and the module store, which may not be in /var."""
+
+from __future__ import annotations
+
+import re
+
+from compose.postprocess.contents import Contents, encode, lines_of, merge_into, read_text, resolve, rewrite, unlines
+from compose.tree import Tree
+
+WRITER = "step:selinux"
+_CONFIG = "etc/selinux"
+_STORES = "var/lib/selinux"
+_SEMANAGE = f"{_CONFIG}/semanage.conf"
+_STORE_ROOT = "store-root = /etc/selinux"
+_USERADD = "etc/default/useradd"
+HOME = "/var/home"
+
+# (alias, path it is labelled as)
+_ALIASES = (("/home", HOME), ("/usr/etc", "/etc"), ("/usr/lib/opt", "/opt"))
+
+
+def policies(tree: Tree) -> tuple[str, ...]:
+    """Names of the policies in the tree, "targeted"."""
+    return tuple(name for name in tree.children(_CONFIG) if f"{_CONFIG}/{name}/contexts/files" in tree)
+
+
+def set_home(tree: Tree, store: Contents) -> Tree:
+    """New users get a home below /var/home; genhomedircon reads this too."""
+    text = read_text(tree, _USERADD, store)
+    if text is None:
+        return tree
+    editor = tree.edit()
+    data = encode(re.sub(r"(?m)^HOME=.*$", f"HOME={HOME}", text))
+    rewrite(editor, resolve(tree, _USERADD), data, store, writer="step:useradd")
+    return editor.build()
+
+
+def edit_aliases(tree: Tree, store: Contents) -> Tree:
+    """Have the policies label /usr/etc as /etc and home directories by where they are, /var/home.
+
+    file_contexts.subs_dist says "/var/home /home" in policies that know of OSTree; the other way round is needed, since
+    the home directory rules themselves are made for /var/home.
+    """
+    editor = tree.edit()
+    for name in policies(tree):
+        base = f"{_CONFIG}/{name}/contexts/files/file_contexts"
+        path = resolve(tree, f"{base}.subs_dist")
+        text = read_text(tree, path, store)
+        if text is not None:
+            rewrite(editor, path, unlines(_aliases(lines_of(text))), store, writer=WRITER)
+        for homes in (f"{base}.homedirs", f"{_CONFIG}/{name}/active/file_contexts.homedirs"):
+            text = read_text(tree, homes, store)
+            if text is not None:
+                rewrite(editor, resolve(tree, homes), encode(_homes(text)), store, writer=WRITER)
+    return editor.build()
+
+
+def _aliases(original: list[str]) -> list[str]:
+    lines = [f"#{line}" if re.match(rf"{HOME}\s", line) else line for line in original]
+    present = {line.split()[0] for line in lines if line.split() and not line.startswith("#")}
+    added = [f"{alias} {path}" for alias, path in _ALIASES if alias not in present]
+    for line in lines:
+        words = line.split()
+        # only one alias is followed, so /usr/etc/X needs those of /etc/X as its own
+        if len(words) == 2 and words[0].startswith("/etc/") and f"/usr{words[0]}" not in present:
+            added.append(f"/usr{words[0]} {words[1]}")
+    return [*lines, *added]
+
+
+def _homes(text: str) -> str:
+    """Rules that genhomedircon made for /home, as it makes them for /var/home: rebuilding a policy takes half a minute."""
+    return re.sub(r"(?m)^/home(?=[/\s(])", HOME, text)
+
+
+def move_store(tree: Tree, store: Contents) -> Tree:
+    """Move module stores from /var/lib/selinux to /etc/selinux: the client rebuilds the policy from them, and /var is
+    not the image's."""
+    editor = tree.edit()
+    moved = False
+    stores = tree.children(_STORES) if tree.is_dir(_STORES) else []
+    for name in stores:
+        if tree.is_dir(f"{_STORES}/{name}/active/modules"):
+            merge_into(editor, f"{_STORES}/{name}", f"{_CONFIG}/{name}", writer=WRITER)
+            moved = True
+    if not moved:
+        return tree
+    editor.remove(_STORES)
+    editor.add_symlink(_STORES, "../../etc/selinux", writer=WRITER)
+    text = read_text(tree, _SEMANAGE, store) or ""
+    if not re.search(rf"(?m)^{_STORE_ROOT.replace(' ', '[ ]*')}/?\s*$", text):
+        lines = [line for line in lines_of(text) if not re.match(r"store-root\s*=", line)]
+        data = unlines([*lines, _STORE_ROOT])
+        if _SEMANAGE in tree:
+            rewrite(editor, resolve(tree, _SEMANAGE), data, store, writer=WRITER)
+        else:
+            editor.add_file(_SEMANAGE, store.add_bytes(data), writer=WRITER)
+    return editor.build()

@@ -1,0 +1,151 @@
+"""/var and /run: what packages put there becomes lines of tmpfiles.d, for the image ships both empty.
+
+The lines are written before the programs of the compose run, so that these can look at them and change them; /var is
+emptied when they have run, so that they find the directories they write to; what they added gets its lines then.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from compose.postprocess import tmpfilesd
+from compose.postprocess.accounts import read_accounts
+from compose.postprocess.contents import Contents, encode, lines_of, merge_into, read_text, write_file
+from compose.postprocess.options import Dropped, OptUsrLocal
+from compose.tree import Entry, Tree, TreeLookupError
+
+CONFIGURATION = "usr/lib/tmpfiles.d"
+AUTOVAR = f"{CONFIGURATION}/rpm-ostree-autovar.conf"
+# Clients and rpm-ostree know a finished tree by this file.
+INTEGRATION = f"{CONFIGURATION}/rpm-ostree-0-integration.conf"
+_OPT_USRLOCAL = f"{CONFIGURATION}/rpm-ostree-0-integration-opt-usrlocal.conf"
+_HEADER = "# Directories and links that packages have in /var and /run. Made by the compose; sorted by path.\n"
+
+_INTEGRATION_TEXT = """\
+# What the links at the top level of the image lead to, and the places where programs look for data of the image.
+d /var/home 0755 root root - -
+d /var/srv 0755 root root - -
+d /var/roothome 0700 root root - -
+d /var/mnt 0755 root root - -
+d /run/media 0755 root root - -
+L /var/lib/rpm - - - - ../../usr/share/rpm
+L /var/lib/selinux - - - - ../../etc/selinux
+"""
+_USRLOCAL_TEXT = "".join(
+    f"d /usr/local/{name} 0755 root root - -\n"
+    for name in ("bin", "etc", "games", "include", "lib", "sbin", "share", "src")
+)
+_VAR_OPT_TEXT = f"""\
+# /opt and /usr/local are links into /var.
+d /var/opt 0755 root root - -
+d /var/usrlocal 0755 root root - -
+{_USRLOCAL_TEXT}"""
+_STATE_OVERLAY_TEXT = f"""\
+# /opt and /usr/local are directories of the image below an overlay that keeps local changes.
+{_USRLOCAL_TEXT}"""
+
+# State that is made anew on each machine: dropped without a word.
+_REMADE = re.compile(
+    r"(var/(cache|log|tmp)|run|var/lib/(rpm-state|systemd/catalog))/.*"
+    r"|var/lib/(systemd/random-seed|dbus/machine-id)|var/\.updated"
+)
+# Of these not even the directories are wanted.
+_SCRATCH = re.compile(r"var/tmp/.+|var/lib/rpm-state(/.*)?|run/(lock|user|ostree-booted)(/.*)?")
+# Symlinks of the layout: the image has the data, the integration file has the line.
+_MOVED_TO_USR = ("alternatives", "vagrant")
+
+
+def relocate_data(tree: Tree) -> Tree:
+    """Move data of the image out of /var (the alternatives database), and make /var/run and /var/lock links."""
+    writer = "step:var"
+    editor = tree.edit()
+    for name in _MOVED_TO_USR:
+        entry = editor.get(f"var/lib/{name}")
+        if entry is not None and entry.is_dir:
+            merge_into(editor, f"var/lib/{name}", f"usr/lib/{name}", writer=writer)
+            editor.add_symlink(f"var/lib/{name}", f"../../usr/lib/{name}", writer=writer)
+    for path, target in (("var/run", "run"), ("var/lock", "run/lock")):
+        entry = editor.get(path)
+        if entry is not None and entry.is_dir:
+            merge_into(editor, path, target, writer=writer)
+            editor.add_symlink(path, f"../{target}", writer=writer)
+    return editor.build()
+
+
+def add_integration(tree: Tree, store: Contents, *, opt_usrlocal: OptUsrLocal) -> Tree:
+    """The tmpfiles.d files that make the targets of the layout's own links."""
+    writer = "step:tmpfiles"
+    editor = tree.edit()
+    write_file(editor, INTEGRATION, _INTEGRATION_TEXT.encode(), store, writer=writer)
+    texts = {OptUsrLocal.VAR: _VAR_OPT_TEXT, OptUsrLocal.STATE_OVERLAY: _STATE_OVERLAY_TEXT}
+    if opt_usrlocal in texts:
+        write_file(editor, _OPT_USRLOCAL, texts[opt_usrlocal].encode(), store, writer=writer)
+    return editor.build()
+
+
+def add_tmpfiles(tree: Tree, store: Contents) -> Tree:
+    """Add a line to rpm-ostree-autovar.conf for each directory, symlink and empty file of /var and /run that no
+    tmpfiles.d file of the image makes already. Run again, it adds lines for what is new."""
+    known = {_in_tree(tree, path) for path in _configured(tree, store)}
+    accounts = read_accounts(tree, store)
+    new = [
+        tmpfilesd.line_for(f"/{path}", entry, accounts.user(entry.uid), accounts.group(entry.gid))
+        for path, entry in _state(tree)
+        if _is_expressible(path, entry) and path not in known
+    ]
+    if not new:
+        return tree
+    present = lines_of(read_text(tree, AUTOVAR, store) or "")
+    lines = sorted({*(line for line in present if line and not line.startswith("#")), *new}, key=_path_field)
+    editor = tree.edit()
+    text = _HEADER + "".join(f"{line}\n" for line in lines)
+    write_file(editor, AUTOVAR, encode(text), store, writer="step:var")
+    return editor.build()
+
+
+def empty(tree: Tree) -> tuple[Tree, tuple[Dropped, ...]]:
+    """Remove everything in /var and /run. Listed are the files that nothing makes again on the client."""
+    dropped = tuple(
+        Dropped(
+            path=path, reason=f"/{path.split('/')[0]} belongs to the machine; only directories and links can be kept"
+        )
+        for path, entry in _state(tree)
+        if not _is_expressible(path, entry) and not _REMADE.fullmatch(path)
+    )
+    editor = tree.edit()
+    for top in ("var", "run"):
+        for name in editor.children(top):
+            editor.remove(f"{top}/{name}")
+    return editor.build(), dropped
+
+
+def _state(tree: Tree) -> Iterator[tuple[str, Entry]]:
+    for top in ("run", "var"):
+        for path, entry in tree.walk(top):
+            if path != top and not _SCRATCH.fullmatch(path):
+                yield path, entry
+
+
+def _is_expressible(path: str, entry: Entry) -> bool:
+    if entry.blob is None:
+        return True
+    return not entry.blob.size and not _REMADE.fullmatch(path)
+
+
+def _configured(tree: Tree, store: Contents) -> Iterator[str]:
+    for name in tree.children(CONFIGURATION):
+        if name.endswith(".conf"):
+            yield from tmpfilesd.created_paths(read_text(tree, f"{CONFIGURATION}/{name}", store) or "")
+
+
+def _in_tree(tree: Tree, path: str) -> str:
+    """Where an absolute path of a tmpfiles.d line leads: /usr/local/bin is var/usrlocal/bin in this tree."""
+    try:
+        return tree.resolve(path, follow_last=False)
+    except TreeLookupError:
+        return path.strip("/")
+
+
+def _path_field(line: str) -> tuple[str, str]:
+    return (line.split()[1] if len(line.split()) > 1 else "", line)
