@@ -24,6 +24,8 @@ _CONFIG = "usr/etc/selinux/config"
 # file_contexts is needed; a policy without the others has no such rules.
 _SUFFIXES = ("", ".homedirs", ".local", ".subs", ".subs_dist")
 _SHOWN = 5
+# Covered on the running system by filesystems with labels of their own; policies may say <<none>> for them.
+_MOUNT_POINTS = frozenset({"dev", "proc", "run", "sys", "tmp"})
 
 
 class Contents(Protocol):
@@ -93,8 +95,9 @@ def _label_all(tree: Tree, handle: Any, policy: str, reporter: Reporter) -> Tree
             if context is not None:
                 labels[path] = context.encode() + b"\0"
             elif path:
-                inherited.append(path)
                 labels[path] = labels[parent_of(path)]
+                if path not in _MOUNT_POINTS:
+                    inherited.append(path)
             else:
                 raise LabelError(f"the policy {policy} has no label for /")
             labelled[path] = _with_label(entry, labels[path])

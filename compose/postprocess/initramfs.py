@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Iterator
 
 from compose.errors import PostprocessError
 from compose.postprocess.contents import Contents
@@ -71,8 +70,8 @@ def finish(tree: Tree, store: Contents, kver: str) -> Tree:
     if entry is None or entry.blob is None or not entry.blob.size:
         raise PostprocessError(f"dracut succeeded, but /{path} is not there")
     data = store.read(entry.blob)
-    # the kernel wants an archive that follows another to begin at a multiple of four, zeros between
-    padding = bytes(4 - len(data) % 4)
+    # the kernel wants an archive that follows another to begin at a multiple of four, with zeros between
+    padding = bytes(4 + -len(data) % 4)
     editor = tree.edit()
     blob = store.add_bytes(data + padding + device_nodes(), 0o644)
     editor.replace(path, mode=stat.S_IFREG | 0o644, uid=0, gid=0, blob=blob, link="", writer=WRITER)
@@ -97,10 +96,3 @@ def _member(name: str, mode: int, *, inode: int, links: int = 1, device: tuple[i
     fields = (inode, mode, 0, 0, links, 0, 0, 0, 0, *device, len(encoded), 0)
     record = b"070701" + b"".join(b"%08X" % field for field in fields) + encoded
     return record + bytes(-len(record) % 4)
-
-
-def module_files(tree: Tree, kver: str) -> Iterator[str]:
-    """Paths of the kernel's modules."""
-    for path, entry in tree.walk(f"usr/lib/modules/{kver}"):
-        if entry.is_file and re.search(r"\.ko(\.(gz|xz|zst))?$", path):
-            yield path

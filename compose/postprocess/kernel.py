@@ -10,7 +10,7 @@ import re
 import stat
 
 from compose.errors import PostprocessError
-from compose.postprocess.contents import Contents, encode, merge_into, read_text, rewrite
+from compose.postprocess.contents import Contents, encode, lines_of, merge_into, read_text, rewrite
 from compose.tree import Tree, TreeEditor
 
 WRITER = "step:kernel"
@@ -21,6 +21,8 @@ _IN_BOOT = re.compile(r"vmlinuz-(?!0-rescue-)(.+)")
 _OF_A_MACHINE = re.compile(
     r"[0-9a-f]{32}|loader|(vmlinuz|initramfs)-0-rescue-.*|(initramfs|initrd\.img)-.*|initrd\.img|vmlinuz"
 )
+
+_MODULE = re.compile(r"\.ko(\.(gz|xz|zst))?$")
 
 
 def place(tree: Tree, store: Contents, *, container: bool) -> tuple[Tree, str | None]:
@@ -95,6 +97,22 @@ def _relative_hmac(tree: Tree, editor: TreeEditor, path: str, store: Contents) -
     text = read_text(tree, path, store)
     if text is not None and path in editor:
         rewrite(editor, path, encode(re.sub(r"(?m)^(\S+\s+).*/", r"\1", text)), store, writer=WRITER)
+
+
+def is_module(path: str, kver: str) -> bool:
+    """Is a path of the tree a module of this kernel?"""
+    return path.startswith(f"{MODULES}/{kver}/") and _MODULE.search(path) is not None
+
+
+def is_indexed(tree: Tree, store: Contents, kver: str) -> bool:
+    """Has depmod run since the packages were unpacked: is each module in modules.dep, and none besides?
+
+    A compose spends seconds on reading all modules once more; kernel packages and those of modules run depmod themselves.
+    """
+    place = f"{MODULES}/{kver}"
+    modules = {path.removeprefix(f"{place}/") for path, _ in tree.walk(place) if is_module(path, kver)}
+    index = read_text(tree, f"{place}/modules.dep", store) or ""
+    return modules == {line.partition(":")[0] for line in lines_of(index)}
 
 
 def copy_to_ostree_boot(tree: Tree, store: Contents, kver: str) -> Tree:

@@ -15,13 +15,26 @@ _STORE_ROOT = "store-root = /etc/selinux"
 _USERADD = "etc/default/useradd"
 HOME = "/var/home"
 
-# (alias, path it is labelled as)
-_ALIASES = (("/home", HOME), ("/usr/etc", "/etc"), ("/usr/lib/opt", "/opt"))
+# (alias, path it is labelled as): what OSTree moves, unless the policy knows of it
+_ALIASES = (
+    ("/home", HOME),
+    ("/usr/etc", "/etc"),
+    ("/usr/lib/opt", "/opt"),
+    ("/var/mnt", "/mnt"),
+    ("/var/opt", "/opt"),
+    ("/var/roothome", "/root"),
+    ("/var/srv", "/srv"),
+    ("/var/usrlocal", "/usr/local"),
+)
 
 
 def policies(tree: Tree) -> tuple[str, ...]:
     """Names of the policies in the tree, "targeted"."""
-    return tuple(name for name in tree.children(_CONFIG) if f"{_CONFIG}/{name}/contexts/files" in tree)
+    return tuple(
+        name
+        for name in tree.children(_CONFIG)
+        if f"{_CONFIG}/{name}/contexts/files" in tree or f"{_CONFIG}/{name}/active/modules" in tree
+    )
 
 
 def set_home(tree: Tree, store: Contents) -> Tree:
@@ -29,9 +42,10 @@ def set_home(tree: Tree, store: Contents) -> Tree:
     text = read_text(tree, _USERADD, store)
     if text is None:
         return tree
+    # one that is commented out has the built-in value, /home
+    lines = [line for line in lines_of(text) if not line.startswith("HOME=")]
     editor = tree.edit()
-    data = encode(re.sub(r"(?m)^HOME=.*$", f"HOME={HOME}", text))
-    rewrite(editor, resolve(tree, _USERADD), data, store, writer="step:useradd")
+    rewrite(editor, resolve(tree, _USERADD), unlines([*lines, f"HOME={HOME}"]), store, writer="step:useradd")
     return editor.build()
 
 

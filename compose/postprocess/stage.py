@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from compose.blobs import BlobStore
-from compose.events import Reporter
-from compose.postprocess import initramfs, invariants, programs
+from compose.events import Reporter, Task
+from compose.postprocess import initramfs, invariants, kernel, programs
 from compose.postprocess.finish import finish
 from compose.postprocess.layout import lay_out
 from compose.postprocess.options import Postprocessed, PostprocessOptions
@@ -24,9 +24,7 @@ def postprocess(
     cannot have the layout, ScriptError when a program fails, and what a Workroot raises.
     """
     tree, kver, dropped = lay_out(tree, options, store, reporter)
-    # what cannot work is said before the treefile's scripts have run for minutes
-    image = _image_programs(tree, options, kver)
-    tree, records = _run(tree, [*programs.treefile_scripts(options), *image], options, store, workdir, reporter)
+    tree, records = _run_programs(tree, options, store, workdir, reporter, kver)
     tree, later, warnings = finish(tree, options, store, kver)
     warnings = (*warnings, *invariants.check(tree, options, store))
     for warning in warnings:
@@ -35,35 +33,33 @@ def postprocess(
     return Postprocessed(tree=tree, records=records, kernel=kver, dropped=gone, warnings=warnings)
 
 
-def _image_programs(tree: Tree, options: PostprocessOptions, kver: str | None) -> list[Program]:
-    found: list[Program] = []
-    if options.selinux:
-        found.extend(programs.policy_rebuild(tree))
-    if kver is not None:
-        found.extend(programs.module_index(tree, kver))
-        if not options.no_initramfs:
-            found.append(initramfs.dracut(tree, kver, options.initramfs_args))
-    return found
-
-
-def _run(
-    tree: Tree,
-    to_run: list[Program],
-    options: PostprocessOptions,
-    store: BlobStore,
-    workdir: str,
-    reporter: Reporter,
+def _run_programs(
+    tree: Tree, options: PostprocessOptions, store: BlobStore, workdir: str, reporter: Reporter, kver: str | None
 ) -> tuple[Tree, tuple[ProgramRecord, ...]]:
-    if not to_run:
+    scripts = list(programs.treefile_scripts(options))
+    builds = list(programs.policy_builds(tree)) if options.selinux else []
+    # what cannot work is said before the treefile's scripts have run for minutes
+    dracut = [] if kver is None or options.no_initramfs else [initramfs.dracut(tree, kver, options.initramfs_args)]
+    indexed = kver is None or kernel.is_indexed(tree, store, kver)
+    if not (scripts or builds or dracut) and indexed:
         return tree, ()
     directory = os.path.join(workdir, "postprocess")
     with (
         Workroot(tree, store, directory, reporter=reporter, epoch=options.time) as root,
-        reporter.task("Running programs of the compose", total=len(to_run)) as task,
+        reporter.task("Running programs of the compose") as task,
     ):
         root.apply(tree)
-        for program in to_run:
-            task.advance(0, detail=program.phase)
-            programs.check(root.run(program))
-            task.advance()
+        _run(root, [*scripts, *builds], task)
+        if kver is not None:
+            changed = (path for record in root.records for path in record.changed)
+            if not indexed or any(kernel.is_module(path, kver) for path in changed):
+                _run(root, [programs.module_index(kver)], task)
+        _run(root, dracut, task)
         return root.absorb(), root.records
+
+
+def _run(root: Workroot, wanted: list[Program], task: Task) -> None:
+    for program in wanted:
+        task.advance(0, detail=program.phase)
+        programs.check(root.run(program))
+        task.advance()
