@@ -56,10 +56,10 @@ def label(tree: Tree, store: Contents, workdir: str, reporter: Reporter) -> Tree
         option = selinux.selinux_opt()
         option.type = selinux.SELABEL_OPT_PATH
         option.value = copy
-        try:
-            handle = selinux.selabel_open(selinux.SELABEL_CTX_FILE, option, 1)
-        except OSError as error:
-            raise LabelError(f"libselinux cannot read /{base}: {error.strerror}") from error
+        # a failure is None, not an exception; libselinux says on standard error which line it is
+        handle = selinux.selabel_open(selinux.SELABEL_CTX_FILE, option, 1)
+        if handle is None:
+            raise LabelError(f"libselinux cannot read /{base}")
         try:
             return _label_all(tree, handle, policy, reporter)
         finally:

@@ -70,6 +70,7 @@ def clear_boot(tree: Tree) -> Tree:
         if _OF_A_MACHINE.fullmatch(name):
             editor.remove(f"boot/{name}")
     if editor.children("boot"):
+        editor.add_dir(_OSTREE_BOOT, writer=WRITER)
         merge_into(editor, "boot", _OSTREE_BOOT, writer=WRITER)
     boot = editor.get("boot")
     if boot is None or boot.mode != stat.S_IFDIR | 0o755:

@@ -1,0 +1,115 @@
+"""passwd, group, shadow, nsswitch.conf."""
+
+from __future__ import annotations
+
+from compose.postprocess import accounts
+from tests.support.treetext import MemoryStore, changes, expect, parse
+
+ETC = r"""
+d usr/lib 0755
+f etc/passwd 0600 "root:x:0:0::/root:/bin/sh\nbin:x:1:1::/bin:/sbin/nologin\n\nbroken\nadm:x:3:4::/:/sbin/nologin\n"
+f etc/group 0644 "root:x:0:\nbin:x:1:\nwheel:x:10:me\n"
+"""
+
+
+def test_split_leaves_root_and_what_is_asked_for() -> None:
+    store = MemoryStore()
+    before = parse(ETC, store)
+    after = accounts.split_accounts(before, store, etc_group_members=("wheel",))
+    assert changes(before, after, store) == expect(
+        r"""
+        - f etc/group 0644 "root:x:0:\nbin:x:1:\nwheel:x:10:me\n"
+        + f etc/group 0644 "root:x:0:\nwheel:x:10:me\n" @step:passwd
+        - f etc/passwd 0600 "root:x:0:0::/root:/bin/sh\nbin:x:1:1::/bin:/sbin/nologin\n\nbroken\nadm:x:3:4::/:/sbin/nologin\n"
+        + f etc/passwd 0644 "root:x:0:0::/root:/bin/sh\n" @step:passwd
+        + f usr/lib/group 0644 "bin:x:1:\nwheel:x:10:me\n" @step:passwd
+        + f usr/lib/passwd 0644 "bin:x:1:1::/bin:/sbin/nologin\nadm:x:3:4::/:/sbin/nologin\n" @step:passwd
+        """
+    )
+    assert changes(after, accounts.split_accounts(after, store, etc_group_members=("wheel",)), store) == []
+
+
+def test_split_adds_to_what_is_in_usr_lib_by_name() -> None:
+    store = MemoryStore()
+    before = parse(ETC + r'f usr/lib/group 0644 "bin:x:99:\nother:x:50:\n"', store)
+    after = accounts.split_accounts(before, store)
+    blob = after["usr/lib/group"].blob
+    assert blob is not None
+    assert store.read(blob) == b"bin:x:99:\nother:x:50:\nwheel:x:10:me\n"
+
+
+def test_a_tree_without_accounts_is_left_alone() -> None:
+    store = MemoryStore()
+    before = parse("d etc 0755", store)
+    assert accounts.split_accounts(before, store) == before
+    assert accounts.normalise_shadow(before, store) == before
+
+
+def test_bytes_that_are_not_utf8_survive() -> None:
+    store = MemoryStore()
+    before = parse(r'f etc/passwd 0644 "m:x:5:5:\udcfc\u0085:/:/bin/sh\n"', store)
+    blob = accounts.split_accounts(before, store)["usr/lib/passwd"].blob
+    assert blob is not None
+    assert store.read(blob) == b"m:x:5:5:\xfc\xc2\x85:/:/bin/sh\n"
+
+
+def test_shadow_is_closed_and_has_no_day() -> None:
+    store = MemoryStore()
+    before = parse(
+        r"""
+        f etc/passwd 0644 ""
+        f etc/shadow 0640 "root::19000:0:9:7:::\nbin:*:19001:0:9:7:::\na:!!:19002::::::\nx:$y$h:19003::::::\n" owner=0:42
+        """,
+        store,
+    )
+    assert changes(before, accounts.normalise_shadow(before, store), store) == expect(
+        r"""
+        + f etc/gshadow 0000 "" @step:shadow
+        - f etc/shadow 0640 "root::19000:0:9:7:::\nbin:*:19001:0:9:7:::\na:!!:19002::::::\nx:$y$h:19003::::::\n" owner=0:42
+        + f etc/shadow 0000 "root::19000:0:9:7:::\nbin:*::0:9:7:::\na:!!:::::::\nx:$y$h:19003::::::\n" @step:shadow
+        """
+    )
+
+
+def test_altfiles_comes_after_files() -> None:
+    store = MemoryStore()
+    before = parse(
+        r'f etc/nsswitch.conf 0644 "# passwd: files\npasswd:   files sss\ngroup: files [!UNAVAIL=return]\nhosts: files dns\n"',
+        store,
+    )
+    after, warning = accounts.enable_altfiles(before, store)
+    blob = after["etc/nsswitch.conf"].blob
+    assert blob is not None
+    assert store.read(blob).decode() == (
+        "# passwd: files\npasswd:   files altfiles sss\ngroup: files altfiles [!UNAVAIL=return]\nhosts: files dns\n"
+    )
+    assert warning is None  # nobody is in /usr/lib/passwd
+
+
+def test_nsswitch_that_names_altfiles_is_left_alone() -> None:
+    store = MemoryStore()
+    before = parse(r'f etc/nsswitch.conf 0644 "passwd: altfiles files\ngroup: files\n"', store)
+    assert accounts.enable_altfiles(before, store)[0] == before
+
+
+def test_warnings_when_accounts_would_not_be_seen() -> None:
+    store = MemoryStore()
+    text = 'f usr/lib/passwd 0644 "bin:x:1:1:::"\n'
+    _, warning = accounts.enable_altfiles(parse(text, store), store)
+    assert warning is not None
+    assert "nsswitch.conf does not name altfiles" in warning
+    text += r'f etc/nsswitch.conf 0644 "passwd: files\ngroup: files\n"' + "\n"
+    _, warning = accounts.enable_altfiles(parse(text, store), store)
+    assert warning is not None
+    assert "libnss_altfiles" in warning
+    text += 'f usr/lib64/libnss_altfiles.so.2 0755 ""\n'
+    assert accounts.enable_altfiles(parse(text, store), store)[1] is None
+
+
+def test_names_of_ids_from_both_places() -> None:
+    store = MemoryStore()
+    found = accounts.read_accounts(
+        parse(ETC + r'f usr/lib/passwd 0644 "late:x:3:3:::\nnew:x:70:70:::\n"', store), store
+    )
+    assert [found.user(uid) for uid in (0, 3, 70, 71)] == ["root", "adm", "new", "71"]
+    assert [found.group(gid) for gid in (0, 10, 11)] == ["root", "wheel", "11"]

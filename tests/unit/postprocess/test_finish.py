@@ -1,0 +1,264 @@
+"""The pure finish, the invariants, and how failed programs are told."""
+
+from __future__ import annotations
+
+import pytest
+
+from compose.errors import PostprocessError, ScriptError
+from compose.events import Reporter
+from compose.postprocess import finish, invariants, programs, var
+from compose.postprocess.layout import lay_out
+from compose.postprocess.options import BootLocation, PostprocessOptions, Script
+from compose.process import Program, ProgramRecord
+from compose.tree import Tree
+from tests.support.treetext import MemoryStore, changes, dump, expect, parse
+
+
+def test_etc_becomes_usr_etc_once() -> None:
+    store = MemoryStore()
+    before = parse("d etc 0750\nf etc/passwd 0644 ''\nd usr/etc 0755", store)
+    after = finish.move_etc(before)
+    assert dump(after, store).splitlines() == expect(
+        """
+        d / 0755
+        d usr 0755
+        d usr/etc 0755
+        f usr/etc/passwd 0644 "''"
+        """
+    )
+    with pytest.raises(PostprocessError, match=r"Tree contains both /etc and /usr/etc \(x\)"):
+        finish.move_etc(parse("f etc/y 0644 ''\nf usr/etc/x 0644 ''", store))
+
+
+def test_backups_and_locks_are_cleaned_away() -> None:
+    store = MemoryStore()
+    before = parse(
+        """
+        f etc/passwd- 0600 ""
+        f etc/.pwd.lock 0600 ""
+        f etc/selinux/targeted/semanage.trans.LOCK 0600 ""
+        f etc/selinux/targeted/setrans.conf 0600 ""
+        f etc/subuid 0644 ""
+        """,
+        store,
+    )
+    assert changes(before, finish.clean(before), store) == expect(
+        """
+        - f etc/.pwd.lock 0600 ""
+        - f etc/passwd- 0600 ""
+        - f etc/selinux/targeted/semanage.trans.LOCK 0600 ""
+        """
+    )
+
+
+def test_machine_id() -> None:
+    store = MemoryStore()
+    before = parse('f etc/machine-id 0644 "0123"', store)
+    assert changes(before, finish.set_machine_id(before, store, compat=True), store) == expect(
+        '- f etc/machine-id 0644 "0123"\n+ f etc/machine-id 0444 "" @step:machine-id'
+    )
+    assert changes(before, finish.set_machine_id(before, store, compat=False), store) == [
+        '- f etc/machine-id 0644 "0123"'
+    ]
+    empty = parse('f etc/machine-id 0644 ""', store)
+    assert finish.set_machine_id(empty, store, compat=True) == empty
+
+
+SYSTEM = r"""
+l bin usr/bin
+l sbin usr/bin
+l lib usr/lib
+l lib64 usr/lib64
+d usr/lib64 0755
+f usr/bin/su 4755 "su"
+f usr/lib64/libnss_altfiles.so.2 0755 ""
+f usr/lib/os-release 0644 "ID=test\nPRETTY_NAME=\"Test 1\"\n"
+l etc/os-release ../usr/lib/os-release
+f etc/passwd 0644 "root:x:0:0::/root:/bin/sh\nchrony:x:998:996::/:/bin/false\n"
+f etc/group 0644 "root:x:0:\nchrony:x:996:\n"
+f etc/shadow 0000 "root:*:19000::::::\n"
+f etc/gshadow 0000 ""
+f etc/nsswitch.conf 0644 "passwd: files\ngroup: files\n"
+f usr/lib/modules/6.1/vmlinuz 0755 "kernel"
+f usr/lib/modules/6.1/kernel/a.ko 0644 "a"
+f usr/lib/modules/6.1/modules.dep 0644 "kernel/a.ko:\n"
+f usr/lib/sysimage/rpm/rpmdb.sqlite 0644 "db"
+d var/lib/chrony 0750 owner=998:996
+f var/lib/chrony/drift 0640 "1" owner=998:996
+"""
+
+
+def whole(text: str, options: PostprocessOptions) -> tuple[Tree, MemoryStore]:
+    """Layout and finish, with nothing run between."""
+    store = MemoryStore()
+    tree, kver, _ = lay_out(parse(text, store), options, store, Reporter())
+    tree, _, _ = finish.finish(tree, options, store, kver)
+    assert invariants.check(tree, options, store) == ()
+    return tree, store
+
+
+def test_the_whole_of_a_small_system() -> None:
+    options = PostprocessOptions(no_initramfs=True, boot_location=BootLocation.MODULES, tmp_is_dir=True)
+    tree, store = whole(SYSTEM, options)
+    kept = [line for line in dump(tree, store).splitlines() if "tmpfiles.d/rpm-ostree-" not in line]
+    assert kept == expect(
+        r"""
+        d / 0755
+        l bin usr/bin
+        d boot 0755
+        d dev 0755
+        l home var/home
+        l lib usr/lib
+        l lib64 usr/lib64
+        l media run/media
+        l mnt var/mnt
+        l opt var/opt
+        l ostree sysroot/ostree
+        d proc 0755
+        l root var/roothome
+        d run 0755
+        l sbin usr/bin
+        l srv var/srv
+        d sys 0755
+        d sysroot 0755
+        d tmp 1777
+        d usr 0755
+        d usr/bin 0755
+        f usr/bin/su 4755 "su"
+        d usr/etc 0755
+        f usr/etc/group 0644 "root:x:0:\n"
+        f usr/etc/gshadow 0000 ""
+        f usr/etc/machine-id 0444 ""
+        f usr/etc/nsswitch.conf 0644 "passwd: files altfiles\ngroup: files altfiles\n"
+        l usr/etc/os-release ../usr/lib/os-release
+        f usr/etc/passwd 0644 "root:x:0:0::/root:/bin/sh\n"
+        f usr/etc/shadow 0000 "root:*:::::::\n"
+        d usr/lib 0755
+        f usr/lib/group 0644 "chrony:x:996:\n"
+        d usr/lib/modules 0755
+        d usr/lib/modules/6.1 0755
+        d usr/lib/modules/6.1/kernel 0755
+        f usr/lib/modules/6.1/kernel/a.ko 0644 "a"
+        f usr/lib/modules/6.1/modules.dep 0644 "kernel/a.ko:\n"
+        f usr/lib/modules/6.1/vmlinuz 0755 "kernel"
+        f usr/lib/os-release 0644 "ID=test\nPRETTY_NAME=\"Test 1\"\n"
+        f usr/lib/passwd 0644 "chrony:x:998:996::/:/bin/false\n"
+        d usr/lib/rpm 0755
+        d usr/lib/rpm/macros.d 0755
+        f usr/lib/rpm/macros.d/macros.rpm-ostree 0644 "%_dbpath /usr/share/rpm\n"
+        d usr/lib/sysimage 0755
+        l usr/lib/sysimage/rpm ../../share/rpm
+        d usr/lib/sysimage/rpm-ostree-base-db 0755
+        f usr/lib/sysimage/rpm-ostree-base-db/rpmdb.sqlite 0644 "db"
+        d usr/lib/tmpfiles.d 0755
+        d usr/lib64 0755
+        f usr/lib64/libnss_altfiles.so.2 0755 ""
+        l usr/local ../var/usrlocal
+        d usr/share 0755
+        d usr/share/rpm 0755
+        f usr/share/rpm/rpmdb.sqlite 0644 "db"
+        d usr/share/rpm-ostree 0755
+        f usr/share/rpm-ostree/treefile.json 0644 "{}\n"
+        d var 0755
+        """
+    )
+    autovar = tree[var.AUTOVAR].blob
+    assert autovar is not None
+    assert store.read(autovar).decode().splitlines()[1:] == expect(
+        """
+        d /var/lib 0755 root root - -
+        d /var/lib/chrony 0750 chrony chrony - -
+        d /var/tmp 1777 root root - -
+        """
+    )
+
+
+def test_every_entry_keeps_or_names_its_writer() -> None:
+    tree, _ = whole(SYSTEM, PostprocessOptions(no_initramfs=True))
+    writers = {entry.writer.partition(":")[0] for _, entry in tree.walk()}
+    assert writers == {"package", "step"}
+
+
+@pytest.mark.parametrize(
+    ("gone", "added", "message"),
+    [
+        ("", "f etc/x 0644 ''", "it has /etc beside /usr/etc"),
+        ("", "f var/x 0644 ''", "/var is not empty"),
+        ("sysroot", "", "/sysroot is not a directory"),
+        ("usr/etc/gshadow", "f usr/etc/gshadow 0640 ''", "mode 0640"),
+        ("", "f usr/lib/modules/7/vmlinuz 0755 ''", "2 kernels"),
+        ("usr/lib/modules", "", "0 kernels"),
+        ("", "f boot/x 0755 ''", "/boot is not an empty directory"),
+        ("usr/lib/os-release", "f usr/lib/os-release 0644 'NAME=x'", "os-release"),
+        ("ostree", "", "/ostree is not a link"),
+    ],
+)
+def test_what_no_client_could_use(gone: str, added: str, message: str) -> None:
+    options = PostprocessOptions(no_initramfs=True)
+    tree, store = whole(SYSTEM, options)
+    editor = tree.edit()
+    if gone:
+        editor.remove(gone)
+    for path, entry in parse(added, store).walk():
+        if path not in editor:
+            editor.put(path, entry)
+    with pytest.raises(PostprocessError, match=message):
+        invariants.check(editor.build(), options, store)
+
+
+def test_several_faults_are_told_together() -> None:
+    store = MemoryStore()
+    with pytest.raises(PostprocessError) as caught:
+        invariants.check(parse("f etc/x 0644 ''", store), PostprocessOptions(), store)
+    assert len(caught.value.details) > 5
+
+
+def record(status: int, *, timed_out: bool = False, body: str = "#!/usr/bin/perl\n") -> ProgramRecord:
+    program = Program(owner="treefile", phase="postprocess[0]", argv=("{script}",), body=body, timeout=5.0)
+    output = "".join(f"line {number}\n" for number in range(50))
+    return ProgramRecord(program=program, status=status, timed_out=timed_out, seconds=0.1, output=output)
+
+
+@pytest.mark.parametrize(
+    ("failed", "message"),
+    [
+        (record(3), r"postprocess\[0\] \(treefile\) failed with exit status 3"),
+        (record(-9), "was killed by signal 9"),
+        (record(-9, timed_out=True), "was ended after 5 seconds"),
+    ],
+)
+def test_a_failed_program_is_told_with_its_last_lines(failed: ProgramRecord, message: str) -> None:
+    with pytest.raises(ScriptError, match=message) as caught:
+        programs.check(failed)
+    assert caught.value.details[-1] == "line 49"
+    assert len(caught.value.details) == 20
+
+
+def test_a_missing_interpreter_is_guessed_at() -> None:
+    with pytest.raises(ScriptError) as caught:
+        programs.check(record(127))
+    assert caught.value.hint is not None
+    assert "/usr/bin/perl" in caught.value.hint
+    programs.check(record(0))
+
+
+def test_scripts_inline_first_then_the_file_s() -> None:
+    options = PostprocessOptions(
+        postprocess=(
+            Script(name="postprocess[0]", body=b"echo hi"),
+            Script(name="postprocess[1]", body=b"#!/usr/bin/env bash\n"),
+        ),
+        postprocess_script=Script(name="finish.bin", body=b"\x7fELF\xff"),
+    )
+    found = list(programs.treefile_scripts(options))
+    assert [program.argv for program in found] == [("/bin/sh", "{script}"), ("{script}",), ("{script}",)]
+    assert found[2].body.encode("utf-8", "surrogateescape") == b"\x7fELF\xff"
+
+
+def test_semodule_only_for_a_policy_that_was_never_built() -> None:
+    store = MemoryStore()
+    modules = "d etc/selinux/targeted/active/modules/100 0700\n"
+    (program,) = programs.policy_builds(parse(modules, store))
+    assert program.argv == ("/usr/sbin/semodule", "-n", "-B", "-s", "targeted")
+    assert list(programs.policy_builds(parse(modules + "f etc/selinux/targeted/policy/policy.33 0644 ''", store))) == []
+    assert list(programs.policy_builds(parse("d etc/selinux/targeted/contexts/files 0755", store))) == []
