@@ -45,3 +45,15 @@ def resolve_owners(
             hint="the package that makes them (sysusers.d, or %pre) is missing from the set",
         )
     return editor.build()
+
+
+def with_kept(shipped: bytes, kept: bytes) -> bytes:
+    """A passwd or group file with the entries of another one added whose names it lacks."""
+    names = {line.split(b":")[0] for line in shipped.splitlines()}
+    lines = shipped.splitlines()
+    for line in kept.splitlines():
+        name = line.split(b":")[0]
+        if line.count(b":") >= 3 and name not in names:
+            names.add(name)
+            lines.append(line)
+    return b"".join(line + b"\n" for line in lines)

@@ -12,9 +12,9 @@ from compose.tree import Tree
 class AssembleOptions:
     """The treefile's keys of the same names.
 
-    remove_from_packages: (package, regular expressions searched in paths like "/usr/etc/foo"). inject: files put into
-    the tree before anything runs, (path, content): accounts of a previous compose, so that ids stay. kernel_install: the
-    kernel's own %posttrans runs. epoch: SOURCE_DATE_EPOCH, seconds since 1970.
+    remove_from_packages: (package, regular expressions searched in paths like "/usr/etc/foo"). accounts: ("passwd" or
+    "group", entries) that exist before anything runs, so that their ids stay what they were. kernel_install: the kernel's
+    own %posttrans runs. epoch: SOURCE_DATE_EPOCH, seconds since 1970.
     """
 
     epoch: int
@@ -23,7 +23,7 @@ class AssembleOptions:
     readonly_executables: bool = False
     ignore_devices: bool = True
     kernel_install: bool = False
-    inject: tuple[tuple[str, bytes], ...] = ()
+    accounts: tuple[tuple[str, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 
 from compose import fs
-from compose.assemble.accounts import parse_ids, resolve_owners
+from compose.assemble.accounts import parse_ids, resolve_owners, with_kept
 from compose.assemble.merge import merge
 from compose.assemble.options import Assembled, AssembleOptions
 from compose.assemble.scripts import plan
@@ -43,7 +43,7 @@ def assemble(
     merged = merge(ordered, options)
     absent = frozenset(each.path for each in merged.dropped)
     tree = _with_database(merged.tree, ordered, options, store, workdir, reporter, absent)
-    tree = _with_injected(tree, options, store)
+    tree = _with_accounts(tree, options, store)
     for package, phase, reason in scripts.skipped:
         reporter.info(f"Not run: {phase} of {package}: {reason}")
     first = _sysusers(tree) + scripts.before
@@ -88,10 +88,16 @@ def _sysusers(tree: Tree) -> tuple[Program, ...]:
     return (Program(owner="step:sysusers", phase="sysusers", argv=(f"/{_SYSUSERS}",)),)
 
 
-def _with_injected(tree: Tree, options: AssembleOptions, store: BlobStore) -> Tree:
+def _with_accounts(tree: Tree, options: AssembleOptions, store: BlobStore) -> Tree:
+    """Users and groups of before are there already when sysusers and scripts look: their ids stay."""
     editor = tree.edit()
-    for path, data in options.inject:
-        editor.add_file(path, store.add_bytes(data, 0o644, options.epoch), writer="step:preserve-passwd")
+    for name, kept in options.accounts:
+        path = f"etc/{name}"
+        entry = tree.get(path)
+        shipped = store.read(entry.blob) if entry is not None and entry.blob is not None else b""
+        data = with_kept(shipped, kept)
+        if data != shipped:
+            editor.add_file(path, store.add_bytes(data, 0o644, options.epoch), writer="step:preserve-passwd")
     return editor.build()
 
 

@@ -41,7 +41,9 @@ def command(
     ] = None,
     source_root: Annotated[
         str | None,
-        typer.Option("--source-root", metavar="PATH", help="Root whose etc/yum.repos.d is read.", rich_help_panel=_SETUP),
+        typer.Option(
+            "--source-root", metavar="PATH", help="Root whose etc/yum.repos.d is read.", rich_help_panel=_SETUP
+        ),
     ] = None,
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", min=1, help="Cores to use; all by default.", rich_help_panel=_SETUP)
@@ -71,7 +73,8 @@ def command(
         bool, typer.Option("--print-only", help="Print the flattened treefile and stop.", rich_help_panel=_INPUT)
     ] = False,
     disable_selinux: Annotated[
-        bool, typer.Option("--disable-selinux", help="Do not label, whatever the treefile says.", rich_help_panel=_INPUT)
+        bool,
+        typer.Option("--disable-selinux", help="Do not label, whatever the treefile says.", rich_help_panel=_INPUT),
     ] = False,
     add_metadata_string: Annotated[
         list[str] | None,

@@ -1,0 +1,72 @@
+"""Commit metadata: what a compose records in its commit, under the keys that clients and tools of rpm-ostree read.
+
+Precedence: the treefile's add-commit-metadata, then JSON files, then KEY=VALUE strings; what the compose knows itself fills
+the rest. Numbers are big-endian inside, as rpm-ostree writes them. Keys are in order of their names, for the order is hashed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from compose.errors import UsageError
+from compose.ostree.gvariant import Variant, be64, be64_signed
+from compose.ostree.objects import Metadata
+from compose.rpm.nevra import Nevra
+from compose.solve.resolution import RepoSnapshot
+
+PKGLIST = "rpmostree.rpmdb.pkglist"
+INPUTHASH = "rpmostree.inputhash"
+
+
+def from_json(value: Any, where: str) -> Variant:
+    """A JSON value as json-glib makes a GVariant of it: s, x, b, d, av, a{sv}. Raises UsageError for null."""
+    match value:
+        case bool():
+            return Variant("b", value)
+        case int():
+            if not -(2**63) <= value < 2**63:
+                raise UsageError(f"{where}: {value} does not fit into 64 bits")
+            return Variant("x", be64_signed(value))
+        case float():
+            return Variant("d", value)
+        case str():
+            return Variant("s", value)
+        case list():
+            return Variant("av", [from_json(each, where) for each in value])
+        case dict():
+            return Variant("a{sv}", [(key, from_json(each, f"{where}.{key}")) for key, each in value.items()])
+    raise UsageError(f"{where}: null cannot be commit metadata")
+
+
+def read_json_file(path: str) -> dict[str, Any]:
+    """An object of commit metadata. Raises UsageError naming the file."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"{path}: commit metadata must be a JSON object")
+    return found
+
+
+def package_list(packages: Sequence[Nevra]) -> Variant:
+    """rpmostree.rpmdb.pkglist: (name, epoch, version, release, arch) of every package, sorted."""
+    rows = sorted((each.name, str(each.epoch), each.version, each.release, each.arch) for each in packages)
+    return Variant("a(sssss)", rows)
+
+
+def repositories(repos: Sequence[RepoSnapshot]) -> Variant:
+    """rpmostree.rpmmd-repos: id and time of each repository."""
+    return Variant(
+        "aa{sv}", [[("id", Variant("s", repo.id)), ("timestamp", Variant("t", be64(repo.timestamp)))] for repo in repos]
+    )
+
+
+def assemble_metadata(user: Mapping[str, Variant], own: Mapping[str, Variant]) -> Metadata:
+    """All keys sorted; what the user gave wins over what the compose knows."""
+    return tuple(sorted({**own, **user}.items()))

@@ -1,0 +1,310 @@
+"""Following includes and merging them, as rpm-ostree does.
+
+Order: a file is read, its variables are folded in (a variable known already wins), then its includes, its arch-includes and
+those conditional includes whose conditions hold are read in turn, each merged at once. So conditions see variables of the
+file, of those that include it, and of files read before; not of the file's own includes. Edition and `container` set
+defaults per file, at the moment it is read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from compose.treefile.conditions import ConditionFault, Value, evaluate
+from compose.treefile.keys import KEYS, LEGACY, Merge, nearest
+from compose.treefile.kickstart import parse_kickstart
+from compose.treefile.source import Located, Place, SourceFault, parse_json, parse_yaml
+from compose.treefile.validate import faults
+
+_MAX_DEPTH = 50
+_SPLIT = ("packages", "bootstrap-packages")
+_SUBSTITUTION_KEYS_RESERVED = ("releasever", "basearch")
+_EDITION_2024 = {"boot-location": "modules", "tmp-is-dir": True}
+_CONTAINER = {
+    "boot-location": "modules",
+    "selinux": False,
+    "tmp-is-dir": True,
+    "preserve-passwd": False,
+    "check-passwd": {"type": "none"},
+    "check-groups": {"type": "none"},
+}
+
+Config = dict[str, Located]
+
+
+@dataclass(frozen=True, slots=True)
+class External:
+    """A file beside a treefile that a key names."""
+
+    key: str
+    path: str
+    data: bytes
+    mode: int
+
+
+@dataclass(slots=True)
+class Flattener:
+    """State of one flattening; the results are config, variables, externals, faults, warnings and files."""
+
+    basearch: str
+    variables: dict[str, Value] = field(default_factory=dict)
+    externals: dict[tuple[str, str], External] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    _seen: dict[tuple[int, int], str] = field(default_factory=dict)
+
+    def read(self, path: str, chain: tuple[Place, ...] = ()) -> Config:
+        """A file with all it includes, merged. Faults are collected; a file that cannot be read gives nothing."""
+        if len(chain) > _MAX_DEPTH:
+            self._fault(chain[-1], f"includes nested deeper than {_MAX_DEPTH}", chain[:-1])
+            return {}
+        config = self._read_one(path, chain)
+        if config is None:
+            return {}
+        directory = os.path.dirname(path)
+        for place, included in self._includes(config, chain):
+            if isinstance(included, str):
+                other = self.read(os.path.join(directory, included), (*chain, place))
+            else:
+                other = self._finish({**included}, os.path.join(directory, "inline"), chain, inline=True)
+            merge(config, other)
+        return config
+
+    def _read_one(self, path: str, chain: tuple[Place, ...]) -> Config | None:
+        try:
+            with open(path, "rb") as file:
+                status = os.fstat(file.fileno())
+                data = file.read()
+        except OSError as error:
+            self._unreadable(path, error, chain)
+            return None
+        if (target := _git_symlink(path, data)) is not None:
+            # included as a symlink would be: what it includes is relative to the link's own directory
+            with open(target, "rb") as file:
+                status = os.fstat(file.fileno())
+                data = file.read()
+        before = self._seen.setdefault((status.st_dev, status.st_ino), path)
+        if before is not path:
+            self._fault(chain[-1] if chain else Place(path), f"include loop: {path} is included already", chain[:-1])
+            return None
+        self.files.append(path)
+        kind = os.path.splitext(path)[1]
+        try:
+            if kind in (".yaml", ".yml"):
+                source = parse_yaml(data, path)
+            elif kind == ".ks":
+                source = parse_kickstart(data, path)
+            else:
+                source = self._without_comments(parse_json(data, path))
+        except SourceFault as fault:
+            self._fault(fault.place, fault.message, chain)
+            return None
+        config: Config = source.value
+        for old, new in LEGACY.items():
+            if old not in config:
+                continue
+            if new in config:
+                self._fault(config[old].place, f"{old}: the old spelling of {new}, which is given too", chain)
+            config[new] = config.pop(old)
+        for place, message in faults(source):
+            self._fault(place, message, chain)
+        if any(fault for fault in faults(source)):
+            # what is wrong in itself cannot be merged; its includes are still looked at
+            config = {key: value for key, value in config.items() if not faults(Located({key: value}, source.place))}
+        return self._finish(config, path, chain)
+
+    def _without_comments(self, source: Located) -> Located:
+        """JSON has no comments, so people write keys that mean nothing; rpm-ostree passes over them in JSON."""
+        kept: Config = {}
+        for key, value in source.value.items():
+            if key in KEYS or key in LEGACY or key.startswith("packages-"):
+                kept[key] = value
+            else:
+                near = nearest(key, KEYS)
+                self.warnings.append(
+                    f"{value.place}: {key}: unknown key, taken for a comment" + (f' (or "{near}"?)' if near else "")
+                )
+        return Located(kept, source.place)
+
+    def _finish(self, config: Config, path: str, chain: tuple[Place, ...], *, inline: bool = False) -> Config:
+        """One file's own keys in their final form: lists split, defaults of edition and container, files read."""
+        for key in [key for key in config if key.startswith("packages-")]:
+            value = config.pop(key)
+            if key == f"packages-{self.basearch}" and value.value is not None:
+                present = config.get("packages")
+                rows = list(present.value or []) if present else []
+                config["packages"] = Located([*rows, *value.value], present.place if present else value.place)
+        for key in [key for key, value in config.items() if value.value is None]:
+            del config[key]
+        if not inline:
+            for key in _SPLIT:
+                if key in config:
+                    config[key] = self._split(key, config[key], chain)
+            if "repo-packages" in config:
+                for row in config["repo-packages"].value:
+                    row.value["packages"] = self._split("repo-packages", row.value["packages"], chain)
+            self._imply(config)
+        if "bootstrap-packages" in config:
+            old = config.pop("bootstrap-packages")
+            present = config.get("packages", Located([], old.place))
+            config["packages"] = Located([*present.value, *old.value], present.place)
+        basearch = config.pop("basearch", None)
+        if basearch is not None and basearch.value != self.basearch:
+            self._fault(
+                basearch.place, f"basearch: is {basearch.value}, but this compose is for {self.basearch}", chain
+            )
+        self._fold_variables(config, chain)
+        if not inline:
+            self._read_externals(config, os.path.dirname(path), chain)
+        return config
+
+    def _imply(self, config: Config) -> None:
+        for switch, wanted, implied in (("edition", "2024", _EDITION_2024), ("container", True, _CONTAINER)):
+            if switch in config and config[switch].value == wanted:
+                for key, value in implied.items():
+                    place = config[switch].place
+                    inner = (
+                        {name: Located(each, place) for name, each in value.items()}
+                        if isinstance(value, dict)
+                        else value
+                    )
+                    config.setdefault(key, Located(inner, place))
+
+    def _split(self, key: str, value: Located, chain: tuple[Place, ...]) -> Located:
+        found: list[Located] = []
+        for item in value.value or []:
+            try:
+                found += [Located(word, item.place) for word in split_packages(item.value)]
+            except ValueError as error:
+                self._fault(item.place, f"{key}: {error}", chain)
+        return Located(found, value.place)
+
+    def _fold_variables(self, config: Config, chain: tuple[Place, ...]) -> None:
+        declared = config.get("variables")
+        for name, value in (declared.value if declared else {}).items():
+            if name in _SUBSTITUTION_KEYS_RESERVED:
+                self._fault(value.place, f"variables.{name}: is set by the compose and cannot be defined", chain)
+            else:
+                self.variables.setdefault(name, value.value)
+        if "releasever" in config:
+            self.variables.setdefault("releasever", config["releasever"].value)
+
+    def _includes(self, config: Config, chain: tuple[Place, ...]) -> Iterable[tuple[Place, str | Config]]:
+        """What to read next, in order. A generator: conditions are evaluated when their turn comes."""
+        plain = config.pop("include", None)
+        by_arch = config.pop("arch-include", None)
+        conditional = config.pop("conditional-include", None)
+        for item in _texts(plain):
+            yield item.place, item.value
+        if by_arch is not None and self.basearch in by_arch.value:
+            for item in _texts(by_arch.value[self.basearch]):
+                yield item.place, item.value
+        for row in conditional.value if conditional is not None else []:
+            if not self._holds(row.value["if"], chain):
+                continue
+            included = row.value["include"]
+            if isinstance(included.value, dict):
+                inner = {key: value for key, value in included.value.items() if key != "include"}
+                yield included.place, inner
+            else:
+                for item in _texts(included):
+                    yield item.place, item.value
+
+    def _holds(self, conditions: Located, chain: tuple[Place, ...]) -> bool:
+        held = True
+        for item in _texts(conditions):
+            try:
+                held &= evaluate(item.value, self.variables)
+            except ConditionFault as fault:
+                self._fault(item.place, f"conditional-include: {fault}", chain)
+                held = False
+        return held
+
+    def _read_externals(self, config: Config, directory: str, chain: tuple[Place, ...]) -> None:
+        for key, name in _externals_of(config):
+            path = os.path.join(directory, name.value)
+            try:
+                with open(path, "rb") as file:
+                    external = External(key, path, file.read(), os.fstat(file.fileno()).st_mode & 0o7777)
+            except OSError as error:
+                self._fault(name.place, f"{key}: cannot read {path}: {error.strerror}", chain)
+                continue
+            if key == "add-files":
+                # rpm-ostree's rule: an include's file of the same name replaces the includer's
+                self.externals[(key, name.value)] = external
+            else:
+                self.externals.setdefault((key, ""), external)
+
+    def _unreadable(self, path: str, error: OSError, chain: tuple[Place, ...]) -> None:
+        directory, name = os.path.split(path)
+        try:
+            near = nearest(name, os.listdir(directory or "."))
+        except OSError:
+            near = None
+        hint = f'; did you mean "{near}"?' if near and near != name else ""
+        if chain:
+            self._fault(chain[-1], f"include: cannot read {path}: {error.strerror}{hint}", chain[:-1])
+        else:
+            self._fault(Place(path), f"cannot read the treefile: {error.strerror}{hint}", ())
+
+    def _fault(self, place: Place, message: str, chain: tuple[Place, ...]) -> None:
+        trail = "".join(f" (included from {each})" for each in reversed(chain))
+        self.faults.append(f"{place}: {message}{trail}")
+
+
+def _git_symlink(path: str, data: bytes) -> str | None:
+    """Where a symlink points that git checked out as a file holding its target (core.symlinks=false), else None."""
+    if len(data) > 255 or b"\n" in data.rstrip(b"\n") or not data.endswith((b".yaml", b".yml", b".json")):
+        return None
+    target = os.path.join(os.path.dirname(path), os.fsdecode(data))
+    return target if os.path.isfile(target) and not os.path.samefile(target, path) else None
+
+
+def _texts(value: Located | None) -> list[Located]:
+    if value is None or value.value is None:
+        return []
+    return list(value.value) if isinstance(value.value, list) else [value]
+
+
+def _externals_of(config: Config) -> Iterable[tuple[str, Located]]:
+    if "postprocess-script" in config:
+        yield "postprocess-script", config["postprocess-script"]
+    for pair in config["add-files"].value if "add-files" in config else []:
+        yield "add-files", pair.value[0]
+    for key in ("check-passwd", "check-groups"):
+        check = config.get(key)
+        if check is not None and check.value["type"].value == "file" and "filename" in check.value:
+            yield key, check.value["filename"]
+
+
+def split_packages(text: str) -> list[str]:
+    """Package specs of one text: separated by spaces, except inside single quotes. Raises ValueError."""
+    if text.count("'") % 2:
+        raise ValueError(f"missing terminating quote in {text!r}")
+    pieces = re.findall(r"'([^']*)'|([^\s']+)", text)
+    return [quoted or bare for quoted, bare in pieces if quoted or bare]
+
+
+def merge(config: Config, included: Config) -> None:
+    """Merge an included file's keys into its includer's, by each key's rule."""
+    for key, value in included.items():
+        if key not in KEYS:
+            continue
+        present = config.get(key)
+        if present is None:
+            if KEYS[key].merge is not Merge.TOP:
+                config[key] = value
+            continue
+        match KEYS[key].merge:
+            case Merge.PREPEND:
+                config[key] = Located([*value.value, *present.value], present.place)
+            case Merge.UNION:
+                config[key] = Located([*present.value, *value.value], present.place)
+            case Merge.UPDATE:
+                config[key] = Located({**value.value, **present.value}, present.place)
+            case Merge.FIRST | Merge.TOP:
+                pass

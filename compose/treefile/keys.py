@@ -1,0 +1,89 @@
+"""The keys of the language: how each merges with an include's, and whether a compose acts on it.
+
+Merge rules (rpm-ostree's): FIRST, the includer's value counts; PREPEND, an include's items come before the includer's; UNION,
+sorted set; UPDATE, per member the includer's counts; TOP, only the top file's value counts.
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class Merge(enum.Enum):
+    FIRST = enum.auto()
+    PREPEND = enum.auto()
+    UNION = enum.auto()
+    UPDATE = enum.auto()
+    TOP = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """supported: a compose does what the key says (or the key has no effect by design). shown: in the flattened treefile."""
+
+    merge: Merge
+    supported: bool = True
+    shown: bool = True
+
+
+_FIRST = Key(Merge.FIRST)
+_NOT_YET = Key(Merge.FIRST, supported=False)
+
+KEYS: dict[str, Key] = {
+    **dict.fromkeys(
+        (
+            *("edition", "ref", "basearch", "rojig", "selinux", "sysusers", "selinux-label-version", "ignore-devices"),
+            *("container", "recommends", "readonly-executables", "container-cmd", "documentation", "boot-location"),
+            *("tmp-is-dir", "opt-usrlocal", "default-target", "machineid-compat", "releasever", "repo-metadata"),
+            *("automatic-version-prefix", "automatic-version-suffix", "rpmdb", "mutate-os-release", "preserve-passwd"),
+            *("check-passwd", "check-groups", "postprocess-script", "rpmdb-normalize", "no-initramfs"),
+        ),
+        _FIRST,
+    ),
+    **dict.fromkeys(("ima", "gpg-key", "cliwrap", "advisories-metadata"), _NOT_YET),
+    **dict.fromkeys(
+        (
+            *("repos", "exclude-packages", "initramfs-args", "units", "etc-group-members", "postprocess", "add-files"),
+            *("remove-files", "remove-from-packages", "repo-packages"),
+        ),
+        Key(Merge.PREPEND),
+    ),
+    **dict.fromkeys(
+        ("lockfile-repos", "ostree-layers", "ostree-override-layers", "install-langs", "cliwrap-binaries"),
+        Key(Merge.PREPEND, supported=False),
+    ),
+    **dict.fromkeys(("packages", "ignore-removed-users", "ignore-removed-groups"), Key(Merge.UNION)),
+    "bootstrap-packages": Key(Merge.UNION),
+    "add-commit-metadata": Key(Merge.UPDATE),
+    "metadata": Key(Merge.UPDATE),
+    "variables": Key(Merge.UPDATE, shown=False),
+    "repovars": Key(Merge.UPDATE, shown=False),
+    "platform-module": Key(Merge.TOP),
+    # followed and gone by the time a treefile is flat
+    "include": Key(Merge.TOP, shown=False),
+    "arch-include": Key(Merge.TOP, shown=False),
+    "conditional-include": Key(Merge.TOP, shown=False),
+}
+
+LEGACY = {
+    "gpg_key": "gpg-key",
+    "boot_location": "boot-location",
+    "default_target": "default-target",
+    "automatic_version_prefix": "automatic-version-prefix",
+}
+"""Old spellings rpm-ostree still takes."""
+
+CLIENT_ONLY = (
+    *("base-refspec", "container-image-reference", "packages-local", "packages-local-fileoverride", "override-remove"),
+    *("ex-override-replace", "override-replace-local", "initramfs", "custom", "override-commit", "unconfigured-state"),
+)
+"""Keys of client-side treefiles, which a compose refuses."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The one of known that word is most likely a slip of."""
+    found = difflib.get_close_matches(word.replace("_", "-"), list(known), n=1, cutoff=0.6)
+    return found[0] if found else None

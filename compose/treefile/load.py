@@ -1,0 +1,236 @@
+"""Loading: a path becomes a LoadedTreefile, or one TreefileError with every fault found."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from compose.errors import TreefileError
+from compose.treefile.conditions import Value, substitute, undefined
+from compose.treefile.flatten import Config, Flattener
+from compose.treefile.keys import KEYS, Merge
+from compose.treefile.model import (
+    AddFile,
+    BootLocation,
+    Check,
+    CheckKind,
+    ExternalFile,
+    LoadedTreefile,
+    OptUsrLocal,
+    RepoMetadata,
+    RepoSpecs,
+    Spec,
+    Treefile,
+)
+from compose.treefile.source import Located
+
+_SUBSTITUTED = ("ref", "automatic-version-prefix", "mutate-os-release", "platform-module")
+_SUBSTITUTED_MEMBERS = ("metadata", "add-commit-metadata", "rojig")
+_ADD_FILES_PREFIXES = ("usr/", "etc/", "bin/", "sbin/", "lib/", "lib64/")
+# the treefile's directory and metadata for people do not change the tree
+_NOT_HASHED = (
+    "metadata",
+    "add-commit-metadata",
+    "ref",
+    "rojig",
+    "automatic-version-prefix",
+    "automatic-version-suffix",
+)
+
+
+def load_treefile(path: str, *, basearch: str) -> LoadedTreefile:
+    """Read, validate, flatten. basearch: RPM base architecture of the compose.
+
+    Raises TreefileError: its details hold one line per fault, "file:line:column: key: what is wrong".
+    """
+    flattener = Flattener(basearch=basearch)
+    flattener.variables["basearch"] = basearch
+    config = flattener.read(path)
+    _check_values(config, flattener)
+    if not flattener.faults:
+        _substitute(config, flattener.variables, flattener.faults)
+    if flattener.faults:
+        found = list(dict.fromkeys(flattener.faults))
+        raise TreefileError(
+            found[0] if len(found) == 1 else f"{path}: {len(found)} faults in the treefile",
+            details=found if len(found) > 1 else (),
+        )
+    flat = _flat(config, basearch)
+    return LoadedTreefile(
+        treefile=_model(config, flattener, basearch),
+        json=json.dumps(flat, indent=2, sort_keys=True, ensure_ascii=False) + "\n",
+        digest_input=_digest_input(flat, config, flattener),
+        directory=os.path.dirname(os.path.abspath(path)),
+        warnings=tuple(flattener.warnings),
+        unsupported=tuple(
+            (key, str(value.place)) for key, value in config.items() if not KEYS[key].supported and _acts(key, value)
+        ),
+    )
+
+
+def _acts(key: str, value: Located) -> bool:
+    """Would the key change anything? lockfile-repos without a lockfile, cliwrap: false and so on would not."""
+    return key != "lockfile-repos" and value.value not in (False, [], "inline")
+
+
+def _check_values(config: Config, flattener: Flattener) -> None:
+    """What a schema cannot say."""
+    for pair in config["add-files"].value if "add-files" in config else []:
+        dest = pair.value[1]
+        plain = dest.value.lstrip("/")
+        if not plain.startswith(_ADD_FILES_PREFIXES) or plain.startswith("usr/local/") or ".." in plain.split("/"):
+            flattener.faults.append(
+                f"{dest.place}: add-files: Unsupported path in add-files: {dest.value}; it must be below /usr (not "
+                "/usr/local) or /etc"
+            )
+    for name in config["remove-files"].value if "remove-files" in config else []:
+        if name.value.startswith("/") or ".." in name.value.split("/"):
+            flattener.faults.append(f"{name.place}: remove-files: {name.value} must be relative, without ..")
+    for name, value in config["repovars"].value.items() if "repovars" in config else ():
+        if name in ("releasever", "basearch"):
+            flattener.faults.append(f"{value.place}: repovars.{name}: is set by the compose and cannot be defined")
+    script = flattener.externals.get(("postprocess-script", ""))
+    if script is not None and not script.mode & 0o111:
+        place = config["postprocess-script"].place
+        flattener.faults.append(f"{place}: postprocess-script: {script.path} is not executable (chmod +x)")
+    units, compat = config.get("units"), config.get("machineid-compat")
+    if units is not None and units.value and compat is not None and compat.value is False:
+        flattener.faults.append(f"{units.place}: units: needs machineid-compat: true")
+
+
+def _substitute(config: Config, variables: dict[str, Value], faults: list[str]) -> None:
+    for key in _SUBSTITUTED:
+        if key in config:
+            value = config[key]
+            config[key] = Located(substitute(value.value, variables), value.place)
+    for key in _SUBSTITUTED_MEMBERS:
+        if key in config:
+            value = config[key]
+            config[key] = Located(
+                {
+                    name: Located(substitute(each.value, variables), each.place)
+                    if isinstance(each.value, str)
+                    else each
+                    for name, each in value.value.items()
+                },
+                value.place,
+            )
+    ref = config.get("ref")
+    if ref is not None:
+        for name in undefined(ref.value):
+            faults.append(f"{ref.place}: ref: undefined variable {name!r}")
+
+
+def _flat(config: Config, basearch: str) -> dict[str, Any]:
+    """The flattened treefile as rpm-ostree prints it."""
+    flat: dict[str, Any] = {"basearch": basearch}
+    for key, value in config.items():
+        if KEYS[key].shown:
+            flat[key] = value.plain()
+            if KEYS[key].merge is Merge.UNION:
+                flat[key] = sorted(set(flat[key]))
+    flat.setdefault("packages", [])
+    if "rojig" in flat:
+        flat["rojig"].setdefault("description", None)
+    for row in flat.get("repo-packages", ()):
+        row["packages"] = sorted(row["packages"])
+    if flat.get("opt-usrlocal") == "stateoverlay":
+        flat["opt-usrlocal"] = "state-overlay"
+    return flat
+
+
+def _digest_input(flat: dict[str, Any], config: Config, flattener: Flattener) -> bytes:
+    hashed = {key: value for key, value in flat.items() if key not in _NOT_HASHED}
+    hashed["repovars"] = config["repovars"].plain() if "repovars" in config else {}
+    out = json.dumps(hashed, sort_keys=True).encode()
+    for (key, name), external in sorted(flattener.externals.items()):
+        out += f"\n{key} {name} {external.mode:o} {len(external.data)}\n".encode() + external.data
+    return out
+
+
+def _model(config: Config, flattener: Flattener, basearch: str) -> Treefile:
+    def value(key: str, default: Any) -> Any:
+        return config[key].plain() if key in config else default
+
+    def texts(key: str) -> tuple[str, ...]:
+        return tuple(value(key, ()))
+
+    def specs(key: str) -> tuple[Spec, ...]:
+        rows = config[key].value if key in config else []
+        first = {row.value: row.place for row in reversed(rows)}
+        return tuple(Spec(text=text, place=str(first[text])) for text in sorted(first))
+
+    def external(key: str, name: str = "") -> ExternalFile | None:
+        found = flattener.externals.get((key, name))
+        return None if found is None else ExternalFile(path=found.path, data=found.data, mode=found.mode)
+
+    def check(key: str) -> Check:
+        row = value(key, {"type": "previous"})
+        entries = row.get("entries") or {}
+        data = tuple((name, tuple(ids) if isinstance(ids, list) else (ids,)) for name, ids in sorted(entries.items()))
+        return Check(kind=CheckKind(row["type"]), file=external(key), data=data)
+
+    releasever = value("releasever", None)
+    boot = value("boot-location", "new")
+    usrlocal = value("opt-usrlocal", "var")
+    return Treefile(
+        basearch=basearch,
+        ref=value("ref", None),
+        releasever=None if releasever is None else str(releasever),
+        repos=tuple(value("repos", ())) if "repos" in config else None,
+        repovars=tuple(sorted(value("repovars", {}).items())),
+        packages=specs("packages"),
+        repo_packages=_repo_packages(config),
+        exclude_packages=specs("exclude-packages"),
+        recommends=value("recommends", True),
+        documentation=value("documentation", True),
+        selinux=value("selinux", True),
+        selinux_label_version=value("selinux-label-version", 0),
+        ignore_devices=value("ignore-devices", True),
+        readonly_executables=value("readonly-executables", False),
+        remove_from_packages=tuple((row[0], tuple(row[1:])) for row in value("remove-from-packages", ())),
+        container=value("container", False),
+        container_cmd=texts("container-cmd") if "container-cmd" in config else None,
+        initramfs_args=texts("initramfs-args"),
+        no_initramfs=value("no-initramfs", False),
+        boot_location=BootLocation(boot) if boot in list(BootLocation) else BootLocation.NEW,
+        tmp_is_dir=value("tmp-is-dir", False),
+        opt_usrlocal=OptUsrLocal("state-overlay" if usrlocal == "stateoverlay" else usrlocal),
+        units=texts("units"),
+        default_target=value("default-target", None),
+        machineid_compat=value("machineid-compat", True),
+        mutate_os_release=value("mutate-os-release", None),
+        automatic_version_prefix=value("automatic-version-prefix", None),
+        automatic_version_suffix=value("automatic-version-suffix", "."),
+        etc_group_members=texts("etc-group-members"),
+        preserve_passwd=value("preserve-passwd", True),
+        check_passwd=check("check-passwd"),
+        check_groups=check("check-groups"),
+        ignore_removed_users=texts("ignore-removed-users"),
+        ignore_removed_groups=texts("ignore-removed-groups"),
+        postprocess=texts("postprocess"),
+        postprocess_script=external("postprocess-script"),
+        add_files=tuple(
+            AddFile(dest=dest, source=found)
+            for name, dest in value("add-files", ())
+            if (found := external("add-files", name)) is not None
+        ),
+        remove_files=texts("remove-files"),
+        add_commit_metadata=tuple(value("add-commit-metadata", {}).items()),
+        repo_metadata=RepoMetadata(value("repo-metadata", "inline")),
+    )
+
+
+def _repo_packages(config: Config) -> tuple[RepoSpecs, ...]:
+    """A later entry's package is no longer an earlier entry's (an includer overrides what it includes)."""
+    rows = config["repo-packages"].value if "repo-packages" in config else []
+    taken: set[str] = set()
+    found: list[RepoSpecs] = []
+    for row in reversed(rows):
+        items = [item for item in row.value["packages"].value if item.value not in taken]
+        taken.update(item.value for item in items)
+        if items:
+            packages = tuple(Spec(text=item.value, place=str(item.place)) for item in items)
+            found.append(RepoSpecs(repo=row.value["repo"].value, packages=packages, place=str(row.place)))
+    return tuple(reversed(found))

@@ -1,0 +1,133 @@
+"""The flattened treefile: what is to be composed, as one frozen value."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any
+
+
+class OptUsrLocal(enum.StrEnum):
+    VAR = "var"
+    ROOT = "root"
+    STATE_OVERLAY = "state-overlay"
+
+
+class BootLocation(enum.StrEnum):
+    NEW = "new"
+    MODULES = "modules"
+    KERNEL_INSTALL = "kernel-install"
+
+
+class RepoMetadata(enum.StrEnum):
+    INLINE = "inline"
+    DETACHED = "detached"
+    DISABLED = "disabled"
+
+
+class CheckKind(enum.StrEnum):
+    NONE = "none"
+    PREVIOUS = "previous"
+    FILE = "file"
+    DATA = "data"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """A package spec and where the treefile says it, "fedora.yaml:12:5"."""
+
+    text: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepoSpecs:
+    repo: str
+    packages: tuple[Spec, ...]
+    place: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalFile:
+    """A file named by the treefile, read when it was loaded. mode: permission bits."""
+
+    path: str
+    data: bytes
+    mode: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddFile:
+    dest: str
+    source: ExternalFile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """check-passwd or check-groups. data: of type file, a passwd or group file; of type data, name to ids."""
+
+    kind: CheckKind
+    file: ExternalFile | None = None
+    data: tuple[tuple[str, tuple[int, ...]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Treefile:
+    """Every key a compose acts on, with rpm-ostree's defaults; names are the keys', with underscores."""
+
+    basearch: str
+    ref: str | None = None
+    releasever: str | None = None
+    repos: tuple[str, ...] | None = None
+    repovars: tuple[tuple[str, str], ...] = ()
+    packages: tuple[Spec, ...] = ()
+    repo_packages: tuple[RepoSpecs, ...] = ()
+    exclude_packages: tuple[Spec, ...] = ()
+    recommends: bool = True
+    documentation: bool = True
+    selinux: bool = True
+    selinux_label_version: int = 0
+    ignore_devices: bool = True
+    readonly_executables: bool = False
+    remove_from_packages: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    container: bool = False
+    container_cmd: tuple[str, ...] | None = None
+    initramfs_args: tuple[str, ...] = ()
+    no_initramfs: bool = False
+    boot_location: BootLocation = BootLocation.NEW
+    tmp_is_dir: bool = False
+    opt_usrlocal: OptUsrLocal = OptUsrLocal.VAR
+    units: tuple[str, ...] = ()
+    default_target: str | None = None
+    machineid_compat: bool = True
+    mutate_os_release: str | None = None
+    automatic_version_prefix: str | None = None
+    automatic_version_suffix: str = "."
+    etc_group_members: tuple[str, ...] = ()
+    preserve_passwd: bool = True
+    check_passwd: Check = Check(kind=CheckKind.PREVIOUS)
+    check_groups: Check = Check(kind=CheckKind.PREVIOUS)
+    ignore_removed_users: tuple[str, ...] = ()
+    ignore_removed_groups: tuple[str, ...] = ()
+    postprocess: tuple[str, ...] = ()
+    postprocess_script: ExternalFile | None = None
+    add_files: tuple[AddFile, ...] = ()
+    remove_files: tuple[str, ...] = ()
+    add_commit_metadata: tuple[tuple[str, Any], ...] = ()
+    repo_metadata: RepoMetadata = RepoMetadata.INLINE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedTreefile:
+    """treefile: the value. json: the flattened treefile, as --print-only prints it and the tree records it.
+
+    digest_input: canonical bytes of all that decides the tree. directory: of the top file, where .repo files are.
+    warnings: one line each. unsupported: (key, place) of keys that this version does not act on.
+    """
+
+    treefile: Treefile
+    json: str
+    digest_input: bytes
+    directory: str
+    warnings: tuple[str, ...]
+    unsupported: tuple[tuple[str, str], ...]

@@ -1,0 +1,115 @@
+"""A treefile's values against the schema; every fault at its place, with what would be right."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import jsonschema
+
+from compose.treefile.keys import CLIENT_ONLY, KEYS, nearest
+from compose.treefile.source import Located, Place, type_name
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """The published JSON Schema."""
+    text = resources.files("compose.treefile").joinpath("schema.json").read_text()
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+@cache
+def _validator() -> Any:
+    return jsonschema.Draft202012Validator(schema())
+
+
+def faults(source: Located) -> list[tuple[Place, str]]:
+    """(place, "path.to.key: what is wrong") for each fault, in the file's order; unknown top-level keys included."""
+    found: list[tuple[Place, str]] = []
+    for error in _validator().iter_errors(source.plain()):
+        found += _describe(source, error, list(error.absolute_path))
+    return sorted(set(found))
+
+
+def _describe(source: Located, error: Any, path: list[str | int]) -> list[tuple[Place, str]]:
+    if error.validator == "additionalProperties":
+        holder = source.at(iter(path))
+        known = error.schema.get("properties", {})
+        return [
+            (holder.value[name].place, _unknown(name, path, known))
+            for name in holder.value
+            if name not in known and not any(_matches(name, each) for each in error.schema.get("patternProperties", {}))
+        ]
+    if error.validator in ("anyOf", "oneOf") and error.context:
+        # the alternative that got furthest is the one that was meant
+        best = max(error.context, key=lambda each: (len(each.absolute_path), each.validator not in ("type", "const")))
+        if len(best.absolute_path) > len(path):
+            return _describe(source, best, list(best.absolute_path))
+    return [(source.at(iter(path)).place, f"{_name(path)}: {_complaint(error)}")]
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return re.search(pattern, name) is not None
+
+
+def _unknown(name: str, path: list[str | int], known: dict[str, Any]) -> str:
+    full = _name([*path, name])
+    if not path and name in CLIENT_ONLY:
+        return f"{full}: a key of client-side treefiles, which a compose does not take"
+    near = nearest(name, KEYS if not path else known)
+    return f"{full}: unknown key" + (f'; did you mean "{near}"?' if near else "")
+
+
+def _complaint(error: Any) -> str:
+    wanted = error.schema.get("description") if isinstance(error.schema, dict) else None
+    match error.validator:
+        case "type" | "anyOf" | "oneOf":
+            expected = error.schema.get("x-expected") or _expected(error.validator_value)
+            return f"must be {expected}, not {_shown(error.instance)}"
+        case "enum":
+            values = [str(each) for each in error.validator_value]
+            near = nearest(str(error.instance), values)
+            return f"must be one of {', '.join(values)}, not {_shown(error.instance)}" + (
+                f'; did you mean "{near}"?' if near else ""
+            )
+        case "required":
+            missing = [each for each in error.validator_value if each not in error.instance]
+            return f"lacks {', '.join(missing)}"
+        case "pattern":
+            return f"{_shown(error.instance)} is not allowed" + (f": {wanted}" if wanted else "")
+    return str(error.message)
+
+
+def _expected(value: Any) -> str:
+    names = {
+        "string": "text",
+        "boolean": "true or false",
+        "integer": "a number",
+        "array": "a list",
+        "object": "a mapping",
+        "null": "nothing",
+    }
+    kinds = value if isinstance(value, list) else [value]
+    if kinds and isinstance(kinds[0], dict):
+        kinds = [kind for each in kinds for kind in ([each["type"]] if isinstance(each.get("type"), str) else [])]
+    return " or ".join(names.get(str(kind), str(kind)) for kind in kinds if kind != "null") or "something else"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str | int | float):
+        text = json.dumps(value)
+        return text if len(text) <= 60 else text[:57] + "..."
+    return type_name(value)
+
+
+def _name(path: list[str | int]) -> str:
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+    return text or "treefile"
