@@ -1,0 +1,112 @@
+"""The same labels as the field's own tools give: selabel_lookup, and ostree commit with the tree's policy."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from compose.blobs import BlobStore
+from compose.events import Reporter
+from compose.label import label
+from compose.tree import Tree
+
+FILES = "usr/etc/selinux/mls/contexts/files"
+RULES = {
+    "file_contexts": """\
+/.*	system_u:object_r:default_t:s0
+/	-d	system_u:object_r:root_t:s0
+/etc(/.*)?	system_u:object_r:etc_t:s0
+/etc/shadow	--	system_u:object_r:shadow_t:s0
+/etc/[^/]*\\.conf	--	system_u:object_r:conf_t:s0
+/usr(/.*)?	system_u:object_r:usr_t:s0
+/usr/bin(/.*)?	system_u:object_r:bin_t:s0
+/usr/bin/link	-l	system_u:object_r:link_t:s0
+/usr/lib/units(/.*)?	system_u:object_r:unit_t:s0
+/var(/.*)?	system_u:object_r:var_t:s0
+/root(/.*)?	system_u:object_r:admin_t:s0
+""",
+    "file_contexts.homedirs": "/var/home/[^/]+/.+	unconfined_u:object_r:user_home_t:s0\n",
+    "file_contexts.local": "/usr/bin/special	system_u:object_r:local_t:s0:c1,c2\n",
+    "file_contexts.subs_dist": "/home /var/home\n/etc/units /usr/lib/units\n/usr/etc /etc\n/usr/etc/units /usr/lib/units\n",
+    "file_contexts.subs": "/usr/alias /usr/bin\n",
+}
+PATHS = (
+    *("usr/bin/sh", "usr/bin/special", "usr/bin/ä b", "usr/alias/x", "usr/lib/units/a.service", "usr/lib/x.so"),
+    *("usr/etc/shadow", "usr/etc/a.conf", "usr/etc/b.conf.d/x", "usr/etc/units/a.service", "home/me/file", "root/x"),
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> BlobStore:
+    return BlobStore(str(tmp_path / "store"))
+
+
+@pytest.fixture
+def tree(store: BlobStore) -> Tree:
+    editor = Tree.empty().edit()
+    for path in PATHS:
+        editor.add_file(path, store.add_bytes(b""), writer="test")
+    editor.add_symlink("usr/bin/link", "sh", writer="test")
+    editor.add_symlink("bin", "usr/bin", writer="test")
+    for name in ("var", "usr/empty", "home"):
+        editor.add_dir(name, writer="test")
+    editor.add_file("usr/etc/selinux/config", store.add_bytes(b"SELINUX=enforcing\nSELINUXTYPE=mls\n"), writer="test")
+    # ostree wants a compiled policy to take a checksum of
+    editor.add_file("usr/etc/selinux/mls/policy/policy.33", store.add_bytes(b"policy"), writer="test")
+    for name, text in RULES.items():
+        editor.add_file(f"{FILES}/{name}", store.add_bytes(text.encode()), writer="test")
+    return editor.build()
+
+
+@pytest.fixture
+def ours(tree: Tree, store: BlobStore, tmp_path: Path) -> dict[str, str]:
+    labelled = label(tree, store, str(tmp_path), Reporter())
+    return {path: dict(entry.xattrs)[b"security.selinux"].decode()[:-1] for path, entry in labelled.walk()}
+
+
+def write(tree: Tree, store: BlobStore, top: Path) -> None:
+    for path, entry in tree.walk():
+        place = top / path
+        if entry.is_dir:
+            place.mkdir()
+        elif entry.target is not None:
+            place.symlink_to(entry.target)
+        else:
+            assert entry.blob is not None
+            place.write_bytes(store.read(entry.blob))
+
+
+def test_selabel_lookup_gives_the_same(tree: Tree, store: BlobStore, tmp_path: Path, ours: dict[str, str]) -> None:
+    write(tree, store, tmp_path / "root")
+    contexts = str(tmp_path / "root" / FILES / "file_contexts")
+    kinds = {"d": "dir", "l": "lnk_file", "f": "file"}
+    for path, entry in tree.walk():
+        kind = kinds["d" if entry.is_dir else "l" if entry.is_symlink else "f"]
+        looked_up = "/" + path.replace("usr/etc", "etc", 1)
+        command = ["selabel_lookup", "-r", "-b", "file", "-f", contexts, "-k", looked_up, "-t", kind]
+        said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+        assert said.split()[-1] == ours[path], path
+
+
+@pytest.mark.root
+def test_ostree_commit_gives_the_same(tree: Tree, store: BlobStore, tmp_path: Path, ours: dict[str, str]) -> None:
+    write(tree, store, tmp_path / "root")
+    repo = str(tmp_path / "repo")
+
+    def ostree(*arguments: str) -> str:
+        return subprocess.run(
+            ["ostree", f"--repo={repo}", *arguments], stdout=subprocess.PIPE, text=True, check=True
+        ).stdout
+
+    ostree("init", "--mode=bare-user")
+    policy = f"--selinux-policy={tmp_path / 'root'}"
+    ostree("commit", "-b", "x", f"--tree=dir={tmp_path / 'root'}", policy, "--selinux-labeling-epoch=1")
+    theirs = {}
+    for line in ostree("ls", "-RX", "x").splitlines():
+        match = re.fullmatch(r".*\{ \[\(b'security\.selinux', b'(.*?)'\)\] \} /(.*?)(?: -> .*)?", line)
+        assert match, line
+        theirs[match[2]] = match[1]
+    assert theirs == ours
