@@ -1,0 +1,258 @@
+"""The real universe, composed, pulled over HTTP by the real client and checked out: every file against its RPM's header.
+
+What the header says of owner, mode and capabilities, and the policy of the label, must be what a client gets; a file that
+something else wrote must say who did. Every path is compared, one by one, and counted.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rpm
+import selinux
+
+from compose.events import Reporter
+from compose.pipeline import ComposeOptions, ComposeResult, Outcome, compose_tree
+from compose.tree import Tree
+from tests.compat.ostree.test_commit import ostree, served
+
+pytestmark = [pytest.mark.root, pytest.mark.universe]
+PROJECT = Path(__file__).parents[2]
+UNIVERSE = Path(os.environ.get("COMPOSE_UNIVERSE", PROJECT / "build/universe/min"))
+
+# Who may write what packages own, and why.
+KNOWN_WRITERS = {
+    "step:sysusers:sysusers": "accounts that packages declare",
+    "step:passwd-split": "accounts moved to /usr/lib",
+    "step:shadow": "mode 0000, no day of change",
+    "step:altfiles": "nsswitch.conf reads /usr/lib/passwd",
+    "step:machine-id": "emptied",
+    "step:os-release": "version",
+    "step:useradd": "homes are in /var",
+    "step:selinux": "store and aliases for the OSTree layout",
+    "step:rpmdb": "the database's place",
+    "step:rootfs": "links into /var",
+    "step:kernel": "the kernel's place",
+}
+
+
+@dataclass(frozen=True)
+class Composed:
+    result: ComposeResult
+    tree: Tree
+    checkout: Path
+    rpms: list[Path]
+
+
+def treefile_in(directory: Path) -> Path:
+    directory.mkdir()
+    shutil.copy(PROJECT / "treefiles/demo/min.yaml", directory)
+    shutil.copy(UNIVERSE / "universe.repo", directory)
+    return directory / "min.yaml"
+
+
+@pytest.fixture(scope="module")
+def composed(tmp_path_factory: pytest.TempPathFactory) -> Composed:
+    if not (UNIVERSE / "universe.repo").exists():
+        pytest.skip("make universe first")
+    top = tmp_path_factory.mktemp("min")
+    repo = top / "repo"
+    ostree(repo, "init", "--mode=archive")
+    options = ComposeOptions(
+        treefile=str(treefile_in(top / "treefile")),
+        cachedir=str(top / "cache"),
+        repo=str(repo),
+        jobs=os.cpu_count() or 1,
+    )
+    result = compose_tree(options, Reporter())
+    assert result.outcome is Outcome.COMMITTED
+    assert result.ref is not None
+    assert result.tree is not None
+    client = top / "client"
+    ostree(client, "init", "--mode=bare")
+    with served(repo) as url:
+        ostree(client, "remote", "add", "--no-gpg-verify", "o", url)
+        ostree(client, "pull", "o", result.ref)
+    ostree(client, "fsck")
+    ostree(client, "checkout", "-H", f"o:{result.ref}", str(top / "checkout"))
+    names = {str(package.nevra) for package in result.packages}
+    rpms = [path for path in sorted((UNIVERSE / "Packages").glob("*.rpm")) if nevra_of(header_of(path)) in names]
+    assert len(rpms) == len(names) > 190
+    return Composed(result=result, tree=result.tree, checkout=top / "checkout", rpms=rpms)
+
+
+def header_of(path: Path) -> Any:
+    transaction = rpm.TransactionSet()
+    transaction.setVSFlags(rpm._RPMVSF_NOSIGNATURES | rpm._RPMVSF_NODIGESTS)
+    with path.open("rb") as file:
+        return transaction.hdrFromFdno(file.fileno())
+
+
+def nevra_of(header: Any) -> str:
+    epoch = f"{header['epoch']}:" if header["epoch"] else ""
+    return f"{header['name']}-{epoch}{header['version']}-{header['release']}.{header['arch']}"
+
+
+def files_of(composed: Composed) -> Iterator[tuple[str, Any]]:
+    """(package, file) of every file that is no %ghost, as librpm reads the header."""
+    for path in composed.rpms:
+        header = header_of(path)
+        for file in rpm.files(header):
+            if not file.fflags & rpm.RPMFILE_GHOST:
+                yield nevra_of(header), file
+
+
+def committed_path(tree: Tree, path: str, *, directory: bool) -> str:
+    """Where the commit has what a package has at path: /etc is /usr/etc, symlinked directories are followed."""
+    path = path.lstrip("/")
+    if path == "etc" or path.startswith("etc/"):
+        path = f"usr/{path}"
+    if directory:
+        return tree.resolve(path)
+    parent, _, name = path.rpartition("/")
+    return f"{tree.resolve(parent)}/{name}".lstrip("/")
+
+
+def ids(checkout: Path, name: str) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for place in ("usr/etc", "usr/lib"):
+        for line in (checkout / place / name).read_text().splitlines():
+            fields = line.split(":")
+            found.setdefault(fields[0], int(fields[2]))
+    return found
+
+
+def capabilities(checkout: Path) -> dict[str, str]:
+    listing = subprocess.run(["getcap", "-r", str(checkout)], stdout=subprocess.PIPE, text=True, check=True).stdout
+    rows = (line.rsplit(" ", 1) for line in listing.splitlines())
+    return {os.path.relpath(path, checkout): text for path, text in rows}
+
+
+def test_every_file_is_what_its_header_says(composed: Composed) -> None:
+    users, groups = ids(composed.checkout, "passwd"), ids(composed.checkout, "group")
+    caps = capabilities(composed.checkout)
+    compared = 0
+    special: collections.Counter[str] = collections.Counter()
+    by_others: collections.Counter[str] = collections.Counter()
+    dropped = {path for path, _ in composed.result.dropped}
+    missing: list[str] = []
+    wrong: list[str] = []
+    for package, file in files_of(composed):
+        path = committed_path(composed.tree, file.name, directory=stat.S_ISDIR(file.mode))
+        entry = composed.tree.get(path)
+        if entry is None:
+            if file.name.lstrip("/") not in dropped and not is_listed(file.name, dropped):
+                missing.append(f"{package}: {file.name}")
+            by_others["(not in the commit, listed)"] += 1
+            continue
+        if not entry.writer.startswith("package:"):
+            by_others[entry.writer] += 1
+            continue
+        status = os.lstat(composed.checkout / path)
+        expected = (file.mode & 0xFFFF, users[file.user], groups[file.group])
+        if stat.S_ISLNK(file.mode):
+            expected = (stat.S_IFLNK | 0o777, *expected[1:])
+        found = (status.st_mode, status.st_uid, status.st_gid)
+        # a directory of several packages is as the last one installed has it
+        if stat.S_ISDIR(file.mode) and package not in entry.writer:
+            by_others["(directory of several packages)"] += 1
+            continue
+        if found != expected:
+            wrong.append(
+                f"/{path} of {package}: {[oct(found[0]), *found[1:]]} is not {[oct(expected[0]), *expected[1:]]}"
+            )
+        if caps.pop(path, "") != file.caps.lstrip("="):
+            wrong.append(f"/{path} of {package}: capabilities are not {file.caps!r}")
+        if stat.S_ISLNK(file.mode) and os.readlink(composed.checkout / path) != file.linkto:
+            wrong.append(f"/{path} of {package}: does not point at {file.linkto}")
+        special["setuid or setgid"] += bool(file.mode & 0o6000 and stat.S_ISREG(file.mode))
+        special["capabilities"] += bool(file.caps)
+        special["not root's"] += (file.user, file.group) != ("root", "root")
+        compared += 1
+    print(f"compared {compared} files of {len(composed.rpms)} packages: {dict(special)}")
+    for writer, count in sorted(by_others.items()):
+        print(f"  {count:5} {writer}")
+    assert not wrong, f"{len(wrong)} files differ:\n" + "\n".join(wrong[:40])
+    assert not missing, f"{len(missing)} files are gone and not listed:\n" + "\n".join(missing[:40])
+    assert not caps, f"capabilities that no header has: {caps}"
+    assert compared > 10_000
+    assert special["setuid or setgid"] >= 8
+    assert special["capabilities"] >= 2
+    assert special["not root's"] >= 4
+    unknown = [
+        writer for writer in by_others if not writer.startswith(("(", "scriptlet:")) and writer not in KNOWN_WRITERS
+    ]
+    assert not unknown, f"writers without a reason in KNOWN_WRITERS: {unknown}"
+
+
+def is_listed(path: str, dropped: set[str]) -> bool:
+    """Is a directory above the path listed as dropped?"""
+    parts = path.lstrip("/").split("/")
+    return any("/".join(parts[:count]) in dropped for count in range(1, len(parts)))
+
+
+def test_every_label_is_what_the_policy_says(composed: Composed) -> None:
+    contexts = composed.checkout / "usr/etc/selinux/default/contexts/files/file_contexts"
+    option = selinux.selinux_opt()
+    option.type, option.value = selinux.SELABEL_OPT_PATH, str(contexts)
+    handle = selinux.selabel_open(selinux.SELABEL_CTX_FILE, option, 1)
+    compared = 0
+    unnamed = []
+    for path, entry in composed.tree.walk():
+        label = os.getxattr(composed.checkout / path, "security.selinux", follow_symlinks=False)
+        looked_up = "/" + (path[4:] if path == "usr/etc" or path.startswith("usr/etc/") else path)
+        try:
+            expected = selinux.selabel_lookup_raw(handle, looked_up, entry.mode)[1]
+        except FileNotFoundError:
+            unnamed.append(path)  # <<none>>: gets its directory's
+            continue
+        assert label.rstrip(b"\0").decode() == expected, path
+        compared += 1
+    selinux.selabel_close(handle)
+    print(f"compared {compared} labels, {len(unnamed)} that the policy does not name: {unnamed[:5]}")
+    assert compared > 11_000
+    assert len(unnamed) < 10
+
+
+def test_the_target_s_own_rpm_reads_the_database(composed: Composed) -> None:
+    done = subprocess.run(
+        ["chroot", str(composed.checkout), "/usr/bin/rpm", "--dbpath", "/usr/share/rpm", "-qa"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=True,
+    )
+    assert len(done.stdout.split()) == len(composed.rpms)
+
+
+def test_layout_a_client_needs(composed: Composed) -> None:
+    root = composed.checkout
+    kernels = list((root / "usr/lib/modules").glob("*/vmlinuz"))
+    assert len(kernels) == 1
+    initramfs = kernels[0].with_name("initramfs.img")
+    assert initramfs.stat().st_size > 5 << 20
+    listing = subprocess.run(
+        ["chroot", str(root), "lsinitrd", f"/{initramfs.relative_to(root)}"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    ).stdout
+    assert "ostree-prepare-root" in listing
+    assert not (root / "etc").exists()
+    assert os.listdir(root / "var") == []
+    assert os.listdir(root / "boot") == []
+    assert os.readlink(root / "ostree") == "sysroot/ostree"
+    for name in ("shadow", "gshadow"):
+        assert stat.S_IMODE((root / "usr/etc" / name).stat().st_mode) == 0
+    assert "d /var/log 0755 root root" in "".join(
+        path.read_text() for path in (root / "usr/lib/tmpfiles.d").glob("*.conf")
+    )
