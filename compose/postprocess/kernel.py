@@ -65,6 +65,9 @@ def place(tree: Tree, store: Contents, *, container: bool) -> tuple[Tree, str | 
 
 def clear_boot(tree: Tree) -> Tree:
     """Leave /boot an empty directory: what is for one machine goes, the rest is kept in /usr/lib/ostree-boot."""
+    boot = tree.get("boot")
+    if boot is not None and boot.mode == stat.S_IFDIR | 0o755 and not tree.children("boot"):
+        return tree
     editor = tree.edit()
     for name in editor.children("boot"):
         if _OF_A_MACHINE.fullmatch(name):
@@ -72,10 +75,8 @@ def clear_boot(tree: Tree) -> Tree:
     if editor.children("boot"):
         editor.add_dir(_OSTREE_BOOT, writer=WRITER)
         merge_into(editor, "boot", _OSTREE_BOOT, writer=WRITER)
-    boot = editor.get("boot")
-    if boot is None or boot.mode != stat.S_IFDIR | 0o755:
-        editor.remove("boot")
-        editor.add_dir("boot", writer=WRITER)
+    editor.remove("boot")
+    editor.add_dir("boot", writer=WRITER)
     return editor.build()
 
 

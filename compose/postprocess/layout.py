@@ -25,7 +25,8 @@ def lay_out(
     tree, dropped = rootfs.arrange(tree, store, opt_usrlocal=options.opt_usrlocal, tmp_is_dir=options.tmp_is_dir)
     tree = var.add_integration(tree, store, opt_usrlocal=options.opt_usrlocal)
     tree = var.add_tmpfiles(tree, store)
-    tree = units.enable(tree, options.units)
+    if options.units:
+        tree = units.enable(tree, options.units)
     if options.default_target is not None:
         tree = units.set_default_target(tree, options.default_target)
     if options.opt_usrlocal is OptUsrLocal.STATE_OVERLAY:
@@ -36,6 +37,7 @@ def lay_out(
             reporter.info("mutate-os-release: the commit has no version, os-release stays as it is")
         else:
             tree = osrelease.mutate(tree, store, base=options.mutate_os_release, version=options.version)
-    tree = files.remove(tree, options.remove_files)
+    if options.remove_files:
+        tree = files.remove(tree, options.remove_files)
     tree = files.add(tree, store, options.add_files)
     return tree, kver, dropped

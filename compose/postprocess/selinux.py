@@ -64,8 +64,9 @@ def edit_aliases(tree: Tree, store: Contents) -> Tree:
             rewrite(editor, path, unlines(_aliases(lines_of(text))), store, writer=WRITER)
         for homes in (f"{base}.homedirs", f"{_CONFIG}/{name}/active/file_contexts.homedirs"):
             text = read_text(tree, homes, store)
-            if text is not None:
-                rewrite(editor, resolve(tree, homes), encode(_homes(text)), store, writer=WRITER)
+            if text is not None and rewrite(editor, resolve(tree, homes), encode(_homes(text)), store, writer=WRITER):
+                # compiled from the old rules, and preferred to the new ones: in a deployment both are of the same age
+                editor.remove(f"{homes}.bin")
     return editor.build()
 
 

@@ -171,6 +171,8 @@ def test_aliases_of_the_policy() -> None:
         f"""
         f {files_dir}/file_contexts.subs_dist 0644 "{subs_dist}"
         f {files_dir}/file_contexts.homedirs 0644 "{homes}"
+        f {files_dir}/file_contexts.homedirs.bin 0644 "compiled"
+        f {files_dir}/file_contexts.bin 0644 "compiled"
         """,
         store,
     )
@@ -198,6 +200,7 @@ def test_aliases_of_the_policy() -> None:
     assert texts["homedirs"] == (
         "# c\n/var/home/[^/]+/.+\tu:r:user_home_t:s0\n/var/home\t-d\tu:r:home_root_t:s0\n/homework\tu\n"
     )
+    assert [name for name in after.children(files_dir) if name.endswith(".bin")] == ["file_contexts.bin"]
     assert changes(after, selinux.edit_aliases(after, store), store) == []
 
 
