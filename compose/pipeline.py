@@ -91,6 +91,7 @@ class ComposeOptions:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComposeResult:
     """What came of it. commit: 64 hex digits, None unless committed. tree: what was committed, each entry with its writer.
+    dropped: (path, reason) of what packages brought and the commit does not hold.
     stage_seconds: wall time per stage, in order."""
 
     outcome: Outcome
@@ -102,6 +103,7 @@ class ComposeResult:
     commit: str | None = None
     version: str | None = None
     tree: Tree | None = None
+    dropped: tuple[tuple[str, str], ...] = ()
     stage_seconds: tuple[tuple[str, float], ...] = ()
 
 
@@ -183,7 +185,12 @@ def compose_tree(options: ComposeOptions, reporter: Reporter) -> ComposeResult:
                     reporter,
                 )
         result = ended(
-            Outcome.COMMITTED, ref_moved=ref is not None, commit=committed.checksum, version=version, tree=tree
+            Outcome.COMMITTED,
+            ref_moved=ref is not None,
+            commit=committed.checksum,
+            version=version,
+            tree=tree,
+            dropped=tuple(sorted((each.path, each.reason) for each in (*assembled.dropped, *processed.dropped))),
         )
         _write_results(options, result, committed, digest, epoch, _package_diff(repo, parent, resolution))
         return result
