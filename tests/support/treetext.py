@@ -17,9 +17,9 @@ import hashlib
 import json
 import re
 import stat
-from collections.abc import Iterable
 
 from compose.blobs import plain_mode
+from compose.postprocess.contents import Contents
 from compose.tree import BlobRef, Entry, Tree
 
 _WORD = re.compile(r'"(?:[^"\\]|\\.)*"|\S+')
@@ -79,7 +79,7 @@ def _word(text: str) -> str:
     return json.dumps(text) if not text or re.search(r'[\s"]', text) else text
 
 
-def line_of(path: str, entry: Entry, store: MemoryStore) -> str:
+def line_of(path: str, entry: Entry, store: Contents) -> str:
     """The line of one entry."""
     words = ["l" if entry.is_symlink else "d" if entry.is_dir else "f", _word(path or "/")]
     if entry.target is not None:
@@ -94,12 +94,12 @@ def line_of(path: str, entry: Entry, store: MemoryStore) -> str:
     return " ".join(words)
 
 
-def dump(tree: Tree, store: MemoryStore) -> str:
+def dump(tree: Tree, store: Contents) -> str:
     """All lines, parents first."""
     return "".join(f"{line_of(path, entry, store)}\n" for path, entry in tree.walk())
 
 
-def changes(before: Tree, after: Tree, store: MemoryStore) -> list[str]:
+def changes(before: Tree, after: Tree, store: Contents) -> list[str]:
     """What differs: "- line" of the old entry, "+ line @writer" of the new one, sorted by path."""
     found: list[str] = []
     for path in sorted(before.entries.keys() | after.entries.keys()):
@@ -118,8 +118,3 @@ def changes(before: Tree, after: Tree, store: MemoryStore) -> list[str]:
 def expect(text: str) -> list[str]:
     """The lines of an indented text, for a comparison with `changes()`."""
     return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def paths(tree: Tree) -> Iterable[str]:
-    """All paths, the root not."""
-    return [path for path, _ in tree.walk() if path]

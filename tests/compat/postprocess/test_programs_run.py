@@ -13,6 +13,7 @@ from compose.events import Reporter
 from compose.postprocess.options import BootLocation, Postprocessed, PostprocessOptions, Script
 from compose.postprocess.stage import postprocess
 from compose.tree import Tree
+from tests.support.treetext import changes
 
 pytestmark = pytest.mark.root
 
@@ -115,7 +116,8 @@ def test_an_initramfs_is_made_and_copied(small: Tree, store: BlobStore, tmp_path
     names = result.tree.children("usr/lib/ostree-boot")
     assert [name.rpartition("-")[0] for name in names] == ["initramfs-6.1.img", "vmlinuz-6.1"]
     assert result.tree[f"usr/lib/ostree-boot/{names[0]}"].blob == result.tree["usr/lib/modules/6.1/initramfs.img"].blob
-    assert run(with_dracut(small, store), store, tmp_path, options).tree == result.tree
+    # but for times, which no commit holds
+    assert changes(result.tree, run(with_dracut(small, store), store, tmp_path, options).tree, store) == []
 
 
 def test_dracut_that_fails_or_is_missing(small: Tree, store: BlobStore, tmp_path: Path) -> None:
