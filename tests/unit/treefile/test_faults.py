@@ -1,0 +1,116 @@
+"""Every fault says file:line:column, what is wrong, and what would be right; all are shown together."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from compose.errors import TreefileError
+from compose.treefile.conditions import ConditionFault, evaluate, substitute
+from compose.treefile.load import load_treefile
+
+Faults = Callable[..., list[str]]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("packges: [a]", 'top.yaml:1:1: packges: unknown key; did you mean "packages"?'),
+        ("packages: bash", 'top.yaml:1:1: packages: must be a list, not "bash"'),
+        ("packages: [a]\nselinux: yes please", 'top.yaml:2:1: selinux: must be true or false, not "yes please"'),
+        (
+            "packages: [a]\nboot-location: module",
+            'top.yaml:2:1: boot-location: must be one of new, modules, kernel-install, both, legacy, not "module"; '
+            'did you mean "modules"?',
+        ),
+        ("packages: [a]\nunits: [x, 3]", "top.yaml:2:12: units[1]: must be text, not 3"),
+        ("packages: [a]\npackages: [b]", "top.yaml:2:1: packages: given twice, first at top.yaml:1:1"),
+        ("packages: [a\n", "top.yaml:2:1: not YAML: did not find expected ',' or ']'"),
+        ("", "top.yaml:1:1: the file is empty; a treefile is a mapping of keys to values"),
+        ("- a", "top.yaml:1:1: a treefile is a mapping of keys to values, not a list"),
+        ("include: q9/x\npackages: [a]", "top.yaml:1:1: include: cannot read q9/x: No such file or directory"),
+        (
+            "base-refspec: x",
+            "top.yaml:1:1: base-refspec: a key of client-side treefiles, which a compose does not take",
+        ),
+        ('packages: ["\'a"]', 'top.yaml:1:12: packages: missing terminating quote in "\'a"'),
+        ("basearch: s390x", "top.yaml:1:1: basearch: is s390x, but this compose is for x86_64"),
+        ("variables: {basearch: x}", "top.yaml:1:13: variables.basearch: is set by the compose and cannot be defined"),
+        ("ref: a/${nope}", "top.yaml:1:1: ref: undefined variable 'nope'"),
+        (
+            "packages: [a]\nadd-files: [[top.yaml, var/x]]",
+            "top.yaml:2:24: add-files: Unsupported path in add-files: var/x; it must be below /usr (not /usr/local) or /etc",
+        ),
+        ("remove-files: [../x]", "top.yaml:1:16: remove-files: ../x must be relative, without .."),
+        ("units: [a]\nmachineid-compat: false", "top.yaml:1:1: units: needs machineid-compat: true"),
+        (
+            "conditional-include: [{if: 'nope == 1', include: a.yaml}]",
+            "top.yaml:1:24: conditional-include: undefined variable 'nope' (defined: basearch)",
+        ),
+        (
+            "postprocess-script: gone.sh",
+            "top.yaml:1:1: postprocess-script: cannot read gone.sh: No such file or directory",
+        ),
+        (
+            "ref: !!python/name:os.system x",
+            "top.yaml:1:6: tag:yaml.org,2002:python/name:os.system is not a plain value",
+        ),
+    ],
+)
+def test_fault(text: str, expected: str, faults: Faults) -> None:
+    assert expected in faults(text)
+
+
+def test_all_faults_at_once_with_the_way_there(faults: Faults) -> None:
+    found = faults("include: a.yaml\nslinux: true", a_yaml="selinux: 3\nunits: x")
+    assert found == [
+        'top.yaml:2:1: slinux: unknown key; did you mean "selinux"?',
+        "a.yaml:1:1: selinux: must be true or false, not 3 (included from top.yaml:1:1)",
+        'a.yaml:2:1: units: must be a list, not "x" (included from top.yaml:1:1)',
+    ]
+
+
+def test_include_loop(faults: Faults) -> None:
+    found = faults("include: a.yaml", a_yaml="include: top.yaml")
+    assert found == ["a.yaml:1:1: include loop: top.yaml is included already (included from top.yaml:1:1)"]
+
+
+def test_not_found_suggests(tmp_path: Path) -> None:
+    (tmp_path / "fedora.yaml").write_text("")
+    with pytest.raises(TreefileError, match=r"No such file or directory; did you mean .fedora.yaml"):
+        load_treefile(str(tmp_path / "fedroa.yaml"), basearch="x86_64")
+
+
+def test_an_alias_bomb_is_refused(faults: Faults) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    assert any("too many values" in line for line in faults("\n".join(lines)))
+
+
+def test_deep_nesting_is_refused(faults: Faults) -> None:
+    assert faults("packages: " + "[" * 5000 + "]" * 5000)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(max_size=300))
+def test_no_text_raises_anything_else(text: str, tmp_path: Path) -> None:
+    for name in ("fuzz.yaml", "fuzz.json", "fuzz.ks"):
+        path = tmp_path / name
+        path.write_bytes(text.encode("utf-8", "surrogatepass"))
+        with contextlib.suppress(TreefileError):
+            load_treefile(str(path), basearch="x86_64")
+
+
+@given(
+    st.text(max_size=60),
+    st.dictionaries(st.sampled_from(["a", "b"]), st.one_of(st.booleans(), st.integers(), st.text())),
+)
+def test_conditions_and_substitution_never_fail_otherwise(text: str, variables: dict[str, str | int | bool]) -> None:
+    with contextlib.suppress(ConditionFault):
+        evaluate(text, variables)
+    assert isinstance(substitute(text, variables), str)

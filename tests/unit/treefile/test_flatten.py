@@ -1,0 +1,206 @@
+"""Includes, merge rules, conditions, substitution: rpm-ostree's semantics."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.unit.treefile.conftest import Load
+
+
+def flat(loaded: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(loaded.json)
+    return found
+
+
+def test_defaults(load: Load) -> None:
+    treefile = load("packages: [bash]").treefile
+    assert [spec.text for spec in treefile.packages] == ["bash"]
+    assert treefile.selinux
+    assert treefile.recommends
+    assert treefile.documentation
+    assert not treefile.tmp_is_dir
+    assert treefile.machineid_compat
+    assert treefile.boot_location == "new"
+    assert treefile.repos is None
+
+
+def test_merge_rules(load: Load) -> None:
+    loaded = load(
+        """
+include: [a.yaml, b.yaml]
+ref: top
+packages: [top]
+repos: [top]
+units: [top.service]
+variables: {x: top}
+""",
+        a_yaml="ref: a\npackages: [a, common]\nrepos: [a]\nunits: [a.service]\ndocumentation: false\nselinux: false",
+        b_yaml="ref: b\npackages: [b, common]\nrepos: [b]\nunits: [b.service]\nselinux: true\nrecommends: false",
+    )
+    assert flat(loaded) == {
+        "basearch": "x86_64",
+        "ref": "top",
+        "packages": ["a", "b", "common", "top"],
+        # later includes come first, the includer last
+        "repos": ["b", "a", "top"],
+        "units": ["b.service", "a.service", "top.service"],
+        # the earlier include wins
+        "selinux": False,
+        "documentation": False,
+        "recommends": False,
+    }
+
+
+def test_packages_are_split_and_remember_their_place(load: Load) -> None:
+    specs = load(
+        "packages:\n  - b  a\n  - \"'skopeo >= 2:1.7' c\"\npackages-x86_64: [x]\npackages-aarch64: [y]"
+    ).treefile.packages
+    assert [(spec.text, spec.place.split(":", 1)[1]) for spec in specs] == [
+        ("a", "2:5"),
+        ("b", "2:5"),
+        ("c", "3:5"),
+        ("skopeo >= 2:1.7", "3:5"),
+        ("x", "4:19"),
+    ]
+
+
+def test_empty_lists_are_none(load: Load) -> None:
+    assert load("packages: [a]\netc-group-members:\nunits: null").treefile.units == ()
+
+
+@pytest.mark.parametrize(
+    ("condition", "taken"),
+    [
+        ('releasever == "40"', False),
+        ("releasever == 40", True),
+        ("releasever >= 40", True),
+        ("releasever < 40", False),
+        ('basearch == "x86_64"', True),
+        ('basearch != "x86_64"', False),
+        ("on == true", True),
+    ],
+)
+def test_conditions(condition: str, taken: bool, load: Load) -> None:
+    # a type that does not fit is a fault, so `releasever == "40"` is tried against text
+    releasever = '"41"' if '"40"' in condition else "40"
+    loaded = load(
+        f"releasever: {releasever}\nvariables: {{on: true}}\npackages: [a]\n"
+        f"conditional-include:\n  - if: '{condition}'\n    include: {{packages: [extra]}}\n"
+    )
+    assert ("extra" in flat(loaded)["packages"]) is taken
+
+
+def test_several_conditions_must_all_hold(load: Load) -> None:
+    text = """
+variables: {a: true, b: false}
+packages: [p]
+conditional-include:
+  - if: [a == true, b == true]
+    include: no.yaml
+"""
+    assert flat(load(text))["packages"] == ["p"]
+
+
+def test_a_condition_sees_variables_of_earlier_files_only(load: Load) -> None:
+    loaded = load(
+        "include: [a.yaml, b.yaml]\npackages: [p]",
+        a_yaml="variables: {v: from-a}",
+        b_yaml='conditional-include:\n  - if: v == "from-a"\n    include: {packages: [seen]}',
+    )
+    assert flat(loaded)["packages"] == ["p", "seen"]
+
+
+def test_arch_include(load: Load) -> None:
+    loaded = load("packages: [p]\narch-include: {x86_64: x.yaml, s390x: absent.yaml}", x_yaml="packages: [x]")
+    assert flat(loaded)["packages"] == ["p", "x"]
+
+
+def test_substitution(load: Load) -> None:
+    treefile = load(
+        "ref: f/${stream}/${basearch}/${releasever}\nreleasever: 40\nvariables: {stream: s, flag: true}\npackages: [p]\n"
+        'automatic-version-prefix: "${releasever}.<date:%Y>"\nadd-commit-metadata: {k: "${flag} ${unknown}"}'
+    ).treefile
+    assert treefile.ref == "f/s/x86_64/40"
+    assert treefile.automatic_version_prefix == "40.<date:%Y>"
+    assert treefile.add_commit_metadata == (("k", "true ${unknown}"),)
+
+
+def test_edition_sets_defaults_of_its_own_file(load: Load) -> None:
+    treefile = load(
+        'edition: "2024"\ninclude: a.yaml\npackages: [p]', a_yaml="tmp-is-dir: false\nboot-location: new"
+    ).treefile
+    assert treefile.tmp_is_dir
+    assert treefile.boot_location == "modules"
+
+
+def test_container(load: Load) -> None:
+    treefile = load("container: true\npackages: [p]").treefile
+    assert not treefile.selinux
+    assert treefile.check_passwd.kind == "none"
+
+
+def test_legacy_spellings(load: Load) -> None:
+    assert load("default_target: g.target\npackages: [p]").treefile.default_target == "g.target"
+
+
+def test_json_with_comments(load: Load) -> None:
+    loaded = load('{\n\t"comment-packages": "why",\n\t"packages": ["a"]\n}', start="top.json")
+    assert flat(loaded) == {"basearch": "x86_64", "packages": ["a"]}
+    assert "comment-packages: unknown key, taken for a comment" in loaded.warnings[0]
+
+
+def test_kickstart(load: Load, tmp_path: Any) -> None:
+    (tmp_path / "k.ks").write_text("# comment\n%packages --exclude-weakdeps\na\n-b\n%end\n")
+    assert flat(load("include: k.ks\npackages: [p]")) == {
+        "basearch": "x86_64",
+        "packages": ["a", "p"],
+        "exclude-packages": ["b"],
+        "recommends": False,
+    }
+
+
+def test_symlinked_include_is_relative_to_the_link(load: Load, tmp_path: Any) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.yaml").write_text("include: b.yaml")
+    (tmp_path / "a.yaml").symlink_to("real/a.yaml")
+    assert flat(load("include: a.yaml\npackages: [p]", b_yaml="packages: [b]"))["packages"] == ["b", "p"]
+
+
+def test_external_files_are_read_beside_the_file_that_names_them(load: Load, tmp_path: Any) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "motd").write_text("hello")
+    (tmp_path / "sub" / "passwd").write_text("root:x:0:0::/:/bin/sh\n")
+    treefile = load(
+        "include: sub/a.yaml\npackages: [p]",
+        sub__a_yaml="add-files: [[motd, /etc/motd]]\ncheck-passwd: {type: file, filename: passwd}",
+    ).treefile
+    assert treefile.add_files[0].source.data == b"hello"
+    assert treefile.check_passwd.file is not None
+    assert treefile.check_passwd.file.data.startswith(b"root")
+
+
+def test_a_later_repo_packages_entry_takes_packages_from_earlier_ones(load: Load) -> None:
+    treefile = load(
+        "include: a.yaml\nrepo-packages: [{repo: top, packages: [x]}]",
+        a_yaml="repo-packages: [{repo: a, packages: [x, y]}]",
+    ).treefile
+    assert [(row.repo, [spec.text for spec in row.packages]) for row in treefile.repo_packages] == [
+        ("a", ["y"]),
+        ("top", ["x"]),
+    ]
+
+
+def test_digest_covers_external_files_and_not_metadata(load: Load, tmp_path: Any) -> None:
+    (tmp_path / "f").write_text("1")
+    first = load("packages: [p]\nadd-files: [[f, etc/f]]\nmetadata: {a: 1}").digest_input
+    assert load("packages: [p]\nadd-files: [[f, etc/f]]\nmetadata: {a: 2}").digest_input == first
+    (tmp_path / "f").write_text("2")
+    assert load("packages: [p]\nadd-files: [[f, etc/f]]").digest_input != first
+
+
+def test_keys_not_acted_on_are_told(load: Load) -> None:
+    loaded = load("packages: [p]\nima: true\ncliwrap: false\nostree-layers: [x]")
+    assert [key for key, _ in loaded.unsupported] == ["ima", "ostree-layers"]
