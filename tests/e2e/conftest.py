@@ -38,8 +38,26 @@ def shared_cachedir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def site(tmp_path: Path, packages: Path, keys: Keys, shared_cachedir: Path) -> tiny.Site:
     """A good treefile, its repository of packages, and an empty archive repository."""
-    site = tiny.Site(tmp_path, packages, keys.export(tiny.SIGNER), shared_cachedir)
-    site.init()
+    return _site(tmp_path, packages, keys, shared_cachedir)
+
+
+@pytest.fixture(scope="session", params=["archive", "bare-user"])
+def composed(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    packages: Path,
+    keys: Keys,
+    shared_cachedir: Path,
+) -> tiny.Site:
+    """The good tree composed, in each kind of repository; not to be changed."""
+    site = _site(tmp_path_factory.mktemp(request.param), packages, keys, shared_cachedir, request.param)
+    site.compose()
+    return site
+
+
+def _site(path: Path, packages: Path, keys: Keys, cachedir: Path, mode: str = "archive") -> tiny.Site:
+    site = tiny.Site(path, packages, keys.export(tiny.SIGNER), cachedir)
+    site.init(mode)
     site.write_repo()
     site.write_treefile()
     return site

@@ -1,0 +1,291 @@
+"""What a good compose leaves, and what each flag changes about it. ostree itself says what is in the commit."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.tiny import BASE, EPOCH, REF, Site
+
+pytestmark = pytest.mark.root
+
+NO_CHANGES = "No apparent changes"
+
+
+def test_commits(site: Site) -> None:
+    printed = site.compose()
+    assert f"{REF} => {site.head()}" in printed
+    assert site.ostree("refs").split() == [REF]
+
+
+def test_fsck(composed: Site) -> None:
+    composed.ostree("fsck", "--quiet")
+
+
+@pytest.fixture
+def checkout(composed: Site, tmp_path: Path) -> Path:
+    out = tmp_path / "checkout"
+    composed.ostree("checkout", REF, str(out))
+    return out
+
+
+def test_checkout(checkout: Path) -> None:
+    assert (checkout / "usr/etc/hello.conf").read_text() == "greeting = hello\n"
+    assert not (checkout / "etc").exists()
+    assert os.readlink(checkout / "bin") == "usr/bin"
+    assert os.readlink(checkout / "ostree") == "sysroot/ostree"
+    assert os.readlink(checkout / "usr/share/hello/link") == "one"
+    for name in ("one", "two", "made-by-post"):
+        assert (checkout / "usr/share/hello" / name).read_text() == "shared\n"
+    assert (checkout / "usr/share/hello/grüße").read_text() == "umlauts\n"
+    assert (checkout / "usr/share/doc/hello/README").is_file()
+    assert (checkout / "usr/share/made-by-pretrans").is_dir()
+    assert (checkout / "usr/lib/modules/6.1.0-tiny/vmlinuz").is_file()
+    assert list((checkout / "var").iterdir()) == []
+
+    assert stat.S_IMODE((checkout / "usr/bin/hello-setuid").stat().st_mode) == 0o4755
+    private = (checkout / "usr/share/hello/private").stat()
+    assert (private.st_uid, private.st_gid, stat.S_IMODE(private.st_mode)) == (700, 700, 0o640)
+    assert stat.S_IMODE((checkout / "usr/etc/shadow").stat().st_mode) == 0
+    capability = os.getxattr(checkout / "usr/bin/hello-capable", "security.capability")
+    # VFS_CAP_REVISION_2, effective; CAP_NET_RAW is bit 13
+    assert capability == bytes.fromhex("01000002 00200000 00000000 00000000 00000000")
+    assert "hello:x:700:" in (checkout / "usr/lib/passwd").read_text() + (checkout / "usr/etc/passwd").read_text()
+
+
+def test_directory_of_var_comes_with_its_owner(checkout: Path) -> None:
+    lines = "".join(path.read_text() for path in (checkout / "usr/lib/tmpfiles.d").iterdir())
+    assert "d /var/lib/hello 0750 hello hello" in lines
+
+
+def test_rpm_database(checkout: Path) -> None:
+    listed = subprocess.run(
+        ["rpm", "--dbpath", checkout / "usr/share/rpm", "-qa", "--qf", "%{NAME}\n"],
+        check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    assert sorted(listed.split()) == sorted((*BASE, "hello-lib"))
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/usr/bin/hello", "hello_exec_t"),
+        ("/usr/bin/sh", "bin_t"),
+        ("/usr/lib/os-release", "lib_t"),
+        ("/usr/etc/hello.conf", "etc_t"),
+        ("/usr/etc/shadow", "shadow_t"),
+        ("/usr/share/hello/made-by-post", "usr_t"),
+        ("/var", "var_t"),
+    ],
+)
+def test_labels(composed: Site, path: str, kind: str) -> None:
+    listed = composed.ostree("ls", "-X", "-d", REF, path)
+    assert f"system_u:object_r:{kind}:s0" in listed
+
+
+def test_disable_selinux(site: Site) -> None:
+    site.compose("--disable-selinux")
+    assert "security.selinux" not in site.ostree("ls", "-X", "-R", REF)
+
+
+def test_unchanged(site: Site) -> None:
+    stamp = site.path / "stamp"
+    site.compose(f"--touch-if-changed={stamp}")
+    assert stamp.exists()
+    os.utime(stamp, (1, 1))
+    before = site.snapshot()
+    assert NO_CHANGES in site.compose(f"--touch-if-changed={stamp}")
+    assert site.snapshot() == before
+    assert stamp.stat().st_mtime == 1
+
+
+def test_changed_treefile(site: Site) -> None:
+    site.compose()
+    first = site.head()
+    stamp = site.path / "stamp"
+    site.write_treefile("conflict-a")
+    site.compose(f"--touch-if-changed={stamp}")
+    assert site.ostree("rev-parse", f"{REF}^").strip() == first
+    assert stamp.exists()
+
+
+def test_force_nocache(site: Site) -> None:
+    site.compose()
+    first = site.head()
+    site.compose("--force-nocache")
+    assert site.head() != first
+    assert site.ostree("rev-parse", f"{REF}^").strip() == first
+
+
+def test_write_commitid(site: Site) -> None:
+    site.compose()
+    first = site.head()
+    file = site.path / "commitid"
+    site.compose("--force-nocache", f"--write-commitid-to={file}")
+    assert site.head() == first
+    assert file.read_text().strip() != first
+    assert f"commit {file.read_text().strip()}" in site.ostree("show", file.read_text().strip())
+
+
+def test_composejson(site: Site) -> None:
+    file = site.path / "compose.json"
+    site.compose(f"--write-composejson-to={file}", "--add-metadata-string=version=1.2")
+    first = json.loads(file.read_text())
+    shown = site.ostree("show", "--print-metadata-key=rpmostree.inputhash", REF)
+    assert first["ref"] == REF
+    assert first["ostree-commit"] == site.head()
+    assert first["ostree-version"] == "1.2"
+    assert first["rpm-ostree-inputhash"] == shown.strip().strip("'")
+    assert len(first["ostree-content-checksum"]) == 64
+    assert first["ostree-timestamp"].endswith("Z")
+    assert first["ostree-n-content-total"] == first["ostree-n-content-written"] > 30
+    assert first["ostree-n-metadata-total"] == first["ostree-n-metadata-written"] > 30
+    assert first["ostree-content-bytes-written"] > 100_000
+    assert "pkgdiff" not in first
+
+    site.write_treefile("conflict-a")
+    site.compose(f"--write-composejson-to={file}")
+    second = json.loads(file.read_text())
+    # 0: added, as in rpm-ostree's RpmOstreePackageDiffType
+    assert second["pkgdiff"] == [["conflict-a", 0, {"NewPackage": ["conflict-a", "1.0-1", "noarch"]}]]
+    assert second["ostree-n-content-written"] < second["ostree-n-content-total"]
+
+
+def test_metadata(site: Site) -> None:
+    file = site.path / "metadata.json"
+    file.write_text(json.dumps({"a.list": ["x", True], "a.number": 3, "winner": "file"}))
+    site.write_treefile(add_commit_metadata={"a.tree": "yes", "winner": "treefile"})
+    site.compose(f"--add-metadata-from-json={file}", "--add-metadata-string=a.string=b=c")
+
+    def shown(key: str) -> str:
+        return site.ostree("show", f"--print-metadata-key={key}", REF).strip()
+
+    assert shown("a.string") == "'b=c'"
+    assert shown("a.tree") == "'yes'"
+    assert shown("winner") == "'file'"
+    assert shown("a.list") == "[<'x'>, <true>]"
+    assert "'hello', '0', '1.0', '1', 'noarch'" in shown("rpmostree.rpmdb.pkglist")
+    assert shown("ostree.bootable") == "true"
+    assert shown("ostree.linux") == "'6.1.0-tiny'"
+
+
+def test_parent(site: Site) -> None:
+    site.compose()
+    first = site.head()
+    site.compose("--force-nocache")
+    site.compose("--force-nocache", f"--parent={first}")
+    assert site.ostree("rev-parse", f"{REF}^").strip() == first
+    site.compose("--force-nocache", "--no-parent")
+    assert "Parent:" not in site.ostree("show", REF)
+
+
+def test_dry_run(site: Site) -> None:
+    before = site.snapshot()
+    stamp = site.path / "stamp"
+    printed = site.compose("--dry-run", f"--touch-if-changed={stamp}")
+    for name in (*BASE, "hello-lib"):
+        assert f"{name}-" in printed
+    assert "7 packages" in printed
+    assert site.snapshot() == before
+    assert stamp.exists()
+
+
+def test_print_only(site: Site) -> None:
+    site.write_treefile("conflict-a", name="base.yaml")
+    site.treefile.write_text("include: base.yaml\nref: tiny/${basearch}/other\npackages: [conflict-b]\n")
+    flat = json.loads(site.compose("--print-only"))
+    assert flat["ref"] == "tiny/x86_64/other"
+    assert {"conflict-a", "conflict-b", "hello"} <= set(flat["packages"])
+    assert "include" not in flat
+
+
+@pytest.mark.parametrize(("flag", "imported"), [("--download-only", True), ("--download-only-rpms", False)])
+def test_download_only(site: Site, flag: str, imported: bool) -> None:
+    site = replace(site, cachedir=site.path / "cache")
+    before = site.snapshot()
+    assert "7 packages" in site.compose(flag)
+    assert site.snapshot() == before
+    assert len(list((site.cachedir / "rpms").rglob("*.rpm"))) == 7
+    assert bool(list((site.cachedir / "blobs").rglob("*"))) == imported
+
+
+def test_cache_only(site: Site) -> None:
+    moving = site.path / "moving"
+    shutil.copytree(site.packages, moving)
+    site.write_repo(baseurl=moving.as_uri())
+    site = replace(site, cachedir=site.path / "cache")
+    site.compose("--download-only")
+    moving.rename(site.path / "gone")
+    site.compose("--cache-only")
+    site.ostree("fsck", "--quiet")
+
+
+def test_include_and_yaml(site: Site) -> None:
+    """The included file's packages too, in a YAML that is no JSON."""
+    site.write_treefile(name="base.yaml")
+    site.treefile.write_text("# comment\ninclude: base.yaml\npackages:\n  - conflict-a\n")
+    site.compose()
+    assert "/usr/share/conflict" in site.ostree("ls", "-R", REF, "/usr/share")
+
+
+def test_json(site: Site) -> None:
+    site.compose(treefile=site.treefile.rename(site.path / "tiny.json"))
+    site.ostree("fsck", "--quiet")
+
+
+def test_preview(site: Site) -> None:
+    """Without --repo the commit is in a repository of the cachedir, and the user is told how to look at it."""
+    before = site.snapshot()
+    site = replace(site, cachedir=site.path / "cache")
+    printed = site.compose(repo=False)
+    assert site.snapshot() == before
+    command = next(line.split() for line in printed.splitlines() if line.lstrip().startswith("ostree "))
+    assert "/usr/bin/hello" in subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_reproducible(site: Site) -> None:
+    """Other caches, other repositories, the same commit."""
+    commits = set()
+    for name in ("one", "two"):
+        each = replace(site, cachedir=site.path / name)
+        shutil.rmtree(site.repo)
+        each.init()
+        each.compose(SOURCE_DATE_EPOCH=str(EPOCH + 1))
+        commits.add(each.head())
+        assert "Date:  2023-11-14 22:13:21 +0000" in each.ostree("show", REF)
+    assert len(commits) == 1
+
+
+def test_summary_is_refreshed(site: Site) -> None:
+    site.ostree("summary", "--update")
+    assert REF not in site.ostree("summary", "--view")
+    site.compose()
+    assert site.head() in site.ostree("summary", "--view")
+
+
+def test_no_summary_is_made(site: Site) -> None:
+    site.compose()
+    assert not (site.repo / "summary").exists()
+
+
+def test_ids_are_kept(site: Site) -> None:
+    """A user that was in the previous commit has the id of that, whatever the package's script would choose now."""
+    (site.path / "passwd").write_text("hello:x:755:755::/:/usr/bin/true\n")
+    (site.path / "group").write_text("hello:x:755:\n")
+    site.write_treefile(
+        check_passwd={"type": "file", "filename": "passwd"}, check_groups={"type": "file", "filename": "group"}
+    )
+    site.compose()
+    assert " 755 755 " in site.ostree("ls", REF, "/usr/share/hello/private")
+    site.write_treefile()
+    site.compose()
+    assert " 755 755 " in site.ostree("ls", REF, "/usr/share/hello/private")
+    passwd = site.ostree("cat", REF, "/usr/lib/passwd") + site.ostree("cat", REF, "/usr/etc/passwd")
+    assert passwd.count("hello:x:755:") == 1
