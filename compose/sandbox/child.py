@@ -1,48 +1,46 @@
 """Running one program in a root directory: what happens between fork and exec.
 
-    server ── fork ── A: new namespaces ── fork ── B: pid 1, mounts, pivot_root, fewer capabilities ── fork ── C: exec
+    server ── fork into a new pid namespace ── init (pid 1): mounts, pivot_root, fewer capabilities ── fork ── exec
 
-B reaps what the program leaves behind; when B ends, the kernel kills all that is left in its pid namespace. A dies with
-the server and B with A, so killing A (time limit) or the server (interrupt) kills everything. After the pivot nothing is
-imported, loaded or looked up by name: the target's files are not to be trusted.
+init reaps what the program leaves behind; when it ends, the kernel kills all that is left in its pid namespace. It ends with
+the server, so killing it (time limit) or the server (interrupt) kills everything. After the pivot nothing is imported,
+loaded or looked up by name: the target's files are not to be trusted.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import resource
 import select
 import signal
 import socket
 import struct
-import sys
 import time
-import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
 from compose.errors import SandboxError
 from compose.process import Program
-from compose.sandbox import kernel
+from compose.sandbox import filesystems, kernel, seccomp
 
 OUTPUT_LIMIT = 64 << 10
 """Bytes of a program's output that are kept, the last ones."""
 HOSTNAME = "localhost"
 _SCRIPT_FD = 5
-_STATUS = struct.Struct("=i")
-_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
-_PRIVATE = ("run", "tmp", "var/tmp")
-_NAMESPACES = (
-    kernel.CLONE_NEWNS
-    | kernel.CLONE_NEWPID
-    | kernel.CLONE_NEWIPC
-    | kernel.CLONE_NEWUTS
-    | kernel.CLONE_NEWNET
-    | kernel.CLONE_NEWCGROUP
-)
+_STATUS_FD = 6
+_ALIVE_FD = 7
+_EVERY_FD = 1 << 20
+_ENDED = b"="
+_STATUS = struct.Struct("=ci")
+_NAMESPACES = kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWNET
+_OPEN_FILES = (1024, 1 << 16)
+# Python ignores these; programs expect them as a shell has them.
+_DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 LuaRunner = Callable[[Program, int], int]
-"""(program, descriptor of its body) -> exit status; run in C, after the pivot."""
+"""(program, descriptor of its body) -> exit status; run in the program's process, after the pivot."""
 
 
 def run(root: str, program: Program, epoch: int, run_lua: LuaRunner) -> tuple[int, bool, str]:
@@ -51,41 +49,78 @@ def run(root: str, program: Program, epoch: int, run_lua: LuaRunner) -> tuple[in
     epoch: SOURCE_DATE_EPOCH for the program. Returns (status as subprocess has it, timed out, output). The caller must
     be single-threaded. Raises SandboxError when the kernel refuses.
     """
-    body = _memory_file("script", program.body.encode(errors="surrogateescape"))
-    stdin = _memory_file("stdin", program.stdin) if program.stdin else os.open("/dev/null", os.O_RDONLY)
-    out_read, out_write = os.pipe()
-    status_read, status_write = os.pipe()
+    files = [
+        _sealed_file("script", program.body.encode(errors="surrogateescape")),
+        _sealed_file("stdin", program.stdin) if program.stdin else os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC),
+    ]
     try:
-        child = os.fork()
+        body, stdin = files
+        # the other end closes when this process dies, even when that is before init asks to die with it
+        alive, _ = _pipe(files)
+        out_read, out = _pipe(files)
+        status_read, status = _pipe(files)
+        child = _fork_into_new_pid_namespace()
         if not child:
-            _in_child(
-                lambda: _isolate(root, program, epoch, run_lua, body, stdin, out_write, status_write), status_write
-            )
-        os.close(out_write)
-        os.close(status_write)
+            try:
+                _arrange(stdin, out, body, status, alive)
+                _become_init(root, program, epoch, run_lua)
+            except BaseException as error:
+                os.write(_STATUS_FD, str(error).encode(errors="replace")[:4000])
+            finally:
+                os._exit(1)
+        for fd in (out, status):
+            os.close(fd)
+            files.remove(fd)
         output, timed_out = _collect(out_read, child, program.timeout)
         os.waitpid(child, 0)
         answer = os.read(status_read, 4096)
+    except OSError as error:
+        raise _refused(program, str(error)) from error
     finally:
-        for fd in (body, stdin, out_read, status_read):
+        for fd in files:
             os.close(fd)
     if timed_out:
         return -signal.SIGKILL, True, output
-    if len(answer) == _STATUS.size:
-        return os.waitstatus_to_exitcode(_STATUS.unpack(answer)[0]), False, output
-    raise SandboxError(
-        f"cannot isolate {program.argv[0]}: {answer.decode(errors='replace') or 'the sandbox died'}",
+    if answer.startswith(_ENDED):
+        return os.waitstatus_to_exitcode(_STATUS.unpack(answer)[1]), False, output
+    raise _refused(program, answer.decode(errors="replace") or "the sandbox was killed")
+
+
+def _refused(program: Program, reason: str) -> SandboxError:
+    return SandboxError(
+        f"cannot isolate {program.phase} of {program.owner}: {reason}",
         hint="compose as root where namespaces and mounts are allowed (not in a container without them)",
     )
 
 
-def _memory_file(name: str, data: bytes) -> int:
-    fd = os.memfd_create(name, os.MFD_CLOEXEC)
+def _pipe(files: list[int]) -> tuple[int, int]:
+    ends = os.pipe()
+    files.extend(ends)
+    return ends
+
+
+def _sealed_file(name: str, data: bytes) -> int:
+    """A file in memory that nobody can change, at its beginning."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
     os.lseek(fd, 0, os.SEEK_SET)
     return fd
+
+
+def _fork_into_new_pid_namespace() -> int:
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        kernel.unshare(kernel.CLONE_NEWPID)
+        child = os.fork()
+        if child:
+            # later children belong to this process's own namespace again
+            kernel.enter_namespace(own, kernel.CLONE_NEWPID)
+        return child
+    finally:
+        os.close(own)
 
 
 def _collect(fd: int, child: int, timeout: float) -> tuple[str, bool]:
@@ -108,106 +143,71 @@ def _collect(fd: int, child: int, timeout: float) -> tuple[str, bool]:
             del kept[:-OUTPUT_LIMIT]
 
 
-def _in_child(body: Callable[[], object], status: int) -> NoReturn:
-    """Run body in a fresh child; whatever it raises goes to the status pipe as text, and the child ends."""
-    try:
-        body()
-    except BaseException as error:
-        text = str(error) if isinstance(error, OSError) else traceback.format_exc()
-        os.write(status, text.encode(errors="replace")[:4000])
-    os._exit(1)
-
-
-def _isolate(
-    root: str, program: Program, epoch: int, run_lua: LuaRunner, body: int, stdin: int, out: int, status: int
-) -> None:
-    """A."""
+def _become_init(root: str, program: Program, epoch: int, run_lua: LuaRunner) -> None:
+    """pid 1 of the program. Returns by an exception only; its descriptors are those of _arrange()."""
     kernel.die_with_parent(signal.SIGKILL)
-    kernel.unshare(_NAMESPACES)
-    init = os.fork()
-    if not init:
-        _in_child(lambda: _init(root, program, epoch, run_lua, body, stdin, out, status), status)
-    os.waitpid(init, 0)
-    os._exit(0)
-
-
-def _init(
-    root: str, program: Program, epoch: int, run_lua: LuaRunner, body: int, stdin: int, out: int, status: int
-) -> None:
-    """B."""
-    kernel.die_with_parent(signal.SIGKILL)
+    if select.select([_ALIVE_FD], [], [], 0)[0]:
+        os._exit(1)
     os.setsid()
+    _unshare()
     socket.sethostname(HOSTNAME)
-    kernel.new_session_keyring()
-    _arrange(body, stdin, out, status)
-    _mount_api_filesystems(root)
-    kernel.change_root(root)
-    os.umask(0o022)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    kernel.drop_capabilities()
-    for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
+    devices = filesystems.open_devices()
+    kernel.pivot_root(root)
+    filesystems.mount_all(devices)
+    kernel.detach_old_root()
+    os.closerange(_ALIVE_FD, _EVERY_FD)
+    _give_up_rights()
     child = os.fork()
     if not child:
-        os.close(6)
+        os.close(_STATUS_FD)
         _execute(program, epoch, run_lua)
     for fd in (0, 1, 2, _SCRIPT_FD):
         os.close(fd)
     while True:
         pid, code = os.wait()
         if pid == child:
-            os.write(6, _STATUS.pack(code))
+            os.write(_STATUS_FD, _STATUS.pack(_ENDED, code))
             os._exit(0)
 
 
-def _arrange(body: int, stdin: int, out: int, status: int) -> None:
-    """Descriptors 0, 1, 2, 5 (the script) and 6 (the status pipe), all others closed."""
+def _unshare() -> None:
+    try:
+        kernel.unshare(_NAMESPACES | kernel.CLONE_NEWCGROUP)
+    except OSError as error:
+        # a kernel without control groups
+        if error.errno != errno.EINVAL:
+            raise
+        kernel.unshare(_NAMESPACES)
+
+
+def _arrange(stdin: int, out: int, body: int, status: int, alive: int) -> None:
+    """Descriptors 0, 1, 2, 5 (the script), 6 (the status pipe) and 7; all others closed."""
     # away from the low numbers first: one of them may be another's goal
-    high = [os.dup(os.dup2(fd, 100 + index)) for index, fd in enumerate((stdin, out, out, body, status))]
-    for fd, goal in zip(high, (0, 1, 2, _SCRIPT_FD, 6), strict=True):
-        os.dup2(fd, goal, inheritable=goal != 6)
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100) for fd in (stdin, out, out, body, status, alive)]
+    for fd, goal in zip(high, (0, 1, 2, _SCRIPT_FD, _STATUS_FD, _ALIVE_FD), strict=True):
+        os.dup2(fd, goal, inheritable=goal <= _SCRIPT_FD)
     os.closerange(3, _SCRIPT_FD)
-    os.closerange(7, 1 << 16)
+    os.closerange(_ALIVE_FD + 1, _EVERY_FD)
 
 
-def _mount_api_filesystems(root: str) -> None:
-    """What programs expect below /: /proc of their own pid namespace, few devices, no /sys of the host."""
-    flags = kernel.MS_NOSUID | kernel.MS_NOEXEC
-    dev = f"{root}/dev"
-    kernel.mount("tmpfs", dev, "tmpfs", flags, "mode=0755,size=64k")
-    for name in _DEVICES:
-        os.close(os.open(f"{dev}/{name}", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666))
-        kernel.mount(f"/dev/{name}", f"{dev}/{name}", flags=kernel.MS_BIND)
-    for name, target in (
-        ("fd", "/proc/self/fd"),
-        ("stdin", "/proc/self/fd/0"),
-        ("stdout", "/proc/self/fd/1"),
-        ("stderr", "/proc/self/fd/2"),
-        ("ptmx", "pts/ptmx"),
-    ):
-        os.symlink(target, f"{dev}/{name}")
-    for name in ("pts", "shm"):
-        os.mkdir(f"{dev}/{name}")
-    kernel.mount("devpts", f"{dev}/pts", "devpts", flags, "newinstance,ptmxmode=0666,mode=620")
-    kernel.mount("tmpfs", f"{dev}/shm", "tmpfs", flags | kernel.MS_NODEV, "mode=1777")
-    kernel.mount("proc", f"{root}/proc", "proc", flags | kernel.MS_NODEV)
-    kernel.mount("tmpfs", f"{root}/sys", "tmpfs", flags | kernel.MS_NODEV | kernel.MS_RDONLY, "mode=0555,size=4k")
-    for path in ("proc/sys", "proc/sysrq-trigger", "proc/irq", "proc/bus"):
-        if os.path.exists(f"{root}/{path}"):
-            kernel.mount(f"{root}/{path}", f"{root}/{path}", flags=kernel.MS_BIND)
-            kernel.mount("", f"{root}/{path}", flags=kernel.MS_BIND | kernel.MS_REMOUNT | kernel.MS_RDONLY | flags)
-    for path in _PRIVATE:
-        if os.path.isdir(f"{root}/{path}") and not os.path.islink(f"{root}/{path}"):
-            mode = "0755" if path == "run" else "1777"
-            kernel.mount("tmpfs", f"{root}/{path}", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, f"mode={mode}")
-    if os.path.isdir(f"{root}/run"):
-        os.mkdir(f"{root}/run/lock")
-        # tells scriptlets that they run for an image, as rpm-ostree tells them
-        os.close(os.open(f"{root}/run/ostree-booted", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+def _give_up_rights() -> None:
+    """From here on: fewer capabilities, no way to more, fixed limits, a shell's signals."""
+    os.umask(0o022)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    soft, hard = (limit if hard == resource.RLIM_INFINITY else min(limit, hard) for limit in _OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    kernel.drop_capabilities()
+    kernel.forbid_new_privileges()
+    filter_ = seccomp.keyring_filter(os.uname().machine)
+    if filter_ is not None:
+        kernel.filter_system_calls(filter_)
+    for number in _DEFAULT_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _execute(program: Program, epoch: int, run_lua: LuaRunner) -> NoReturn:
-    """C."""
     environment = {
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": "/root",
@@ -227,12 +227,10 @@ def _execute(program: Program, epoch: int, run_lua: LuaRunner) -> NoReturn:
         argv = [script if word == "{script}" else word for word in program.argv]
         os.execve(_which(argv[0], environment["PATH"]), argv, environment)
     except OSError as error:
-        sys.stderr.write(f"{program.argv[0]}: {error.strerror}\n")
-        sys.stderr.flush()
-        os._exit(127 if isinstance(error, FileNotFoundError) else 126)
-    except BaseException:
-        traceback.print_exc()
-        sys.stderr.flush()
+        os.write(2, f"{program.argv[0]}: {error.strerror}\n".encode(errors="replace"))
+        os._exit(127 if error.errno == errno.ENOENT else 126)
+    except BaseException as error:
+        os.write(2, f"{program.argv[0]}: {type(error).__name__}: {error}\n".encode(errors="replace"))
         os._exit(125)
 
 
@@ -242,4 +240,4 @@ def _which(name: str, path: str) -> str:
     for directory in path.split(":"):
         if os.access(f"{directory}/{name}", os.X_OK):
             return f"{directory}/{name}"
-    raise FileNotFoundError(2, "not found in the tree", name)
+    raise FileNotFoundError(errno.ENOENT, "not found in the tree", name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import struct
 
 CLONE_NEWNS = 0x00020000
@@ -24,19 +23,18 @@ MS_REC = 16384
 MS_PRIVATE = 1 << 18
 MNT_DETACH = 2
 
-PR_SET_PDEATHSIG = 1
-PR_CAPBSET_DROP = 24
-PR_SET_NO_NEW_PRIVS = 38
-
-_KEYCTL_JOIN_SESSION_KEYRING = 1
-_SYS_KEYCTL = {"x86_64": 250, "aarch64": 219, "ppc64le": 271, "s390x": 280, "riscv64": 219}
+_PR_SET_PDEATHSIG = 1
+_PR_SET_SECCOMP = 22
+_PR_CAPBSET_DROP = 24
+_PR_SET_NO_NEW_PRIVS = 38
+_SECCOMP_MODE_FILTER = 2
 _CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 
-# linux/capability.h: what scriptlets of an operating system's packages need, and no more
+# linux/capability.h: what scriptlets of an operating system's packages need, and no more. Not dac_read_search, though
+# reading is all it seems to allow: with open_by_handle_at() it opens what no path leads to.
 KEPT_CAPABILITIES = {
     0: "chown",
     1: "dac_override",
-    2: "dac_read_search",
     3: "fowner",
     4: "fsetid",
     5: "kill",
@@ -50,6 +48,7 @@ _LAST_CAPABILITY = 63
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p]
+_libc.prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
 
 
 def _checked(result: int, what: str) -> None:
@@ -71,35 +70,48 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = 
     _checked(result, f"mount {kind or source} on {target}")
 
 
-def change_root(directory: str) -> None:
-    """Make a mount point the root of this mount namespace and let go of the old one: pivot_root(2), umount2(2)."""
+def pivot_root(directory: str) -> None:
+    """Make a mount point the root of this mount namespace.
+
+    The old root lies on top of it, seen by the current directory only, until detach_old_root(): pivot_root(2).
+    """
     os.chdir(directory)
     _checked(_libc.pivot_root(b".", b"."), f"pivot_root {directory}")
+
+
+def detach_old_root() -> None:
+    """Let go of the root before pivot_root(); the current directory must not have changed since."""
     _checked(_libc.umount2(b".", MNT_DETACH), "umount the old root")
     os.chdir("/")
 
 
+def enter_namespace(fd: int, kind: int) -> None:
+    """setns(2). Raises OSError."""
+    _checked(_libc.setns(fd, kind), "setns")
+
+
 def die_with_parent(signal: int) -> None:
     """Have the kernel send this process a signal when the thread that made it ends."""
-    _checked(_libc.prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
+    _checked(_libc.prctl(_PR_SET_PDEATHSIG, signal, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
 
 
 def forbid_new_privileges() -> None:
     """No program run from here on gains privileges by setuid or file capabilities."""
-    _checked(_libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl(PR_SET_NO_NEW_PRIVS)")
+    _checked(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl(PR_SET_NO_NEW_PRIVS)")
 
 
-def new_session_keyring() -> None:
-    """Leave the caller's keyrings behind; a kernel without keyrings is fine."""
-    number = _SYS_KEYCTL.get(platform.machine())
-    if number is not None:
-        _libc.syscall(number, _KEYCTL_JOIN_SESSION_KEYRING, None)
+def filter_system_calls(program: bytes) -> None:
+    """Put a seccomp filter, an array of struct sock_filter, on this process and all it will run. Needs no_new_privs."""
+    instructions = ctypes.create_string_buffer(program, len(program))
+    header = ctypes.create_string_buffer(struct.pack("HP", len(program) // 8, ctypes.addressof(instructions)))
+    result = _libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(header), 0, 0)
+    _checked(result, "prctl(PR_SET_SECCOMP)")
 
 
 def drop_capabilities() -> None:
     """Keep KEPT_CAPABILITIES in this process and in everything it will ever run."""
     for number in range(_LAST_CAPABILITY + 1):
-        if number not in KEPT_CAPABILITIES and _libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0) < 0:
+        if number not in KEPT_CAPABILITIES and _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) < 0:
             break  # beyond the last capability of this kernel
     kept = sum(1 << number for number in KEPT_CAPABILITIES)
     low, high = kept & 0xFFFFFFFF, kept >> 32

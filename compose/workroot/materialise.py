@@ -6,7 +6,10 @@ owner) is a copy, 0600 and root's: its true owner and mode are applied in the up
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
+from dataclasses import replace
 
 from compose import fs
 from compose.blobs import BlobStore
@@ -16,63 +19,88 @@ MOUNT_POINTS = ("dev", "proc", "sys", "run", "tmp", "var/tmp")
 """Directories that the sandbox mounts something on; made when the tree has nothing there."""
 
 
-def is_plain(entry: Entry) -> bool:
-    """Does the inode that materialise() makes show everything the entry says?"""
-    if entry.uid or entry.gid or any(name == b"security.capability" for name, _ in entry.xattrs):
-        return False
+def kept_xattrs(entry: Entry) -> tuple[tuple[bytes, bytes], ...]:
+    """The xattrs that a live root shows: capabilities and user.*. Labels are computed later, from paths."""
+    return tuple(pair for pair in entry.xattrs if pair[0] == b"security.capability" or pair[0].startswith(b"user."))
+
+
+def as_materialised(entry: Entry) -> Entry:
+    """What materialise() makes of an entry: the same, or root's and private when it is not plain."""
+    xattrs = kept_xattrs(entry)
     if entry.is_symlink:
-        return True
-    if entry.is_dir:
-        return entry.permissions == 0o755
-    return entry.permissions in (0o644, 0o755)
+        plain = not entry.uid and not entry.gid
+        mode = entry.mode
+    elif entry.is_dir:
+        plain = not (entry.uid or entry.gid or xattrs) and entry.permissions == 0o755
+        mode = stat.S_IFDIR | 0o755
+    else:
+        plain = not (entry.uid or entry.gid or xattrs) and entry.permissions in (0o644, 0o755)
+        mode = stat.S_IFREG | 0o600
+    return entry if plain else replace(entry, mode=mode, uid=0, gid=0, xattrs=())
 
 
-def materialise(tree: Tree, store: BlobStore, directory: str) -> None:
-    """Make the tree below an existing, empty, private directory. Raises StorageError."""
+def materialise(tree: Tree, store: BlobStore, directory: str, *, link_blobs: bool = True) -> None:
+    """Make the tree below an existing, empty, private directory.
+
+    link_blobs: files may be hard links to blobs. False where there is no overlay and programs write to what is made
+    here. Raises StorageError.
+    """
     with fs.storage_errors(directory):
         top = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            os.fchmod(top, 0o755)
             groups: dict[str, str] = {}
+            directories = []
             for path, entry in tree.walk():
                 if path:
-                    _make(path, entry, store, top, groups)
+                    _make(path, entry, store, top, groups, link_blobs)
+                if entry.is_dir:
+                    directories.append((path or ".", entry.mtime))
             for path in MOUNT_POINTS:
                 if path not in tree and tree.is_dir(path.rpartition("/")[0]):
                     os.mkdir(path, 0o755, dir_fd=top)
+                    directories.append((path, tree[""].mtime))
+            # when all is made: font caches and their like remember what they find here
+            for path, mtime in directories:
+                # whatever the caller's umask made of it
+                os.chmod(path, 0o755, dir_fd=top)
+                os.utime(path, (mtime, mtime), dir_fd=top, follow_symlinks=False)
         finally:
             os.close(top)
 
 
-def _make(path: str, entry: Entry, store: BlobStore, top: int, groups: dict[str, str]) -> None:
+def _make(path: str, entry: Entry, store: BlobStore, top: int, groups: dict[str, str], link_blobs: bool) -> None:
     if entry.is_dir:
         os.mkdir(path, 0o755, dir_fd=top)
         return
     if entry.is_symlink:
         assert entry.target is not None
         os.symlink(entry.target, path, dir_fd=top)
+        os.utime(path, (entry.mtime, entry.mtime), dir_fd=top, follow_symlinks=False)
         return
     assert entry.blob is not None
     if entry.link and (first := groups.setdefault(entry.link, path)) != path:
         os.link(first, path, src_dir_fd=top, dst_dir_fd=top, follow_symlinks=False)
         return
-    # a hard-link group's members must share an inode among themselves only, so they are a copy too
-    linkable = is_plain(entry) and not entry.link
-    if linkable and (entry.blob.mode, entry.blob.mtime) == (entry.permissions, entry.mtime):
-        try:
+    shown = as_materialised(entry)
+    # the inode of a hard-link group is shared by its members only
+    if link_blobs and not entry.link and (entry.blob.mode, entry.blob.mtime) == (shown.permissions, entry.mtime):
+        # another filesystem, or too many links to one inode: a copy does
+        with contextlib.suppress(OSError):
             os.link(store.path(entry.blob), path, dst_dir_fd=top, follow_symlinks=False)
             return
-        except OSError:
-            # another filesystem, or too many links to one inode: a copy does
-            if not store.has(entry.blob):
-                raise
-    mode = entry.permissions if is_plain(entry) else 0o600
+    make_file(path, entry, store, top, shown.permissions)
+
+
+def make_file(path: str, entry: Entry, store: BlobStore, directory: int, permissions: int) -> None:
+    """Make a copy of an entry's content, with its mtime, at a path below an open directory."""
+    assert entry.blob is not None
     source = store.open(entry.blob)
     try:
-        target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=top)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        target = os.open(path, flags, 0o600, dir_fd=directory)
         try:
             fs.clone_or_copy(source, target)
-            os.fchmod(target, mode)
+            os.fchmod(target, permissions)
             os.utime(target, (entry.mtime, entry.mtime))
         finally:
             os.close(target)

@@ -8,6 +8,7 @@ when it goes, however that happens.
 from __future__ import annotations
 
 import contextlib
+import enum
 import os
 import pickle
 import signal
@@ -19,20 +20,34 @@ from collections.abc import Iterator
 
 from compose import fs
 from compose.blobs import BlobStore
-from compose.errors import ComposeError, SandboxError
+from compose.errors import ComposeError, SandboxError, ScriptError
 from compose.process import Program, ProgramRecord
 from compose.sandbox import child, kernel, lua
-from compose.tree import Entry, Tree
-from compose.workroot.upper import Dropped, absorb, changed, stamps
+from compose.tree import Entry, name_of, parent_of
+from compose.workroot.layer import Change, Layer
+from compose.workroot.materialise import kept_xattrs, make_file
+from compose.workroot.merge import Update
 
-# index=on lets a write to one path show on another that shares the lower inode, which blobs do
+# index=on lets a write to one path show on another that shares the lower inode, which blobs do. volatile: what a program
+# syncs is thrown away with the root.
 _OPTIONS = (
-    "lowerdir=lower,upperdir={upper}/upper,workdir={upper}/work,index=off,metacopy=off,redirect_dir=nofollow,xino=off"
+    "lowerdir=lower,upperdir=layers/upper,workdir=layers/work,"
+    "index=off,metacopy=off,redirect_dir=nofollow,xino=off,volatile"
 )
+# Device nodes and setuid bits of the tree are data: nothing here opens or obeys them.
+_DATA_ONLY = kernel.MS_NOSUID | kernel.MS_NODEV
+
+
+class Form(enum.Enum):
+    """How a live root is made, best first. The last has no overlay: Workroot fills root/ with copies."""
+
+    OVERLAY = "overlay"
+    OVERLAY_IN_MEMORY = "overlay, changes in memory"
+    COPY = "copy"
 
 
 class Server:
-    """directory holds lower/; upper/, work/ and root/ are made."""
+    """directory holds lower/ and an empty root/; layers/ is made."""
 
     def __init__(self, directory: str, blobs: str, epoch: int) -> None:
         self._directory = directory
@@ -40,32 +55,42 @@ class Server:
         self._epoch = epoch
         self._root = f"{directory}/root"
         self._lua_ready = False
-        self._writers: dict[str, str] = {}
+        self._layer = Layer(directory=f"{directory}/layers/upper", lower=f"{directory}/lower", origin={})
+        self._stamps = dict(self._layer.origin)
+
+    def start(self) -> Form:
+        """Enter a mount namespace and mount the overlay, if the kernel lets it be."""
+        os.umask(0o022)
         kernel.unshare(kernel.CLONE_NEWNS)
         kernel.mount("", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
-        os.chdir(directory)
-        os.mkdir("root", 0o755)
-        self._upper = self._mount_overlay()
-        self._stamps = stamps(self._upper)
+        form = self._mount_overlay()
+        if form is not Form.COPY:
+            self._stamps = self._layer.stamps()
+        return form
 
-    def _mount_overlay(self) -> str:
-        """Path of the upper layer: beside the lower one, or in memory where that filesystem cannot be one."""
+    def _mount_overlay(self) -> Form:
+        os.chdir(self._directory)
         os.mkdir("layers", 0o700)
-        for in_memory in (False, True):
-            if in_memory:
-                kernel.mount("tmpfs", "layers", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0700")
-            for name in ("upper", "work"):
-                os.mkdir(f"layers/{name}", 0o755)
-            try:
-                kernel.mount("overlay", "root", "overlay", 0, _OPTIONS.format(upper="layers"))
-                return f"{self._directory}/layers/upper"
-            except OSError as error:
-                if in_memory:
-                    raise SandboxError(
-                        f"the kernel refuses an overlay at {self._directory}: {error.strerror}",
-                        hint="put the cachedir on a filesystem that can be below an overlay (ext4, xfs, btrfs, tmpfs)",
-                    ) from error
-        raise AssertionError
+        try:
+            for form in (Form.OVERLAY, Form.OVERLAY_IN_MEMORY):
+                if form is Form.OVERLAY_IN_MEMORY:
+                    kernel.mount("tmpfs", "layers", "tmpfs", _DATA_ONLY, "mode=0700")
+                for name in ("upper", "work"):
+                    os.mkdir(f"layers/{name}", 0o755)
+                with contextlib.suppress(OSError):
+                    kernel.mount("overlay", "root", "overlay", _DATA_ONLY, _OPTIONS)
+                    return form
+            return Form.COPY
+        finally:
+            os.chdir("/")
+
+    def use_copy(self) -> None:
+        """root/ was filled with copies: what it is now is what changes are told from."""
+        kernel.mount(self._root, self._root, flags=kernel.MS_BIND)
+        kernel.mount("", self._root, flags=kernel.MS_BIND | kernel.MS_REMOUNT | _DATA_ONLY)
+        origin = Layer(directory=self._root, lower="", origin={}).stamps()
+        self._layer = Layer(directory=self._root, lower="", origin=origin)
+        self._stamps = origin
 
     def run(self, program: Program) -> ProgramRecord:
         if program.lua and not self._lua_ready:
@@ -80,101 +105,135 @@ class Server:
             timed_out=timed_out,
             seconds=seconds,
             output=output,
-            changed=self._note_changes(f"{program.owner}:{program.phase}"),
+            changed=self.note_changes(),
         )
 
-    def _note_changes(self, writer: str) -> tuple[str, ...]:
-        now = stamps(self._upper)
-        paths = changed(self._stamps, now, f"{self._directory}/lower")
-        self._stamps = now
-        self._writers.update(dict.fromkeys(paths, writer))
-        return paths
+    def note_changes(self) -> tuple[str, ...]:
+        """Paths changed since the last time, sorted."""
+        before, self._stamps = self._stamps, self._layer.stamps()
+        return self._layer.changed(before, self._stamps)
 
-    def apply(self, changes: list[tuple[str, Entry]]) -> None:
-        """Give paths their owner, then mode, then capabilities. The paths are the tree's own: no symlink is on the way."""
-        with self._beneath():
-            for path, entry in changes:
-                name = path or "."
-                os.chown(name, entry.uid, entry.gid, follow_symlinks=False)
-                if entry.is_symlink:
-                    continue
-                os.chmod(name, entry.permissions)
-                for key, value in entry.xattrs:
-                    if key == b"security.capability" or key.startswith(b"user."):
-                        os.setxattr(name, key, value, follow_symlinks=False)
-                if entry.is_file:
-                    os.utime(name, (entry.mtime, entry.mtime))
-        self._stamps = stamps(self._upper)
+    def changes(self) -> list[Change]:
+        """All that differs from the tree at first."""
+        return list(self._layer.changes(self._store))
 
-    def read(self, path: str) -> bytes | None:
-        """Content of a regular file, symlinks followed inside the root; None when there is none."""
+    def apply(self, update: Update) -> None:
+        """Make the live root show another tree. What programs removed or replaced meanwhile is left so."""
+        for path in update.removed:
+            self._remove(path)
+        groups: dict[str, str] = {}
+        for path, entry in update.made:
+            self._make(path, entry, groups)
+        for path, entry in update.adjusted:
+            self._adjust(path, entry)
+        self._stamps = self._layer.stamps()
+
+    def read(self, path: str, limit: int) -> bytes | None:
         try:
             fd = self._open(path, os.O_RDONLY | os.O_NONBLOCK)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                return None
+            if status.st_size > limit:
+                raise ScriptError(f"/{path} has {status.st_size} bytes, more than the {limit} that it may have here")
+            with open(fd, "rb", closefd=False) as file:
+                return file.read()
+        finally:
             os.close(fd)
-            return None
-        with open(fd, "rb") as file:
-            return file.read()
 
     def exists(self, path: str) -> bool:
-        """Is there something, symlinks followed inside the root?"""
         try:
             os.close(self._open(path, os.O_PATH))
         except OSError:
             return False
         return True
 
-    def write(self, path: str, data: bytes, permissions: int, writer: str) -> None:
-        """Write a regular file; its directory must exist, the last component is not followed."""
-        parent, _, name = path.rpartition("/")
-        directory = self._open(parent, os.O_PATH | os.O_DIRECTORY)
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=directory)
+    def write(self, path: str, data: bytes, permissions: int) -> tuple[str, ...]:
+        with self._parent(path) as directory:
+            fs.remove_at(directory, name_of(path))
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            fd = os.open(name, flags, permissions, dir_fd=directory)
+            fd = os.open(name_of(path), flags, permissions, dir_fd=directory)
             try:
                 fs.write_all(fd, data)
                 os.fchmod(fd, permissions)
                 os.utime(fd, (self._epoch, self._epoch))
             finally:
                 os.close(fd)
-        finally:
-            os.close(directory)
-        self._note_changes(writer)
+        return self.note_changes()
 
-    def remove(self, path: str, writer: str) -> None:
-        """Remove a file or a whole directory; a missing one is fine."""
-        parent, _, name = path.rpartition("/")
-        try:
-            directory = self._open(parent, os.O_RDONLY | os.O_DIRECTORY)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        try:
-            fs.remove_at(directory, name)
-        finally:
-            os.close(directory)
-        self._note_changes(writer)
+    def remove(self, path: str) -> tuple[str, ...]:
+        self._remove(path)
+        return self.note_changes()
 
-    def absorb(self, base: Tree) -> tuple[Tree, tuple[Dropped, ...]]:
-        return absorb(self._upper, base, self._store, self._writers)
+    def _remove(self, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), self._parent(path) as directory:
+            fs.remove_at(directory, name_of(path))
+
+    def _make(self, path: str, entry: Entry, groups: dict[str, str]) -> None:
+        """Make an entry, in place of what a program put there meanwhile."""
+        name = name_of(path)
+        with self._parent(path) as directory:
+            if entry.is_dir and _type(directory, name) == stat.S_IFDIR:
+                pass
+            elif entry.link and (first := groups.setdefault(entry.link, path)) != path:
+                fs.remove_at(directory, name)
+                with self._parent(first) as source:
+                    os.link(name_of(first), name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
+            else:
+                fs.remove_at(directory, name)
+                if entry.is_dir:
+                    os.mkdir(name, 0o700, dir_fd=directory)
+                elif entry.target is not None:
+                    os.symlink(entry.target, name, dir_fd=directory)
+                else:
+                    make_file(name, entry, self._store, directory, 0o600)
+        self._adjust(path, entry)
+
+    def _adjust(self, path: str, entry: Entry) -> None:
+        """Owner, then mode, then capabilities: each takes away what comes after it."""
+        name = name_of(path) or "."
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), self._parent(path) as directory:
+            if _type(directory, name) != stat.S_IFMT(entry.mode):
+                return
+            if entry.is_symlink:
+                os.chown(name, entry.uid, entry.gid, dir_fd=directory, follow_symlinks=False)
+                return
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+            try:
+                os.fchown(fd, entry.uid, entry.gid)
+                os.fchmod(fd, entry.permissions)
+                for key, value in kept_xattrs(entry):
+                    os.setxattr(fd, key, value)
+            finally:
+                os.close(fd)
+
+    @contextlib.contextmanager
+    def _parent(self, path: str) -> Iterator[int]:
+        """A descriptor of the directory that a path is in."""
+        fd = self._open(parent_of(path), os.O_PATH | os.O_DIRECTORY)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
     def _open(self, path: str, flags: int) -> int:
+        """Symlinks are followed inside the root."""
         root = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             return fs.open_in_root(root, path or ".", flags)
         finally:
             os.close(root)
 
-    @contextlib.contextmanager
-    def _beneath(self) -> Iterator[None]:
-        os.chdir(self._root)
-        try:
-            yield
-        finally:
-            os.chdir("/")
+
+def _type(directory: int, name: str) -> int:
+    """Type bits of what a name stands for, 0 for nothing."""
+    try:
+        return stat.S_IFMT(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return 0
 
 
 def serve(directory: str, blobs: str, epoch: str) -> None:
@@ -183,31 +242,28 @@ def serve(directory: str, blobs: str, epoch: str) -> None:
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     # nothing that a library prints may get between the answers
     os.dup2(2, 1)
-    try:
-        server: Server | None = Server(directory, blobs, int(epoch))
-        failure: BaseException | None = None
-    except (ComposeError, OSError) as error:
-        server, failure = None, _portable(error)
+    server = Server(directory, blobs, int(epoch))
     while True:
         try:
             method, arguments = pickle.load(requests)
         except EOFError:
             return
         answer: object
-        if failure is not None:
-            answer = failure
-        else:
-            try:
-                answer = getattr(server, method)(*arguments)
-            except Exception as error:
-                answer = _portable(error)
+        try:
+            answer = getattr(server, method)(*arguments)
+        except Exception as error:
+            answer = _portable(error)
         pickle.dump(answer, answers, protocol=pickle.HIGHEST_PROTOCOL)
         answers.flush()
 
 
 def _portable(error: Exception) -> Exception:
-    if isinstance(error, PermissionError) and not isinstance(error, ComposeError):
+    if isinstance(error, ComposeError):
+        return error
+    if isinstance(error, PermissionError):
         return SandboxError(
             f"the kernel refuses a workroot: {error}", hint="compose as root where namespaces and mounts are allowed"
         )
-    return error if isinstance(error, ComposeError | OSError) else RuntimeError(traceback.format_exc())
+    if isinstance(error, OSError):
+        return fs.storage_error(error.filename if isinstance(error.filename, str) else "the workroot", error)
+    return RuntimeError(traceback.format_exc())

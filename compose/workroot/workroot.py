@@ -8,39 +8,46 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self
 
 from compose import fs
 from compose.blobs import BlobStore
-from compose.errors import SandboxError
+from compose.errors import SandboxError, StorageError
 from compose.events import Reporter
 from compose.process import Program, ProgramRecord
-from compose.tree import Tree
-from compose.workroot.materialise import is_plain, materialise
+from compose.tree import Tree, name_of
+from compose.workroot.materialise import materialise
+from compose.workroot.merge import merge, update
+from compose.workroot.server import Form
 
-_Answer = TypeVar("_Answer")
+READ_LIMIT = 64 << 20
+"""Bytes that read() returns at most, unless told otherwise."""
 _PROGRAM = "import sys; sys.path[:] = sys.argv[4:]; from compose.workroot.server import serve; serve(*sys.argv[1:4])"
+_OWN_NAMES = {"lower", "layers", "root"}
 
 
 class Workroot:
-    """A live root showing `tree`, made in `directory` (which must not exist) and gone when the context is left.
+    """A live root showing `tree`, made in `directory` and gone when the context is left.
 
-    Until apply() everything that is not plain is root's and 0600. epoch: SOURCE_DATE_EPOCH for programs. Raises
-    SandboxError when the machine refuses what is needed, StorageError when the disk does.
+    directory: absent, or left behind by a compose that was killed; nobody else uses it meanwhile. Until apply() everything
+    that is not plain is root's and 0600. epoch: SOURCE_DATE_EPOCH for programs. Raises SandboxError when the machine
+    refuses what is needed, StorageError when the disk does.
     """
 
     def __init__(self, tree: Tree, store: BlobStore, directory: str, *, reporter: Reporter, epoch: int) -> None:
         self._tree = tree
+        self._applied = False
+        self._lower = tree.entries.keys()
         self._store = store
         self._directory = os.path.abspath(directory)
         self._reporter = reporter
         self._epoch = epoch
         self._process: subprocess.Popen[bytes] | None = None
         self._records: list[ProgramRecord] = []
+        self._writers: dict[str, str] = {}
 
     def __enter__(self) -> Self:
-        with fs.storage_errors(self._directory):
-            os.makedirs(f"{self._directory}/lower", mode=0o700)
+        self._make_directory()
         try:
             materialise(self._tree, self._store, f"{self._directory}/lower")
             self._process = subprocess.Popen(
@@ -53,10 +60,32 @@ class Workroot:
                 # an interrupt from the terminal is for the compose, which then ends the server
                 start_new_session=True,
             )
+            self._start()
         except BaseException:
-            fs.remove_tree(self._directory)
+            self.__exit__()
             raise
         return self
+
+    def _make_directory(self) -> None:
+        with fs.storage_errors(self._directory):
+            if os.path.lexists(self._directory):
+                if not os.path.isdir(self._directory) or set(os.listdir(self._directory)) - _OWN_NAMES:
+                    raise StorageError(
+                        f"{self._directory} holds something that is not of a workroot", hint="remove it by hand"
+                    )
+                fs.remove_tree(self._directory)
+            os.mkdir(self._directory, 0o700)
+            for name in ("lower", "root"):
+                os.mkdir(f"{self._directory}/{name}")
+
+    def _start(self) -> None:
+        form = self._ask("start")
+        if form is Form.OVERLAY_IN_MEMORY:
+            self._reporter.info(f"{self._directory} cannot hold an overlay's changes: they are kept in memory")
+        elif form is Form.COPY:
+            self._reporter.warn(f"the kernel refuses an overlay at {self._directory}: every file is copied")
+            materialise(self._tree, self._store, f"{self._directory}/root", link_blobs=False)
+            self._ask("use_copy")
 
     def __exit__(self, *exception: object) -> None:
         process = self._process
@@ -83,41 +112,61 @@ class Workroot:
         return tuple(self._records)
 
     def run(self, program: Program) -> ProgramRecord:
-        """Run a program in the sandbox; whether its status is a failure is for the caller to say."""
-        record = self._ask(ProgramRecord, "run", program)
+        """Run a program in the sandbox; whether its status is a failure is for the caller to say.
+
+        Raises SandboxError when it cannot be run: an interpreter that is missing is status 127, as in a shell.
+        """
+        record: ProgramRecord = self._ask("run", program)
         self._records.append(record)
+        self._note(record.changed, f"{program.owner}:{program.phase}")
         return record
 
     def apply(self, tree: Tree) -> None:
-        """Show owners, modes and capabilities of a tree that has the same paths and contents as the one shown."""
-        changes = [(path, entry) for path, entry in tree.walk() if not is_plain(entry)]
-        self._ask(object, "apply", changes)
-        self._tree = tree
+        """Show `tree`: all in which it differs from the tree shown until now, and owners, modes and capabilities.
 
-    def read(self, path: str) -> bytes | None:
-        """Content of a regular file, symlinks followed inside the root; None when there is none."""
-        return cast("bytes | None", self._ask(object, "read", path))
+        What programs changed stays, save where the two trees differ; what they removed is not made again.
+        """
+        self._ask("apply", update(self._tree, tree, applied=self._applied))
+        self._tree = tree
+        self._applied = True
+
+    def read(self, path: str, *, limit: int = READ_LIMIT) -> bytes | None:
+        """Content of a regular file, symlinks followed inside the root; None when there is none.
+
+        Raises ScriptError when it has more than `limit` bytes.
+        """
+        data: bytes | None = self._ask("read", path, limit)
+        return data
 
     def exists(self, path: str) -> bool:
-        return self._ask(bool, "exists", path)
+        """Is there something, symlinks followed inside the root?"""
+        found: bool = self._ask("exists", path)
+        return found
 
     def write(self, path: str, data: bytes, permissions: int = 0o644, *, writer: str) -> None:
-        """Write a regular file in an existing directory, replacing what is there."""
-        self._ask(object, "write", path, data, permissions, writer)
+        """Write a regular file in an existing directory, replacing what is there; a symlink is replaced, not followed."""
+        self._note(self._ask("write", _named(path), data, permissions), writer)
 
     def remove(self, path: str, *, writer: str) -> None:
         """Remove a file or a whole directory; a missing one is fine."""
-        self._ask(object, "remove", path, writer)
+        self._note(self._ask("remove", _named(path)), writer)
 
     def absorb(self) -> Tree:
-        """The tree last applied (or given), with everything that changed since."""
-        tree, dropped = self._ask(tuple, "absorb", self._tree)
-        for each in dropped:
-            self._reporter.warn(f"/{each.path} is a {each.what}, which a commit cannot hold: dropped")
-        return cast(Tree, tree)
+        """The tree last applied (or given), with everything that changed since; the writer of a change is its last.
 
-    def _ask(self, kind: type[_Answer], method: str, *arguments: Any) -> _Answer:
-        del kind
+        Raises ScriptError for a name that is not UTF-8.
+        """
+        changes = self._ask("changes")
+        for change in changes:
+            if change.lost:
+                writer = self._writers.get(change.path, "a program")
+                self._reporter.warn(f"/{change.path}: {change.lost} made by {writer} dropped, a commit cannot hold it")
+        return merge(self._tree, changes, lower=self._lower, writers=self._writers, applied=self._applied)
+
+    def _note(self, paths: tuple[str, ...], writer: str) -> None:
+        self._writers.update(dict.fromkeys(paths, writer))
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
         process = self._process
         assert process is not None and process.stdin is not None and process.stdout is not None
         try:
@@ -128,4 +177,10 @@ class Workroot:
             raise SandboxError(f"the workroot's process ended with status {process.wait()}") from error
         if isinstance(answer, BaseException):
             raise answer
-        return cast(_Answer, answer)
+        return answer
+
+
+def _named(path: str) -> str:
+    if name_of(path) in ("", ".", ".."):
+        raise ValueError(f"/{path} names no file")
+    return path

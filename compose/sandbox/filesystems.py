@@ -1,0 +1,121 @@
+"""What a program sees at /dev, /proc, /sys, /run, /tmp and /var/tmp.
+
+All of it is mounted after pivot_root, by absolute paths: the tree's symlinks, which may be hostile, then lead nowhere but
+into the tree. Nodes of the host are bound from descriptors that were opened before.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from compose.sandbox import kernel
+
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_DEVICE_LINKS = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+)
+_PRIVATE = (("/run", "mode=0755"), ("/tmp", "mode=1777"), ("/var/tmp", "mode=1777"))
+# Where writing would change the host's kernel.
+_READ_ONLY = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs")
+# What says something of the host: a script that copies its kernel's command line or keys must find none.
+_HIDDEN = (
+    "/proc/cmdline",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/key-users",
+    "/proc/kmsg",
+    "/proc/kallsyms",
+    "/proc/timer_list",
+    "/proc/sched_debug",
+    "/proc/latency_stats",
+    "/proc/kpagecount",
+    "/proc/kpageflags",
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/scsi",
+    "/proc/driver",
+)
+_API = kernel.MS_NOSUID | kernel.MS_NOEXEC
+_LOCKED = kernel.MS_BIND | kernel.MS_REMOUNT | kernel.MS_RDONLY | _API
+PROCESS_LIMIT = 8192
+"""Processes and threads that a program may have at once."""
+
+
+def open_devices() -> dict[str, int]:
+    """Descriptors of the host's device nodes, by name; to be called before the root changes."""
+    return {name: os.open(f"/dev/{name}", os.O_PATH | os.O_CLOEXEC) for name in _DEVICES}
+
+
+def mount_all(devices: dict[str, int]) -> None:
+    """Mount everything in the new root. Raises OSError."""
+    for path in ("/dev", "/proc", "/sys"):
+        if not _is_directory(path):
+            raise NotADirectoryError(20, f"{path} of the tree is not a directory")
+    kernel.mount("proc", "/proc", "proc", _API | kernel.MS_NODEV)
+    _limit_processes()
+    _mount_dev(devices)
+    kernel.mount("tmpfs", "/sys", "tmpfs", _API | kernel.MS_NODEV | kernel.MS_RDONLY, "mode=0555,size=4k")
+    _close_proc()
+    for path, options in _PRIVATE:
+        if _is_directory(path):
+            kernel.mount("tmpfs", path, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
+    if _is_directory("/run"):
+        os.mkdir("/run/lock")
+        # says that this is an image being made, as rpm-ostree says it to scriptlets
+        _touch("/run/ostree-booted", 0o644)
+
+
+def _mount_dev(devices: dict[str, int]) -> None:
+    kernel.mount("tmpfs", "/dev", "tmpfs", _API, "mode=0755,size=64k")
+    for name, fd in devices.items():
+        node = f"/dev/{name}"
+        _touch(node, 0o666)
+        kernel.mount(f"/proc/self/fd/{fd}", node, flags=kernel.MS_BIND)
+        # a device on a read-only mount can still be written to, but the host's node not be given another mode
+        kernel.mount("", node, flags=_LOCKED)
+    for name, target in _DEVICE_LINKS:
+        os.symlink(target, f"/dev/{name}")
+    os.mkdir("/dev/pts")
+    os.mkdir("/dev/shm")
+    kernel.mount("devpts", "/dev/pts", "devpts", _API, "newinstance,ptmxmode=0666,mode=620")
+    kernel.mount("tmpfs", "/dev/shm", "tmpfs", _API | kernel.MS_NODEV, "mode=1777")
+
+
+def _close_proc() -> None:
+    for path in _READ_ONLY:
+        if os.path.exists(path):
+            kernel.mount(path, path, flags=kernel.MS_BIND)
+            kernel.mount("", path, flags=_LOCKED)
+    for path in _HIDDEN:
+        if os.path.isdir(path):
+            kernel.mount("tmpfs", path, "tmpfs", _API | kernel.MS_NODEV | kernel.MS_RDONLY, "mode=0555,size=4k")
+        elif os.path.exists(path):
+            kernel.mount("/dev/null", path, flags=kernel.MS_BIND)
+
+
+def _limit_processes() -> None:
+    """Bound a fork bomb. RLIMIT_NPROC does not hold root; kernel.pid_max does, and is per pid namespace since Linux 6.14."""
+    major, minor = (int("".join(filter(str.isdigit, part))) for part in os.uname().release.split(".")[:2])
+    if (major, minor) < (6, 14):
+        return
+    fd = os.open("/proc/sys/kernel/pid_max", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, b"%d" % PROCESS_LIMIT)
+    finally:
+        os.close(fd)
+
+
+def _is_directory(path: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _touch(path: str, mode: int) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, mode))

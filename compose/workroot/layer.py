@@ -1,0 +1,134 @@
+"""What programs changed, read from the disk: the overlay's upper layer, or a whole root beside what it was at first.
+
+Runs in the mount namespace that wrote it: elsewhere owners and capabilities may read differently. In an upper layer a
+character device 0:0 stands for a deletion, and an xattr for a directory that hides the one below (kernel documentation,
+filesystems/overlayfs).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from compose.blobs import BlobStore
+from compose.tree import Entry, join
+
+_OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
+_ACL = ("system.posix_acl_access", "system.posix_acl_default")
+
+Stamp = tuple[int, int, int, int, int]
+"""(inode, ctime in ns, mode, uid, gid) of a path. ctime is 0 for a directory, where entries coming and going change it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One path as a program left it.
+
+    entry: None when the path is gone. opaque: a directory that hides all that was in it. inode: of a regular file that has
+    more than one name, else 0. lost: what was there and a tree cannot hold: "device", "fifo", "socket", "ACL", or "".
+    """
+
+    path: str
+    entry: Entry | None = None
+    opaque: bool = False
+    inode: int = 0
+    lost: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """A directory that holds changes.
+
+    lower: the directory below it, for an upper layer; "" for a whole root. origin: the stamps of a whole root at first, so
+    that what still has them is no change; empty for an upper layer.
+    """
+
+    directory: str
+    lower: str
+    origin: Mapping[str, Stamp]
+
+    def stamps(self) -> dict[str, Stamp]:
+        """Every path in the directory: comparing two looks gives what a program changed."""
+        return {path: _stamp(status) for path, status in _walk(self.directory)}
+
+    def changed(self, before: Mapping[str, Stamp], after: Mapping[str, Stamp]) -> tuple[str, ...]:
+        """Paths made, changed or removed between two looks, sorted. A directory that was only copied up is none."""
+        return tuple(
+            sorted(
+                path
+                for path in before.keys() | after.keys()
+                if before.get(path) != after.get(path) and (path in before or not self._copied_up(path, after[path]))
+            )
+        )
+
+    def changes(self, store: BlobStore) -> Iterator[Change]:
+        """What differs from the beginning, parents first; new contents go to the store."""
+        now = dict(_walk(self.directory))
+        for path in sorted(self.origin.keys() - now.keys()):
+            yield Change(path=path)
+        for path in sorted(now):
+            if path not in self.origin or self.origin[path] != _stamp(now[path]):
+                yield _change(path, now[path], join(self.directory, path) if path else self.directory, store)
+
+    def _copied_up(self, path: str, stamp: Stamp) -> bool:
+        if not self.lower or not stat.S_ISDIR(stamp[2]):
+            return False
+        try:
+            below = os.lstat(join(self.lower, path))
+        except OSError:
+            return False
+        return (below.st_mode, below.st_uid, below.st_gid) == stamp[2:]
+
+
+def _walk(directory: str) -> Iterator[tuple[str, os.stat_result]]:
+    yield "", os.lstat(directory)
+    pending = [""]
+    while pending:
+        above = pending.pop()
+        with os.scandir(join(directory, above) if above else directory) as entries:
+            for each in entries:
+                path = join(above, each.name)
+                status = each.stat(follow_symlinks=False)
+                yield path, status
+                if stat.S_ISDIR(status.st_mode):
+                    pending.append(path)
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    ctime = 0 if stat.S_ISDIR(status.st_mode) else status.st_ctime_ns
+    return status.st_ino, ctime, status.st_mode, status.st_uid, status.st_gid
+
+
+def _change(path: str, status: os.stat_result, full: str, store: BlobStore) -> Change:
+    mode = status.st_mode
+    if stat.S_ISCHR(mode) and status.st_rdev == 0:
+        return Change(path=path)
+    xattrs, acl, opaque = _xattrs(full)
+    entry = Entry(mode=mode, uid=status.st_uid, gid=status.st_gid, xattrs=xattrs, mtime=int(status.st_mtime))
+    lost = "ACL" if acl else ""
+    if stat.S_ISDIR(mode):
+        return Change(path=path, entry=entry, opaque=opaque, lost=lost)
+    if stat.S_ISLNK(mode):
+        return Change(path=path, entry=replace(entry, mode=stat.S_IFLNK | 0o777, target=os.readlink(full)))
+    if stat.S_ISREG(mode):
+        fd = os.open(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            entry = replace(entry, blob=store.add_fd(fd, stat.S_IMODE(mode), entry.mtime))
+        finally:
+            os.close(fd)
+        return Change(path=path, entry=entry, inode=status.st_ino if status.st_nlink > 1 else 0, lost=lost)
+    lost = "fifo" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
+    return Change(path=path, lost=lost)
+
+
+def _xattrs(full: str) -> tuple[tuple[tuple[bytes, bytes], ...], bool, bool]:
+    """(those a tree keeps, is there an ACL, is it an opaque directory of an overlay). Labels are not kept."""
+    names = os.listxattr(full, follow_symlinks=False)
+    kept = []
+    for name in names:
+        if name == "security.capability" or (name.startswith("user.") and not name.startswith("user.overlay.")):
+            kept.append((os.fsencode(name), os.getxattr(full, name, follow_symlinks=False)))
+    opaque = any(name in names and os.getxattr(full, name, follow_symlinks=False) == b"y" for name in _OPAQUE)
+    return tuple(sorted(kept)), any(name in names for name in _ACL), opaque

@@ -1,0 +1,125 @@
+"""Changes into a tree, and a tree into changes: pure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, replace
+
+from compose.errors import ScriptError
+from compose.tree import Entry, Tree, TreeEditor, parent_of
+from compose.workroot.layer import Change
+from compose.workroot.materialise import MOUNT_POINTS, as_materialised, kept_xattrs
+
+_UNKNOWN = "program:unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """What makes a live root show another tree.
+
+    removed: paths to remove with all below them. made: paths to make anew, parents first. adjusted: paths to give the
+    entry's owner, then mode, then capabilities, should they still hold the same type of thing.
+    """
+
+    removed: tuple[str, ...]
+    made: tuple[tuple[str, Entry], ...]
+    adjusted: tuple[tuple[str, Entry], ...]
+
+
+def update(before: Tree, after: Tree, *, applied: bool) -> Update:
+    """Difference of two trees. applied: before is shown in full; else as materialise() made it."""
+    removed = [path for path in before.entries if path not in after and parent_of(path) in after]
+    made = []
+    adjusted = []
+    for path, entry in after.walk():
+        old = before.get(path)
+        if old is None:
+            made.append((path, entry))
+            continue
+        shown = old if applied else as_materialised(old)
+        if shown is entry:
+            continue
+        if not _same_content(old, entry):
+            removed.append(path)
+            made.append((path, entry))
+        elif _metadata(shown) != _metadata(entry):
+            adjusted.append((path, entry))
+    return Update(removed=tuple(sorted(removed)), made=tuple(made), adjusted=tuple(adjusted))
+
+
+def merge(base: Tree, changes: Iterable[Change], *, lower: Set[str], writers: Mapping[str, str], applied: bool) -> Tree:
+    """base with what programs changed.
+
+    What equals the entry of base in content and metadata is no change, even when it was written. lower: paths of the lower
+    layer; what is in base only because it was made in the upper one is gone when it is not in changes. writers: who
+    changed which path. applied: base is shown in full; else as materialise() made it, and what still looks so has
+    base's metadata. Raises ScriptError for a name that is not UTF-8, which OSTree cannot hold.
+    """
+    editor = base.edit()
+    link_ids = {entry.link for entry in base.entries.values() if entry.link}
+    groups: dict[int, str] = {}
+    present = set()
+    for change in changes:
+        path = change.path
+        _check_name(path, writers)
+        present.add(path)
+        if path in MOUNT_POINTS and path not in base:
+            continue
+        if change.entry is None:
+            editor.remove(path)
+            continue
+        entry = replace(change.entry, writer=writers.get(path, _UNKNOWN))
+        if change.inode:
+            entry = replace(entry, link=groups.setdefault(change.inode, _new_link(path, link_ids)))
+        _put(editor, path, entry, change.opaque, applied)
+    for path in base.entries:
+        if path not in lower and path not in present:
+            editor.remove(path)
+    return editor.build()
+
+
+def _put(editor: TreeEditor, path: str, entry: Entry, opaque: bool, applied: bool) -> None:
+    below = editor.get(path)
+    if below is not None and (opaque or below.is_dir != entry.is_dir):
+        editor.remove(path)
+    if below is None or (below.is_dir, below.is_symlink) != (entry.is_dir, entry.is_symlink):
+        editor.put(path, entry)
+        return
+    if _metadata(below if applied else as_materialised(below)) == _metadata(entry):
+        if _same_content(below, entry):
+            editor.put(path, below)
+            return
+        entry = replace(entry, mode=below.mode, uid=below.uid, gid=below.gid, xattrs=below.xattrs)
+    editor.put(path, entry)
+
+
+def _metadata(entry: Entry) -> tuple[object, ...]:
+    return entry.mode, entry.uid, entry.gid, kept_xattrs(entry)
+
+
+def _same_content(one: Entry, other: Entry) -> bool:
+    """Type, bytes and target: all but the metadata."""
+    if (one.is_dir, one.target) != (other.is_dir, other.target):
+        return False
+    if one.blob is None or other.blob is None:
+        return one.blob is other.blob
+    return one.blob.digest == other.blob.digest
+
+
+def _new_link(path: str, taken: set[str]) -> str:
+    """A name for a hard-link group that no group of the base has."""
+    name = f"workroot:{path}"
+    while name in taken:
+        name += "+"
+    return name
+
+
+def _check_name(path: str, writers: Mapping[str, str]) -> None:
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise ScriptError(
+            f"{os.fsencode(path)!r} was made by {writers.get(path, 'a program')}: the name is not UTF-8",
+            hint="a commit can only hold UTF-8 names; remove the file in a postprocess script",
+        ) from error
