@@ -42,7 +42,7 @@ _HIDDEN = (
 )
 _API = kernel.MS_NOSUID | kernel.MS_NOEXEC
 _LOCKED = kernel.MS_BIND | kernel.MS_REMOUNT | kernel.MS_RDONLY | _API
-PROCESS_LIMIT = 8192
+PROCESS_LIMIT = 4096
 """Processes and threads that a program may have at once."""
 
 

@@ -1,7 +1,7 @@
 """A directory that shows a tree, in which programs run; what they changed goes back into the tree.
 
-Workroot            the caller's side (workroot.py): asks, and owns the directory
-server              a process of its own: mount namespace, overlay, sandbox (server.py)
-materialise         a tree onto disk, by hard links to blobs (materialise.py)
-upper               the overlay's upper layer as changes (upper.py)
+Workroot            the caller's side: asks, and owns the directory (workroot.py)
+Server              a process of its own: mount namespace, overlay, sandbox (server.py)
+materialise, scan   a tree onto disk, by hard links to blobs; a directory as a tree (materialise.py, scan.py)
+Layer, merge        what programs changed, read from the disk; put into the tree (layer.py, merge.py)
 """

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 
 from compose.errors import ScriptError
 from compose.tree import Entry, Tree, TreeEditor, parent_of
 from compose.workroot.layer import Change
-from compose.workroot.materialise import MOUNT_POINTS, as_materialised, kept_xattrs
+from compose.workroot.materialise import as_materialised, kept_xattrs
 
 _UNKNOWN = "program:unknown"
 
@@ -64,8 +64,6 @@ def merge(base: Tree, changes: Iterable[Change], *, lower: Set[str], writers: Ma
         path = change.path
         _check_name(path, writers)
         present.add(path)
-        if path in MOUNT_POINTS and path not in base:
-            continue
         if change.entry is None:
             editor.remove(path)
             continue
@@ -77,6 +75,14 @@ def merge(base: Tree, changes: Iterable[Change], *, lower: Set[str], writers: Ma
         if path not in lower and path not in present:
             editor.remove(path)
     return editor.build()
+
+
+def lost(changes: Iterable[Change], writers: Mapping[str, str]) -> Iterator[str]:
+    """A line for each thing that a tree cannot hold."""
+    for change in changes:
+        if change.lost:
+            writer = writers.get(change.path, _UNKNOWN)
+            yield f"/{change.path}: {change.lost} made by {writer} dropped, a commit cannot hold it"
 
 
 def _put(editor: TreeEditor, path: str, entry: Entry, opaque: bool, applied: bool) -> None:

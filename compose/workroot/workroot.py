@@ -16,8 +16,8 @@ from compose.errors import SandboxError, StorageError
 from compose.events import Reporter
 from compose.process import Program, ProgramRecord
 from compose.tree import Tree, name_of
-from compose.workroot.materialise import materialise
-from compose.workroot.merge import merge, update
+from compose.workroot.materialise import MOUNT_POINTS, materialise
+from compose.workroot.merge import lost, merge, update
 from compose.workroot.server import Form
 
 READ_LIMIT = 64 << 20
@@ -156,11 +156,14 @@ class Workroot:
 
         Raises ScriptError for a name that is not UTF-8.
         """
-        changes = self._ask("changes")
-        for change in changes:
-            if change.lost:
-                writer = self._writers.get(change.path, "a program")
-                self._reporter.warn(f"/{change.path}: {change.lost} made by {writer} dropped, a commit cannot hold it")
+        changes = [
+            change
+            for change in self._ask("changes")
+            # made for the sandbox's mounts, not by a program
+            if change.path in self._tree or change.path not in MOUNT_POINTS
+        ]
+        for line in lost(changes, self._writers):
+            self._reporter.warn(line)
         return merge(self._tree, changes, lower=self._lower, writers=self._writers, applied=self._applied)
 
     def _note(self, paths: tuple[str, ...], writer: str) -> None:

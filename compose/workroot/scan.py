@@ -1,0 +1,24 @@
+"""A directory as a tree."""
+
+from __future__ import annotations
+
+from compose import fs
+from compose.blobs import BlobStore
+from compose.events import Reporter
+from compose.tree import Tree
+from compose.workroot.layer import Layer
+from compose.workroot.merge import lost, merge
+
+
+def scan(directory: str, store: BlobStore, *, writer: str, reporter: Reporter) -> Tree:
+    """Everything below a directory as it is on disk, contents in the store; labels and ACLs are left out.
+
+    The caller must be able to read all of it, and see the owners that are meant. What a tree cannot hold is warned of.
+    Raises ScriptError for a name that is not UTF-8, StorageError.
+    """
+    with fs.storage_errors(directory):
+        changes = list(Layer(directory=directory, lower="", origin={}).changes(store))
+    writers = {change.path: writer for change in changes}
+    for line in lost(changes, writers):
+        reporter.warn(line)
+    return merge(Tree.empty(), changes, lower=frozenset(), writers=writers, applied=True)
