@@ -309,13 +309,12 @@ def _target_fault(target: str) -> str | None:
 def _refuse_paths_through_files(files: list[HeaderFile]) -> None:
     """A package that ships usr/x -> /etc and then usr/x/passwd would write somewhere else than it says."""
     kinds = {file.path: file.mode for file in files if not file.is_ghost and not stat.S_ISDIR(file.mode)}
-    parents = {file.path.rpartition("/")[0] for file in files}
-    for parent in sorted(parents):
-        above = parent
+    for file in files:
+        above = file.path.rpartition("/")[0]
         while above:
             if above in kinds:
                 what = "symlink" if stat.S_ISLNK(kinds[above]) else "file"
-                raise _Fault(f"'/{parent}' lies beneath '/{above}', which is a {what} of the same package")
+                raise _Fault(f"'/{file.path}' lies beneath '/{above}', which is a {what} of the same package")
             above = above.rpartition("/")[0]
 
 

@@ -120,6 +120,8 @@ class _LoadError(Exception):
             texts = (*texts, f"{place} has only {free >> 20} MiB free")
         if any("GPG" in text for text in texts):
             fault, hint = "signature of the metadata cannot be checked, from", "check repo_gpgcheck= and gpgkey="
+        elif any(text.startswith("Cache-only enabled but no cache") for text in texts):
+            fault, hint = "metadata is not in the cache, that of", "compose once without --cache-only"
         elif any(_CORRUPT.search(text) for text in texts):
             fault, hint = "metadata is corrupted at", "have its repodata/ made again (createrepo_c), or try a mirror"
         else:
