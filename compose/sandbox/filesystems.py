@@ -52,7 +52,7 @@ def open_devices() -> dict[str, int]:
 
 
 def mount_all(devices: dict[str, int]) -> None:
-    """Mount everything in the new root. Raises OSError."""
+    """Mount everything in the new root, and close the descriptors. Raises OSError."""
     for path in ("/dev", "/proc", "/sys"):
         if not _is_directory(path):
             raise NotADirectoryError(20, f"{path} of the tree is not a directory")
@@ -76,6 +76,7 @@ def _mount_dev(devices: dict[str, int]) -> None:
         node = f"/dev/{name}"
         _touch(node, 0o666)
         kernel.mount(f"/proc/self/fd/{fd}", node, flags=kernel.MS_BIND)
+        os.close(fd)
         # a device on a read-only mount can still be written to, but the host's node not be given another mode
         kernel.mount("", node, flags=_LOCKED)
     for name, target in _DEVICE_LINKS:
