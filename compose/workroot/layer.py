@@ -7,6 +7,7 @@ filesystems/overlayfs).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -79,7 +80,9 @@ class Layer:
             below = os.lstat(join(self.lower, path))
         except OSError:
             return False
-        return (below.st_mode, below.st_uid, below.st_gid) == stamp[2:]
+        if (below.st_mode, below.st_uid, below.st_gid) != stamp[2:]:
+            return False
+        return not _is_opaque(join(self.directory, path))
 
 
 def _walk(directory: str) -> Iterator[tuple[str, os.stat_result]]:
@@ -105,11 +108,11 @@ def _change(path: str, status: os.stat_result, full: str, store: BlobStore) -> C
     mode = status.st_mode
     if stat.S_ISCHR(mode) and status.st_rdev == 0:
         return Change(path=path)
-    xattrs, acl, opaque = _xattrs(full)
+    xattrs, acl = _xattrs(full)
     entry = Entry(mode=mode, uid=status.st_uid, gid=status.st_gid, xattrs=xattrs, mtime=int(status.st_mtime))
     lost = "ACL" if acl else ""
     if stat.S_ISDIR(mode):
-        return Change(path=path, entry=entry, opaque=opaque, lost=lost)
+        return Change(path=path, entry=entry, opaque=_is_opaque(full), lost=lost)
     if stat.S_ISLNK(mode):
         return Change(path=path, entry=replace(entry, mode=stat.S_IFLNK | 0o777, target=os.readlink(full)))
     if stat.S_ISREG(mode):
@@ -123,12 +126,19 @@ def _change(path: str, status: os.stat_result, full: str, store: BlobStore) -> C
     return Change(path=path, lost=lost)
 
 
-def _xattrs(full: str) -> tuple[tuple[tuple[bytes, bytes], ...], bool, bool]:
-    """(those a tree keeps, is there an ACL, is it an opaque directory of an overlay). Labels are not kept."""
+def _xattrs(full: str) -> tuple[tuple[tuple[bytes, bytes], ...], bool]:
+    """(those a tree keeps, is there an ACL). Labels are not kept."""
     names = os.listxattr(full, follow_symlinks=False)
     kept = []
     for name in names:
         if name == "security.capability" or (name.startswith("user.") and not name.startswith("user.overlay.")):
             kept.append((os.fsencode(name), os.getxattr(full, name, follow_symlinks=False)))
-    opaque = any(name in names and os.getxattr(full, name, follow_symlinks=False) == b"y" for name in _OPAQUE)
-    return tuple(sorted(kept)), any(name in names for name in _ACL), opaque
+    return tuple(sorted(kept)), any(name in names for name in _ACL)
+
+
+def _is_opaque(full: str) -> bool:
+    for name in _OPAQUE:
+        # not there, or not to be had on this filesystem
+        with contextlib.suppress(OSError):
+            return os.getxattr(full, name, follow_symlinks=False) == b"y"
+    return False

@@ -17,7 +17,7 @@ def stamp(inode: int, ctime: int = 0, mode: int = FILE, uid: int = 0) -> Stamp:
 
 
 def test_made_changed_and_removed(tmp_path: Path) -> None:
-    layer = Layer(directory="", lower=str(tmp_path), origin={})
+    layer = Layer(directory="/nowhere", lower=str(tmp_path), origin={})
     before = {"same": stamp(1, 1), "written": stamp(2, 1), "replaced": stamp(3, 1), "gone": stamp(4, 1)}
     after = {"same": stamp(1, 1), "written": stamp(2, 9), "replaced": stamp(8, 1), "made": stamp(5, 1)}
     assert layer.changed(before, after) == ("gone", "made", "replaced", "written")
@@ -29,7 +29,7 @@ def test_a_directory_copied_up_with_its_file_is_no_change(tmp_path: Path) -> Non
     (lower / "d").mkdir(parents=True)
     (lower / "d").chmod(0o755)
     status = (lower / "d").stat()
-    layer = Layer(directory="", lower=str(lower), origin={})
+    layer = Layer(directory="/nowhere", lower=str(lower), origin={})
     up = (50, 0, DIRECTORY, status.st_uid, status.st_gid)
     assert layer.changed({}, {"d": up, "d/f": stamp(51, 1)}) == ("d/f",)
     assert layer.changed({}, {"d": (50, 0, stat.S_IFDIR | 0o700, *up[3:])}) == ("d",)
