@@ -190,7 +190,14 @@ def compose_tree(options: ComposeOptions, reporter: Reporter) -> ComposeResult:
             commit=committed.checksum,
             version=version,
             tree=tree,
-            dropped=tuple(sorted((each.path, each.reason) for each in (*assembled.dropped, *processed.dropped))),
+            dropped=tuple(
+                sorted(
+                    [
+                        *((each.path, each.reason) for each in assembled.dropped),
+                        *((each.path, each.reason) for each in processed.dropped),
+                    ]
+                )
+            ),
         )
         _write_results(options, result, committed, digest, epoch, _package_diff(repo, parent, resolution))
         return result

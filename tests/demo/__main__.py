@@ -43,8 +43,8 @@ def run(*argv: str | Path) -> str:
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def log_message(self, format: str, *arguments: object) -> None:
-        del format, arguments
+    def log_message(self, *arguments: object) -> None:
+        del arguments
 
 
 @contextlib.contextmanager
