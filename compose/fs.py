@@ -20,6 +20,7 @@ _FICLONE = 0x40049409  # linux/fs.h
 _RENAME_NOREPLACE = 1  # linux/fs.h
 _SYS_OPENAT2 = 437  # the same number everywhere
 _RESOLVE_IN_ROOT = 0x10  # linux/openat2.h
+_DEEP = 64
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _REFUSED = _FULL | {errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.EFBIG}
 _NO_CLONE = frozenset({errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS})
@@ -46,22 +47,34 @@ def storage_errors(place: str) -> Iterator[None]:
         raise
 
 
-def atomic_write(path: str, data: bytes, mode: int = 0o644) -> None:
-    """Write a whole file by rename, on disk before it has its name. Raises StorageError."""
-    temporary = f"{path}.{secrets.token_hex(6)}.tmp"
+def atomic_write(
+    path: str,
+    data: bytes,
+    mode: int = 0o644,
+    *,
+    fsync: bool = True,
+    temporary: str | None = None,
+    dir_fd: int | None = None,
+) -> None:
+    """Write a whole file by rename, on disk before it has its name (unless fsync is False). Raises StorageError.
+
+    temporary: the name it has meanwhile, beside the path unless given. dir_fd: what relative names are relative to.
+    """
+    temporary = temporary or f"{path}.{secrets.token_hex(6)}.tmp"
     with storage_errors(path):
         try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=dir_fd)
             try:
                 write_all(fd, data)
                 os.fchmod(fd, mode)
-                os.fsync(fd)
+                if fsync:
+                    os.fsync(fd)
             finally:
                 os.close(fd)
-            os.rename(temporary, path)
+            os.rename(temporary, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
+                os.unlink(temporary, dir_fd=dir_fd)
             raise
 
 
@@ -98,25 +111,58 @@ def remove_at(parent: int, name: str) -> None:
     except (IsADirectoryError, PermissionError) as error:
         if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
             raise error
+    top = _open_to_empty(parent, name)
+    try:
+        _empty(top, top, 0)
+    finally:
+        os.close(top)
+    os.rmdir(name, dir_fd=parent)
+
+
+def _open_to_empty(parent: int, name: str) -> int:
     fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     try:
         if os.fstat(fd).st_mode & 0o700 != 0o700:
             os.fchmod(fd, 0o700)
-        for each in os.listdir(fd):
-            remove_at(fd, each)
-    finally:
+    except BaseException:
         os.close(fd)
-    os.rmdir(name, dir_fd=parent)
+        raise
+    return fd
+
+
+def _empty(directory: int, top: int, depth: int) -> None:
+    """Remove all that is in an open directory. What lies deeper than _DEEP is moved up to `top` first: a program may
+    have nested directories deeper than there are descriptors."""
+    while names := os.listdir(directory):
+        for name in names:
+            try:
+                os.unlink(name, dir_fd=directory)
+                continue
+            except (IsADirectoryError, PermissionError) as error:
+                if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+                    raise error
+            if depth == _DEEP:
+                os.rename(name, secrets.token_hex(16), src_dir_fd=directory, dst_dir_fd=top)
+                continue
+            below = _open_to_empty(directory, name)
+            try:
+                _empty(below, top, depth + 1)
+            finally:
+                os.close(below)
+            os.rmdir(name, dir_fd=directory)
 
 
 def open_in_root(root: int, path: str, flags: int, mode: int = 0) -> int:
     """openat2(RESOLVE_IN_ROOT): symlinks and ".." are followed as if the directory open at `root` were "/"."""
     how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode, _RESOLVE_IN_ROOT)
-    fd: int = _libc.syscall(_SYS_OPENAT2, root, os.fsencode(path), how, len(how))
-    if fd < 0:
+    while True:
+        fd: int = _libc.syscall(_SYS_OPENAT2, root, os.fsencode(path), how, len(how))
+        if fd >= 0:
+            return fd
         number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), path)
-    return fd
+        # EAGAIN: something was renamed elsewhere while ".." was followed
+        if number not in (errno.EAGAIN, errno.EINTR):
+            raise OSError(number, os.strerror(number), path)
 
 
 def clone_or_copy(source: int, target: int) -> None:
@@ -151,10 +197,22 @@ def syncfs(fd: int) -> None:
 
 
 def rename_noreplace(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> bool:
-    """renameat2(RENAME_NOREPLACE); False when target exists already."""
+    """renameat2(RENAME_NOREPLACE); False when target exists already.
+
+    Where the filesystem cannot do that a file is linked and unlinked instead, and a directory is not moved: False.
+    """
     if _libc.renameat2(src_dir_fd, os.fsencode(source), dst_dir_fd, os.fsencode(target), _RENAME_NOREPLACE) == 0:
         return True
     number = ctypes.get_errno()
     if number == errno.EEXIST:
         return False
-    raise OSError(number, os.strerror(number), target)
+    if number not in (errno.EINVAL, errno.ENOSYS):
+        raise OSError(number, os.strerror(number), target)
+    if stat.S_ISDIR(os.stat(source, dir_fd=src_dir_fd, follow_symlinks=False).st_mode):
+        return False
+    try:
+        os.link(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd, follow_symlinks=False)
+    except FileExistsError:
+        return False
+    os.unlink(source, dir_fd=src_dir_fd)
+    return True

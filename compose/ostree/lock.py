@@ -1,18 +1,22 @@
 """The repository lock, as libostree takes it: an OFD lock on the whole of `.lock`, shared to commit, exclusive to prune.
 
 flock() would not exclude libostree, nor the other way round; a lock of the process (F_SETLK) would be lost when any
-descriptor of the file is closed.
+descriptor of the file is closed. Where the filesystem has no OFD locks libostree falls back to flock(), and so do we.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
 import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+from compose import fs
 from compose.errors import RepositoryError
 from compose.events import Reporter
 
@@ -25,7 +29,15 @@ def try_lock(fd: int, *, exclusive: bool) -> bool:
     kind = fcntl.F_WRLCK if exclusive else fcntl.F_RDLCK
     try:
         fcntl.fcntl(fd, _F_OFD_SETLK, struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0))
-    except (BlockingIOError, PermissionError):
+        return True
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        if error.errno != errno.EINVAL:
+            raise
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
     return True
 
@@ -34,9 +46,10 @@ def try_lock(fd: int, *, exclusive: bool) -> bool:
 def locked(repo_fd: int, path: str, *, exclusive: bool, timeout: int, reporter: Reporter) -> Iterator[None]:
     """Hold the lock of the repository open at repo_fd. timeout: seconds, -1 for ever.
 
-    Raises RepositoryError when somebody else holds it for longer.
+    Raises RepositoryError when somebody else holds it for longer, StorageError when the file cannot be made.
     """
-    fd = os.open(".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660, dir_fd=repo_fd)
+    with fs.storage_errors(os.path.join(path, ".lock")):
+        fd = os.open(".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660, dir_fd=repo_fd)
     try:
         begun = time.monotonic()
         told = False
@@ -44,13 +57,31 @@ def locked(repo_fd: int, path: str, *, exclusive: bool, timeout: int, reporter: 
             waited = time.monotonic() - begun
             if timeout >= 0 and waited >= timeout:
                 raise RepositoryError(
-                    f"{path} has been locked by another process for {timeout} s",
+                    f"{path} is locked by {_holders(fd)}; gave up after {timeout} s",
                     hint="wait for the prune or commit that runs there; core.lock-timeout-secs sets the time",
                 )
             if not told and waited > 1:
-                reporter.info(f"Waiting for the lock of {path}")
+                reporter.info(f"Waiting for the lock of {path}, held by {_holders(fd)}")
                 told = True
             time.sleep(_POLL)
         yield
     finally:
         os.close(fd)
+
+
+def _holders(fd: int) -> str:
+    """The programs that hold a lock on an open file, "ostree (process 123)", as far as /proc shows them."""
+    mine = os.fstat(fd)
+    found: dict[str, None] = {}
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        # a process that ends while we look, or is not ours to look at
+        with contextlib.suppress(OSError):
+            for each in (process / "fd").iterdir():
+                status = each.stat()
+                if (status.st_dev, status.st_ino) != (mine.st_dev, mine.st_ino):
+                    continue
+                if "lock:" in (process / "fdinfo" / each.name).read_text():
+                    found[f"{(process / 'comm').read_text().strip()} (process {process.name})"] = None
+    return ", ".join(found) or "another process"

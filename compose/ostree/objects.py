@@ -6,12 +6,15 @@ sha256 of a metadata object's bytes, or of a content object's header and payload
 
 from __future__ import annotations
 
+import hashlib
+import stat
 import struct
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from compose.ostree.gvariant import Variant, be64, decode, encode, frame
+from compose.ostree.gvariant import Variant, be32, be64, decode, encode, frame
 
 Xattrs = tuple[tuple[bytes, bytes], ...]
 """(name without NUL, value), sorted by name, names unique, no empty value: what `ostree commit` reads from a disk."""
@@ -28,13 +31,16 @@ _length_and_padding = struct.Struct(">II").pack
 
 
 def encode_xattrs(xattrs: Xattrs) -> bytes:
-    """a(ayay)."""
+    """a(ayay), sorted by name. Raises ValueError for what clients refuse: an empty name, or one name twice."""
     if not xattrs:
         return b""
+    names = {name for name, _ in xattrs}
+    if len(names) < len(xattrs) or b"" in names:
+        raise ValueError(f"xattrs {sorted(names)!r} hold an empty name or one name twice")
     elements: list[bytes] = []
     ends: list[int] = []
     position = 0
-    for name, value in xattrs:
+    for name, value in sorted(xattrs):
         element = frame(name + b"\0" + value, (len(name) + 1,))
         elements.append(element)
         position += len(element)
@@ -44,7 +50,11 @@ def encode_xattrs(xattrs: Xattrs) -> bytes:
 
 def decode_xattrs(data: bytes) -> Xattrs:
     """Reverse of encode_xattrs(). Raises ValueError."""
-    return tuple((name.rstrip(b"\0"), value) for name, value in decode("a(ayay)", data))
+    return _xattrs_of(decode("a(ayay)", data))
+
+
+def _xattrs_of(rows: Iterable[tuple[bytes, bytes]]) -> Xattrs:
+    return tuple((name.rstrip(b"\0"), value) for name, value in rows)
 
 
 def file_header(uid: int, gid: int, mode: int, target: bytes, xattrs: bytes) -> bytes:
@@ -59,6 +69,61 @@ def filez_header(size: int, uid: int, gid: int, mode: int, target: bytes, xattrs
     body = _size(size) + _uid_gid_mode_rdev(uid, gid, mode, 0) + target + b"\0"
     body = frame(body + xattrs, (len(body),))
     return _length_and_padding(len(body), 0) + body
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileContent:
+    """A content object. mode: full st_mode. target: of a symlink, None for a regular file, whose bytes payload is."""
+
+    uid: int
+    gid: int
+    mode: int
+    xattrs: Xattrs
+    target: str | None
+    payload: bytes
+
+    def checksum(self) -> bytes:
+        """32 bytes."""
+        target = b"" if self.target is None else self.target.encode()
+        header = file_header(self.uid, self.gid, self.mode, target, encode_xattrs(self.xattrs))
+        return hashlib.sha256(header + self.payload).digest()
+
+
+def decode_filez(data: bytes) -> FileContent:
+    """A content object of an archive repository. Raises ValueError."""
+    length = int.from_bytes(data[:4], "big")
+    size, uid, gid, mode, _, target, xattrs = decode("(tuuuusa(ayay))", data[8 : 8 + length])
+    mode, size = be32(mode), be64(size)
+    unpacker = zlib.decompressobj(-15)
+    try:
+        # no more than the header says: a stream may swell to anything
+        payload = unpacker.decompress(data[8 + length :], size + 1) if stat.S_ISREG(mode) else b""
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    if len(payload) != size:
+        raise ValueError(f"it says to have {size} bytes, and has {'more' if len(payload) > size else len(payload)}")
+    return FileContent(
+        uid=be32(uid),
+        gid=be32(gid),
+        mode=mode,
+        xattrs=_xattrs_of(xattrs),
+        target=target if stat.S_ISLNK(mode) else None,
+        payload=payload,
+    )
+
+
+def decode_bare_user(data: bytes, meta: bytes) -> FileContent:
+    """A content object of a bare-user repository: its file, and that file's user.ostreemeta. Raises ValueError."""
+    owner = decode_dirmeta(meta)
+    symlink = stat.S_ISLNK(owner.mode)
+    return FileContent(
+        uid=owner.uid,
+        gid=owner.gid,
+        mode=owner.mode,
+        xattrs=owner.xattrs,
+        target=data.rstrip(b"\0").decode() if symlink else None,
+        payload=b"" if symlink else data,
+    )
 
 
 def encode_dirmeta(uid: int, gid: int, mode: int, xattrs: bytes) -> bytes:
@@ -85,7 +150,15 @@ def decode_dirmeta(data: bytes) -> Dirmeta:
 
 
 def encode_dirtree(files: Sequence[tuple[bytes, bytes]], directories: Sequence[tuple[bytes, bytes, bytes]]) -> bytes:
-    """files: (name, checksum); directories: (name, dirtree checksum, dirmeta checksum). Both sorted by name as bytes."""
+    """files: (name, checksum); directories: (name, dirtree checksum, dirmeta checksum). Both sorted by name as bytes.
+
+    Raises ValueError for what clients refuse: names out of order, twice, not UTF-8, or leading elsewhere.
+    """
+    for names in ([row[0] for row in files], [row[0] for row in directories]):
+        for index, name in enumerate(names):
+            _check_name(name.decode())
+            if index and name <= names[index - 1]:
+                raise ValueError(f"the name {name!r} of a directory stands behind {names[index - 1]!r}")
     first = _encode_names((name, checksum, (len(name) + 1,)) for name, checksum in files)
     second = _encode_names((name, tree + meta, (len(name) + 33, len(name) + 1)) for name, tree, meta in directories)
     return frame(first + second, (len(first),))
@@ -103,6 +176,11 @@ def _encode_names(rows: Iterable[tuple[bytes, bytes, tuple[int, ...]]]) -> bytes
     return frame(b"".join(elements), ends)
 
 
+def _check_name(name: str) -> None:
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise ValueError(f"a dirtree must not hold the name {name!r}")
+
+
 @dataclass(frozen=True, slots=True)
 class Dirtree:
     """Content of a directory: names and checksums (32 bytes each)."""
@@ -115,8 +193,7 @@ def decode_dirtree(data: bytes) -> Dirtree:
     """Reverse of encode_dirtree(). Raises ValueError; names that would lead elsewhere are damage too."""
     files, directories = decode("(a(say)a(sayay))", data)
     for name in (*(row[0] for row in files), *(row[0] for row in directories)):
-        if name in ("", ".", "..") or "/" in name:
-            raise ValueError(f"a dirtree holds the name {name!r}")
+        _check_name(name)
     for row in (*files, *directories):
         if any(len(checksum) != 32 for checksum in row[1:]):
             raise ValueError("a dirtree holds a checksum that has not 32 bytes")

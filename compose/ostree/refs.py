@@ -12,6 +12,8 @@ from compose.errors import RepositoryError
 
 _COMPONENT = r"[\w\d][-._\w\d]*"
 _REF = re.compile(rf"{_COMPONENT}(/{_COMPONENT})*", re.ASCII)
+TEMPORARY_PREFIX = "compose-"
+"""Of names in the repository's tmp/ that a file has until it is complete."""
 _CHECKSUM = re.compile(r"[0-9a-f]{64}")
 
 
@@ -29,38 +31,56 @@ def validate_ref(name: str) -> None:
 
 
 def read_ref(repo_fd: int, name: str) -> str | None:
-    """Checksum that refs/heads/NAME holds, None when there is none. Raises RepositoryError when it holds something else."""
-    validate_ref(name)
+    """Checksum that refs/heads/NAME holds, or refs/remotes/REMOTE/NAME for "REMOTE:NAME"; None when there is none.
+
+    Raises RepositoryError when it holds something else, or cannot be a ref's name.
+    """
+    remote, colon, rest = name.rpartition(":")
+    validate_ref(rest)
+    if colon:
+        validate_ref(remote)
+    return _read(repo_fd, f"refs/remotes/{remote}/{rest}" if colon else f"refs/heads/{rest}")
+
+
+def _read(repo_fd: int, path: str) -> str | None:
     try:
-        fd = os.open(f"refs/heads/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=repo_fd)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=repo_fd)
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        with open(fd, encoding="ascii") as file:
-            text = file.read(80).strip()
+        text = os.read(fd, 80).decode("ascii", errors="replace").strip()
     except IsADirectoryError:
         return None
+    finally:
+        os.close(fd)
     if not is_checksum(text):
-        raise RepositoryError(f"refs/heads/{name} does not hold a checksum but {text!r}")
+        raise RepositoryError(f"{path} does not hold a checksum but {text!r}")
     return text
 
 
-def list_refs(repo_fd: int) -> dict[str, str]:
-    """All of refs/heads, name to checksum, sorted by name as bytes."""
+def list_refs(repo_fd: int, top: str = "refs/heads") -> dict[str, str]:
+    """All refs below a directory of the repository, name to checksum, sorted by name as bytes.
+
+    Aliases (symlinks to refs) are refs. One that another process removes meanwhile is not there.
+    """
     found: dict[str, str] = {}
     pending = [""]
     while pending:
         below = pending.pop()
-        fd = os.open(f"refs/heads/{below}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=repo_fd)
         try:
-            entries = [(entry.name, entry.is_dir()) for entry in os.scandir(fd)]
+            fd = os.open(f"{top}/{below}", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=repo_fd)
+        except FileNotFoundError:
+            continue
+        try:
+            with os.scandir(fd) as scanned:
+                entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in scanned]
         finally:
             os.close(fd)
         for name, directory in entries:
             path = below + name
             if directory:
                 pending.append(path + "/")
-            elif _REF.fullmatch(path) and not name.endswith(".tmp") and (checksum := read_ref(repo_fd, path)):
+            elif _REF.fullmatch(path) and (checksum := _read(repo_fd, f"{top}/{path}")):
                 found[path] = checksum
     return dict(sorted(found.items(), key=lambda item: item[0].encode()))
 
@@ -68,31 +88,25 @@ def list_refs(repo_fd: int) -> dict[str, str]:
 def write_ref(repo_fd: int, name: str, checksum: str, *, fsync: bool) -> None:
     """Point a ref at a commit, by rename. Then the repository directory is touched: other processes look at its mtime."""
     validate_ref(name)
-    assert is_checksum(checksum)
+    if not is_checksum(checksum):
+        raise ValueError(f"{checksum!r} is not a checksum")
     path = f"refs/heads/{name}"
     with fs.storage_errors(path):
-        for cut in range(len("refs/heads/"), len(path)):
-            if path[cut] == "/":
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(path[:cut], 0o777, dir_fd=repo_fd)
-        temporary = f"tmp/ref-{secrets.token_hex(8)}"
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=repo_fd)
         try:
-            try:
-                fs.write_all(fd, f"{checksum}\n".encode())
-                if fsync:
-                    os.fsync(fd)
-            finally:
-                os.close(fd)
-            try:
-                os.rename(temporary, path, src_dir_fd=repo_fd, dst_dir_fd=repo_fd)
-            except (IsADirectoryError, NotADirectoryError) as error:
-                raise RepositoryError(
-                    f"the ref {name} cannot be written beside refs of the same path: {error.strerror}",
-                    hint="a ref cannot be the directory of another ref",
-                ) from error
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary, dir_fd=repo_fd)
-            raise
+            for cut in range(len("refs/heads/"), len(path)):
+                if path[cut] == "/":
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(path[:cut], 0o777, dir_fd=repo_fd)
+            replace_file(repo_fd, path, f"{checksum}\n".encode(), fsync=fsync)
+        except (IsADirectoryError, NotADirectoryError) as error:
+            raise RepositoryError(
+                f"the ref {name} cannot be written beside refs of the same path: {error.strerror}",
+                hint="a ref cannot be the directory of another ref",
+            ) from error
         os.utime(".", dir_fd=repo_fd)
+
+
+def replace_file(repo_fd: int, path: str, data: bytes, *, fsync: bool) -> None:
+    """Write a file of the repository, complete, by rename from tmp/, where what a killed process leaves is cleaned up."""
+    temporary = f"tmp/{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+    fs.atomic_write(path, data, temporary=temporary, dir_fd=repo_fd, fsync=fsync)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -19,7 +20,17 @@ from compose import fs
 from compose.errors import RepositoryError
 from compose.ostree import refs
 from compose.ostree.config import Config, Mode, parse_config
-from compose.ostree.objects import Commit, Dirtree, decode_commit, decode_dirmeta, decode_dirtree
+from compose.ostree.objects import (
+    Commit,
+    Dirmeta,
+    Dirtree,
+    FileContent,
+    decode_bare_user,
+    decode_commit,
+    decode_dirmeta,
+    decode_dirtree,
+    decode_filez,
+)
 
 _DIRECTORIES = (
     "tmp",
@@ -32,6 +43,7 @@ _DIRECTORIES = (
     "refs/remotes",
     "objects",
 )
+_PREFIX = re.compile(r"[0-9a-f]{2,63}")
 _Decoded = TypeVar("_Decoded")
 _WRITABLE_MODES = (Mode.ARCHIVE, Mode.BARE_USER)
 
@@ -57,19 +69,29 @@ class Repo:
             for name in ("config", "objects"):
                 if not os.path.exists(os.path.join(path, name)):
                     raise RepositoryError(f"{path} is not an OSTree repository: it has no {name}", hint=hint)
-            config_path = os.path.join(path, "config")
-            return cls(path, fd, parse_config(Path(config_path).read_text(), config_path))
+            config = os.path.join(path, "config")
+            try:
+                text = Path(config).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise RepositoryError(f"cannot read {config}: {error}") from error
+            return cls(path, fd, parse_config(text, config))
         except BaseException:
             os.close(fd)
             raise
 
     @classmethod
     def create(cls, path: str, mode: Mode = Mode.ARCHIVE) -> Self:
-        """Make a repository where there is none, as `ostree init` does, and open it. Raises StorageError."""
+        """Make a repository where there is none, as `ostree init` does, and open it.
+
+        Raises StorageError when the disk refuses, RepositoryError when something else has the name.
+        """
         path = os.path.abspath(path)
         with fs.storage_errors(path):
-            for name in ("", *_DIRECTORIES):
-                os.makedirs(os.path.join(path, name), mode=0o775, exist_ok=True)
+            try:
+                for name in ("", *_DIRECTORIES):
+                    os.makedirs(os.path.join(path, name), mode=0o775, exist_ok=True)
+            except (FileExistsError, NotADirectoryError) as error:
+                raise RepositoryError(f"cannot make a repository at {path}: {error.strerror}") from error
             config = os.path.join(path, "config")
             if not os.path.exists(config):
                 fs.atomic_write(config, f"[core]\nrepo_version=1\nmode={mode}\n".encode())
@@ -94,13 +116,49 @@ class Repo:
                     f"the repository {self.path} is not writable", hint="compose as its owner, or give another --repo"
                 )
 
+    def has_summary(self) -> bool:
+        """Does the repository have a summary, which must then follow its refs?"""
+        return os.path.lexists(os.path.join(self.path, "summary"))
+
     def resolve(self, revision: str) -> str | None:
-        """Checksum of a ref or of a full checksum; None when there is no such ref."""
-        return revision if refs.is_checksum(revision) else refs.read_ref(self.fd, revision)
+        """Checksum of the commit that a revision names, None when there is none such.
+
+        A revision is a ref, a full checksum, or the beginning of one that fits one commit alone, each with any number of
+        "^" behind for the parent. Raises RepositoryError for what cannot be a revision, or fits several commits.
+        """
+        name = revision.rstrip("^")
+        checksum: str | None = name
+        if not refs.is_checksum(name):
+            checksum = refs.read_ref(self.fd, name) or self._complete(name)
+        for _ in range(len(revision) - len(name)):
+            checksum = self.read_commit(checksum).parent.hex() if checksum else None
+        return checksum or None
+
+    def _complete(self, prefix: str) -> str | None:
+        if not _PREFIX.fullmatch(prefix):
+            return None
+        found = [
+            f"{path.parent.name}{path.stem}"
+            for path in Path(self.path, "objects", prefix[:2]).glob(f"{prefix[2:]}*.commit")
+        ]
+        if len(found) > 1:
+            raise RepositoryError(f"{prefix} is the beginning of {len(found)} commits", hint="give more of its digits")
+        return found[0] if found else None
+
+    def refs(self) -> dict[str, str]:
+        """All local refs, name to checksum, sorted by name as bytes."""
+        return refs.list_refs(self.fd)
 
     def has(self, checksum: str, extension: str) -> bool:
         """Is the object there? extension: "commit", "dirtree", "dirmeta"."""
         return os.path.exists(self._object(checksum, extension))
+
+    def size_of(self, checksum: str, extension: str) -> int:
+        """Size of an object's file, bytes. Raises RepositoryError when it is missing."""
+        try:
+            return os.stat(self._object(checksum, extension)).st_size
+        except OSError as error:
+            raise self._unreadable(checksum, extension, error) from error
 
     def is_partial(self, commit: str) -> bool:
         """Was the commit pulled in part only?"""
@@ -114,6 +172,27 @@ class Repo:
         """Raises RepositoryError when the object is missing or damaged."""
         return self._decoded(checksum.hex(), "dirtree", decode_dirtree)
 
+    def read_dirmeta(self, checksum: bytes) -> Dirmeta:
+        """Raises RepositoryError when the object is missing or damaged."""
+        return self._decoded(checksum.hex(), "dirmeta", decode_dirmeta)
+
+    def walk(self, commit: str) -> Iterator[tuple[str, bytes, bytes | None]]:
+        """Everything in a commit, each directory before what it holds.
+
+        Gives (path, checksum, None) for a file or symlink, (path, dirtree checksum, dirmeta checksum) for a directory;
+        the root is "". Raises RepositoryError when an object on the way is missing or damaged.
+        """
+        root = self.read_commit(commit)
+        pending = [("", root.root_tree, root.root_meta)]
+        while pending:
+            path, checksum, meta = pending.pop()
+            yield path, checksum, meta
+            tree = self.read_dirtree(checksum)
+            below = f"{path}/" if path else ""
+            for name, content in tree.files:
+                yield below + name, content, None
+            pending += [(below + name, inner, owner) for name, inner, owner in reversed(tree.directories)]
+
     def read_file(self, commit: str, path: str) -> bytes | None:
         """Content of a regular file of a commit, None when it has none such. Symlinks are not followed.
 
@@ -126,27 +205,28 @@ class Repo:
             if found is None:
                 return None
             tree = self.read_dirtree(found[1])
-        for each, checksum in tree.files:
-            if each == name:
-                return self._read_content(checksum.hex())
-        return None
-
-    def _read_content(self, checksum: str) -> bytes | None:
-        archive = self.config.mode is Mode.ARCHIVE
-        raw = self._read(checksum, "filez" if archive else "file")
-        if not archive:
-            mode = 0o100000
-            if self.config.mode is Mode.BARE_USER:
-                mode = decode_dirmeta(os.getxattr(self._object(checksum, "file"), "user.ostreemeta")).mode
-            return raw if mode & 0o170000 == 0o100000 else None
-        size = int.from_bytes(raw[:4], "big")
-        header, payload = raw[8 : 8 + size], raw[8 + size :]
-        if int.from_bytes(header[16:20], "big") & 0o170000 != 0o100000:
+        checksum = next((row[1] for row in tree.files if row[0] == name), None)
+        if checksum is None:
             return None
-        try:
-            return zlib.decompress(payload, -15)
-        except zlib.error as error:
-            raise RepositoryError(f"{self.path}: the object {checksum}.filez is damaged: {error}") from error
+        content = self.read_content(checksum)
+        return content.payload if content.target is None else None
+
+    def read_content(self, checksum: bytes) -> FileContent:
+        """A regular file or symlink. Raises RepositoryError when the object is missing or damaged."""
+        archive = self.config.mode is Mode.ARCHIVE
+        if not archive and self.config.mode is not Mode.BARE_USER:
+            raise RepositoryError(f"{self.path}: files of a {self.config.mode} repository are not read here")
+        extension = "filez" if archive else "file"
+        raw = self._read(checksum.hex(), extension)
+        with self._damage(checksum.hex(), extension):
+            if archive:
+                content = decode_filez(raw)
+            else:
+                meta = os.getxattr(self._object(checksum.hex(), extension), "user.ostreemeta")
+                content = decode_bare_user(raw, meta)
+            if content.checksum() != checksum:
+                raise ValueError("its checksum differs")
+        return content
 
     def _object(self, checksum: str, extension: str) -> str:
         return os.path.join(self.path, "objects", checksum[:2], f"{checksum[2:]}.{extension}")
@@ -155,18 +235,26 @@ class Repo:
         try:
             return Path(self._object(checksum, extension)).read_bytes()
         except OSError as error:
-            raise RepositoryError(
-                f"{self.path}: cannot read the object {checksum}.{extension}: {error.strerror}",
-                hint=f"see what else is missing: ostree --repo={self.path} fsck",
-            ) from error
+            raise self._unreadable(checksum, extension, error) from error
+
+    def _unreadable(self, checksum: str, extension: str, error: OSError) -> RepositoryError:
+        return RepositoryError(
+            f"{self.path}: cannot read the object {checksum}.{extension}: {error.strerror}",
+            hint=f"see what else is missing: ostree --repo={self.path} fsck",
+        )
 
     def _decoded(self, checksum: str, extension: str, decode: Callable[[bytes], _Decoded]) -> _Decoded:
         data = self._read(checksum, extension)
-        try:
+        with self._damage(checksum, extension):
             if hashlib.sha256(data).hexdigest() != checksum:
                 raise ValueError("its checksum differs")
             return decode(data)
-        except ValueError as error:
+
+    @contextmanager
+    def _damage(self, checksum: str, extension: str) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, OSError) as error:
             raise RepositoryError(
                 f"{self.path}: the object {checksum}.{extension} is damaged: {error}",
                 hint=f"see what else is damaged: ostree --repo={self.path} fsck",

@@ -11,12 +11,11 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from compose import fs
+from compose.events import Reporter
 from compose.ostree import refs
-from compose.ostree.config import Mode
 from compose.ostree.gvariant import Variant, be64, encode
 from compose.ostree.repo import Repo
 
@@ -25,39 +24,62 @@ _PRIMES = (1, 2, 3, 7, 13, 31, 61, 127, 251, 509, 1021, 2039, 4093, 8191)
 """GLib's prime_mod[] (ghash.c), indexed by the binary logarithm of the table's size."""
 
 
-def write_summary(repo: Repo) -> None:
-    """Make the summary anew from the refs, by rename; a signature of the old one is removed, for it no longer holds."""
-    data = encode(SUMMARY_TYPE, (_refs(repo), _metadata(repo)))
-    fs.atomic_write(os.path.join(repo.path, "summary"), data)
+def write_summary(repo: Repo, reporter: Reporter) -> None:
+    """Make the summary anew from the refs, by rename; a signature of the old one is removed, for it no longer holds.
+
+    Needs the repository lock, shared: a real `summary -u` is kept out by it, for that one takes it exclusive. Writers
+    beside us are not; whoever comes last looks again and finds the refs of all. Raises RepositoryError for a ref whose
+    commit is missing, StorageError when the disk refuses.
+    """
+    while True:
+        found = repo.refs(), _mirrored(repo)
+        data = encode(SUMMARY_TYPE, (_rows(repo, found[0]), _metadata(repo, found[1])))
+        refs.replace_file(repo.fd, "summary", data, fsync=repo.config.fsync)
+        if found == (repo.refs(), _mirrored(repo)):
+            break
     with contextlib.suppress(FileNotFoundError):
         os.unlink("summary.sig", dir_fd=repo.fd)
+        reporter.warn(f"{repo.path}: the summary is new, its old signature was removed: sign it again")
 
 
-def _refs(repo: Repo) -> list[tuple[str, tuple[int, bytes, list[tuple[str, Variant]]]]]:
+_Row = tuple[str, tuple[int, bytes, list[tuple[str, Variant]]]]
+
+
+def _rows(repo: Repo, names: Mapping[str, str]) -> list[_Row]:
     rows = []
-    for name, checksum in refs.list_refs(repo.fd).items():
+    for name, checksum in names.items():
         commit = repo.read_commit(checksum)
-        size = os.stat(os.path.join(repo.path, "objects", checksum[:2], f"{checksum[2:]}.commit")).st_size
         facts = {"ostree.commit.timestamp": Variant("t", be64(commit.timestamp))}
         version = commit.get("version")
         if isinstance(version, str):
             facts["ostree.commit.version"] = Variant("s", version)
+        size = repo.size_of(checksum, "commit")
         rows.append((name, (size, bytes.fromhex(checksum), _dictionary(facts))))
     return rows
 
 
-def _metadata(repo: Repo) -> list[tuple[str, Variant]]:
+def _mirrored(repo: Repo) -> dict[str, dict[str, str]]:
+    """Refs of other collections that a repository with a collection of its own mirrors."""
+    if not repo.config.collection_id:
+        return {}
+    top = "refs/mirrors"
+    return {name: refs.list_refs(repo.fd, f"{top}/{name}") for name in sorted(os.listdir(os.path.join(repo.path, top)))}
+
+
+def _metadata(repo: Repo, mirrored: Mapping[str, Mapping[str, str]]) -> list[tuple[str, Variant]]:
     config = repo.config
     found: dict[str, Variant] = {}
-    deltas = _static_deltas(repo.path) if config.deltas_in_summary else []
+    deltas = _static_deltas(repo.path) if config.deltas_in_summary else {}
     if deltas:
-        found["ostree.static-deltas"] = Variant("a{sv}", deltas)
+        found["ostree.static-deltas"] = Variant("a{sv}", _dictionary(deltas))
     found["ostree.summary.last-modified"] = Variant("t", be64(int(time.time())))
-    found["ostree.summary.mode"] = Variant("s", str(Mode.ARCHIVE if config.mode is Mode.ARCHIVE else config.mode))
+    found["ostree.summary.mode"] = Variant("s", str(config.mode))
     found["ostree.summary.tombstone-commits"] = Variant("b", config.tombstones)
     found["ostree.summary.indexed-deltas"] = Variant("b", config.indexed_deltas)
     if config.collection_id:
         found["ostree.summary.collection-id"] = Variant("s", config.collection_id)
+        collections = [(name, _rows(repo, names)) for name, names in mirrored.items() if names]
+        found["ostree.summary.collection-map"] = Variant("a{sa(s(taya{sv}))}", collections)
     return _dictionary(found)
 
 
@@ -65,14 +87,14 @@ def _dictionary(found: dict[str, Variant]) -> list[tuple[str, Variant]]:
     return [(key, found[key]) for key in hash_order(list(found))]
 
 
-def _static_deltas(path: str) -> list[tuple[str, Variant]]:
+def _static_deltas(path: str) -> dict[str, Variant]:
     """Name of each delta ("TO" or "FROM-TO", hex) and the sha256 of its superblock."""
-    rows = []
-    for superblock in sorted(Path(path, "deltas").glob("*/*/superblock")):
+    found = {}
+    for superblock in Path(path, "deltas").glob("*/*/superblock"):
         joined = superblock.parent.parent.name + superblock.parent.name
         ends = [base64.b64decode(part.replace("_", "/") + "=").hex() for part in joined.split("-")]
-        rows.append(("-".join(ends), Variant("ay", hashlib.sha256(superblock.read_bytes()).digest())))
-    return sorted(rows)
+        found["-".join(ends)] = Variant("ay", hashlib.sha256(superblock.read_bytes()).digest())
+    return found
 
 
 def hash_order(keys: Sequence[str]) -> list[str]:

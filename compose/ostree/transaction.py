@@ -9,30 +9,26 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from compose import fs
-from compose.errors import RepositoryError, StorageError
+from compose.errors import ComposeError, RepositoryError, StorageError
 from compose.events import Reporter
 from compose.ostree import refs
-from compose.ostree.content import Content, ContentStats, Target, write_contents
-from compose.ostree.lock import locked, try_lock
+from compose.ostree.content import Content, ContentMemo, ContentStats, Target, write_contents
+from compose.ostree.lock import locked
 from compose.ostree.objects import Commit, Xattrs, encode_commit, encode_dirmeta, encode_dirtree, encode_xattrs
 from compose.ostree.repo import Repo
+from compose.ostree.staging import Staging, publish_objects, remove_leftovers, staging_directory, write_staged
 from compose.ostree.summary import write_summary
-
-_DEFAULT_LEVEL = 5
-"""Of libdeflate: the fastest level whose streams are no larger than zlib's level 6 (which `ostree commit` uses)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What a transaction asked for and what of it was new. bytes_written: of content objects."""
+    """What a transaction asked for and what of it was new."""
 
     metadata_total: int
     metadata_written: int
@@ -50,8 +46,10 @@ class Transaction:
         self._jobs = jobs
         self._reporter = reporter
         self._stack = ExitStack()
-        self._staging = ""
+        self._staging = Staging("", -1)
+        self._objects = os.path.join(repo.path, "objects")
         self._refs: list[tuple[str, str]] = []
+        self._commits: list[str] = []
         self._metadata: dict[str, bool] = {}
         self._content = ContentStats()
 
@@ -66,8 +64,8 @@ class Transaction:
                     )
                 )
             self._check_free_space()
-            self._remove_leftovers()
-            self._staging = self._stack.enter_context(self._staging_directory())
+            remove_leftovers(repo.path)
+            self._staging = self._stack.enter_context(staging_directory(repo.path))
             self._stack = self._stack.pop_all()
         return self
 
@@ -81,24 +79,30 @@ class Transaction:
     def stats(self) -> Stats:
         return Stats(len(self._metadata), sum(self._metadata.values()), self._content)
 
-    def write_contents(self, contents: Sequence[Content], on_progress: Callable[[int, int], None]) -> list[bytes]:
+    def write_contents(
+        self,
+        contents: Sequence[Content],
+        on_progress: Callable[[int, int], None],
+        memo: ContentMemo | None = None,
+    ) -> list[bytes]:
         """Write files and symlinks on all cores; their checksums (32 bytes each) in the order given.
 
-        on_progress(objects, bytes) may be called from any thread.
+        on_progress(objects, bytes) may be called from any thread. memo: a file whose checksum it knows and whose object
+        is in the repository is not read; what is learned goes into it.
         """
 
         def progress(objects: int, size: int) -> None:
             on_progress(objects, size)
             self._check_free_space()
 
-        level = self._repo.config.zlib_level
         target = Target(
             mode=self._repo.config.mode,
-            objects=os.path.join(self._repo.path, "objects"),
-            staging=self._staging,
-            level=_DEFAULT_LEVEL if level is None else level,
+            objects=self._objects,
+            staging=self._staging.path,
+            lock=self._staging.lock,
+            level=self._repo.config.zlib_level,
         )
-        checksums, stats = write_contents(contents, target, self._jobs, progress)
+        checksums, stats = write_contents(contents, target, self._jobs, progress, memo)
         self._content += stats
         return checksums
 
@@ -118,7 +122,9 @@ class Transaction:
             data = encode_commit(commit)
         except ValueError as error:
             raise RepositoryError(str(error)) from error
-        return self._write_metadata(data, "commit").hex()
+        checksum = self._write_metadata(data, "commit").hex()
+        self._commits.append(checksum)
+        return checksum
 
     def set_ref(self, name: str, checksum: str) -> None:
         """Move a ref when the transaction is published."""
@@ -129,20 +135,11 @@ class Transaction:
         checksum = hashlib.sha256(data).digest()
         text = checksum.hex()
         name = f"{text[:2]}/{text[2:]}.{extension}"
-        if name in self._metadata:
-            return checksum
-        new = not os.path.exists(os.path.join(self._repo.path, "objects", name))
-        if new:
-            path = os.path.join(self._staging, name)
-            with fs.storage_errors(path):
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(os.path.dirname(path), 0o777)
-                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-                try:
-                    fs.write_all(fd, data)
-                finally:
-                    os.close(fd)
-        self._metadata[name] = new
+        if name not in self._metadata:
+            new = not os.path.lexists(f"{self._objects}/{name}")
+            if new:
+                write_staged(self._staging, name, data)
+            self._metadata[name] = new
         return checksum
 
     def _publish(self) -> None:
@@ -150,81 +147,39 @@ class Transaction:
         if fsync:
             fs.syncfs(repo.fd)
         objects = os.open("objects", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=repo.fd)
-        staging = os.open(self._staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            # commits last: whoever finds a commit object finds all that it names
-            names = sorted(_staged(self._staging), key=lambda name: name.endswith(".commit"))
-            touched = {name[:2] for name in names}
-            for each in touched:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(each, 0o777, dir_fd=objects)
-            for name in names:
-                # one that is there already holds the same bytes: its name is their checksum
-                fs.rename_noreplace(name, name, src_dir_fd=staging, dst_dir_fd=objects)
-            if fsync:
-                for each in touched:
-                    fd = os.open(each, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=objects)
-                    try:
-                        os.fsync(fd)
-                    finally:
-                        os.close(fd)
-                os.fsync(objects)
+            publish_objects(self._staging, objects, fsync=fsync)
+            for checksum in self._commits:
+                # it is whole now, whatever an interrupted pull or a prune has noted
+                for stale in (
+                    f"state/{checksum}.commitpartial",
+                    f"objects/{checksum[:2]}/{checksum[2:]}.tombstone-commit",
+                ):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(stale, dir_fd=repo.fd)
         finally:
-            os.close(staging)
             os.close(objects)
         for ref, checksum in self._refs:
             refs.write_ref(repo.fd, ref, checksum, fsync=fsync)
-        if self._refs and (repo.config.auto_update_summary or os.path.exists(os.path.join(repo.path, "summary"))):
-            write_summary(repo)
+        if self._refs and (repo.config.auto_update_summary or repo.has_summary()):
+            try:
+                write_summary(repo, self._reporter)
+            except ComposeError as error:
+                raise type(error)(
+                    f"the commit is published, but not in the summary of {repo.path}: {error.message}",
+                    hint=error.hint or f"when that is mended: ostree --repo={repo.path} summary -u",
+                ) from error
 
     def _check_free_space(self) -> None:
         config, disk = self._repo.config, os.fstatvfs(self._repo.fd)
-        free = disk.f_bavail * disk.f_frsize
+        # libostree counts what is reserved for root as free too
+        free = disk.f_bfree * disk.f_frsize
         least = config.min_free_bytes
         if least is None:
             least = disk.f_blocks * disk.f_frsize * config.min_free_percent // 100
         if free < least:
+            key = "percent" if config.min_free_bytes is None else "size"
             raise StorageError(
                 f"{self._repo.path}: {free / 1e6:.0f} MB free, the repository wants to keep {least / 1e6:.0f} MB free",
-                hint="free some space, or lower core.min-free-space-percent in the repository's config",
+                hint=f"free some space, or lower core.min-free-space-{key} in the repository's config",
             )
-
-    @contextlib.contextmanager
-    def _staging_directory(self) -> Iterator[str]:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        with fs.storage_errors(self._repo.path):
-            name = f"staging-{boot}-{secrets.token_urlsafe(5)[:6].replace('-', 'x').replace('_', 'y')}"
-            path = os.path.join(self._repo.path, "tmp", name)
-            lock = os.open(f"{path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                try_lock(lock, exclusive=True)
-                os.mkdir(path, 0o775)
-                yield path
-            finally:
-                fs.remove_tree(path)
-                os.unlink(f"{path}-lock")
-                os.close(lock)
-
-    def _remove_leftovers(self) -> None:
-        """Staging directories whose lock nobody holds: their transaction was killed."""
-        top = os.path.join(self._repo.path, "tmp")
-        for name in os.listdir(top):
-            if not name.startswith("staging-") or name.endswith("-lock"):
-                continue
-            path = os.path.join(top, name)
-            try:
-                fd = os.open(f"{path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            except OSError:
-                continue
-            try:
-                if try_lock(fd, exclusive=True):
-                    fs.remove_tree(path)
-                    os.unlink(f"{path}-lock")
-            finally:
-                os.close(fd)
-
-
-def _staged(staging: str) -> Iterator[str]:
-    for directory in os.listdir(staging):
-        for name in os.listdir(os.path.join(staging, directory)):
-            yield f"{directory}/{name}"
