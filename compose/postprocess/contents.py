@@ -76,7 +76,8 @@ def directory(permissions: int = 0o755, *, writer: str) -> Entry:
 def merge_into(editor: TreeEditor, source: str, target: str, *, writer: str) -> tuple[str, ...]:
     """Move everything below directory `source` below `target`, directories joined, and remove `source`.
 
-    What is in the way at the target stays; the source paths that had to give way are returned.
+    What is in the way at the target stays; the source paths that had to give way are returned. What moves keeps its
+    writer, for its content and attributes are still that one's; `writer` is that of a target directory not there yet.
     """
     lost: list[str] = []
     editor.add_dir(target, editor[source].permissions, writer=writer)
@@ -84,8 +85,6 @@ def merge_into(editor: TreeEditor, source: str, target: str, *, writer: str) -> 
         old, new = f"{source}/{name}", f"{target}/{name}"
         present = editor.get(new)
         if present is None:
-            for path in editor.subtree(old):
-                editor.replace(path, writer=writer)
             editor.move(old, new)
         elif present.is_dir and editor[old].is_dir:
             lost.extend(merge_into(editor, old, new, writer=writer))

@@ -42,6 +42,8 @@ def run(*argv: str | Path) -> str:
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # headers and body are two writes: with Nagle's algorithm each small object would wait for a delayed acknowledgement
+    disable_nagle_algorithm = True
 
     def log_message(self, *arguments: object) -> None:
         del arguments

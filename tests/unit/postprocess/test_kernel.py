@@ -47,11 +47,11 @@ def test_boot_is_emptied_and_its_kernel_taken() -> None:
         + d boot 0755 @step:kernel
         + f usr/lib/modules/6.1/vmlinuz 0644 "k" @step:kernel
         + d usr/lib/ostree-boot 0755 @step:kernel
-        + f usr/lib/ostree-boot/config-6.1 0644 "c" @step:kernel
-        + d usr/lib/ostree-boot/efi 0755 @step:kernel
-        + d usr/lib/ostree-boot/efi/EFI 0755 @step:kernel
-        + d usr/lib/ostree-boot/efi/EFI/fedora 0755 @step:kernel
-        + f usr/lib/ostree-boot/efi/EFI/fedora/shim.efi 0700 "s" @step:kernel
+        + f usr/lib/ostree-boot/config-6.1 0644 "c" @package:test
+        + d usr/lib/ostree-boot/efi 0755 @package:test
+        + d usr/lib/ostree-boot/efi/EFI 0755 @package:test
+        + d usr/lib/ostree-boot/efi/EFI/fedora 0755 @package:test
+        + f usr/lib/ostree-boot/efi/EFI/fedora/shim.efi 0700 "s" @package:test
         """
     )
     assert after.children("boot") == []

@@ -33,7 +33,7 @@ def test_rpmdb_goes_to_usr_share_with_links_and_a_macro() -> None:
         - f usr/lib/sysimage/rpm/rpmdb.sqlite 0644 "db"
         + d usr/share 0755 @step:rpmdb
         + d usr/share/rpm 0755 @step:rpmdb
-        + f usr/share/rpm/rpmdb.sqlite 0644 "db" @step:rpmdb
+        + f usr/share/rpm/rpmdb.sqlite 0644 "db" @package:test
         - d var/lib/rpm 0755
         + l var/lib/rpm ../../usr/share/rpm @step:rpmdb
         """
@@ -221,12 +221,12 @@ def test_the_module_store_moves_to_etc() -> None:
         r"""
         - f etc/selinux/semanage.conf 0644 "module-store = direct\nstore-root=/var/lib/selinux\n"
         + f etc/selinux/semanage.conf 0644 "module-store = direct\nstore-root = /etc/selinux\n" @step:selinux
-        + d etc/selinux/targeted/active 0755 @step:selinux
-        + d etc/selinux/targeted/active/modules 0755 @step:selinux
-        + d etc/selinux/targeted/active/modules/100 0755 @step:selinux
-        + d etc/selinux/targeted/active/modules/100/x 0755 @step:selinux
-        + f etc/selinux/targeted/active/modules/100/x/cil 0600 "x" @step:selinux
-        + f etc/selinux/targeted/semanage.read.LOCK 0600 "" @step:selinux
+        + d etc/selinux/targeted/active 0755 @package:test
+        + d etc/selinux/targeted/active/modules 0755 @package:test
+        + d etc/selinux/targeted/active/modules/100 0755 @package:test
+        + d etc/selinux/targeted/active/modules/100/x 0755 @package:test
+        + f etc/selinux/targeted/active/modules/100/x/cil 0600 "x" @package:test
+        + f etc/selinux/targeted/semanage.read.LOCK 0600 "" @package:test
         - d var/lib/selinux 0755
         + l var/lib/selinux ../../etc/selinux @step:selinux
         - d var/lib/selinux/final 0700

@@ -77,11 +77,11 @@ def test_directories_go_along_to_where_the_links_lead() -> None:
         + l usr/local ../var/usrlocal @step:rootfs
         - d usr/local/bin 0755
         - l usr/local/man share/man
-        + f var/roothome/.bashrc 0644 "x" @step:rootfs
-        + d var/srv/ftp 0750 owner=0:50 @step:rootfs
-        + f var/srv/readme 0644 "x" @step:rootfs
-        + d var/usrlocal/bin 0755 @step:rootfs
-        + l var/usrlocal/man share/man @step:rootfs
+        + f var/roothome/.bashrc 0644 "x" @package:test
+        + d var/srv/ftp 0750 owner=0:50 @package:test
+        + f var/srv/readme 0644 "x" @package:test
+        + d var/usrlocal/bin 0755 @package:test
+        + l var/usrlocal/man share/man @package:test
         """
     )
     assert dropped == []
@@ -120,8 +120,8 @@ def test_opt_content_becomes_the_image_s_with_links_in_var() -> None:
         - d opt/app 0755
         - f opt/app/run 0755 "x"
         + d usr/lib/opt 0755 @step:rootfs
-        + d usr/lib/opt/app 0755 @step:rootfs
-        + f usr/lib/opt/app/run 0755 "x" @step:rootfs
+        + d usr/lib/opt/app 0755 @package:test
+        + f usr/lib/opt/app/run 0755 "x" @package:test
         + l var/opt/app ../../usr/lib/opt/app @step:rootfs
         """
     )

@@ -145,9 +145,9 @@ def test_alternatives_go_to_usr_and_run_and_lock_are_links() -> None:
     assert changes(before, var.relocate_data(before), store) == expect(
         """
         + d run 0755 @step:var
-        + d run/app 0700 @step:var
+        + d run/app 0700 @package:test
         + d usr/lib/alternatives 0755 @step:var
-        + f usr/lib/alternatives/vi 0644 "auto" @step:var
+        + f usr/lib/alternatives/vi 0644 "auto" @package:test
         - d var/lib/alternatives 0755
         + l var/lib/alternatives ../../usr/lib/alternatives @step:var
         - f var/lib/alternatives/vi 0644 "auto"
