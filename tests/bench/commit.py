@@ -13,7 +13,6 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +89,7 @@ def bench_commit(tree: Path, scratch: Path, *, mode: str = "archive") -> dict[st
         "ratio_wall": round(peer.wall / ours.wall, 2),
         "ratio_cpu": round(peer.cpu / ours.cpu, 2),
         "peak_rss_mb": round(ours.rss),
-        "floor": {key: round(value, 2) for key, value in asdict(limits).items()},
+        "floor": limits.figures(),
     }
 
 

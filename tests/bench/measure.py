@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from compose.ostree.deflate import Deflater
@@ -66,6 +66,10 @@ class Floor:
     deflate: float
     create: float
     store: float
+
+    def figures(self) -> dict[str, float]:
+        """As a row of bench.json has them."""
+        return {key: round(value, 2) for key, value in asdict(self).items()}
 
 
 def floor(files: Sequence[Path], scratch: Path, cores: int, *, deflated: bool) -> Floor:
