@@ -1,5 +1,22 @@
 """The command line: the only part that sees argv, the environment, stdout and exit codes."""
 
-from compose.cli.app import main
+from __future__ import annotations
 
-__all__ = ["main"]
+import sys
+
+from compose.bindings import require_bindings
+from compose.cli.message import describe
+from compose.errors import UsageError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line (sys.argv's by default); returns the exit code."""
+    try:
+        require_bindings()
+    except UsageError as error:
+        print(describe(error), file=sys.stderr)
+        return error.exit_code
+    # only now: the stages import the bindings
+    from compose.cli.app import main as run
+
+    return run(arguments)

@@ -14,6 +14,7 @@ import typer
 
 import compose
 from compose.cli import tree
+from compose.cli.message import describe
 from compose.errors import ComposeError
 
 app = typer.Typer(
@@ -65,15 +66,6 @@ def _signals_raise() -> Iterator[None]:
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
-
-
-def describe(error: ComposeError) -> str:
-    """The text a user sees for an error: message, details indented, the way out."""
-    lines = [f"error: {error.message}"]
-    lines += [f"  {line}" for line in error.details]
-    if error.hint:
-        lines.append(f"hint: {error.hint}")
-    return "\n".join(lines)
 
 
 def main(arguments: list[str] | None = None) -> int:

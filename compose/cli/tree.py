@@ -14,7 +14,8 @@ import typer
 from compose.cli.progress import PlainReporter, TerminalReporter
 from compose.errors import UsageError
 from compose.events import Reporter
-from compose.pipeline import ComposeOptions, ComposeResult, Outcome, compose_tree, flattened_treefile
+from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
+from compose.pipeline.run import compose_tree, flattened_treefile
 
 _SETUP = "Where and how"
 _INPUT = "Packages"

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from compose.pipeline import flattened_treefile
+from compose.pipeline.run import flattened_treefile
 from tests.bench.measure import Cost, floor, measure, size_of
 
 PROJECT = Path(__file__).parents[2]
@@ -98,7 +98,7 @@ def _peer(treefile: Path, root: Path, repo: Path, cache: Path) -> dict[str, Cost
                 f"--installroot={root}",
                 f"--releasever={flat['releasever']}",
             ),
-            *("--setopt=pluginpath=/nonexistent", f"--setopt=reposdir={treefile.parent}", f"--setopt=cachedir={cache}"),
+            *("--setopt=plugins=False", f"--setopt=reposdir={treefile.parent}", f"--setopt=cachedir={cache}"),
             *("--setopt=install_weak_deps=True", *flat["packages"]),
         ]
     )

@@ -21,7 +21,8 @@ import rpm
 import selinux
 
 from compose.events import Reporter
-from compose.pipeline import ComposeOptions, ComposeResult, Outcome, compose_tree
+from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
+from compose.pipeline.run import compose_tree
 from compose.tree import Tree
 from tests.compat.ostree.test_commit import ostree, served
 

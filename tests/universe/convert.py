@@ -26,6 +26,9 @@ def convert(debs: Iterable[Path], work: Path, context: Context, jobs: int) -> li
     with ProcessPoolExecutor(jobs) as pool:
         packages = list(pool.map(load, paths, roots, [context] * len(paths), chunksize=4))
     packages.append(knowledge.release(work / knowledge.RELEASE, packages))
+    _provide_accounts_once(packages)
+    for package in packages:
+        _require_owners(package)
     _share_directories(packages)
     _link_alternatives(packages)
     _check_owners(packages)
@@ -66,7 +69,6 @@ def load(path: Path, root: Path, context: Context) -> Package:
         raise UniverseError(f"{path.name}: has no {error}") from error
     except OSError as error:
         raise UniverseError(f"{path.name}: {error}") from error
-    _require_owners(package)
     return package
 
 
@@ -107,6 +109,17 @@ def _flag(package: Package, conffiles: str) -> None:
             entry.flags.append("%doc")
         if match := _TRANSLATION.match(path):
             entry.flags.append(f"%lang({match[1]})")
+
+
+def _provide_accounts_once(packages: list[Package]) -> None:
+    """The accounts every system has come from one package: systemd's basic.conf has them too, and would be needed first."""
+    base = next((package for package in packages if package.name == knowledge.ACCOUNTS), None)
+    if base is None:
+        raise UniverseError(f"the set has no {knowledge.ACCOUNTS}")
+    accounts = set(base.provides)
+    for package in packages:
+        if package is not base:
+            package.provides = [each for each in package.provides if each not in accounts]
 
 
 def _require_owners(package: Package) -> None:

@@ -12,6 +12,7 @@ from tests.universe.model import CHANGES, CONFIG, Alternative, Context, FileTrig
 
 DATA = Path(__file__).parent / "data"
 FILESYSTEM = "base-files"
+ACCOUNTS = "base-passwd"
 RELEASE = "universe-release"
 # Debian's own tools, which the RPMs have no use for.
 NOT_NEEDED = frozenset(
@@ -243,7 +244,8 @@ def _ca_certificates(package: Package) -> None:
     package.add_file("/etc/ca-certificates.conf", "".join(f"{name}\n" for name in names), flags=(CONFIG,))
     package.script("post", "update-ca-certificates --fresh >/dev/null\n")
     package.ghosts.append(Ghost("/etc/ssl/certs/ca-certificates.crt"))
-    package.requires_pre.append("openssl")
+    # the rest is essential in Debian, and so in nobody's dependencies
+    package.requires_pre += ["openssl", "coreutils", "findutils", "grep", "sed"]
 
 
 def _kernel(package: Package, kernel: str) -> None:
@@ -291,7 +293,7 @@ def _script(name: str) -> str:
 
 _CHANGES: dict[str, Callable[[Package], None]] = {
     "base-files": _base_files,
-    "base-passwd": _base_passwd,
+    ACCOUNTS: _base_passwd,
     "libc-bin": _libc_bin,
     "libpam-runtime": _libpam_runtime,
     "debianutils": _debianutils,

@@ -1,0 +1,70 @@
+"""What a compose is asked to do, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from compose.solve.resolution import ResolvedPackage
+from compose.tree import Tree
+
+
+class Outcome(Enum):
+    """How a compose ended."""
+
+    COMMITTED = auto()
+    UNCHANGED = auto()
+    DRY_RUN = auto()
+    DOWNLOADED = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComposeOptions:
+    """Where and how to compose; what to compose is the treefile's business.
+
+    The names are those of the flags of `compose tree`. jobs: cores to use. source_date_epoch: seconds since 1970 that
+    everything is dated with; None takes the later of the newest package's build time and the parent commit's time.
+    """
+
+    treefile: str
+    cachedir: str
+    repo: str | None = None
+    source_root: str | None = None
+    jobs: int = 1
+    proxy: str | None = None
+    cache_only: bool = False
+    force_nocache: bool = False
+    dry_run: bool = False
+    download_only: bool = False
+    download_only_rpms: bool = False
+    disable_selinux: bool = False
+    metadata_strings: tuple[tuple[str, str], ...] = ()
+    metadata_files: tuple[str, ...] = ()
+    parent: str | None = None
+    no_parent: bool = False
+    previous_commit: str | None = None
+    previous_inputhash: str | None = None
+    previous_version: str | None = None
+    write_commitid_to: str | None = None
+    write_composejson_to: str | None = None
+    touch_if_changed: str | None = None
+    source_date_epoch: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComposeResult:
+    """What came of it. commit: 64 hex digits, None unless committed. tree: what was committed, each entry with its writer.
+    dropped: (path, reason) of what packages brought and the commit does not hold.
+    stage_seconds: wall time per stage, in order."""
+
+    outcome: Outcome
+    packages: tuple[ResolvedPackage, ...]
+    repo: str
+    preview: bool
+    ref: str | None = None
+    ref_moved: bool = False
+    commit: str | None = None
+    version: str | None = None
+    tree: Tree | None = None
+    dropped: tuple[tuple[str, str], ...] = ()
+    stage_seconds: tuple[tuple[str, float], ...] = ()

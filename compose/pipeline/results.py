@@ -1,0 +1,79 @@
+"""Files that tell the caller what came of a compose: --write-composejson-to, --write-commitid-to, --touch-if-changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+from compose import fs, metadata
+from compose.commit import Committed
+from compose.ostree.repo import Repo
+from compose.pipeline.options import ComposeOptions, ComposeResult
+from compose.rpm.compare import package_changes
+from compose.rpm.nevra import Nevra
+from compose.solve.resolution import Resolution
+
+
+def package_diff(repo: Repo, parent: str | None, resolution: Resolution) -> list[Any] | None:
+    """rpm-ostree's pkgdiff; None when the parent or its package list is not there."""
+    rows = repo.read_commit(parent).get(metadata.PKGLIST) if parent and repo.has(parent, "commit") else None
+    if rows is None:
+        return None
+    before = [
+        Nevra(name=name, epoch=int(epoch or 0), version=version, release=release, arch=arch)
+        for name, epoch, version, release, arch in rows
+    ]
+    found = []
+    for change, old, new in package_changes(before, [package.nevra for package in resolution.packages]):
+        sides = {"PreviousPackage": old, "NewPackage": new}
+        named = {key: [each.name, each.evr, each.arch] for key, each in sides.items() if each is not None}
+        found.append([(new or old or before[0]).name, int(change), named])
+    return found
+
+
+def touch(options: ComposeOptions) -> None:
+    if options.touch_if_changed is not None:
+        with fs.storage_errors(options.touch_if_changed):
+            os.close(os.open(options.touch_if_changed, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+            os.utime(options.touch_if_changed)
+
+
+def write_results(
+    options: ComposeOptions,
+    result: ComposeResult,
+    committed: Committed,
+    digest: str,
+    epoch: int,
+    pkgdiff: list[Any] | None,
+) -> None:
+    """Write the files that were asked for. The keys are rpm-ostree's, and more: ref, packages, dropped, stage-seconds."""
+    stats = committed.stats
+    report: dict[str, Any] = {
+        "ostree-commit": committed.checksum,
+        "ostree-content-checksum": committed.content_checksum,
+        "ostree-timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch)),
+        "rpm-ostree-inputhash": digest,
+        "ostree-n-metadata-total": stats.metadata_total,
+        "ostree-n-metadata-written": stats.metadata_written,
+        "ostree-n-content-total": stats.content.objects,
+        "ostree-n-content-written": stats.content.written,
+        "ostree-n-cache-hits": 0,
+        "ostree-content-bytes-written": stats.content.bytes_written,
+        "packages": len(result.packages),
+        "dropped": [{"path": f"/{path}", "reason": reason} for path, reason in result.dropped],
+        "stage-seconds": {name: round(seconds, 3) for name, seconds in result.stage_seconds},
+    }
+    if result.ref is not None:
+        report["ref"] = result.ref
+    if result.version is not None:
+        report["ostree-version"] = result.version
+    if pkgdiff is not None:
+        report["pkgdiff"] = pkgdiff
+    if options.write_composejson_to is not None:
+        text = json.dumps(report, indent=2, sort_keys=True) + "\n"
+        fs.atomic_write(options.write_composejson_to, text.encode())
+    if options.write_commitid_to is not None:
+        fs.atomic_write(options.write_commitid_to, committed.checksum.encode())
+    touch(options)

@@ -1,0 +1,143 @@
+"""The treefile and the command line, as the options of each stage and the metadata of the commit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from compose import metadata
+from compose.assemble.options import AssembleOptions
+from compose.errors import TreefileError
+from compose.ostree.gvariant import Variant
+from compose.ostree.repo import Repo
+from compose.pipeline.options import ComposeOptions
+from compose.pipeline.previous import Previous
+from compose.postprocess.options import AddedFile, BootLocation, OptUsrLocal, PostprocessOptions, Script
+from compose.rpm.manifest import PackageManifest
+from compose.rpm.repos import RepoAccess
+from compose.solve.request import PackageSpec, RepoPackages, SolveRequest
+from compose.solve.resolution import Resolution
+from compose.treefile.model import CheckKind, LoadedTreefile, RepoMetadata, Treefile
+from compose.treefile.version import next_version
+
+
+def request(treefile: Treefile, access: RepoAccess) -> SolveRequest:
+    return SolveRequest(
+        packages=tuple(PackageSpec(text=spec.text, place=spec.place) for spec in treefile.packages),
+        repo_packages=tuple(
+            RepoPackages(
+                repo=row.repo,
+                packages=tuple(PackageSpec(text=spec.text, place=spec.place) for spec in row.packages),
+                place=row.place,
+            )
+            for row in treefile.repo_packages
+        ),
+        exclude_packages=tuple(PackageSpec(text=spec.text, place=spec.place) for spec in treefile.exclude_packages),
+        recommends=treefile.recommends,
+        access=access,
+    )
+
+
+def epoch(options: ComposeOptions, manifests: Sequence[PackageManifest], previous: Previous) -> int:
+    if options.source_date_epoch is not None:
+        return options.source_date_epoch
+    # never before the previous commit: clients refuse to go back in time
+    built = max(manifest.build_time for manifest in manifests)
+    return max(built, previous.commit.timestamp if previous.commit else 0)
+
+
+def version(options: ComposeOptions, treefile: Treefile, previous: Previous, epoch: int) -> str | None:
+    given = dict(options.metadata_strings).get("version")
+    if given is not None or treefile.automatic_version_prefix is None:
+        return given
+    try:
+        return next_version(
+            treefile.automatic_version_prefix, treefile.automatic_version_suffix, previous.version, epoch
+        )
+    except ValueError as error:
+        raise TreefileError(f"{options.treefile}: automatic-version-prefix: {error}") from error
+
+
+def assemble_options(treefile: Treefile, previous: Previous, repo: Repo, epoch: int) -> AssembleOptions:
+    return AssembleOptions(
+        epoch=epoch,
+        documentation=treefile.documentation,
+        remove_from_packages=treefile.remove_from_packages,
+        readonly_executables=treefile.readonly_executables,
+        ignore_devices=treefile.ignore_devices,
+        kernel_install=treefile.boot_location == "kernel-install",
+        accounts=_accounts(treefile, previous, repo) if treefile.preserve_passwd else (),
+    )
+
+
+def _accounts(treefile: Treefile, previous: Previous, repo: Repo) -> tuple[tuple[str, bytes], ...]:
+    """passwd and group entries that keep their ids: from the treefile's files, else from the previous commit."""
+    found: list[tuple[str, bytes]] = []
+    for name, check in (("passwd", treefile.check_passwd), ("group", treefile.check_groups)):
+        if check.kind is CheckKind.FILE and check.file is not None:
+            found.append((name, check.file.data))
+        elif previous.checksum is not None and previous.commit is not None:
+            parts = (repo.read_file(previous.checksum, f"usr/{place}/{name}") or b"" for place in ("etc", "lib"))
+            found.append((name, b"".join(parts)))
+    return tuple(found)
+
+
+def postprocess_options(loaded: LoadedTreefile, labelled: bool, version: str | None, epoch: int) -> PostprocessOptions:
+    treefile = loaded.treefile
+    script = treefile.postprocess_script
+    return PostprocessOptions(
+        boot_location=BootLocation(treefile.boot_location),
+        tmp_is_dir=treefile.tmp_is_dir,
+        machineid_compat=treefile.machineid_compat,
+        units=treefile.units,
+        default_target=treefile.default_target,
+        opt_usrlocal=OptUsrLocal(treefile.opt_usrlocal),
+        etc_group_members=treefile.etc_group_members,
+        postprocess=tuple(
+            Script(name=f"postprocess[{index}]", body=body.encode()) for index, body in enumerate(treefile.postprocess)
+        ),
+        postprocess_script=Script(name=script.path, body=script.data) if script else None,
+        add_files=tuple(
+            AddedFile(dest=each.dest, content=each.source.data, mode=each.source.mode) for each in treefile.add_files
+        ),
+        remove_files=treefile.remove_files,
+        mutate_os_release=treefile.mutate_os_release,
+        version=version,
+        initramfs_args=treefile.initramfs_args or ("--no-hostonly",),
+        no_initramfs=treefile.no_initramfs,
+        container=treefile.container,
+        selinux=labelled,
+        treefile_json=loaded.json.encode(),
+        time=epoch,
+    )
+
+
+def user_metadata(options: ComposeOptions, treefile: Treefile) -> dict[str, Variant]:
+    found = {
+        key: metadata.from_json(value, f"add-commit-metadata.{key}") for key, value in treefile.add_commit_metadata
+    }
+    for path in options.metadata_files:
+        found |= {
+            key: metadata.from_json(value, f"{path}: {key}") for key, value in metadata.read_json_file(path).items()
+        }
+    return found | {key: Variant("s", value) for key, value in options.metadata_strings}
+
+
+def own_metadata(
+    resolution: Resolution, treefile: Treefile, digest: str, version: str | None, kernel: str | None
+) -> dict[str, Variant]:
+    found = {
+        metadata.INPUTHASH: Variant("s", digest),
+        metadata.PKGLIST: metadata.package_list([package.nevra for package in resolution.packages]),
+    }
+    if treefile.repo_metadata is RepoMetadata.INLINE:
+        found["rpmostree.rpmmd-repos"] = metadata.repositories(resolution.repos)
+    if version is not None:
+        found["version"] = Variant("s", version)
+    if treefile.initramfs_args:
+        found["rpmostree.initramfs-args"] = Variant("as", treefile.initramfs_args)
+    if treefile.container_cmd is not None:
+        found["ostree.container-cmd"] = Variant("as", treefile.container_cmd)
+    if kernel is not None:
+        found["ostree.bootable"] = Variant("b", True)
+        found["ostree.linux"] = Variant("s", kernel)
+    return found
