@@ -76,7 +76,7 @@ def bench_compose(universe: Path, scratch: Path, *, tree: Path) -> dict[str, Any
     row["ratio_cpu"] = round(sum(cost.cpu for cost in peer.values()) / ours.cpu, 2)
     row["peak_rss_mb"] = round(ours.rss)
     row["floor"] = limits.figures()
-    subprocess.run(["ostree", f"--repo={ours_repo}", "checkout", "-H", outcome["ref"], tree], check=True)
+    subprocess.run(["ostree", f"--repo={ours_repo}", "checkout", outcome["ref"], tree], check=True)
     return row
 
 

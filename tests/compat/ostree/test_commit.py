@@ -6,6 +6,7 @@ import contextlib
 import functools
 import http.server
 import os
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -112,6 +113,9 @@ def commit(tree: Tree, blobs: BlobStore, repo: Path, *, jobs: int = 2, ref: str 
 @contextlib.contextmanager
 def served(directory: Path) -> Iterator[str]:
     class Quiet(http.server.SimpleHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
         def log_message(self, *arguments: object) -> None:
             pass
 
@@ -147,6 +151,30 @@ def test_same_checksum_as_the_real_tool(mode: Mode, nasty: Path, tree: Tree, blo
 
     assert listing(tmp_path / "ours") == listing(tmp_path / "theirs")
     assert not list((tmp_path / "ours/tmp").glob("staging*"))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_file_of_a_gibibyte(mode: Mode, tmp_path: Path) -> None:
+    top = tmp_path / "root"
+    top.mkdir()
+    with open(top / "image", "wb") as file:
+        for place in (0, 500 << 20, (1 << 30) - (4 << 20)):
+            file.seek(place)
+            file.write(os.urandom(4 << 20))
+    assert (top / "image").stat().st_size == 1 << 30
+    ostree(tmp_path / "theirs", "init", f"--mode={mode.removesuffix('-z2')}")
+    expected = ostree(
+        tmp_path / "theirs",
+        *("commit", f"--branch={REF}", f"--tree=dir={top}", "--timestamp=@1700000000", "-s", "subject"),
+        "--add-metadata-string=version=1",
+    )
+    Repo.create(str(tmp_path / "ours"), mode)
+    blobs = BlobStore(str(tmp_path / "blobs"))
+    assert commit(scan_disk(top, blobs), blobs, tmp_path / "ours").checksum == expected
+    ostree(tmp_path / "ours", "fsck")
+    # pytest keeps the directories of several runs
+    for name in ("root", "theirs", "ours", "blobs"):
+        shutil.rmtree(tmp_path / name)
 
 
 def test_one_job_and_many_give_the_same(tree: Tree, blobs: BlobStore, tmp_path: Path) -> None:
