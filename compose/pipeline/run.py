@@ -28,6 +28,7 @@ from compose.ostree.repo import Repo
 from compose.pipeline import results, settings
 from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
 from compose.pipeline.previous import Previous
+from compose.postprocess.drift import check_accounts
 from compose.postprocess.options import Dropped
 from compose.postprocess.stage import postprocess
 from compose.rpm.repos import RepoAccess, RepoNetwork
@@ -94,6 +95,9 @@ def compose_tree(options: ComposeOptions, reporter: Reporter) -> ComposeResult:
                 layout = settings.postprocess_options(loaded, labelled, version, epoch)
                 processed = postprocess(assembled.tree, layout, store, work, reporter)
             _tell_dropped(processed.dropped, reporter)
+            check_accounts(
+                processed.tree, store, settings.account_references(options, treefile, previous, repo), reporter
+            )
             tree = processed.tree
             if labelled:
                 with watch.stage("label"):

@@ -11,6 +11,7 @@ from compose.ostree.gvariant import Variant
 from compose.ostree.repo import Repo
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.previous import Previous
+from compose.postprocess.drift import Reference, parse_entries
 from compose.postprocess.options import AddedFile, BootLocation, OptUsrLocal, PostprocessOptions, Script
 from compose.rpm.manifest import PackageManifest
 from compose.rpm.repos import RepoAccess
@@ -78,6 +79,31 @@ def _accounts(treefile: Treefile, previous: Previous, repo: Repo) -> tuple[tuple
         elif previous.checksum is not None and previous.commit is not None:
             parts = (repo.read_file(previous.checksum, f"usr/{place}/{name}") or b"" for place in ("etc", "lib"))
             found.append((name, b"".join(parts)))
+    return tuple(found)
+
+
+def account_references(
+    options: ComposeOptions, treefile: Treefile, previous: Previous, repo: Repo
+) -> tuple[Reference, ...]:
+    """What check-passwd and check-groups compare the accounts with."""
+    found = []
+    for key, database, check, ignored in (
+        ("check-passwd", "passwd", treefile.check_passwd, treefile.ignore_removed_users),
+        ("check-groups", "group", treefile.check_groups, treefile.ignore_removed_groups),
+    ):
+        entries: dict[str, tuple[int, ...]]
+        if check.kind is CheckKind.FILE and check.file is not None:
+            source = check.file.path
+            entries = parse_entries(database, check.file.data.decode(errors="replace"))
+        elif check.kind is CheckKind.DATA:
+            source, entries = options.treefile, dict(check.data)
+        elif check.kind is CheckKind.PREVIOUS and previous.commit is not None and previous.checksum is not None:
+            source = f"commit {previous.checksum[:12]}"
+            parts = (repo.read_file(previous.checksum, f"usr/{place}/{database}") or b"" for place in ("etc", "lib"))
+            entries = parse_entries(database, b"".join(parts).decode(errors="replace"))
+        else:
+            continue
+        found.append(Reference(key=key, database=database, source=source, entries=entries, ignored=frozenset(ignored)))
     return tuple(found)
 
 
