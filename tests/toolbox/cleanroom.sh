@@ -18,7 +18,7 @@ if [ ! -e "$root/.cleanroom" ]; then
     url=$(apt-get indextargets --format '$(REPO_URI) $(ORIGIN) $(LABEL) $(COMPONENT)' 'Created-By: Packages' |
         awk '$2 == "Debian" && $3 == "Debian" && $4 == "main" { sub("/$", "", $1); print $1; exit }')
     mmdebstrap --mode=root --variant=apt --format=directory --quiet --aptopt="$work/apt.conf" \
-        --include=make,git,sudo,ca-certificates,mount "$suite" "$root" "${TOOLBOX_MIRROR:-$url}"
+        --include=make,git,sudo,passwd,ca-certificates,mount "$suite" "$root" "${TOOLBOX_MIRROR:-$url}"
     rm -rf "$work"
     chroot "$root" useradd -m -s /bin/sh tester
     echo 'tester ALL=(ALL) NOPASSWD: ALL' >"$root/etc/sudoers.d/tester"
