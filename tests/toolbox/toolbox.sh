@@ -19,6 +19,8 @@
 # TOOLBOX_NATIVE   1: never use a root; 0: always
 set -eu
 
+# an ordinary user's PATH may lack what root's has: setcap, for one
+PATH=$PATH:/usr/sbin:/sbin
 SUITE=${TOOLBOX_SUITE:-forky}
 PROJECT=$(cd "$(dirname "$0")/../.." && pwd -P)
 DIR=${TOOLBOX_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/compose-toolbox}
