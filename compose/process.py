@@ -12,7 +12,8 @@ class Program:
     owner: "package:NEVRA" or "step:NAME" or "treefile:..."; phase: "%post", "%transfiletriggerin", "dracut", ...
     argv: the program and its arguments, paths of the workroot. body: script text, made available to the program as a
     file whose path takes the place of the argument "{script}" in argv; "" for none. stdin: bytes to feed, empty for
-    /dev/null. lua: argv is the `arg` table and body runs in librpm's Lua interpreter instead of a process of its own.
+    /dev/null. lua: argv is the `arg` table and body runs in librpm's Lua interpreter instead of a process of its own,
+    where the macros (name, body) are defined.
     environment: on top of the sandbox's fixed one. timeout: seconds until the whole process group is killed.
     """
 
@@ -22,6 +23,7 @@ class Program:
     body: str = ""
     stdin: bytes = b""
     lua: bool = False
+    macros: tuple[tuple[str, str], ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     timeout: float = 600.0
 

@@ -91,6 +91,8 @@ def _kept_files(package: PackageManifest, options: AssembleOptions, dropped: lis
             continue
         if file.flags & FileFlag.DOC and not options.documentation:
             drop(file, "documentation: false")
+        elif not _wanted_language(file.lang, options.install_langs):
+            drop(file, "install-langs")
         elif any(pattern.search(_ostree_path(file.path)) for pattern in patterns):
             drop(file, "remove-from-packages")
         elif stat.S_ISCHR(file.mode) or stat.S_ISBLK(file.mode):
@@ -105,6 +107,14 @@ def _kept_files(package: PackageManifest, options: AssembleOptions, dropped: lis
         else:
             kept.append(file)
     return kept
+
+
+def _wanted_language(lang: str, wanted: Sequence[str] | None) -> bool:
+    """librpm's rule (skipInstallFiles() in rpmte.c): one of the file's languages, a|b, begins one of those wanted."""
+    if not lang or wanted is None or "all" in wanted:
+        return True
+    prefixes = tuple(each for each in lang.split("|") if each)
+    return any(each.startswith(prefixes) for each in wanted)
 
 
 def _ostree_path(path: str) -> str:

@@ -13,8 +13,9 @@ class AssembleOptions:
     """The treefile's keys of the same names.
 
     remove_from_packages: (package, regular expressions searched in paths like "/usr/etc/foo"). accounts: ("passwd" or
-    "group", entries) that exist before anything runs, so that their ids stay what they were. kernel_install: the kernel's
-    own %posttrans runs. epoch: SOURCE_DATE_EPOCH, seconds since 1970.
+    "group", entries) that exist before anything runs, so that their ids stay what they were. install_langs: locales whose
+    %lang() files are kept, "en_US"; None keeps all. kernel_install: the kernel's own %posttrans runs. epoch:
+    SOURCE_DATE_EPOCH, seconds since 1970.
     """
 
     epoch: int
@@ -24,6 +25,7 @@ class AssembleOptions:
     ignore_devices: bool = True
     kernel_install: bool = False
     accounts: tuple[tuple[str, bytes], ...] = ()
+    install_langs: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

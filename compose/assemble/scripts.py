@@ -34,8 +34,11 @@ class Plan:
     skipped: tuple[tuple[str, str, str], ...]
 
 
-def plan(ordered: Sequence[PackageManifest], *, kernel_install: bool) -> Plan:
-    """Plan for packages in install order. Raises AssembleError for a trigger kind that is not supported yet."""
+def plan(ordered: Sequence[PackageManifest], *, kernel_install: bool, macros: tuple[tuple[str, str], ...] = ()) -> Plan:
+    """Plan for packages in install order. macros: (name, body) that Lua scripts see.
+
+    Raises AssembleError for a trigger kind that is not supported yet.
+    """
     _refuse_unsupported(ordered)
     skipped: list[tuple[str, str, str]] = []
 
@@ -49,12 +52,12 @@ def plan(ordered: Sequence[PackageManifest], *, kernel_install: bool) -> Plan:
                 if reason is not None:
                     skipped.append((str(manifest.nevra), f"%{kind}", reason))
                     continue
-                found.append(_program(manifest, f"%{kind}", scriptlet.script))
+                found.append(_program(manifest, f"%{kind}", scriptlet.script, macros))
         return found
 
     return Plan(
         before=(*of_kind(ScriptKind.PRETRANS), *of_kind(ScriptKind.PRE)),
-        after=(*of_kind(ScriptKind.POST), *of_kind(ScriptKind.POSTTRANS), *_transaction_file_triggers(ordered)),
+        after=(*of_kind(ScriptKind.POST), *of_kind(ScriptKind.POSTTRANS), *_transaction_file_triggers(ordered, macros)),
         skipped=tuple(skipped),
     )
 
@@ -70,7 +73,9 @@ def _ignored() -> Mapping[str, str]:
     }
 
 
-def _program(manifest: PackageManifest, phase: str, script: Script, *, stdin: bytes = b"") -> Program:
+def _program(
+    manifest: PackageManifest, phase: str, script: Script, macros: tuple[tuple[str, str], ...], *, stdin: bytes = b""
+) -> Program:
     if script.expand or script.qformat:
         flag = "-e (macro expansion)" if script.expand else "-q (query format)"
         raise AssembleError(f"{manifest.nevra}: {phase} uses {flag}, which is not supported yet")
@@ -85,10 +90,13 @@ def _program(manifest: PackageManifest, phase: str, script: Script, *, stdin: by
         body=script.body,
         stdin=stdin,
         lua=script.interpreter[:1] == (LUA,),
+        macros=macros,
     )
 
 
-def _transaction_file_triggers(ordered: Sequence[PackageManifest]) -> list[Program]:
+def _transaction_file_triggers(
+    ordered: Sequence[PackageManifest], macros: tuple[tuple[str, str], ...]
+) -> list[Program]:
     paths = sorted({f"/{file.path}" for manifest in ordered for file in manifest.files})
     triggers: list[tuple[int, int, int, PackageManifest, Trigger]] = []
     for position, manifest in enumerate(ordered):
@@ -102,7 +110,7 @@ def _transaction_file_triggers(ordered: Sequence[PackageManifest]) -> list[Progr
         matching = [path for path in paths if path.startswith(prefixes)]
         if matching:
             stdin = "".join(f"{path}\n" for path in matching).encode()
-            found.append(_program(manifest, f"%{trigger.kind}", trigger.script, stdin=stdin))
+            found.append(_program(manifest, f"%{trigger.kind}", trigger.script, macros, stdin=stdin))
     return found
 
 

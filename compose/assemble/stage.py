@@ -39,7 +39,9 @@ def assemble(
     StorageError when the machine does.
     """
     ordered = install_order(manifests, reporter)
-    scripts = plan(ordered, kernel_install=options.kernel_install)
+    # what rpm has for its own %lang filter, and scripts that make locale archives ask for
+    macros = (("_install_langs", ":".join(options.install_langs)),) if options.install_langs is not None else ()
+    scripts = plan(ordered, kernel_install=options.kernel_install, macros=macros)
     merged = merge(ordered, options)
     absent = frozenset(each.path for each in merged.dropped)
     tree = _with_database(merged.tree, ordered, options, store, workdir, reporter, absent)

@@ -62,6 +62,7 @@ def assemble_options(treefile: Treefile, previous: Previous, repo: Repo, epoch: 
     return AssembleOptions(
         epoch=epoch,
         documentation=treefile.documentation,
+        install_langs=treefile.install_langs,
         remove_from_packages=treefile.remove_from_packages,
         readonly_executables=treefile.readonly_executables,
         ignore_devices=treefile.ignore_devices,

@@ -61,6 +61,8 @@ def run(program: Program, body: int) -> int:
     """
     import rpm
 
+    for macro, expansion in program.macros:
+        rpm.addMacro(macro, expansion)
     name, *words = program.argv
     loader = (
         _LOADER.replace("SCRIPT", str(body))

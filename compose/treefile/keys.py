@@ -47,12 +47,12 @@ KEYS: dict[str, Key] = {
     **dict.fromkeys(
         (
             *("repos", "exclude-packages", "initramfs-args", "units", "etc-group-members", "postprocess", "add-files"),
-            *("remove-files", "remove-from-packages", "repo-packages"),
+            *("remove-files", "remove-from-packages", "repo-packages", "install-langs"),
         ),
         Key(Merge.PREPEND),
     ),
     **dict.fromkeys(
-        ("lockfile-repos", "ostree-layers", "ostree-override-layers", "install-langs", "cliwrap-binaries"),
+        ("lockfile-repos", "ostree-layers", "ostree-override-layers", "cliwrap-binaries"),
         Key(Merge.PREPEND, supported=False),
     ),
     **dict.fromkeys(("packages", "ignore-removed-users", "ignore-removed-groups"), Key(Merge.UNION)),

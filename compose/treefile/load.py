@@ -185,6 +185,7 @@ def _model(config: Config, flattener: Flattener, basearch: str) -> Treefile:
         exclude_packages=specs("exclude-packages"),
         recommends=value("recommends", True),
         documentation=value("documentation", True),
+        install_langs=texts("install-langs") if "install-langs" in config else None,
         selinux=value("selinux", True),
         selinux_label_version=value("selinux-label-version", 0),
         ignore_devices=value("ignore-devices", True),

@@ -85,6 +85,7 @@ class Treefile:
     exclude_packages: tuple[Spec, ...] = ()
     recommends: bool = True
     documentation: bool = True
+    install_langs: tuple[str, ...] | None = None
     selinux: bool = True
     selinux_label_version: int = 0
     ignore_devices: bool = True

@@ -1,0 +1,43 @@
+"""Names to numbers."""
+
+from __future__ import annotations
+
+import pytest
+
+from compose.assemble.accounts import parse_ids, resolve_owners, with_kept
+from compose.assemble.merge import Owner
+from compose.errors import AssembleError
+from tests.support.treetext import MemoryStore, parse
+
+TREE = parse('f usr/a 0644 ""\nf usr/b 0644 ""', MemoryStore())
+
+
+def test_the_first_of_two_entries_counts() -> None:
+    assert parse_ids(b"a:x:1:2:\na:x:3:4:\nbroken\nb:x:no:\n") == {"a": 1}
+
+
+def test_owners_get_their_numbers() -> None:
+    owners = {
+        "usr/a": Owner(user="www", group="root", package="p"),
+        "usr/b": Owner(user="root", group="root", package="p"),
+    }
+    found = resolve_owners(TREE, owners, {"www": 33}, {})
+    assert (found["usr/a"].uid, found["usr/a"].gid) == (33, 0)
+    assert found["usr/b"] == TREE["usr/b"]
+
+
+def test_an_unknown_name_is_an_error_and_not_root() -> None:
+    owners = {
+        "usr/a": Owner(user="nobody-knows", group="root", package="one"),
+        "usr/b": Owner(user="root", group="lost", package="two"),
+    }
+    with pytest.raises(AssembleError, match="2 files") as caught:
+        resolve_owners(TREE, owners, {}, {})
+    assert list(caught.value.details) == [
+        "/usr/a of one belongs to the user nobody-knows, which does not exist",
+        "/usr/b of two belongs to the group lost, which does not exist",
+    ]
+
+
+def test_what_was_there_before_keeps_its_ids_and_what_ships_wins() -> None:
+    assert with_kept(b"a:x:1:\n", b"a:x:9:\nb:x:2:\nb:x:3:\nbroken\n") == b"a:x:1:\nb:x:2:\n"

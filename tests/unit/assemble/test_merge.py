@@ -1,0 +1,137 @@
+"""Which package's file is where, by RPM's rules."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import replace
+
+import pytest
+
+from compose.assemble.merge import Merged, merge
+from compose.assemble.options import AssembleOptions
+from compose.errors import AssembleError
+from compose.rpm.manifest import FileFlag, PackageManifest
+from tests.support.manifests import directory, file, link, package
+
+
+def merged(*packages: PackageManifest, **options: object) -> Merged:
+    return merge(packages, AssembleOptions(epoch=0, **options))  # type: ignore[arg-type]
+
+
+def test_identical_files_are_of_both_and_the_last_one_writes() -> None:
+    one, two = (package(name, file("usr/x", "same")) for name in ("one", "two"))
+    assert merged(one, two).tree["usr/x"].writer == "package:two-1-1.x86_64"
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        (file("usr/x", "other"), "content"),
+        (file("usr/x", "same", 0o755), "mode"),
+        (file("usr/x", "same", user="bin"), "owner"),
+        (link("usr/x", "y"), "mode"),
+        (directory("usr/x"), "mode"),
+    ],
+)
+def test_different_files_conflict_and_both_packages_are_named(other: object, reason: str) -> None:
+    with pytest.raises(AssembleError, match=f"/usr/x of one-1-1.x86_64 and of two-1-1.x86_64 differ in {reason}"):
+        merged(package("one", file("usr/x", "same")), package("two", other))  # type: ignore[arg-type]
+
+
+def test_all_conflicts_are_told_together() -> None:
+    files = [[file(f"usr/{number}", name) for number in range(30)] for name in ("one", "two")]
+    with pytest.raises(AssembleError, match="30 file conflicts") as caught:
+        merged(package("one", *files[0]), package("two", *files[1]))
+    assert caught.value.details[-1] == "and 10 more"
+
+
+def test_directories_are_of_many_and_the_last_one_says_whose_they_are() -> None:
+    found = merged(package("one", directory("usr/d", 0o700)), package("two", directory("usr/d", 0o755, group="mail")))
+    assert found.tree["usr/d"].permissions == 0o755
+    assert found.owners["usr/d"].group == "mail"
+
+
+def test_of_two_word_sizes_the_wider_one_stays() -> None:
+    narrow, wide = package("narrow", file("usr/x", "32", color=1)), package("wide", file("usr/x", "64", color=2))
+    for order in ((narrow, wide), (wide, narrow)):
+        assert merged(*order).tree["usr/x"].writer == "package:wide-1-1.x86_64"
+
+
+def test_files_below_another_package_s_symlink_go_where_it_leads() -> None:
+    base = package("base", link("bin", "usr/bin"), link("usr/sbin", "bin"), directory("usr/bin"))
+    found = merged(base, package("tool", file("bin/a"), file("usr/sbin/b"), directory("usr/sbin"))).tree
+    assert {"usr/bin/a", "usr/bin/b"} <= set(found.entries)
+    assert stat.S_ISLNK(found["usr/sbin"].mode)
+
+
+def test_a_package_s_own_symlink_is_not_followed() -> None:
+    with pytest.raises(AssembleError, match=r"evil-1-1\.x86_64: /usr/d/passwd leads through its own symlink /usr/d"):
+        merged(package("evil", link("usr/d", "/etc"), file("usr/d/passwd")))
+
+
+def test_a_symlink_that_is_not_root_s_is_not_followed() -> None:
+    with pytest.raises(AssembleError, match="belongs to user:root, not to root"):
+        merged(package("one", link("usr/d", "/etc", user="user")), package("two", file("usr/d/passwd")))
+
+
+def test_a_loop_of_symlinks_ends() -> None:
+    with pytest.raises(AssembleError, match="loop"):
+        merged(package("one", link("a", "b"), link("b", "a")), package("two", file("a/x")))
+
+
+def test_ghosts_are_not_made() -> None:
+    assert "var/log/x" not in merged(package("one", file("var/log/x", flags=FileFlag.GHOST))).tree
+
+
+def test_documentation_goes_when_it_is_not_wanted() -> None:
+    one = package("one", file("usr/doc", flags=FileFlag.DOC), file("usr/licence", flags=FileFlag.LICENSE))
+    assert "usr/doc" in merged(one).tree
+    found = merged(one, documentation=False)
+    assert "usr/doc" not in found.tree
+    assert "usr/licence" in found.tree
+    assert [(each.path, each.package, each.reason) for each in found.dropped] == [
+        ("usr/doc", "one-1-1.x86_64", "documentation: false")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kept"),
+    [
+        (None, {"de", "en", "pt_BR", "many"}),
+        (("all",), {"de", "en", "pt_BR", "many"}),
+        (("en_US",), {"en", "many"}),
+        (("pt",), set()),
+        (("pt_BR", "de"), {"de", "pt_BR"}),
+        ((), set()),
+    ],
+)
+def test_languages(wanted: tuple[str, ...] | None, kept: set[str]) -> None:
+    files = [file(name, lang=name) for name in ("de", "en", "pt_BR")]
+    found = merged(package("one", *files, file("many", lang="fr|en"), file("none")), install_langs=wanted)
+    assert set(found.tree.entries) - {""} == {*kept, "none"}
+
+
+def test_remove_from_packages_is_of_one_package_and_sees_etc_in_usr() -> None:
+    one, two = (package(name, file("etc/x"), file(f"etc/{name}")) for name in ("one", "two"))
+    found = merged(one, two, remove_from_packages=(("one", ("^/usr/etc/.*$",)),))
+    assert set(found.tree.entries) - {""} == {"etc", "etc/x", "etc/two"}
+
+
+def test_devices() -> None:
+    device = package("one", replace(file("dev/null", blob=None), mode=stat.S_IFCHR | 0o666))
+    assert "dev/null" not in merged(device).tree
+    with pytest.raises(AssembleError, match="/dev/null is a device"):
+        merged(device, ignore_devices=False)
+
+
+def test_executables_without_write_bits() -> None:
+    found = merged(package("one", file("usr/x", mode=0o755), file("usr/y", mode=0o644)), readonly_executables=True)
+    assert [found.tree[path].permissions for path in ("usr/x", "usr/y")] == [0o555, 0o644]
+
+
+def test_hard_links_stay_a_group_of_their_package() -> None:
+    one = package("one", file("usr/a", link=1), file("usr/b", link=1), file("usr/c"))
+    found = merged(one, package("two", file("usr/d", link=1))).tree
+    assert found["usr/a"].link == found["usr/b"].link == "one-1-1.x86_64:1"
+    assert found["usr/c"].link == ""
+    assert found["usr/d"].link != found["usr/a"].link

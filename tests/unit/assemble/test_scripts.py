@@ -1,0 +1,77 @@
+"""Which programs run, in which order, with which arguments."""
+
+from __future__ import annotations
+
+import pytest
+
+from compose.assemble.scripts import LUA, plan
+from compose.errors import AssembleError
+from compose.rpm.manifest import Script
+from tests.support.manifests import file, package, shell, trigger
+
+
+def test_phases_are_in_order_and_packages_within_them() -> None:
+    kinds = ("pretrans", "pre", "post", "posttrans", "preun", "postun", "verifyscript")
+    packages = [package(name, scripts={kind: shell("true") for kind in kinds}) for name in ("one", "two")]
+    found = plan(packages, kernel_install=False)
+    assert [(each.phase, each.owner[10:13]) for each in found.before + found.after] == [
+        (f"%{kind}", name) for kind in ("pretrans", "pre", "post", "posttrans") for name in ("one", "two")
+    ]
+
+
+def test_arguments_are_librpm_s() -> None:
+    scripts = {
+        "pre": Script(interpreter=("/bin/sh", "-e"), body="x"),
+        "post": Script(interpreter=("/sbin/ldconfig",), body=""),
+        "posttrans": Script(interpreter=(LUA,), body="x"),
+    }
+    found = plan([package("one", scripts=scripts)], kernel_install=False, macros=(("a", "b"),))
+    argv = {each.phase: each.argv for each in found.before + found.after}
+    assert argv == {
+        "%pre": ("/bin/sh", "-e", "{script}", "1"),
+        "%post": ("/sbin/ldconfig",),
+        "%posttrans": (LUA, "1"),
+    }
+    assert found.after[1].lua
+    assert found.after[1].macros == (("a", "b"),)
+
+
+def test_file_triggers_get_the_paths_they_watch_and_go_by_priority() -> None:
+    one = package("one", file("usr/lib/a"), file("usr/lib64/b"), file("etc/c"))
+    triggers = (
+        trigger("transfiletriggerin", "/usr/lib", priority=1),
+        trigger("transfiletriggerin", "/etc/c", "/usr/lib64/", priority=2),
+        trigger("transfiletriggerin", "/nowhere", priority=3),
+        trigger("transfiletriggerpostun", "/usr"),
+    )
+    found = plan([package("two", triggers=triggers), one], kernel_install=False).after
+    # a prefix is a prefix of the text
+    assert [each.stdin for each in found] == [b"/etc/c\n/usr/lib64/b\n", b"/usr/lib/a\n/usr/lib64/b\n"]
+    assert all(each.argv == ("/bin/sh", "{script}", "1") for each in found)
+
+
+@pytest.mark.parametrize("kind", ["triggerin", "triggerprein"])
+def test_a_trigger_that_would_fire_is_refused_until_it_is_supported(kind: str) -> None:
+    watcher = package("watcher", triggers=(trigger(kind, "other"),))
+    assert plan([watcher], kernel_install=False).after == ()
+    with pytest.raises(AssembleError, match=f"watcher-1-1.x86_64: %{kind} -- other"):
+        plan([watcher, package("other")], kernel_install=False)
+
+
+def test_file_triggers_of_single_packages_are_refused_too() -> None:
+    with pytest.raises(AssembleError, match="%filetriggerin"):
+        plan([package("watcher", triggers=(trigger("filetriggerin", "/usr"),))], kernel_install=False)
+
+
+@pytest.mark.parametrize("flag", ["expand", "qformat"])
+def test_flags_that_change_the_text_are_refused(flag: str) -> None:
+    with pytest.raises(AssembleError, match="not supported yet"):
+        plan([package("one", scripts={"post": shell("x", **{flag: True})})], kernel_install=False)
+
+
+def test_the_kernel_s_own_installation_is_left_out_unless_asked_for() -> None:
+    kernel = package("kernel-core", scripts={"posttrans": shell("kernel-install"), "post": shell("true")})
+    found = plan([kernel], kernel_install=False)
+    assert [each.phase for each in found.after] == ["%post"]
+    assert [(name, phase) for name, phase, _ in found.skipped] == [("kernel-core-1-1.x86_64", "%posttrans")]
+    assert len(plan([kernel], kernel_install=True).after) == 2
