@@ -20,12 +20,17 @@ from compose.tree import Tree, join
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitOptions:
-    """metadata: in the order to be hashed. parent: checksum, or None. timestamp: seconds since 1970. ref: to move, or None."""
+    """metadata: in the order to be hashed. parent: checksum, or None. timestamp: seconds since 1970. ref: to move, or None.
+
+    detached: metadata kept beside the commit. gpg_key: to sign with, of this user's GnuPG home.
+    """
 
     metadata: Metadata
     parent: str | None
     timestamp: int
     ref: str | None
+    detached: Metadata = ()
+    gpg_key: str | None = None
     subject: str = ""
     body: str = ""
     jobs: int = 1
@@ -57,7 +62,9 @@ def commit_tree(tree: Tree, store: BlobStore, repo: Repo, options: CommitOptions
                 timestamp=options.timestamp,
                 root_tree=root_tree,
                 root_meta=root_meta,
-            )
+            ),
+            detached=options.detached,
+            gpg_key=options.gpg_key,
         )
         if options.ref is not None:
             transaction.set_ref(options.ref, checksum)

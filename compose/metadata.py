@@ -18,6 +18,7 @@ from compose.solve.resolution import RepoSnapshot
 
 PKGLIST = "rpmostree.rpmdb.pkglist"
 INPUTHASH = "rpmostree.inputhash"
+REPOSITORIES = "rpmostree.rpmmd-repos"
 
 
 def from_json(value: Any, where: str) -> Variant:

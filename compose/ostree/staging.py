@@ -122,7 +122,11 @@ def _move(directory: str, names: list[str], source: int, objects: int) -> None:
         os.mkdir(directory, 0o777, dir_fd=objects)
     for name in sorted(names, key=_is_commit):
         path = f"{directory}/{name}"
-        fs.rename_noreplace(path, path, src_dir_fd=source, dst_dir_fd=objects)
+        if name.endswith(".commitmeta"):
+            # its name is the commit's checksum, not its own: what is written last counts
+            os.rename(path, path, src_dir_fd=source, dst_dir_fd=objects)
+        else:
+            fs.rename_noreplace(path, path, src_dir_fd=source, dst_dir_fd=objects)
 
 
 def _is_commit(name: str) -> bool:

@@ -19,9 +19,19 @@ from compose.errors import ComposeError, RepositoryError, StorageError
 from compose.events import Reporter
 from compose.ostree import refs
 from compose.ostree.content import Content, ContentMemo, ContentStats, Target, write_contents
+from compose.ostree.gvariant import encode
 from compose.ostree.lock import locked
-from compose.ostree.objects import Commit, Xattrs, encode_commit, encode_dirmeta, encode_dirtree, encode_xattrs
+from compose.ostree.objects import (
+    Commit,
+    Metadata,
+    Xattrs,
+    encode_commit,
+    encode_dirmeta,
+    encode_dirtree,
+    encode_xattrs,
+)
 from compose.ostree.repo import Repo
+from compose.ostree.sign import gpg_signature, with_signatures
 from compose.ostree.staging import Staging, publish_objects, remove_leftovers, staging_directory, write_staged
 from compose.ostree.summary import write_summary
 
@@ -116,13 +126,19 @@ class Transaction:
         """Both sorted by name; see encode_dirtree(). Returns the checksum, 32 bytes."""
         return self._write_metadata(encode_dirtree(files, directories), "dirtree")
 
-    def write_commit(self, commit: Commit) -> str:
-        """Returns the checksum, 64 hex digits. Raises RepositoryError when the commit is larger than clients take."""
+    def write_commit(self, commit: Commit, *, detached: Metadata = (), gpg_key: str | None = None) -> str:
+        """Returns the checksum, 64 hex digits. detached: metadata beside the commit, not part of its checksum.
+
+        Raises RepositoryError when the commit is larger than clients take, UsageError when gpg cannot sign it.
+        """
         try:
             data = encode_commit(commit)
         except ValueError as error:
             raise RepositoryError(str(error)) from error
+        signatures = [gpg_signature(data, gpg_key)] if gpg_key else []
         checksum = self._write_metadata(data, "commit").hex()
+        if found := with_signatures(detached, signatures):
+            write_staged(self._staging, f"{checksum[:2]}/{checksum[2:]}.commitmeta", encode("a{sv}", found))
         self._commits.append(checksum)
         return checksum
 

@@ -34,7 +34,7 @@ from compose.postprocess.stage import postprocess
 from compose.rpm.repos import RepoAccess, RepoNetwork
 from compose.solve.solver import solve
 from compose.treefile.load import load_treefile
-from compose.treefile.model import LoadedTreefile, RepoMetadata
+from compose.treefile.model import LoadedTreefile
 
 _DROPPED_SHOWN = 20
 
@@ -112,6 +112,8 @@ def compose_tree(options: ComposeOptions, reporter: Reporter) -> ComposeResult:
                     repo,
                     CommitOptions(
                         metadata=metadata.assemble_metadata(settings.user_metadata(options, treefile), own),
+                        detached=metadata.assemble_metadata({}, settings.detached_metadata(resolution, treefile)),
+                        gpg_key=treefile.gpg_key,
                         parent=parent,
                         timestamp=epoch,
                         ref=ref,
@@ -174,8 +176,6 @@ def _load(options: ComposeOptions, reporter: Reporter) -> LoadedTreefile:
     for warning in loaded.warnings:
         reporter.warn(warning)
     refused = [f"{place}: {key}: known, but this version does not act on it" for key, place in loaded.unsupported]
-    if loaded.treefile.repo_metadata is RepoMetadata.DETACHED:
-        refused.append(f"{options.treefile}: repo-metadata: detached is not supported yet")
     if refused:
         raise TreefileError(refused[0], details=refused[1:], hint="remove it, or compose with rpm-ostree")
     if not loaded.treefile.packages and not loaded.treefile.repo_packages:

@@ -149,6 +149,13 @@ def user_metadata(options: ComposeOptions, treefile: Treefile) -> dict[str, Vari
     return found | {key: Variant("s", value) for key, value in options.metadata_strings}
 
 
+def detached_metadata(resolution: Resolution, treefile: Treefile) -> dict[str, Variant]:
+    """What is kept beside the commit."""
+    if treefile.repo_metadata is RepoMetadata.DETACHED:
+        return {metadata.REPOSITORIES: metadata.repositories(resolution.repos)}
+    return {}
+
+
 def own_metadata(
     resolution: Resolution, treefile: Treefile, digest: str, version: str | None, kernel: str | None
 ) -> dict[str, Variant]:
@@ -157,7 +164,7 @@ def own_metadata(
         metadata.PKGLIST: metadata.package_list([package.nevra for package in resolution.packages]),
     }
     if treefile.repo_metadata is RepoMetadata.INLINE:
-        found["rpmostree.rpmmd-repos"] = metadata.repositories(resolution.repos)
+        found[metadata.REPOSITORIES] = metadata.repositories(resolution.repos)
     if version is not None:
         found["version"] = Variant("s", version)
     if treefile.initramfs_args:

@@ -39,11 +39,11 @@ KEYS: dict[str, Key] = {
             *("container", "recommends", "readonly-executables", "container-cmd", "documentation", "boot-location"),
             *("tmp-is-dir", "opt-usrlocal", "default-target", "machineid-compat", "releasever", "repo-metadata"),
             *("automatic-version-prefix", "automatic-version-suffix", "rpmdb", "mutate-os-release", "preserve-passwd"),
-            *("check-passwd", "check-groups", "postprocess-script", "rpmdb-normalize", "no-initramfs"),
+            *("check-passwd", "check-groups", "postprocess-script", "rpmdb-normalize", "no-initramfs", "gpg-key"),
         ),
         _FIRST,
     ),
-    **dict.fromkeys(("ima", "gpg-key", "cliwrap", "advisories-metadata"), _NOT_YET),
+    **dict.fromkeys(("ima", "cliwrap", "advisories-metadata"), _NOT_YET),
     **dict.fromkeys(
         (
             *("repos", "exclude-packages", "initramfs-args", "units", "etc-group-members", "postprocess", "add-files"),

@@ -219,6 +219,7 @@ def _model(config: Config, flattener: Flattener, basearch: str) -> Treefile:
         ),
         remove_files=texts("remove-files"),
         add_commit_metadata=tuple(value("add-commit-metadata", {}).items()),
+        gpg_key=value("gpg-key", None),
         repo_metadata=RepoMetadata(value("repo-metadata", "inline")),
     )
 

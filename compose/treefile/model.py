@@ -115,6 +115,7 @@ class Treefile:
     add_files: tuple[AddFile, ...] = ()
     remove_files: tuple[str, ...] = ()
     add_commit_metadata: tuple[tuple[str, Any], ...] = ()
+    gpg_key: str | None = None
     repo_metadata: RepoMetadata = RepoMetadata.INLINE
 
 

@@ -1,0 +1,79 @@
+"""Signatures and detached metadata, as the real client reads them."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from compose.errors import UsageError
+from compose.events import Reporter
+from compose.ostree.gvariant import Variant
+from compose.ostree.objects import Commit
+from compose.ostree.repo import Repo
+from compose.ostree.transaction import Transaction
+from tests.compat.ostree.test_commit import ostree, served
+from tests.support import rpmrepo
+
+KEY = rpmrepo.address("builder")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def keys() -> Iterator[rpmrepo.Keys]:
+    keys = rpmrepo.Keys()
+    for name in ("builder", "other"):
+        keys.make(name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GNUPGHOME", keys.home)
+        yield keys
+    keys.close()
+
+
+def write(repo: Path, *, key: str | None = KEY, note: str = "first") -> str:
+    with Repo.open(str(repo)) as opened, Transaction(opened, jobs=1, reporter=Reporter()) as transaction:
+        meta = transaction.write_dirmeta(0, 0, 0o40755, ())
+        commit = Commit(
+            metadata=(),
+            parent=b"",
+            subject="s",
+            body="",
+            timestamp=1,
+            root_tree=transaction.write_dirtree((), ()),
+            root_meta=meta,
+        )
+        checksum = transaction.write_commit(commit, detached=(("note", Variant("s", note)),), gpg_key=key)
+        transaction.set_ref("main", checksum)
+    return checksum
+
+
+def test_a_client_that_demands_signatures_pulls(tmp_path: Path, keys: rpmrepo.Keys) -> None:
+    Repo.create(str(tmp_path / "repo"))
+    checksum = write(tmp_path / "repo")
+    assert "'first'" in ostree(tmp_path / "repo", "show", "--print-detached-metadata-key=note", checksum)
+    ostree(tmp_path / "repo", "fsck")
+    ostree(tmp_path / "client", "init", "--mode=archive")
+    for name, key in (("right", "builder"), ("wrong", "other")):
+        (tmp_path / name).write_bytes(keys.export(key))
+        with served(tmp_path / "repo") as url:
+            ostree(tmp_path / "client", "remote", "add", f"--gpg-import={tmp_path / name}", name, url)
+            pull = ["ostree", f"--repo={tmp_path / 'client'}", "pull", name, "main"]
+            done = subprocess.run(pull, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        assert (done.returncode == 0) == (name == "right"), done.stdout
+    assert "Good signature" in ostree(tmp_path / "client", "show", "right:main")
+
+
+def test_the_same_commit_again_gets_the_new_metadata(tmp_path: Path) -> None:
+    Repo.create(str(tmp_path / "repo"))
+    assert write(tmp_path / "repo") == write(tmp_path / "repo", note="second")
+    assert "'second'" in ostree(tmp_path / "repo", "show", "--print-detached-metadata-key=note", "main")
+
+
+def test_a_key_that_is_not_there_leaves_nothing(tmp_path: Path) -> None:
+    Repo.create(str(tmp_path / "repo"))
+    with pytest.raises(UsageError, match=r"gpg cannot sign with nobody@example\.invalid") as caught:
+        write(tmp_path / "repo", key="nobody@example.invalid")
+    assert any("No secret key" in line for line in caught.value.details)
+    assert not [path for path in (tmp_path / "repo/objects").rglob("*") if path.is_file()]
+    assert not list((tmp_path / "repo/refs/heads").iterdir())
