@@ -37,7 +37,7 @@ from compose.rpm.nevra import Nevra
 from compose.tree import BlobRef
 
 # To be raised whenever the same RPM gives another manifest or other blobs than before.
-IMPORTER_VERSION = 1
+IMPORTER_VERSION = 2
 
 _MAGIC = b"compose manifest\n"
 _LENGTH = struct.Struct(">Q")
@@ -132,6 +132,7 @@ def _file_row(file: ManifestFile) -> list[Any]:
     return [
         file.path, file.mode, file.user, file.group, file.mtime, int(file.flags), file.caps.hex(), file.target,
         blob and blob.digest, blob and blob.size, file.link, file.color, file.lang,
+        file.ima.hex(),
     ]  # fmt: skip
 
 
@@ -168,7 +169,7 @@ def _decode(data: bytes) -> PackageManifest | None:
 
 
 def _file(row: list[Any], flags: dict[int, FileFlag]) -> ManifestFile:
-    path, mode, user, group, mtime, bits, caps, target, digest, size, link, color, lang = row
+    path, mode, user, group, mtime, bits, caps, target, digest, size, link, color, lang, ima = row
     # making an enum member takes as long as all the rest
     flag = flags.get(bits)
     if flag is None:
@@ -189,6 +190,7 @@ def _file(row: list[Any], flags: dict[int, FileFlag]) -> ManifestFile:
         link=link,
         color=color,
         lang=lang,
+        ima=bytes.fromhex(ima),
     )
 
 

@@ -179,7 +179,7 @@ def _manifest_files(header: PackageHeader, contents: list[BlobRef | None]) -> tu
     for members in _link_groups(header.files).values():
         for place in members:
             file = header.files[place]
-            names[(file.inode, file.mode, file.user, file.group, file.mtime, file.caps)].append(place)
+            names[(file.inode, file.mode, file.user, file.group, file.mtime, file.caps, file.ima)].append(place)
     links = {place: 1 + members[0] for members in names.values() if len(members) > 1 for place in members}
     files = [
         ManifestFile(
@@ -195,6 +195,7 @@ def _manifest_files(header: PackageHeader, contents: list[BlobRef | None]) -> tu
             link=links.get(place, 0),
             color=file.color,
             lang=file.lang,
+            ima=file.ima,
         )
         for place, file in enumerate(header.files)
     ]

@@ -29,6 +29,9 @@ from compose.rpm.nevra import Nevra
 # What the kernel takes (NAME_MAX, PATH_MAX with its NUL).
 _MAX_COMPONENT = 255
 _MAX_PATH = 4095
+# struct signature_v2_hdr of the kernel (security/integrity/integrity.h) before the signature itself; an xattr ends at 64 KiB
+_IMA_HEADER = 9
+_MAX_IMA = 65536
 
 # RPMTAG_FILEDIGESTALGO and the payload digests: numbers of RFC 9580 section 9.5, as hashlib names them.
 _DIGESTS = {1: "md5", 2: "sha1", 8: "sha256", 9: "sha384", 10: "sha512", 11: "sha224", 12: "sha3_256", 14: "sha3_512"}
@@ -103,6 +106,7 @@ class HeaderFile:
     inode: tuple[int, int]
     color: int
     lang: str
+    ima: bytes
     is_ghost: bool
 
     @property
@@ -231,9 +235,11 @@ def _files(header: Any) -> tuple[HeaderFile, ...]:
         names, numbers("DIRINDEXES"), numbers("FILEMODES"), strings("FILEUSERNAME"), strings("FILEGROUPNAME"),
         numbers("FILEMTIMES"), numbers("FILEFLAGS"), strings("FILECAPS"), strings("FILELINKTOS"), sizes,
         strings("FILEDIGESTS"), numbers("FILEDEVICES"), numbers("FILEINODES"), numbers("FILECOLORS"),
-        strings("FILELANGS"), strict=True,
+        strings("FILELANGS"), strings("FILESIGNATURES"), strict=True,
     )  # fmt: skip
-    for name, index, mode, user, group, mtime, flags, caps, target, size, digest, device, inode, color, lang in columns:
+    for (
+        name, index, mode, user, group, mtime, flags, caps, target, size, digest, device, inode, color, lang, signature,
+    ) in columns:  # fmt: skip
         if index >= len(directories):
             raise _Fault(f"file {name!r} is in a directory that its header does not list")
         absolute = directories[index] + name
@@ -256,6 +262,7 @@ def _files(header: Any) -> tuple[HeaderFile, ...]:
             inode=(device, inode),
             color=color,
             lang=lang,
+            ima=_ima(absolute, signature) if stat.S_ISREG(mode) else b"",
             is_ghost=bool(flags & FileFlag.GHOST.value),
         )
         fault = fault or _file_fault(file)
@@ -323,6 +330,17 @@ def _capabilities(path: str, text: str) -> bytes:
         return capability_xattr(text)
     except ValueError as error:
         raise _Fault(f"{path!r}: {error}") from error
+
+
+def _ima(path: str, text: str) -> bytes:
+    """What rpmsign --signfiles recorded; rpm fills the place of a file that was not signed with zeros."""
+    try:
+        signature = bytes.fromhex(text)
+    except ValueError as error:
+        raise _Fault(f"{path!r}: its signature for IMA is not hexadecimal") from error
+    if len(signature) > _MAX_IMA:
+        raise _Fault(f"{path!r}: its signature for IMA is longer than {_MAX_IMA} bytes")
+    return signature if any(signature[:_IMA_HEADER]) else b""
 
 
 def _digest_name(number: int) -> str:

@@ -34,7 +34,8 @@ class ManifestFile:
     as the kernel stores them (security.capability, 20 or 24 bytes), b"" for none. target: of a symlink.
     blob: content of a regular file that is in the payload; None for %ghost, directories and symlinks.
     link: hard-link group inside the package, the same number for all names of a file; 0 when it has one name.
-    color: ELF colour (1 = 32 bit, 2 = 64 bit, 0 = none). lang: of %lang(), "" for none.
+    color: ELF colour (1 = 32 bit, 2 = 64 bit, 0 = none). lang: of %lang(), "" for none. ima: signature of the content
+    for security.ima, b"" for none.
     """
 
     path: str
@@ -49,6 +50,7 @@ class ManifestFile:
     link: int = 0
     color: int = 0
     lang: str = ""
+    ima: bytes = b""
 
 
 class ScriptKind(enum.StrEnum):

@@ -101,6 +101,7 @@ class RpmMaker:
     digest_name: str = "sha256"
     # tag -> (type, value), None to leave a tag out
     tags: dict[int, Tag | None] = field(default_factory=dict)
+    signature_tags: dict[int, Tag] = field(default_factory=dict)
     change_archive: Callable[[bytes], bytes] = _unchanged
     change_payload: Callable[[bytes], bytes] = _unchanged
     # applied after the digest of the payload went into the header
@@ -116,7 +117,8 @@ class RpmMaker:
                 273: (STRING, hashlib.sha256(header).hexdigest()),
                 1000: (INT32, [len(header) + len(payload)]),
                 1004: (BINARY, hashlib.md5(header + payload).digest()),
-            },
+            }
+            | self.signature_tags,
             _REGION_SIGNATURES,
         )
         signature += b"\0" * (-len(signature) % 8)

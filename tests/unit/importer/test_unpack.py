@@ -68,6 +68,28 @@ def test_names_as_builders_write_them(unpack, prefix):
     unpack(RpmMaker([directory("/", archive_name=prefix), Member("/a", archive_name=prefix + b"a")]))
 
 
+# RPMSIGTAG_FILESIGNATURES of rpm's rpmtag.h
+FILESIGNATURES = 274
+
+
+def test_signatures_for_ima(unpack):
+    """As rpmsign --signfiles writes them: one per file in the header's order, zeros where there is none."""
+    signature = "0302" + "04" + "0badcafe" + "0002" + "ffff"
+    members = [directory("/usr"), Member("/usr/a", b"a"), Member("/usr/b", b"b"), symlink("/usr/l", "a")]
+    tags = {FILESIGNATURES: (STRINGS, [signature, signature, "00" * 9, signature])}
+    found = files(unpack(RpmMaker(members, signature_tags=tags)))
+    assert {path: file.ima.hex() for path, file in found.items()} == {
+        "usr": "", "usr/a": signature, "usr/b": "", "usr/l": "",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "complaint"), [("xyz", "is not hexadecimal"), ("aa" * 70000, "longer than 65536")])
+def test_signatures_for_ima_that_are_none(unpack, text, complaint):
+    maker = RpmMaker([Member("/usr/a", b"a")], signature_tags={FILESIGNATURES: (STRINGS, [text])})
+    with pytest.raises(PackageError, match=complaint):
+        unpack(maker)
+
+
 def test_an_empty_package(unpack):
     assert unpack(RpmMaker()).files == ()
 
