@@ -1,7 +1,7 @@
 """A tree onto disk, for programs to look at: the overlay's lower layer, which nothing ever writes to.
 
 Ordinary files are hard links to the blobs' own inodes. Whatever is not plain (setuid, private, capabilities, another
-owner) is a copy, 0600 and root's: its true owner and mode are applied in the upper layer, once they are known.
+owner) is a copy and root's, never setuid: its true owner and mode are applied in the upper layer, once they are known.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def as_materialised(entry: Entry) -> Entry:
         mode = stat.S_IFDIR | 0o755
     else:
         plain = not (entry.uid or entry.gid or xattrs) and entry.permissions in (0o644, 0o755)
-        mode = stat.S_IFREG | 0o600
+        # %pre and its like may run it already; setuid and who may write wait for the owner
+        mode = stat.S_IFREG | (entry.permissions & 0o755) | 0o600
     return entry if plain else replace(entry, mode=mode, uid=0, gid=0, xattrs=())
 
 

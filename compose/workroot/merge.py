@@ -11,6 +11,8 @@ from compose.tree import Entry, Tree, TreeEditor, parent_of
 from compose.workroot.layer import Change
 from compose.workroot.materialise import as_materialised, kept_xattrs
 
+# a signature of the content, which goes with it
+_IMA = b"security.ima"
 _UNKNOWN = "program:unknown"
 
 
@@ -96,7 +98,12 @@ def _put(editor: TreeEditor, path: str, entry: Entry, opaque: bool, applied: boo
         if _same_content(below, entry):
             editor.put(path, below)
             return
-        entry = replace(entry, mode=below.mode, uid=below.uid, gid=below.gid, xattrs=below.xattrs)
+        entry = replace(
+            entry, mode=below.mode, uid=below.uid, gid=below.gid, xattrs=below.with_xattr(_IMA, None).xattrs
+        )
+    elif _same_content(below, entry):
+        # a live root does not show it, and it still holds
+        entry = entry.with_xattr(_IMA, dict(below.xattrs).get(_IMA))
     editor.put(path, entry)
 
 

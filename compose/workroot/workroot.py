@@ -30,7 +30,7 @@ class Workroot:
     """A live root showing `tree`, made in `directory` and gone when the context is left.
 
     directory: absent, or left behind by a compose that was killed; nobody else uses it meanwhile. Until apply() everything
-    that is not plain is root's and 0600. epoch: SOURCE_DATE_EPOCH for programs. Raises SandboxError when the machine
+    that is not plain is root's, and never setuid. epoch: SOURCE_DATE_EPOCH for programs. Raises SandboxError when the machine
     refuses what is needed, StorageError when the disk does.
     """
 

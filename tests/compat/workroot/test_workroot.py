@@ -61,7 +61,7 @@ def test_nothing_changed_is_the_same_tree(small: Tree, store: BlobStore, directo
 def test_owners_modes_and_capabilities_are_applied(small: Tree, store: BlobStore, directory: str) -> None:
     with workroot(small, store, directory) as root:
         before = root.run(shell("ls -ln /usr/setuid"))
-        assert before.output.split()[::2][:2] == ["-rw-------", "0"], before.output
+        assert before.output.split()[::2][:2] == ["-rwxr-xr-x", "0"], before.output
         root.apply(small)
         now = root.run(shell("ls -ln /usr/setuid; ls -lnd /usr/private; getcap /usr/capable")).output.splitlines()
         assert now[0].startswith("-rwsr-xr-x 1 3 4")

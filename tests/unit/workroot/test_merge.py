@@ -103,7 +103,7 @@ def test_before_owners_are_applied_the_trees_own_metadata_stays() -> None:
     now = absorb(
         Change(path="private", entry=directory()),
         Change(path="private/new", entry=file("n")),
-        Change(path="secret", entry=file("changed", 0o600)),
+        Change(path="secret", entry=file("changed", 0o640)),
         applied=False,
     )
     assert now["private"] == BASE["private"]
@@ -149,15 +149,18 @@ def test_what_a_tree_cannot_hold() -> None:
 def test_materialised() -> None:
     for plain in (file("x"), file("x", 0o755), directory(), symlink("y"), file("x", xattrs=(LABEL,))):
         assert as_materialised(plain) is plain
-    for special in (
-        file("x", 0o4755),
-        file("x", uid=1),
-        file("x", gid=1),
-        file("x", xattrs=(CAPABILITY,)),
-        file("x", 0),
+    for special, permissions in (
+        (file("x", 0o4755), 0o755),
+        (file("x", 0o555), 0o755),
+        (file("x", 0o2771), 0o751),
+        (file("x", uid=1), 0o644),
+        (file("x", 0o666, gid=1), 0o644),
+        (file("x", 0o755, xattrs=(CAPABILITY,)), 0o755),
+        (file("x", 0o640, gid=1), 0o640),
+        (file("x", 0), 0o600),
     ):
         shown = as_materialised(special)
-        assert (shown.permissions, shown.uid, shown.gid, shown.xattrs) == (0o600, 0, 0, ())
+        assert (shown.permissions, shown.uid, shown.gid, shown.xattrs) == (permissions, 0, 0, ())
     assert as_materialised(directory(0o1777, gid=5)).permissions == 0o755
 
 
