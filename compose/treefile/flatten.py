@@ -20,7 +20,11 @@ from compose.treefile.source import Located, Place, SourceFault, parse_json, par
 from compose.treefile.validate import faults
 
 _MAX_DEPTH = 50
-_SPLIT = ("packages", "bootstrap-packages")
+FINALIZE = "finalize.d"
+"""Directory beside a treefile whose programs run last; key of its files in externals."""
+
+_REMOVE = "packages-remove"
+_SPLIT = ("packages", "bootstrap-packages", _REMOVE)
 _SUBSTITUTION_KEYS_RESERVED = ("releasever", "basearch")
 _EDITION_2024 = {"boot-location": "modules", "tmp-is-dir": True}
 _CONTAINER = {
@@ -47,7 +51,10 @@ class External:
 
 @dataclass(slots=True)
 class Flattener:
-    """State of one flattening; the results are config, variables, externals, faults, warnings and files."""
+    """State of one flattening; the results are config, variables, externals, faults, warnings and files.
+
+    legacy: (place, old, new) of each old spelling met. untaken: (place, path, why) of each include that was not followed.
+    """
 
     basearch: str
     variables: dict[str, Value] = field(default_factory=dict)
@@ -55,6 +62,8 @@ class Flattener:
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
+    legacy: list[tuple[Place, str, str]] = field(default_factory=list)
+    untaken: list[tuple[Place, str, str]] = field(default_factory=list)
     _seen: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def read(self, path: str, chain: tuple[Place, ...] = ()) -> Config:
@@ -72,7 +81,20 @@ class Flattener:
             else:
                 other = self._finish({**included}, os.path.join(directory, "inline"), chain, inline=True)
             merge(config, other)
+        self._remove_packages(config)
         return config
+
+    def _remove_packages(self, config: Config) -> None:
+        """packages-remove: what this file's includes brought and it does not want."""
+        unwanted = config.pop(_REMOVE, None)
+        if unwanted is None or "packages" not in config:
+            return
+        names = {item.value: item.place for item in unwanted.value}
+        packages = config["packages"]
+        for name in sorted(names.keys() - {item.value for item in packages.value}):
+            self.warnings.append(f"{names[name]}: {_REMOVE}: no include brings {name}")
+        kept = [item for item in packages.value if item.value not in names]
+        config["packages"] = Located(kept, packages.place)
 
     def _read_one(self, path: str, chain: tuple[Place, ...]) -> Config | None:
         try:
@@ -109,6 +131,7 @@ class Flattener:
                 continue
             if new in config:
                 self._fault(config[old].place, f"{old}: the old spelling of {new}, which is given too", chain)
+            self.legacy.append((config[old].place, old, new))
             config[new] = config.pop(old)
         for place, message in faults(source):
             self._fault(place, message, chain)
@@ -132,7 +155,7 @@ class Flattener:
 
     def _finish(self, config: Config, path: str, chain: tuple[Place, ...], *, inline: bool = False) -> Config:
         """One file's own keys in their final form: lists split, defaults of edition and container, files read."""
-        for key in [key for key in config if key.startswith("packages-")]:
+        for key in [key for key in config if key.startswith("packages-") and key != _REMOVE]:
             value = config.pop(key)
             if key == f"packages-{self.basearch}" and value.value is not None:
                 present = config.get("packages")
@@ -150,6 +173,7 @@ class Flattener:
             self._imply(config)
         if "bootstrap-packages" in config:
             old = config.pop("bootstrap-packages")
+            self.legacy.append((old.place, "bootstrap-packages", "packages"))
             present = config.get("packages", Located([], old.place))
             config["packages"] = Located([*present.value, *old.value], present.place)
         basearch = config.pop("basearch", None)
@@ -200,13 +224,19 @@ class Flattener:
         conditional = config.pop("conditional-include", None)
         for item in _texts(plain):
             yield item.place, item.value
-        if by_arch is not None and self.basearch in by_arch.value:
-            for item in _texts(by_arch.value[self.basearch]):
-                yield item.place, item.value
+        for arch, included in by_arch.value.items() if by_arch is not None else ():
+            for item in _texts(included):
+                if arch == self.basearch:
+                    yield item.place, item.value
+                else:
+                    self.untaken.append((item.place, item.value, f"it is for {arch}, this is {self.basearch}"))
         for row in conditional.value if conditional is not None else []:
-            if not self._holds(row.value["if"], chain):
-                continue
             included = row.value["include"]
+            if not self._holds(row.value["if"], chain):
+                conditions = " and ".join(item.value for item in _texts(row.value["if"]))
+                paths = _texts(included) if not isinstance(included.value, dict) else []
+                self.untaken += [(item.place, item.value, f"{conditions} does not hold") for item in paths]
+                continue
             if isinstance(included.value, dict):
                 inner = {key: value for key, value in included.value.items() if key != "include"}
                 yield included.place, inner
@@ -238,6 +268,25 @@ class Flattener:
                 self.externals[(key, name.value)] = external
             else:
                 self.externals.setdefault((key, ""), external)
+        self._read_finalize(os.path.join(directory, FINALIZE))
+
+    def _read_finalize(self, directory: str) -> None:
+        """Executable files of finalize.d; of two with one name the includer's is taken, as everywhere else."""
+        try:
+            names = sorted(os.listdir(directory))
+        except OSError:
+            return
+        for name in names:
+            path = os.path.join(directory, name)
+            if (FINALIZE, name) in self.externals or not os.path.isfile(path):
+                continue
+            try:
+                with open(path, "rb") as file:
+                    mode = os.fstat(file.fileno()).st_mode & 0o7777
+                    if mode & 0o111:
+                        self.externals[(FINALIZE, name)] = External(FINALIZE, path, file.read(), mode)
+            except OSError as error:
+                self._fault(Place(path), f"{FINALIZE}: cannot be read: {error.strerror}", ())
 
     def _unreadable(self, path: str, error: OSError, chain: tuple[Place, ...]) -> None:
         directory, name = os.path.split(path)

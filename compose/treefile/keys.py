@@ -1,4 +1,4 @@
-"""The keys of the language: how each merges with an include's, and whether a compose acts on it.
+"""The keys of the language: how each merges with an include's, and whether it is in the flattened treefile.
 
 Merge rules (rpm-ostree's): FIRST, the includer's value counts; PREPEND, an include's items come before the includer's; UNION,
 sorted set; UPDATE, per member the includer's counts; TOP, only the top file's value counts.
@@ -22,15 +22,13 @@ class Merge(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """supported: a compose does what the key says (or the key has no effect by design). shown: in the flattened treefile."""
+    """shown: in the flattened treefile."""
 
     merge: Merge
-    supported: bool = True
     shown: bool = True
 
 
 _FIRST = Key(Merge.FIRST)
-_NOT_YET = Key(Merge.FIRST, supported=False)
 
 KEYS: dict[str, Key] = {
     **dict.fromkeys(
@@ -40,20 +38,17 @@ KEYS: dict[str, Key] = {
             *("tmp-is-dir", "opt-usrlocal", "default-target", "machineid-compat", "releasever", "repo-metadata"),
             *("automatic-version-prefix", "automatic-version-suffix", "rpmdb", "mutate-os-release", "preserve-passwd"),
             *("check-passwd", "check-groups", "postprocess-script", "rpmdb-normalize", "no-initramfs", "gpg-key"),
+            *("ima", "cliwrap", "advisories-metadata"),
         ),
         _FIRST,
     ),
-    **dict.fromkeys(("ima", "cliwrap", "advisories-metadata"), _NOT_YET),
     **dict.fromkeys(
         (
             *("repos", "exclude-packages", "initramfs-args", "units", "etc-group-members", "postprocess", "add-files"),
             *("remove-files", "remove-from-packages", "repo-packages", "install-langs"),
+            *("lockfile-repos", "ostree-layers", "ostree-override-layers", "cliwrap-binaries", "rpm-files"),
         ),
         Key(Merge.PREPEND),
-    ),
-    **dict.fromkeys(
-        ("lockfile-repos", "ostree-layers", "ostree-override-layers", "cliwrap-binaries"),
-        Key(Merge.PREPEND, supported=False),
     ),
     **dict.fromkeys(("packages", "ignore-removed-users", "ignore-removed-groups"), Key(Merge.UNION)),
     "bootstrap-packages": Key(Merge.UNION),
@@ -62,7 +57,8 @@ KEYS: dict[str, Key] = {
     "variables": Key(Merge.UPDATE, shown=False),
     "repovars": Key(Merge.UPDATE, shown=False),
     "platform-module": Key(Merge.TOP),
-    # followed and gone by the time a treefile is flat
+    # done and gone by the time a treefile is flat
+    "packages-remove": Key(Merge.TOP, shown=False),
     "include": Key(Merge.TOP, shown=False),
     "arch-include": Key(Merge.TOP, shown=False),
     "conditional-include": Key(Merge.TOP, shown=False),
@@ -75,6 +71,12 @@ LEGACY = {
     "automatic_version_prefix": "automatic-version-prefix",
 }
 """Old spellings rpm-ostree still takes."""
+
+OWN = frozenset({"packages-remove", "rpm-files"})
+"""Keys that rpm-ostree does not have."""
+
+WRAPPABLE = ("rpm", "dracut", "grubby", "yum", "dnf", "kernel-install")
+"""What cliwrap-binaries may name."""
 
 CLIENT_ONLY = (
     *("base-refspec", "container-image-reference", "packages-local", "packages-local-fileoverride", "override-remove"),

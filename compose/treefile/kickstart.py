@@ -28,7 +28,7 @@ def parse_kickstart(data: bytes, file: str) -> Located:
                 config["recommends"] = Located(False, place)
         elif words[0] == "%end" and inside:
             inside = False
-        elif inside and not line.startswith(("%", "@")):
+        elif inside and not line.startswith("%"):
             (excluded if line.startswith("-") else packages).append(Located(line.lstrip("-"), place))
         else:
             raise SourceFault(place, f"{words[0]} is not supported: only %packages sections and %include are")

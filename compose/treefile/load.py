@@ -8,7 +8,7 @@ from typing import Any
 
 from compose.errors import TreefileError
 from compose.treefile.conditions import Value, substitute, undefined
-from compose.treefile.flatten import Config, Flattener
+from compose.treefile.flatten import FINALIZE, Config, Flattener
 from compose.treefile.keys import KEYS, Merge
 from compose.treefile.model import (
     AddFile,
@@ -17,9 +17,10 @@ from compose.treefile.model import (
     CheckKind,
     ExternalFile,
     LoadedTreefile,
+    MetadataPlace,
     OptUsrLocal,
-    RepoMetadata,
     RepoSpecs,
+    RpmSource,
     Spec,
     Treefile,
 )
@@ -36,6 +37,11 @@ _NOT_HASHED = (
     "rojig",
     "automatic-version-prefix",
     "automatic-version-suffix",
+    # their commits are, where they are resolved
+    "ostree-layers",
+    "ostree-override-layers",
+    # where packages come from, not which
+    "lockfile-repos",
 )
 
 
@@ -63,15 +69,7 @@ def load_treefile(path: str, *, basearch: str) -> LoadedTreefile:
         digest_input=_digest_input(flat, config, flattener),
         directory=os.path.dirname(os.path.abspath(path)),
         warnings=tuple(flattener.warnings),
-        unsupported=tuple(
-            (key, str(value.place)) for key, value in config.items() if not KEYS[key].supported and _acts(key, value)
-        ),
     )
-
-
-def _acts(key: str, value: Located) -> bool:
-    """Would the key change anything? lockfile-repos without a lockfile, cliwrap: false and so on would not."""
-    return key != "lockfile-repos" and value.value not in (False, [], "inline")
 
 
 def _check_values(config: Config, flattener: Flattener) -> None:
@@ -220,8 +218,36 @@ def _model(config: Config, flattener: Flattener, basearch: str) -> Treefile:
         remove_files=texts("remove-files"),
         add_commit_metadata=tuple(value("add-commit-metadata", {}).items()),
         gpg_key=value("gpg-key", None),
-        repo_metadata=RepoMetadata(value("repo-metadata", "inline")),
+        repo_metadata=MetadataPlace(value("repo-metadata", "inline")),
+        advisories_metadata=MetadataPlace(value("advisories-metadata", "inline")),
+        rpm_files=_rpm_files(config),
+        lockfile_repos=texts("lockfile-repos"),
+        ima=value("ima", False),
+        cliwrap=value("cliwrap", False),
+        cliwrap_binaries=texts("cliwrap-binaries"),
+        ostree_layers=texts("ostree-layers"),
+        ostree_override_layers=texts("ostree-override-layers"),
+        finalize=tuple(
+            ExternalFile(path=found.path, data=found.data, mode=found.mode)
+            for (key, _), found in sorted(flattener.externals.items())
+            if key == FINALIZE
+        ),
     )
+
+
+def _rpm_files(config: Config) -> tuple[RpmSource, ...]:
+    found = []
+    for row in config["rpm-files"].value if "rpm-files" in config else []:
+        path, url = row.value.get("path"), row.value.get("url")
+        found.append(
+            RpmSource(
+                sha256=row.value["sha256"].value,
+                place=str(row.place),
+                path=None if path is None else os.path.join(os.path.dirname(row.place.file), path.value),
+                url=None if url is None else url.value,
+            )
+        )
+    return tuple(found)
 
 
 def _repo_packages(config: Config) -> tuple[RepoSpecs, ...]:

@@ -19,7 +19,7 @@ class BootLocation(enum.StrEnum):
     KERNEL_INSTALL = "kernel-install"
 
 
-class RepoMetadata(enum.StrEnum):
+class MetadataPlace(enum.StrEnum):
     INLINE = "inline"
     DETACHED = "detached"
     DISABLED = "disabled"
@@ -63,6 +63,17 @@ class AddFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RpmSource:
+    """An RPM that is in no repository. Exactly one of path (absolute or below the current directory) and url is set.
+    sha256: of the file, 64 hex digits."""
+
+    sha256: str
+    place: str
+    path: str | None = None
+    url: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """check-passwd or check-groups. data: of type file, a passwd or group file; of type data, name to ids."""
 
@@ -73,7 +84,10 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Treefile:
-    """Every key a compose acts on, with rpm-ostree's defaults; names are the keys', with underscores."""
+    """Every key a compose acts on, with rpm-ostree's defaults; names are the keys', with underscores.
+
+    finalize: the programs of finalize.d, sorted by name.
+    """
 
     basearch: str
     ref: str | None = None
@@ -116,7 +130,16 @@ class Treefile:
     remove_files: tuple[str, ...] = ()
     add_commit_metadata: tuple[tuple[str, Any], ...] = ()
     gpg_key: str | None = None
-    repo_metadata: RepoMetadata = RepoMetadata.INLINE
+    repo_metadata: MetadataPlace = MetadataPlace.INLINE
+    advisories_metadata: MetadataPlace = MetadataPlace.INLINE
+    rpm_files: tuple[RpmSource, ...] = ()
+    lockfile_repos: tuple[str, ...] = ()
+    ima: bool = False
+    cliwrap: bool = False
+    cliwrap_binaries: tuple[str, ...] = ()
+    ostree_layers: tuple[str, ...] = ()
+    ostree_override_layers: tuple[str, ...] = ()
+    finalize: tuple[ExternalFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +147,7 @@ class LoadedTreefile:
     """treefile: the value. json: the flattened treefile, as --print-only prints it and the tree records it.
 
     digest_input: canonical bytes of all that decides the tree. directory: of the top file, where .repo files are.
-    warnings: one line each. unsupported: (key, place) of keys that this version does not act on.
+    warnings: one line each.
     """
 
     treefile: Treefile
@@ -132,4 +155,3 @@ class LoadedTreefile:
     digest_input: bytes
     directory: str
     warnings: tuple[str, ...]
-    unsupported: tuple[tuple[str, str], ...]

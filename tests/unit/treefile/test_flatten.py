@@ -201,6 +201,47 @@ def test_digest_covers_external_files_and_not_metadata(load: Load, tmp_path: Any
     assert load("packages: [p]\nadd-files: [[f, etc/f]]").digest_input != first
 
 
-def test_keys_not_acted_on_are_told(load: Load) -> None:
-    loaded = load("packages: [p]\nima: true\ncliwrap: false\nostree-layers: [x]")
-    assert [key for key, _ in loaded.unsupported] == ["ima", "ostree-layers"]
+def test_packages_remove_drops_what_an_include_brought(load: Load) -> None:
+    base = "packages: [bash, vim, emacs]"
+    loaded = load("include: base.yaml\npackages: [vim-minimal]\npackages-remove: [vim, 'emacs nano']", base_yaml=base)
+    assert [spec.text for spec in loaded.treefile.packages] == ["bash", "vim-minimal"]
+    assert "packages-remove" not in loaded.json
+    assert [warning.rpartition("/")[2] for warning in loaded.warnings] == [
+        "top.yaml:3:24: packages-remove: no include brings nano"
+    ]
+
+
+def test_packages_remove_leaves_what_others_bring(load: Load) -> None:
+    """What an include drops of its own includes, the top file may bring back."""
+    loaded = load(
+        "include: middle.yaml\npackages: [vim]",
+        middle_yaml="include: base.yaml\npackages-remove: [vim]",
+        base_yaml="packages: [bash, vim]",
+    )
+    assert [spec.text for spec in loaded.treefile.packages] == ["bash", "vim"]
+
+
+def test_rpm_files_are_relative_to_the_file_that_names_them(load: Load, tmp_path: Any) -> None:
+    digest = "0" * 64
+    loaded = load(
+        f"include: sub/base.yaml\nrpm-files: [{{url: 'https://example.com/b.rpm', sha256: '{digest}'}}]",
+        sub__base_yaml=f"rpm-files: [{{path: a.rpm, sha256: '{digest}'}}]",
+    )
+    first, second = loaded.treefile.rpm_files
+    assert (first.path, first.url) == (str(tmp_path / "sub" / "a.rpm"), None)
+    assert (second.path, second.url) == (None, "https://example.com/b.rpm")
+
+
+def test_finalize_programs_of_all_files_by_name(load: Load, tmp_path: Any) -> None:
+    for directory, name, body in (("", "20-b", "top"), ("sub/", "10-a", "sub"), ("sub/", "20-b", "sub")):
+        path = tmp_path / f"{directory}finalize.d" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(body)
+        path.chmod(0o755)
+    (tmp_path / "finalize.d" / "README").write_text("not executable")
+    loaded = load("packages: [p]\ninclude: sub/base.yaml", sub__base_yaml="packages: [q]")
+    # of two with one name the includer's is taken, as everywhere else in the language
+    assert [each.data for each in loaded.treefile.finalize] == [b"sub", b"top"]
+    before = loaded.digest_input
+    (tmp_path / "finalize.d" / "20-b").write_text("other")
+    assert load("packages: [p]\ninclude: sub/base.yaml", sub__base_yaml="packages: [q]").digest_input != before
