@@ -6,7 +6,7 @@ import re
 import stat
 
 from compose.errors import PostprocessError
-from compose.postprocess import accounts, initramfs, kernel, rootfs, rpmdb, var
+from compose.postprocess import accounts, cliwrap, initramfs, kernel, rootfs, rpmdb, var
 from compose.postprocess.contents import Contents
 from compose.postprocess.options import BootLocation, Dropped, PostprocessOptions
 from compose.tree import Tree
@@ -36,10 +36,26 @@ def finish(
     tree = accounts.normalise_shadow(tree, store)
     tree, warning = accounts.enable_altfiles(tree, store)
     tree = set_machine_id(tree, store, compat=options.machineid_compat)
+    tree = cliwrap.wrap(tree, store, options.cliwrap)
     tree = clean(tree)
     tree = rpmdb.copy_base(tree)
     tree = move_etc(tree)
     return tree, (*misplaced, *state), () if warning is None else (warning,)
+
+
+def is_finished(tree: Tree) -> bool:
+    """Has finish() been here? Its last file says so."""
+    return rpmdb.BASE_COPY in tree
+
+
+def restore_etc(tree: Tree) -> Tree:
+    """The reverse of move_etc(), for programs to run; a tree that has /etc stays as it is."""
+    if "usr/etc" not in tree or tree.children("etc"):
+        return tree
+    editor = tree.edit()
+    editor.remove("etc")
+    editor.move("usr/etc", "etc")
+    return editor.build()
 
 
 def clean(tree: Tree) -> Tree:

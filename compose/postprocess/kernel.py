@@ -63,6 +63,11 @@ def place(tree: Tree, store: Contents, *, container: bool) -> tuple[Tree, str | 
     return editor.build(), kver
 
 
+def version_of(tree: Tree) -> str | None:
+    """KVER of a finished tree; None when it does not boot."""
+    return next((name for name in tree.children(MODULES) if f"{MODULES}/{name}/vmlinuz" in tree), None)
+
+
 def clear_boot(tree: Tree) -> Tree:
     """Leave /boot an empty directory: what is for one machine goes, the rest is kept in /usr/lib/ostree-boot."""
     boot = tree.get("boot")

@@ -31,7 +31,8 @@ def lay_out(
         tree = units.set_default_target(tree, options.default_target)
     if options.opt_usrlocal is OptUsrLocal.STATE_OVERLAY:
         tree = units.require_state_overlays(tree)
-    tree = files.record_treefile(tree, store, options.treefile_json)
+    if options.treefile_json is not None:
+        tree = files.record_treefile(tree, store, options.treefile_json)
     if options.mutate_os_release is not None:
         if options.version is None:
             reporter.info("mutate-os-release: the commit has no version, os-release stays as it is")

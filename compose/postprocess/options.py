@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from dataclasses import dataclass
 
@@ -47,9 +48,10 @@ class AddedFile:
 class PostprocessOptions:
     """The treefile's keys of the same names, defaults applied by whoever reads the treefile.
 
-    postprocess: the inline scripts; postprocess_script: the one from a file, run after them. version: of the commit,
-    None when it has none. mutate_os_release: the base version to replace in os-release. treefile_json: the flattened
-    treefile to record in the tree. time: SOURCE_DATE_EPOCH of the compose, seconds since 1970.
+    postprocess: the inline scripts; postprocess_script: the one from a file, run after them; finalize: those of finalize.d,
+    run last. cliwrap: programs to wrap. version: of the commit, None when it has none. mutate_os_release: the base version
+    to replace in os-release. treefile_json: the flattened treefile to record in the tree, None to keep what is there.
+    time: SOURCE_DATE_EPOCH of the compose, seconds since 1970.
     """
 
     boot_location: BootLocation = BootLocation.NEW
@@ -61,6 +63,8 @@ class PostprocessOptions:
     etc_group_members: tuple[str, ...] = ()
     postprocess: tuple[Script, ...] = ()
     postprocess_script: Script | None = None
+    finalize: tuple[Script, ...] = ()
+    cliwrap: tuple[str, ...] = ()
     add_files: tuple[AddedFile, ...] = ()
     remove_files: tuple[str, ...] = ()
     mutate_os_release: str | None = None
@@ -69,8 +73,21 @@ class PostprocessOptions:
     no_initramfs: bool = False
     container: bool = False
     selinux: bool = True
-    treefile_json: bytes = b"{}\n"
+    treefile_json: bytes | None = b"{}\n"
     time: int = 0
+
+    def without_treefile_steps(self) -> PostprocessOptions:
+        """The same for a tree in which the author's files, units and scripts are already."""
+        return dataclasses.replace(
+            self,
+            units=(),
+            default_target=None,
+            postprocess=(),
+            postprocess_script=None,
+            add_files=(),
+            remove_files=(),
+            mutate_os_release=None,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

@@ -18,12 +18,13 @@ _DEPMOD = "usr/sbin/depmod"
 def treefile_scripts(options: PostprocessOptions) -> Iterator[Program]:
     """The inline scripts in their order, then the one from a file."""
     for script in options.postprocess:
-        yield _script(script)
+        yield program_of(script)
     if options.postprocess_script is not None:
-        yield _script(options.postprocess_script)
+        yield program_of(options.postprocess_script)
 
 
-def _script(script: Script) -> Program:
+def program_of(script: Script) -> Program:
+    """A script of the treefile's author as a program."""
     # the kernel reads the #! line; a script without one is for the shell
     executable = script.body.startswith((b"#!", b"\x7fELF"))
     return Program(

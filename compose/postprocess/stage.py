@@ -1,4 +1,8 @@
-"""The stage: pure layout, programs, pure finish."""
+"""The stage: pure layout, programs, pure finish, the author's last word.
+
+`postprocess()` does all of it. `apply_treefile()` and `complete()` are its two halves, for those who look at the root in
+between; one after the other they give the same tree.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,10 @@ import os
 from compose.blobs import BlobStore
 from compose.events import Reporter, Task
 from compose.postprocess import initramfs, invariants, kernel, programs
-from compose.postprocess.finish import finish
+from compose.postprocess.finalize import finalize
+from compose.postprocess.finish import finish, is_finished, move_etc, restore_etc
 from compose.postprocess.layout import lay_out
-from compose.postprocess.options import Postprocessed, PostprocessOptions
+from compose.postprocess.options import Dropped, Postprocessed, PostprocessOptions
 from compose.process import Program, ProgramRecord
 from compose.tree import Tree
 from compose.workroot.workroot import Workroot
@@ -24,23 +29,75 @@ def postprocess(
     cannot have the layout, ScriptError when a program fails, and what a Workroot raises.
     """
     tree, kver, dropped = lay_out(tree, options, store, reporter)
-    tree, records = _run_programs(tree, options, store, workdir, reporter, kver)
+    scripts = list(programs.treefile_scripts(options))
+    tree, records = _run_programs(tree, options, store, workdir, reporter, kver, scripts=scripts, last=True)
+    return _finished(tree, options, store, workdir, reporter, kver, records, dropped)
+
+
+def apply_treefile(
+    tree: Tree, options: PostprocessOptions, store: BlobStore, workdir: str, reporter: Reporter
+) -> Postprocessed:
+    """What the treefile's author asks for, on the assembled tree: files, units, scripts. /etc becomes /usr/etc.
+
+    Raises as postprocess() does.
+    """
+    tree, kver, dropped = lay_out(tree, options, store, reporter)
+    scripts = list(programs.treefile_scripts(options))
+    tree, records = _run_programs(tree, options, store, workdir, reporter, kver, scripts=scripts, last=False)
+    return Postprocessed(tree=move_etc(tree), records=records, kernel=kver, dropped=dropped, warnings=())
+
+
+def complete(
+    tree: Tree, options: PostprocessOptions, store: BlobStore, workdir: str, reporter: Reporter
+) -> Postprocessed:
+    """What every tree needs to be a commit, whoever made it: kernel, initramfs, accounts, /var, /etc or /usr/etc.
+
+    A tree that is complete already stays as it is. Raises as postprocess() does.
+    """
+    if is_finished(tree):
+        return Postprocessed(tree=tree, records=(), kernel=kernel.version_of(tree), dropped=(), warnings=())
+    options = options.without_treefile_steps()
+    tree, kver, dropped = lay_out(restore_etc(tree), options, store, reporter)
+    tree, records = _run_programs(tree, options, store, workdir, reporter, kver, scripts=[], last=True)
+    return _finished(tree, options, store, workdir, reporter, kver, records, dropped)
+
+
+def _finished(
+    tree: Tree,
+    options: PostprocessOptions,
+    store: BlobStore,
+    workdir: str,
+    reporter: Reporter,
+    kver: str | None,
+    records: tuple[ProgramRecord, ...],
+    dropped: tuple[Dropped, ...],
+) -> Postprocessed:
     tree, later, warnings = finish(tree, options, store, kver)
+    tree, last = finalize(tree, options, store, workdir, reporter)
     warnings = (*warnings, *invariants.check(tree, options, store))
     for warning in warnings:
         reporter.warn(warning)
     gone = tuple(sorted({*dropped, *later}))
-    return Postprocessed(tree=tree, records=records, kernel=kver, dropped=gone, warnings=warnings)
+    return Postprocessed(tree=tree, records=(*records, *last), kernel=kver, dropped=gone, warnings=warnings)
 
 
 def _run_programs(
-    tree: Tree, options: PostprocessOptions, store: BlobStore, workdir: str, reporter: Reporter, kver: str | None
+    tree: Tree,
+    options: PostprocessOptions,
+    store: BlobStore,
+    workdir: str,
+    reporter: Reporter,
+    kver: str | None,
+    *,
+    scripts: list[Program],
+    last: bool,
 ) -> tuple[Tree, tuple[ProgramRecord, ...]]:
-    scripts = list(programs.treefile_scripts(options))
-    builds = list(programs.policy_builds(tree)) if options.selinux else []
+    """The treefile's scripts; then, when nobody comes between, the programs whose results depend on all before."""
+    builds = list(programs.policy_builds(tree)) if options.selinux and last else []
     # what cannot work is said before the treefile's scripts have run for minutes
-    dracut = [] if kver is None or options.no_initramfs else [initramfs.dracut(tree, kver, options.initramfs_args)]
-    indexed = kver is None or kernel.is_indexed(tree, store, kver)
+    boots = kver is not None and not options.no_initramfs and last
+    dracut = [initramfs.dracut(tree, kver, options.initramfs_args)] if boots and kver is not None else []
+    indexed = kver is None or kernel.is_indexed(tree, store, kver) or not last
     if not (scripts or builds or dracut) and indexed:
         return tree, ()
     directory = os.path.join(workdir, "postprocess")

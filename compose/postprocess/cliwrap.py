@@ -1,0 +1,53 @@
+"""cliwrap: programs that would harm an OSTree system are replaced by a call of rpm-ostree, which knows better.
+
+The originals go to /usr/libexec/rpm-ostree/wrapped, where `rpm-ostree cliwrap` looks for them.
+"""
+
+from __future__ import annotations
+
+from compose.errors import PostprocessError
+from compose.postprocess.contents import Contents, read_text
+from compose.tree import Tree
+
+WRITER = "step:cliwrap"
+_WRAPPED = "usr/libexec/rpm-ostree/wrapped"
+_CLIENT = "usr/bin/rpm-ostree"
+_PLACES = ("usr/bin", "usr/sbin")
+# made even where there is no such program: people type them
+_ALWAYS = ("yum", "dnf")
+_KERNEL_INSTALL = "kernel-install"
+_WRAPPER = """#!/usr/bin/sh
+# Wrapped for OSTree (cliwrap in the treefile); the original is in /usr/libexec/rpm-ostree/wrapped
+exec /usr/bin/rpm-ostree cliwrap $0 "$@"
+"""
+
+
+def wrap(tree: Tree, store: Contents, names: tuple[str, ...]) -> Tree:
+    """Wrap the programs named. Raises PostprocessError when the tree has no rpm-ostree that could take the calls."""
+    if not names:
+        return tree
+    if _CLIENT not in tree:
+        raise PostprocessError(
+            f"cliwrap: the tree has no /{_CLIENT}, which the wrapped programs would call",
+            hint="add rpm-ostree to packages, or drop cliwrap",
+        )
+    editor = tree.edit()
+    wrapper = store.add_bytes(_WRAPPER.encode(), 0o755)
+    for name in names:
+        if name == _KERNEL_INSTALL and _lays_out_for_ostree(tree, store):
+            continue
+        path = next((f"{place}/{name}" for place in _PLACES if f"{place}/{name}" in editor), None)
+        if path is not None:
+            original = editor[path]
+            editor.remove(path)
+            editor.put(f"{_WRAPPED}/{name}", original)
+        elif name not in _ALWAYS:
+            continue
+        editor.add_file(path or f"usr/bin/{name}", wrapper, 0o755, writer=WRITER)
+    return editor.build()
+
+
+def _lays_out_for_ostree(tree: Tree, store: Contents) -> bool:
+    """Does kernel-install already do the right thing (layout=ostree in install.conf)?"""
+    text = read_text(tree, "usr/lib/kernel/install.conf", store) or ""
+    return any(line.strip() == "layout=ostree" for line in text.splitlines())

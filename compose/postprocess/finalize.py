@@ -1,0 +1,50 @@
+"""finalize.d: the treefile author's own programs, on the finished tree, after everything else.
+
+They see what is committed: defaults in /usr/etc, /var empty. rpm-ostree runs them on the host as root with the tree as
+working directory; here they run inside the tree, where / is the working directory too.
+"""
+
+from __future__ import annotations
+
+import os
+
+from compose.blobs import BlobStore
+from compose.events import Reporter
+from compose.postprocess import programs
+from compose.postprocess.options import PostprocessOptions
+from compose.postprocess.rootfs import link_tmp
+from compose.process import ProgramRecord
+from compose.tree import Tree
+from compose.workroot.workroot import Workroot
+
+_WRITER = "step:finalize"
+# what programs need to start at all, and a commit does not have: path -> target
+_LENT = {"etc": "usr/etc"}
+
+
+def finalize(
+    tree: Tree, options: PostprocessOptions, store: BlobStore, workdir: str, reporter: Reporter
+) -> tuple[Tree, tuple[ProgramRecord, ...]]:
+    """Run the programs in their order. Raises ScriptError when one fails, and what a Workroot raises."""
+    if not options.finalize:
+        return tree, ()
+    editor = tree.edit()
+    for path, target in _LENT.items():
+        editor.add_symlink(path, target, writer=_WRITER)
+    editor.remove("tmp")
+    editor.add_dir("tmp", 0o1777, writer=_WRITER)
+    live = editor.build()
+    with (
+        Workroot(live, store, os.path.join(workdir, "finalize"), reporter=reporter, epoch=options.time) as root,
+        reporter.task("Running finalize.d", total=len(options.finalize), unit="programs") as task,
+    ):
+        root.apply(live)
+        for script in options.finalize:
+            task.advance(0, detail=script.name)
+            programs.check(root.run(programs.program_of(script)))
+            task.advance()
+        changed, records = root.absorb(), root.records
+    editor = changed.edit()
+    for path in _LENT:
+        editor.remove(path)
+    return link_tmp(editor.build(), tmp_is_dir=options.tmp_is_dir), records

@@ -1,0 +1,44 @@
+"""cliwrap: programs replaced by a call of rpm-ostree."""
+
+from __future__ import annotations
+
+import pytest
+
+from compose.errors import PostprocessError
+from compose.postprocess.cliwrap import wrap
+from compose.treefile.keys import WRAPPABLE
+from tests.support.treetext import MemoryStore, parse
+
+TREE = 'f usr/bin/rpm-ostree 0755 ""\nf usr/bin/rpm 0755 "rpm"\nf usr/sbin/grubby 0755 "grubby"\n'
+WRAPPED = "usr/libexec/rpm-ostree/wrapped"
+
+
+def test_programs_are_moved_away_and_yum_and_dnf_are_made() -> None:
+    store = MemoryStore()
+    tree = wrap(parse(TREE, store), store, WRAPPABLE)
+    assert tree.children(WRAPPED) == ["grubby", "rpm"]
+    assert store.read(tree[f"{WRAPPED}/rpm"].blob) == b"rpm"  # type: ignore[arg-type]
+    for path in ("usr/bin/rpm", "usr/sbin/grubby", "usr/bin/yum", "usr/bin/dnf"):
+        assert tree[path].permissions == 0o755
+        assert b'exec /usr/bin/rpm-ostree cliwrap $0 "$@"' in store.read(tree[path].blob)  # type: ignore[arg-type]
+    assert "usr/bin/dracut" not in tree
+
+
+def test_kernel_install_that_knows_ostree_stays() -> None:
+    store = MemoryStore()
+    text = TREE + 'f usr/bin/kernel-install 0755 "k"\n'
+    assert f"{WRAPPED}/kernel-install" in wrap(parse(text, store), store, ("kernel-install",))
+    text += 'f usr/lib/kernel/install.conf 0644 "# ours\\nlayout=ostree\\n"\n'
+    assert f"{WRAPPED}/kernel-install" not in wrap(parse(text, store), store, ("kernel-install",))
+
+
+def test_nothing_asked_nothing_done() -> None:
+    store = MemoryStore()
+    tree = parse(TREE, store)
+    assert wrap(tree, store, ()) is tree
+
+
+def test_without_rpm_ostree_nothing_could_take_the_calls() -> None:
+    store = MemoryStore()
+    with pytest.raises(PostprocessError, match="the tree has no /usr/bin/rpm-ostree"):
+        wrap(parse('f usr/bin/rpm 0755 ""', store), store, ("rpm",))
