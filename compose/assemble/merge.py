@@ -71,7 +71,7 @@ def merge(ordered: Sequence[PackageManifest], options: AssembleOptions) -> Merge
             details=conflicts[:_SHOWN] + more if len(conflicts) > 1 else (),
             hint="exclude one of the packages, or drop its files with remove-from-packages",
         )
-    return _build(chosen, dropped)
+    return _build(chosen, dropped, ima=options.ima)
 
 
 def _kept_files(package: PackageManifest, options: AssembleOptions, dropped: list[Dropped]) -> list[ManifestFile]:
@@ -207,7 +207,12 @@ def _differ(one: ManifestFile, two: ManifestFile) -> bool:
     )
 
 
-def _build(chosen: dict[str, _Placed], dropped: list[Dropped]) -> Merged:
+def _xattrs(file: ManifestFile, *, ima: bool) -> tuple[tuple[bytes, bytes], ...]:
+    capability = ((b"security.capability", file.caps),) if file.caps else ()
+    return (*capability, (b"security.ima", file.ima)) if ima and file.ima else capability
+
+
+def _build(chosen: dict[str, _Placed], dropped: list[Dropped], *, ima: bool) -> Merged:
     editor = Tree.empty().edit()
     owners: dict[str, Owner] = {}
     # parents first, so that none is made up that a package ships
@@ -216,7 +221,7 @@ def _build(chosen: dict[str, _Placed], dropped: list[Dropped]) -> Merged:
         file, nevra = placed.file, str(placed.package.nevra)
         entry = Entry(
             mode=file.mode if file.target is None else stat.S_IFLNK | 0o777,
-            xattrs=((b"security.capability", file.caps),) if file.caps else (),
+            xattrs=_xattrs(file, ima=ima),
             blob=file.blob,
             target=file.target,
             mtime=file.mtime,

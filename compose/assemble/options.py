@@ -9,13 +9,24 @@ from compose.tree import Tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """A tree laid over the packages. name: as messages call it. override: its files win; else they may only be new, or
+    the same as the packages'."""
+
+    name: str
+    tree: Tree
+    override: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AssembleOptions:
     """The treefile's keys of the same names.
 
     remove_from_packages: (package, regular expressions searched in paths like "/usr/etc/foo"). accounts: ("passwd" or
     "group", entries) that exist before anything runs, so that their ids stay what they were. install_langs: locales whose
-    %lang() files are kept, "en_US"; None keeps all. kernel_install: the kernel's own %posttrans runs. epoch:
-    SOURCE_DATE_EPOCH, seconds since 1970.
+    %lang() files are kept, "en_US"; None keeps all. kernel_install: the kernel's own %posttrans runs. ima: signatures of
+    files become security.ima. layers: trees laid over the packages before anything runs. epoch: SOURCE_DATE_EPOCH,
+    seconds since 1970.
     """
 
     epoch: int
@@ -26,6 +37,8 @@ class AssembleOptions:
     kernel_install: bool = False
     accounts: tuple[tuple[str, bytes], ...] = ()
     install_langs: tuple[str, ...] | None = None
+    ima: bool = False
+    layers: tuple[Layer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

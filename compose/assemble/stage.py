@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from compose import fs
 from compose.assemble.accounts import parse_ids, resolve_owners, with_kept
+from compose.assemble.layers import lay_over
 from compose.assemble.merge import merge
 from compose.assemble.options import Assembled, AssembleOptions
 from compose.assemble.scripts import plan
@@ -44,7 +45,8 @@ def assemble(
     scripts = plan(ordered, kernel_install=options.kernel_install, macros=macros)
     merged = merge(ordered, options)
     absent = frozenset(each.path for each in merged.dropped)
-    tree = _with_database(merged.tree, ordered, options, store, workdir, reporter, absent)
+    tree, owners = lay_over(merged, options.layers)
+    tree = _with_database(tree, ordered, options, store, workdir, reporter, absent)
     tree = _with_accounts(tree, options, store)
     for package, phase, reason in scripts.skipped:
         reporter.info(f"Not run: {phase} of {package}: {reason}")
@@ -57,7 +59,7 @@ def assemble(
         for program in first:
             run_checked(root, program, task)
         users, groups = (parse_ids(root.read(f"etc/{name}") or b"") for name in ("passwd", "group"))
-        root.apply(resolve_owners(tree, merged.owners, users, groups))
+        root.apply(resolve_owners(tree, owners, users, groups))
         for program in scripts.after:
             run_checked(root, program, task)
         return Assembled(tree=root.absorb(), records=root.records, dropped=merged.dropped)

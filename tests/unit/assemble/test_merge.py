@@ -135,3 +135,11 @@ def test_hard_links_stay_a_group_of_their_package() -> None:
     assert found["usr/a"].link == found["usr/b"].link == "one-1-1.x86_64:1"
     assert found["usr/c"].link == ""
     assert found["usr/d"].link != found["usr/a"].link
+
+
+def test_signatures_of_files_are_kept_when_asked_for() -> None:
+    signed = package("signed", file("usr/bin/x", "x", 0o755, caps=b"cap", ima=b"\x03\x02\x04sig"), file("usr/y"))
+    assert merged(signed).tree["usr/bin/x"].xattrs == ((b"security.capability", b"cap"),)
+    tree = merged(signed, ima=True).tree
+    assert tree["usr/bin/x"].xattrs == ((b"security.capability", b"cap"), (b"security.ima", b"\x03\x02\x04sig"))
+    assert tree["usr/y"].xattrs == ()

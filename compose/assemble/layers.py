@@ -1,0 +1,86 @@
+"""ostree-layers: trees of commits laid over what the packages bring.
+
+Rules of rpm-ostree: an ordinary layer may add, and may repeat what is there with the same content and metadata
+(OSTREE_REPO_CHECKOUT_OVERWRITE_UNION_IDENTICAL); an override layer replaces files (..._UNION_FILES). A directory that is
+there keeps its owner and mode in both. /usr/etc of a layer is /etc here, as long as the compose's own is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from compose.assemble.merge import Merged, Owner
+from compose.assemble.options import Layer
+from compose.errors import AssembleError
+from compose.tree import Entry, Tree, TreeEditor
+
+_LABEL = b"security.selinux"
+_SHOWN = 20
+
+
+def lay_over(merged: Merged, layers: Iterable[Layer]) -> tuple[Tree, dict[str, Owner]]:
+    """The merged tree with the layers, and the owners that are still to be looked up by name.
+
+    Raises AssembleError listing every conflict of a layer.
+    """
+    owners = dict(merged.owners)
+    editor = merged.tree.edit()
+    for layer in layers:
+        conflicts = [
+            fault
+            for path, entry in layer.tree.walk()
+            if (fault := _lay(editor, owners, layer, path, entry)) is not None
+        ]
+        if conflicts:
+            more = [f"and {len(conflicts) - _SHOWN} more"] if len(conflicts) > _SHOWN else []
+            raise AssembleError(
+                conflicts[0] if len(conflicts) == 1 else f"{layer.name}: {len(conflicts)} conflicts with what is there",
+                details=conflicts[:_SHOWN] + more if len(conflicts) > 1 else (),
+                hint="name it in ostree-override-layers to let it replace files",
+            )
+    return editor.build(), owners
+
+
+def _lay(editor: TreeEditor, owners: dict[str, Owner], layer: Layer, source: str, entry: Entry) -> str | None:
+    """Put one entry in; what is wrong with it, else None."""
+    path = _place(editor, source, entry)
+    present = editor.get(path)
+    entry = replace(entry.with_xattr(_LABEL, None), writer=f"layer:{layer.name}")
+    if present is not None:
+        if present.is_dir and entry.is_dir:
+            return None
+        if present.is_dir or entry.is_dir:
+            return f"{layer.name}: /{path} is a directory in the one and a file in the other"
+        if _same(present, entry, owners.get(path)):
+            return None
+        if not layer.override:
+            writer = present.writer.partition(":")[2]
+            return f"{layer.name}: /{path} differs from that of {writer}"
+    try:
+        editor.put(path, entry)
+    except ValueError as error:
+        return f"{layer.name}: {error}"
+    owners.pop(path, None)
+    return None
+
+
+def _place(editor: TreeEditor, path: str, entry: Entry) -> str:
+    """Where a layer's path is in the tree: /usr/etc is /etc, and a directory may be a link (merged /usr)."""
+    if path == "usr/etc" or path.startswith("usr/etc/"):
+        path = path.removeprefix("usr/")
+    top, slash, rest = path.partition("/")
+    present = editor.get(top)
+    if present is not None and present.target is not None and (slash or entry.is_dir):
+        return f"{present.target.strip('/')}{slash}{rest}"
+    return path
+
+
+def _same(present: Entry, entry: Entry, owner: Owner | None) -> bool:
+    root = owner is None or (owner.user, owner.group) == ("root", "root")
+    contents = [each.blob.digest if each.blob else None for each in (present, entry)]
+    return (
+        contents[0] == contents[1]
+        and (present.mode, present.target, present.xattrs) == (entry.mode, entry.target, entry.xattrs)
+        and (not root or (present.uid, present.gid) == (entry.uid, entry.gid))
+    )

@@ -1,0 +1,73 @@
+"""Commits as trees: what ostree-layers of a treefile names is read out of a repository into the blob store."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from compose.blobs import BlobStore
+from compose.errors import TreefileError
+from compose.ostree.repo import Repo
+from compose.tree import Entry, Tree
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerCommit:
+    """A commit that a treefile names. ref: as it does. override: named in ostree-override-layers.
+
+    content: digest of the tree alone, 64 hex digits, which decides what the compose makes; the commit's own does not.
+    """
+
+    ref: str
+    override: bool
+    commit: str
+    content: str
+
+
+def resolve_layers(repo: Repo, refs: Iterable[str], overrides: Iterable[str]) -> tuple[LayerCommit, ...]:
+    """The commits that layers are now, those that override last. Raises TreefileError for a ref that is not there."""
+    found = []
+    for ref, override in (*((each, False) for each in refs), *((each, True) for each in overrides)):
+        checksum = repo.resolve(ref)
+        if checksum is None or not repo.has(checksum, "commit"):
+            key = "ostree-override-layers" if override else "ostree-layers"
+            raise TreefileError(
+                f"{key}: {repo.path} has no commit {ref}",
+                hint="pull it into the repository, or give the one that has it with --layer-repo",
+            )
+        commit = repo.read_commit(checksum)
+        content = hashlib.sha256(commit.root_tree + commit.root_meta).hexdigest()
+        found.append(LayerCommit(ref=ref, override=override, commit=checksum, content=content))
+    return tuple(found)
+
+
+def read_layer(repo: Repo, commit: str, store: BlobStore) -> Tree:
+    """The tree of a commit, its contents in the store. Raises RepositoryError for what is missing or damaged."""
+    when = repo.read_commit(commit).timestamp
+    entries: dict[str, Entry] = {}
+    for path, checksum, meta in repo.walk(commit):
+        if meta is not None:
+            owner = repo.read_dirmeta(meta)
+            entries[path] = Entry(
+                mode=owner.mode,
+                uid=owner.uid,
+                gid=owner.gid,
+                xattrs=tuple(sorted(owner.xattrs)),
+                mtime=when,
+                writer=commit,
+            )
+            continue
+        content = repo.read_content(checksum)
+        blob = store.add_bytes(content.payload, content.mode & 0o7777, when) if content.target is None else None
+        entries[path] = Entry(
+            mode=content.mode,
+            uid=content.uid,
+            gid=content.gid,
+            xattrs=tuple(sorted(content.xattrs)),
+            blob=blob,
+            target=content.target,
+            mtime=when,
+            writer=commit,
+        )
+    return Tree(entries)
