@@ -10,14 +10,14 @@ from collections.abc import Sequence
 
 from compose.errors import ComposeError, FetchError, PackageError, StorageError, TrustError
 from compose.events import Reporter
-from compose.fetch import dnf, verify
+from compose.fetch import dnf, urls, verify
 from compose.fetch.keys import load_keys
 from compose.fetch.rpmfile import RpmFile
 from compose.fetch.verify import File, Verdict
 from compose.rpm import child
 from compose.rpm.pgp import PublicKey
 from compose.rpm.repos import RepoAccess, RepoNetwork
-from compose.solve.resolution import Resolution, ResolvedPackage
+from compose.solve.resolution import COMMAND_LINE, Resolution, ResolvedPackage
 
 Keys = tuple[tuple[str, tuple[PublicKey, ...] | None], ...]
 
@@ -45,7 +45,7 @@ def fetch(
             details=tuple(str(file.package.nevra) for file in missing),
         )
     if missing:
-        _download(missing, access, network, reporter)
+        _download(missing, access, network, reporter, locked=resolution.locked)
         verdicts.update(zip(missing, _verified(missing, keys, jobs, reporter), strict=True))
         for file in missing:
             _discarded(file, verdicts[file])
@@ -59,7 +59,9 @@ def fetch(
 def _keys(resolution: Resolution, access: RepoAccess, network: RepoNetwork, reporter: Reporter) -> Keys:
     """Keys of each repository that packages come from, before anything is downloaded."""
     used = {package.repo for package in resolution.packages}
-    return tuple(
+    # an RPM that is in no repository is pinned by the treefile itself
+    own = ((COMMAND_LINE, None),) if COMMAND_LINE in used else ()
+    return own + tuple(
         (repo.id, load_keys(repo, network, reporter, root=access.root) if repo.gpgcheck else None)
         for repo in resolution.repos
         if repo.id in used
@@ -113,7 +115,9 @@ def _discarded(file: File, verdict: Verdict) -> bool:
     return True
 
 
-def _download(files: Sequence[File], access: RepoAccess, network: RepoNetwork, reporter: Reporter) -> None:
+def _download(
+    files: Sequence[File], access: RepoAccess, network: RepoNetwork, reporter: Reporter, *, locked: bool
+) -> None:
     try:
         for file in files:
             os.makedirs(os.path.dirname(file.path), mode=0o700, exist_ok=True)
@@ -127,8 +131,12 @@ def _download(files: Sequence[File], access: RepoAccess, network: RepoNetwork, r
         except BlockingIOError:
             reporter.info(f"Waiting for another compose that downloads to {network.rpms_dir}")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        job = dnf.Job(files=tuple(files), access=access, network=network)
-        child.call(dnf.download, job, reporter, crash=_downloader_crashed)
+        if locked:
+            by_url = urls.PackagesJob(files=tuple(files), access=access, network=network)
+            child.call(urls.download_packages, by_url, reporter, crash=_downloader_crashed)
+        else:
+            job = dnf.Job(files=tuple(files), access=access, network=network)
+            child.call(dnf.download, job, reporter, crash=_downloader_crashed)
     finally:
         os.close(descriptor)
 

@@ -12,22 +12,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from compose.errors import FetchError, SolveError, StorageError
+from compose.errors import SolveError, StorageError
 from compose.events import Reporter, Task
 from compose.rpm.nevra import Nevra
 from compose.rpm.repofile import RepoSection, absolute, split_list
 from compose.rpm.repos import RepoNetwork, add_repos, configure, enabled_repos, substitute
+from compose.solve import groups, locked
+from compose.solve.advisories import security_advisories
 from compose.solve.explain import explain, mentioned, name_of, nearest
-from compose.solve.request import PackageSpec, SolveRequest
-from compose.solve.resolution import Reason, RepoSnapshot, Resolution, ResolvedPackage
+from compose.solve.loaderror import SPACE_HINT, LoadError
+from compose.solve.request import LocalRpm, PackageSpec, SolveRequest
+from compose.solve.resolution import COMMAND_LINE, Reason, RepoSnapshot, Resolution, ResolvedPackage
 
-# What may have passed a second later: the server's own trouble, a name or connection that failed, a mirror in the
-# middle of an update (librepo's wording; numbers are CURLcode).
-_PASSING = re.compile(r"Status code: (?:408|429|5\d\d)|Curl error \((?:5|6|7|18|28|35|52|55|56|92)\)|checksum")
-_DISK = re.compile(r"No space left on device|Read-only file system|Permission denied|Disk quota exceeded")
-_CORRUPT = re.compile(r"checksum doesn't match|Parsing unsuccessful|Failed to load \w+ for repo")
-_NO_SPACE, _LITTLE_SPACE = 1 << 20, 512 << 20
-_SPACE_HINT = "free some space, or give another place with --cachedir"
 _REPO_ID = re.compile(r'(?:repository|repo) "(?P<id>[^"]+)"')
 
 
@@ -46,9 +42,14 @@ def resolve(job: Job, reporter: Reporter) -> Resolution:
     except OSError as error:
         raise StorageError(
             f"cannot write to {error.filename or job.network.metadata_dir}: {error.strerror}",
-            hint=_SPACE_HINT,
+            hint=SPACE_HINT,
         ) from error
     return session.solve()
+
+
+def describe(job: Job, reporter: Reporter) -> Resolution:
+    """See solver.describe(); to be called in a process of its own."""
+    return _Session(job, enabled_repos(job.request.access), reporter).describe()
 
 
 @contextmanager
@@ -74,7 +75,7 @@ def _open(job: Job, sections: tuple[RepoSection, ...], reporter: Reporter) -> _S
         session = _Session(job, sections, reporter)
         try:
             session.load()
-        except _LoadError as error:
+        except LoadError as error:
             last = attempt == job.network.attempts
             if last or not error.may_pass:
                 raise error.told(job.network.metadata_dir) from error
@@ -84,53 +85,6 @@ def _open(job: Job, sections: tuple[RepoSection, ...], reporter: Reporter) -> _S
         else:
             return session
     raise AssertionError("attempts is at least 1")
-
-
-def _free_bytes(place: str) -> int:
-    status = os.statvfs(place)
-    return status.f_bavail * status.f_frsize
-
-
-class _LoadError(Exception):
-    """A repository whose metadata did not come or is no metadata."""
-
-    def __init__(self, section: RepoSection, url: str, cause: str, failures: tuple[str, ...]) -> None:
-        super().__init__(cause)
-        self.section = section
-        self.url = url
-        self.cause = cause
-        self.failures = failures
-
-    @property
-    def may_pass(self) -> bool:
-        remote = not self.url.startswith("file:")
-        return remote and any(_PASSING.search(text) for text in (self.cause, *self.failures))
-
-    def told(self, place: str) -> FetchError | StorageError:
-        """place: where the metadata goes to."""
-        where = f"repository {self.section.id!r} ({self.section.place})"
-        texts = tuple(dict.fromkeys((*self.failures, self.cause)))
-        for text in texts:
-            if _DISK.search(text):
-                return StorageError(f"{where}: its metadata cannot be stored in {place}: {text}", hint=_SPACE_HINT)
-        # librepo does not look whether its writes succeed: a full disk shows as a wrong checksum
-        if (free := _free_bytes(place)) < _NO_SPACE:
-            return StorageError(f"{where}: its metadata cannot be stored: {place} is full", hint=_SPACE_HINT)
-        if free < _LITTLE_SPACE:
-            texts = (*texts, f"{place} has only {free >> 20} MiB free")
-        if any("GPG" in text for text in texts):
-            fault, hint = "signature of the metadata cannot be checked, from", "check repo_gpgcheck= and gpgkey="
-        elif any(text.startswith("Cache-only enabled but no cache") for text in texts):
-            fault, hint = "metadata is not in the cache, that of", "compose once without --cache-only"
-        elif any(_CORRUPT.search(text) for text in texts):
-            fault, hint = "metadata is corrupted at", "have its repodata/ made again (createrepo_c), or try a mirror"
-        else:
-            fault, hint = "metadata cannot be loaded from", "check the URL and the network"
-        return FetchError(
-            f"{where}: {fault} {self.url}: {texts[0]}",
-            hint=f"{hint}; every enabled repository must load: leave out of repos: what is not needed",
-            details=texts[1:],
-        )
 
 
 class _Session:
@@ -149,13 +103,21 @@ class _Session:
         os.makedirs(root, mode=0o700, exist_ok=True)
         self._base = libdnf5.base.Base()
         configure(self._base, job.request.access, job.network, root)
-        self._base.get_config().get_install_weak_deps_option().set(job.request.recommends)
+        config = self._base.get_config()
+        config.get_install_weak_deps_option().set(job.request.recommends)
+        types = ["filelists"]
+        if any(groups.is_group(spec.text) for spec in job.request.packages):
+            types.append("comps")
+        if job.request.advisories:
+            types.append("updateinfo")
+        config.get_optional_metadata_types_option().set(types)
         self._base.setup()
         self._repos = add_repos(self._base, sections, job.network, reporter)
         self._failures: list[tuple[str, str]] = []
+        self._locked_out: frozenset[str] = frozenset()
 
     def load(self) -> None:
-        """Fetch and read the metadata of all repositories. Raises _LoadError for the first that fails."""
+        """Fetch and read the metadata of all repositories. Raises LoadError for the first that fails."""
         with self._reporter.task("Loading repositories", unit="bytes") as task:
             callbacks = self._watch(task)
             self._base.set_download_callbacks(self._dnf.repo.DownloadCallbacksUniquePtr(callbacks))
@@ -196,13 +158,13 @@ class _Session:
 
         return Watch()
 
-    def _load_error(self, error: Exception) -> _LoadError:
+    def _load_error(self, error: Exception) -> LoadError:
         text = _plain(self._dnf, error)
         match = _REPO_ID.search(text)
         section = next((each for each in self._sections if match and each.id == match["id"]), self._sections[0])
         failures = tuple(message for repo, message in self._failures if repo == section.id)
         _, _, cause = text.partition(f'repository "{section.id}": ')
-        return _LoadError(section, self._url(section), cause or text, failures)
+        return LoadError(section, self._url(section), cause or text, failures)
 
     def _url(self, section: RepoSection) -> str:
         """Where the repository is said to be, variables replaced."""
@@ -211,6 +173,14 @@ class _Session:
                 return absolute(key, substitute(self._base, option.value), os.path.dirname(section.path))
         raise AssertionError("enabled_repos() lets no repository without a source pass")
 
+    def describe(self) -> Resolution:
+        """The repositories and the RPMs of none, nothing loaded."""
+        goal = self._dnf.base.Goal(self._base)
+        local = self._add_local(goal)
+        query = self._dnf.rpm.PackageQuery(self._base)
+        packages = [self._resolved(package, Reason.REQUESTED, set(), local) for package in query] if local else []
+        return Resolution(packages=tuple(packages), repos=self._snapshots(metadata=False))
+
     def solve(self) -> Resolution:
         """Raises SolveError."""
         excluded = {spec.text: spec.place for spec in self._request.exclude_packages}
@@ -218,20 +188,48 @@ class _Session:
             query = self._query()
             query.filter_name(sorted(excluded))
             self._base.get_rpm_package_sack().add_user_excludes(query)
+        if self._request.lock is not None:
+            self._locked_out = locked.hide(self._dnf, self._base, self._request.lock, self._reporter)
         goal = self._dnf.base.Goal(self._base)
+        local = self._add_local(goal)
+        wanted = [spec for spec in self._request.packages if groups.is_group(spec.text)]
+        by_group = groups.members(self._dnf, self._base, wanted)
+        for text in sorted(by_group):
+            groups.add(self._dnf, goal, text)
         # sorted: the answer may depend on the order of jobs, and must not on the order of lines in a treefile
         jobs = sorted(self._jobs(), key=lambda job: (job[0].text, job[1] or "", job[0].place))
         for spec, repo in dict.fromkeys((spec.text, repo) for spec, repo in jobs):
             goal.add_rpm_install(spec, self._settings(repo))
         transaction = goal.resolve()
         self._check(transaction, jobs, excluded)
-        return Resolution(packages=self._packages(transaction, jobs), repos=self._snapshots())
+        chosen = [item.get_package() for item in transaction.get_transaction_packages()]
+        return Resolution(
+            packages=self._packages(transaction, jobs, by_group, local),
+            repos=self._snapshots(),
+            advisories=security_advisories(self._dnf, self._base, chosen) if self._request.advisories else (),
+        )
+
+    def _add_local(self, goal: Any) -> dict[str, LocalRpm]:
+        """Ask for the RPMs that are in no repository; returns them by path."""
+        found = {each.path: each for each in self._request.rpm_files}
+        if not found:
+            return found
+        try:
+            self._base.get_repo_sack().add_cmdline_packages(sorted(found), True)
+        except (self._dnf.exception.Error, RuntimeError) as error:
+            raise SolveError(f"an RPM of rpm-files cannot be read: {_plain(self._dnf, error)}") from error
+        query = self._dnf.rpm.PackageQuery(self._base)
+        query.filter_repo_id([COMMAND_LINE])
+        for package in query:
+            goal.add_rpm_install(package, self._dnf.base.GoalJobSettings())
+        return found
 
     def _jobs(self) -> Iterator[tuple[PackageSpec, str | None]]:
         """Every spec with the repository it must come from, None for any."""
         known = {section.id for section in self._sections}
         for spec in self._request.packages:
-            yield spec, None
+            if not groups.is_group(spec.text):
+                yield spec, None
         for entry in self._request.repo_packages:
             if entry.repo not in known:
                 raise SolveError(
@@ -312,6 +310,8 @@ class _Session:
         for nevra in sorted(self._matching(spec.text, repo)):
             if by := excluded.get(name_of(nevra)):
                 return f"{spec.place}: {nevra} is filtered out by exclude-packages ({by})"
+            if nevra in self._locked_out and self._request.lock is not None:
+                return f"{spec.place}: {nevra} is not what {self._request.lock.place} has locked"
         return f"{spec.place}: {spec.text!r} is filtered out by excludepkgs= or includepkgs= of a .repo file"
 
     def _why_missing(self, spec: PackageSpec, repo: str | None, names: set[str]) -> str:
@@ -360,9 +360,16 @@ class _Session:
             details=(*lines, *told),
         )
 
-    def _packages(self, transaction: Any, jobs: list[tuple[PackageSpec, str | None]]) -> tuple[ResolvedPackage, ...]:
+    def _packages(
+        self,
+        transaction: Any,
+        jobs: list[tuple[PackageSpec, str | None]],
+        by_group: dict[str, frozenset[str]],
+        local: dict[str, LocalRpm],
+    ) -> tuple[ResolvedPackage, ...]:
         reasons = {
             self._dnf.transaction.TransactionItemReason_USER: Reason.REQUESTED,
+            self._dnf.transaction.TransactionItemReason_GROUP: Reason.REQUESTED,
             self._dnf.transaction.TransactionItemReason_WEAK_DEPENDENCY: Reason.WEAK,
         }
         specs: dict[str, set[str]] = {}
@@ -378,34 +385,39 @@ class _Session:
         packages = []
         for item in transaction.get_transaction_packages():
             package = item.get_package()
-            checksum = package.get_checksum()
             reason = reasons.get(item.get_reason(), Reason.DEPENDENCY)
-            asked = specs.get(package.get_nevra(), set()) if reason is Reason.REQUESTED else set()
-            packages.append(
-                ResolvedPackage(
-                    nevra=Nevra(
-                        name=package.get_name(),
-                        epoch=int(package.get_epoch() or 0),
-                        version=package.get_version(),
-                        release=package.get_release(),
-                        arch=package.get_arch(),
-                    ),
-                    repo=package.get_repo_id(),
-                    location=package.get_location(),
-                    checksum=(checksum.get_type_str(), checksum.get_checksum()),
-                    download_size=int(package.get_download_size()),
-                    install_size=int(package.get_install_size()),
-                    source_rpm=package.get_sourcerpm(),
-                    reason=reason,
-                    specs=tuple(sorted(asked)),
-                )
-            )
+            asked = set(specs.get(package.get_nevra(), ())) if reason is Reason.REQUESTED else set()
+            if reason is Reason.REQUESTED:
+                asked |= {text for text, names in by_group.items() if package.get_name() in names}
+            resolved = self._resolved(package, reason, asked, local)
+            packages.append(resolved)
             best, place = newest.get((package.get_name(), package.get_arch()), (package.get_nevra(), ""))
             if asked and best != package.get_nevra():
                 self._reporter.warn(f"{place}: {package.get_nevra()} is taken, for {best} cannot be installed")
         return tuple(sorted(packages, key=lambda each: each.nevra))
 
-    def _snapshots(self) -> tuple[RepoSnapshot, ...]:
+    def _resolved(self, package: Any, reason: Reason, asked: set[str], local: dict[str, LocalRpm]) -> ResolvedPackage:
+        checksum = package.get_checksum()
+        given = local.get(package.get_package_path()) if package.get_repo_id() == COMMAND_LINE else None
+        return ResolvedPackage(
+            nevra=Nevra(
+                name=package.get_name(),
+                epoch=int(package.get_epoch() or 0),
+                version=package.get_version(),
+                release=package.get_release(),
+                arch=package.get_arch(),
+            ),
+            repo=package.get_repo_id(),
+            location=given.path if given else package.get_location(),
+            checksum=("sha256", given.sha256) if given else (checksum.get_type_str(), checksum.get_checksum()),
+            download_size=int(package.get_download_size()),
+            install_size=int(package.get_install_size()),
+            source_rpm=package.get_sourcerpm(),
+            reason=reason,
+            specs=tuple(sorted(asked if given is None else {*asked, os.path.basename(given.path)})),
+        )
+
+    def _snapshots(self, *, metadata: bool = True) -> tuple[RepoSnapshot, ...]:
         snapshots = []
         for section, repo in zip(self._sections, self._repos, strict=True):
             keys: tuple[str, ...] = ()
@@ -415,7 +427,7 @@ class _Session:
             snapshots.append(
                 RepoSnapshot(
                     id=section.id,
-                    timestamp=int(repo.get_max_timestamp()),
+                    timestamp=int(repo.get_max_timestamp()) if metadata else 0,
                     gpgcheck=section.gpgcheck,
                     gpgkeys=keys,
                 )

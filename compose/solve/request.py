@@ -26,11 +26,50 @@ class RepoPackages:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LocalRpm:
+    """An RPM that is in no repository. path: where it lies. sha256: of the file, checked already. place: of the treefile."""
+
+    path: str
+    sha256: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockedBuild:
+    """A build that a lockfile has. evr: [epoch:]version-release. arch: None for any. digest: "sha256:...", or None."""
+
+    name: str
+    evr: str
+    arch: str | None = None
+    digest: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.evr}" + (f".{self.arch}" if self.arch else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockRequest:
+    """builds: those a solve may take of their names. strict: of other names it may take nothing. repos: from these it may
+    take only what is locked. place: the lockfile, for messages."""
+
+    builds: tuple[LockedBuild, ...]
+    strict: bool
+    repos: frozenset[str] = frozenset()
+    place: str = "lockfile"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SolveRequest:
-    """exclude_packages: exact names that the solver does not see. recommends: take weak dependencies along."""
+    """exclude_packages: exact names that the solver does not see. recommends: take weak dependencies along.
+
+    rpm_files: RPMs to install that are in no repository. advisories: look up what the packages fix.
+    """
 
     packages: tuple[PackageSpec, ...]
     access: RepoAccess
     repo_packages: tuple[RepoPackages, ...] = ()
     exclude_packages: tuple[PackageSpec, ...] = ()
     recommends: bool = True
+    rpm_files: tuple[LocalRpm, ...] = ()
+    lock: LockRequest | None = None
+    advisories: bool = False

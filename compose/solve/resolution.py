@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from compose.rpm.nevra import Nevra
 
+COMMAND_LINE = "@commandline"
+"""What libdnf5 calls the repository of RPMs that are in none."""
+
 
 class Reason(enum.StrEnum):
     """Why a package is in the set."""
@@ -47,8 +50,32 @@ class RepoSnapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A CVE."""
+
+    url: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advisory:
+    """A security advisory. severity: "critical", "important", "moderate", "low", or "" and others for none.
+    packages: NEVRAs of the compose that it names."""
+
+    id: str
+    severity: str
+    packages: tuple[str, ...]
+    references: tuple[Reference, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Resolution:
-    """packages: sorted by NEVRA. repos: those enabled, sorted by id."""
+    """packages: sorted by NEVRA. repos: those enabled, sorted by id. advisories: sorted by id.
+
+    locked: taken from a lockfile without looking at any repository's metadata.
+    """
 
     packages: tuple[ResolvedPackage, ...]
     repos: tuple[RepoSnapshot, ...]
+    advisories: tuple[Advisory, ...] = ()
+    locked: bool = False

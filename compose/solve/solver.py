@@ -21,6 +21,12 @@ def solve(request: SolveRequest, network: RepoNetwork, reporter: Reporter) -> Re
     return child.call(dnf.resolve, dnf.Job(request=request, network=network), reporter, crash=_crashed)
 
 
+def describe(request: SolveRequest, network: RepoNetwork, reporter: Reporter) -> Resolution:
+    """What can be said without any repository's metadata: the repositories that take part, and the request's RPMs that are
+    in none. Raises TreefileError for faults in .repo files."""
+    return child.call(dnf.describe, dnf.Job(request=request, network=network), reporter, crash=_crashed)
+
+
 def _crashed(how: str, output: tuple[str, ...]) -> SolveError:
     return SolveError(
         f"the solver (libdnf5) died: {how}",

@@ -1,0 +1,98 @@
+"""RPMs that are in no repository: a file or a URL, and the digest that the treefile pins."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from compose import fs
+from compose.errors import FetchError, TreefileError, TrustError
+from compose.events import Reporter
+from compose.fetch import urls
+from compose.rpm import child
+from compose.rpm.repos import RepoAccess, RepoNetwork
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Exactly one of path and url is set. sha256: of the file. place: in the treefile."""
+
+    sha256: str
+    place: str
+    path: str | None = None
+    url: str | None = None
+
+
+def bring(sources: Sequence[Source], access: RepoAccess, network: RepoNetwork, reporter: Reporter) -> tuple[str, ...]:
+    """Paths of the RPMs in CACHEDIR/rpms, whose content is what the digest says.
+
+    Raises TrustError for another digest, TreefileError for a file that cannot be read, FetchError, StorageError.
+    """
+    places = [_place(source, network) for source in sources]
+    missing = []
+    for source, path in zip(sources, places, strict=True):
+        with fs.storage_errors(network.rpms_dir):
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        if os.path.exists(path) and _digest(path) == source.sha256:
+            continue
+        if source.path is not None:
+            _copy(source.path, path, source)
+        else:
+            missing.append((source, path))
+    if missing and network.cache_only:
+        raise FetchError(
+            f"{missing[0][0].place}: {missing[0][0].url} is not in the cache", hint="compose once without --cache-only"
+        )
+    if missing:
+        downloads = tuple(
+            urls.Download(urls=(source.url or "",), path=path, name=source.url or "") for source, path in missing
+        )
+        for _, path in missing:
+            if os.path.exists(path):
+                os.unlink(path)
+        child.call(
+            urls.download, urls.Job(downloads=downloads, access=access, network=network), reporter, crash=_crashed
+        )
+    for source, path in zip(sources, places, strict=True):
+        found = _digest(path)
+        if found != source.sha256:
+            shutil.rmtree(os.path.dirname(path), ignore_errors=True)
+            raise TrustError(
+                f"{source.place}: {source.path or source.url} has the sha256 {found}, the treefile says {source.sha256}",
+                hint="if the new one is meant, put its digest into the treefile",
+            )
+    return tuple(places)
+
+
+def _place(source: Source, network: RepoNetwork) -> str:
+    name = os.path.basename(source.path if source.path is not None else unquote(urlsplit(source.url or "").path))
+    if not name.endswith(".rpm"):
+        raise TreefileError(f"{source.place}: rpm-files: {source.path or source.url} does not end in .rpm")
+    return os.path.join(network.rpms_dir, f"sha256-{source.sha256}", name)
+
+
+def _copy(origin: str, path: str, source: Source) -> None:
+    try:
+        with open(origin, "rb") as stream:
+            data = stream.read()
+    except OSError as error:
+        raise TreefileError(f"{source.place}: rpm-files: cannot read {origin}: {error.strerror}") from error
+    fs.atomic_write(path, data)
+
+
+def _digest(path: str) -> str:
+    total = hashlib.sha256()
+    with fs.storage_errors(path), open(path, "rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            total.update(chunk)
+    return total.hexdigest()
+
+
+def _crashed(how: str, output: tuple[str, ...]) -> FetchError:
+    return FetchError(f"the downloader (libdnf5) died: {how}", hint="run it again", details=output)

@@ -1,0 +1,212 @@
+"""Downloads by URL, where no repository metadata says what there is: run in a child process, by libdnf5's downloader."""
+
+from __future__ import annotations
+
+import os
+import re
+import xml.etree.ElementTree as ET
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from compose.errors import FetchError, StorageError
+from compose.events import Reporter, Task
+from compose.fetch.verify import File
+from compose.rpm.repofile import RepoSection, absolute, split_list
+from compose.rpm.repos import RepoAccess, RepoNetwork, add_repos, configure, enabled_repos, substitute
+
+_DISK = re.compile(r"No space left on device|Read-only file system|Permission denied|Disk quota exceeded|error \(23\)")
+_METALINK = "{http://www.metalinker.org/}"
+_MIRRORS = 5
+_MAX_LIST = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """urls: where it is to be had, tried in order. path: where it goes, in a directory that exists. name: for messages.
+    size: bytes, 0 when unknown. repo: id of the repository whose settings (certificates, user) hold, "" for none."""
+
+    urls: tuple[str, ...]
+    path: str
+    name: str
+    size: int = 0
+    repo: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    downloads: tuple[Download, ...]
+    access: RepoAccess
+    network: RepoNetwork
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackagesJob:
+    """Packages of repositories, by the location that a lockfile has for them."""
+
+    files: tuple[File, ...]
+    access: RepoAccess
+    network: RepoNetwork
+
+
+def download(job: Job, reporter: Reporter) -> None:
+    """Bring every file. Raises FetchError naming those that did not come, StorageError when the disk is full."""
+    _Session(job.access, job.network, ()).run(job.downloads, reporter)
+
+
+def download_packages(job: PackagesJob, reporter: Reporter) -> None:
+    """Bring packages from where their repositories are, without their metadata. Raises as download()."""
+    needed = {file.package.repo for file in job.files}
+    sections = {section.id: section for section in enabled_repos(job.access) if section.id in needed}
+    session = _Session(job.access, job.network, tuple(sections.values()))
+    places = {
+        name: session.places(section, os.path.join(job.network.rpms_dir, f"mirrors-{os.getpid()}"), reporter)
+        for name, section in sections.items()
+    }
+    session.run(
+        tuple(
+            Download(
+                urls=tuple(f"{place.rstrip('/')}/{file.package.location}" for place in places[file.package.repo]),
+                path=file.path,
+                name=f"{file.package.nevra} of repository {file.package.repo!r}",
+                size=file.package.download_size,
+                repo=file.package.repo,
+            )
+            for file in job.files
+        ),
+        reporter,
+    )
+
+
+class _Session:
+    """A libdnf5 Base; nothing of any repository is loaded."""
+
+    def __init__(self, access: RepoAccess, network: RepoNetwork, sections: tuple[RepoSection, ...]) -> None:
+        import libdnf5
+
+        self._dnf = libdnf5
+        self._network = network
+        self._done: Counter[str] = Counter()
+        self._base = libdnf5.base.Base()
+        root = os.path.join(network.metadata_dir, "empty-root")
+        os.makedirs(root, mode=0o700, exist_ok=True)
+        configure(self._base, access, network, root)
+        self._base.setup()
+        made = add_repos(self._base, sections, network, Reporter())
+        self._repos = {section.id: repo for section, repo in zip(sections, made, strict=True)}
+
+    def run(self, downloads: tuple[Download, ...], reporter: Reporter) -> None:
+        missing = downloads
+        failures: dict[str, str] = {}
+        rounds = max((len(each.urls) for each in downloads), default=0) * self._network.attempts
+        total = sum(each.size for each in downloads)
+        with reporter.task("Downloading packages", total=total, unit="bytes") as task:
+            for attempt in range(rounds):
+                failures = self._try(missing, attempt, task)
+                missing = tuple(each for each in missing if each.path in failures)
+                for text in failures.values():
+                    if _DISK.search(text):
+                        raise StorageError(f"cannot store packages: {text}", hint="free some space")
+                if not missing:
+                    return
+        lines = [f"{each.name}: {failures[each.path]}" for each in missing]
+        raise FetchError(
+            f"cannot download {lines[0] if len(lines) == 1 else f'{len(lines)} packages'}",
+            hint="a package that is gone from where it was locked needs another mirror or a new lock",
+            details=() if len(lines) == 1 else lines,
+        )
+
+    def _try(self, downloads: tuple[Download, ...], attempt: int, task: Task) -> dict[str, str]:
+        """Each file once, from its next URL; what went wrong, by path."""
+        watch = self._watch(downloads, task)
+        self._base.set_download_callbacks(self._dnf.repo.DownloadCallbacksUniquePtr(watch))
+        downloader = self._dnf.repo.FileDownloader(self._base)
+        downloader.set_fail_fast(False)
+        downloader.set_resume(True)
+        # held: libdnf5 keeps a pointer only
+        self._held = (watch, downloader)
+        for each in downloads:
+            url = each.urls[attempt % len(each.urls)]
+            if each.repo:
+                downloader.add(self._repos[each.repo], url, each.path)
+            else:
+                downloader.add(url, each.path)
+        try:
+            downloader.download()
+        except (self._dnf.exception.Error, RuntimeError) as error:
+            for each in downloads:
+                if not os.path.exists(each.path):
+                    watch.failures.setdefault(each.path, str(error))
+        return dict(watch.failures)
+
+    def _watch(self, downloads: tuple[Download, ...], task: Task) -> Any:
+        done = self._done
+        error_status = self._dnf.repo.DownloadCallbacks.TransferStatus_ERROR
+
+        class Watch(self._dnf.repo.DownloadCallbacks):  # type: ignore[name-defined,misc]
+            """libdnf5 numbers the downloads in the order they were added. No body may raise: that aborts the process."""
+
+            def __init__(self) -> None:
+                super().__init__()
+                self.failures: dict[str, str] = {}
+                self.causes: dict[int, str] = {}
+                self.begun = 0
+
+            def add_new_download(self, user_data: Any, description: str, total: float) -> int:
+                self.begun += 1
+                return self.begun - 1
+
+            def progress(self, number: int, total: float, downloaded: float) -> int:
+                each = downloads[number]
+                size = min(each.size, int(downloaded))
+                if size > done[each.path]:
+                    task.advance(size - done[each.path], detail=each.name)
+                    done[each.path] = size
+                return 0
+
+            def mirror_failure(self, number: int, message: str, url: str, metadata: str) -> int:
+                self.causes[number] = str(message)
+                return 0
+
+            def end(self, number: int, status: int, message: str) -> int:
+                if status == error_status:
+                    self.failures[downloads[number].path] = self.causes.get(number) or str(message)
+                return 0
+
+        return Watch()
+
+    def places(self, section: RepoSection, scratch: str, reporter: Reporter) -> tuple[str, ...]:
+        """Base URLs of a repository, of a metalink's or mirrorlist's the first few."""
+        for key in ("baseurl", "mirrorlist", "metalink"):
+            if option := section.option(key):
+                value = absolute(key, substitute(self._base, option.value), os.path.dirname(section.path))
+                break
+        if key == "baseurl":
+            return tuple(split_list(value))
+        listed = Download(urls=(value,), path=scratch, name=f"{key} of repository {section.id!r}", repo=section.id)
+        try:
+            self.run((listed,), reporter)
+            with open(scratch, encoding="utf-8", errors="replace") as stream:
+                text = stream.read(_MAX_LIST)
+        finally:
+            if os.path.exists(scratch):
+                os.unlink(scratch)
+        found = (
+            _mirrors(text)
+            if text.lstrip().startswith("<")
+            else re.findall(r"(?m)^\s*((?:https?|ftp|file)://\S+)", text)
+        )
+        if not found:
+            raise FetchError(f"{listed.name} ({section.place}) lists no mirror: {value}")
+        return tuple(found[:_MIRRORS])
+
+
+def _mirrors(text: str) -> list[str]:
+    """Base URLs of a metalink (metalinker.org, version 3.0), http(s) ones, the preferred first."""
+    try:
+        urls = list(ET.fromstring(text).iter(f"{_METALINK}url"))
+    except ET.ParseError:
+        return []
+    urls.sort(key=lambda each: -int(each.get("preference") or 0))
+    found = [(each.text or "").strip() for each in urls if each.get("protocol") in ("https", "http")]
+    return [url.removesuffix("repodata/repomd.xml") for url in found if url.endswith("repodata/repomd.xml")]

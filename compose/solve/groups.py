@@ -1,0 +1,63 @@
+"""Groups of comps metadata: "@core", or "@^minimal-environment" for what can only be an environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from compose.errors import SolveError
+from compose.solve.explain import nearest
+from compose.solve.request import PackageSpec
+
+
+def is_group(text: str) -> bool:
+    return text.startswith("@")
+
+
+def members(dnf: Any, base: Any, specs: Iterable[PackageSpec]) -> dict[str, frozenset[str]]:
+    """The names of the packages that each spec stands for, those it makes optional left out.
+
+    Raises SolveError naming every group that no repository has.
+    """
+    groups = {group.get_groupid(): group for group in dnf.comps.GroupQuery(base)}
+    environments = {each.get_environmentid(): each for each in dnf.comps.EnvironmentQuery(base)}
+    found: dict[str, frozenset[str]] = {}
+    faults = []
+    for spec in specs:
+        wanted = spec.text.removeprefix("@")
+        name = wanted.removeprefix("^")
+        if name in environments:
+            ids = [each for each in environments[name].get_groups() if each in groups]
+        elif name in groups and name == wanted:
+            ids = [name]
+        else:
+            known = environments.keys() if name != wanted else groups.keys() | environments.keys()
+            close = nearest(name, set(known))
+            faults.append(
+                f"{spec.place}: there is no group {spec.text!r} in the comps metadata of any enabled repository"
+                + (f"; did you mean {' or '.join(close)}?" if close else "")
+            )
+            continue
+        found[spec.text] = frozenset(
+            package.get_name()
+            for each in ids
+            for package in groups[each].get_packages()
+            if package.get_type() != dnf.comps.PackageType_OPTIONAL
+        )
+    if faults:
+        raise SolveError(
+            faults[0] if len(faults) == 1 else f"{len(faults)} of the groups asked for cannot be found",
+            hint="see which there are: dnf group list --hidden",
+            details=faults if len(faults) > 1 else (),
+        )
+    return found
+
+
+def add(dnf: Any, goal: Any, text: str) -> None:
+    """Ask a goal for a group or environment that members() has found."""
+    settings = dnf.base.GoalJobSettings()
+    settings.set_group_with_name(False)
+    name = text.removeprefix("@")
+    if name.startswith("^"):
+        settings.set_group_search_groups(False)
+    goal.add_group_install(name.removeprefix("^"), dnf.transaction.TransactionItemReason_USER, settings)
