@@ -1,0 +1,213 @@
+"""The lockfile of compose: YAML for all architectures, one line per package, sorted, so that a diff reads well.
+
+    compose-lock: 1
+    arches:
+      x86_64:
+        request: 5891b5b5...
+        specs: ["bash", "systemd"]
+        repos:
+          fedora: 1761955200
+        packages:
+          - {"nevra": "bash-0:5.3.0-2.fc43.x86_64", "repo": "fedora", "location": "Packages/b/bash-5.3.0-2.fc43.x86_64.rpm",
+             "checksum": "sha256:...", "size": 1234, "installed": 5678, "source": "bash-5.3.0-2.fc43.src.rpm",
+             "key": "...", "reason": "requested", "specs": ["bash"]}
+
+(each package on one line). "key" and "specs" are left out when empty.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from compose.errors import TreefileError
+from compose.lock.model import ArchLock, Lock, LockedPackage
+from compose.rpm.nevra import Nevra
+from compose.solve.resolution import Reason, ResolvedPackage
+from compose.treefile.source import Located, SourceFault, parse_yaml
+
+MARK = "compose-lock"
+_VERSION = 1
+_HEAD = "# Written by `compose lock`; change it with `compose lock update`, not by hand.\n"
+_NEVRA = re.compile(
+    r"(?P<name>[^\s/]+)-(?P<epoch>\d+):(?P<version>[^-\s/]+)-(?P<release>[^-\s/]+)\.(?P<arch>[a-z0-9_]+)"
+)
+_HEX = re.compile(r"[0-9a-f]{64}")
+_CHECKSUM = re.compile(r"(?P<algorithm>[a-z0-9]+):(?P<digest>[0-9a-f]{32,128})")
+_TEXTS = ("nevra", "repo", "location", "checksum", "source", "reason")
+_NUMBERS = ("size", "installed")
+
+
+def parse_lock(data: bytes, path: str) -> Lock:
+    """Read a lockfile. Raises TreefileError with every fault, each at its file:line:column."""
+    try:
+        source = parse_yaml(data, path)
+    except SourceFault as fault:
+        raise TreefileError(str(fault), hint=_HINT) from fault
+    return read_lock(source)
+
+
+_HINT = "make it anew: compose lock"
+
+
+def read_lock(source: Located) -> Lock:
+    """As parse_lock(), of what is parsed already."""
+    reader = _Reader()
+    lock = reader.lock(source)
+    if reader.faults:
+        raise TreefileError(
+            reader.faults[0]
+            if len(reader.faults) == 1
+            else f"{source.place.file}: {len(reader.faults)} faults in the lockfile",
+            details=reader.faults if len(reader.faults) > 1 else (),
+            hint=_HINT,
+        )
+    return lock
+
+
+def format_lock(lock: Lock) -> str:
+    """The text of a lockfile; the same lock gives the same bytes."""
+    lines = [_HEAD + f"{MARK}: {_VERSION}", "arches:"]
+    for arch in sorted(lock.arches):
+        part = lock.arches[arch]
+        lines += [
+            f"  {arch}:",
+            f"    request: {part.request}",
+            f"    specs: {json.dumps(list(part.specs))}",
+            "    repos:",
+        ]
+        lines += [f"      {json.dumps(name)}: {timestamp}" for name, timestamp in part.repos]
+        lines += ["    packages:"]
+        lines += [f"      - {json.dumps(row)}" for row in _rows(part)]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(part: ArchLock) -> Iterator[dict[str, Any]]:
+    for each in sorted(part.packages, key=lambda each: each.package.nevra):
+        package, nevra = each.package, each.package.nevra
+        row: dict[str, Any] = {
+            "nevra": f"{nevra.name}-{nevra.epoch}:{nevra.version}-{nevra.release}.{nevra.arch}",
+            "repo": package.repo,
+            "location": package.location,
+            "checksum": ":".join(package.checksum),
+            "size": package.download_size,
+            "installed": package.install_size,
+            "source": package.source_rpm,
+        }
+        if each.key:
+            row["key"] = each.key
+        row["reason"] = str(package.reason)
+        if package.specs:
+            row["specs"] = list(package.specs)
+        yield row
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+
+    def _fault(self, at: Located, message: str) -> None:
+        self.faults.append(f"{at.place}: {message}")
+
+    def _member(self, holder: Located, name: str, kind: type[Any], called: str) -> Any:
+        """The value of a member, None (and a fault) when it is absent or of another kind."""
+        found: Located | None = holder.value.get(name) if isinstance(holder.value, dict) else None
+        if found is None:
+            self._fault(holder, f"{name} is missing")
+            return None
+        if not isinstance(found.value, kind) or (
+            # true is a number for Python
+            kind is int and (isinstance(found.value, bool) or found.value < 0)
+        ):
+            self._fault(found, f"{name} must be {called}")
+            return None
+        return found.value
+
+    def lock(self, source: Located) -> Lock:
+        version = self._member(source, MARK, int, "a number")
+        if version is not None and version != _VERSION:
+            self._fault(source, f"{MARK}: {version} is not known here; this compose reads {_VERSION}")
+            return Lock(arches={})
+        self._only(source, {MARK, "arches"})
+        arches = self._member(source, "arches", dict, "a mapping of architectures") or {}
+        return Lock(arches={arch: self._arch(part) for arch, part in arches.items()})
+
+    def _only(self, holder: Located, known: set[str]) -> None:
+        for name, value in holder.value.items() if isinstance(holder.value, dict) else ():
+            if name not in known:
+                self._fault(value, f"{name}: unknown key")
+
+    def _arch(self, part: Located) -> ArchLock:
+        self._only(part, {"request", "specs", "repos", "packages"})
+        request = self._member(part, "request", str, "a digest")
+        if request is not None and not _HEX.fullmatch(request):
+            self._fault(part, "request must be 64 hexadecimal digits")
+        repos = self._member(part, "repos", dict, "a mapping of repositories to times") or {}
+        for each in repos.values():
+            if not isinstance(each.value, int) or isinstance(each.value, bool):
+                self._fault(each, "the time of a repository must be a number")
+        rows = self._member(part, "packages", list, "a list") or []
+        packages = [found for row in rows if (found := self._package(row)) is not None]
+        for each, row in zip(packages, rows, strict=False):
+            if each.package.repo not in repos:
+                self._fault(
+                    row, f"{each.package.nevra} is of the repository {each.package.repo!r}, which is not under repos"
+                )
+        return ArchLock(
+            request=request or "",
+            specs=self._texts(part, "specs"),
+            repos=tuple(sorted((name, each.value) for name, each in repos.items() if isinstance(each.value, int))),
+            packages=tuple(sorted(packages, key=lambda each: each.package.nevra)),
+        )
+
+    def _texts(self, holder: Located, name: str) -> tuple[str, ...]:
+        found = holder.value.get(name) if isinstance(holder.value, dict) else None
+        if found is None:
+            return ()
+        if not isinstance(found.value, list) or not all(isinstance(each.value, str) for each in found.value):
+            self._fault(found, f"{name} must be a list of texts")
+            return ()
+        return tuple(sorted(each.value for each in found.value))
+
+    def _package(self, row: Located) -> LockedPackage | None:
+        before = len(self.faults)
+        self._only(row, {*_TEXTS, *_NUMBERS, "key", "specs"})
+        texts = {name: self._member(row, name, str, "text") for name in _TEXTS}
+        numbers = {name: self._member(row, name, int, "a number of bytes") for name in _NUMBERS}
+        specs = self._texts(row, "specs")
+        key = row.value.get("key") if isinstance(row.value, dict) else None
+        if key is not None and not isinstance(key.value, str):
+            self._fault(key, "key must be text")
+        if len(self.faults) > before:
+            return None
+        nevra, checksum = _NEVRA.fullmatch(texts["nevra"]), _CHECKSUM.fullmatch(texts["checksum"])
+        if nevra is None:
+            self._fault(row, f"{texts['nevra']!r} is not name-epoch:version-release.arch")
+        if checksum is None:
+            self._fault(row, f"{texts['checksum']!r} is not algorithm:digest")
+        if texts["reason"] not in list(Reason):
+            self._fault(row, f"{texts['reason']!r} is not one of {', '.join(Reason)}")
+        if texts["location"].startswith("/") or ".." in texts["location"].split("/"):
+            self._fault(row, f"the location {texts['location']!r} does not lie in the repository")
+        if nevra is None or checksum is None or len(self.faults) > before:
+            return None
+        package = ResolvedPackage(
+            nevra=Nevra(
+                name=nevra["name"],
+                epoch=int(nevra["epoch"]),
+                version=nevra["version"],
+                release=nevra["release"],
+                arch=nevra["arch"],
+            ),
+            repo=texts["repo"],
+            location=texts["location"],
+            checksum=(checksum["algorithm"], checksum["digest"]),
+            download_size=numbers["size"],
+            install_size=numbers["installed"],
+            source_rpm=texts["source"],
+            reason=Reason(texts["reason"]),
+            specs=specs,
+        )
+        return LockedPackage(package=package, key=key.value if key is not None else "")

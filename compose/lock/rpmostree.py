@@ -1,0 +1,120 @@
+"""rpm-ostree's lockfiles (lockfile.rs): one build per package name, JSON or YAML, several files laid over each other.
+
+{"packages": {"bash": {"evra": "5.3.0-2.fc43.x86_64", "digest": "sha256:...", "metadata": {"sourcerpm": "bash"}}},
+ "metadata": {"generated": "2026-11-23T00:00:00Z", "rpmmd_repos": {"fedora": {"generated": "..."}}}}
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from compose.errors import TreefileError
+from compose.solve.request import LockedBuild
+from compose.solve.resolution import COMMAND_LINE, Resolution
+from compose.treefile.source import Located
+
+_EVR = re.compile(r"(?:\d+:)?[^-:\s/]+-[^-:\s/]+")
+_DIGEST = re.compile(r"[a-z0-9]+:[0-9a-f]+")
+_MEMBERS = frozenset({"evr", "evra", "digest", "metadata"})
+
+
+def read_locked(source: Located) -> dict[str, LockedBuild]:
+    """Builds by name. Raises TreefileError with every fault, each at its file:line:column."""
+    faults: list[str] = []
+    found: dict[str, LockedBuild] = {}
+    for name, value in source.value.items():
+        if name not in ("packages", "metadata"):
+            faults.append(f"{value.place}: {name}: unknown key of a lockfile")
+    packages = source.value.get("packages")
+    if packages is None or not isinstance(packages.value, dict):
+        faults.append(f"{(packages or source).place}: packages must be a mapping of names to builds")
+    else:
+        for name, row in packages.value.items():
+            build = _build(name, row, faults)
+            if build is not None:
+                found[name] = build
+    if faults:
+        raise TreefileError(
+            faults[0] if len(faults) == 1 else f"{source.place.file}: {len(faults)} faults in the lockfile",
+            details=faults if len(faults) > 1 else (),
+        )
+    return found
+
+
+def _build(name: str, row: Located, faults: list[str]) -> LockedBuild | None:
+    if not isinstance(row.value, dict):
+        faults.append(f"{row.place}: {name} must be a mapping with evr or evra")
+        return None
+    for key, value in row.value.items():
+        if key not in _MEMBERS:
+            faults.append(f"{value.place}: {name}.{key}: unknown key of a locked package")
+        elif key != "metadata" and not isinstance(value.value, str):
+            faults.append(f"{value.place}: {name}.{key} must be text")
+            return None
+    evr: str | None
+    evr, evra, digest = (row.value[key].value if key in row.value else None for key in ("evr", "evra", "digest"))
+    if (evr is None) == (evra is None):
+        faults.append(f"{row.place}: {name}: exactly one of evr and evra is needed")
+        return None
+    arch = None
+    if evra is not None:
+        evr, _, arch = evra.rpartition(".")
+    if evr is None or not _EVR.fullmatch(evr):
+        faults.append(
+            f"{row.place}: {name}: {evra or evr!r} is not [epoch:]version-release" + (".arch" if evra else "")
+        )
+        return None
+    if digest is not None and not _DIGEST.fullmatch(digest):
+        faults.append(f"{row.place}: {name}: the digest {digest!r} is not algorithm:digest")
+        return None
+    return LockedBuild(name=name, evr=evr.removeprefix("0:"), arch=arch, digest=digest)
+
+
+def format_locked(resolution: Resolution, *, generated: int) -> tuple[str, tuple[str, ...]]:
+    """The JSON text, and the names of which it holds only the last of several builds. generated: seconds since 1970, of
+    which the day is recorded."""
+    packages: dict[str, Any] = {}
+    several: list[str] = []
+    for each in resolution.packages:
+        if each.repo == COMMAND_LINE:
+            continue
+        nevra = each.nevra
+        if nevra.name in packages:
+            several.append(nevra.name)
+        packages[nevra.name] = {
+            "evra": f"{nevra.evr}.{nevra.arch}",
+            "digest": ":".join(each.checksum),
+            "metadata": {"sourcerpm": source_name(each.source_rpm)},
+        }
+    text = json.dumps(
+        {
+            "packages": packages,
+            "metadata": {
+                "generated": _rfc3339(generated - generated % 86400),
+                "rpmmd_repos": {repo.id: {"generated": _rfc3339(repo.timestamp)} for repo in resolution.repos},
+            },
+        },
+        indent=2,
+    )
+    return text + "\n", tuple(dict.fromkeys(several))
+
+
+def overlay(files: Iterable[dict[str, LockedBuild]]) -> tuple[LockedBuild, ...]:
+    """Several lockfiles as one: of each name the last file's build."""
+    merged: dict[str, LockedBuild] = {}
+    for each in files:
+        merged |= each
+    return tuple(merged[name] for name in sorted(merged))
+
+
+def source_name(file: str) -> str:
+    """Name of a source package, of its file name."""
+    return file.removesuffix(".rpm").removesuffix(".src").removesuffix(".nosrc").rsplit("-", 2)[0]
+
+
+def _rfc3339(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -1,0 +1,126 @@
+"""The lockfile of compose: what is written is read back, and what is not a lockfile is told."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compose.errors import TreefileError
+from compose.lock.model import ArchLock, Change, Lock, LockedPackage, changes
+from compose.lock.own import format_lock, parse_lock
+from compose.rpm.nevra import Nevra
+from compose.solve.resolution import Reason, ResolvedPackage
+
+
+def locked(name: str, version: str = "1", arch: str = "x86_64", epoch: int = 0, key: str = "ab" * 20) -> LockedPackage:
+    return LockedPackage(
+        package=ResolvedPackage(
+            nevra=Nevra(name=name, epoch=epoch, version=version, release="2.fc43", arch=arch),
+            repo="fedora",
+            location=f"Packages/{name[0]}/{name}-{version}-2.fc43.{arch}.rpm",
+            checksum=("sha256", "cd" * 32),
+            download_size=10,
+            install_size=20,
+            source_rpm=f"{name}-{version}-2.fc43.src.rpm",
+            reason=Reason.REQUESTED,
+            specs=(name,),
+        ),
+        key=key,
+    )
+
+
+def arch_lock(*packages: LockedPackage) -> ArchLock:
+    return ArchLock(
+        request="ef" * 32, specs=("bash", "glibc >= 2"), repos=(("fedora", 1_700_000_000),), packages=packages
+    )
+
+
+GLIBC32 = locked("glibc", arch="i686")
+LOCK = Lock(
+    arches={
+        "x86_64": arch_lock(locked("bash", epoch=1, key=""), GLIBC32, locked("glibc")),
+        "aarch64": arch_lock(locked("bash", arch="aarch64")),
+    }
+)
+
+
+def test_what_is_written_is_read_back() -> None:
+    text = format_lock(LOCK)
+    assert parse_lock(text.encode(), "x.lock") == LOCK
+    assert format_lock(parse_lock(text.encode(), "x.lock")) == text
+
+
+def test_a_line_per_package_both_of_two_architectures_too() -> None:
+    """What rpm-ostree's format cannot hold: glibc.i686 beside glibc.x86_64."""
+    lines = [line for line in format_lock(LOCK).splitlines() if '"nevra"' in line]
+    assert [re.findall(r'"nevra": "([^"]*)"', line) for line in lines] == [
+        ["bash-0:1-2.fc43.aarch64"],
+        ["bash-1:1-2.fc43.x86_64"],
+        ["glibc-0:1-2.fc43.i686"],
+        ["glibc-0:1-2.fc43.x86_64"],
+    ]
+
+
+GOOD = format_lock(Lock(arches={"x86_64": arch_lock(locked("bash"))}))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("compose-lock: 1", "compose-lock: 2", "x.lock:2:1: compose-lock: 2 is not known here; this compose reads 1"),
+        ("compose-lock: 1", "compose-lock: true", "x.lock:2:1: compose-lock must be a number"),
+        ("arches:", "arch:", "x.lock:3:1: arch: unknown key"),
+        ("request: efef", "request: xyz", "x.lock:4:3: request must be 64 hexadecimal digits"),
+        ('"size": 10', '"size": -1', "size must be a number of bytes"),
+        ('"size": 10', '"size": "10"', "size must be a number of bytes"),
+        ('"size": 10, ', "", "size is missing"),
+        ('"sha256:cd', '"sha256 cd', "is not algorithm:digest"),
+        ('"bash-0:1-2', '"bash-1-2', "is not name-epoch:version-release.arch"),
+        ('"Packages/b', '"../b', "does not lie in the repository"),
+        ('"Packages/b', '"/b', "does not lie in the repository"),
+        ('"requested"', '"wanted"', "'wanted' is not one of requested, dependency, weak-dependency"),
+        ('"repo": "fedora"', '"repo": "other"', "of the repository 'other', which is not under repos"),
+        ('"specs": ["bash"]}', '"specs": "bash"}', "specs must be a list of texts"),
+        ("packages:", "packages: [", "not YAML"),
+    ],
+)
+def test_faults_are_told_with_their_place(old: str, new: str, complaint: str) -> None:
+    assert old in GOOD
+    with pytest.raises(TreefileError) as caught:
+        parse_lock(GOOD.replace(old, new, 1).encode(), "x.lock")
+    told = "\n".join((caught.value.message, *caught.value.details))
+    assert complaint in told
+    assert re.match(r"x\.lock[: ]", told)
+
+
+@given(st.binary(max_size=200) | st.tuples(st.integers(0, len(GOOD)), st.binary(max_size=8)))
+def test_never_a_traceback(change: bytes | tuple[int, bytes]) -> None:
+    data = GOOD.encode()
+    if isinstance(change, bytes):
+        data = change
+    else:
+        place, inserted = change
+        data = data[:place] + inserted + data[place + len(inserted) :]
+    try:
+        lock = parse_lock(data, "x.lock")
+    except TreefileError as error:
+        assert error.message
+    else:
+        assert parse_lock(format_lock(lock).encode(), "y") == lock
+
+
+def test_changes() -> None:
+    before = arch_lock(locked("bash"), locked("gone"), locked("glibc"), GLIBC32)
+    after = arch_lock(locked("bash", "2"), locked("new"), locked("glibc"), GLIBC32)
+    assert changes(before, after) == (
+        Change(
+            name="bash", arch="x86_64", before=before.packages[0].package.nevra, after=after.packages[0].package.nevra
+        ),
+        Change(name="gone", arch="x86_64", before=before.packages[1].package.nevra, after=None),
+        Change(name="new", arch="x86_64", before=None, after=after.packages[1].package.nevra),
+    )
+    assert changes(after, after) == ()
+    assert len(changes(None, after)) == 4
