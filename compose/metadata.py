@@ -11,14 +11,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from compose.errors import UsageError
-from compose.ostree.gvariant import Variant, be64, be64_signed
+from compose.ostree.gvariant import Variant, be32, be64, be64_signed
 from compose.ostree.objects import Metadata
 from compose.rpm.nevra import Nevra
-from compose.solve.resolution import RepoSnapshot
+from compose.solve.resolution import Advisory, RepoSnapshot
 
 PKGLIST = "rpmostree.rpmdb.pkglist"
 INPUTHASH = "rpmostree.inputhash"
 REPOSITORIES = "rpmostree.rpmmd-repos"
+ADVISORIES = "rpmostree.advisories"
+
+# DnfAdvisoryKind and RpmOstreeAdvisorySeverity
+_SECURITY = 1
+_SEVERITIES = {"low": 1, "moderate": 2, "important": 3, "critical": 4}
 
 
 def from_json(value: Any, where: str) -> Variant:
@@ -66,6 +71,18 @@ def repositories(repos: Sequence[RepoSnapshot]) -> Variant:
     return Variant(
         "aa{sv}", [[("id", Variant("s", repo.id)), ("timestamp", Variant("t", be64(repo.timestamp)))] for repo in repos]
     )
+
+
+def advisories(found: Sequence[Advisory]) -> Variant:
+    """rpmostree.advisories: (id, kind, severity, NEVRAs, {cve_references: (URL, title)}) of each."""
+    rows = []
+    for each in found:
+        more = []
+        if each.references:
+            more.append(("cve_references", Variant("a(ss)", [(row.url, row.title) for row in each.references])))
+        severity = _SEVERITIES.get(each.severity, 0)
+        rows.append((each.id, be32(_SECURITY), be32(severity), list(each.packages), more))
+    return Variant("a(suuasa{sv})", rows)
 
 
 def assemble_metadata(user: Mapping[str, Variant], own: Mapping[str, Variant]) -> Metadata:

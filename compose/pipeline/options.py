@@ -16,19 +16,23 @@ class Outcome(Enum):
     UNCHANGED = auto()
     DRY_RUN = auto()
     DOWNLOADED = auto()
+    INSTALLED = auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComposeOptions:
     """Where and how to compose; what to compose is the treefile's business.
 
-    The names are those of the flags of `compose tree`. jobs: cores to use. source_date_epoch: seconds since 1970 that
+    The names are those of the flags of `compose tree`. jobs: cores to use. basearch: RPM base
+    architecture, None for this machine's. source_date_epoch: seconds since 1970 that
     everything is dated with; None takes the later of the newest package's build time and the parent commit's time.
     """
 
     treefile: str
     cachedir: str
     repo: str | None = None
+    layer_repo: str | None = None
+    basearch: str | None = None
     source_root: str | None = None
     jobs: int = 1
     proxy: str | None = None
@@ -38,6 +42,9 @@ class ComposeOptions:
     download_only: bool = False
     download_only_rpms: bool = False
     disable_selinux: bool = False
+    lockfiles: tuple[str, ...] = ()
+    lockfile_strict: bool = False
+    write_lockfile_to: str | None = None
     metadata_strings: tuple[tuple[str, str], ...] = ()
     metadata_files: tuple[str, ...] = ()
     parent: str | None = None

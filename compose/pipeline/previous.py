@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from compose import metadata
-from compose.errors import RepositoryError
+from compose.errors import RepositoryError, UsageError
 from compose.ostree.objects import Commit
 from compose.ostree.repo import Repo
 from compose.pipeline.options import ComposeOptions
@@ -37,3 +37,15 @@ class Previous:
             inputhash=options.previous_inputhash or (known if isinstance(known, str) else None),
             version=options.previous_version or (version if isinstance(version, str) else None),
         )
+
+
+def parent_of(options: ComposeOptions, repo: Repo, ref: str | None) -> str | None:
+    """Checksum of the parent of a new commit: --parent, else what the ref is now. Raises UsageError."""
+    if options.no_parent:
+        return None
+    if options.parent is not None:
+        checksum = repo.resolve(options.parent)
+        if checksum is None:
+            raise UsageError(f"--parent={options.parent}: {repo.path} has no such ref")
+        return checksum
+    return repo.resolve(ref) if ref else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from compose import fs, metadata
@@ -13,10 +14,9 @@ from compose.ostree.repo import Repo
 from compose.pipeline.options import ComposeOptions, ComposeResult
 from compose.rpm.compare import package_changes
 from compose.rpm.nevra import Nevra
-from compose.solve.resolution import Resolution
 
 
-def package_diff(repo: Repo, parent: str | None, resolution: Resolution) -> list[Any] | None:
+def package_diff(repo: Repo, parent: str | None, packages: Sequence[Nevra]) -> list[Any] | None:
     """rpm-ostree's pkgdiff; None when the parent or its package list is not there."""
     rows = repo.read_commit(parent).get(metadata.PKGLIST) if parent and repo.has(parent, "commit") else None
     if rows is None:
@@ -26,7 +26,7 @@ def package_diff(repo: Repo, parent: str | None, resolution: Resolution) -> list
         for name, epoch, version, release, arch in rows
     ]
     found = []
-    for change, old, new in package_changes(before, [package.nevra for package in resolution.packages]):
+    for change, old, new in package_changes(before, packages):
         sides = {"PreviousPackage": old, "NewPackage": new}
         named = {key: [each.name, each.evr, each.arch] for key, each in sides.items() if each is not None}
         found.append([(new or old or before[0]).name, int(change), named])

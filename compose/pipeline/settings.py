@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from compose import metadata
-from compose.assemble.options import AssembleOptions
+from compose.assemble.options import AssembleOptions, Layer
 from compose.errors import TreefileError
+from compose.layers import read_layer
 from compose.ostree.gvariant import Variant
 from compose.ostree.repo import Repo
+from compose.pipeline.facts import Facts
+from compose.pipeline.inputs import Inputs
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.previous import Previous
 from compose.postprocess.drift import Reference, parse_entries
 from compose.postprocess.options import AddedFile, BootLocation, OptUsrLocal, PostprocessOptions, Script
 from compose.rpm.manifest import PackageManifest
-from compose.rpm.repos import RepoAccess
-from compose.solve.request import PackageSpec, RepoPackages, SolveRequest
-from compose.solve.resolution import Resolution
-from compose.treefile.model import CheckKind, LoadedTreefile, RepoMetadata, Treefile
+from compose.treefile.keys import WRAPPABLE
+from compose.treefile.model import CheckKind, LoadedTreefile, MetadataPlace, Treefile
 from compose.treefile.version import next_version
-
-
-def request(treefile: Treefile, access: RepoAccess) -> SolveRequest:
-    return SolveRequest(
-        packages=tuple(PackageSpec(text=spec.text, place=spec.place) for spec in treefile.packages),
-        repo_packages=tuple(
-            RepoPackages(
-                repo=row.repo,
-                packages=tuple(PackageSpec(text=spec.text, place=spec.place) for spec in row.packages),
-                place=row.place,
-            )
-            for row in treefile.repo_packages
-        ),
-        exclude_packages=tuple(PackageSpec(text=spec.text, place=spec.place) for spec in treefile.exclude_packages),
-        recommends=treefile.recommends,
-        access=access,
-    )
 
 
 def epoch(options: ComposeOptions, manifests: Sequence[PackageManifest], previous: Previous) -> int:
@@ -58,7 +43,8 @@ def version(options: ComposeOptions, treefile: Treefile, previous: Previous, epo
         raise TreefileError(f"{options.treefile}: automatic-version-prefix: {error}") from error
 
 
-def assemble_options(treefile: Treefile, previous: Previous, repo: Repo, epoch: int) -> AssembleOptions:
+def assemble_options(inputs: Inputs, epoch: int) -> AssembleOptions:
+    treefile = inputs.treefile
     return AssembleOptions(
         epoch=epoch,
         documentation=treefile.documentation,
@@ -67,12 +53,18 @@ def assemble_options(treefile: Treefile, previous: Previous, repo: Repo, epoch: 
         readonly_executables=treefile.readonly_executables,
         ignore_devices=treefile.ignore_devices,
         kernel_install=treefile.boot_location == "kernel-install",
-        accounts=_accounts(treefile, previous, repo) if treefile.preserve_passwd else (),
+        accounts=_accounts(inputs) if treefile.preserve_passwd else (),
+        ima=treefile.ima,
+        layers=tuple(
+            Layer(name=each.ref, tree=read_layer(inputs.layer_repo, each.commit, inputs.store), override=each.override)
+            for each in inputs.layers
+        ),
     )
 
 
-def _accounts(treefile: Treefile, previous: Previous, repo: Repo) -> tuple[tuple[str, bytes], ...]:
+def _accounts(inputs: Inputs) -> tuple[tuple[str, bytes], ...]:
     """passwd and group entries that keep their ids: from the treefile's files, else from the previous commit."""
+    treefile, previous, repo = inputs.treefile, inputs.previous, inputs.repo
     found: list[tuple[str, bytes]] = []
     for name, check in (("passwd", treefile.check_passwd), ("group", treefile.check_groups)):
         if check.kind is CheckKind.FILE and check.file is not None:
@@ -127,6 +119,10 @@ def postprocess_options(loaded: LoadedTreefile, labelled: bool, version: str | N
             AddedFile(dest=each.dest, content=each.source.data, mode=each.source.mode) for each in treefile.add_files
         ),
         remove_files=treefile.remove_files,
+        finalize=tuple(
+            Script(name=f"finalize.d/{os.path.basename(each.path)}", body=each.data) for each in treefile.finalize
+        ),
+        cliwrap=WRAPPABLE if treefile.cliwrap else treefile.cliwrap_binaries,
         mutate_os_release=treefile.mutate_os_release,
         version=version,
         initramfs_args=treefile.initramfs_args or ("--no-hostonly",),
@@ -149,29 +145,45 @@ def user_metadata(options: ComposeOptions, treefile: Treefile) -> dict[str, Vari
     return found | {key: Variant("s", value) for key, value in options.metadata_strings}
 
 
-def detached_metadata(resolution: Resolution, treefile: Treefile) -> dict[str, Variant]:
+def facts(inputs: Inputs, version: str | None, epoch: int, kernel: str | None) -> Facts:
+    """What a commit records of its making."""
+    return Facts(
+        digest=inputs.digest,
+        packages=tuple(each.nevra for each in inputs.resolution.packages),
+        repos=inputs.resolution.repos,
+        advisories=inputs.resolution.advisories,
+        version=version,
+        kernel=kernel,
+        epoch=epoch,
+    )
+
+
+def detached_metadata(facts: Facts, treefile: Treefile) -> dict[str, Variant]:
     """What is kept beside the commit."""
-    if treefile.repo_metadata is RepoMetadata.DETACHED:
-        return {metadata.REPOSITORIES: metadata.repositories(resolution.repos)}
-    return {}
+    found = {}
+    if treefile.repo_metadata is MetadataPlace.DETACHED:
+        found[metadata.REPOSITORIES] = metadata.repositories(facts.repos)
+    if treefile.advisories_metadata is MetadataPlace.DETACHED and facts.advisories:
+        found[metadata.ADVISORIES] = metadata.advisories(facts.advisories)
+    return found
 
 
-def own_metadata(
-    resolution: Resolution, treefile: Treefile, digest: str, version: str | None, kernel: str | None
-) -> dict[str, Variant]:
-    found = {
-        metadata.INPUTHASH: Variant("s", digest),
-        metadata.PKGLIST: metadata.package_list([package.nevra for package in resolution.packages]),
-    }
-    if treefile.repo_metadata is RepoMetadata.INLINE:
-        found[metadata.REPOSITORIES] = metadata.repositories(resolution.repos)
-    if version is not None:
-        found["version"] = Variant("s", version)
+def own_metadata(facts: Facts, treefile: Treefile) -> dict[str, Variant]:
+    """What is part of the commit, besides what the user adds."""
+    found = {metadata.PKGLIST: metadata.package_list(facts.packages)}
+    if facts.digest:
+        found[metadata.INPUTHASH] = Variant("s", facts.digest)
+    if treefile.repo_metadata is MetadataPlace.INLINE and facts.repos:
+        found[metadata.REPOSITORIES] = metadata.repositories(facts.repos)
+    if treefile.advisories_metadata is MetadataPlace.INLINE and facts.advisories:
+        found[metadata.ADVISORIES] = metadata.advisories(facts.advisories)
+    if facts.version is not None:
+        found["version"] = Variant("s", facts.version)
     if treefile.initramfs_args:
         found["rpmostree.initramfs-args"] = Variant("as", treefile.initramfs_args)
     if treefile.container_cmd is not None:
         found["ostree.container-cmd"] = Variant("as", treefile.container_cmd)
-    if kernel is not None:
+    if facts.kernel is not None:
         found["ostree.bootable"] = Variant("b", True)
-        found["ostree.linux"] = Variant("s", kernel)
+        found["ostree.linux"] = Variant("s", facts.kernel)
     return found

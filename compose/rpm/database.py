@@ -21,6 +21,7 @@ from compose.errors import AssembleError, ComposeError
 from compose.events import Reporter
 from compose.rpm import child
 from compose.rpm.manifest import PackageManifest
+from compose.rpm.nevra import Nevra
 
 DATABASE_PATH = "usr/share/rpm"
 """Where image-based systems have it; /var is not part of a commit."""
@@ -122,3 +123,32 @@ def _settle(directory: str) -> None:
     for name in os.listdir(directory):
         if name != "rpmdb.sqlite":
             os.unlink(f"{directory}/{name}")
+
+
+def read_packages(directory: str, reporter: Reporter) -> tuple[Nevra, ...]:
+    """The packages of the database in a directory, sorted. Raises AssembleError when librpm refuses it."""
+    return child.call(_list_packages, directory, reporter, crash=_crash)
+
+
+def _list_packages(directory: str, reporter: Reporter) -> tuple[Nevra, ...]:
+    import rpm
+
+    del reporter
+    rpm.addMacro("_dbpath", directory)
+    transaction = rpm.TransactionSet()
+    # nothing here was signed; what is asked for is names
+    transaction.setVSFlags(rpm._RPMVSF_NOSIGNATURES)
+    try:
+        found = [
+            Nevra(
+                name=header["name"],
+                epoch=int(header["epoch"] or 0),
+                version=header["version"],
+                release=header["release"],
+                arch=header["arch"] or "",
+            )
+            for header in transaction.dbMatch()
+        ]
+    except rpm.error as error:
+        raise AssembleError(f"the rpm database cannot be read: {error}") from error
+    return tuple(sorted(each for each in found if each.name != "gpg-pubkey"))

@@ -14,7 +14,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__main__"}),
     frozenset({"cli"}),
     frozenset({"pipeline"}),
-    frozenset({"inputhash", "metadata"}),
+    frozenset({"inputhash", "metadata", "lock", "layers", "rootfs"}),
     frozenset({"treefile", "solve", "fetch", "importer", "assemble", "postprocess", "label", "commit"}),
     frozenset({"workroot"}),
     frozenset({"sandbox", "blobs", "rpm", "ostree"}),

@@ -1,0 +1,58 @@
+"""What a commit records of its making; `compose install` leaves it beside the root for `compose commit`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from compose.errors import UsageError
+from compose.rpm.nevra import Nevra
+from compose.solve.resolution import Advisory, Reference, RepoSnapshot
+
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """digest: the input hash, "" when unknown. kernel: its version, None for a tree that does not boot. epoch: time of the
+    commit, seconds since 1970."""
+
+    packages: tuple[Nevra, ...]
+    epoch: int
+    digest: str = ""
+    repos: tuple[RepoSnapshot, ...] = ()
+    advisories: tuple[Advisory, ...] = ()
+    version: str | None = None
+    kernel: str | None = None
+
+
+def encode(facts: Facts) -> bytes:
+    """As JSON."""
+    return (json.dumps({"compose-facts": _VERSION, **dataclasses.asdict(facts)}, indent=2) + "\n").encode()
+
+
+def decode(data: bytes, path: str) -> Facts:
+    """Reverse of encode(). Raises UsageError naming the file."""
+    try:
+        found: dict[str, Any] = json.loads(data)
+        if found.pop("compose-facts") != _VERSION:
+            raise ValueError("of another version of compose")
+        found["packages"] = tuple(Nevra(**row) for row in found["packages"])
+        found["repos"] = tuple(RepoSnapshot(**{**row, "gpgkeys": tuple(row["gpgkeys"])}) for row in found["repos"])
+        found["advisories"] = tuple(
+            Advisory(
+                **{
+                    **row,
+                    "packages": tuple(row["packages"]),
+                    "references": tuple(Reference(**each) for each in row["references"]),
+                }
+            )
+            for row in found["advisories"]
+        )
+        return Facts(**found)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{path}: is not what compose install leaves beside a root: {error}", hint="remove it, or install anew"
+        ) from error

@@ -1,0 +1,147 @@
+"""The first half of a compose: from the treefile to the exact packages, and their contents in the cache."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from compose.blobs import BlobStore
+from compose.cachedir import CacheDir
+from compose.events import Reporter
+from compose.fetch.fetcher import fetch
+from compose.fetch.rpmfile import RpmFile
+from compose.importer import ImportCache, import_packages
+from compose.inputhash import input_hash
+from compose.layers import LayerCommit, resolve_layers
+from compose.lock.model import ArchLock
+from compose.ostree.repo import Repo
+from compose.pipeline import locking
+from compose.pipeline.options import ComposeOptions
+from compose.pipeline.previous import Previous
+from compose.pipeline.requests import load, local_rpms, repo_access, request_of
+from compose.rpm.manifest import PackageManifest
+from compose.rpm.repos import RepoAccess, RepoNetwork
+from compose.solve.request import SolveRequest
+from compose.solve.resolution import Resolution
+from compose.solve.solver import solve
+from compose.treefile.model import LoadedTreefile, MetadataPlace, Treefile
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Wall seconds of each stage, in order."""
+
+    laps: list[tuple[str, float]] = field(default_factory=list)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.laps.append((name, time.monotonic() - begun))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What decides a tree. labelled: will it have SELinux labels? layers: of ostree-layers. lock: the part of a lockfile
+    that was used, None without one. digest: the input hash."""
+
+    loaded: LoadedTreefile
+    cache: CacheDir
+    repo: Repo
+    layer_repo: Repo
+    previous: Previous
+    access: RepoAccess
+    network: RepoNetwork
+    request: SolveRequest
+    resolution: Resolution
+    layers: tuple[LayerCommit, ...]
+    lock: ArchLock | None
+    labelled: bool
+    digest: str
+
+    @property
+    def treefile(self) -> Treefile:
+        return self.loaded.treefile
+
+    @property
+    def store(self) -> BlobStore:
+        return BlobStore(self.cache.join("blobs"))
+
+
+def gather(options: ComposeOptions, reporter: Reporter, watch: Stopwatch, stack: ExitStack) -> Inputs:
+    """Read the treefile and decide on every package; nothing of them is downloaded yet. Raises a ComposeError."""
+    with watch.stage("treefile"):
+        loaded = load(options, reporter)
+        treefile = loaded.treefile
+        lock = locking.read(options, treefile, reporter)
+    cache = CacheDir(options.cachedir)
+    repo = stack.enter_context(_open_repo(options, cache))
+    layer_repo = repo if options.layer_repo is None else stack.enter_context(Repo.open(options.layer_repo))
+    labelled = treefile.selinux and not options.disable_selinux
+    access = repo_access(options, loaded, with_lockfile=lock is not None and lock.request is not None)
+    network = RepoNetwork(cachedir=cache.path, cache_only=options.cache_only, proxy=options.proxy)
+    layers = resolve_layers(layer_repo, treefile.ostree_layers, treefile.ostree_override_layers)
+    with watch.stage("solve"):
+        request = request_of(
+            treefile,
+            access,
+            rpm_files=local_rpms(treefile, access, network, reporter),
+            lock=lock.request if lock else None,
+            advisories=treefile.advisories_metadata is not MetadataPlace.DISABLED,
+        )
+        if lock is not None and lock.own is not None:
+            resolution = locking.locked_resolution(lock.own, lock.path, request, network, reporter)
+        else:
+            resolution = solve(request, network, reporter)
+    if options.write_lockfile_to is not None:
+        locking.write_foreign(options.write_lockfile_to, resolution, options.source_date_epoch, reporter)
+    reporter.info(f"{len(resolution.packages)} packages from {', '.join(repo.id for repo in resolution.repos)}")
+    return Inputs(
+        loaded=loaded,
+        cache=cache,
+        repo=repo,
+        layer_repo=layer_repo,
+        previous=Previous.of(repo, options, treefile.ref),
+        access=access,
+        network=network,
+        request=request,
+        resolution=resolution,
+        layers=layers,
+        lock=lock.own if lock else None,
+        labelled=labelled,
+        digest=input_hash(
+            treefile=loaded.digest_input,
+            packages=resolution.packages,
+            layers=[each.content for each in layers],
+            labelled=labelled,
+        ),
+    )
+
+
+def fetch_packages(inputs: Inputs, options: ComposeOptions, reporter: Reporter) -> tuple[RpmFile, ...]:
+    """The packages as verified files. Raises FetchError, TrustError, PackageError, StorageError."""
+    files = fetch(inputs.resolution, inputs.access, inputs.network, reporter, jobs=options.jobs)
+    if inputs.lock is not None:
+        locking.check_keys(inputs.lock, files)
+    return files
+
+
+def import_files(
+    inputs: Inputs, files: tuple[RpmFile, ...], options: ComposeOptions, reporter: Reporter
+) -> Sequence[PackageManifest]:
+    """Manifests of the packages; their contents are in the cache."""
+    cache = ImportCache(inputs.cache.join("manifests"), inputs.store)
+    return import_packages(files, cache, options.jobs, reporter)
+
+
+def _open_repo(options: ComposeOptions, cache: CacheDir) -> Repo:
+    if options.repo is None:
+        return Repo.create(cache.join("preview-repo"))
+    repo = Repo.open(options.repo)
+    if not (options.dry_run or options.download_only or options.download_only_rpms):
+        repo.check_writable()
+    return repo

@@ -1,0 +1,157 @@
+"""Lockfiles in a compose: which build of each package it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from compose import fs
+from compose.errors import SolveError, TreefileError, TrustError, UsageError
+from compose.events import Reporter
+from compose.fetch.rpmfile import RpmFile
+from compose.lock import own, rpmostree
+from compose.lock.model import ArchLock, Lock, request_digest, resolution_of, specs_of
+from compose.pipeline.options import ComposeOptions
+from compose.rpm.repos import RepoNetwork
+from compose.solve.request import LockedBuild, LockRequest, SolveRequest
+from compose.solve.resolution import Resolution
+from compose.solve.solver import describe
+from compose.treefile.model import Treefile
+from compose.treefile.source import Located, SourceFault, parse_json, parse_yaml
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locking:
+    """Exactly one of own (a lockfile of compose) and request (rpm-ostree's) is set. path: of the last lockfile."""
+
+    path: str
+    own: ArchLock | None = None
+    request: LockRequest | None = None
+
+
+def read(options: ComposeOptions, treefile: Treefile, reporter: Reporter) -> Locking | None:
+    """The lockfiles of a compose, None without any. Raises TreefileError, UsageError."""
+    if not options.lockfiles:
+        if options.lockfile_strict:
+            raise UsageError("--lockfile-strict needs --lockfile")
+        return None
+    sources = [parse(path) for path in options.lockfiles]
+    if any(own.MARK in source.value for source in sources):
+        if len(sources) > 1:
+            raise UsageError(
+                "a lockfile of compose is whole: it cannot be combined with another one",
+                hint="--lockfile may be repeated with lockfiles of rpm-ostree only",
+            )
+        lock = own.read_lock(sources[0])
+        part = lock.arches.get(treefile.basearch)
+        if part is None:
+            raise TreefileError(
+                f"{options.lockfiles[0]}: has no lock for {treefile.basearch}",
+                hint=f"add it: compose lock --lockfile={options.lockfiles[0]} {options.treefile}",
+            )
+        return Locking(path=options.lockfiles[0], own=part)
+    builds = rpmostree.overlay(rpmostree.read_locked(source) for source in sources)
+    reporter.info(f"{len(builds)} packages are locked by {', '.join(options.lockfiles)}")
+    return Locking(
+        path=options.lockfiles[-1],
+        request=LockRequest(
+            builds=builds,
+            strict=options.lockfile_strict,
+            repos=frozenset(treefile.lockfile_repos),
+            place=options.lockfiles[-1],
+        ),
+    )
+
+
+def parse(path: str) -> Located:
+    """A lockfile of either kind. Raises TreefileError."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise TreefileError(f"cannot read the lockfile {path}: {error.strerror}") from error
+    try:
+        return parse_json(data, path) if data.lstrip().startswith(b"{") else parse_yaml(data, path)
+    except SourceFault as fault:
+        raise TreefileError(str(fault)) from fault
+
+
+def locked_resolution(
+    lock: ArchLock, path: str, request: SolveRequest, network: RepoNetwork, reporter: Reporter
+) -> Resolution:
+    """What the lock holds, as if it had been solved. Raises SolveError when it was made for another request."""
+    if lock.request != request_digest(request):
+        wanted, locked = set(specs_of(request)), set(lock.specs)
+        details = [f"in the treefile, not in the lock: {each}" for each in sorted(wanted - locked)]
+        details += [f"in the lock, no longer in the treefile: {each}" for each in sorted(locked - wanted)]
+        raise SolveError(
+            f"{path}: was made for a treefile that asks for something else",
+            hint="bring it up to date: compose lock update --keep, which changes nothing that is locked",
+            details=details or ("repos, releasever, repovars, excludes, recommends or rpm-files differ",),
+        )
+    now = describe(request, network, reporter)
+    known = {repo.id for repo in now.repos}
+    gone = sorted({each.package.repo for each in lock.packages} - known)
+    if gone:
+        raise SolveError(
+            f"{path}: packages are locked from {', '.join(gone)}, which is not enabled", hint="enable it under repos:"
+        )
+    return resolution_of(lock, now.repos, now.packages)
+
+
+def check_keys(lock: ArchLock, files: Sequence[RpmFile]) -> None:
+    """Raise TrustError when a package is signed with another key than when it was locked."""
+    keys = {each.package.nevra: each.key for each in lock.packages}
+    faults = [
+        f"{file.package.nevra}: signed by {file.key or 'nobody that was asked for'}, locked with {expected}"
+        for file in files
+        if (expected := keys.get(file.package.nevra)) and file.key != expected
+    ]
+    if faults:
+        raise TrustError(
+            faults[0] if len(faults) == 1 else f"{len(faults)} packages are signed with other keys than when locked",
+            hint="see that gpgcheck=1 and gpgkey= of their repositories are as they were",
+            details=faults if len(faults) > 1 else (),
+        )
+
+
+def keeping(lock: ArchLock, changing: Sequence[str], path: str) -> LockRequest:
+    """A request that keeps all that is locked but the packages named (or built from a source package of that name)."""
+    moving = {
+        each.package.nevra.name
+        for each in lock.packages
+        if each.package.nevra.name in changing or rpmostree.source_name(each.package.source_rpm) in changing
+    }
+    names = {each.package.nevra.name for each in lock.packages}
+    sources = {rpmostree.source_name(each.package.source_rpm) for each in lock.packages}
+    unknown = [name for name in changing if name not in names | sources]
+    if unknown:
+        raise UsageError(f"{path}: has no package {', '.join(unknown)}", hint="give names of locked or source packages")
+    builds = tuple(
+        LockedBuild(
+            name=each.package.nevra.name,
+            evr=each.package.nevra.evr,
+            arch=each.package.nevra.arch,
+            digest=":".join(each.package.checksum),
+        )
+        for each in lock.packages
+        if each.package.nevra.name not in moving
+    )
+    return LockRequest(builds=builds, strict=False, place=path)
+
+
+def write_foreign(path: str, resolution: Resolution, epoch: int | None, reporter: Reporter) -> None:
+    """--ex-write-lockfile-to: rpm-ostree's format."""
+    newest = max((repo.timestamp for repo in resolution.repos), default=0)
+    text, several = rpmostree.format_locked(resolution, generated=epoch if epoch is not None else newest)
+    if several:
+        reporter.warn(
+            f"{path}: rpm-ostree's lockfiles hold one build of a name; of {', '.join(several)} there are several "
+            "(compose lock writes a lockfile that holds all)"
+        )
+    fs.atomic_write(path, text.encode())
+
+
+def format_merged(before: Lock | None, arch: str, part: ArchLock) -> str:
+    """The text of a lockfile with the lock of one architecture replaced."""
+    return own.format_lock(Lock(arches={**(before.arches if before else {}), arch: part}))

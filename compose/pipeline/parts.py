@@ -1,0 +1,226 @@
+"""A compose in parts, with a root directory to look at and change in between: install, postprocess, commit, rootfs.
+
+Beside the root that `install` writes lies compose.json, what is known of its making; `commit` takes it from there. The parts
+one after the other give the commit that compose_tree() gives.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from compose import fs
+from compose.assemble.stage import assemble
+from compose.blobs import BlobStore
+from compose.cachedir import CacheDir
+from compose.errors import UsageError
+from compose.events import Reporter
+from compose.label import label
+from compose.ostree.repo import Repo
+from compose.pipeline import facts as making
+from compose.pipeline import results, settings
+from compose.pipeline.committing import write_commit
+from compose.pipeline.facts import Facts
+from compose.pipeline.inputs import Stopwatch, fetch_packages, gather, import_files
+from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
+from compose.pipeline.previous import Previous, parent_of
+from compose.pipeline.requests import load
+from compose.pipeline.run import tell_dropped
+from compose.postprocess.drift import check_accounts
+from compose.postprocess.options import PostprocessOptions
+from compose.postprocess.stage import apply_treefile, complete
+from compose.rootfs import read_rootfs, write_rootfs
+from compose.rpm.database import DATABASE_PATH, read_packages
+from compose.rpm.nevra import Nevra
+from compose.tree import Tree
+from compose.treefile.model import Treefile
+
+ROOTFS = "rootfs"
+_FACTS = "compose.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installed:
+    """What `install` ended with. rootfs: the directory, None when there was nothing to do."""
+
+    outcome: Outcome
+    packages: int
+    rootfs: str | None = None
+
+
+def install(
+    options: ComposeOptions, directory: str, reporter: Reporter, *, finish: bool, plain_etc: bool = False
+) -> Installed:
+    """Compose up to the commit and write the root to DIRECTORY/rootfs.
+
+    finish: with postprocessing. plain_etc: /etc stays where programs look for it, as in a container image. Raises a
+    ComposeError; then DIRECTORY is as it was.
+    """
+    rootfs = os.path.join(directory, ROOTFS)
+    if os.path.lexists(rootfs):
+        raise UsageError(f"{rootfs} exists already", hint="give another directory, or remove it")
+    watch = Stopwatch()
+    with ExitStack() as stack:
+        inputs = gather(options, reporter, watch, stack)
+        count = len(inputs.resolution.packages)
+        if not options.force_nocache and inputs.digest == inputs.previous.inputhash:
+            return Installed(outcome=Outcome.UNCHANGED, packages=count)
+        if options.dry_run:
+            results.touch(options)
+            return Installed(outcome=Outcome.DRY_RUN, packages=count)
+        files = fetch_packages(inputs, options, reporter)
+        manifests = import_files(inputs, files, options, reporter)
+        epoch = settings.epoch(options, manifests, inputs.previous)
+        version = settings.version(options, inputs.treefile, inputs.previous, epoch)
+        store = inputs.store
+        with inputs.cache.scratch() as work:
+            assembled = assemble(manifests, settings.assemble_options(inputs, epoch), store, work, reporter)
+            layout = settings.postprocess_options(inputs.loaded, inputs.labelled, version, epoch)
+            processed = apply_treefile(assembled.tree, layout, store, work, reporter)
+            dropped = processed.dropped
+            if finish:
+                processed = complete(processed.tree, layout, store, work, reporter)
+                dropped = (*dropped, *processed.dropped)
+            tell_dropped(dropped, reporter)
+        tree = _with_etc(processed.tree) if plain_etc else processed.tree
+        with fs.storage_errors(directory):
+            os.makedirs(directory, exist_ok=True)
+        write_rootfs(tree, store, rootfs, reporter)
+        known = settings.facts(inputs, version, epoch, processed.kernel)
+        fs.atomic_write(os.path.join(directory, _FACTS), making.encode(known))
+        results.touch(options)
+        return Installed(outcome=Outcome.INSTALLED, packages=count, rootfs=rootfs)
+
+
+def postprocess_rootfs(rootfs: str, treefile: str | None, cachedir: str, epoch: int | None, reporter: Reporter) -> bool:
+    """Make a root directory what a client can boot, in place. False when it is that already.
+
+    treefile: None for the defaults of an empty one. Raises a ComposeError; then the directory is as it was.
+    """
+    cache = CacheDir(cachedir)
+    store = BlobStore(cache.join("blobs"))
+    known = _facts_of(rootfs)
+    with cache.scratch() as work:
+        tree = read_rootfs(rootfs, store, reporter, writer="rootfs")
+        when = epoch if epoch is not None else known.epoch if known else int(time.time())
+        processed = complete(tree, _layout(treefile, cachedir, known, when, reporter), store, work, reporter)
+        if processed.tree is tree:
+            return False
+        tell_dropped(processed.dropped, reporter)
+    # the new one is whole before the old one goes
+    fresh, old = f"{rootfs}.new", f"{rootfs}.old"
+    for leftover in (fresh, old):
+        if os.path.lexists(leftover):
+            fs.remove_tree(leftover)
+    write_rootfs(processed.tree, store, fresh, reporter)
+    with fs.storage_errors(rootfs):
+        os.rename(rootfs, old)
+        os.rename(fresh, rootfs)
+    fs.remove_tree(old)
+    return True
+
+
+def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> ComposeResult:
+    """Label a root directory and commit it, postprocessed if it was not. The directory stays as it is.
+
+    Raises a ComposeError; then the repository is as it was.
+    """
+    if options.repo is None:
+        raise UsageError("compose commit needs --repo")
+    loaded = load(options, reporter)
+    treefile = loaded.treefile
+    labelled = treefile.selinux and not options.disable_selinux
+    cache = CacheDir(options.cachedir)
+    store = BlobStore(cache.join("blobs"))
+    with Repo.open(options.repo) as repo, cache.scratch() as work:
+        repo.check_writable()
+        previous = Previous.of(repo, options, treefile.ref)
+        tree = read_rootfs(rootfs, store, reporter, writer="rootfs")
+        known = _facts_of(rootfs) or _facts_from(tree, store, options, treefile, previous, reporter, work)
+        version = dict(options.metadata_strings).get("version") or known.version
+        layout = settings.postprocess_options(loaded, labelled, version, known.epoch)
+        processed = complete(tree, layout, store, work, reporter)
+        check_accounts(processed.tree, store, settings.account_references(options, treefile, previous, repo), reporter)
+        tree = label(processed.tree, store, work, reporter) if labelled else processed.tree
+        known = dataclasses.replace(known, version=version, kernel=processed.kernel)
+        parent = parent_of(options, repo, treefile.ref)
+        committed = write_commit(tree, store, repo, options, treefile, known, parent, reporter)
+        result = ComposeResult(
+            outcome=Outcome.COMMITTED,
+            packages=(),
+            repo=repo.path,
+            preview=False,
+            ref=treefile.ref,
+            ref_moved=treefile.ref is not None and not options.write_commitid_to,
+            commit=committed.checksum,
+            version=version,
+            tree=tree,
+            dropped=tuple((each.path, each.reason) for each in processed.dropped),
+        )
+        diff = results.package_diff(repo, parent, known.packages)
+        results.write_results(options, result, committed, known.digest, known.epoch, diff)
+        return result
+
+
+def _with_etc(tree: Tree) -> Tree:
+    editor = tree.edit()
+    editor.remove("etc")
+    editor.move("usr/etc", "etc")
+    return editor.build()
+
+
+def _facts_path(rootfs: str) -> str:
+    return os.path.join(os.path.dirname(os.path.abspath(rootfs)), _FACTS)
+
+
+def _facts_of(rootfs: str) -> Facts | None:
+    """What `install` left beside the root."""
+    path = _facts_path(rootfs)
+    try:
+        with open(path, "rb") as file:
+            return making.decode(file.read(), path)
+    except FileNotFoundError:
+        return None
+
+
+def _facts_from(
+    tree: Tree,
+    store: BlobStore,
+    options: ComposeOptions,
+    treefile: Treefile,
+    previous: Previous,
+    reporter: Reporter,
+    work: str,
+) -> Facts:
+    """Of a root that something else made: packages from its rpm database, the time from the environment or the clock."""
+    when = options.source_date_epoch if options.source_date_epoch is not None else int(time.time())
+    epoch = max(when, previous.commit.timestamp if previous.commit else 0)
+    version = settings.version(options, treefile, previous, epoch)
+    return Facts(packages=_packages_in(tree, store, work, reporter), epoch=epoch, version=version)
+
+
+def _packages_in(tree: Tree, store: BlobStore, work: str, reporter: Reporter) -> tuple[Nevra, ...]:
+    directory = os.path.join(work, "rpmdb")
+    found = False
+    with fs.storage_errors(directory):
+        os.mkdir(directory)
+        for name in tree.children(DATABASE_PATH):
+            entry = tree[f"{DATABASE_PATH}/{name}"]
+            if entry.blob is not None:
+                with open(os.path.join(directory, name), "wb") as file:
+                    file.write(store.read(entry.blob))
+                found = True
+    return read_packages(directory, reporter) if found else ()
+
+
+def _layout(
+    treefile: str | None, cachedir: str, known: Facts | None, epoch: int, reporter: Reporter
+) -> PostprocessOptions:
+    if treefile is None:
+        return PostprocessOptions(treefile_json=None, selinux=False, time=epoch)
+    loaded = load(ComposeOptions(treefile=treefile, cachedir=cachedir), reporter)
+    version = known.version if known else None
+    return settings.postprocess_options(loaded, loaded.treefile.selinux, version, epoch)

@@ -1,0 +1,98 @@
+"""From a treefile to what the solver is asked."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+from compose.errors import TreefileError
+from compose.events import Reporter
+from compose.fetch.local import Source, bring
+from compose.pipeline.options import ComposeOptions
+from compose.rpm.repos import RepoAccess, RepoNetwork
+from compose.solve.request import LocalRpm, LockRequest, PackageSpec, RepoPackages, SolveRequest
+from compose.treefile.load import load_treefile
+from compose.treefile.model import LoadedTreefile, Treefile
+
+
+def flattened_treefile(path: str) -> str:
+    """What --print-only prints. Raises TreefileError."""
+    return load_treefile(path, basearch=host_basearch()).json
+
+
+def host_basearch() -> str:
+    """RPM base architecture of this machine."""
+    machine = platform.machine()
+    return {"i686": "i386", "i586": "i386", "armv7l": "armhfp"}.get(machine, machine)
+
+
+def load(options: ComposeOptions, reporter: Reporter) -> LoadedTreefile:
+    """The treefile of a compose. Raises TreefileError."""
+    loaded = load_treefile(options.treefile, basearch=options.basearch or host_basearch())
+    for warning in loaded.warnings:
+        reporter.warn(warning)
+    treefile = loaded.treefile
+    if not treefile.packages and not treefile.repo_packages and not treefile.rpm_files:
+        raise TreefileError(f"{options.treefile}: packages: there are none", hint="a tree needs at least one package")
+    return loaded
+
+
+def repo_access(options: ComposeOptions, loaded: LoadedTreefile, *, with_lockfile: bool) -> RepoAccess:
+    """Which package repositories take part."""
+    treefile, root = loaded.treefile, options.source_root
+    repos = treefile.repos
+    if repos is not None and with_lockfile:
+        repos = (*repos, *(each for each in treefile.lockfile_repos if each not in repos))
+    return RepoAccess(
+        repo_dirs=(os.path.join(root, "etc/yum.repos.d"),) if root else (loaded.directory,),
+        vars_dirs=tuple(os.path.join(root, name) for name in ("etc/yum/vars", "etc/dnf/vars")) if root else (),
+        basearch=treefile.basearch,
+        releasever=treefile.releasever,
+        repovars=treefile.repovars,
+        repos=repos,
+        root=root,
+    )
+
+
+def request_of(
+    treefile: Treefile,
+    access: RepoAccess,
+    *,
+    rpm_files: tuple[LocalRpm, ...] = (),
+    lock: LockRequest | None = None,
+    advisories: bool = False,
+) -> SolveRequest:
+    """What a treefile asks the solver for."""
+    return SolveRequest(
+        packages=tuple(PackageSpec(text=spec.text, place=spec.place) for spec in treefile.packages),
+        repo_packages=tuple(
+            RepoPackages(
+                repo=row.repo,
+                packages=tuple(PackageSpec(text=spec.text, place=spec.place) for spec in row.packages),
+                place=row.place,
+            )
+            for row in treefile.repo_packages
+        ),
+        exclude_packages=tuple(PackageSpec(text=spec.text, place=spec.place) for spec in treefile.exclude_packages),
+        recommends=treefile.recommends,
+        access=access,
+        rpm_files=rpm_files,
+        lock=lock,
+        advisories=advisories,
+    )
+
+
+def local_rpms(
+    treefile: Treefile, access: RepoAccess, network: RepoNetwork, reporter: Reporter
+) -> tuple[LocalRpm, ...]:
+    """The RPMs of rpm-files, brought here and checked."""
+    sources = tuple(
+        Source(sha256=each.sha256, place=each.place, path=each.path, url=each.url) for each in treefile.rpm_files
+    )
+    if not sources:
+        return ()
+    paths = bring(sources, access, network, reporter)
+    return tuple(
+        LocalRpm(path=path, sha256=source.sha256, place=source.place)
+        for source, path in zip(sources, paths, strict=True)
+    )

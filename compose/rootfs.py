@@ -1,0 +1,177 @@
+"""Trees on disk: a directory that people can look at, change and give back.
+
+For `compose install`, `postprocess`, `commit` and `rootfs`. Owners, modes, capabilities and user xattrs are as in the tree,
+which takes root; labels are not written, for they are computed when the directory is committed.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+
+from compose import fs
+from compose.blobs import BlobStore
+from compose.errors import SandboxError, StorageError, UsageError
+from compose.events import Reporter
+from compose.tree import Entry, Tree, join
+
+_LABEL = b"security.selinux"
+_KINDS = {stat.S_IFIFO: "a fifo", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+
+
+def write_rootfs(tree: Tree, store: BlobStore, directory: str, reporter: Reporter) -> None:
+    """Make the tree in a directory that does not exist yet. Raises SandboxError without root, StorageError, UsageError."""
+    if os.geteuid() != 0:
+        raise SandboxError(
+            "a root directory has owners and capabilities, which only root can set",
+            hint="run it as root; compose tree keeps them in the commit and needs no such directory",
+        )
+    if os.path.lexists(directory):
+        raise UsageError(f"{directory} exists already", hint="give a name that is free")
+    total = len(tree.entries)
+    with reporter.task("Writing files", total=total, unit="files") as task, fs.storage_errors(directory):
+        os.mkdir(directory, 0o700)
+        try:
+            top = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                links: dict[str, str] = {}
+                directories: list[tuple[str, Entry]] = []
+                for path, entry in tree.walk():
+                    if entry.is_dir:
+                        directories.append((path or ".", entry))
+                        if path:
+                            os.mkdir(path, 0o700, dir_fd=top)
+                    elif entry.is_symlink:
+                        assert entry.target is not None
+                        os.symlink(entry.target, path, dir_fd=top)
+                        os.chown(path, entry.uid, entry.gid, dir_fd=top, follow_symlinks=False)
+                        os.utime(path, (entry.mtime, entry.mtime), dir_fd=top, follow_symlinks=False)
+                    elif entry.link and (first := links.setdefault(entry.link, path)) != path:
+                        os.link(first, path, src_dir_fd=top, dst_dir_fd=top, follow_symlinks=False)
+                    else:
+                        _write_file(top, path, entry, store)
+                    task.advance()
+                # children first, for a directory's time and mode change what is done in it
+                for path, entry in reversed(directories):
+                    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
+                    try:
+                        _dress(fd, entry)
+                    finally:
+                        os.close(fd)
+            finally:
+                os.close(top)
+        except BaseException:
+            fs.remove_tree(directory)
+            raise
+
+
+def read_rootfs(directory: str, store: BlobStore, reporter: Reporter, *, writer: str) -> Tree:
+    """The tree in a directory, contents copied to the store. Raises UsageError for what no commit can hold."""
+    if not os.path.isdir(os.path.join(directory, "usr")):
+        raise UsageError(f"{directory} is not a root directory: it has no usr")
+    entries: dict[str, Entry] = {}
+    inodes: dict[tuple[int, int], str] = {}
+    faults: list[str] = []
+    with reporter.task("Reading files", unit="files") as task, fs.storage_errors(directory):
+        for path, full, status in _walk(directory):
+            kind = stat.S_IFMT(status.st_mode)
+            if (what := _KINDS.get(kind)) is not None:
+                faults.append(f"/{path} is {what}, which a commit cannot hold")
+                continue
+            try:
+                path.encode()
+            except UnicodeEncodeError:
+                faults.append(f"{os.fsencode(path)!r} is not UTF-8, which a commit cannot hold")
+                continue
+            link = ""
+            if kind == stat.S_IFREG and status.st_nlink > 1:
+                link = f"rootfs:{inodes.setdefault((status.st_dev, status.st_ino), path)}"
+            entries[path] = _entry(full, status, store, link, writer)
+            task.advance()
+    if faults:
+        raise UsageError(
+            faults[0] if len(faults) == 1 else f"{directory}: {len(faults)} files cannot be committed",
+            details=faults if len(faults) > 1 else (),
+            hint="remove them",
+        )
+    return Tree(entries)
+
+
+def _write_file(top: int, path: str, entry: Entry, store: BlobStore) -> None:
+    assert entry.blob is not None
+    source = store.open(entry.blob)
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=top)
+        try:
+            fs.clone_or_copy(source, fd)
+            _dress(fd, entry)
+        finally:
+            os.close(fd)
+    finally:
+        os.close(source)
+
+
+def _dress(fd: int, entry: Entry) -> None:
+    """Owner, then mode (chown takes setuid away), then capabilities (chown takes them too), then times."""
+    os.fchown(fd, entry.uid, entry.gid)
+    os.fchmod(fd, entry.permissions)
+    for name, value in entry.xattrs:
+        if name != _LABEL:
+            os.setxattr(fd, name, value)
+    os.utime(fd, (entry.mtime, entry.mtime))
+
+
+def _walk(directory: str) -> Iterator[tuple[str, str, os.stat_result]]:
+    yield "", directory, os.stat(directory)
+    pending = [""]
+    while pending:
+        above = pending.pop()
+        with os.scandir(os.path.join(directory, above)) as found:
+            rows = sorted(found, key=lambda each: each.name)
+        for each in rows:
+            path = join(above, each.name)
+            status = each.stat(follow_symlinks=False)
+            yield path, each.path, status
+            if stat.S_ISDIR(status.st_mode):
+                pending.append(path)
+
+
+def _entry(full: str, status: os.stat_result, store: BlobStore, link: str, writer: str) -> Entry:
+    mtime = int(status.st_mtime)
+    xattrs = tuple(
+        sorted(
+            (os.fsencode(name), os.getxattr(full, name, follow_symlinks=False))
+            for name in os.listxattr(full, follow_symlinks=False)
+            # what a commit of rpm-ostree keeps
+            if name in ("security.capability", "security.ima") or name.startswith("user.")
+        )
+    )
+    if stat.S_ISLNK(status.st_mode):
+        return Entry(
+            mode=stat.S_IFLNK | 0o777,
+            uid=status.st_uid,
+            gid=status.st_gid,
+            target=os.readlink(full),
+            mtime=mtime,
+            writer=writer,
+        )
+    blob = None
+    if stat.S_ISREG(status.st_mode):
+        fd = os.open(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            blob = store.add_fd(fd, stat.S_IMODE(status.st_mode), mtime)
+        except OSError as error:
+            raise StorageError(f"cannot read {full}: {error.strerror}") from error
+        finally:
+            os.close(fd)
+    return Entry(
+        mode=status.st_mode,
+        uid=status.st_uid,
+        gid=status.st_gid,
+        xattrs=xattrs,
+        blob=blob,
+        mtime=mtime,
+        link=link,
+        writer=writer,
+    )
