@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import compose
-from compose.cli import tree
+from compose.cli import lock, parts, tree
 from compose.cli.message import describe
 from compose.errors import ComposeError
 
@@ -26,6 +26,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("tree")(tree.command)
+app.command("install")(parts.install_command)
+app.command("postprocess")(parts.postprocess_command)
+app.command("commit")(parts.commit_command)
+app.command("rootfs")(parts.rootfs_command)
+app.add_typer(lock.app, name="lock")
 
 
 def _show_version(wanted: bool) -> None:

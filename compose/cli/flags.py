@@ -1,0 +1,194 @@
+"""Flags that several commands have, under rpm-ostree's names, and what they become."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from compose.cli.progress import PlainReporter, TerminalReporter
+from compose.errors import UsageError
+from compose.events import Reporter
+
+_SETUP = "Where and how"
+_INPUT = "Packages"
+_COMMIT = "Commit"
+_RESULT = "Results"
+
+
+class ProgressStyle(StrEnum):
+    AUTO = "auto"
+    TTY = "tty"
+    PLAIN = "plain"
+    NONE = "none"
+
+
+Treefile = Annotated[str, typer.Argument(metavar="TREEFILE", help="Treefile, YAML or JSON.", show_default=False)]
+
+Repo = Annotated[
+    str | None,
+    typer.Option("--repo", "-r", metavar="REPO", help="OSTree repository to commit to; without it a preview one."),
+]
+LayerRepo = Annotated[
+    str | None,
+    typer.Option(
+        "--layer-repo", metavar="REPO", help="Repository of ostree-layers; --repo by default.", rich_help_panel=_SETUP
+    ),
+]
+CacheDirectory = Annotated[
+    str | None,
+    typer.Option("--cachedir", metavar="DIR", help="What to remember between composes.", rich_help_panel=_SETUP),
+]
+SourceRoot = Annotated[
+    str | None,
+    typer.Option("--source-root", metavar="PATH", help="Root whose etc/yum.repos.d is read.", rich_help_panel=_SETUP),
+]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", "-j", min=1, help="Cores to use; all by default.", rich_help_panel=_SETUP)
+]
+Progress = Annotated[ProgressStyle, typer.Option("--progress", help="How progress is shown.", rich_help_panel=_SETUP)]
+Proxy = Annotated[str | None, typer.Option("--proxy", metavar="URL", help="HTTP proxy.", rich_help_panel=_SETUP)]
+CacheOnly = Annotated[
+    bool, typer.Option("--cache-only", help="Do not refresh repository metadata.", rich_help_panel=_INPUT)
+]
+ForceNocache = Annotated[
+    bool, typer.Option("--force-nocache", help="Compose even when nothing changed.", rich_help_panel=_INPUT)
+]
+Lockfile = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--lockfile", "--ex-lockfile", metavar="FILE", help="Take the builds locked here.", rich_help_panel=_INPUT
+    ),
+]
+LockfileStrict = Annotated[
+    bool,
+    typer.Option(
+        "--lockfile-strict",
+        "--ex-lockfile-strict",
+        help="Take nothing that is not locked; a lock that cannot be kept is an error.",
+        rich_help_panel=_INPUT,
+    ),
+]
+WriteLockfile = Annotated[
+    str | None,
+    typer.Option(
+        "--write-lockfile-to",
+        "--ex-write-lockfile-to",
+        metavar="FILE",
+        help="Write a lockfile for rpm-ostree; see also compose lock.",
+        rich_help_panel=_RESULT,
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the packages and stop.", rich_help_panel=_INPUT)]
+DownloadOnly = Annotated[
+    bool, typer.Option("--download-only", help="Stop after packages are imported.", rich_help_panel=_INPUT)
+]
+DownloadOnlyRpms = Annotated[
+    bool, typer.Option("--download-only-rpms", help="Stop after packages are downloaded.", rich_help_panel=_INPUT)
+]
+PrintOnly = Annotated[
+    bool, typer.Option("--print-only", help="Print the flattened treefile and stop.", rich_help_panel=_INPUT)
+]
+DisableSelinux = Annotated[
+    bool, typer.Option("--disable-selinux", help="Do not label, whatever the treefile says.", rich_help_panel=_INPUT)
+]
+MetadataStrings = Annotated[
+    list[str] | None,
+    typer.Option("--add-metadata-string", metavar="KEY=VALUE", help="Commit metadata.", rich_help_panel=_COMMIT),
+]
+MetadataFiles = Annotated[
+    list[str] | None,
+    typer.Option("--add-metadata-from-json", metavar="FILE", help="Commit metadata.", rich_help_panel=_COMMIT),
+]
+Parent = Annotated[
+    str | None, typer.Option("--parent", metavar="REV", help="Parent of the commit.", rich_help_panel=_COMMIT)
+]
+NoParent = Annotated[bool, typer.Option("--no-parent", help="Commit without a parent.", rich_help_panel=_COMMIT)]
+PreviousCommit = Annotated[
+    str | None,
+    typer.Option("--previous-commit", metavar="REV", help="Compare with this, not the ref.", rich_help_panel=_COMMIT),
+]
+PreviousInputhash = Annotated[
+    str | None,
+    typer.Option("--previous-inputhash", metavar="HEX", help="Compare with this hash.", rich_help_panel=_COMMIT),
+]
+PreviousVersion = Annotated[
+    str | None,
+    typer.Option(
+        "--previous-version", metavar="VERSION", help="Base of automatic versioning.", rich_help_panel=_COMMIT
+    ),
+]
+CommitIdFile = Annotated[
+    str | None,
+    typer.Option(
+        "--write-commitid-to",
+        metavar="FILE",
+        help="Write the commit here; the ref is not moved.",
+        rich_help_panel=_RESULT,
+    ),
+]
+ResultFile = Annotated[
+    str | None,
+    typer.Option("--write-composejson-to", metavar="FILE", help="Write the result as JSON.", rich_help_panel=_RESULT),
+]
+TouchFile = Annotated[
+    str | None,
+    typer.Option(
+        "--touch-if-changed", metavar="FILE", help="Touch this if there is a new commit.", rich_help_panel=_RESULT
+    ),
+]
+# accepted because callers of rpm-ostree pass them; there is one core here, and it works in the cachedir
+UnifiedCore = Annotated[bool, typer.Option("--unified-core", "--ex-unified-core", hidden=True)]
+Workdir = Annotated[str | None, typer.Option("--workdir", hidden=True)]
+
+
+def cachedir_or_default(given: str | None) -> str:
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return given or os.path.join(base, "compose")
+
+
+def jobs_or_all(given: int | None) -> int:
+    return given or len(os.sched_getaffinity(0))
+
+
+def proxy_or_environment(given: str | None) -> str | None:
+    return given if given is not None else os.environ.get("http_proxy")
+
+
+def key_values(given: list[str] | None) -> tuple[tuple[str, str], ...]:
+    """KEY=VALUE of --add-metadata-string. Raises UsageError."""
+    found = []
+    for text in given or ():
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--add-metadata-string={text}: expected KEY=VALUE")
+        found.append((key, value))
+    return tuple(found)
+
+
+def source_date_epoch() -> int | None:
+    """SOURCE_DATE_EPOCH of the environment. Raises UsageError."""
+    text = os.environ.get("SOURCE_DATE_EPOCH")
+    if text is None or text == "":
+        return None
+    if not text.isascii() or not text.isdigit():
+        raise UsageError(f"SOURCE_DATE_EPOCH={text}: expected seconds since 1970")
+    return int(text)
+
+
+@contextlib.contextmanager
+def reporter_of(style: ProgressStyle) -> Iterator[Reporter]:
+    """Where progress goes: bars on a terminal, lines elsewhere."""
+    terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI")
+    if style is ProgressStyle.TTY or (style is ProgressStyle.AUTO and terminal):
+        with TerminalReporter() as reporter:
+            yield reporter
+    elif style is ProgressStyle.NONE:
+        yield Reporter()
+    else:
+        yield PlainReporter()

@@ -1,0 +1,152 @@
+"""`compose lock`: the exact builds of a treefile's packages, in a file kept beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from enum import StrEnum
+from typing import Annotated
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from compose.cli import flags
+from compose.cli.flags import ProgressStyle
+from compose.errors import TreefileError
+from compose.lock.model import Change, changes
+from compose.pipeline import locks
+from compose.pipeline.options import ComposeOptions
+
+
+class _DefaultsToWrite(TyperGroup):
+    """`compose lock fedora.yaml` is `compose lock write fedora.yaml`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, *self.get_help_option_names(ctx)):
+            args = ["write", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_DefaultsToWrite,
+    help="Lock the packages of a treefile: compose lock TREEFILE.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+_Path = Annotated[
+    str | None,
+    typer.Option("--lockfile", metavar="FILE", help="The lockfile; TREEFILE with .lock.yaml by default."),
+]
+_Arches = Annotated[
+    list[str] | None,
+    typer.Option("--arch", metavar="BASEARCH", help="Architecture to lock, repeatable; this machine's by default."),
+]
+
+
+class Format(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
+
+@app.command("write")
+def write(
+    treefile: flags.Treefile,
+    lockfile: _Path = None,
+    arch: _Arches = None,
+    cachedir: flags.CacheDirectory = None,
+    source_root: flags.SourceRoot = None,
+    jobs: flags.Jobs = None,
+    progress: flags.Progress = ProgressStyle.AUTO,
+    proxy: flags.Proxy = None,
+    cache_only: flags.CacheOnly = False,
+) -> None:
+    """Solve TREEFILE and lock what comes out, whatever was locked before."""
+    _lock(treefile, lockfile, arch, cachedir, source_root, jobs, progress, proxy, cache_only, moving=None)
+
+
+@app.command("update")
+def update(
+    treefile: flags.Treefile,
+    packages: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PACKAGE...]", help="Binary or source packages that may change; all without."),
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Change nothing that is locked; only follow the treefile.")
+    ] = False,
+    lockfile: _Path = None,
+    arch: _Arches = None,
+    cachedir: flags.CacheDirectory = None,
+    source_root: flags.SourceRoot = None,
+    jobs: flags.Jobs = None,
+    progress: flags.Progress = ProgressStyle.AUTO,
+    proxy: flags.Proxy = None,
+    cache_only: flags.CacheOnly = False,
+) -> None:
+    """Bring the lock up to date; with names, only for these, what they need, and what the treefile asks for anew."""
+    moving = packages or ([] if keep else None)
+    _lock(treefile, lockfile, arch, cachedir, source_root, jobs, progress, proxy, cache_only, moving=moving)
+
+
+@app.command("diff")
+def diff(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="A lockfile.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Another one.")],
+    form: Annotated[Format, typer.Option("--format", help="How to show it.")] = Format.TEXT,
+) -> None:
+    """What differs between two lockfiles."""
+    before, after = locks.read(old), locks.read(new)
+    if before is None or after is None:
+        raise TreefileError(f"cannot read the lockfile {old if before is None else new}: No such file or directory")
+    rows = [
+        (arch, change)
+        for arch in sorted(before.arches.keys() | after.arches.keys())
+        for change in changes(before.arches.get(arch), after.arches.get(arch))
+    ]
+    if form is Format.JSON:
+        typer.echo(json.dumps([{"basearch": arch, **dataclasses.asdict(change)} for arch, change in rows], indent=2))
+        return
+    for arch, change in rows:
+        typer.echo(f"{arch}: {_described(change)}")
+
+
+def _lock(
+    treefile: str,
+    lockfile: str | None,
+    arches: list[str] | None,
+    cachedir: str | None,
+    source_root: str | None,
+    jobs: int | None,
+    progress: ProgressStyle,
+    proxy: str | None,
+    cache_only: bool,
+    *,
+    moving: list[str] | None,
+) -> None:
+    path = lockfile or locks.default_path(treefile)
+    for arch in arches or (None,):
+        options = ComposeOptions(
+            treefile=treefile,
+            basearch=arch,
+            cachedir=flags.cachedir_or_default(cachedir),
+            source_root=source_root,
+            jobs=flags.jobs_or_all(jobs),
+            proxy=flags.proxy_or_environment(proxy),
+            cache_only=cache_only,
+        )
+        with flags.reporter_of(progress) as reporter:
+            changed = locks.write_lock(options, path, reporter, moving=moving)
+        for change in changed:
+            typer.echo(_described(change))
+        typer.echo(f"{path}: {len(changed)} changes" if changed else f"{path}: no change")
+
+
+def _described(change: Change) -> str:
+    if change.before is None and change.after is not None:
+        return f"{change.name} added {change.after.evr} ({change.arch})"
+    if change.before is not None and change.after is None:
+        return f"{change.name} removed {change.before.evr} ({change.arch})"
+    assert change.before is not None and change.after is not None
+    return f"{change.name} {change.before.evr} -> {change.after.evr} ({change.arch})"

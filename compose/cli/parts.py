@@ -1,0 +1,193 @@
+"""`compose install`, `postprocess`, `commit`, `rootfs`: the parts of a compose, under rpm-ostree's names and flags."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from typing import Annotated
+
+import typer
+
+from compose.cli import flags
+from compose.cli.flags import ProgressStyle
+from compose.cli.tree import summary
+from compose.errors import UsageError
+from compose.pipeline.options import ComposeOptions, Outcome
+from compose.pipeline.parts import ROOTFS, Installed, commit_rootfs, install, postprocess_rootfs
+from compose.pipeline.requests import flattened_treefile
+
+_Directory = Annotated[str, typer.Argument(metavar="DESTDIR", help="The root goes to DESTDIR/rootfs.")]
+_Rootfs = Annotated[str, typer.Argument(metavar="ROOTFS", help="Root directory.")]
+
+
+def install_command(
+    treefile: flags.Treefile,
+    destdir: _Directory,
+    repo: flags.Repo = None,
+    layer_repo: flags.LayerRepo = None,
+    cachedir: flags.CacheDirectory = None,
+    source_root: flags.SourceRoot = None,
+    jobs: flags.Jobs = None,
+    progress: flags.Progress = ProgressStyle.AUTO,
+    proxy: flags.Proxy = None,
+    cache_only: flags.CacheOnly = False,
+    force_nocache: flags.ForceNocache = False,
+    lockfile: flags.Lockfile = None,
+    lockfile_strict: flags.LockfileStrict = False,
+    dry_run: flags.DryRun = False,
+    print_only: flags.PrintOnly = False,
+    disable_selinux: flags.DisableSelinux = False,
+    postprocess: Annotated[bool, typer.Option("--postprocess", help="Postprocess the root too.")] = False,
+    previous_commit: flags.PreviousCommit = None,
+    previous_inputhash: flags.PreviousInputhash = None,
+    previous_version: flags.PreviousVersion = None,
+    write_lockfile_to: flags.WriteLockfile = None,
+    touch_if_changed: flags.TouchFile = None,
+    unified_core: flags.UnifiedCore = False,
+    workdir: flags.Workdir = None,
+) -> None:
+    """Install the packages of TREEFILE into a root directory; to be looked at, changed, postprocessed and committed."""
+    del unified_core, workdir
+    if print_only:
+        typer.echo(flattened_treefile(treefile), nl=False)
+        return
+    options = ComposeOptions(
+        treefile=treefile,
+        repo=repo,
+        layer_repo=layer_repo,
+        cachedir=flags.cachedir_or_default(cachedir),
+        source_root=source_root,
+        jobs=flags.jobs_or_all(jobs),
+        proxy=flags.proxy_or_environment(proxy),
+        cache_only=cache_only,
+        force_nocache=force_nocache,
+        lockfiles=tuple(lockfile or ()),
+        lockfile_strict=lockfile_strict,
+        write_lockfile_to=write_lockfile_to,
+        dry_run=dry_run,
+        disable_selinux=disable_selinux,
+        previous_commit=previous_commit,
+        previous_inputhash=previous_inputhash,
+        previous_version=previous_version,
+        touch_if_changed=touch_if_changed,
+        source_date_epoch=flags.source_date_epoch(),
+    )
+    with flags.reporter_of(progress) as reporter:
+        result = install(options, destdir, reporter, finish=postprocess)
+    typer.echo(_installed(result))
+
+
+def postprocess_command(
+    rootfs: _Rootfs,
+    treefile: Annotated[
+        str | None, typer.Argument(metavar="[TREEFILE]", help="Treefile; the defaults of an empty one without.")
+    ] = None,
+    cachedir: flags.CacheDirectory = None,
+    progress: flags.Progress = ProgressStyle.AUTO,
+    unified_core: flags.UnifiedCore = False,
+) -> None:
+    """Make a root directory what a client can boot: kernel, initramfs, accounts, /var, /usr/etc."""
+    del unified_core
+    with flags.reporter_of(progress) as reporter:
+        changed = postprocess_rootfs(
+            rootfs.rstrip("/"), treefile, flags.cachedir_or_default(cachedir), flags.source_date_epoch(), reporter
+        )
+    typer.echo(f"{rootfs} is postprocessed" if changed else f"{rootfs} was postprocessed already")
+
+
+def commit_command(
+    treefile: flags.Treefile,
+    rootfs: _Rootfs,
+    repo: flags.Repo = None,
+    cachedir: flags.CacheDirectory = None,
+    jobs: flags.Jobs = None,
+    progress: flags.Progress = ProgressStyle.AUTO,
+    disable_selinux: flags.DisableSelinux = False,
+    add_metadata_string: flags.MetadataStrings = None,
+    add_metadata_from_json: flags.MetadataFiles = None,
+    parent: flags.Parent = None,
+    no_parent: flags.NoParent = False,
+    previous_commit: flags.PreviousCommit = None,
+    previous_version: flags.PreviousVersion = None,
+    write_commitid_to: flags.CommitIdFile = None,
+    write_composejson_to: flags.ResultFile = None,
+    touch_if_changed: flags.TouchFile = None,
+    unified_core: flags.UnifiedCore = False,
+    workdir: flags.Workdir = None,
+) -> None:
+    """Label a root directory and commit it to an OSTree repository."""
+    del unified_core, workdir
+    if no_parent and parent is not None:
+        raise UsageError("--no-parent and --parent exclude each other")
+    options = ComposeOptions(
+        treefile=treefile,
+        repo=repo,
+        cachedir=flags.cachedir_or_default(cachedir),
+        jobs=flags.jobs_or_all(jobs),
+        disable_selinux=disable_selinux,
+        metadata_strings=flags.key_values(add_metadata_string),
+        metadata_files=tuple(add_metadata_from_json or ()),
+        parent=parent,
+        no_parent=no_parent,
+        previous_commit=previous_commit,
+        previous_version=previous_version,
+        write_commitid_to=write_commitid_to,
+        write_composejson_to=write_composejson_to,
+        touch_if_changed=touch_if_changed,
+        source_date_epoch=flags.source_date_epoch(),
+    )
+    with flags.reporter_of(progress) as reporter:
+        result = commit_rootfs(options, rootfs, reporter)
+    typer.echo(summary(result), nl=False)
+
+
+def rootfs_command(
+    manifest: Annotated[str, typer.Argument(metavar="MANIFEST", help="Treefile.", show_default=False)],
+    dest: Annotated[str, typer.Argument(metavar="DEST", help="Directory to make.", show_default=False)],
+    cachedir: flags.CacheDirectory = None,
+    source_root: flags.SourceRoot = None,
+    source_root_rw: Annotated[str | None, typer.Option("--source-root-rw", hidden=True)] = None,
+    jobs: flags.Jobs = None,
+    progress: flags.Progress = ProgressStyle.AUTO,
+    proxy: flags.Proxy = None,
+    cache_only: flags.CacheOnly = False,
+    lockfile: flags.Lockfile = None,
+    lockfile_strict: flags.LockfileStrict = False,
+) -> None:
+    """Compose a plain root directory for a container image: /etc in place, no labels, no commit."""
+    dest = os.path.abspath(dest)
+    if os.path.lexists(dest):
+        raise UsageError(f"{dest} exists already", hint="give a name that is free")
+    options = ComposeOptions(
+        treefile=manifest,
+        cachedir=flags.cachedir_or_default(cachedir),
+        source_root=source_root or source_root_rw,
+        jobs=flags.jobs_or_all(jobs),
+        proxy=flags.proxy_or_environment(proxy),
+        cache_only=cache_only,
+        lockfiles=tuple(lockfile or ()),
+        lockfile_strict=lockfile_strict,
+        force_nocache=True,
+        disable_selinux=True,
+        source_date_epoch=flags.source_date_epoch(),
+    )
+    # beside DEST, for the root is moved there at the end
+    scratch = tempfile.mkdtemp(prefix=".compose-", dir=os.path.dirname(dest))
+    try:
+        with flags.reporter_of(progress) as reporter:
+            install(options, scratch, reporter, finish=True, plain_etc=True)
+        os.rename(os.path.join(scratch, ROOTFS), dest)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    typer.echo(dest)
+
+
+def _installed(result: Installed) -> str:
+    match result.outcome:
+        case Outcome.UNCHANGED:
+            return "No apparent changes since previous commit; use --force-nocache to override"
+        case Outcome.DRY_RUN:
+            return f"{result.packages} packages"
+        case _:
+            return f"{result.rootfs}: {result.packages} packages"
