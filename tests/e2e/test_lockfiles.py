@@ -1,0 +1,271 @@
+"""Lockfiles: the same builds on any day, and a clear error when they cannot be had."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.tiny import EPOCH, REF, SIGNER, Done, Site
+from tests.support import rpmrepo
+from tests.support.rpmrepo import Keys, Server
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def moving(site: Site, packages: Path, tmp_path: Path) -> Site:
+    """A repository of its own, which goes on while the lock stays."""
+    mine = tmp_path / "mine"
+    shutil.copytree(packages, mine)
+    here = Site(site.path, mine, site.key, site.path / "cache")
+    here.write_repo()
+    return here
+
+
+def compose(site: Site, *arguments: str | Path, status: int = 0) -> Done:
+    where = [] if "diff" in arguments else [f"--cachedir={site.cachedir}"]
+    command = [sys.executable, "-m", "compose", *map(str, arguments), *where]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == status, done.stdout + done.stderr
+    return Done(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+
+def release(site: Site, keys: Keys, tmp_path: Path, name: str = "hello-lib", version: str = "2.0") -> None:
+    """The repository gets another build beside the old one."""
+    spec = (Path(__file__).parent.parent / "specs" / f"{name}.spec").read_text()
+    new = re.sub(r"(?m)^Version: .*$", f"Version: {version}", spec)
+    (tmp_path / f"{name}.spec").write_text(new)
+    out = tmp_path / "built"
+    rpmrepo.run(
+        "rpmbuild", "-bb", "--quiet", "--define", f"_topdir {tmp_path}/rpmbuild", "--define", f"_rpmdir {out}",
+        "--define", "_build_name_fmt %{NAME}-%{VERSION}.rpm", "--define", "_rpmformat 4",
+        str(tmp_path / f"{name}.spec"), SOURCE_DATE_EPOCH=str(EPOCH),
+    )  # fmt: skip
+    (rpm,) = out.glob(f"{name}-{version}.rpm")
+    keys.sign(rpm, SIGNER)
+    shutil.move(str(rpm), site.packages)
+    rpmrepo.index(site.packages)
+
+
+def packages_of(site: Site) -> str:
+    return site.ostree("show", REF, "--print-metadata-key=rpmostree.rpmdb.pkglist")
+
+
+def test_the_same_set_on_any_day(moving: Site, keys: Keys, tmp_path: Path) -> None:
+    lock = moving.path / "tiny.lock.yaml"
+    moving.compose(SOURCE_DATE_EPOCH=str(EPOCH))
+    first = moving.head()
+    compose(moving, "lock", moving.treefile)
+    assert '"hello-lib-0:1.0-1.noarch"' in lock.read_text()
+    (signer,) = set(re.findall(r'"key": "(\w+)"', lock.read_text()))
+    assert keys.fingerprint(SIGNER).lower().endswith(signer)
+    release(moving, keys, tmp_path)
+    locked = lock.read_bytes()
+    moving.compose(f"--lockfile={lock}", "--force-nocache", "--no-parent", SOURCE_DATE_EPOCH=str(EPOCH))
+    assert "('hello-lib', '0', '1.0'" in packages_of(moving)
+    assert lock.read_bytes() == locked
+    # the commit too, but for the time of the repository's metadata, which is of the lock
+    assert moving.head() == first
+    moving.compose("--force-nocache")
+    assert "('hello-lib', '0', '2.0'" in packages_of(moving)
+
+
+def test_a_lock_needs_no_metadata_at_all(moving: Site) -> None:
+    """The packages are fetched by their location; over HTTP no repodata is asked for."""
+    server = Server(moving.packages)
+    try:
+        moving.write_repo(baseurl=server.url)
+        compose(moving, "lock", moving.treefile)
+        shutil.rmtree(moving.cachedir)
+        shutil.rmtree(moving.packages / "repodata")
+        asked = len(server.asked_for("repomd.xml"))
+        moving.compose(f"--lockfile={moving.path / 'tiny.lock.yaml'}")
+        assert len(server.asked_for("repomd.xml")) == asked
+        assert len(server.asked_for("hello.rpm")) == 2
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("kind", ["mirrorlist", "metalink"])
+def test_a_lock_with_mirrors(moving: Site, kind: str, tmp_path: Path) -> None:
+    """The first mirror of the list is dead."""
+    server = Server(moving.packages)
+    try:
+        mirrors = ["http://127.0.0.1:9", server.url]
+        if kind == "mirrorlist":
+            text = "# mirrors\n" + "".join(f"{url}/\n" for url in mirrors)
+        else:
+            urls = "".join(
+                f'<url protocol="http" type="http" preference="{100 - place}">{url}/repodata/repomd.xml</url>'
+                for place, url in enumerate(mirrors)
+            )
+            text = (
+                '<?xml version="1.0"?><metalink version="3.0" xmlns="http://www.metalinker.org/"><files>'
+                f'<file name="repomd.xml"><resources>{urls}</resources></file></files></metalink>'
+            )
+        compose(moving, "lock", moving.treefile)
+        shutil.rmtree(moving.cachedir)
+        (moving.packages / "mirrors").write_text(text)
+        repo = moving.path / "tiny.repo"
+        repo.write_text(re.sub("baseurl=.*", f"{kind}={server.url}/mirrors", repo.read_text()))
+        moving.compose(f"--lockfile={moving.path / 'tiny.lock.yaml'}")
+        assert len(server.asked_for("hello.rpm")) == 1
+        assert not server.asked_for("repomd.xml")
+    finally:
+        server.close()
+
+
+def test_a_package_that_is_gone_or_changed_is_an_error(moving: Site) -> None:
+    lock = moving.path / "tiny.lock.yaml"
+    compose(moving, "lock", moving.treefile)
+    shutil.rmtree(moving.cachedir)
+    (moving.packages / "hello-lib.rpm").rename(moving.packages / "elsewhere")
+    done = moving.run(f"--lockfile={lock}")
+    assert (done.status, "hello-lib-1.0-1.noarch" in done.stderr) == (4, True), done.stderr
+    shutil.copy(moving.packages / "hello.rpm", moving.packages / "hello-lib.rpm")
+    done = moving.run(f"--lockfile={lock}")
+    assert done.status != 0
+    assert "hello-lib-1.0-1.noarch of repository 'tiny' is corrupted" in done.stderr
+
+
+def test_another_signer_is_an_error(moving: Site) -> None:
+    lock = moving.path / "tiny.lock.yaml"
+    compose(moving, "lock", moving.treefile)
+    lock.write_text(re.sub(r'"key": "[0-9a-f]+"', '"key": "' + "0" * 40 + '"', lock.read_text(), count=1))
+    done = moving.run(f"--lockfile={lock}")
+    assert done.status == 5
+    assert "signed by" in done.stderr and "locked with 0000" in done.stderr
+
+
+def test_a_treefile_that_asks_for_something_else(moving: Site) -> None:
+    lock = moving.path / "tiny.lock.yaml"
+    compose(moving, "lock", moving.treefile)
+    moving.write_treefile("tiny-odd", units=["x.service"])
+    done = moving.run(f"--lockfile={lock}")
+    assert done.status == 3
+    assert "tiny.lock.yaml: was made for a treefile that asks for something else" in done.stderr
+    assert "in the treefile, not in the lock: tiny-odd" in done.stderr
+    # what is locked already stays locked
+    compose(moving, "lock", "update", moving.treefile, "--keep")
+    moving.compose(f"--lockfile={lock}")
+
+
+def test_update_moves_what_is_named_and_nothing_else(moving: Site, keys: Keys, tmp_path: Path) -> None:
+    lock = moving.path / "tiny.lock.yaml"
+    compose(moving, "lock", moving.treefile)
+    release(moving, keys, tmp_path, "hello-lib")
+    release(moving, keys, tmp_path, "tiny-release")
+    before = lock.read_text()
+    done = compose(moving, "lock", "update", moving.treefile, "hello-lib")
+    assert "hello-lib 1.0-1 -> 2.0-1" in done.stdout
+    assert "tiny-release" not in done.stdout
+    changed = [
+        (old, new) for old, new in zip(before.splitlines(), lock.read_text().splitlines(), strict=True) if old != new
+    ]
+    assert len([pair for pair in changed if "nevra" in pair[0]]) == 1
+    assert "tiny-release 1-1 -> 2.0-1" in compose(moving, "lock", "update", moving.treefile).stdout
+    done = compose(moving, "lock", "update", moving.treefile, "helo", status=2)
+    assert "has no package helo" in done.stderr
+
+
+def test_diff(moving: Site, keys: Keys, tmp_path: Path) -> None:
+    lock, old = moving.path / "tiny.lock.yaml", moving.path / "old.yaml"
+    compose(moving, "lock", moving.treefile)
+    shutil.copy(lock, old)
+    assert compose(moving, "lock", "diff", old, lock).stdout == ""
+    release(moving, keys, tmp_path)
+    moving.write_treefile("tiny-weak")
+    compose(moving, "lock", moving.treefile)
+    arch = os.uname().machine
+    assert compose(moving, "lock", "diff", old, lock).stdout.splitlines() == [
+        f"{arch}: hello-lib 1.0-1 -> 2.0-1 (noarch)",
+        f"{arch}: tiny-weak added 1-1 (noarch)",
+    ]
+    rows = json.loads(compose(moving, "lock", "diff", "--format=json", old, lock).stdout)
+    assert [row["name"] for row in rows] == ["hello-lib", "tiny-weak"]
+
+
+def test_rpm_ostrees_lockfile_is_written_and_read(moving: Site, keys: Keys, tmp_path: Path) -> None:
+    written = moving.path / "lock.json"
+    moving.compose("--dry-run", f"--ex-write-lockfile-to={written}")
+    lock = json.loads(written.read_text())
+    assert lock["packages"]["hello-lib"]["evra"] == "1.0-1.noarch"
+    release(moving, keys, tmp_path)
+    moving.compose(f"--ex-lockfile={written}")
+    assert "('hello-lib', '0', '1.0'" in packages_of(moving)
+    overrides = moving.path / "overrides.yaml"
+    overrides.write_text("packages:\n  hello-lib:\n    evr: 2.0-1\n")
+    moving.compose(f"--ex-lockfile={written}", f"--ex-lockfile={overrides}")
+    assert "('hello-lib', '0', '2.0'" in packages_of(moving)
+
+
+def test_relaxed_warns_and_strict_fails(moving: Site) -> None:
+    lock = moving.path / "lock.json"
+    moving.compose("--dry-run", f"--ex-write-lockfile-to={lock}")
+    known = json.loads(lock.read_text())
+    wrong = json.loads(lock.read_text())
+    wrong["packages"]["absent"] = {"evra": "1-1.noarch"}
+    lock.write_text(json.dumps(wrong))
+    done = moving.run(f"--lockfile={lock}")
+    assert done.status == 0
+    assert "absent-1-1.noarch is in no enabled repository" in done.stderr
+    done = moving.run(f"--lockfile={lock}", "--lockfile-strict")
+    assert done.status == 3
+    assert "absent-1-1.noarch is in no enabled repository" in done.stderr
+    known["packages"]["hello"]["digest"] = "sha256:" + "0" * 64
+    lock.write_text(json.dumps(known))
+    done = moving.run(f"--lockfile={lock}", "--lockfile-strict")
+    assert (done.status, "the lockfile says sha256:0000" in done.stderr) == (3, True)
+
+
+def test_strict_takes_nothing_that_is_not_locked(moving: Site) -> None:
+    lock = moving.path / "lock.json"
+    moving.compose("--dry-run", f"--ex-write-lockfile-to={lock}")
+    moving.compose(f"--lockfile={lock}", "--lockfile-strict")
+    moving.write_treefile("tiny-weak")
+    assert moving.run(f"--lockfile={lock}").status == 0
+    done = moving.run(f"--lockfile={lock}", "--lockfile-strict")
+    assert done.status == 3
+    assert "tiny-weak-1-1.noarch is not what" in done.stderr and "lock.json has locked" in done.stderr
+
+
+def test_lockfile_repos_are_for_locked_packages_only(moving: Site, tmp_path: Path) -> None:
+    """Another repository, enabled by lockfile-repos: its hello-lib is taken for it is locked, its tiny-weak is not."""
+    pool = tmp_path / "pool"
+    pool.mkdir()
+    for name in ("hello-lib", "tiny-weak"):
+        shutil.move(moving.packages / f"{name}.rpm", pool)
+    rpmrepo.index(moving.packages)
+    rpmrepo.index(pool)
+    moving.write_repo(name="pool", baseurl=pool.as_uri())
+    moving.write_treefile("tiny-odd", lockfile_repos=["pool"])
+    assert moving.run().status == 3
+    lock = moving.path / "lock.yaml"
+    lock.write_text("packages:\n  hello-lib:\n    evra: 1.0-1.noarch\n")
+    moving.compose(f"--lockfile={lock}")
+    assert "'hello-lib'" in packages_of(moving)
+    assert "'tiny-weak'" not in packages_of(moving)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("packages: []", "lock.yaml:1:1: packages must be a mapping"),
+        ("compose-lock: 9", "lock.yaml:1:1: compose-lock: 9 is not known here"),
+        ("compose-lock: 1\narches: {}", "lock.yaml: has no lock for"),
+        ("{", "lock.yaml:1:2"),
+    ],
+)
+def test_faults(site: Site, text: str, complaint: str) -> None:
+    lock = site.path / "lock.yaml"
+    lock.write_text(text)
+    done = site.run(f"--lockfile={lock}")
+    assert done.status == 2
+    assert complaint in done.stderr

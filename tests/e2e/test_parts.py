@@ -1,0 +1,132 @@
+"""install, postprocess, commit: one after the other they give the commit that `compose tree` gives."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.tiny import EPOCH, REF, Site
+
+pytestmark = pytest.mark.root
+
+# something of each kind that the halves do: files, units, scripts, a finalize.d, a module that makes depmod run
+KEYS = {
+    "units": ["hello.service"],
+    "default_target": "multi-user.target",
+    "automatic_version_prefix": "9",
+    "mutate_os_release": "1",
+    "postprocess": [
+        "mkdir -p /usr/share/made /var/lib/made\necho script >/usr/share/made/by-script\n"
+        "ln /usr/share/made/by-script /usr/share/made/linked"
+    ],
+    "add_files": [["motd", "etc/motd"]],
+    "remove_files": ["usr/share/doc"],
+    "check_passwd": {"type": "none"},
+}
+
+
+def run(site: Site, *arguments: str | Path, status: int = 0) -> str:
+    command = [sys.executable, "-m", "compose", *map(str, arguments), f"--cachedir={site.cachedir}"]
+    environment = os.environ | {"SOURCE_DATE_EPOCH": str(EPOCH)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def tree(site: Site) -> Path:
+    (site.path / "motd").write_text("hello\n")
+    finalize = site.path / "finalize.d" / "10-mark"
+    finalize.parent.mkdir()
+    finalize.write_text("#!/bin/sh\necho finalized >/usr/share/finalized\ncat /etc/motd >>/usr/share/finalized\n")
+    finalize.chmod(0o755)
+    return site.write_treefile(**KEYS)
+
+
+def test_the_parts_make_the_commit_that_tree_makes(site: Site, tree: Path) -> None:
+    site.compose(SOURCE_DATE_EPOCH=str(EPOCH))
+    whole = site.head()
+    site.ostree("refs", "--delete", REF)
+    out = site.path / "out"
+    run(site, "install", tree, out, f"--repo={site.repo}")
+    rootfs = out / "rootfs"
+    # what a person would look at: owners, setuid, hard links as they will be
+    assert stat.S_IMODE((rootfs / "usr/bin/hello-setuid").stat().st_mode) == 0o4755
+    assert (rootfs / "usr/share/hello/private").stat().st_uid == 700
+    assert (rootfs / "usr/share/made/by-script").stat().st_nlink == 2
+    assert (rootfs / "usr/share/made/by-script").read_text() == "script\n"
+    assert not (rootfs / "usr/share/finalized").exists()
+    assert "is postprocessed" in run(site, "postprocess", rootfs, tree)
+    assert (rootfs / "usr/share/finalized").read_text() == "finalized\nhello\n"
+    assert "already" in run(site, "postprocess", rootfs, tree)
+    run(site, "commit", tree, rootfs, f"--repo={site.repo}")
+    assert site.head() == whole
+    site.ostree("fsck", "--quiet")
+
+
+def test_commit_postprocesses_what_was_not(site: Site, tree: Path) -> None:
+    site.compose(SOURCE_DATE_EPOCH=str(EPOCH))
+    whole = site.head()
+    site.ostree("refs", "--delete", REF)
+    run(site, "install", tree, site.path / "out", f"--repo={site.repo}", "--postprocess")
+    run(site, "commit", tree, site.path / "out/rootfs", f"--repo={site.repo}")
+    assert site.head() == whole
+
+
+def test_what_was_changed_in_between_is_committed(site: Site, tree: Path) -> None:
+    run(site, "install", tree, site.path / "out", f"--repo={site.repo}")
+    rootfs = site.path / "out/rootfs"
+    (rootfs / "usr/share/by-hand").write_text("by hand\n")
+    os.chown(rootfs / "usr/share/by-hand", 700, 700)
+    (rootfs / "usr/etc/hello.conf").unlink()
+    run(site, "commit", tree, rootfs, f"--repo={site.repo}")
+    assert "00644 700 700" in site.ostree("ls", REF, "/usr/share/by-hand")
+    assert "hello.conf" not in site.ostree("ls", REF, "/usr/etc")
+
+
+def test_a_root_that_something_else_made(site: Site) -> None:
+    """Without compose.json the packages are read from the root's own rpm database."""
+    tree = site.write_treefile(check_passwd={"type": "none"}, check_groups={"type": "none"})
+    run(site, "install", tree, site.path / "out", f"--repo={site.repo}")
+    (site.path / "out/compose.json").unlink()
+    run(site, "commit", tree, site.path / "out/rootfs", f"--repo={site.repo}")
+    assert "'hello-lib'" in site.ostree("show", REF, "--print-metadata-key=rpmostree.rpmdb.pkglist")
+
+
+def test_rootfs_is_a_plain_root(site: Site, tree: Path) -> None:
+    out = site.path / "plain"
+    run(site, "rootfs", tree, out)
+    assert (out / "etc/motd").read_text() == "hello\n"
+    assert not (out / "usr/etc").exists()
+    assert stat.S_IMODE(out.stat().st_mode) == 0o755
+    assert "security.selinux" not in os.listxattr(out / "usr/bin/hello")
+    assert "exists already" in run(site, "rootfs", tree, out, status=2)
+    assert not list(site.path.glob(".compose-*"))
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda root: os.mkfifo(root / "usr/fifo"), "/usr/fifo is a fifo, which a commit cannot hold"),
+        (lambda root: (root / os.fsdecode(b"usr/\xff")).touch(), "is not UTF-8"),
+        (lambda root: (root / "etc").mkdir() or (root / "etc/x").touch(), "both /etc and /usr/etc"),
+    ],
+)
+def test_what_cannot_be_committed_is_refused(site: Site, make: object, complaint: str) -> None:
+    tree = site.write_treefile()
+    run(site, "install", tree, site.path / "out", f"--repo={site.repo}")
+    make(site.path / "out/rootfs")  # type: ignore[operator]
+    before = site.snapshot()
+    done = subprocess.run(
+        [sys.executable, "-m", "compose", "commit", tree, site.path / "out/rootfs", f"--repo={site.repo}",
+         f"--cachedir={site.cachedir}"], capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
+    assert site.snapshot() == before
