@@ -15,9 +15,9 @@ from compose.treefile.load import load_treefile
 from compose.treefile.model import LoadedTreefile, Treefile
 
 
-def flattened_treefile(path: str) -> str:
+def flattened_treefile(path: str, *, basearch: str | None = None) -> str:
     """What --print-only prints. Raises TreefileError."""
-    return load_treefile(path, basearch=host_basearch()).json
+    return load_treefile(path, basearch=basearch or host_basearch()).json
 
 
 def host_basearch() -> str:

@@ -53,7 +53,8 @@ class External:
 class Flattener:
     """State of one flattening; the results are config, variables, externals, faults, warnings and files.
 
-    legacy: (place, old, new) of each old spelling met. untaken: (place, path, why) of each include that was not followed.
+    files: what was read, by path. legacy: (place, old, new) of each old spelling met. untaken: (place, path, why) of each
+    include that was not followed.
     """
 
     basearch: str
@@ -61,7 +62,7 @@ class Flattener:
     externals: dict[tuple[str, str], External] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    files: list[str] = field(default_factory=list)
+    files: dict[str, bytes] = field(default_factory=dict)
     legacy: list[tuple[Place, str, str]] = field(default_factory=list)
     untaken: list[tuple[Place, str, str]] = field(default_factory=list)
     _seen: dict[tuple[int, int], str] = field(default_factory=dict)
@@ -113,15 +114,11 @@ class Flattener:
         if before is not path:
             self._fault(chain[-1] if chain else Place(path), f"include loop: {path} is included already", chain[:-1])
             return None
-        self.files.append(path)
-        kind = os.path.splitext(path)[1]
+        self.files[target or path] = data
         try:
-            if kind in (".yaml", ".yml"):
-                source = parse_yaml(data, path)
-            elif kind == ".ks":
-                source = parse_kickstart(data, path)
-            else:
-                source = self._without_comments(parse_json(data, path))
+            source = parse_source(data, path)
+            if is_json(path):
+                source = self._without_comments(source)
         except SourceFault as fault:
             self._fault(fault.place, fault.message, chain)
             return None
@@ -303,6 +300,18 @@ class Flattener:
     def _fault(self, place: Place, message: str, chain: tuple[Place, ...]) -> None:
         trail = "".join(f" (included from {each})" for each in reversed(chain))
         self.faults.append(f"{place}: {message}{trail}")
+
+
+def is_json(path: str) -> bool:
+    """What is neither YAML nor kickstart by its name is JSON."""
+    return os.path.splitext(path)[1] not in (".yaml", ".yml", ".ks")
+
+
+def parse_source(data: bytes, path: str) -> Located:
+    """The keys of one file as it is written. Raises SourceFault."""
+    if is_json(path):
+        return parse_json(data, path)
+    return parse_kickstart(data, path) if path.endswith(".ks") else parse_yaml(data, path)
 
 
 def _git_symlink(path: str, data: bytes) -> str | None:

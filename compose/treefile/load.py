@@ -50,6 +50,19 @@ def load_treefile(path: str, *, basearch: str) -> LoadedTreefile:
 
     Raises TreefileError: its details hold one line per fault, "file:line:column: key: what is wrong".
     """
+    config, flattener = flatten(path, basearch=basearch)
+    flat = _flat(config, basearch)
+    return LoadedTreefile(
+        treefile=_model(config, flattener, basearch),
+        json=json.dumps(flat, indent=2, sort_keys=True, ensure_ascii=False) + "\n",
+        digest_input=_digest_input(flat, config, flattener),
+        directory=os.path.dirname(os.path.abspath(path)),
+        warnings=tuple(flattener.warnings),
+    )
+
+
+def flatten(path: str, *, basearch: str) -> tuple[Config, Flattener]:
+    """The first half of load_treefile(): every key with the place of its value, and what was met on the way."""
     flattener = Flattener(basearch=basearch)
     flattener.variables["basearch"] = basearch
     config = flattener.read(path)
@@ -62,14 +75,7 @@ def load_treefile(path: str, *, basearch: str) -> LoadedTreefile:
             found[0] if len(found) == 1 else f"{path}: {len(found)} faults in the treefile",
             details=found if len(found) > 1 else (),
         )
-    flat = _flat(config, basearch)
-    return LoadedTreefile(
-        treefile=_model(config, flattener, basearch),
-        json=json.dumps(flat, indent=2, sort_keys=True, ensure_ascii=False) + "\n",
-        digest_input=_digest_input(flat, config, flattener),
-        directory=os.path.dirname(os.path.abspath(path)),
-        warnings=tuple(flattener.warnings),
-    )
+    return config, flattener
 
 
 def _check_values(config: Config, flattener: Flattener) -> None:

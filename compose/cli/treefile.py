@@ -1,0 +1,190 @@
+"""`compose treefile`: look at a treefile, check it, tidy it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+import compose
+from compose import fs
+from compose.cli import flags
+from compose.errors import TreefileError
+from compose.pipeline.requests import flattened_treefile, host_basearch
+from compose.treefile.lint import RULES, Finding, Level, lint
+from compose.treefile.load import flatten
+from compose.treefile.origin import origins
+from compose.treefile.rewrite import OLD_DEFAULTS, format_text, migrate_text
+from compose.treefile.sarif import to_sarif
+from compose.treefile.validate import schema
+
+app = typer.Typer(help="Look at treefiles, check them, tidy them.", no_args_is_help=True, rich_markup_mode=None)
+
+FOUND = 1
+"""Exit code of lint with findings that count, and of fmt and migrate with --check when something would change."""
+
+_Arch = Annotated[str | None, typer.Option("--arch", metavar="BASEARCH", help="As for this architecture.")]
+_Check = Annotated[bool, typer.Option("--check", help="Write nothing; show what would change and exit with 1.")]
+_Files = Annotated[list[str], typer.Argument(metavar="TREEFILE...", help="Treefiles in YAML.", show_default=False)]
+
+
+class LintFormat(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+    SARIF = "sarif"
+
+
+class ShowFormat(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
+
+@app.command("schema")
+def schema_command() -> None:
+    """Print the JSON Schema of treefiles, for editors."""
+    typer.echo(json.dumps(schema(), indent=2))
+
+
+@app.command("show")
+def show(
+    treefile: flags.Treefile,
+    origin: Annotated[bool, typer.Option("--origin", help="Say for each value which file and line gave it.")] = False,
+    form: Annotated[ShowFormat, typer.Option("--format", help="How --origin is shown.")] = ShowFormat.TEXT,
+    arch: _Arch = None,
+) -> None:
+    """Print the flattened treefile: all includes merged, variables replaced."""
+    if not origin:
+        typer.echo(flattened_treefile(treefile, basearch=arch), nl=False)
+        return
+    rows = origins(treefile, basearch=arch or host_basearch())
+    if form is ShowFormat.JSON:
+        found = [
+            {
+                "path": row.path,
+                "value": row.value,
+                "file": row.place.file,
+                "line": row.place.line,
+                "column": row.place.column,
+            }
+            for row in rows
+        ]
+        typer.echo(json.dumps(found, indent=2))
+        return
+    texts = [(f"{row.path}: {_one_line(row.value)}", str(row.place)) for row in rows]
+    width = min(60, max((len(text) for text, _ in texts), default=0))
+    for text, place in texts:
+        typer.echo(f"{text:<{width}}  {place}")
+
+
+@app.command("lint")
+def lint_command(
+    treefile: flags.Treefile,
+    form: Annotated[LintFormat, typer.Option("--format", help="How findings are shown.")] = LintFormat.TEXT,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings count as errors.")] = False,
+    ignore: Annotated[list[str] | None, typer.Option("--ignore", metavar="RULE", help="Leave out a rule.")] = None,
+    source_root: flags.SourceRoot = None,
+    arch: _Arch = None,
+) -> None:
+    """Say what is allowed and most likely not meant. Exit code 1 when there are errors."""
+    for rule in ignore or ():
+        if rule not in RULES:
+            raise typer.BadParameter(f"there is no rule {rule}; there are {', '.join(RULES)}", param_hint="--ignore")
+    found = lint(treefile, basearch=arch or host_basearch(), source_root=source_root)
+    found = tuple(each for each in found if each.rule not in (ignore or ()))
+    match form:
+        case LintFormat.SARIF:
+            typer.echo(to_sarif(found, version=compose.__version__), nl=False)
+        case LintFormat.JSON:
+            typer.echo(json.dumps([_as_json(each) for each in found], indent=2))
+        case LintFormat.TEXT:
+            for each in found:
+                typer.echo(f"{each.place}: {each.level}: {each.message} [{each.rule}]")
+            _tell_advice(found)
+    counted = (Level.ERROR, Level.WARNING) if strict else (Level.ERROR,)
+    if any(each.level in counted for each in found):
+        raise typer.Exit(FOUND)
+
+
+@app.command("fmt")
+def fmt(files: _Files, check: _Check = False) -> None:
+    """Tidy the text of treefiles; comments and meaning stay."""
+    _rewrite(files, format_text, check=check)
+
+
+@app.command("migrate")
+def migrate(
+    treefile: Annotated[str, typer.Argument(metavar="TREEFILE", help="Treefile in YAML.", show_default=False)],
+    edition: Annotated[
+        bool, typer.Option(help="Make it edition 2024, with the old defaults spelled out where it relied on them.")
+    ] = True,
+    check: _Check = False,
+    arch: _Arch = None,
+) -> None:
+    """Bring a treefile and all it includes to the present spelling; comments and meaning stay."""
+    config, flattener = flatten(treefile, basearch=arch or host_basearch())
+    effective = {key: config[key].value if key in config else old for key, old in OLD_DEFAULTS.items()}
+    files = [file for file in flattener.files if file.endswith((".yaml", ".yml"))]
+
+    def rewrite(text: str, path: str) -> str:
+        new, undone = migrate_text(text, path, effective=effective if edition and path == treefile else None)
+        for line in undone:
+            typer.echo(line, err=True)
+        return new
+
+    _rewrite(files, rewrite, check=check)
+
+
+def _rewrite(files: list[str], rewrite: Callable[[str, str], str], *, check: bool) -> None:
+    # all of them before the first is written
+    changed = []
+    for path in files:
+        try:
+            with open(path, "rb") as file:
+                before = file.read().decode()
+                mode = os.fstat(file.fileno()).st_mode & 0o777
+        except OSError as error:
+            raise TreefileError(f"cannot read {path}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise TreefileError(f"{path}: not UTF-8") from error
+        after = rewrite(before, path)
+        if after != before:
+            changed.append((path, before, after, mode))
+    for path, before, after, mode in changed:
+        if check:
+            diff = difflib.unified_diff(before.splitlines(True), after.splitlines(True), path, path)
+            sys.stdout.writelines(diff)
+        else:
+            # through a symlink to the file itself, which is what was read
+            fs.atomic_write(os.path.realpath(path), after.encode(), mode)
+            typer.echo(path)
+    if check and changed:
+        raise typer.Exit(FOUND)
+
+
+def _one_line(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    first, newline, _ = text.partition("\n")
+    return f"{first} ..." if newline else first
+
+
+def _as_json(finding: Finding) -> dict[str, object]:
+    return {
+        "file": finding.place.file,
+        "line": finding.place.line,
+        "column": finding.place.column,
+        "rule": finding.rule,
+        "level": str(finding.level),
+        "message": finding.message,
+        "advice": RULES[finding.rule].advice,
+    }
+
+
+def _tell_advice(found: tuple[Finding, ...]) -> None:
+    for rule in dict.fromkeys(each.rule for each in found if each.level is not Level.NOTE):
+        typer.echo(f"hint: {rule}: {RULES[rule].advice}", err=True)

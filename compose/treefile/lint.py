@@ -1,0 +1,359 @@
+"""What is allowed in a treefile and most likely not meant: rules with ids, each finding at its place."""
+
+from __future__ import annotations
+
+import enum
+import os
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from compose.errors import TreefileError
+from compose.rpm.repofile import RepoSection, read_repo_files
+from compose.treefile.flatten import Config, Flattener, parse_source, split_packages
+from compose.treefile.keys import KEYS, LEGACY
+from compose.treefile.load import flatten
+from compose.treefile.source import Located, Place
+
+_COMMENT = re.compile(r"(?P<place>.*?:\d+:\d+): (?P<text>(?P<key>[^:]*): unknown key, taken for a comment.*)")
+_WARNING = re.compile(r"(?P<place>.*?:\d+:\d+): (?P<text>.*)", re.DOTALL)
+
+
+class Level(enum.StrEnum):
+    """As SARIF has them. An error fails the compose, or makes something else of it than the treefile says."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """summary: what is wrong, in general. advice: the way out."""
+
+    id: str
+    level: Level
+    summary: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Finding:
+    """place: where. message: what is wrong there."""
+
+    place: Place
+    rule: str
+    message: str
+
+    @property
+    def level(self) -> Level:
+        return RULES[self.rule].level
+
+
+RULES: dict[str, Rule] = {
+    rule.id: rule
+    for rule in (
+        Rule(
+            id="deprecated-spelling",
+            level=Level.WARNING,
+            summary="A key in its old spelling",
+            advice="compose treefile migrate renames it",
+        ),
+        Rule(
+            id="deprecated-key",
+            level=Level.WARNING,
+            summary="A key that has no effect any more, or should have none",
+            advice="remove it",
+        ),
+        Rule(
+            id="duplicate-package",
+            level=Level.WARNING,
+            summary="A package that is listed more than once",
+            advice="keep one of the lines",
+        ),
+        Rule(
+            id="excluded-package",
+            level=Level.ERROR,
+            summary="A package that is both asked for and excluded",
+            advice="drop it from packages or from exclude-packages; packages-remove takes back what an include brings",
+        ),
+        Rule(
+            id="include-not-taken",
+            level=Level.NOTE,
+            summary="An include that this compose does not take",
+            advice="none needed when it is for another architecture or edition",
+        ),
+        Rule(
+            id="include-missing",
+            level=Level.WARNING,
+            summary="An include whose file does not exist, found only when its condition holds",
+            advice="add the file or drop the include",
+        ),
+        Rule(
+            id="repo-without-gpgcheck",
+            level=Level.WARNING,
+            summary="A repository whose packages are taken without looking at their signatures",
+            advice="gpgcheck=1 and gpgkey= in the .repo file",
+        ),
+        Rule(
+            id="repo-without-gpgkey",
+            level=Level.ERROR,
+            summary="A repository with gpgcheck=1 that names no key",
+            advice="gpgkey= in the .repo file; keys of this machine are never used",
+        ),
+        Rule(
+            id="repo-unknown",
+            level=Level.ERROR,
+            summary="A repository that no .repo file defines",
+            advice="add its .repo file beside the top treefile, or correct the id",
+        ),
+        Rule(
+            id="releasever-unset",
+            level=Level.ERROR,
+            summary="A .repo file that needs $releasever, which nothing sets",
+            advice="set releasever in the treefile",
+        ),
+        Rule(
+            id="variable-unused",
+            level=Level.NOTE,
+            summary="A variable that no condition and no ${} uses",
+            advice="remove it",
+        ),
+        Rule(
+            id="json-comment",
+            level=Level.WARNING,
+            summary="A key of a JSON treefile that means nothing",
+            advice="correct it if it was meant to be a key; in YAML a comment begins with #",
+        ),
+        Rule(
+            id="inline-unknown-key",
+            level=Level.WARNING,
+            summary="A key that means nothing in a treefile written inside conditional-include",
+            advice="correct or remove it",
+        ),
+        Rule(
+            id="script-goes-on-after-errors",
+            level=Level.WARNING,
+            summary="A shell script of postprocess whose commands may fail unnoticed",
+            advice="begin it with set -e (set -euo pipefail for bash)",
+        ),
+        Rule(
+            id="packages-remove-needless",
+            level=Level.WARNING,
+            summary="packages-remove names what no include brings",
+            advice="remove the line",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """What the rules look at. sources: each file read, as it is written."""
+
+    config: Config
+    flattener: Flattener
+    sources: dict[str, Located]
+    directory: str
+    source_root: str | None
+
+
+def lint(path: str, *, basearch: str, source_root: str | None = None) -> tuple[Finding, ...]:
+    """Findings in a treefile, the files it includes and its .repo files, by place. Raises TreefileError for what does not
+    load at all."""
+    config, flattener = flatten(path, basearch=basearch)
+    sources = {file: parse_source(data, file) for file, data in flattener.files.items()}
+    directory = os.path.dirname(os.path.abspath(path))
+    subject = _Subject(config, flattener, sources, directory, source_root)
+    return tuple(sorted({finding for check in _CHECKS for finding in check(subject)}))
+
+
+def _spelling(subject: _Subject) -> Iterator[Finding]:
+    for place, old, new in subject.flattener.legacy:
+        yield Finding(place=place, rule="deprecated-spelling", message=f"{old} is the old spelling of {new}")
+
+
+def _obsolete(subject: _Subject) -> Iterator[Finding]:
+    told = {
+        "rojig": "rojig has no effect",
+        "platform-module": "platform-module has no effect: modules are no more",
+        "cliwrap": "cliwrap is deprecated",
+        "initramfs-args": "initramfs-args is deprecated: put a file into /usr/lib/dracut/dracut.conf.d",
+    }
+    for source in subject.sources.values():
+        for key, message in told.items():
+            if key in source.value and source.value[key].value not in (False, None):
+                yield Finding(place=source.value[key].place, rule="deprecated-key", message=message)
+
+
+def _packages(subject: _Subject) -> Iterator[Finding]:
+    places: dict[str, list[Place]] = defaultdict(list)
+    for item in subject.config["packages"].value if "packages" in subject.config else []:
+        places[item.value].append(item.place)
+    for name, found in places.items():
+        ordered = sorted(set(found))
+        for place in ordered[1:]:
+            yield Finding(place=place, rule="duplicate-package", message=f"{name} is listed at {ordered[0]} too")
+    for item in subject.config["exclude-packages"].value if "exclude-packages" in subject.config else []:
+        for place in sorted(set(places.get(item.value, ()))):
+            yield Finding(
+                place=place,
+                rule="excluded-package",
+                message=f"{item.value} is excluded at {item.place}: no solve can succeed",
+            )
+
+
+def _includes(subject: _Subject) -> Iterator[Finding]:
+    for place, name, reason in subject.flattener.untaken:
+        path = os.path.join(os.path.dirname(place.file), name)
+        if os.path.exists(path):
+            yield Finding(place=place, rule="include-not-taken", message=f"{name} is not included: {reason}")
+        else:
+            yield Finding(
+                place=place, rule="include-missing", message=f"{path} does not exist (not included now: {reason})"
+            )
+
+
+def _repositories(subject: _Subject) -> Iterator[Finding]:
+    root = subject.source_root
+    places = (os.path.join(root, "etc/yum.repos.d"),) if root else (subject.directory,)
+    try:
+        sections = {section.id: section for section in read_repo_files(places)}
+    except TreefileError as error:
+        for line in error.details or (error.message,):
+            match = re.match(r"(?P<file>.*?):(?P<line>\d+): (?P<text>.*)", line)
+            if match is None:
+                raise
+            place = Place(match["file"], int(match["line"]), 1)
+            yield Finding(place=place, rule="repo-unknown", message=match["text"])
+        return
+    wanted = subject.config.get("repos")
+    if wanted is None:
+        used = [section for section in sections.values() if section.enabled]
+    else:
+        used = [sections[item.value] for item in wanted.value if item.value in sections]
+        for item in wanted.value:
+            if item.value not in sections:
+                known = ", ".join(sorted(sections)) or "none"
+                yield Finding(
+                    place=item.place,
+                    rule="repo-unknown",
+                    message=f"no .repo file has {item.value} (there are: {known})",
+                )
+    for section in used:
+        yield from _repository(subject, section)
+
+
+def _repository(subject: _Subject, section: RepoSection) -> Iterator[Finding]:
+    place = Place(section.path, section.line, 1)
+    if not section.gpgcheck:
+        yield Finding(
+            place=place,
+            rule="repo-without-gpgcheck",
+            message=f"packages of {section.id} are taken whoever signed them, or nobody",
+        )
+    elif section.option("gpgkey") is None:
+        yield Finding(
+            place=place, rule="repo-without-gpgkey", message=f"{section.id} has gpgcheck=1 and names no gpgkey"
+        )
+    if "releasever" not in subject.config and not subject.source_root:
+        for option in section.options:
+            if re.search(r"\$(?:releasever\b|\{releasever)", option.value):
+                where = Place(section.path, option.line, 1)
+                yield Finding(
+                    place=where, rule="releasever-unset", message=f"{option.key} of {section.id} needs $releasever"
+                )
+                break
+
+
+def _variables(subject: _Subject) -> Iterator[Finding]:
+    used: set[str] = set()
+    for source in subject.sources.values():
+        for key, value in source.value.items():
+            if key == "conditional-include":
+                for row in value.value:
+                    conditions = row.value["if"]
+                    rows = conditions.value if isinstance(conditions.value, list) else [conditions]
+                    used.update(str(item.value).split()[0] for item in rows if str(item.value).split())
+            elif key != "variables":
+                used.update(re.findall(r"\$\{(\w+)\}", str(value.plain())))
+    for source in subject.sources.values():
+        variables = source.value.get("variables")
+        for name, value in variables.value.items() if variables is not None and variables.value else ():
+            if name not in used:
+                yield Finding(place=value.place, rule="variable-unused", message=f"{name} is used nowhere")
+
+
+def _comments(subject: _Subject) -> Iterator[Finding]:
+    for warning in subject.flattener.warnings:
+        match = _COMMENT.fullmatch(warning)
+        if match is not None:
+            yield Finding(place=_place(match["place"]), rule="json-comment", message=match["text"])
+        elif (match := _WARNING.fullmatch(warning)) is not None and "packages-remove" in match["text"]:
+            yield Finding(place=_place(match["place"]), rule="packages-remove-needless", message=match["text"])
+
+
+def _inline(subject: _Subject) -> Iterator[Finding]:
+    for source in subject.sources.values():
+        rows = source.value.get("conditional-include")
+        for row in rows.value if rows is not None else []:
+            body = row.value["include"]
+            for key, value in body.value.items() if isinstance(body.value, dict) else ():
+                if key not in KEYS and key not in LEGACY and not key.startswith("packages-"):
+                    yield Finding(
+                        place=value.place, rule="inline-unknown-key", message=f"{key}: unknown key, without effect"
+                    )
+                elif key == "packages":
+                    yield from _unsplit(value)
+
+
+def _unsplit(packages: Located) -> Iterator[Finding]:
+    """In a treefile written in place rpm-ostree does not split texts at spaces."""
+    for item in packages.value or []:
+        if isinstance(item.value, str) and item.value.count("'") % 2 == 0 and len(split_packages(item.value)) > 1:
+            yield Finding(
+                place=item.place,
+                rule="inline-unknown-key",
+                message=f"{item.value!r} is one package here: texts are not split at spaces in a treefile written in place",
+            )
+
+
+def _scripts(subject: _Subject) -> Iterator[Finding]:
+    rows = list(subject.config["postprocess"].value) if "postprocess" in subject.config else []
+    for item in rows:
+        if _goes_on(item.value):
+            yield Finding(
+                place=item.place,
+                rule="script-goes-on-after-errors",
+                message="the script succeeds when its last command does, whatever failed before",
+            )
+
+
+def _goes_on(script: str) -> bool:
+    first, _, rest = script.strip().partition("\n")
+    if not first.startswith("#!"):
+        first, rest = "#!/bin/sh", script.strip()
+    if not re.search(r"/(?:ba|da|z|k)?sh\b", first):
+        return False
+    commands = [line for line in rest.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    stops = re.search(r"\s-\w*e", first) or re.search(r"(?m)^\s*set\s+(?:-\w*e|-o\s+errexit)", rest)
+    return len(commands) > 1 and not stops
+
+
+def _place(text: str) -> Place:
+    file, line, column = text.rsplit(":", 2)
+    return Place(file, int(line), int(column))
+
+
+_CHECKS: tuple[Callable[[_Subject], Iterator[Finding]], ...] = (
+    _spelling,
+    _obsolete,
+    _packages,
+    _includes,
+    _repositories,
+    _variables,
+    _comments,
+    _inline,
+    _scripts,
+)

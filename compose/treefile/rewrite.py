@@ -1,0 +1,196 @@
+"""Changes to the text of a treefile that keep its comments: `fmt` and `migrate`.
+
+Edits are made to lines, at the places where the parser saw keys and values; then the new text is parsed, and is only given
+out when it means what the old one meant.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from compose.errors import TreefileError
+from compose.treefile.flatten import is_json
+from compose.treefile.keys import LEGACY
+from compose.treefile.source import Located, SourceFault, parse_yaml
+
+_INDENT = 2
+_BLOCK_INDICATOR = re.compile(r"[|>][+-]?[1-9]")
+_EDITION = "edition"
+_2024 = "2024"
+OLD_DEFAULTS: Mapping[str, str | bool] = {"boot-location": "new", "tmp-is-dir": False}
+"""What a treefile means that says nothing of what edition 2024 changes."""
+
+_NEW_DEFAULTS = {"boot-location": "modules", "tmp-is-dir": True}
+
+
+def format_text(text: str, path: str) -> str:
+    """The text in its canonical form.
+
+    No trailing blanks, LF line ends, at most one empty line in a row, none at either end, list items of top-level keys
+    indented by two. What is inside scalars of several lines (scripts) stays as it is. Raises TreefileError for what is not
+    a treefile in YAML.
+    """
+    before = _parsed(text, path)
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = _indented(lines, path)
+    kept = _inside_scalars("\n".join(lines))
+    found: list[str] = []
+    for number, line in enumerate(lines):
+        if number in kept:
+            found.append(line)
+            continue
+        line = line.rstrip()
+        if line or (found and found[-1]):
+            found.append(line)
+    while found and not found[-1].strip():
+        found.pop()
+    return _checked("\n".join(found) + "\n", before, path)
+
+
+def migrate_text(
+    text: str, path: str, *, effective: Mapping[str, str | bool] | None = None
+) -> tuple[str, tuple[str, ...]]:
+    """The text with keys in their present spelling, and what could not be done, a line each.
+
+    effective: make it a treefile of edition 2024 too; the values that the keys of OLD_DEFAULTS have in the flattened
+    treefile, which are spelled out where the file is silent and the edition would change them. None: the edition stays. Raises TreefileError for what is not a treefile in YAML.
+    """
+    before = _parsed(text, path)
+    lines = text.split("\n")
+    undone: list[str] = []
+    wanted: dict[str, Any] = dict(before.plain())
+    for old, new in {**LEGACY, "bootstrap-packages": "packages"}.items():
+        value = before.value.get(old)
+        if value is None:
+            continue
+        if new in before.value:
+            undone.append(f"{value.place}: {old}: {new} is given too; join them by hand")
+            continue
+        line = value.place.line - 1
+        column = value.place.column - 1
+        lines[line] = lines[line][:column] + lines[line][column:].replace(old, new, 1)
+        wanted[new] = wanted.pop(old)
+    if effective is not None and str(wanted.get(_EDITION, "2014")) != _2024:
+        added = {
+            key: value for key, value in effective.items() if key not in wanted and value != _NEW_DEFAULTS.get(key)
+        }
+        if _EDITION in wanted:
+            place = before.value[_EDITION].place
+            lines[place.line - 1] = re.sub(r"2014", _2024, lines[place.line - 1])
+            at = place.line
+        else:
+            at = min((each.place.line for each in before.value.values()), default=1) - 1
+            at = _above_comments(lines, at)
+            lines.insert(at, f'{_EDITION}: "{_2024}"')
+            at += 1
+        lines[at:at] = [
+            f"{key}: {json.dumps(value) if isinstance(value, bool) else value}" for key, value in added.items()
+        ]
+        wanted |= added
+        wanted[_EDITION] = _2024
+    return _checked_plain("\n".join(lines), wanted, path), tuple(undone)
+
+
+def _above_comments(lines: list[str], at: int) -> int:
+    """A comment right above the first key belongs to it; one that an empty line parts from it is about the file."""
+    start = at
+    while start > 0 and lines[start - 1].startswith("#"):
+        start -= 1
+    return start if start > 0 or at == 0 else at
+
+
+def _parsed(text: str, path: str) -> Located:
+    if is_json(path) or path.endswith(".ks"):
+        raise TreefileError(f"{path}: is no YAML", hint="only treefiles in YAML are rewritten")
+    try:
+        return parse_yaml(text.encode(), path)
+    except SourceFault as fault:
+        raise TreefileError(str(fault)) from fault
+
+
+def _checked(text: str, before: Located, path: str) -> str:
+    return _checked_plain(text, before.plain(), path)
+
+
+def _checked_plain(text: str, wanted: Any, path: str) -> str:
+    try:
+        found = parse_yaml(text.encode(), path).plain()
+    except SourceFault:
+        found = None
+    if found != wanted:
+        raise TreefileError(
+            f"{path}: cannot be rewritten without changing what it means; it stays as it is",
+            hint="simplify its YAML (anchors, flow style over several lines), or report it",
+        )
+    return text
+
+
+def _indented(lines: list[str], path: str) -> list[str]:
+    """List items below top-level keys at column 2. A key whose scripts say how far they are indented is left alone."""
+    root = yaml.compose("\n".join(lines), Loader=yaml.SafeLoader)
+    if not isinstance(root, yaml.MappingNode) or root.flow_style:
+        return lines
+    found = list(lines)
+    for key, value in root.value:
+        if not isinstance(value, yaml.SequenceNode) or value.flow_style or not value.value or key.start_mark.column:
+            continue
+        first = value.value[0].start_mark.line
+        at = len(lines[first]) - len(lines[first].lstrip())
+        shift = _INDENT - at
+        # the end mark of a block is where the next token begins: the last item says where the list ends
+        last = _last_line(value)
+        block = lines[value.start_mark.line : last + 1]
+        if (
+            not shift
+            or not lines[first].lstrip().startswith("-")
+            or any(_BLOCK_INDICATOR.search(line) for line in block)
+        ):
+            continue
+        for number in range(value.start_mark.line, last + 1):
+            line = found[number]
+            indent = len(line) - len(line.lstrip())
+            if not line.strip():
+                continue
+            if indent + shift < 0:
+                # less indented than the list: a comment, or the text of a scalar in quotes
+                return lines
+            found[number] = " " * (indent + shift) + line.lstrip()
+    return found
+
+
+def _last_line(node: Any) -> int:
+    """Line of the last character of a node, from 0."""
+    if isinstance(node, yaml.SequenceNode) and node.value:
+        return _last_line(node.value[-1])
+    if isinstance(node, yaml.MappingNode) and node.value:
+        return _last_line(node.value[-1][1])
+    end = node.end_mark
+    # a literal's mark is at the beginning of the line after it
+    line: int = end.line - 1 if end.column == 0 and end.line > node.start_mark.line else end.line
+    return line
+
+
+def _inside_scalars(text: str) -> set[int]:
+    """Lines, from 0, that are the content of scalars of several lines."""
+    found: set[int] = set()
+
+    def visit(node: Any) -> None:
+        if isinstance(node, yaml.ScalarNode):
+            if node.end_mark.line > node.start_mark.line:
+                last = node.end_mark.line if node.end_mark.column else node.end_mark.line - 1
+                found.update(range(node.start_mark.line + (node.style in ("|", ">")), last + 1))
+        elif isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                visit(key)
+                visit(value)
+        elif isinstance(node, yaml.SequenceNode):
+            for each in node.value:
+                visit(each)
+
+    visit(yaml.compose(text, Loader=yaml.SafeLoader))
+    return found
