@@ -58,7 +58,8 @@ def migrate_text(
     """The text with keys in their present spelling, and what could not be done, a line each.
 
     effective: make it a treefile of edition 2024 too; the values that the keys of OLD_DEFAULTS have in the flattened
-    treefile, which are spelled out where the file is silent and the edition would change them. None: the edition stays. Raises TreefileError for what is not a treefile in YAML.
+    treefile, which are spelled out where the file is silent and the edition would change them. None: the edition stays.
+    Raises TreefileError for what is not a treefile in YAML.
     """
     before = _parsed(text, path)
     lines = text.split("\n")
