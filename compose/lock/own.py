@@ -32,7 +32,7 @@ MARK = "compose-lock"
 _VERSION = 1
 _HEAD = "# Written by `compose lock`; change it with `compose lock update`, not by hand.\n"
 _NEVRA = re.compile(
-    r"(?P<name>[^\s/]+)-(?P<epoch>\d+):(?P<version>[^-\s/]+)-(?P<release>[^-\s/]+)\.(?P<arch>[a-z0-9_]+)"
+    r"(?P<name>[^\s/]+)-(?P<epoch>\d{1,10}):(?P<version>[^-\s/]+)-(?P<release>[^-\s/]+)\.(?P<arch>[a-z0-9_]+)"
 )
 _HEX = re.compile(r"[0-9a-f]{64}")
 _CHECKSUM = re.compile(r"(?P<algorithm>[a-z0-9]+):(?P<digest>[0-9a-f]{32,128})")

@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Mapping
 
 Value = str | int | bool
+# of the largest number that rpm-ostree takes, 2**64 - 1
+_DIGITS = 20
 _CONDITION = re.compile(r'\s*([A-Za-z0-9_]+)\s*(==|!=|<=|>=|<|>)\s*(true|false|[0-9]+|"[^"]*")\s*')
 _EQUALITY: dict[str, Callable[[object, object], bool]] = {"==": operator.eq, "!=": operator.ne}
 _ORDER: dict[str, Callable[[int, int], bool]] = {
@@ -40,8 +42,12 @@ def evaluate(text: str, variables: Mapping[str, Value]) -> bool:
     right: Value
     if literal in ("true", "false"):
         right = literal == "true"
+    elif literal.startswith('"'):
+        right = literal[1:-1]
+    elif len(literal) > _DIGITS:
+        raise ConditionFault(f"{name} is compared with a number of {len(literal)} digits")
     else:
-        right = literal[1:-1] if literal.startswith('"') else int(literal)
+        right = int(literal)
     if type(left) is not type(right):
         raise ConditionFault(f"{name} is {_KINDS[type(left)]}, compared with {literal}, {_KINDS[type(right)]}")
     if sign in _EQUALITY:

@@ -16,7 +16,7 @@ import yaml
 from compose.errors import TreefileError
 from compose.treefile.flatten import is_json
 from compose.treefile.keys import LEGACY
-from compose.treefile.source import Located, SourceFault, parse_yaml
+from compose.treefile.source import Located, SourceFault, compose_nodes, parse_yaml
 
 _INDENT = 2
 _BLOCK_INDICATOR = re.compile(r"[|>][+-]?[1-9]")
@@ -37,8 +37,11 @@ def format_text(text: str, path: str) -> str:
     """
     before = _parsed(text, path)
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    lines = _indented(lines, path)
-    kept = _inside_scalars("\n".join(lines))
+    try:
+        lines = _indented(lines, path)
+        kept = _inside_scalars("\n".join(lines), path)
+    except SourceFault as fault:
+        raise _unsafe(path) from fault
     found: list[str] = []
     for number, line in enumerate(lines):
         if number in kept:
@@ -124,16 +127,20 @@ def _checked_plain(text: str, wanted: Any, path: str) -> str:
     except SourceFault:
         found = None
     if found != wanted:
-        raise TreefileError(
-            f"{path}: cannot be rewritten without changing what it means; it stays as it is",
-            hint="simplify its YAML (anchors, flow style over several lines), or report it",
-        )
+        raise _unsafe(path)
     return text
+
+
+def _unsafe(path: str) -> TreefileError:
+    return TreefileError(
+        f"{path}: cannot be rewritten without changing what it means; it stays as it is",
+        hint="simplify its YAML (anchors, flow style over several lines), or report it",
+    )
 
 
 def _indented(lines: list[str], path: str) -> list[str]:
     """List items below top-level keys at column 2. A key whose scripts say how far they are indented is left alone."""
-    root = yaml.compose("\n".join(lines), Loader=yaml.SafeLoader)
+    root = compose_nodes("\n".join(lines), path)
     if not isinstance(root, yaml.MappingNode) or root.flow_style:
         return lines
     found = list(lines)
@@ -176,7 +183,7 @@ def _last_line(node: Any) -> int:
     return line
 
 
-def _inside_scalars(text: str) -> set[int]:
+def _inside_scalars(text: str, path: str) -> set[int]:
     """Lines, from 0, that are the content of scalars of several lines."""
     found: set[int] = set()
 
@@ -193,5 +200,5 @@ def _inside_scalars(text: str) -> set[int]:
             for each in node.value:
                 visit(each)
 
-    visit(yaml.compose(text, Loader=yaml.SafeLoader))
+    visit(compose_nodes(text, path))
     return found

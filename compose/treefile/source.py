@@ -79,7 +79,7 @@ class SourceFault(Exception):
 
 def parse_yaml(data: bytes, file: str) -> Located:
     """Read YAML. Raises SourceFault for syntax, a key given twice, an alias bomb, an object tag, or no mapping."""
-    node = _compose(_decode(data, file), file)
+    node = compose_nodes(_decode(data, file), file)
     return _top(node, file)
 
 
@@ -93,7 +93,7 @@ def parse_json(data: bytes, file: str) -> Located:
     except RecursionError as error:
         raise SourceFault(Place(file, 1, 1), "nested too deeply") from error
     # what is JSON is YAML too, but for tabs between values
-    return _top(_compose(text.replace("\t", " "), file), file)
+    return _top(compose_nodes(text.replace("\t", " "), file), file)
 
 
 def _decode(data: bytes, file: str) -> str:
@@ -106,7 +106,8 @@ def _decode(data: bytes, file: str) -> str:
         raise SourceFault(Place(file, line, 1), "not UTF-8") from error
 
 
-def _compose(text: str, file: str) -> Any:
+def compose_nodes(text: str, file: str) -> Any:
+    """PyYAML's node graph, which has the marks that edits of the text need. Raises SourceFault."""
     try:
         return yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:

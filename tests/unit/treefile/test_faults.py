@@ -41,6 +41,10 @@ Faults = Callable[..., list[str]]
         ('packages: ["\'a"]', 'top.yaml:1:12: packages: missing terminating quote in "\'a"'),
         ("basearch: s390x", "top.yaml:1:1: basearch: is s390x, but this compose is for x86_64"),
         ("variables: {basearch: x}", "top.yaml:1:13: variables.basearch: is set by the compose and cannot be defined"),
+        (
+            f"variables: {{a: 1}}\nconditional-include: [{{if: 'a == {'1' * 5000}', include: a.yaml}}]",
+            "top.yaml:2:24: conditional-include: a is compared with a number of 5000 digits",
+        ),
         ("ref: a/${nope}", "top.yaml:1:1: ref: undefined variable 'nope'"),
         (
             "packages: [a]\nadd-files: [[top.yaml, var/x]]",
