@@ -8,7 +8,7 @@ UNIVERSE := $(BUILD)/universe
 PYTEST := python3 -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit check bench run universe format clean
+.PHONY: help setup demo test unit check bench run universe fuzz example format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,13 @@ check: ## Format, lint, types, import layers
 bench: ## Measure against the peers in one run; writes build/bench.json
 	@$(RUN) python3 -m tests.universe min --output $(UNIVERSE)
 	@$(RUN) python3 -m tests.bench --universe $(UNIVERSE) --output $(BUILD)/bench.json
+
+fuzz: ## Coverage-guided fuzzing of every reader; SECONDS=600 for longer
+	@$(RUN) python3 -m tests.fuzz --seconds $(or $(SECONDS),60)
+
+example: ## Run an example on the demonstration's packages: make example NAME=flavours
+	@$(RUN) python3 -m tests.universe min --output $(UNIVERSE)
+	@$(RUN) python3 -m tests.demo.example $(NAME) --output $(BUILD)/example --universe $(UNIVERSE)/min
 
 run: ## Run the tool in the caller's directory: make run ARGS="tree x.yaml --repo=r"
 	@TOOLBOX_CWD="$(PWD)" $(RUN) python3 -m compose $(ARGS)
