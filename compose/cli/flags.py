@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from compose.cli.progress import PlainReporter, TerminalReporter
+from compose.cli.progress import PlainReporter
 from compose.errors import UsageError
 from compose.events import Reporter
 
@@ -186,6 +186,9 @@ def reporter_of(style: ProgressStyle) -> Iterator[Reporter]:
     """Where progress goes: bars on a terminal, lines elsewhere."""
     terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI")
     if style is ProgressStyle.TTY or (style is ProgressStyle.AUTO and terminal):
+        # a tenth of the time that --help takes, and of no use in CI
+        from compose.cli.terminal import TerminalReporter
+
         with TerminalReporter() as reporter:
             yield reporter
     elif style is ProgressStyle.NONE:

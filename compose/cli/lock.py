@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import click
 import typer
@@ -14,9 +14,10 @@ from typer.core import TyperGroup
 from compose.cli import flags
 from compose.cli.flags import ProgressStyle
 from compose.errors import TreefileError
-from compose.lock.model import Change, changes
-from compose.pipeline import locks
 from compose.pipeline.options import ComposeOptions
+
+if TYPE_CHECKING:
+    from compose.lock.model import Change
 
 
 class _DefaultsToWrite(TyperGroup):
@@ -97,6 +98,9 @@ def diff(
     form: Annotated[Format, typer.Option("--format", help="How to show it.")] = Format.TEXT,
 ) -> None:
     """What differs between two lockfiles."""
+    from compose.lock.model import changes
+    from compose.pipeline import locks
+
     before, after = locks.read(old), locks.read(new)
     if before is None or after is None:
         raise TreefileError(f"cannot read the lockfile {old if before is None else new}: No such file or directory")
@@ -125,6 +129,9 @@ def _lock(
     *,
     moving: list[str] | None,
 ) -> None:
+    # not before it is needed: the stages take a while to import
+    from compose.pipeline import locks
+
     path = lockfile or locks.default_path(treefile)
     for arch in arches or (None,):
         options = ComposeOptions(

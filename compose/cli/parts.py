@@ -13,9 +13,8 @@ from compose.cli import flags
 from compose.cli.flags import ProgressStyle
 from compose.cli.tree import summary
 from compose.errors import UsageError
-from compose.pipeline.options import ComposeOptions, Outcome
-from compose.pipeline.parts import ROOTFS, Installed, commit_rootfs, install, postprocess_rootfs
-from compose.pipeline.requests import flattened_treefile
+from compose.pipeline.flat import flattened_treefile
+from compose.pipeline.options import ComposeOptions, Installed, Outcome
 
 _Directory = Annotated[str, typer.Argument(metavar="DESTDIR", help="The root goes to DESTDIR/rootfs.")]
 _Rootfs = Annotated[str, typer.Argument(metavar="ROOTFS", help="Root directory.")]
@@ -52,6 +51,8 @@ def install_command(
     if print_only:
         typer.echo(flattened_treefile(treefile), nl=False)
         return
+    from compose.pipeline.parts import install
+
     options = ComposeOptions(
         treefile=treefile,
         repo=repo,
@@ -89,6 +90,8 @@ def postprocess_command(
 ) -> None:
     """Make a root directory what a client can boot: kernel, initramfs, accounts, /var, /usr/etc."""
     del unified_core
+    from compose.pipeline.parts import postprocess_rootfs
+
     with flags.reporter_of(progress) as reporter:
         changed = postprocess_rootfs(
             rootfs.rstrip("/"), treefile, flags.cachedir_or_default(cachedir), flags.source_date_epoch(), reporter
@@ -118,6 +121,8 @@ def commit_command(
 ) -> None:
     """Label a root directory and commit it to an OSTree repository."""
     del unified_core, workdir
+    from compose.pipeline.parts import commit_rootfs
+
     if no_parent and parent is not None:
         raise UsageError("--no-parent and --parent exclude each other")
     options = ComposeOptions(
@@ -156,6 +161,8 @@ def rootfs_command(
     lockfile_strict: flags.LockfileStrict = False,
 ) -> None:
     """Compose a plain root directory for a container image: /etc in place, no labels, no commit."""
+    from compose.pipeline.parts import ROOTFS, install
+
     dest = os.path.abspath(dest)
     if os.path.lexists(dest):
         raise UsageError(f"{dest} exists already", hint="give a name that is free")

@@ -1,14 +1,11 @@
-"""Reporters: bars on a terminal, plain lines everywhere else. All of it goes to stderr; stdout is for results."""
+"""Progress in plain lines, for CI and pipes. It goes to stderr; stdout is for results."""
 
 from __future__ import annotations
 
 import sys
 import threading
 import time
-from typing import IO, Any
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from typing import IO
 
 from compose.events import Reporter, Task
 
@@ -74,51 +71,3 @@ def quantity(count: int, unit: str) -> str:
     if unit == "bytes":
         return f"{count / 1e6:.1f} MB"
     return f"{count} {unit}".rstrip()
-
-
-class TerminalReporter(Reporter):
-    """Bars that update in place; a context manager, for the terminal must be given back."""
-
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
-        self._progress = Progress(
-            SpinnerColumn(finished_text="[green]✓[/]"),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TextColumn("[dim]{task.fields[detail]}[/]"),
-            console=self._console,
-        )
-
-    def __enter__(self) -> TerminalReporter:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self._progress.stop()
-
-    def task(self, name: str, *, total: int | None = None, unit: str = "") -> Task:
-        del unit
-        return _BarTask(self._progress, name, total)
-
-    def info(self, message: str) -> None:
-        self._console.print(message, markup=False, highlight=False)
-
-    def warn(self, message: str) -> None:
-        self._console.print(f"[yellow]warning:[/] {message}", highlight=False)
-
-
-class _BarTask(Task):
-    def __init__(self, progress: Progress, name: str, total: int | None) -> None:
-        self._progress = progress
-        self._id = progress.add_task(name, total=total, detail="")
-
-    def advance(self, amount: int = 1, *, detail: str = "") -> None:
-        self._progress.update(self._id, advance=amount, detail=detail)
-
-    def close(self, *, failed: bool = False) -> None:
-        task = self._progress.tasks[self._id]
-        total = task.total if failed else (task.total if task.total is not None else 1)
-        self._progress.update(self._id, total=total, completed=task.completed if failed else total, detail="")
-        self._progress.stop_task(self._id)

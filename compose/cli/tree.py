@@ -7,9 +7,8 @@ import typer
 from compose.cli import flags
 from compose.cli.flags import ProgressStyle
 from compose.errors import UsageError
+from compose.pipeline.flat import flattened_treefile
 from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
-from compose.pipeline.requests import flattened_treefile
-from compose.pipeline.run import compose_tree
 
 
 def command(
@@ -49,6 +48,9 @@ def command(
     if print_only:
         typer.echo(flattened_treefile(treefile), nl=False)
         return
+    # the stages, and what they bring along, are for who composes
+    from compose.pipeline.run import compose_tree
+
     if no_parent and parent is not None:
         raise UsageError("--no-parent and --parent exclude each other")
     options = ComposeOptions(

@@ -16,7 +16,7 @@ import compose
 from compose import fs
 from compose.cli import flags
 from compose.errors import TreefileError
-from compose.pipeline.requests import flattened_treefile, host_basearch
+from compose.pipeline.flat import flattened_treefile, host_basearch
 from compose.treefile.lint import RULES, Finding, Level, lint
 from compose.treefile.load import flatten
 from compose.treefile.origin import origins

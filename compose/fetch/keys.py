@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-import urllib.error
-import urllib.request
 from urllib.parse import unquote, urlsplit
 
 from compose.errors import FetchError, StorageError, TrustError
@@ -79,6 +77,10 @@ def _download(url: str, repo: RepoSnapshot, network: RepoNetwork, reporter: Repo
                 f"repository {repo.id!r}: gpgkey {url} is not in the cache",
                 hint="compose once without --cache-only",
             ) from error
+    # brings ssl and http along, and most keys are files
+    import urllib.error
+    import urllib.request
+
     handlers = [] if network.proxy is None else [urllib.request.ProxyHandler(dict.fromkeys(_REMOTE, network.proxy))]
     opener = urllib.request.build_opener(*handlers)
     pause = network.pause

@@ -75,3 +75,12 @@ class ComposeResult:
     tree: Tree | None = None
     dropped: tuple[tuple[str, str], ...] = ()
     stage_seconds: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installed:
+    """What `install` ended with. rootfs: the directory, None when there was nothing to do."""
+
+    outcome: Outcome
+    packages: int
+    rootfs: str | None = None

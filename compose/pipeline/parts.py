@@ -10,7 +10,6 @@ import dataclasses
 import os
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 from compose import fs
 from compose.assemble.stage import assemble
@@ -25,7 +24,7 @@ from compose.pipeline import results, settings
 from compose.pipeline.committing import write_commit
 from compose.pipeline.facts import Facts
 from compose.pipeline.inputs import Stopwatch, fetch_packages, gather, import_files
-from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
+from compose.pipeline.options import ComposeOptions, ComposeResult, Installed, Outcome
 from compose.pipeline.previous import Previous, parent_of
 from compose.pipeline.requests import load
 from compose.pipeline.run import tell_dropped
@@ -40,15 +39,6 @@ from compose.treefile.model import Treefile
 
 ROOTFS = "rootfs"
 _FACTS = "compose.json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Installed:
-    """What `install` ended with. rootfs: the directory, None when there was nothing to do."""
-
-    outcome: Outcome
-    packages: int
-    rootfs: str | None = None
 
 
 def install(

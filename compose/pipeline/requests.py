@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import os
-import platform
 
 from compose.errors import TreefileError
 from compose.events import Reporter
 from compose.fetch.local import Source, bring
+from compose.pipeline.flat import host_basearch
 from compose.pipeline.options import ComposeOptions
 from compose.rpm.repos import RepoAccess, RepoNetwork
 from compose.solve.request import LocalRpm, LockRequest, PackageSpec, RepoPackages, SolveRequest
 from compose.treefile.load import load_treefile
 from compose.treefile.model import LoadedTreefile, Treefile
-
-
-def flattened_treefile(path: str, *, basearch: str | None = None) -> str:
-    """What --print-only prints. Raises TreefileError."""
-    return load_treefile(path, basearch=basearch or host_basearch()).json
-
-
-def host_basearch() -> str:
-    """RPM base architecture of this machine."""
-    machine = platform.machine()
-    return {"i686": "i386", "i586": "i386", "armv7l": "armhfp"}.get(machine, machine)
 
 
 def load(options: ComposeOptions, reporter: Reporter) -> LoadedTreefile:

@@ -29,7 +29,7 @@ def compose_tree(options: ComposeOptions, reporter: Reporter) -> ComposeResult:
     watch = Stopwatch()
     with ExitStack() as stack:
         inputs = gather(options, reporter, watch, stack)
-        treefile, previous, resolution, store = inputs.treefile, inputs.previous, inputs.resolution, inputs.store
+        treefile, previous, resolution = inputs.treefile, inputs.previous, inputs.resolution
 
         def ended(outcome: Outcome, **more: Any) -> ComposeResult:
             return ComposeResult(
@@ -57,6 +57,7 @@ def compose_tree(options: ComposeOptions, reporter: Reporter) -> ComposeResult:
         if options.download_only:
             return ended(Outcome.DOWNLOADED)
 
+        store = inputs.store
         epoch = settings.epoch(options, manifests, previous)
         version = settings.version(options, treefile, previous, epoch)
         with inputs.cache.scratch() as work:

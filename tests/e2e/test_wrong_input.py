@@ -316,6 +316,24 @@ def test_interrupted(site: Site, number: signal.Signals) -> None:
     site.ostree("fsck", "--quiet")
 
 
+def test_nohup_is_minded(site: Site) -> None:
+    """What the caller had ignored stays ignored."""
+    site.write_treefile("slow-post")
+    process = subprocess.Popen(
+        ["nohup", *site.command()], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        wait_for(lambda: sleeping() or process.poll() is not None, 20)
+        process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 128 + signal.SIGTERM
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def wait_for(condition, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not condition():

@@ -379,7 +379,11 @@ def test_an_interrupt_ends_a_download_at_once_and_the_next_run_continues_it(plac
     (downloader,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     begun = time.monotonic()
     process.send_signal(signal.SIGINT)
-    process.wait(10)
+    try:
+        process.wait(10)
+    finally:
+        process.kill()
+        process.wait()
     assert time.monotonic() - begun < 3
     assert process.returncode != 0
     assert not os.path.exists(f"/proc/{downloader}")
