@@ -145,6 +145,8 @@ TouchFile = Annotated[
 # accepted because callers of rpm-ostree pass them; there is one core here, and it works in the cachedir
 UnifiedCore = Annotated[bool, typer.Option("--unified-core", "--ex-unified-core", hidden=True)]
 Workdir = Annotated[str | None, typer.Option("--workdir", hidden=True)]
+WorkdirTmpfs = Annotated[bool, typer.Option("--workdir-tmpfs", hidden=True)]
+Postprocess = Annotated[bool, typer.Option("--postprocess", hidden=True)]
 
 
 def cachedir_or_default(given: str | None) -> str:

@@ -35,6 +35,8 @@ def install_command(
     lockfile: flags.Lockfile = None,
     lockfile_strict: flags.LockfileStrict = False,
     dry_run: flags.DryRun = False,
+    download_only: flags.DownloadOnly = False,
+    download_only_rpms: flags.DownloadOnlyRpms = False,
     print_only: flags.PrintOnly = False,
     disable_selinux: flags.DisableSelinux = False,
     postprocess: Annotated[bool, typer.Option("--postprocess", help="Postprocess the root too.")] = False,
@@ -67,6 +69,8 @@ def install_command(
         lockfile_strict=lockfile_strict,
         write_lockfile_to=write_lockfile_to,
         dry_run=dry_run,
+        download_only=download_only,
+        download_only_rpms=download_only_rpms,
         disable_selinux=disable_selinux,
         previous_commit=previous_commit,
         previous_inputhash=previous_inputhash,
@@ -103,6 +107,7 @@ def commit_command(
     treefile: flags.Treefile,
     rootfs: _Rootfs,
     repo: flags.Repo = None,
+    layer_repo: flags.LayerRepo = None,
     cachedir: flags.CacheDirectory = None,
     jobs: flags.Jobs = None,
     progress: flags.Progress = ProgressStyle.AUTO,
@@ -120,7 +125,8 @@ def commit_command(
     workdir: flags.Workdir = None,
 ) -> None:
     """Label a root directory and commit it to an OSTree repository."""
-    del unified_core, workdir
+    # layers are in the root already
+    del unified_core, workdir, layer_repo
     from compose.pipeline.parts import commit_rootfs
 
     if no_parent and parent is not None:
@@ -196,5 +202,7 @@ def _installed(result: Installed) -> str:
             return "No apparent changes since previous commit; use --force-nocache to override"
         case Outcome.DRY_RUN:
             return f"{result.packages} packages"
+        case Outcome.DOWNLOADED:
+            return f"{result.packages} packages downloaded"
         case _:
             return f"{result.rootfs}: {result.packages} packages"

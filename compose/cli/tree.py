@@ -42,9 +42,11 @@ def command(
     touch_if_changed: flags.TouchFile = None,
     unified_core: flags.UnifiedCore = False,
     workdir: flags.Workdir = None,
+    workdir_tmpfs: flags.WorkdirTmpfs = False,
+    postprocess: flags.Postprocess = False,
 ) -> None:
     """Compose a tree: solve, install, label and commit what TREEFILE describes."""
-    del unified_core, workdir
+    del unified_core, workdir, workdir_tmpfs, postprocess
     if print_only:
         typer.echo(flattened_treefile(treefile), nl=False)
         return

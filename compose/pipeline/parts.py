@@ -56,13 +56,18 @@ def install(
     with ExitStack() as stack:
         inputs = gather(options, reporter, watch, stack)
         count = len(inputs.resolution.packages)
-        if not options.force_nocache and inputs.digest == inputs.previous.inputhash:
+        downloading = options.download_only or options.download_only_rpms
+        if not options.force_nocache and not downloading and inputs.digest == inputs.previous.inputhash:
             return Installed(outcome=Outcome.UNCHANGED, packages=count)
         if options.dry_run:
             results.touch(options)
             return Installed(outcome=Outcome.DRY_RUN, packages=count)
         files = fetch_packages(inputs, options, reporter)
+        if options.download_only_rpms:
+            return Installed(outcome=Outcome.DOWNLOADED, packages=count)
         manifests = import_files(inputs, files, options, reporter)
+        if options.download_only:
+            return Installed(outcome=Outcome.DOWNLOADED, packages=count)
         epoch = settings.epoch(options, manifests, inputs.previous)
         version = settings.version(options, inputs.treefile, inputs.previous, epoch)
         store = inputs.store

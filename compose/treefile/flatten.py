@@ -288,7 +288,8 @@ class Flattener:
     def _unreadable(self, path: str, error: OSError, chain: tuple[Place, ...]) -> None:
         directory, name = os.path.split(path)
         try:
-            near = nearest(name, os.listdir(directory or "."))
+            includers = {os.path.basename(place.file) for place in chain}
+            near = nearest(name, [each for each in os.listdir(directory or ".") if each not in includers])
         except OSError:
             near = None
         hint = f'; did you mean "{near}"?' if near and near != name else ""

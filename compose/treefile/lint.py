@@ -12,10 +12,18 @@ from dataclasses import dataclass
 from compose.errors import TreefileError
 from compose.rpm.repofile import RepoSection, read_repo_files
 from compose.treefile.flatten import Config, Flattener, parse_source, split_packages
-from compose.treefile.keys import KEYS, LEGACY
+from compose.treefile.keys import KEYS, LEGACY, nearest
 from compose.treefile.load import flatten
 from compose.treefile.source import Located, Place
 
+# those of libdnf5's table (libdnf5/rpm/arch.cpp)
+_BASE_ARCHES = frozenset(
+    {
+        "aarch64", "alpha", "arm", "armhfp", "i386", "ia64", "loongarch64", "mips", "mipsel", "mips64", "mips64el", "noarch",
+        "ppc", "ppc64", "ppc64le", "riscv32", "riscv64", "riscv128", "s390", "s390x", "sh3", "sh4", "sparc", "x86_64",
+    }
+)  # fmt: skip
+_PER_ARCH = re.compile(r"packages-(?!remove$)[a-z0-9_]+")
 _COMMENT = re.compile(r"(?P<place>.*?:\d+:\d+): (?P<text>(?P<key>[^:]*): unknown key, taken for a comment.*)")
 _WARNING = re.compile(r"(?P<place>.*?:\d+:\d+): (?P<text>.*)", re.DOTALL)
 
@@ -89,6 +97,12 @@ RULES: dict[str, Rule] = {
             level=Level.WARNING,
             summary="An include whose file does not exist, found only when its condition holds",
             advice="add the file or drop the include",
+        ),
+        Rule(
+            id="arch-unknown",
+            level=Level.WARNING,
+            summary="A key for an architecture that RPM has none of",
+            advice="use the base architecture: x86_64, aarch64, ppc64le, s390x, ...",
         ),
         Rule(
             id="repo-without-gpgcheck",
@@ -213,6 +227,20 @@ def _includes(subject: _Subject) -> Iterator[Finding]:
             yield Finding(
                 place=place, rule="include-missing", message=f"{path} does not exist (not included now: {reason})"
             )
+
+
+def _architectures(subject: _Subject) -> Iterator[Finding]:
+    for source in subject.sources.values():
+        named = [
+            (key.removeprefix("packages-"), value) for key, value in source.value.items() if _PER_ARCH.fullmatch(key)
+        ]
+        by_arch = source.value.get("arch-include")
+        named += by_arch.value.items() if by_arch is not None and by_arch.value else ()
+        for arch, value in named:
+            if arch not in _BASE_ARCHES:
+                near = nearest(arch, _BASE_ARCHES)
+                hint = f"; did you mean {near}?" if near else ""
+                yield Finding(place=value.place, rule="arch-unknown", message=f"{arch} is no base architecture{hint}")
 
 
 def _repositories(subject: _Subject) -> Iterator[Finding]:
@@ -351,6 +379,7 @@ _CHECKS: tuple[Callable[[_Subject], Iterator[Finding]], ...] = (
     _obsolete,
     _packages,
     _includes,
+    _architectures,
     _repositories,
     _variables,
     _comments,

@@ -69,13 +69,19 @@ def _complaint(error: Any) -> str:
     match error.validator:
         case "type" | "anyOf" | "oneOf":
             expected = error.schema.get("x-expected") or _expected(error.validator_value)
+            if isinstance(error.instance, dict) and "mapping" in expected:
+                return f"must be {expected}"
             return f"must be {expected}, not {_shown(error.instance)}"
         case "enum":
             values = [str(each) for each in error.validator_value]
+            if not isinstance(error.instance, str | bool) and str(error.instance) in values:
+                return f'must be text, in quotes: "{error.instance}"'
             near = nearest(str(error.instance), values)
             return f"must be one of {', '.join(values)}, not {_shown(error.instance)}" + (
                 f'; did you mean "{near}"?' if near else ""
             )
+        case "minItems" | "maxItems":
+            return f"must have {error.validator_value} items, not {len(error.instance)}"
         case "required":
             missing = [each for each in error.validator_value if each not in error.instance]
             return f"lacks {', '.join(missing)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.e2e.tiny import EPOCH, REF, SIGNER, Done, Site
 from tests.support import rpmrepo
@@ -155,6 +157,48 @@ def test_a_treefile_that_asks_for_something_else(moving: Site) -> None:
     # what is locked already stays locked
     compose(moving, "lock", "update", moving.treefile, "--keep")
     moving.compose(f"--lockfile={lock}")
+
+
+def test_one_file_for_all_architectures(moving: Site) -> None:
+    """Each is solved with its own $basearch, and writing one leaves the others."""
+    lock = moving.path / "tiny.lock.yaml"
+    repo = moving.path / "tiny.repo"
+    (moving.packages.parent / "aarch64").symlink_to(moving.packages)
+    (moving.packages.parent / "x86_64").symlink_to(moving.packages)
+    repo.write_text(re.sub("baseurl=.*", f"baseurl={moving.packages.parent.as_uri()}/$basearch", repo.read_text()))
+    moving.write_treefile(packages=["hello-lib"])
+    moving.treefile.write_text(
+        moving.treefile.read_text().replace('"releasever"', '"packages-aarch64": ["tiny-weak"], "releasever"')
+    )
+    compose(moving, "lock", moving.treefile, "--arch=x86_64", "--arch=aarch64")
+    found = yaml.safe_load(lock.read_text())["arches"]
+    names = {arch: [row["nevra"] for row in part["packages"]] for arch, part in found.items()}
+    assert names == {
+        "aarch64": ["hello-lib-0:1.0-1.noarch", "tiny-filesystem-0:1-1.noarch", "tiny-weak-0:1-1.noarch"],
+        "x86_64": ["hello-lib-0:1.0-1.noarch", "tiny-filesystem-0:1-1.noarch"],
+    }
+    before = lock.read_text()
+    compose(moving, "lock", "update", moving.treefile, "--arch=x86_64")
+    assert lock.read_text() == before
+
+
+def test_a_lock_beside_rpms_of_no_repository(moving: Site) -> None:
+    """The treefile pins them itself; another digest there makes the lock one for another treefile."""
+    shutil.move(moving.packages / "tiny-weak.rpm", moving.path / "own.rpm")
+    rpmrepo.index(moving.packages)
+    digest = hashlib.sha256((moving.path / "own.rpm").read_bytes()).hexdigest()
+    moving.write_treefile(rpm_files=[{"path": "own.rpm", "sha256": digest}])
+    compose(moving, "lock", moving.treefile)
+    lock = moving.path / "tiny.lock.yaml"
+    assert "tiny-weak" not in lock.read_text()
+    moving.compose(f"--lockfile={lock}")
+    assert "'tiny-weak'" in packages_of(moving)
+    shutil.copy(moving.packages / "tiny-odd.rpm", moving.path / "own.rpm")
+    digest = hashlib.sha256((moving.path / "own.rpm").read_bytes()).hexdigest()
+    moving.write_treefile(rpm_files=[{"path": "own.rpm", "sha256": digest}])
+    done = moving.run(f"--lockfile={lock}")
+    assert done.status == 3
+    assert "was made for a treefile that asks for something else" in done.stderr
 
 
 def test_update_moves_what_is_named_and_nothing_else(moving: Site, keys: Keys, tmp_path: Path) -> None:

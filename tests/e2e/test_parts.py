@@ -109,6 +109,13 @@ def test_rootfs_is_a_plain_root(site: Site, tree: Path) -> None:
     assert not list(site.path.glob(".compose-*"))
 
 
+def test_download_only_makes_no_directory(site: Site, tree: Path) -> None:
+    for flag in ("--download-only", "--download-only-rpms"):
+        assert "packages downloaded" in run(site, "install", tree, site.path / "out", f"--repo={site.repo}", flag)
+    assert "packages" in run(site, "install", tree, site.path / "out", f"--repo={site.repo}", "--dry-run")
+    assert not (site.path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [

@@ -28,6 +28,12 @@ Faults = Callable[..., list[str]]
             'top.yaml:2:1: boot-location: must be one of new, modules, kernel-install, both, legacy, not "module"; '
             'did you mean "modules"?',
         ),
+        ("edition: 2024", 'top.yaml:1:1: edition: must be text, in quotes: "2024"'),
+        ("add-files: [[a, b, c]]", "top.yaml:1:13: add-files[0]: must have 2 items, not 3"),
+        (
+            f"rpm-files: [{{path: a.rpm, url: 'http://x/a.rpm', sha256: {'a' * 64}}}]",
+            "top.yaml:1:13: rpm-files[0]: must be a mapping with sha256 and either path or url",
+        ),
         ("packages: [a]\nunits: [x, 3]", "top.yaml:2:12: units[1]: must be text, not 3"),
         ("packages: [a]\npackages: [b]", "top.yaml:2:1: packages: given twice, first at top.yaml:1:1"),
         ("packages: [a\n", "top.yaml:2:1: not YAML: did not find expected ',' or ']'"),

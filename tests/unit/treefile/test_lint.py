@@ -52,6 +52,7 @@ def test_nothing_to_say(found: Lint) -> None:
             "exclude-packages: [bash]",
             "top.yaml:4:12 excluded-package: bash is excluded at top.yaml:5:20: no solve can succeed",
         ),
+        ("packages-x86: []", "top.yaml:5:1 arch-unknown: x86 is no base architecture; did you mean x86_64?"),
         ("variables: {a: 1}", "top.yaml:5:13 variable-unused: a is used nowhere"),
         (
             "postprocess:\n  - |\n    false\n    true\n",
@@ -71,6 +72,11 @@ def test_nothing_to_say(found: Lint) -> None:
 )
 def test_a_rule(found: Lint, text: str, expected: str) -> None:
     assert found(GOOD + text) == [expected]
+
+
+def test_an_architecture_by_another_name(found: Lint) -> None:
+    rows = found(GOOD + "arch-include: {amd64: top.yaml}")
+    assert [row.split()[1] for row in rows] == ["arch-unknown:", "include-not-taken:"]
 
 
 @pytest.mark.parametrize(
