@@ -18,6 +18,8 @@ from compose.errors import StorageError
 _libc = ctypes.CDLL(None, use_errno=True)
 _FICLONE = 0x40049409  # linux/fs.h
 _RENAME_NOREPLACE = 1  # linux/fs.h
+_RENAME_EXCHANGE = 2
+_AT_FDCWD = -100
 _SYS_OPENAT2 = 437  # the same number everywhere
 _RESOLVE_IN_ROOT = 0x10  # linux/openat2.h
 _DEEP = 64
@@ -216,3 +218,16 @@ def rename_noreplace(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: i
         return False
     os.unlink(source, dir_fd=src_dir_fd)
     return True
+
+
+def exchange(one: str, other: str) -> None:
+    """Each gets the other's name: renameat2(RENAME_EXCHANGE), or three renames where the filesystem cannot do that."""
+    if _libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return
+    number = ctypes.get_errno()
+    if number not in (errno.EINVAL, errno.ENOSYS):
+        raise OSError(number, os.strerror(number), other)
+    between = f"{one}.{secrets.token_hex(6)}"
+    os.rename(other, between)
+    os.rename(one, other)
+    os.rename(between, one)

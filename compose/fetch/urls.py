@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 import xml.etree.ElementTree as ET
 from collections import Counter
 from dataclasses import dataclass
@@ -98,10 +99,15 @@ class _Session:
     def run(self, downloads: tuple[Download, ...], reporter: Reporter) -> None:
         missing = downloads
         failures: dict[str, str] = {}
-        rounds = max((len(each.urls) for each in downloads), default=0) * self._network.attempts
+        mirrors = max((len(each.urls) for each in downloads), default=0)
+        pause = self._network.pause
         total = sum(each.size for each in downloads)
         with reporter.task("Downloading packages", total=total, unit="bytes") as task:
-            for attempt in range(rounds):
+            for attempt in range(mirrors * self._network.attempts):
+                if attempt and attempt % mirrors == 0:
+                    # every place was tried
+                    time.sleep(pause)
+                    pause *= 2
                 failures = self._try(missing, attempt, task)
                 missing = tuple(each for each in missing if each.path in failures)
                 for text in failures.values():

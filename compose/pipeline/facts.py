@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -10,22 +11,33 @@ from typing import Any
 from compose.errors import UsageError
 from compose.rpm.nevra import Nevra
 from compose.solve.resolution import Advisory, Reference, RepoSnapshot
+from compose.tree import Tree
 
 _VERSION = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """digest: the input hash, "" when unknown. kernel: its version, None for a tree that does not boot. epoch: time of the
-    commit, seconds since 1970."""
+    """digest: the input hash, "" when unknown. tree: tree_digest() of the root as it was written, "" when none was. kernel:
+    its version, None for a tree that does not boot. epoch: time of the commit, seconds since 1970."""
 
     packages: tuple[Nevra, ...]
     epoch: int
     digest: str = ""
+    tree: str = ""
     repos: tuple[RepoSnapshot, ...] = ()
     advisories: tuple[Advisory, ...] = ()
     version: str | None = None
     kernel: str | None = None
+
+
+def tree_digest(tree: Tree) -> str:
+    """All that a commit of the tree depends on, 64 hex digits; times are not among it."""
+    total = hashlib.sha256()
+    for path, entry in tree.walk():
+        blob = entry.blob.digest if entry.blob is not None else None
+        total.update(repr((path, entry.mode, entry.uid, entry.gid, entry.xattrs, blob, entry.target)).encode())
+    return total.hexdigest()
 
 
 def encode(facts: Facts) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import tempfile
 import time
 from contextlib import ExitStack
 
@@ -85,7 +86,7 @@ def install(
             os.makedirs(directory, exist_ok=True)
         write_rootfs(tree, store, rootfs, reporter)
         known = settings.facts(inputs, version, epoch, processed.kernel)
-        fs.atomic_write(os.path.join(directory, _FACTS), making.encode(known))
+        _write_facts(rootfs, dataclasses.replace(known, tree=making.tree_digest(tree)))
         results.touch(options)
         return Installed(outcome=Outcome.INSTALLED, packages=count, rootfs=rootfs)
 
@@ -105,16 +106,18 @@ def postprocess_rootfs(rootfs: str, treefile: str | None, cachedir: str, epoch: 
         if processed.tree is tree:
             return False
         tell_dropped(processed.dropped, reporter)
-    # the new one is whole before the old one goes
-    fresh, old = f"{rootfs}.new", f"{rootfs}.old"
-    for leftover in (fresh, old):
-        if os.path.lexists(leftover):
-            fs.remove_tree(leftover)
-    write_rootfs(processed.tree, store, fresh, reporter)
+    # beside it, for the new one takes its place in one step
     with fs.storage_errors(rootfs):
-        os.rename(rootfs, old)
-        os.rename(fresh, rootfs)
-    fs.remove_tree(old)
+        scratch = tempfile.mkdtemp(prefix=".compose-", dir=os.path.dirname(os.path.abspath(rootfs)))
+    try:
+        fresh = os.path.join(scratch, ROOTFS)
+        write_rootfs(processed.tree, store, fresh, reporter)
+        with fs.storage_errors(rootfs):
+            fs.exchange(fresh, rootfs)
+    finally:
+        fs.remove_tree(scratch)
+    if known is not None:
+        _write_facts(rootfs, dataclasses.replace(_still(known, tree), tree=making.tree_digest(processed.tree)))
     return True
 
 
@@ -134,7 +137,10 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
         repo.check_writable()
         previous = Previous.of(repo, options, treefile.ref)
         tree = read_rootfs(rootfs, store, reporter, writer="rootfs")
-        known = _facts_of(rootfs) or _facts_from(tree, store, options, treefile, previous, reporter, work)
+        known = _facts_of(rootfs) or _facts_from(options, treefile, previous)
+        known = _still(known, tree)
+        if not known.digest:
+            known = dataclasses.replace(known, packages=_packages_in(tree, store, work, reporter))
         version = dict(options.metadata_strings).get("version") or known.version
         layout = settings.postprocess_options(loaded, labelled, version, known.epoch)
         processed = complete(tree, layout, store, work, reporter)
@@ -181,20 +187,20 @@ def _facts_of(rootfs: str) -> Facts | None:
         return None
 
 
-def _facts_from(
-    tree: Tree,
-    store: BlobStore,
-    options: ComposeOptions,
-    treefile: Treefile,
-    previous: Previous,
-    reporter: Reporter,
-    work: str,
-) -> Facts:
-    """Of a root that something else made: packages from its rpm database, the time from the environment or the clock."""
+def _write_facts(rootfs: str, facts: Facts) -> None:
+    fs.atomic_write(_facts_path(rootfs), making.encode(facts))
+
+
+def _still(known: Facts, tree: Tree) -> Facts:
+    """The facts, without the input hash when somebody changed the root: a compose would not make that tree."""
+    return known if known.tree == making.tree_digest(tree) else dataclasses.replace(known, digest="")
+
+
+def _facts_from(options: ComposeOptions, treefile: Treefile, previous: Previous) -> Facts:
+    """Of a root that something else made: the time is the environment's or the clock's."""
     when = options.source_date_epoch if options.source_date_epoch is not None else int(time.time())
     epoch = max(when, previous.commit.timestamp if previous.commit else 0)
-    version = settings.version(options, treefile, previous, epoch)
-    return Facts(packages=_packages_in(tree, store, work, reporter), epoch=epoch, version=version)
+    return Facts(packages=(), epoch=epoch, version=settings.version(options, treefile, previous, epoch))
 
 
 def _packages_in(tree: Tree, store: BlobStore, work: str, reporter: Reporter) -> tuple[Nevra, ...]:

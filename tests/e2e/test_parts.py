@@ -87,6 +87,10 @@ def test_what_was_changed_in_between_is_committed(site: Site, tree: Path) -> Non
     run(site, "commit", tree, rootfs, f"--repo={site.repo}")
     assert "00644 700 700" in site.ostree("ls", REF, "/usr/share/by-hand")
     assert "hello.conf" not in site.ostree("ls", REF, "/usr/etc")
+    # a compose would not make this tree, so the next one has something to do
+    assert "rpmostree.inputhash" not in site.ostree("show", "--raw", REF)
+    assert "No apparent changes" not in site.compose(treefile=tree)
+    assert "by-hand" not in site.ostree("ls", REF, "/usr/share")
 
 
 def test_a_root_that_something_else_made(site: Site) -> None:
@@ -96,6 +100,18 @@ def test_a_root_that_something_else_made(site: Site) -> None:
     (site.path / "out/compose.json").unlink()
     run(site, "commit", tree, site.path / "out/rootfs", f"--repo={site.repo}")
     assert "'hello-lib'" in site.ostree("show", REF, "--print-metadata-key=rpmostree.rpmdb.pkglist")
+
+
+def test_postprocessing_leaves_nothing_beside_the_root(site: Site) -> None:
+    """What happens to have a likely name stays, too."""
+    tree = site.write_treefile()
+    run(site, "install", tree, site.path / "out", f"--repo={site.repo}")
+    (site.path / "out/rootfs.old").mkdir()
+    (site.path / "out/rootfs.new").write_text("mine")
+    run(site, "postprocess", site.path / "out/rootfs", tree)
+    assert sorted(path.name for path in (site.path / "out").iterdir()) == [
+        "compose.json", "rootfs", "rootfs.new", "rootfs.old",
+    ]  # fmt: skip
 
 
 def test_rootfs_is_a_plain_root(site: Site, tree: Path) -> None:

@@ -56,6 +56,17 @@ def test_clone_or_copy(tmp_path: Path) -> None:
     assert (tmp_path / "b").read_bytes() == data
 
 
+def test_exchange(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    other.write_text("other")
+    fs.exchange(str(one), str(other))
+    assert other.is_dir()
+    assert one.read_text() == "other"
+    with pytest.raises(FileNotFoundError):
+        fs.exchange(str(one), str(tmp_path / "absent"))
+
+
 def test_rename_noreplace(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("a")
     (tmp_path / "b").write_text("b")
