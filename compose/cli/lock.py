@@ -63,7 +63,10 @@ def write(
     proxy: flags.Proxy = None,
     cache_only: flags.CacheOnly = False,
 ) -> None:
-    """Solve TREEFILE and lock what comes out, whatever was locked before."""
+    """Solve, and lock what comes out.
+
+    Whatever was locked before; this is what `compose lock TREEFILE` does.
+    """
     _lock(treefile, lockfile, arch, cachedir, source_root, jobs, progress, proxy, cache_only, moving=None)
 
 
@@ -86,7 +89,10 @@ def update(
     proxy: flags.Proxy = None,
     cache_only: flags.CacheOnly = False,
 ) -> None:
-    """Bring the lock up to date; with names, only for these, what they need, and what the treefile asks for anew."""
+    """Bring a lock up to date.
+
+    With names of packages only for these, what they need, and what the treefile asks for anew.
+    """
     moving = packages or ([] if keep else None)
     _lock(treefile, lockfile, arch, cachedir, source_root, jobs, progress, proxy, cache_only, moving=moving)
 

@@ -48,7 +48,10 @@ def install_command(
     unified_core: flags.UnifiedCore = False,
     workdir: flags.Workdir = None,
 ) -> None:
-    """Install the packages of TREEFILE into a root directory; to be looked at, changed, postprocessed and committed."""
+    """Install packages into a root directory.
+
+    What TREEFILE describes goes to DESTDIR/rootfs; to be looked at, changed, postprocessed and committed.
+    """
     del unified_core, workdir
     if print_only:
         typer.echo(flattened_treefile(treefile), nl=False)
@@ -92,7 +95,10 @@ def postprocess_command(
     progress: flags.Progress = ProgressStyle.AUTO,
     unified_core: flags.UnifiedCore = False,
 ) -> None:
-    """Make a root directory what a client can boot: kernel, initramfs, accounts, /var, /usr/etc."""
+    """Make a root directory fit for clients.
+
+    Kernel, initramfs, accounts, /var and /usr/etc as a client needs them; in place.
+    """
     del unified_core
     from compose.pipeline.parts import postprocess_rootfs
 
@@ -124,7 +130,7 @@ def commit_command(
     unified_core: flags.UnifiedCore = False,
     workdir: flags.Workdir = None,
 ) -> None:
-    """Label a root directory and commit it to an OSTree repository."""
+    """Label a root directory and commit it."""
     # layers are in the root already
     del unified_core, workdir, layer_repo
     from compose.pipeline.parts import commit_rootfs
@@ -166,7 +172,10 @@ def rootfs_command(
     lockfile: flags.Lockfile = None,
     lockfile_strict: flags.LockfileStrict = False,
 ) -> None:
-    """Compose a plain root directory for a container image: /etc in place, no labels, no commit."""
+    """Compose a plain root for a container image.
+
+    /etc in its place, no labels, no commit.
+    """
     from compose.pipeline.parts import ROOTFS, install
 
     dest = os.path.abspath(dest)

@@ -45,7 +45,10 @@ def command(
     workdir_tmpfs: flags.WorkdirTmpfs = False,
     postprocess: flags.Postprocess = False,
 ) -> None:
-    """Compose a tree: solve, install, label and commit what TREEFILE describes."""
+    """Compose a tree and commit it.
+
+    Solve, fetch, install, postprocess, label and commit what TREEFILE describes.
+    """
     del unified_core, workdir, workdir_tmpfs, postprocess
     if print_only:
         typer.echo(flattened_treefile(treefile), nl=False)

@@ -58,7 +58,10 @@ def show(
     form: Annotated[ShowFormat, typer.Option("--format", help="How --origin is shown.")] = ShowFormat.TEXT,
     arch: _Arch = None,
 ) -> None:
-    """Print the flattened treefile: all includes merged, variables replaced."""
+    """Print the flattened treefile.
+
+    All includes merged, variables replaced, as compose tree --print-only has it.
+    """
     if not origin:
         typer.echo(flattened_treefile(treefile, basearch=arch), nl=False)
         return
@@ -126,7 +129,10 @@ def migrate(
     check: _Check = False,
     arch: _Arch = None,
 ) -> None:
-    """Bring a treefile and all it includes to the present spelling; comments and meaning stay."""
+    """Bring treefiles to the present spelling.
+
+    TREEFILE and all that it includes; comments and meaning stay.
+    """
     config, flattener = flatten(treefile, basearch=arch or host_basearch())
     effective = {key: config[key].value if key in config else old for key, old in OLD_DEFAULTS.items()}
     files = [file for file in flattener.files if file.endswith((".yaml", ".yml"))]

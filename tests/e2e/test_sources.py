@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,15 @@ def test_a_group_is_its_packages(rich_site: Site, spec: str) -> None:
     before = listing(rich_site, REF)
     compose(rich_site, packages=[spec])
     assert difference(before, listing(rich_site, REF)) == ["~ /usr/share/rpm-ostree/treefile.json content"]
+
+
+def test_a_group_is_resolved_into_the_lock(rich_site: Site) -> None:
+    treefile = rich_site.write_treefile(packages=["@tiny-core"])
+    lock = rich_site.path / "tiny.lock.yaml"
+    run(sys.executable, "-m", "compose", "lock", str(treefile), f"--cachedir={rich_site.cachedir}")
+    assert lock.read_text().count('"specs": ["@tiny-core"]') == len(BASE)
+    # the group may change: what is locked does not
+    rich_site.compose(f"--lockfile={lock}")
 
 
 def test_groups_that_are_not_there_are_all_told(rich_site: Site) -> None:
