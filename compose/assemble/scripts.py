@@ -1,25 +1,25 @@
 """Which programs of the packages run, when, and with which arguments.
 
 In a tree that is installed from nothing only these can run: %pretrans, %pre, %post, %posttrans, and the triggers that
-fire on installation. Arguments and input are librpm's (rpmscript.c, rpmtriggers.c; seen with rpm 6.1): the count of
-installed instances, 1; a program without a script gets no argument; a transaction file trigger gets the paths it watches,
-of all packages, one per line.
+fire on installation. Arguments and input are librpm's (rpmscript.c; seen with rpm 6.1): the count of installed instances, 1;
+a program without a script gets no argument.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+from compose.assemble import triggers
+from compose.assemble.triggers import Firing
 from compose.errors import AssembleError
 from compose.process import Program
-from compose.rpm.manifest import PackageManifest, Script, ScriptKind, Trigger, TriggerKind
+from compose.rpm.manifest import PackageManifest, Script, ScriptKind
 
 LUA = "<lua>"
-_NOT_YET = {TriggerKind.PREIN, TriggerKind.IN, TriggerKind.FILE_IN}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,29 +37,49 @@ class Plan:
 def plan(ordered: Sequence[PackageManifest], *, kernel_install: bool, macros: tuple[tuple[str, str], ...] = ()) -> Plan:
     """Plan for packages in install order. macros: (name, body) that Lua scripts see.
 
-    Raises AssembleError for a trigger kind that is not supported yet.
+    librpm installs one package after the other; here all files are there from the start, so what runs before files
+    (%triggerprein, %pre) runs for all packages first, then what runs after them. Within both the order is librpm's. Raises
+    AssembleError for a scriptlet that needs what is not supported.
     """
-    _refuse_unsupported(ordered)
     skipped: list[tuple[str, str, str]] = []
 
-    def of_kind(kind: ScriptKind) -> list[Program]:
-        found = []
-        for manifest in ordered:
-            for scriptlet in manifest.scriptlets:
-                if scriptlet.kind is not kind:
-                    continue
-                reason = None if kernel_install else _ignored().get(f"{manifest.nevra.name}.{kind}")
-                if reason is not None:
-                    skipped.append((str(manifest.nevra), f"%{kind}", reason))
-                    continue
-                found.append(_program(manifest, f"%{kind}", scriptlet.script, macros))
-        return found
+    def scriptlets(manifest: PackageManifest, kind: ScriptKind) -> Iterator[Program]:
+        for scriptlet in manifest.scriptlets:
+            if scriptlet.kind is not kind:
+                continue
+            reason = None if kernel_install else _ignored().get(f"{manifest.nevra.name}.{kind}")
+            if reason is not None:
+                skipped.append((str(manifest.nevra), f"%{kind}", reason))
+            else:
+                yield _program(manifest, f"%{kind}", scriptlet.script, macros)
 
-    return Plan(
-        before=(*of_kind(ScriptKind.PRETRANS), *of_kind(ScriptKind.PRE)),
-        after=(*of_kind(ScriptKind.POST), *of_kind(ScriptKind.POSTTRANS), *_transaction_file_triggers(ordered, macros)),
-        skipped=tuple(skipped),
-    )
+    def of_all(kind: ScriptKind) -> Iterator[Program]:
+        for manifest in ordered:
+            yield from scriptlets(manifest, kind)
+
+    def fired(firings: Iterator[Firing]) -> Iterator[Program]:
+        for each in firings:
+            yield _program(
+                each.manifest,
+                f"%{each.trigger.kind}",
+                each.trigger.script,
+                macros,
+                arguments=each.arguments,
+                stdin=each.stdin,
+            )
+
+    before = [*of_all(ScriptKind.PRETRANS)]
+    for position, manifest in enumerate(ordered):
+        before += fired(triggers.before_unpacking(ordered, position))
+        before += scriptlets(manifest, ScriptKind.PRE)
+    after: list[Program] = []
+    for position, manifest in enumerate(ordered):
+        after += fired(triggers.before_post(ordered, position))
+        after += scriptlets(manifest, ScriptKind.POST)
+        after += fired(triggers.after_post(ordered, position))
+    after += of_all(ScriptKind.POSTTRANS)
+    after += fired(triggers.after_transaction(ordered))
+    return Plan(before=tuple(before), after=tuple(after), skipped=tuple(skipped))
 
 
 @cache
@@ -74,56 +94,27 @@ def _ignored() -> Mapping[str, str]:
 
 
 def _program(
-    manifest: PackageManifest, phase: str, script: Script, macros: tuple[tuple[str, str], ...], *, stdin: bytes = b""
+    manifest: PackageManifest,
+    phase: str,
+    script: Script,
+    macros: tuple[tuple[str, str], ...],
+    *,
+    arguments: tuple[str, ...] = ("1",),
+    stdin: bytes = b"",
 ) -> Program:
     if script.expand or script.qformat:
         flag = "-e (macro expansion)" if script.expand else "-q (query format)"
         raise AssembleError(f"{manifest.nevra}: {phase} uses {flag}, which is not supported yet")
-    arguments: tuple[str, ...] = ()
     # the interpreter is the whole program: librpm then passes nothing, except to file triggers
+    words: tuple[str, ...] = ()
     if script.body or stdin:
-        arguments = ("1",) if script.interpreter == (LUA,) else ("{script}", "1")
+        words = arguments if script.interpreter == (LUA,) else ("{script}", *arguments)
     return Program(
         owner=f"scriptlet:{manifest.nevra}",
         phase=phase,
-        argv=(*(script.interpreter or ("/bin/sh",)), *arguments),
+        argv=(*(script.interpreter or ("/bin/sh",)), *words),
         body=script.body,
         stdin=stdin,
         lua=script.interpreter[:1] == (LUA,),
         macros=macros,
     )
-
-
-def _transaction_file_triggers(
-    ordered: Sequence[PackageManifest], macros: tuple[tuple[str, str], ...]
-) -> list[Program]:
-    paths = sorted({f"/{file.path}" for manifest in ordered for file in manifest.files})
-    triggers: list[tuple[int, int, int, PackageManifest, Trigger]] = []
-    for position, manifest in enumerate(ordered):
-        for index, trigger in enumerate(manifest.triggers):
-            if trigger.kind is TriggerKind.TRANS_FILE_IN:
-                triggers.append((-trigger.priority, position, index, manifest, trigger))
-    found = []
-    for *_, manifest, trigger in sorted(triggers, key=lambda row: row[:3]):
-        # a prefix is a prefix of the text: /usr/lib watches /usr/lib64 too
-        prefixes = tuple(condition.name for condition in trigger.conditions)
-        matching = [path for path in paths if path.startswith(prefixes)]
-        if matching:
-            stdin = "".join(f"{path}\n" for path in matching).encode()
-            found.append(_program(manifest, f"%{trigger.kind}", trigger.script, macros, stdin=stdin))
-    return found
-
-
-def _refuse_unsupported(ordered: Sequence[PackageManifest]) -> None:
-    names = {manifest.nevra.name for manifest in ordered}
-    for manifest in ordered:
-        for trigger in manifest.triggers:
-            if trigger.kind not in _NOT_YET:
-                continue
-            watched = [condition.name for condition in trigger.conditions]
-            fires = trigger.kind is TriggerKind.FILE_IN or names.intersection(watched)
-            if fires:
-                raise AssembleError(
-                    f"{manifest.nevra}: %{trigger.kind} -- {', '.join(watched)} would run, which is not supported yet",
-                    hint="leave the package out; a wrong tree would be the alternative",
-                )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from compose.assemble.scripts import LUA, plan
+from compose.assemble.triggers import matches
 from compose.errors import AssembleError
-from compose.rpm.manifest import Script
+from compose.rpm.manifest import Script, TriggerCondition
 from tests.support.manifests import file, package, shell, trigger
 
 
@@ -36,12 +37,14 @@ def test_arguments_are_librpm_s() -> None:
     assert found.after[1].macros == (("a", "b"),)
 
 
-def test_file_triggers_get_the_paths_they_watch_and_go_by_priority() -> None:
+def test_transaction_file_triggers_get_the_paths_they_watch() -> None:
     one = package("one", file("usr/lib/a"), file("usr/lib64/b"), file("etc/c"))
     triggers = (
         trigger("transfiletriggerin", "/usr/lib", priority=1),
-        trigger("transfiletriggerin", "/etc/c", "/usr/lib64/", priority=2),
+        trigger("transfiletriggerin", "/etc/", "/usr/lib64/", priority=2),
         trigger("transfiletriggerin", "/nowhere", priority=3),
+        # no directory begins with it, and the database is searched by directory
+        trigger("transfiletriggerin", "/etc/c", priority=4),
         trigger("transfiletriggerpostun", "/usr"),
     )
     found = plan([package("two", triggers=triggers), one], kernel_install=False).after
@@ -50,17 +53,48 @@ def test_file_triggers_get_the_paths_they_watch_and_go_by_priority() -> None:
     assert all(each.argv == ("/bin/sh", "{script}", "1") for each in found)
 
 
-@pytest.mark.parametrize("kind", ["triggerin", "triggerprein"])
-def test_a_trigger_that_would_fire_is_refused_until_it_is_supported(kind: str) -> None:
-    watcher = package("watcher", triggers=(trigger(kind, "other"),))
-    assert plan([watcher], kernel_install=False).after == ()
-    with pytest.raises(AssembleError, match=f"watcher-1-1.x86_64: %{kind} -- other"):
-        plan([watcher, package("other")], kernel_install=False)
+def test_triggers_are_around_the_scriptlets_of_the_package_that_sets_them_off() -> None:
+    """All kinds and orders beside rpm itself: tests/compat/assemble."""
+    watcher = package(
+        "watcher",
+        triggers=(
+            trigger("triggerprein", "other"),
+            trigger("triggerin", "other"),
+            trigger("filetriggerin", "/usr"),
+            trigger("filetriggerin", "/usr", priority=9_999),
+        ),
+    )
+    other = package("other", file("usr/x"), scripts={"pre": shell("pre"), "post": shell("post")})
+    found = plan([watcher, other], kernel_install=False)
+    assert [(each.phase, each.argv[2:]) for each in found.before] == [("%triggerprein", ("1", "0")), ("%pre", ("1",))]
+    assert [(each.phase, each.argv[2:], each.stdin) for each in found.after] == [
+        ("%filetriggerin", ("1", "1"), b"/usr/x\n"),
+        ("%post", ("1",), b""),
+        ("%triggerin", ("1", "1"), b""),
+        ("%filetriggerin", ("1", "1"), b"/usr/x\n"),
+    ]
 
 
-def test_file_triggers_of_single_packages_are_refused_too() -> None:
-    with pytest.raises(AssembleError, match="%filetriggerin"):
-        plan([package("watcher", triggers=(trigger("filetriggerin", "/usr"),))], kernel_install=False)
+# RPMSENSE_LESS, _GREATER, _EQUAL
+@pytest.mark.parametrize(
+    ("flags", "version", "expected"),
+    [
+        (0, "", True),
+        (8, "1", True),
+        (8, "1-2", False),
+        (8, "1-1", True),
+        (10, "1-1", True),
+        (2, "1-1", False),
+        (2, "1:0", True),
+        (4, "0.9", True),
+        (12, "2", False),
+        (8, "0:1", True),
+    ],
+)
+def test_versions_of_triggers(flags: int, version: str, expected: bool) -> None:
+    condition = TriggerCondition(name="other", flags=flags, version=version)
+    assert matches(condition, package("other").nevra) is expected
+    assert not matches(condition, package("another").nevra)
 
 
 @pytest.mark.parametrize("flag", ["expand", "qformat"])

@@ -1,0 +1,143 @@
+"""Triggers that fire when packages are installed: which, in what order, with which arguments and input.
+
+Rules of librpm (rpmpsm.c, rpmtriggers.c), seen with rpm 6.1 and compared with it by tests/compat/assemble. When a package is
+installed, triggers of all packages installed so far fire at its name and at its files, then its own fire at the packages
+that are there already. File triggers of priority 10000 and more run before %post, others after. Arguments are the count of
+installed instances of the trigger's own package and of the one that sets it off; a transaction file trigger has only the
+first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import rpm
+
+from compose.rpm.manifest import PackageManifest, Trigger, TriggerCondition, TriggerKind
+from compose.rpm.nevra import Nevra
+
+# TRIGGER_PRIORITY_BOUND of rpmtriggers.h
+_EARLY = 10_000
+# rpmsenseFlags of rpmds.h
+_LESS, _GREATER, _EQUAL = 1 << 1, 1 << 2, 1 << 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Firing:
+    """A trigger that runs. stdin: of a file trigger, the paths that it watches."""
+
+    manifest: PackageManifest
+    trigger: Trigger
+    arguments: tuple[str, ...]
+    stdin: bytes = b""
+
+
+def before_unpacking(ordered: Sequence[PackageManifest], position: int) -> Iterator[Firing]:
+    """%triggerprein when the package at that position of the install order is about to be installed."""
+    yield from _at_name(ordered[:position], ordered[position], TriggerKind.PREIN, ("1", "0"))
+    yield from _own(ordered[position], ordered[:position], TriggerKind.PREIN, ("0", "1"))
+
+
+def before_post(ordered: Sequence[PackageManifest], position: int) -> Iterator[Firing]:
+    """%filetriggerin of high priority, between the files of a package and its %post."""
+    yield from _file_triggers(ordered, position, early=True)
+
+
+def after_post(ordered: Sequence[PackageManifest], position: int) -> Iterator[Firing]:
+    """%triggerin, and %filetriggerin of low priority."""
+    yield from _at_name(ordered[: position + 1], ordered[position], TriggerKind.IN, ("1", "1"))
+    yield from _own(ordered[position], ordered[: position + 1], TriggerKind.IN, ("1", "1"))
+    yield from _file_triggers(ordered, position, early=False)
+
+
+def after_transaction(ordered: Sequence[PackageManifest]) -> Iterator[Firing]:
+    """%transfiletriggerin, once each: package by package, for all of them are new, and of one package by priority."""
+    for each in ordered:
+        for manifest, trigger in _by_priority((each,), TriggerKind.TRANS_FILE_IN):
+            if stdin := _watched_anywhere(trigger, ordered):
+                yield Firing(manifest=manifest, trigger=trigger, arguments=("1",), stdin=stdin)
+
+
+def _at_name(
+    installed: Sequence[PackageManifest], target: PackageManifest, kind: TriggerKind, arguments: tuple[str, ...]
+) -> Iterator[Firing]:
+    """Triggers of packages that are there, set off by the target."""
+    for manifest in installed:
+        for trigger in manifest.triggers:
+            if trigger.kind is kind and any(matches(condition, target.nevra) for condition in trigger.conditions):
+                yield Firing(manifest=manifest, trigger=trigger, arguments=arguments)
+
+
+def _own(
+    manifest: PackageManifest, installed: Sequence[PackageManifest], kind: TriggerKind, arguments: tuple[str, ...]
+) -> Iterator[Firing]:
+    """The target's own triggers, set off by packages that are there; each once, in the order of the names they watch."""
+    watching = sorted(
+        (condition.name, index)
+        for index, trigger in enumerate(manifest.triggers)
+        if trigger.kind is kind
+        for condition in trigger.conditions
+        if any(matches(condition, each.nevra) for each in installed)
+    )
+    for index in dict.fromkeys(index for _, index in watching):
+        yield Firing(manifest=manifest, trigger=manifest.triggers[index], arguments=arguments)
+
+
+def _file_triggers(ordered: Sequence[PackageManifest], position: int, *, early: bool) -> Iterator[Firing]:
+    target = ordered[position]
+    for manifest, trigger in _by_priority(ordered[: position + 1], TriggerKind.FILE_IN):
+        if (trigger.priority >= _EARLY) is early and (stdin := _watched_in(trigger, target)):
+            yield Firing(manifest=manifest, trigger=trigger, arguments=("1", "1"), stdin=stdin)
+    for manifest, trigger in _by_priority((target,), TriggerKind.FILE_IN):
+        if (trigger.priority >= _EARLY) is early and (stdin := _watched_anywhere(trigger, ordered[:position])):
+            yield Firing(manifest=manifest, trigger=trigger, arguments=("1", "1"), stdin=stdin)
+
+
+def _by_priority(installed: Sequence[PackageManifest], kind: TriggerKind) -> list[tuple[PackageManifest, Trigger]]:
+    found = [(manifest, trigger) for manifest in installed for trigger in manifest.triggers if trigger.kind is kind]
+    # stable: of one priority in the order of installation
+    return sorted(found, key=lambda row: -row[1].priority)
+
+
+def _watched_in(trigger: Trigger, package: PackageManifest) -> bytes:
+    """Paths of a package that a file trigger watches, a line each; prefix by prefix, so that one may come twice.
+
+    A prefix is a prefix of the text: /usr/lib watches /usr/lib64 too.
+    """
+    lines = [
+        f"/{file.path}\n"
+        for condition in trigger.conditions
+        for file in package.files
+        if f"/{file.path}".startswith(condition.name)
+    ]
+    return "".join(lines).encode()
+
+
+def _watched_anywhere(trigger: Trigger, packages: Sequence[PackageManifest]) -> bytes:
+    """The same for packages in the database, which is searched by directory: a prefix that no directory of a package begins
+    with finds nothing in it, even when a file is called so."""
+    lines = []
+    for condition in trigger.conditions:
+        for package in packages:
+            found = [path for file in package.files if (path := f"/{file.path}").startswith(condition.name)]
+            # RPMTAG_DIRNAMES end with a slash
+            if any(f"{path.rpartition('/')[0]}/".startswith(condition.name) for path in found):
+                lines += found
+    return "".join(f"{path}\n" for path in lines).encode()
+
+
+def matches(condition: TriggerCondition, nevra: Nevra) -> bool:
+    """Is the package one that the condition names, of such a version? What the condition leaves out is not compared."""
+    if condition.name != nevra.name:
+        return False
+    if not condition.version:
+        return True
+    epoch, colon, rest = condition.version.rpartition(":")
+    version, dash, release = rest.partition("-")
+    order = rpm.labelCompare(
+        (str(nevra.epoch), nevra.version, nevra.release if dash else ""),
+        (epoch if colon else "0", version, release),
+    )
+    wanted = _LESS if order < 0 else _GREATER if order > 0 else _EQUAL
+    return bool(condition.flags & wanted)
