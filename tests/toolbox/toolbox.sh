@@ -181,6 +181,8 @@ case $command in
     create) if native; then install_native; else create_root; fi ;;
     run)
         [ $# -gt 0 ] || die "run what?"
+        # what is made in it is root's, it itself must not be: pip install . puts its own things there
+        mkdir -p "$PROJECT/build"
         if native; then install_native; run_native "$@"; else create_root; run_in_root "$@"; fi ;;
     path) if native; then echo native; else root_path; fi ;;
     destroy) as_root rm -rf --one-file-system "$(root_path)" ;;
