@@ -20,6 +20,7 @@ from compose.treefile.source import Located, SourceFault, compose_nodes, parse_y
 
 _INDENT = 2
 _BLOCK_INDICATOR = re.compile(r"[|>][+-]?[1-9]")
+_OTHER_BREAKS = re.compile("\r(?!\n)|[\x85\u2028\u2029]")
 _EDITION = "edition"
 _2024 = "2024"
 OLD_DEFAULTS: Mapping[str, str | bool] = {"boot-location": "new", "tmp-is-dir": False}
@@ -36,7 +37,7 @@ def format_text(text: str, path: str) -> str:
     a treefile in YAML.
     """
     before = _parsed(text, path)
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = _lines(text.replace("\r\n", "\n").replace("\r", "\n"), path)
     try:
         lines = _indented(lines, path)
         kept = _inside_scalars("\n".join(lines), path)
@@ -65,7 +66,7 @@ def migrate_text(
     Raises TreefileError for what is not a treefile in YAML.
     """
     before = _parsed(text, path)
-    lines = text.split("\n")
+    lines = _lines(text, path)
     undone: list[str] = []
     wanted: dict[str, Any] = dict(before.plain())
     for old, new in {**LEGACY, "bootstrap-packages": "packages"}.items():
@@ -98,6 +99,16 @@ def migrate_text(
         wanted |= added
         wanted[_EDITION] = _2024
     return _checked_plain("\n".join(lines), wanted, path), tuple(undone)
+
+
+def _lines(text: str, path: str) -> list[str]:
+    """Lines as the parser counts them; CRLF leaves its CR at the end. Raises TreefileError for what else breaks a line in
+    YAML 1.1 (a lone CR, NEL, the separators of Unicode)."""
+    if _OTHER_BREAKS.search(text):
+        raise TreefileError(
+            f"{path}: has line breaks of another kind than LF or CRLF", hint="compose treefile fmt replaces CR"
+        )
+    return text.split("\n")
 
 
 def _above_comments(lines: list[str], at: int) -> int:

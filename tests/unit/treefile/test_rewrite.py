@@ -167,3 +167,11 @@ def test_a_migrated_treefile_means_the_same(text: str, tmp_path: Path) -> None:
 def test_what_an_include_says_is_not_undone_by_the_edition() -> None:
     text, _ = migrate_text("packages: [a]\n", "x.yaml", effective={"boot-location": "modules", "tmp-is-dir": False})
     assert text == 'edition: "2024"\ntmp-is-dir: false\npackages: [a]\n'
+
+
+def test_lines_that_only_yaml_breaks() -> None:
+    for text in ("\r\rref: x\n", "ref: x\u2028units: [u]\n", "# a\x85ref: x\n"):
+        with pytest.raises(TreefileError, match="line breaks of another kind"):
+            migrate_text(text, "x.yaml", effective=OLD_DEFAULTS)
+    assert format_text("# a\rref: x\r", "x.yaml") == "# a\nref: x\n"
+    assert migrate_text("gpg_key: x\r\nref: y\r\n", "x.yaml")[0] == "gpg-key: x\r\nref: y\r\n"
