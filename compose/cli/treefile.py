@@ -16,12 +16,12 @@ import compose
 from compose import fs
 from compose.cli import flags
 from compose.errors import TreefileError
+from compose.findings import Level, Result, to_sarif
 from compose.pipeline.flat import flattened_treefile, host_basearch
-from compose.treefile.lint import RULES, Finding, Level, lint
+from compose.treefile.lint import RULES, Finding, lint
 from compose.treefile.load import flatten
 from compose.treefile.origin import origins
 from compose.treefile.rewrite import OLD_DEFAULTS, format_text, migrate_text
-from compose.treefile.sarif import to_sarif
 from compose.treefile.validate import schema
 
 app = typer.Typer(help="Look at treefiles, check them, tidy them.", no_args_is_help=True, rich_markup_mode=None)
@@ -102,7 +102,7 @@ def lint_command(
     found = tuple(each for each in found if each.rule not in (ignore or ()))
     match form:
         case LintFormat.SARIF:
-            typer.echo(to_sarif(found, version=compose.__version__), nl=False)
+            typer.echo(to_sarif(RULES, [_result(each) for each in found], version=compose.__version__), nl=False)
         case LintFormat.JSON:
             typer.echo(json.dumps([_as_json(each) for each in found], indent=2))
         case LintFormat.TEXT:
@@ -177,6 +177,11 @@ def _one_line(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     first, newline, _ = text.partition("\n")
     return f"{first} ..." if newline else first
+
+
+def _result(finding: Finding) -> Result:
+    place = finding.place
+    return Result(rule=finding.rule, message=finding.message, path=place.file, line=place.line, column=place.column)
 
 
 def _as_json(finding: Finding) -> dict[str, object]:

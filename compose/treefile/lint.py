@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import os
 import re
 from collections import defaultdict
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from compose.errors import TreefileError
+from compose.findings import Level, Rule
 from compose.rpm.repofile import RepoSection, read_repo_files
 from compose.treefile.flatten import Config, Flattener, parse_source, split_packages
 from compose.treefile.keys import KEYS, LEGACY, nearest
@@ -26,24 +26,6 @@ _BASE_ARCHES = frozenset(
 _PER_ARCH = re.compile(r"packages-(?!remove$)[a-z0-9_]+")
 _COMMENT = re.compile(r"(?P<place>.*?:\d+:\d+): (?P<text>(?P<key>[^:]*): unknown key, taken for a comment.*)")
 _WARNING = re.compile(r"(?P<place>.*?:\d+:\d+): (?P<text>.*)", re.DOTALL)
-
-
-class Level(enum.StrEnum):
-    """As SARIF has them. An error fails the compose, or makes something else of it than the treefile says."""
-
-    ERROR = "error"
-    WARNING = "warning"
-    NOTE = "note"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """summary: what is wrong, in general. advice: the way out."""
-
-    id: str
-    level: Level
-    summary: str
-    advice: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

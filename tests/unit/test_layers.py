@@ -14,12 +14,12 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__main__"}),
     frozenset({"cli"}),
     frozenset({"pipeline"}),
-    frozenset({"inputhash", "metadata", "lock", "layers", "rootfs"}),
+    frozenset({"inputhash", "metadata", "lock", "lint", "layers", "rootfs"}),
     frozenset({"treefile", "solve", "fetch", "importer", "assemble", "postprocess", "label", "commit"}),
     frozenset({"workroot"}),
     frozenset({"sandbox", "blobs", "rpm", "ostree"}),
     frozenset({"cachedir"}),
-    frozenset({"process", "fs", "tree", "events", "bindings"}),
+    frozenset({"process", "fs", "tree", "events", "bindings", "findings"}),
     frozenset({"errors"}),
 )
 

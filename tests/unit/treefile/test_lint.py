@@ -9,8 +9,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from compose.treefile.lint import RULES, Level, lint
-from compose.treefile.sarif import to_sarif
+from compose.cli.treefile import _result
+from compose.findings import Level, to_sarif
+from compose.treefile.lint import RULES, lint
 
 GOOD_REPO = "[fedora]\nbaseurl=https://example.com/$releasever\ngpgkey=fedora.key\n"
 GOOD = "ref: x\nreleasever: 43\nrepos: [fedora]\npackages: [bash]\n"
@@ -152,7 +153,7 @@ def test_sarif(tmp_path: Path) -> None:
     (tmp_path / "top.yaml").write_text(GOOD + "exclude-packages: [bash]\ngpg_key: x\n")
     (tmp_path / "fedora.repo").write_text(GOOD_REPO)
     findings = lint(str(tmp_path / "top.yaml"), basearch="x86_64")
-    report = json.loads(to_sarif(findings, version="1"))
+    report = json.loads(to_sarif(RULES, [_result(each) for each in findings], version="1"))
     result = {
         "type": "object",
         "required": ["ruleId", "level", "message", "locations"],

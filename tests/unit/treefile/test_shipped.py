@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from compose.treefile.lint import Level, lint
+from compose.findings import Level
+from compose.treefile.lint import lint
 from compose.treefile.load import load_treefile
 from compose.treefile.origin import origins
 from compose.treefile.rewrite import format_text

@@ -1,0 +1,83 @@
+"""What linters find: rules with ids and levels, and SARIF for code hosts that show findings beside the lines."""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+# OASIS, Static Analysis Results Interchange Format 2.1.0
+_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+
+
+class Level(enum.StrEnum):
+    """As SARIF has them. An error fails a compose."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """summary: what is wrong, in general. advice: the way out."""
+
+    id: str
+    level: Level
+    summary: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One finding for a report. path: relative ones stay relative. line, column: from 1."""
+
+    rule: str
+    message: str
+    path: str
+    line: int = 1
+    column: int = 1
+
+
+def by_id(*rules: Rule) -> dict[str, Rule]:
+    return {rule.id: rule for rule in rules}
+
+
+def to_sarif(rules: Mapping[str, Rule], found: Sequence[Result], *, version: str) -> str:
+    """version: of this tool."""
+    ids = list(rules)
+    described = [
+        {
+            "id": rule.id,
+            "shortDescription": {"text": rule.summary},
+            "help": {"text": rule.advice},
+            "defaultConfiguration": {"level": str(rule.level)},
+        }
+        for rule in rules.values()
+    ]
+    results = [
+        {
+            "ruleId": each.rule,
+            "ruleIndex": ids.index(each.rule),
+            "level": str(rules[each.rule].level),
+            "message": {"text": each.message},
+            "locations": [
+                {
+                    "physicalLocation": {
+                        "artifactLocation": {"uri": _uri(each.path)},
+                        "region": {"startLine": max(1, each.line), "startColumn": max(1, each.column)},
+                    }
+                }
+            ],
+        }
+        for each in found
+    ]
+    run = {"tool": {"driver": {"name": "compose", "version": version, "rules": described}}, "results": results}
+    return json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
+
+
+def _uri(path: str) -> str:
+    return Path(path).as_uri() if path.startswith("/") else quote(path)
