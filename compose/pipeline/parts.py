@@ -24,6 +24,7 @@ from compose.pipeline import facts as making
 from compose.pipeline import results, settings
 from compose.pipeline.committing import write_commit
 from compose.pipeline.facts import Facts
+from compose.pipeline.gate import check_tree
 from compose.pipeline.inputs import Stopwatch, fetch_packages, gather, import_files
 from compose.pipeline.options import ComposeOptions, ComposeResult, Installed, Outcome
 from compose.pipeline.previous import Previous, parent_of
@@ -146,6 +147,7 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
         processed = complete(tree, layout, store, work, reporter)
         check_accounts(processed.tree, store, settings.account_references(options, treefile, previous, repo), reporter)
         tree = label(processed.tree, store, work, reporter) if labelled else processed.tree
+        check_tree(tree, store, container=treefile.container, reporter=reporter)
         known = dataclasses.replace(known, version=version, kernel=processed.kernel)
         parent = parent_of(options, repo, treefile.ref)
         committed = write_commit(tree, store, repo, options, treefile, known, parent, reporter)

@@ -14,6 +14,7 @@ from compose.events import Reporter
 from compose.label import label
 from compose.pipeline import results, settings
 from compose.pipeline.committing import write_commit
+from compose.pipeline.gate import check_tree
 from compose.pipeline.inputs import Stopwatch, fetch_packages, gather, import_files
 from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
 from compose.pipeline.previous import parent_of
@@ -75,6 +76,8 @@ def compose_tree(options: ComposeOptions, reporter: Reporter) -> ComposeResult:
             if inputs.labelled:
                 with watch.stage("label"):
                     tree = label(tree, store, work, reporter)
+            with watch.stage("lint"):
+                check_tree(tree, store, container=treefile.container, reporter=reporter)
             with watch.stage("commit"):
                 facts = settings.facts(inputs, version, epoch, processed.kernel)
                 parent = parent_of(options, inputs.repo, treefile.ref)

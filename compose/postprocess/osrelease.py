@@ -10,7 +10,7 @@ _PATH = "etc/os-release"
 
 def mutate(tree: Tree, store: Contents, *, base: str, version: str) -> Tree:
     """Replace `base` by `version` in VERSION and PRETTY_NAME, and add OSTREE_VERSION. A tree without os-release is
-    left as it is: the invariants speak of it."""
+    left as it is: compose.lint speaks of it."""
     text = read_text(tree, _PATH, store)
     if text is None:
         return tree

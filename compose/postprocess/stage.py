@@ -10,7 +10,7 @@ import os
 
 from compose.blobs import BlobStore
 from compose.events import Reporter, Task
-from compose.postprocess import initramfs, invariants, kernel, programs
+from compose.postprocess import initramfs, kernel, programs
 from compose.postprocess.finalize import finalize
 from compose.postprocess.finish import finish, is_finished, move_etc, restore_etc
 from compose.postprocess.layout import lay_out
@@ -74,7 +74,6 @@ def _finished(
 ) -> Postprocessed:
     tree, later, warnings = finish(tree, options, store, kver)
     tree, last = finalize(tree, options, store, workdir, reporter)
-    warnings = (*warnings, *invariants.check(tree, options, store))
     for warning in warnings:
         reporter.warn(warning)
     gone = tuple(sorted({*dropped, *later}))

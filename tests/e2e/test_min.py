@@ -21,6 +21,7 @@ import rpm
 import selinux
 
 from compose.events import Reporter
+from compose.pipeline.inspect import lint_commit
 from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
 from compose.pipeline.run import compose_tree
 from compose.tree import Tree
@@ -282,3 +283,10 @@ def declared(checkout: Path) -> set[str]:
         for line in path.read_text().splitlines()
     ]
     return {words[1].lstrip("/") for words in lines if len(words) > 1 and words[0][0] in "dDvqQCLfF"}
+
+
+def test_nothing_for_lint_to_say(composed: Composed) -> None:
+    assert composed.result.commit is not None
+    found = lint_commit(composed.result.repo, composed.result.commit, str(composed.checkout.parent / "cache"))
+    # composefs is the treefile's author's choice
+    assert {finding.rule for finding in found} <= {"baseimage-composefs"}

@@ -1,0 +1,81 @@
+"""`compose lint`: what clients rely on, looked for in a commit or in a root directory."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+import compose
+from compose.cli import flags
+from compose.cli.flags import ProgressStyle
+from compose.errors import UsageError
+from compose.findings import Level, Result, to_sarif
+
+FOUND = 1
+"""Exit code when there are findings that count."""
+
+
+class Format(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+    SARIF = "sarif"
+
+
+def command(
+    target: Annotated[
+        str, typer.Argument(metavar="REV|ROOTFS", help="Ref or commit with --repo, else a root directory.")
+    ],
+    repo: Annotated[str | None, typer.Option("--repo", "-r", metavar="REPO", help="OSTree repository.")] = None,
+    container: Annotated[
+        bool, typer.Option("--container", help="The root directory is of an image that is not booted.")
+    ] = False,
+    form: Annotated[Format, typer.Option("--format", help="How findings are shown.")] = Format.TEXT,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings count as errors.")] = False,
+    ignore: Annotated[list[str] | None, typer.Option("--ignore", metavar="RULE", help="Leave out a rule.")] = None,
+    cachedir: flags.CacheDirectory = None,
+    progress: flags.Progress = ProgressStyle.AUTO,
+) -> None:
+    """Look for what clients could not use.
+
+    The same rules are applied at the end of every compose. Exit code 1 when there are errors.
+    """
+    from compose.lint.rules import RULES
+    from compose.pipeline.inspect import lint_commit, lint_rootfs
+
+    unknown = [rule for rule in ignore or () if rule not in RULES]
+    if unknown:
+        raise UsageError(f"--ignore={unknown[0]}: there is no such rule; there are {', '.join(RULES)}")
+    with flags.reporter_of(progress) as reporter:
+        where = flags.cachedir_or_default(cachedir)
+        if repo is not None:
+            found = lint_commit(repo, target, where)
+        else:
+            found = lint_rootfs(target, where, reporter, bootable=not container)
+    found = tuple(each for each in found if each.rule not in (ignore or ()))
+    match form:
+        case Format.SARIF:
+            rows = [Result(rule=each.rule, message=f"{each.path} {each.message}", path=each.path[1:]) for each in found]
+            typer.echo(to_sarif(RULES, rows, version=compose.__version__), nl=False)
+        case Format.JSON:
+            rows_of = [
+                {
+                    "rule": each.rule,
+                    "level": str(each.level),
+                    "path": each.path,
+                    "message": each.message,
+                    "advice": RULES[each.rule].advice,
+                }
+                for each in found
+            ]
+            typer.echo(json.dumps(rows_of, indent=2))
+        case Format.TEXT:
+            for each in found:
+                typer.echo(f"{each.level}: {each.path}: {each.message} [{each.rule}]")
+            for rule in dict.fromkeys(each.rule for each in found if each.level is not Level.NOTE):
+                typer.echo(f"hint: {rule}: {RULES[rule].advice}", err=True)
+    counted = (Level.ERROR, Level.WARNING) if strict else (Level.ERROR,)
+    if any(each.level in counted for each in found):
+        raise typer.Exit(FOUND)

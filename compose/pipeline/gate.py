@@ -1,0 +1,30 @@
+"""The last look before a commit: what no client could use is not committed."""
+
+from __future__ import annotations
+
+from compose.blobs import BlobStore
+from compose.errors import PostprocessError
+from compose.events import Reporter
+from compose.findings import Level
+from compose.lint.check import Finding, lint_tree
+from compose.lint.rules import RULES
+from compose.tree import Tree
+
+
+def check_tree(tree: Tree, store: BlobStore, *, container: bool, reporter: Reporter) -> None:
+    """Warn of what clients can live without. Raises PostprocessError for what they cannot, all of it together."""
+    found = lint_tree(tree, store, bootable=not container)
+    for finding in found:
+        if finding.level is Level.WARNING:
+            reporter.warn(_told(finding))
+    errors = [finding for finding in found if finding.level is Level.ERROR]
+    if errors:
+        raise PostprocessError(
+            f"no client could use this tree: {_told(errors[0])}",
+            details=[_told(each) for each in errors[1:]],
+            hint=RULES[errors[0].rule].advice,
+        )
+
+
+def _told(finding: Finding) -> str:
+    return f"{finding.path}: {finding.message} [{finding.rule}]"

@@ -1,0 +1,30 @@
+"""Rules applied to what is there already: a commit of a repository, or a root directory."""
+
+from __future__ import annotations
+
+from compose.blobs import BlobStore
+from compose.cachedir import CacheDir
+from compose.errors import RepositoryError
+from compose.events import Reporter
+from compose.layers import read_layer
+from compose.lint.check import Finding, lint_tree
+from compose.ostree.repo import Repo
+from compose.rootfs import read_rootfs
+
+
+def lint_commit(path: str, revision: str, cachedir: str) -> tuple[Finding, ...]:
+    """Findings in a commit and its metadata. Raises RepositoryError."""
+    store = BlobStore(CacheDir(cachedir).join("blobs"))
+    with Repo.open(path) as repo:
+        checksum = repo.resolve(revision)
+        if checksum is None or not repo.has(checksum, "commit"):
+            raise RepositoryError(f"{path} has no commit {revision}", hint="see: ostree refs")
+        commit = repo.read_commit(checksum)
+        tree = read_layer(repo, checksum, store)
+        return lint_tree(tree, store, bootable=bool(commit.get("ostree.bootable")), commit=commit)
+
+
+def lint_rootfs(directory: str, cachedir: str, reporter: Reporter, *, bootable: bool) -> tuple[Finding, ...]:
+    """Findings in a root directory, as `compose postprocess` leaves it. Raises UsageError for what is none."""
+    store = BlobStore(CacheDir(cachedir).join("blobs"))
+    return lint_tree(read_rootfs(directory, store, reporter, writer="rootfs"), store, bootable=bootable)

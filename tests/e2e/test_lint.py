@@ -1,0 +1,77 @@
+"""`compose lint` over commits and root directories, and the same rules at the end of a compose."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.tiny import REF, Done, Site
+
+pytestmark = pytest.mark.root
+
+
+def lint(site: Site, *arguments: str | Path) -> Done:
+    done = subprocess.run(
+        [sys.executable, "-m", "compose", "lint", *map(str, arguments), f"--cachedir={site.cachedir}"],
+        capture_output=True, text=True, check=False, timeout=100,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    return Done(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+
+def test_a_commit(composed: Site) -> None:
+    done = lint(composed, REF, f"--repo={composed.repo}")
+    assert done.status == 0
+    # the tiny tree has no initramfs, and says so in its treefile
+    (kver,) = {line for line in done.stdout.splitlines() if "[initramfs]" in line}
+    assert kver == "warning: /usr/lib/modules/6.1.0-tiny/initramfs.img: is missing [initramfs]"
+    assert "error:" not in done.stdout
+    assert lint(composed, REF, f"--repo={composed.repo}", "--strict").status == 1
+    rows = json.loads(lint(composed, REF, f"--repo={composed.repo}", "--format=json").stdout)
+    assert {"rule", "level", "path", "message", "advice"} == set(rows[0])
+    assert json.loads(lint(composed, REF, f"--repo={composed.repo}", "--format=sarif").stdout)["runs"]
+    done = lint(composed, REF, f"--repo={composed.repo}", "--ignore=nonsense")
+    assert (done.status, "there is no such rule" in done.stderr) == (2, True)
+    done = lint(composed, "absent", f"--repo={composed.repo}")
+    assert (done.status, "has no commit absent" in done.stderr) == (1, True)
+
+
+def test_a_commit_that_something_else_made(site: Site, tmp_path: Path) -> None:
+    """The real ostree commits anything."""
+    tree = tmp_path / "tree"
+    for path in ("usr/etc", "etc", "var/lib", "usr/bin"):
+        (tree / path).mkdir(parents=True)
+    (tree / "var/lib/data").write_text("x")
+    site.ostree("commit", "--branch=wrong", f"--tree=dir={tree}", "--add-metadata=ostree.bootable=true")
+    done = lint(site, "wrong", f"--repo={site.repo}")
+    assert done.status == 1
+    rules = {line.rpartition("[")[2].rstrip("]") for line in done.stdout.splitlines() if line.startswith("error:")}
+    assert rules >= {"etc-usretc", "var-content", "kernel", "os-release", "baseimage-root", "api-base-directories"}
+
+
+def test_a_root_directory(site: Site) -> None:
+    tree = site.write_treefile()
+    out = site.path / "out"
+    subprocess.run(
+        [sys.executable, "-m", "compose", "install", tree, out, f"--repo={site.repo}", f"--cachedir={site.cachedir}",
+         "--postprocess"], check=True, capture_output=True,
+    )  # fmt: skip
+    assert lint(site, out / "rootfs").status == 0
+    os.chmod(out / "rootfs/usr/share/hello", 0o777)
+    done = lint(site, out / "rootfs")
+    assert "warning: /usr/share/hello: has mode 0777 [world-writable]" in done.stdout
+
+
+def test_a_compose_that_breaks_a_rule_commits_nothing(site: Site) -> None:
+    before = site.snapshot()
+    script = ["mkdir -p /usr/lib/bootc/kargs.d; echo 'kargs = quiet' >/usr/lib/bootc/kargs.d/a.toml"]
+    done = site.run(treefile=site.write_treefile(postprocess=script))
+    assert done.status == 1
+    assert "error: no client could use this tree: /usr/lib/bootc/kargs.d/a.toml: not TOML" in done.stderr
+    assert "hint: write /usr/lib/bootc/kargs.d" in done.stderr
+    assert site.snapshot() == before

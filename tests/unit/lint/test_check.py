@@ -1,0 +1,225 @@
+"""Each rule has a tree that breaks it, and says nothing of one that is right."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from compose.lint.check import Finding, lint_tree
+from compose.lint.rules import RULES
+from compose.ostree.gvariant import Variant
+from compose.ostree.objects import Commit
+from compose.tree import Tree
+from tests.support.treetext import MemoryStore, parse
+
+GOOD = r"""
+l bin usr/bin
+l sbin usr/sbin
+l lib usr/lib
+l lib64 usr/lib64
+d boot 0755
+d dev 0755
+d proc 0755
+d run 0755
+d sys 0755
+d sysroot 0755
+d var 0755
+d tmp 1777
+l ostree sysroot/ostree
+l home var/home
+l root var/roothome
+l srv var/srv
+l mnt var/mnt
+l media run/media
+l opt var/opt
+l usr/local ../var/usrlocal
+f usr/lib/os-release 0644 "ID=test\n"
+f usr/lib/modules/6.1/vmlinuz 0755 "kernel"
+f usr/lib/modules/6.1/initramfs.img 0644 "... ostree-prepare-root ..."
+f usr/lib/ostree/prepare-root.conf 0644 "[composefs]\nenabled = true\n"
+f usr/lib/passwd 0644 "chrony:x:998:996::/:/bin/false\n"
+f usr/etc/nsswitch.conf 0644 "passwd: files altfiles\ngroup: files altfiles\n"
+f usr/etc/machine-id 0444 ""
+f usr/etc/shadow 0000 ""
+f usr/share/rpm/rpmdb.sqlite 0644 "db"
+f usr/lib/sysimage/rpm-ostree-base-db/rpmdb.sqlite 0644 "db"
+"""
+LABEL = "xattr=security.selinux=00"
+
+
+def commit_with(**metadata: Variant) -> Commit:
+    return Commit(
+        metadata=tuple(sorted((key.replace("_", "."), value) for key, value in metadata.items())),
+        parent=b"", subject="", body="", timestamp=0, root_tree=b"\0" * 32, root_meta=b"\0" * 32,
+    )  # fmt: skip
+
+
+PACKAGES = {"rpmostree_rpmdb_pkglist": Variant("a(sssss)", [("a", "0", "1", "1", "noarch")])}
+GOOD_COMMIT = commit_with(ostree_bootable=Variant("b", True), ostree_linux=Variant("s", "6.1"), **PACKAGES)
+
+
+def changed(gone: str = "", added: str = "") -> tuple[Tree, MemoryStore]:
+    store = MemoryStore()
+    editor = parse(GOOD, store).edit()
+    for path in gone.split():
+        assert editor.remove(path), path
+    for path, entry in parse(added, store).walk():
+        if path and not (entry.is_dir and path in editor and path not in added.split()):
+            editor.put(path, entry)
+    return editor.build(), store
+
+
+def found(gone: str = "", added: str = "", *, bootable: bool = True, commit: Commit | None = None) -> list[str]:
+    tree, store = changed(gone, added)
+    rows = lint_tree(tree, store, bootable=bootable, commit=commit)
+    return [f"{row.rule} {row.path}: {row.message}" for row in rows]
+
+
+def test_nothing_to_say() -> None:
+    assert found(commit=GOOD_COMMIT) == []
+
+
+@pytest.mark.parametrize(
+    ("gone", "added", "expected"),
+    [
+        ("usr/lib/modules/6.1", "", "kernel /usr/lib/modules: 0 kernels, one is needed"),
+        (
+            "",
+            'f usr/lib/modules/7/vmlinuz 0755 ""\nf usr/lib/modules/7/initramfs.img 0644 "ostree-prepare-root"',
+            "kernel /usr/lib/modules: 2 kernels, one is needed: 6.1, 7",
+        ),
+        (
+            "usr/lib/modules/6.1/vmlinuz",
+            "l usr/lib/modules/6.1/vmlinuz x",
+            "kernel /usr/lib/modules/6.1/vmlinuz: is not a regular file",
+        ),
+        (
+            "",
+            f'f usr/lib/ostree-boot/vmlinuz-6.1-{"a" * 64} 0644 ""\nf usr/lib/ostree-boot/initramfs-6.1.img-{"b" * 64} 0644 ""',
+            "boot-checksums /usr/lib/ostree-boot: the checksums in the names differ",
+        ),
+        (
+            "usr/lib/os-release",
+            'f usr/lib/os-release 0644 "NAME=x\\n"',
+            "os-release /usr/lib/os-release: has neither PRETTY_NAME nor ID",
+        ),
+        ("", "d etc 0755", "etc-usretc /etc: is there beside /usr/etc"),
+        ("proc", "", "api-base-directories /proc: is not a directory"),
+        ("", 'f run/x 0644 ""', "api-base-directories /run: is not empty: x"),
+        ("tmp", "l tmp var/tmp", "api-base-directories /tmp: is neither a directory nor a link to sysroot/tmp"),
+        ("", 'f tmp/x 0644 ""', "api-base-directories /tmp: is not empty"),
+        ("ostree", "", "baseimage-root /ostree: is not a link to sysroot/ostree"),
+        ("", "d sysroot/x 0755", "baseimage-root /sysroot: is not empty: x"),
+        ("", 'f var/lib/x 0644 ""', "var-content /var: is not empty: lib"),
+        ("", 'f boot/vmlinuz 0644 ""', "nonempty-boot /boot: is not empty: vmlinuz"),
+        ("", 'f usr/etc/gshadow 0640 ""', "shadow-mode /usr/etc/gshadow: has mode 0640"),
+        ("usr/etc/machine-id", 'f usr/etc/machine-id 0644 "0123"', "machine-id /usr/etc/machine-id: is not empty"),
+        (
+            "",
+            'f usr/lib/bootc/kargs.d/1.toml 0644 "kargs = 3"',
+            "bootc-kargs /usr/lib/bootc/kargs.d/1.toml: kargs is not a list of texts",
+        ),
+        (
+            "home",
+            "d home 0755",
+            "toplevel-links /home: is a directory: what a user puts there is lost with the next update",
+        ),
+        ("srv", "", "toplevel-links /srv: is missing"),
+        ("bin", "d bin 0755", "usrmove /bin: is a directory: clients expect a link into /usr"),
+        ("usr/lib/modules/6.1/initramfs.img", "", "initramfs /usr/lib/modules/6.1/initramfs.img: is missing"),
+        (
+            "usr/lib/ostree/prepare-root.conf",
+            "",
+            "baseimage-composefs /usr/lib/ostree/prepare-root.conf: does not enable composefs",
+        ),
+        (
+            "usr/etc/nsswitch.conf",
+            'f usr/etc/nsswitch.conf 0644 "passwd: files systemd\\ngroup: files\\n"',
+            "accounts /usr/etc/nsswitch.conf: group does not read /usr/lib/group (altfiles)",
+        ),
+        ("usr/share/rpm", "", "rpmdb /usr/share/rpm: is missing"),
+        (
+            "usr/share/rpm/rpmdb.sqlite",
+            'f usr/share/rpm/rpmdb.sqlite 0644 "newer"',
+            "rpmdb /usr/lib/sysimage/rpm-ostree-base-db/rpmdb.sqlite: differs from /usr/share/rpm/rpmdb.sqlite",
+        ),
+        ("", 'f usr/share/x 0666 ""', "world-writable /usr/share/x: has mode 0666"),
+        ("", "d usr/share/open 0777", "world-writable /usr/share/open: has mode 0777"),
+    ],
+)
+def test_a_rule(gone: str, added: str, expected: str) -> None:
+    assert found(gone, added) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("gone", "added"),
+    [
+        ("tmp", "l tmp sysroot/tmp"),
+        ("opt usr/local", "d opt 0755\nd usr/local 0755"),
+        ("usr/etc/machine-id", ""),
+        ("", 'f usr/lib/bootc/kargs.d/1.toml 0644 "kargs = [\\"quiet\\"]"'),
+        ("", "d usr/share/sticky 1777"),
+        ("usr/lib/passwd usr/etc/nsswitch.conf", ""),
+    ],
+)
+def test_what_is_right_in_another_way(gone: str, added: str) -> None:
+    assert found(gone, added) == []
+
+
+def test_a_container_needs_no_kernel() -> None:
+    assert found("usr/lib/modules usr/lib/os-release usr/lib/ostree", bootable=False) == []
+
+
+def test_a_policy_in_var() -> None:
+    assert found("", 'f var/lib/selinux/targeted/x 0644 ""') == [
+        "policy-store /var/lib/selinux: holds modules of the policy",
+        "var-content /var: is not empty: lib",
+    ]
+
+
+def test_labels_are_for_all_or_none() -> None:
+    assert found("", f'f usr/share/labelled 0644 "" {LABEL}')[0].startswith("unlabelled /: ")
+
+
+def test_a_transient_root_may_have_directories() -> None:
+    transient = 'f usr/lib/ostree/prepare-root.conf 0644 "[composefs]\\nenabled = yes\\n[root]\\ntransient = true\\n"'
+    assert found("mnt usr/lib/ostree/prepare-root.conf", f"d mnt 0755\n{transient}") == []
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.ZstdCompressor().compress, bytes])
+@pytest.mark.parametrize("content", [b"x" * 3_000_000 + b"usr/lib/ostree/ostree-prepare-root", b"nothing of the kind"])
+def test_compressed_initramfs(pack, content: bytes) -> None:
+    tree, store = changed()
+    editor = tree.edit()
+    path = "usr/lib/modules/6.1/initramfs.img"
+    image = b"07070100early cpio" + pack(content)
+    editor.add_file(path, store.add_bytes(image), writer="test")
+    rows = lint_tree(editor.build(), store, bootable=True)
+    # what is not compressed in a way that is looked into is given the benefit of the doubt
+    good = b"ostree" in content or pack is bytes
+    assert rows == (
+        () if good else (Finding(rule="initramfs", path=f"/{path}", message="has no ostree-prepare-root in it"),)
+    )
+
+
+@pytest.mark.parametrize(
+    ("commit", "expected"),
+    [
+        (
+            commit_with(ostree_bootable=Variant("b", True), ostree_linux=Variant("s", "5"), **PACKAGES),
+            ["commit-metadata /: ostree.linux is 5, the tree has 6.1"],
+        ),
+        (commit_with(), ["package-list /: the commit has no rpmostree.rpmdb.pkglist"]),
+    ],
+)
+def test_metadata(commit: Commit, expected: list[str]) -> None:
+    assert found(commit=commit) == expected
+
+
+def test_every_rule_is_broken_here() -> None:
+    text = Path(__file__).read_text()
+    for rule in RULES:
+        assert f'"{rule} /' in text or f"f'{rule} /" in text, rule
