@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from compose.lint import rules as tree_rules
+from compose.treefile import lint as treefile_lint
 from compose.treefile.keys import CLIENT_ONLY, KEYS, LEGACY, OWN
 from compose.treefile.validate import schema
 
@@ -32,3 +34,14 @@ def test_the_schema_describes_every_key() -> None:
     assert properties.keys() - LEGACY.keys() == KEYS.keys()
     for name, value in properties.items():
         assert value.get("description"), name
+
+
+def test_every_rule_of_the_linters_is_described() -> None:
+    page = (Path(__file__).parents[3] / "docs/lint.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    expected = [
+        f"| `{rule.id}` | {rule.level} | {rule.summary} | {rule.advice} |"
+        for rules in (treefile_lint.RULES, tree_rules.RULES)
+        for rule in rules.values()
+    ]
+    assert rows == expected
