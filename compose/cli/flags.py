@@ -97,6 +97,12 @@ PrintOnly = Annotated[
 DisableSelinux = Annotated[
     bool, typer.Option("--disable-selinux", help="Do not label, whatever the treefile says.", rich_help_panel=_INPUT)
 ]
+AcceptNewIds = Annotated[
+    bool,
+    typer.Option(
+        "--accept-new-ids", help="Lock users and groups that id-lock does not have yet.", rich_help_panel=_INPUT
+    ),
+]
 MetadataStrings = Annotated[
     list[str] | None,
     typer.Option("--add-metadata-string", metavar="KEY=VALUE", help="Commit metadata.", rich_help_panel=_COMMIT),

@@ -75,12 +75,12 @@ def format_lock(lock: Lock) -> str:
         lines += [
             f"  {arch}:",
             f"    request: {part.request}",
-            f"    specs: {json.dumps(list(part.specs))}",
+            f"    specs: {json.dumps(list(part.specs), ensure_ascii=False)}",
             "    repos:",
         ]
-        lines += [f"      {json.dumps(name)}: {timestamp}" for name, timestamp in part.repos]
+        lines += [f"      {json.dumps(name, ensure_ascii=False)}: {timestamp}" for name, timestamp in part.repos]
         lines += ["    packages:"]
-        lines += [f"      - {json.dumps(row)}" for row in _rows(part)]
+        lines += [f"      - {json.dumps(row, ensure_ascii=False)}" for row in _rows(part)]
     return "\n".join(lines) + "\n"
 
 

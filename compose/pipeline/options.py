@@ -42,6 +42,7 @@ class ComposeOptions:
     download_only: bool = False
     download_only_rpms: bool = False
     disable_selinux: bool = False
+    accept_new_ids: bool = False
     lockfiles: tuple[str, ...] = ()
     lockfile_strict: bool = False
     write_lockfile_to: str | None = None

@@ -22,6 +22,7 @@ from compose.label import label
 from compose.ostree.repo import Repo
 from compose.pipeline import facts as making
 from compose.pipeline import results, settings
+from compose.pipeline.accounts import keep_new, pinned, read_id_lock
 from compose.pipeline.committing import write_commit
 from compose.pipeline.facts import Facts
 from compose.pipeline.gate import check_tree
@@ -70,13 +71,15 @@ def install(
         manifests = import_files(inputs, files, options, reporter)
         if options.download_only:
             return Installed(outcome=Outcome.DOWNLOADED, packages=count)
+        id_lock = read_id_lock(inputs.treefile)
         epoch = settings.epoch(options, manifests, inputs.previous)
         version = settings.version(options, inputs.treefile, inputs.previous, epoch)
         store = inputs.store
         with inputs.cache.scratch() as work:
             assembled = assemble(manifests, settings.assemble_options(inputs, epoch), store, work, reporter)
+            ids = pinned(assembled.tree, store, id_lock, accept_new=options.accept_new_ids)
             layout = settings.postprocess_options(inputs.loaded, inputs.labelled, version, epoch)
-            processed = apply_treefile(assembled.tree, layout, store, work, reporter)
+            processed = apply_treefile(ids.tree if ids else assembled.tree, layout, store, work, reporter)
             dropped = processed.dropped
             if finish:
                 processed = complete(processed.tree, layout, store, work, reporter)
@@ -86,6 +89,7 @@ def install(
         with fs.storage_errors(directory):
             os.makedirs(directory, exist_ok=True)
         write_rootfs(tree, store, rootfs, reporter)
+        keep_new(ids, reporter)
         known = settings.facts(inputs, version, epoch, processed.kernel)
         _write_facts(rootfs, dataclasses.replace(known, tree=making.tree_digest(tree)))
         results.touch(options)

@@ -13,6 +13,7 @@ from compose.assemble.stage import assemble
 from compose.events import Reporter
 from compose.label import label
 from compose.pipeline import results, settings
+from compose.pipeline.accounts import keep_new, pinned, read_id_lock
 from compose.pipeline.committing import write_commit
 from compose.pipeline.gate import check_tree
 from compose.pipeline.inputs import Stopwatch, fetch_packages, gather, import_files
@@ -59,15 +60,17 @@ def compose_tree(options: ComposeOptions, reporter: Reporter) -> ComposeResult:
             return ended(Outcome.DOWNLOADED)
 
         store = inputs.store
+        id_lock = read_id_lock(treefile)
         epoch = settings.epoch(options, manifests, previous)
         version = settings.version(options, treefile, previous, epoch)
         with inputs.cache.scratch() as work:
             with watch.stage("assemble"):
                 how = settings.assemble_options(inputs, epoch)
                 assembled = assemble(manifests, how, store, work, reporter)
+                ids = pinned(assembled.tree, store, id_lock, accept_new=options.accept_new_ids)
             with watch.stage("postprocess"):
                 layout = settings.postprocess_options(inputs.loaded, inputs.labelled, version, epoch)
-                processed = postprocess(assembled.tree, layout, store, work, reporter)
+                processed = postprocess(ids.tree if ids else assembled.tree, layout, store, work, reporter)
             tell_dropped(processed.dropped, reporter)
             check_accounts(
                 processed.tree, store, settings.account_references(options, treefile, previous, inputs.repo), reporter
@@ -82,6 +85,7 @@ def compose_tree(options: ComposeOptions, reporter: Reporter) -> ComposeResult:
                 facts = settings.facts(inputs, version, epoch, processed.kernel)
                 parent = parent_of(options, inputs.repo, treefile.ref)
                 committed = write_commit(tree, store, inputs.repo, options, treefile, facts, parent, reporter)
+        keep_new(ids, reporter)
         result = ended(
             Outcome.COMMITTED,
             ref_moved=treefile.ref is not None and not options.write_commitid_to,

@@ -257,6 +257,12 @@ class Flattener:
             try:
                 with open(path, "rb") as file:
                     external = External(key, path, file.read(), os.fstat(file.fileno()).st_mode & 0o7777)
+            except FileNotFoundError as error:
+                if key != "id-lock":
+                    self._fault(name.place, f"{key}: cannot read {path}: {error.strerror}", chain)
+                    continue
+                # not yet written
+                external = External(key, path, b"", 0o644)
             except OSError as error:
                 self._fault(name.place, f"{key}: cannot read {path}: {error.strerror}", chain)
                 continue
@@ -330,8 +336,9 @@ def _texts(value: Located | None) -> list[Located]:
 
 
 def _externals_of(config: Config) -> Iterable[tuple[str, Located]]:
-    if "postprocess-script" in config:
-        yield "postprocess-script", config["postprocess-script"]
+    for key in ("postprocess-script", "id-lock"):
+        if key in config:
+            yield key, config[key]
     for pair in config["add-files"].value if "add-files" in config else []:
         yield "add-files", pair.value[0]
     for key in ("check-passwd", "check-groups"):

@@ -38,7 +38,7 @@ KEYS: dict[str, Key] = {
             *("tmp-is-dir", "opt-usrlocal", "default-target", "machineid-compat", "releasever", "repo-metadata"),
             *("automatic-version-prefix", "automatic-version-suffix", "rpmdb", "mutate-os-release", "preserve-passwd"),
             *("check-passwd", "check-groups", "postprocess-script", "rpmdb-normalize", "no-initramfs", "gpg-key"),
-            *("ima", "cliwrap", "advisories-metadata"),
+            *("ima", "cliwrap", "advisories-metadata", "id-lock"),
         ),
         _FIRST,
     ),
@@ -72,7 +72,7 @@ LEGACY = {
 }
 """Old spellings rpm-ostree still takes."""
 
-OWN = frozenset({"packages-remove", "rpm-files"})
+OWN = frozenset({"packages-remove", "rpm-files", "id-lock"})
 """Keys that rpm-ostree does not have."""
 
 WRAPPABLE = ("rpm", "dracut", "grubby", "yum", "dnf", "kernel-install")

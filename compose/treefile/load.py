@@ -233,6 +233,7 @@ def _model(config: Config, flattener: Flattener, basearch: str) -> Treefile:
         cliwrap_binaries=texts("cliwrap-binaries"),
         ostree_layers=texts("ostree-layers"),
         ostree_override_layers=texts("ostree-override-layers"),
+        id_lock=external("id-lock"),
         finalize=tuple(
             ExternalFile(path=found.path, data=found.data, mode=found.mode)
             for (key, _), found in sorted(flattener.externals.items())

@@ -140,6 +140,7 @@ class Treefile:
     ostree_layers: tuple[str, ...] = ()
     ostree_override_layers: tuple[str, ...] = ()
     finalize: tuple[ExternalFile, ...] = ()
+    id_lock: ExternalFile | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

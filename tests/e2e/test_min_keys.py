@@ -161,7 +161,7 @@ def test_most_keys_are_here() -> None:
         "bootstrap-packages": "an old spelling of packages", "container": "excludes a kernel: test_keys",
         "gpg-key": "tests/compat/ostree/test_detached", "lockfile-repos": "needs a lockfile: test_lockfiles",
         "rpm-files": "test_sources", "cliwrap": "cliwrap-binaries is here", "no-initramfs": "initramfs-args is here",
-        "repovars": "tests/compat/solve",
+        "repovars": "tests/compat/solve", "id-lock": "test_id_lock",
     }  # fmt: skip
     used = {*parse_yaml(TOP.encode(), "top.yaml").value}
     used |= {"releasever", "repos", "packages", "units"}

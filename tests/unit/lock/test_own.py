@@ -34,7 +34,10 @@ def locked(name: str, version: str = "1", arch: str = "x86_64", epoch: int = 0, 
 
 def arch_lock(*packages: LockedPackage) -> ArchLock:
     return ArchLock(
-        request="ef" * 32, specs=("bash", "glibc >= 2"), repos=(("fedora", 1_700_000_000),), packages=packages
+        request="ef" * 32,
+        specs=("bash", "glibc >= 2", "größe-\U00010000"),
+        repos=(("fedora", 1_700_000_000),),
+        packages=packages,
     )
 
 

@@ -1,0 +1,201 @@
+"""uids and gids that never drift: what floats is pinned to what a lock says, and what is new is told.
+
+An id is allocated once. A name that is gone keeps its id in the lock, so that no file of a client's /var ever belongs to
+somebody else. Ids that a package fixes itself (sysusers.d with a number) are not changed: when they differ from the lock,
+the compose fails.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from compose.errors import AssembleError
+from compose.tree import BlobRef, Tree
+
+# what systemd-sysusers and useradd -r give: from 999 down
+_FLOATING = range(999, 200, -1)
+_PASSWD, _GROUP = "etc/passwd", "etc/group"
+_SYSUSERS = "usr/lib/sysusers.d"
+_WRITER = "step:id-lock"
+
+
+class Contents(Protocol):
+    """What is needed of a blob store."""
+
+    def read(self, ref: BlobRef) -> bytes: ...
+
+    def add_bytes(self, data: bytes, mode: int = 0o644, mtime: int = 0) -> BlobRef: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdLock:
+    """Ids by name, root's left out. path: of the file, for messages."""
+
+    path: str
+    users: Mapping[str, int]
+    groups: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pinned:
+    """lock: with what is new; the same object when nothing is. new: "user chrony 998", in order."""
+
+    tree: Tree
+    lock: IdLock
+    new: tuple[str, ...]
+
+
+def pin_ids(tree: Tree, store: Contents, lock: IdLock, *, accept_new: bool) -> Pinned:
+    """Give every user and group the id that the lock has for it.
+
+    Raises AssembleError with every fault: a name that is not locked (unless accept_new), a fixed id that differs from the
+    lock, an id that two names would have.
+    """
+    passwd, group = (_lines(tree, store, path) for path in (_PASSWD, _GROUP))
+    fixed_users, fixed_groups = _fixed(tree, store)
+    faults: list[str] = []
+    users = _plan(
+        "user", {row[0]: int(row[2]) for row in passwd}, lock.users, fixed_users, lock.path, accept_new, faults
+    )
+    groups = _plan(
+        "group", {row[0]: int(row[2]) for row in group}, lock.groups, fixed_groups, lock.path, accept_new, faults
+    )
+    if faults:
+        raise AssembleError(
+            faults[0]
+            if len(faults) == 1
+            else f"{lock.path}: {len(faults)} users and groups differ from what is locked",
+            details=faults if len(faults) > 1 else (),
+            hint="compose with --accept-new-ids to lock what is new; a fixed id that changed needs a decision by hand",
+        )
+    new = (
+        *(f"user {name} {users.ids[name]}" for name in users.new),
+        *(f"group {name} {groups.ids[name]}" for name in groups.new),
+    )
+    changed = lock
+    if new:
+        changed = IdLock(
+            path=lock.path,
+            users={**lock.users, **{name: users.ids[name] for name in users.new}},
+            groups={**lock.groups, **{name: groups.ids[name] for name in groups.new}},
+        )
+    return Pinned(tree=_moved(tree, store, users.moves, groups.moves), lock=changed, new=new)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    ids: dict[str, int]
+    moves: dict[int, int]
+    new: list[str]
+
+
+def _plan(
+    kind: str,
+    present: Mapping[str, int],
+    locked: Mapping[str, int],
+    fixed: Mapping[str, int],
+    path: str,
+    accept_new: bool,
+    faults: list[str],
+) -> _Plan:
+    ids: dict[str, int] = {}
+    new: list[str] = []
+    for name, number in present.items():
+        if not number:
+            continue
+        wanted = locked.get(name)
+        if wanted is not None:
+            if wanted != number and fixed.get(name) == number:
+                faults.append(f"{path}: {kind} {name} is locked to {wanted}, its package fixes it to {number} now")
+            ids[name] = wanted
+    taken = {*locked.values(), *ids.values()}
+    for name, number in present.items():
+        if not number or name in locked:
+            continue
+        if not accept_new:
+            faults.append(f"{path}: {kind} {name} ({number}) is not locked")
+        if number in taken:
+            owner = next((other for other, its in locked.items() if its == number), "")
+            if fixed.get(name) == number:
+                faults.append(f"{path}: {kind} {name} is fixed to {number} by its package, which is locked for {owner}")
+            else:
+                free = (each for each in _FLOATING if each not in taken and each not in present.values())
+                number = next(free, 0)
+                if not number:
+                    faults.append(f"{path}: there is no free id for {kind} {name} below {_FLOATING.start + 1}")
+        ids[name] = number
+        taken.add(number)
+        new.append(name)
+    moves: dict[int, int] = {}
+    for name, number in present.items():
+        wanted = ids.get(name, number)
+        if moves.setdefault(number, wanted) != wanted:
+            faults.append(
+                f"{path}: {kind} {name} shares the id {number} with another, and they are locked to different ones"
+            )
+    return _Plan(ids, {old: wanted for old, wanted in moves.items() if old != wanted}, new)
+
+
+def _lines(tree: Tree, store: Contents, path: str) -> list[list[str]]:
+    """Entries that have an id, as their fields."""
+    entry = tree.get(path)
+    if entry is None or entry.blob is None:
+        return []
+    rows = [line.split(":") for line in store.read(entry.blob).decode(errors="surrogateescape").splitlines()]
+    return [row for row in rows if len(row) >= 4 and row[2].isascii() and row[2].isdigit()]
+
+
+def _fixed(tree: Tree, store: Contents) -> tuple[dict[str, int], dict[str, int]]:
+    """Ids that sysusers.d gives as numbers (sysusers.d(5)): of users, of groups."""
+    users: dict[str, int] = {}
+    groups: dict[str, int] = {}
+    for name in tree.children(_SYSUSERS) if tree.is_dir(_SYSUSERS) else ():
+        entry = tree.get(f"{_SYSUSERS}/{name}")
+        if entry is None or entry.blob is None:
+            continue
+        for line in store.read(entry.blob).decode(errors="replace").splitlines():
+            words = line.split()
+            if len(words) < 3 or words[0].rstrip("!") not in ("u", "g"):
+                continue
+            first, _, second = words[2].partition(":")
+            if words[0].startswith("u") and first.isdigit():
+                users[words[1]] = int(first)
+                if not second:
+                    groups[words[1]] = int(first)
+            elif words[0].startswith("g") and first.isdigit():
+                groups[words[1]] = int(first)
+    return users, groups
+
+
+def _moved(tree: Tree, store: Contents, users: Mapping[int, int], groups: Mapping[int, int]) -> Tree:
+    """The tree with ids replaced, in owners and in the account files."""
+    if not users and not groups:
+        return tree
+    editor = tree.edit()
+    for path, entry in tree.entries.items():
+        uid, gid = users.get(entry.uid, entry.uid), groups.get(entry.gid, entry.gid)
+        if (uid, gid) != (entry.uid, entry.gid):
+            editor.put(path, dataclasses.replace(entry, uid=uid, gid=gid))
+    for path, columns in ((_PASSWD, {2: users, 3: groups}), (_GROUP, {2: groups})):
+        present = tree.get(path)
+        if present is None or present.blob is None:
+            continue
+        text = store.read(present.blob).decode(errors="surrogateescape")
+        data = "".join(_with_ids(line, columns) for line in text.splitlines(keepends=True))
+        if data != text:
+            blob = store.add_bytes(data.encode(errors="surrogateescape"), present.permissions, present.mtime)
+            editor.put(path, dataclasses.replace(editor[path], blob=blob, writer=_WRITER))
+    return editor.build()
+
+
+def _with_ids(line: str, columns: Mapping[int, Mapping[int, int]]) -> str:
+    """A line of passwd or group with the numbers of some fields replaced."""
+    fields = line.rstrip("\n").split(":")
+    for column, ids in columns.items():
+        if len(fields) > column and fields[column].isascii() and fields[column].isdigit():
+            number = int(fields[column])
+            fields[column] = str(ids.get(number, number))
+    return ":".join(fields) + ("\n" if line.endswith("\n") else "")

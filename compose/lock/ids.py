@@ -1,0 +1,72 @@
+"""The file of locked ids, kept in git beside the treefile.
+
+compose-ids: 1
+users:
+  chrony: 998
+groups:
+  chrony: 996
+"""
+
+from __future__ import annotations
+
+import json
+
+from compose.assemble.ids import IdLock
+from compose.errors import TreefileError
+from compose.treefile.source import Located, SourceFault, parse_yaml
+
+_MARK = "compose-ids"
+_VERSION = 1
+_HEAD = "# Written by compose (--accept-new-ids): a name keeps its id, also when it is gone.\n"
+_MAX = (1 << 32) - 2
+
+
+def parse_ids(data: bytes, path: str) -> IdLock:
+    """Read the file; an empty one locks nothing. Raises TreefileError with every fault at its file:line:column."""
+    if not data.strip():
+        return IdLock(path=path, users={}, groups={})
+    try:
+        source = parse_yaml(data, path)
+    except SourceFault as fault:
+        raise TreefileError(str(fault)) from fault
+    faults: list[str] = []
+    mark = source.value.get(_MARK)
+    if mark is None or mark.value != _VERSION or isinstance(mark.value, bool):
+        faults.append(f"{(mark or source).place}: {_MARK} must be {_VERSION}")
+    for name, value in source.value.items():
+        if name not in (_MARK, "users", "groups"):
+            faults.append(f"{value.place}: {name}: unknown key")
+    found = {key: _ids(source.value.get(key), key, faults) for key in ("users", "groups")}
+    if faults:
+        raise TreefileError(
+            faults[0] if len(faults) == 1 else f"{path}: {len(faults)} faults in the locked ids",
+            details=faults if len(faults) > 1 else (),
+        )
+    return IdLock(path=path, users=found["users"], groups=found["groups"])
+
+
+def format_ids(lock: IdLock) -> str:
+    """The text of the file, names sorted; the same lock gives the same bytes."""
+    lines = [_HEAD + f"{_MARK}: {_VERSION}"]
+    for key, ids in (("users", lock.users), ("groups", lock.groups)):
+        lines.append(f"{key}:" if ids else f"{key}: {{}}")
+        lines += [f"  {json.dumps(name, ensure_ascii=False)}: {ids[name]}" for name in sorted(ids)]
+    return "\n".join(lines) + "\n"
+
+
+def _ids(value: Located | None, key: str, faults: list[str]) -> dict[str, int]:
+    if value is None or value.value is None:
+        return {}
+    if not isinstance(value.value, dict):
+        faults.append(f"{value.place}: {key} must be a mapping of names to ids")
+        return {}
+    found: dict[str, int] = {}
+    owners: dict[int, str] = {}
+    for name, each in value.value.items():
+        if not isinstance(each.value, int) or isinstance(each.value, bool) or not 0 < each.value <= _MAX:
+            faults.append(f"{each.place}: {key}.{name} must be a number from 1 to {_MAX}")
+            continue
+        found[name] = each.value
+        if (other := owners.setdefault(each.value, name)) != name:
+            faults.append(f"{each.place}: {key}: {name} and {other} have the same id {each.value}")
+    return found
