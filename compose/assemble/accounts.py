@@ -10,6 +10,7 @@ from compose.errors import AssembleError
 from compose.tree import Tree
 
 _SHOWN = 20
+_DIGITS = 10
 
 
 def parse_ids(data: bytes) -> dict[str, int]:
@@ -17,9 +18,14 @@ def parse_ids(data: bytes) -> dict[str, int]:
     found: dict[str, int] = {}
     for line in data.decode(errors="replace").splitlines():
         fields = line.split(":")
-        if len(fields) >= 3 and fields[2].isdigit():
-            found.setdefault(fields[0], int(fields[2]))
+        if len(fields) >= 3 and (number := parse_id(fields[2])) is not None:
+            found.setdefault(fields[0], number)
     return found
+
+
+def parse_id(text: str) -> int | None:
+    """A uid or gid in decimal, None for what is none; ids have 32 bits."""
+    return int(text) if len(text) <= _DIGITS and text.isascii() and text.isdigit() else None
 
 
 def resolve_owners(

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from compose.assemble.accounts import parse_id, parse_ids
 from compose.errors import AssembleError
 from compose.tree import BlobRef, Tree
 
@@ -54,15 +55,11 @@ def pin_ids(tree: Tree, store: Contents, lock: IdLock, *, accept_new: bool) -> P
     Raises AssembleError with every fault: a name that is not locked (unless accept_new), a fixed id that differs from the
     lock, an id that two names would have.
     """
-    passwd, group = (_lines(tree, store, path) for path in (_PASSWD, _GROUP))
+    present_users, present_groups = (_present(tree, store, path) for path in (_PASSWD, _GROUP))
     fixed_users, fixed_groups = _fixed(tree, store)
     faults: list[str] = []
-    users = _plan(
-        "user", {row[0]: int(row[2]) for row in passwd}, lock.users, fixed_users, lock.path, accept_new, faults
-    )
-    groups = _plan(
-        "group", {row[0]: int(row[2]) for row in group}, lock.groups, fixed_groups, lock.path, accept_new, faults
-    )
+    users = _plan("user", present_users, lock.users, fixed_users, lock.path, accept_new, faults)
+    groups = _plan("group", present_groups, lock.groups, fixed_groups, lock.path, accept_new, faults)
     if faults:
         raise AssembleError(
             faults[0]
@@ -139,13 +136,9 @@ def _plan(
     return _Plan(ids, {old: wanted for old, wanted in moves.items() if old != wanted}, new)
 
 
-def _lines(tree: Tree, store: Contents, path: str) -> list[list[str]]:
-    """Entries that have an id, as their fields."""
+def _present(tree: Tree, store: Contents, path: str) -> dict[str, int]:
     entry = tree.get(path)
-    if entry is None or entry.blob is None:
-        return []
-    rows = [line.split(":") for line in store.read(entry.blob).decode(errors="surrogateescape").splitlines()]
-    return [row for row in rows if len(row) >= 4 and row[2].isascii() and row[2].isdigit()]
+    return {} if entry is None or entry.blob is None else parse_ids(store.read(entry.blob))
 
 
 def _fixed(tree: Tree, store: Contents) -> tuple[dict[str, int], dict[str, int]]:
@@ -161,12 +154,15 @@ def _fixed(tree: Tree, store: Contents) -> tuple[dict[str, int], dict[str, int]]
             if len(words) < 3 or words[0].rstrip("!") not in ("u", "g"):
                 continue
             first, _, second = words[2].partition(":")
-            if words[0].startswith("u") and first.isdigit():
-                users[words[1]] = int(first)
-                if not second:
-                    groups[words[1]] = int(first)
-            elif words[0].startswith("g") and first.isdigit():
-                groups[words[1]] = int(first)
+            number = parse_id(first)
+            if number is None:
+                continue
+            if words[0].startswith("g"):
+                groups[words[1]] = number
+                continue
+            users[words[1]] = number
+            if not second:
+                groups[words[1]] = number
     return users, groups
 
 
@@ -195,7 +191,7 @@ def _with_ids(line: str, columns: Mapping[int, Mapping[int, int]]) -> str:
     """A line of passwd or group with the numbers of some fields replaced."""
     fields = line.rstrip("\n").split(":")
     for column, ids in columns.items():
-        if len(fields) > column and fields[column].isascii() and fields[column].isdigit():
-            number = int(fields[column])
+        number = parse_id(fields[column]) if len(fields) > column else None
+        if number is not None:
             fields[column] = str(ids.get(number, number))
     return ":".join(fields) + ("\n" if line.endswith("\n") else "")

@@ -52,7 +52,7 @@ def _lay(editor: TreeEditor, owners: dict[str, Owner], layer: Layer, source: str
             return None
         if present.is_dir or entry.is_dir:
             return f"{layer.name}: /{path} is a directory in the one and a file in the other"
-        if _same(present, entry, owners.get(path)):
+        if _same(present, entry):
             return None
         if not layer.override:
             writer = present.writer.partition(":")[2]
@@ -76,11 +76,11 @@ def _place(editor: TreeEditor, path: str, entry: Entry) -> str:
     return path
 
 
-def _same(present: Entry, entry: Entry, owner: Owner | None) -> bool:
-    root = owner is None or (owner.user, owner.group) == ("root", "root")
+def _same(present: Entry, entry: Entry) -> bool:
+    # as in rpm-ostree, owners by name are still to come: until then everything is root's
     contents = [each.blob.digest if each.blob else None for each in (present, entry)]
     return (
         contents[0] == contents[1]
         and (present.mode, present.target, present.xattrs) == (entry.mode, entry.target, entry.xattrs)
-        and (not root or (present.uid, present.gid) == (entry.uid, entry.gid))
+        and (present.uid, present.gid) == (entry.uid, entry.gid)
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from compose.rpm.nevra import Nevra
 from compose.solve.request import SolveRequest
-from compose.solve.resolution import COMMAND_LINE, Reason, RepoSnapshot, Resolution, ResolvedPackage
+from compose.solve.resolution import COMMAND_LINE, RepoSnapshot, Resolution, ResolvedPackage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +120,3 @@ def changes(before: ArchLock | None, after: ArchLock | None) -> tuple[Change, ..
         for name, arch in sorted(old.keys() | new.keys())
         if old.get((name, arch)) != new.get((name, arch))
     )
-
-
-def is_requested(package: ResolvedPackage) -> bool:
-    return package.reason is Reason.REQUESTED

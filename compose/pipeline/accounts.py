@@ -21,9 +21,13 @@ def pinned(tree: Tree, store: BlobStore, lock: IdLock | None, *, accept_new: boo
     return None if lock is None else pin_ids(tree, store, lock, accept_new=accept_new)
 
 
-def keep_new(found: Pinned | None, reporter: Reporter) -> None:
-    """Write what is new into the file; once the tree that has these ids is committed."""
+def keep_new(found: Pinned | None, reporter: Reporter) -> bool:
+    """Write what is new into the file; False when nothing is.
+
+    Before the tree that has these ids is committed: an id that is locked and unused harms nobody, the reverse does.
+    """
     if found is None or not found.new:
-        return
+        return False
     fs.atomic_write(found.lock.path, format_ids(found.lock).encode())
     reporter.info(f"{found.lock.path}: {len(found.new)} new ids: {', '.join(found.new)}")
+    return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from compose.blobs import BlobStore
 from compose.cachedir import CacheDir
@@ -23,9 +23,9 @@ from compose.pipeline.previous import Previous
 from compose.pipeline.requests import load, local_rpms, repo_access, request_of
 from compose.rpm.manifest import PackageManifest
 from compose.rpm.repos import RepoAccess, RepoNetwork
-from compose.solve.request import SolveRequest
 from compose.solve.resolution import Resolution
 from compose.solve.solver import solve
+from compose.treefile.load import load_treefile
 from compose.treefile.model import LoadedTreefile, MetadataPlace, Treefile
 
 
@@ -56,7 +56,6 @@ class Inputs:
     previous: Previous
     access: RepoAccess
     network: RepoNetwork
-    request: SolveRequest
     resolution: Resolution
     layers: tuple[LayerCommit, ...]
     lock: ArchLock | None
@@ -108,17 +107,27 @@ def gather(options: ComposeOptions, reporter: Reporter, watch: Stopwatch, stack:
         previous=Previous.of(repo, options, treefile.ref),
         access=access,
         network=network,
-        request=request,
         resolution=resolution,
         layers=layers,
         lock=lock.own if lock else None,
         labelled=labelled,
-        digest=input_hash(
-            treefile=loaded.digest_input,
-            packages=resolution.packages,
-            layers=[each.content for each in layers],
-            labelled=labelled,
-        ),
+        digest=_digest(loaded, resolution, layers, labelled=labelled),
+    )
+
+
+def reread(inputs: Inputs, options: ComposeOptions) -> Inputs:
+    """The same with the treefile's files as they are now: --accept-new-ids has written one."""
+    loaded = load_treefile(options.treefile, basearch=inputs.treefile.basearch)
+    digest = _digest(loaded, inputs.resolution, inputs.layers, labelled=inputs.labelled)
+    return replace(inputs, loaded=loaded, digest=digest)
+
+
+def _digest(loaded: LoadedTreefile, resolution: Resolution, layers: tuple[LayerCommit, ...], *, labelled: bool) -> str:
+    return input_hash(
+        treefile=loaded.digest_input,
+        packages=resolution.packages,
+        layers=[each.content for each in layers],
+        labelled=labelled,
     )
 
 

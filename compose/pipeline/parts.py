@@ -26,7 +26,7 @@ from compose.pipeline.accounts import keep_new, pinned, read_id_lock
 from compose.pipeline.committing import write_commit
 from compose.pipeline.facts import Facts
 from compose.pipeline.gate import check_tree
-from compose.pipeline.inputs import Stopwatch, fetch_packages, gather, import_files
+from compose.pipeline.inputs import Stopwatch, fetch_packages, gather, import_files, reread
 from compose.pipeline.options import ComposeOptions, ComposeResult, Installed, Outcome
 from compose.pipeline.previous import Previous, parent_of
 from compose.pipeline.requests import load
@@ -84,12 +84,14 @@ def install(
             if finish:
                 processed = complete(processed.tree, layout, store, work, reporter)
                 dropped = (*dropped, *processed.dropped)
+                check_tree(processed.tree, store, container=inputs.treefile.container, reporter=reporter)
             tell_dropped(dropped, reporter)
         tree = _with_etc(processed.tree) if plain_etc else processed.tree
         with fs.storage_errors(directory):
             os.makedirs(directory, exist_ok=True)
+        if keep_new(ids, reporter):
+            inputs = reread(inputs, options)
         write_rootfs(tree, store, rootfs, reporter)
-        keep_new(ids, reporter)
         known = settings.facts(inputs, version, epoch, processed.kernel)
         _write_facts(rootfs, dataclasses.replace(known, tree=making.tree_digest(tree)))
         results.touch(options)

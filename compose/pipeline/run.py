@@ -16,7 +16,7 @@ from compose.pipeline import results, settings
 from compose.pipeline.accounts import keep_new, pinned, read_id_lock
 from compose.pipeline.committing import write_commit
 from compose.pipeline.gate import check_tree
-from compose.pipeline.inputs import Stopwatch, fetch_packages, gather, import_files
+from compose.pipeline.inputs import Stopwatch, fetch_packages, gather, import_files, reread
 from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
 from compose.pipeline.previous import parent_of
 from compose.postprocess.drift import check_accounts
@@ -81,11 +81,12 @@ def compose_tree(options: ComposeOptions, reporter: Reporter) -> ComposeResult:
                     tree = label(tree, store, work, reporter)
             with watch.stage("lint"):
                 check_tree(tree, store, container=treefile.container, reporter=reporter)
+            if keep_new(ids, reporter):
+                inputs = reread(inputs, options)
             with watch.stage("commit"):
                 facts = settings.facts(inputs, version, epoch, processed.kernel)
                 parent = parent_of(options, inputs.repo, treefile.ref)
                 committed = write_commit(tree, store, inputs.repo, options, treefile, facts, parent, reporter)
-        keep_new(ids, reporter)
         result = ended(
             Outcome.COMMITTED,
             ref_moved=treefile.ref is not None and not options.write_commitid_to,

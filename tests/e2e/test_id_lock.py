@@ -28,6 +28,7 @@ def test_new_ids_are_refused_then_accepted_then_kept(site: Site, ids: Path) -> N
     site.compose("--accept-new-ids")
     assert '  "hello": 700\n' in ids.read_text()
     written = ids.read_text()
+    assert "No apparent changes" in site.compose()
     site.compose("--force-nocache")
     assert ids.read_text() == written
 

@@ -95,6 +95,16 @@ def test_all_faults_are_told_together() -> None:
     assert len(faults(IdLock(path="ids.yaml", users={}, groups={}))) == 4
 
 
+def test_numbers_that_are_no_ids_are_passed_over() -> None:
+    odd = (
+        r'f etc/passwd 0644 "a:x:'
+        + "9" * 5000
+        + r':0:::\nb:x:²:0:::\n"'
+        + '\nf usr/lib/sysusers.d/o.conf 0644 "u c ² - -"'
+    )
+    assert pin(text=odd)[0].new == ()
+
+
 def test_names_that_share_an_id_cannot_part() -> None:
     text = TREE.replace("sshd:x:74:74", "sshd:x:998:74").replace("u sshd 74", "u sshd -")
     assert "shares the id 998 with another" in faults(LOCKED, text)[0]

@@ -72,6 +72,11 @@ def test_a_layer_may_not_change_what_is_there(text: str, complaint: str) -> None
         laid(text)
 
 
+def test_owners_are_compared_too() -> None:
+    with pytest.raises(AssembleError, match="/usr/bin/tool differs"):
+        laid('f usr/bin/tool 0755 "tool" owner=3:0')
+
+
 def test_every_conflict_is_listed() -> None:
     with pytest.raises(AssembleError, match="layer/x: 2 conflicts") as caught:
         laid('f usr/bin/tool 0755 "other"\nf usr/etc/conf 0644 "layered"')
