@@ -28,6 +28,20 @@ class ProgressStyle(StrEnum):
     NONE = "none"
 
 
+class Format(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
+
+class LintFormat(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+    SARIF = "sarif"
+
+
+FOUND = 1
+"""Exit code of a linter with findings that count, and of --check when something would change."""
+
 Treefile = Annotated[str, typer.Argument(metavar="TREEFILE", help="Treefile, YAML or JSON.", show_default=False)]
 
 Repo = Annotated[

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 import compose
 from compose.cli import flags
-from compose.cli.flags import ProgressStyle
+from compose.cli.flags import FOUND, LintFormat, ProgressStyle
 from compose.errors import UsageError
 from compose.findings import Level, Result, to_sarif
-
-FOUND = 1
-"""Exit code when there are findings that count."""
-
-
-class Format(StrEnum):
-    TEXT = "text"
-    JSON = "json"
-    SARIF = "sarif"
 
 
 def command(
@@ -32,7 +22,7 @@ def command(
     container: Annotated[
         bool, typer.Option("--container", help="The root directory is of an image that is not booted.")
     ] = False,
-    form: Annotated[Format, typer.Option("--format", help="How findings are shown.")] = Format.TEXT,
+    form: Annotated[LintFormat, typer.Option("--format", help="How findings are shown.")] = LintFormat.TEXT,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings count as errors.")] = False,
     ignore: Annotated[list[str] | None, typer.Option("--ignore", metavar="RULE", help="Leave out a rule.")] = None,
     cachedir: flags.CacheDirectory = None,
@@ -56,10 +46,10 @@ def command(
             found = lint_rootfs(target, where, reporter, bootable=not container)
     found = tuple(each for each in found if each.rule not in (ignore or ()))
     match form:
-        case Format.SARIF:
+        case LintFormat.SARIF:
             rows = [Result(rule=each.rule, message=f"{each.path} {each.message}", path=each.path[1:]) for each in found]
             typer.echo(to_sarif(RULES, rows, version=compose.__version__), nl=False)
-        case Format.JSON:
+        case LintFormat.JSON:
             rows_of = [
                 {
                     "rule": each.rule,
@@ -71,7 +61,7 @@ def command(
                 for each in found
             ]
             typer.echo(json.dumps(rows_of, indent=2))
-        case Format.TEXT:
+        case LintFormat.TEXT:
             for each in found:
                 typer.echo(f"{each.level}: {each.path}: {each.message} [{each.rule}]")
             for rule in dict.fromkeys(each.rule for each in found if each.level is not Level.NOTE):

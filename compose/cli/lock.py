@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import click
@@ -12,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from compose.cli import flags
-from compose.cli.flags import ProgressStyle
+from compose.cli.flags import Format, ProgressStyle
 from compose.errors import TreefileError
 from compose.pipeline.options import ComposeOptions
 
@@ -44,11 +43,6 @@ _Arches = Annotated[
     list[str] | None,
     typer.Option("--arch", metavar="BASEARCH", help="Architecture to lock, repeatable; this machine's by default."),
 ]
-
-
-class Format(StrEnum):
-    TEXT = "text"
-    JSON = "json"
 
 
 @app.command("write")

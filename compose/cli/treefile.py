@@ -7,7 +7,6 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -15,6 +14,7 @@ import typer
 import compose
 from compose import fs
 from compose.cli import flags
+from compose.cli.flags import FOUND, Format, LintFormat
 from compose.errors import TreefileError
 from compose.findings import Level, Result, to_sarif
 from compose.pipeline.flat import flattened_treefile, host_basearch
@@ -26,23 +26,9 @@ from compose.treefile.validate import schema
 
 app = typer.Typer(help="Look at treefiles, check them, tidy them.", no_args_is_help=True, rich_markup_mode=None)
 
-FOUND = 1
-"""Exit code of lint with findings that count, and of fmt and migrate with --check when something would change."""
-
 _Arch = Annotated[str | None, typer.Option("--arch", metavar="BASEARCH", help="As for this architecture.")]
 _Check = Annotated[bool, typer.Option("--check", help="Write nothing; show what would change and exit with 1.")]
 _Files = Annotated[list[str], typer.Argument(metavar="TREEFILE...", help="Treefiles in YAML.", show_default=False)]
-
-
-class LintFormat(StrEnum):
-    TEXT = "text"
-    JSON = "json"
-    SARIF = "sarif"
-
-
-class ShowFormat(StrEnum):
-    TEXT = "text"
-    JSON = "json"
 
 
 @app.command("schema")
@@ -55,7 +41,7 @@ def schema_command() -> None:
 def show(
     treefile: flags.Treefile,
     origin: Annotated[bool, typer.Option("--origin", help="Say for each value which file and line gave it.")] = False,
-    form: Annotated[ShowFormat, typer.Option("--format", help="How --origin is shown.")] = ShowFormat.TEXT,
+    form: Annotated[Format, typer.Option("--format", help="How --origin is shown.")] = Format.TEXT,
     arch: _Arch = None,
 ) -> None:
     """Print the flattened treefile.
@@ -66,7 +52,7 @@ def show(
         typer.echo(flattened_treefile(treefile, basearch=arch), nl=False)
         return
     rows = origins(treefile, basearch=arch or host_basearch())
-    if form is ShowFormat.JSON:
+    if form is Format.JSON:
         found = [
             {
                 "path": row.path,

@@ -46,7 +46,7 @@ def download(job: Job, reporter: Reporter) -> None:
             missing = {key: missing[key] for key in failures}
             if not missing:
                 return
-            _stop_for_disk(job.network.rpms_dir, failures)
+            stop_for_disk(job.network.rpms_dir, failures)
             if attempt == job.network.attempts or all(_FINAL.search(text) for text in failures.values()):
                 break
             first = next(iter(failures))
@@ -59,7 +59,8 @@ def download(job: Job, reporter: Reporter) -> None:
     raise _failed(missing, failures)
 
 
-def _stop_for_disk(place: str, failures: dict[str, str]) -> None:
+def stop_for_disk(place: str, failures: dict[str, str]) -> None:
+    """Raise StorageError when a download failed for want of space, which trying again does not mend."""
     for text in failures.values():
         if _DISK.search(text):
             raise StorageError(f"cannot store packages in {place}: {text}", hint="free some space")

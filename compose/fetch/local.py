@@ -16,8 +16,6 @@ from compose.fetch import urls
 from compose.rpm import child
 from compose.rpm.repos import RepoAccess, RepoNetwork
 
-_CHUNK = 1 << 20
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
@@ -35,12 +33,14 @@ def bring(sources: Sequence[Source], access: RepoAccess, network: RepoNetwork, r
     Raises TrustError for another digest, TreefileError for a file that cannot be read, FetchError, StorageError.
     """
     places = [_place(source, network) for source in sources]
+    brought = []
     missing = []
     for source, path in zip(sources, places, strict=True):
         with fs.storage_errors(network.rpms_dir):
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         if os.path.exists(path) and _digest(path) == source.sha256:
             continue
+        brought.append((source, path))
         if source.path is not None:
             _copy(source.path, path, source)
         else:
@@ -59,7 +59,7 @@ def bring(sources: Sequence[Source], access: RepoAccess, network: RepoNetwork, r
         child.call(
             urls.download, urls.Job(downloads=downloads, access=access, network=network), reporter, crash=_crashed
         )
-    for source, path in zip(sources, places, strict=True):
+    for source, path in brought:
         found = _digest(path)
         if found != source.sha256:
             shutil.rmtree(os.path.dirname(path), ignore_errors=True)
@@ -87,11 +87,8 @@ def _copy(origin: str, path: str, source: Source) -> None:
 
 
 def _digest(path: str) -> str:
-    total = hashlib.sha256()
     with fs.storage_errors(path), open(path, "rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            total.update(chunk)
-    return total.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _crashed(how: str, output: tuple[str, ...]) -> FetchError:

@@ -10,13 +10,13 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from compose.errors import FetchError, StorageError
+from compose.errors import FetchError
 from compose.events import Reporter, Task
+from compose.fetch.dnf import stop_for_disk
 from compose.fetch.verify import File
 from compose.rpm.repofile import RepoSection, absolute, split_list
 from compose.rpm.repos import RepoAccess, RepoNetwork, add_repos, configure, enabled_repos, substitute
 
-_DISK = re.compile(r"No space left on device|Read-only file system|Permission denied|Disk quota exceeded|error \(23\)")
 _METALINK = "{http://www.metalinker.org/}"
 _MIRRORS = 5
 _MAX_LIST = 1 << 20
@@ -110,9 +110,7 @@ class _Session:
                     pause *= 2
                 failures = self._try(missing, attempt, task)
                 missing = tuple(each for each in missing if each.path in failures)
-                for text in failures.values():
-                    if _DISK.search(text):
-                        raise StorageError(f"cannot store packages: {text}", hint="free some space")
+                stop_for_disk(self._network.rpms_dir, failures)
                 if not missing:
                     return
         lines = [f"{each.name}: {failures[each.path]}" for each in missing]
@@ -207,12 +205,18 @@ class _Session:
         return tuple(found[:_MIRRORS])
 
 
+def _preference(url: ET.Element) -> int:
+    """1 to 100, the best first; what is no such number comes last."""
+    text = url.get("preference") or ""
+    return int(text) if re.fullmatch(r"[0-9]{1,3}", text) else 0
+
+
 def _mirrors(text: str) -> list[str]:
     """Base URLs of a metalink (metalinker.org, version 3.0), http(s) ones, the preferred first."""
     try:
         urls = list(ET.fromstring(text).iter(f"{_METALINK}url"))
     except ET.ParseError:
         return []
-    urls.sort(key=lambda each: -int(each.get("preference") or 0))
+    urls.sort(key=_preference, reverse=True)
     found = [(each.text or "").strip() for each in urls if each.get("protocol") in ("https", "http")]
     return [url.removesuffix("repodata/repomd.xml") for url in found if url.endswith("repodata/repomd.xml")]
