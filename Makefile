@@ -8,7 +8,7 @@ UNIVERSE := $(BUILD)/universe
 PYTEST := python3 -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit check bench run universe fuzz example format clean
+.PHONY: help setup demo test e2e unit check bench run universe fuzz example format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,9 +19,14 @@ setup: ## Make the environment (the other targets do it themselves)
 demo: ## Compose a real operating system twice, serve it, pull it with the real ostree; leaves build/demo/repo
 	@$(RUN) python3 -m tests.demo --output $(BUILD)/demo --universe $(UNIVERSE)
 
-test: ## All tests, with all set-up
+test: ## All tests but the slow ones, with all set-up
 	@$(RUN) python3 -m tests.universe min --output $(UNIVERSE)
 	@$(RUN) $(PYTEST) tests
+
+e2e: ## The slow tests, with all set-up: 450 packages beside dnf5, a disk that boots, upgrades and rolls back
+	@$(RUN) python3 -m tests.universe min --output $(UNIVERSE)
+	@$(RUN) python3 -m tests.universe big --output $(UNIVERSE)
+	@$(RUN) $(PYTEST) -m slow tests
 
 unit: ## The pure tests only: seconds
 	@$(RUN) $(PYTEST) tests/unit

@@ -70,7 +70,7 @@ def make(options: Options, say: Say) -> None:
     work = options.cache / "work"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
-    store = options.cache / "rpms"
+    store = options.cache / f"rpms-{options.name}"
     store.mkdir(exist_ok=True)
 
     debs = options.cache / "debs"
@@ -112,8 +112,6 @@ def make(options: Options, say: Say) -> None:
     say("index")
     repository.publish(options.output / options.name, {each.package.filename: each.path for each in builds}, key.public)
     repository.publish(options.output / "unsigned", {unsigned.package.filename: unsigned.path}, key.public)
-    repo_file = options.output / "universe.repo"
-    shutil.copyfile(options.output / options.name / "universe.repo", repo_file)
     stamp.write()
     used = {each.path for each in [*builds, unsigned]}
     for path in store.iterdir():
@@ -121,7 +119,7 @@ def make(options: Options, say: Say) -> None:
             path.unlink()
     say(
         f"universe: {len(builds)} packages, {fetched} fetched, {len(new)} built, {len(to_sign)} signed,"
-        f" {time.monotonic() - start:.1f} s; {repo_file}"
+        f" {time.monotonic() - start:.1f} s; {options.output / options.name / 'universe.repo'}"
     )
 
 
@@ -160,10 +158,10 @@ class _Stamp:
         temporary.rename(self._path)
 
     def _files(self) -> dict[str, int]:
-        paths = [self._output / "universe.repo"]
+        paths: list[Path] = []
         for name in (self._name, "unsigned"):
             paths += [path for path in (self._output / name).rglob("*") if path.is_file()]
-        return {str(path.relative_to(self._output)): path.stat().st_size for path in paths if path.exists()}
+        return {str(path.relative_to(self._output)): path.stat().st_size for path in paths}
 
 
 if __name__ == "__main__":

@@ -55,8 +55,15 @@ class Lock:
 
 
 def read_roots(path: Path) -> tuple[str, ...]:
-    """The names in a set's file; "#" starts a comment."""
-    return tuple(word for line in path.read_text().splitlines() for word in line.partition("#")[0].split())
+    """The names in a set's file; "#" starts a comment, "include SET" stands for the names of the set beside it."""
+    roots: list[str] = []
+    for line in path.read_text().splitlines():
+        words = line.partition("#")[0].split()
+        if words[:1] == ["include"]:
+            roots += read_roots(path.with_name(f"{words[1]}.txt"))
+        else:
+            roots += words
+    return tuple(roots)
 
 
 def parse_uris(text: str) -> list[tuple[str, str, int]]:

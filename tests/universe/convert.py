@@ -169,6 +169,6 @@ def _check_owners(packages: list[Package]) -> None:
         for entry in package.files.values():
             if entry.kind is not Kind.DIRECTORY:
                 owners[entry.path].append(package.name)
-    for path, names in owners.items():
-        if len(names) > 1:
-            raise UniverseError(f"{path} is in {' and '.join(names)}: knowledge.py must say whose it is")
+    several = [f"{path} is in {' and '.join(names)}" for path, names in owners.items() if len(names) > 1]
+    if several:
+        raise UniverseError(f"knowledge.py must say whose these are: {'; '.join(several)}")

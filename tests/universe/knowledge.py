@@ -58,6 +58,8 @@ _ENABLED = (
 )
 _DISABLED = ("systemd-networkd-wait-online.service",)
 _UNVERIFIED = (CONFIG, CHANGES)
+# Stand-ins of vim-tiny, which vim-runtime's preinst has dpkg move out of its way.
+_DIVERTED_BY_VIM_RUNTIME = ("/usr/share/vim/vim91/doc/help.txt", "/usr/share/vim/vim91/doc/tags")
 _EPOCH = 1760000000
 
 
@@ -69,6 +71,9 @@ def apply(package: Package, context: Context) -> None:
         _kernel(package, match[1])
     if package.name == "selinux-policy-default":
         _selinux_policy(package, context.policy)
+    if package.name == "vim-tiny" and "vim-runtime" in context.names:
+        for path in _DIVERTED_BY_VIM_RUNTIME:
+            package.drop(path)
     package.alternatives += _ALTERNATIVES.get(package.name, [])
     for path, capabilities in _CAPABILITIES.get(package.name, {}).items():
         package.set_mode(path, package.files[path].mode & 0o777)
@@ -92,7 +97,8 @@ def release(root: Path, packages: Iterable[Package]) -> Package:
     package.add_file("/usr/lib/systemd/system-preset/80-universe.preset", "".join(presets))
     package.provides.append(f"system-release = {package.version}")
     package.requires.append(FILESYSTEM)
-    package.script("posttrans", "[ ! -x /usr/bin/systemctl ] || /usr/bin/systemctl preset-all\n")
+    preset = "/usr/bin/systemctl preset-all && /usr/bin/systemctl --global preset-all"
+    package.script("posttrans", f"[ ! -x /usr/bin/systemctl ] || {{ {preset}; }}\n")
     return package
 
 
@@ -245,7 +251,12 @@ def _ca_certificates(package: Package) -> None:
     package.script("post", "update-ca-certificates --fresh >/dev/null\n")
     package.ghosts.append(Ghost("/etc/ssl/certs/ca-certificates.crt"))
     # the rest is essential in Debian, and so in nobody's dependencies
-    package.requires_pre += ["openssl", "coreutils", "findutils", "grep", "sed"]
+    package.requires_pre += [FILESYSTEM, "openssl", "coreutils", "findutils", "grep", "sed"]
+
+
+def _ca_certificates_java(package: Package) -> None:
+    # a hook of update-ca-certificates that asks dpkg to run a trigger
+    package.drop("/etc/ca-certificates/update.d/jks-keystore")
 
 
 def _kernel(package: Package, kernel: str) -> None:
@@ -303,4 +314,5 @@ _CHANGES: dict[str, Callable[[Package], None]] = {
     "openssh-client": _openssh_client,
     "openssh-server": _openssh_server,
     "ca-certificates": _ca_certificates,
+    "ca-certificates-java": _ca_certificates_java,
 }

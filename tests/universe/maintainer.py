@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 from tests.universe.deb import merged
 from tests.universe.model import Account, Alternative, Package
@@ -79,16 +80,18 @@ def _declare_accounts(package: Package, accounts: list[Account]) -> None:
 
 def declare_sysusers(package: Package, text: str) -> None:
     """Make the accounts of a sysusers.d file in %pre too, for files of the package may belong to them."""
-    for line in text.splitlines():
-        words = line.split()
-        if len(words) < 2 or words[0][0] not in "ug":
-            continue
-        name = words[1].strip('"')
+    rows = [words for line in text.splitlines() if len(words := shlex.split(line, comments=True)) > 1]
+    # groups first: a user may name one that comes later
+    for words in sorted((words for words in rows if words[0][0] in "ug"), key=lambda words: words[0][0]):
+        name = words[1]
         number, _, primary = (words[2] if len(words) > 2 else "-").partition(":")
         option = f"{number} " if number.isdigit() else ""
-        _make_group(package, name, f"-g {option}" if option else "")
+        # "UID:GROUP" names a group that is there
+        if not primary:
+            _make_group(package, name, f"-g {option}" if option else "")
         if words[0][0] == "u":
-            _make_user(package, name, f"-u {option}" if option else "", group=primary or name)
+            home = words[4] if len(words) > 4 and words[4] != "-" else "/"
+            _make_user(package, name, f"-u {option}" if option else "", group=primary or name, home=home)
 
 
 def _make_group(package: Package, name: str, number: str = "") -> None:

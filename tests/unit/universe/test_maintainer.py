@@ -52,11 +52,14 @@ def test_a_package_gets_what_its_postinst_does(tmp_path: Path) -> None:
 
 def test_accounts_of_sysusers_come_first(tmp_path: Path) -> None:
     thing = package(tmp_path)
-    thing.add_file("/usr/lib/sysusers.d/thing.conf", "u! web 33:www-data\ng www-data 33\n# g no\nm a b\n")
+    thing.add_file(
+        "/usr/lib/sysusers.d/thing.conf", 'u! web 33:www-data "A server" /srv/web\ng www-data 33\n# g no\nm a b\n'
+    )
     maintainer.apply(thing, POSTINST)
-    assert thing.provides == ["group(web)", "user(web)", "group(www-data)"]
-    assert "useradd -r -u 33 -g www-data -d / -s /usr/sbin/nologin web" in thing.scripts["pre"]
-    assert "groupadd -r -g 33 www-data" in thing.scripts["pre"]
+    assert thing.provides == ["group(www-data)", "user(web)"]
+    group, user = thing.scripts["pre"].splitlines()
+    assert group.endswith("groupadd -r -g 33 www-data")
+    assert user.endswith("useradd -r -u 33 -g www-data -d /srv/web -s /usr/sbin/nologin web")
 
 
 def test_presets_are_applied_on_the_first_install_only(tmp_path: Path) -> None:
