@@ -26,6 +26,8 @@ test: ## All tests but the slow ones, with all set-up
 e2e: ## The slow tests, with all set-up: 450 packages beside dnf5, a disk that boots, upgrades and rolls back
 	@$(RUN) python3 -m tests.universe min --output $(UNIVERSE)
 	@$(RUN) python3 -m tests.universe big --output $(UNIVERSE)
+	@$(TOOLBOX) need qemu-system-x86_64 qemu-system-x86 qemu-system-x86-core
+	@$(TOOLBOX) need mkfs.ext4 e2fsprogs e2fsprogs
 	@$(RUN) $(PYTEST) -m slow tests
 
 unit: ## The pure tests only: seconds

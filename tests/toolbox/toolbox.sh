@@ -3,6 +3,8 @@
 #
 #   toolbox.sh create            make the environment if it is absent or out of date (idempotent)
 #   toolbox.sh run CMD [ARG...]  the same, then run CMD in it as root, in the caller's directory
+#   toolbox.sh need PROGRAM DEBIAN-PACKAGE FEDORA-PACKAGE
+#                                install a package in it, for what only some tests need, unless the program is there
 #   toolbox.sh path              print where the isolated root is, or "native"
 #   toolbox.sh destroy           remove the isolated root
 #
@@ -31,13 +33,13 @@ DEBIAN_PACKAGES="python3-libdnf5 python3-rpm rpm createrepo-c dnf5 python3-selin
  python3-typer python3-yaml python3-jsonschema python3-zstandard python3-rich
  python3-pytest python3-hypothesis mypy ruff python3-pip python3-setuptools
  gpg gpg-agent ca-certificates debian-archive-keyring attr libcap2-bin zstd xz-utils bzip2 cpio mount make uidmap
- python3-gi gir1.2-ostree-1.0"
+ python3-gi gir1.2-ostree-1.0 gcc libc6-dev"
 FEDORA_PACKAGES="python3-libdnf5 python3-rpm rpm-build rpm-sign createrepo_c dnf5 python3-libselinux libselinux-utils ostree
  libdeflate python3-typer python3-pyyaml python3-jsonschema python3-zstandard python3-rich
  python3-pytest python3-hypothesis python3-mypy ruff python3-pip python3-setuptools
- gnupg2 attr libcap zstd xz bzip2 cpio make apt dpkg debian-keyring"
+ gnupg2 attr libcap zstd xz bzip2 cpio make apt dpkg debian-keyring gcc"
 MODULES='import libdnf5, rpm, selinux, typer, yaml, jsonschema, zstandard, rich, pytest, hypothesis'
-PROGRAMS="ostree createrepo_c rpmbuild rpmsign dnf5 gpg getfattr setcap cpio make mypy ruff apt-get dpkg-deb"
+PROGRAMS="ostree createrepo_c rpmbuild rpmsign dnf5 gpg getfattr setcap cpio make mypy ruff apt-get dpkg-deb gcc"
 
 say() { echo "toolbox: $*" >&2; }
 die() { say "$*"; exit 1; }
@@ -184,6 +186,12 @@ case $command in
         # what is made in it is root's, it itself must not be: pip install . puts its own things there
         mkdir -p "$PROJECT/build"
         if native; then install_native; run_native "$@"; else create_root; run_in_root "$@"; fi ;;
+    need)
+        [ $# -eq 3 ] || die "need what?"
+        "$0" run sh -c 'command -v "$1" >/dev/null 2>&1 || {
+            if command -v dnf >/dev/null 2>&1; then dnf install -y "$3" >&2; else
+                { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$2"; } >&2
+            fi; }' sh "$@" ;;
     path) if native; then echo native; else root_path; fi ;;
     destroy) as_root rm -rf --one-file-system "$(root_path)" ;;
     *) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;

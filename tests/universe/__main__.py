@@ -64,7 +64,7 @@ def make(options: Options, say: Say) -> None:
     lock = _locked(options, archive, say)
     stamp = _Stamp(options, lock)
     if stamp.holds():
-        count = len(lock.debs) + 1
+        count = len(lock.debs) + len(knowledge.ADDED)
         say(f"universe: {count} packages, nothing to do, {time.monotonic() - start:.1f} s")
         return
     work = options.cache / "work"

@@ -20,11 +20,12 @@ _TRANSLATION = re.compile(r"/usr/share/locale/([^/@.]+)[^/]*/LC_MESSAGES/")
 
 
 def convert(debs: Iterable[Path], work: Path, context: Context, jobs: int) -> list[Package]:
-    """Unpack below work/NAME and translate; the last package is universe-release."""
+    """Unpack below work/NAME and translate; the last packages are those Debian does not have."""
     paths = list(debs)
     roots = [work / path.name.partition("_")[0] for path in paths]
     with ProcessPoolExecutor(jobs) as pool:
         packages = list(pool.map(load, paths, roots, [context] * len(paths), chunksize=4))
+    packages.append(knowledge.altfiles(work / knowledge.ALTFILES))
     packages.append(knowledge.release(work / knowledge.RELEASE, packages))
     _provide_accounts_once(packages)
     for package in packages:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from tests.universe.errors import run
 from tests.universe.maintainer import declare_sysusers
 from tests.universe.model import CHANGES, CONFIG, Alternative, Context, FileTrigger, Ghost, Kind, Package
 
@@ -14,6 +15,8 @@ DATA = Path(__file__).parent / "data"
 FILESYSTEM = "base-files"
 ACCOUNTS = "base-passwd"
 RELEASE = "universe-release"
+ALTFILES = "nss-altfiles"
+ADDED = (RELEASE, ALTFILES)
 # Debian's own tools, which the RPMs have no use for.
 NOT_NEEDED = frozenset(
     {
@@ -102,6 +105,19 @@ def release(root: Path, packages: Iterable[Package]) -> Package:
     return package
 
 
+def altfiles(root: Path) -> Package:
+    """nss-altfiles: where clients of an OSTree have their accounts."""
+    package = synthetic(ALTFILES, root, "Users and groups of /usr/lib", arch="x86_64")
+    library = "/usr/lib/x86_64-linux-gnu/libnss_altfiles.so.2"
+    package.add_file(library, "")
+    source = DATA / "altfiles/nss_altfiles.c"
+    options = ("-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-Wl,-soname,libnss_altfiles.so.2", "-Wl,--build-id=none")
+    run(["gcc", *options, "-o", str(package.place(library)), str(source)], what=ALTFILES)
+    os.utime(package.place(library), (package.mtime, package.mtime))
+    package.requires.append("libc6")
+    return package
+
+
 def unsigned(root: Path) -> Package:
     """unsigned-thing: must not be accepted where signatures are demanded."""
     package = synthetic("unsigned-thing", root, "A package nobody signed")
@@ -109,7 +125,7 @@ def unsigned(root: Path) -> Package:
     return package
 
 
-def synthetic(name: str, root: Path, summary: str) -> Package:
+def synthetic(name: str, root: Path, summary: str, *, arch: str = "noarch") -> Package:
     """An empty package that Debian does not have."""
     root.mkdir(parents=True)
     return Package(
@@ -117,7 +133,7 @@ def synthetic(name: str, root: Path, summary: str) -> Package:
         root=root,
         version="13",
         release="1",
-        arch="noarch",
+        arch=arch,
         summary=summary,
         description=f"{summary}.",
         mtime=_EPOCH,

@@ -42,6 +42,7 @@ f usr/lib/modules/6.1/initramfs.img 0644 "... ostree-prepare-root ..."
 f usr/lib/ostree/prepare-root.conf 0644 "[composefs]\nenabled = true\n"
 f usr/lib/passwd 0644 "chrony:x:998:996::/:/bin/false\n"
 f usr/etc/nsswitch.conf 0644 "passwd: files altfiles\ngroup: files altfiles\n"
+f usr/lib64/libnss_altfiles.so.2 0755 "module"
 f usr/etc/machine-id 0444 ""
 f usr/etc/shadow 0000 ""
 f usr/share/rpm/rpmdb.sqlite 0644 "db"
@@ -136,8 +137,13 @@ def test_nothing_to_say() -> None:
             "baseimage-composefs /usr/lib/ostree/prepare-root.conf: does not enable composefs",
         ),
         (
+            "usr/lib64/libnss_altfiles.so.2",
+            "",
+            "accounts /usr/lib/passwd: nothing reads it: there is no libnss_altfiles",
+        ),
+        (
             "usr/etc/nsswitch.conf",
-            'f usr/etc/nsswitch.conf 0644 "passwd: files systemd\\ngroup: files\\n"',
+            'f usr/etc/nsswitch.conf 0644 "passwd: altfiles\\ngroup: files systemd\\n"',
             "accounts /usr/etc/nsswitch.conf: group does not read /usr/lib/group (altfiles)",
         ),
         ("usr/share/rpm", "", "rpmdb /usr/share/rpm: is missing"),
