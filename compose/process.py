@@ -12,8 +12,10 @@ class Program:
     owner: "package:NEVRA" or "step:NAME" or "treefile:..."; phase: "%post", "%transfiletriggerin", "dracut", ...
     argv: the program and its arguments, paths of the workroot. body: script text, made available to the program as a
     file whose path takes the place of the argument "{script}" in argv; "" for none. stdin: bytes to feed, empty for
-    /dev/null. lua: argv is the `arg` table and body runs in librpm's Lua interpreter instead of a process of its own,
-    where the macros (name, body) are defined.
+    /dev/null. lua: argv is the `arg` table and body runs in librpm's Lua interpreter instead of a process of its own.
+    expand: librpm's macros in body are expanded first. header: of the package whose tags body then names, as
+    `rpm --query --queryformat` takes it; empty for a body without. macros: (name, body) that Lua and expand see besides
+    those of the root's own rpm.
     environment: on top of the sandbox's fixed one. timeout: seconds until the whole process group is killed.
     """
 
@@ -23,6 +25,8 @@ class Program:
     body: str = ""
     stdin: bytes = b""
     lua: bool = False
+    expand: bool = False
+    header: bytes = b""
     macros: tuple[tuple[str, str], ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     timeout: float = 600.0

@@ -15,7 +15,6 @@ from importlib import resources
 
 from compose.assemble import triggers
 from compose.assemble.triggers import Firing
-from compose.errors import AssembleError
 from compose.process import Program
 from compose.rpm.manifest import PackageManifest, Script, ScriptKind
 
@@ -38,8 +37,7 @@ def plan(ordered: Sequence[PackageManifest], *, kernel_install: bool, macros: tu
     """Plan for packages in install order. macros: (name, body) that Lua scripts see.
 
     librpm installs one package after the other; here all files are there from the start, so what runs before files
-    (%triggerprein, %pre) runs for all packages first, then what runs after them. Within both the order is librpm's. Raises
-    AssembleError for a scriptlet that needs what is not supported.
+    (%triggerprein, %pre) runs for all packages first, then what runs after them. Within both the order is librpm's.
     """
     skipped: list[tuple[str, str, str]] = []
 
@@ -102,9 +100,6 @@ def _program(
     arguments: tuple[str, ...] = ("1",),
     stdin: bytes = b"",
 ) -> Program:
-    if script.expand or script.qformat:
-        flag = "-e (macro expansion)" if script.expand else "-q (query format)"
-        raise AssembleError(f"{manifest.nevra}: {phase} uses {flag}, which is not supported yet")
     # the interpreter is the whole program: librpm then passes nothing, except to file triggers
     words: tuple[str, ...] = ()
     if script.body or stdin:
@@ -116,5 +111,7 @@ def _program(
         body=script.body,
         stdin=stdin,
         lua=script.interpreter[:1] == (LUA,),
+        expand=script.expand,
+        header=manifest.header if script.qformat else b"",
         macros=macros,
     )

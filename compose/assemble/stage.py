@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from compose import fs
 from compose.assemble.accounts import parse_ids, resolve_owners, with_kept
+from compose.assemble.early import settle
 from compose.assemble.layers import lay_over
 from compose.assemble.merge import merge
 from compose.assemble.options import Assembled, AssembleOptions
@@ -58,6 +59,8 @@ def assemble(
     ):
         for program in first:
             run_checked(root, program, task)
+        packages = {path: owner.package for path, owner in owners.items()}
+        settle(root, tree, root.records, ordered, packages, store)
         users, groups = (parse_ids(root.read(f"etc/{name}") or b"") for name in ("passwd", "group"))
         root.apply(resolve_owners(tree, owners, users, groups))
         for program in scripts.after:

@@ -18,8 +18,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from compose.errors import SandboxError
 from compose.process import Program
@@ -39,11 +38,20 @@ _OPEN_FILES = (1024, 1 << 16)
 # Python ignores these; programs expect them as a shell has them.
 _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-LuaRunner = Callable[[Program, int], int]
-"""(program, descriptor of its body) -> exit status; run in the program's process, after the pivot."""
+
+class Librpm(Protocol):
+    """What sandbox.lua does; called in the program's process, after the pivot."""
+
+    def needed(self, program: Program) -> bool: ...
+
+    def configure(self, program: Program) -> None: ...
+
+    def text_of(self, program: Program) -> str: ...
+
+    def run(self, program: Program, body: int) -> int: ...
 
 
-def run(root: str, program: Program, epoch: int, run_lua: LuaRunner) -> tuple[int, bool, str]:
+def run(root: str, program: Program, epoch: int, librpm: Librpm) -> tuple[int, bool, str]:
     """Run a program with `root`, a mount point, as its root directory.
 
     epoch: SOURCE_DATE_EPOCH for the program. Returns (status as subprocess has it, timed out, output). The caller must
@@ -63,7 +71,7 @@ def run(root: str, program: Program, epoch: int, run_lua: LuaRunner) -> tuple[in
         if not child:
             try:
                 _arrange(stdin, out, body, status, alive)
-                _become_init(root, program, epoch, run_lua)
+                _become_init(root, program, epoch, librpm)
             except BaseException as error:
                 os.write(_STATUS_FD, str(error).encode(errors="replace")[:4000])
             finally:
@@ -143,7 +151,7 @@ def _collect(fd: int, child: int, timeout: float) -> tuple[str, bool]:
             del kept[:-OUTPUT_LIMIT]
 
 
-def _become_init(root: str, program: Program, epoch: int, run_lua: LuaRunner) -> None:
+def _become_init(root: str, program: Program, epoch: int, librpm: Librpm) -> None:
     """pid 1 of the program. Returns by an exception only; its descriptors are those of _arrange()."""
     kernel.die_with_parent(signal.SIGKILL)
     if select.select([_ALIVE_FD], [], [], 0)[0]:
@@ -160,7 +168,7 @@ def _become_init(root: str, program: Program, epoch: int, run_lua: LuaRunner) ->
     child = os.fork()
     if not child:
         os.close(_STATUS_FD)
-        _execute(program, epoch, run_lua)
+        _execute(program, epoch, librpm)
     for fd in (0, 1, 2, _SCRIPT_FD):
         os.close(fd)
     while True:
@@ -207,7 +215,7 @@ def _give_up_rights() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _execute(program: Program, epoch: int, run_lua: LuaRunner) -> NoReturn:
+def _execute(program: Program, epoch: int, librpm: Librpm) -> NoReturn:
     environment = {
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": "/root",
@@ -219,10 +227,15 @@ def _execute(program: Program, epoch: int, run_lua: LuaRunner) -> NoReturn:
         **dict(program.environment),
     }
     try:
-        if program.lua:
+        if librpm.needed(program):
             os.environ.clear()
             os.environ.update(environment)
-            os._exit(run_lua(program, _SCRIPT_FD))
+            librpm.configure(program)
+            if program.expand or program.header:
+                text = librpm.text_of(program).encode(errors="surrogateescape")
+                os.dup2(_sealed_file("script", text), _SCRIPT_FD)
+        if program.lua:
+            os._exit(librpm.run(program, _SCRIPT_FD))
         script = f"/proc/self/fd/{_SCRIPT_FD}"
         argv = [script if word == "{script}" else word for word in program.argv]
         os.execve(_which(argv[0], environment["PATH"]), argv, environment)

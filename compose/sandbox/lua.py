@@ -1,4 +1,4 @@
-"""Lua scriptlets, by librpm's own interpreter.
+"""What librpm does for scriptlets, by librpm itself: Lua, macros, query formats.
 
 librpm offers Python no way to run a script but macro expansion, and `%{lua:...}` cannot hold every script (unbalanced
 braces, percent signs). So the macro holds a loader that never changes; the script itself comes through a descriptor,
@@ -32,6 +32,18 @@ print = function(...)
   end
   io.stdout:write(table.concat(words, "\\t") .. "\\n")
 end
+-- some of librpm's macros are Lua themselves, and print what they expand to
+local expansion = rpm.expand
+rpm.expand = function(...)
+  local own = print
+  print = expand
+  local found = table.pack(pcall(expansion, ...))
+  print = own
+  if not found[1] then
+    error(found[2], 0)
+  end
+  return table.unpack(found, 2, found.n)
+end
 local chunk, fault = load(source, "=" .. NAME)
 local done = false
 if chunk ~= nil then
@@ -47,11 +59,39 @@ return "failed"
 }"""
 
 
+def needed(program: Program) -> bool:
+    return program.lua or program.expand or bool(program.header)
+
+
 def prepare() -> None:
     """Load librpm and start its interpreter. To be called before the root changes: later it would load the target's."""
     import rpm
 
     rpm.expandMacro("%{lua: return ''}")
+
+
+def configure(program: Program) -> None:
+    """Forget the macros of this machine; take those of the root's own rpm, if it has one, and the program's."""
+    import rpm
+
+    # a root without rpm has no rpmrc, and librpm says so
+    rpm.setVerbosity(rpm.RPMLOG_CRIT)
+    rpm.reloadConfig()
+    rpm.setVerbosity(rpm.RPMLOG_NOTICE)
+    for macro, expansion in program.macros:
+        rpm.addMacro(macro, expansion)
+
+
+def text_of(program: Program) -> str:
+    """The body as it is to be run: -e of a scriptlet, then -q (rpmscript.c: rpmScriptFromTag)."""
+    import rpm
+
+    body = program.body
+    if program.expand:
+        body = rpm.expandMacro(body)
+    if program.header:
+        body = rpm.hdr(program.header).format(body)
+    return body
 
 
 def run(program: Program, body: int) -> int:
@@ -61,8 +101,6 @@ def run(program: Program, body: int) -> int:
     """
     import rpm
 
-    for macro, expansion in program.macros:
-        rpm.addMacro(macro, expansion)
     name, *words = program.argv
     loader = (
         _LOADER.replace("SCRIPT", str(body))

@@ -96,7 +96,8 @@ def _put(editor: TreeEditor, path: str, entry: Entry, opaque: bool, applied: boo
         return
     if _metadata(below if applied else as_materialised(below)) == _metadata(entry):
         if _same_content(below, entry):
-            editor.put(path, below)
+            # a script may have linked to it
+            editor.put(path, replace(below, link=entry.link) if entry.link and not below.link else below)
             return
         entry = replace(
             entry, mode=below.mode, uid=below.uid, gid=below.gid, xattrs=below.with_xattr(_IMA, None).xattrs

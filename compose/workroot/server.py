@@ -54,7 +54,7 @@ class Server:
         self._store = BlobStore(blobs)
         self._epoch = epoch
         self._root = f"{directory}/root"
-        self._lua_ready = False
+        self._librpm_ready = False
         self._layer = Layer(directory=f"{directory}/layers/upper", lower=f"{directory}/lower", origin={})
         self._stamps = dict(self._layer.origin)
 
@@ -93,11 +93,11 @@ class Server:
         self._stamps = origin
 
     def run(self, program: Program) -> ProgramRecord:
-        if program.lua and not self._lua_ready:
+        if lua.needed(program) and not self._librpm_ready:
             lua.prepare()
-            self._lua_ready = True
+            self._librpm_ready = True
         begun = time.monotonic()
-        status, timed_out, output = child.run(self._root, program, self._epoch, lua.run)
+        status, timed_out, output = child.run(self._root, program, self._epoch, lua)
         seconds = time.monotonic() - begun
         return ProgramRecord(
             program=program,

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Self
 
@@ -16,8 +17,8 @@ from compose.errors import SandboxError, StorageError
 from compose.events import Reporter
 from compose.process import Program, ProgramRecord
 from compose.tree import Tree, name_of
-from compose.workroot.materialise import MOUNT_POINTS, materialise
-from compose.workroot.merge import lost, merge, update
+from compose.workroot.materialise import MOUNT_POINTS, as_materialised, materialise
+from compose.workroot.merge import Update, lost, merge, update
 from compose.workroot.server import Form
 
 READ_LIMIT = 64 << 20
@@ -146,6 +147,14 @@ class Workroot:
     def write(self, path: str, data: bytes, permissions: int = 0o644, *, writer: str) -> None:
         """Write a regular file in an existing directory, replacing what is there; a symlink is replaced, not followed."""
         self._note(self._ask("write", _named(path), data, permissions), writer)
+
+    def restore(self, paths: Sequence[str]) -> None:
+        """Show what the tree has at these paths, files or symlinks, whatever a program made of them."""
+        entries = [(path, self._tree[path]) for path in sorted(paths)]
+        if not self._applied:
+            entries = [(path, as_materialised(entry)) for path, entry in entries]
+        if entries:
+            self._ask("apply", Update(removed=tuple(path for path, _ in entries), made=tuple(entries), adjusted=()))
 
     def remove(self, path: str, *, writer: str) -> None:
         """Remove a file or a whole directory; a missing one is fine."""

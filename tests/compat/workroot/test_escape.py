@@ -110,12 +110,24 @@ def main(root: str, host_pid: str, abstract: str) -> None:
     leaked = os.open("/etc/passwd", os.O_RDONLY)
     os.set_inheritable(leaked, True)
 
-    def run_lua(_program: Program, _body: int) -> int:
-        print(json.dumps(probes(int(host_pid), abstract.replace("@", "\0"))), flush=True)
-        return 0
+    class Probe:
+        """In librpm's place."""
+
+        def needed(self, program: Program) -> bool:
+            return program.lua
+
+        def configure(self, program: Program) -> None:
+            del program
+
+        def text_of(self, program: Program) -> str:
+            return program.body
+
+        def run(self, _program: Program, _body: int) -> int:
+            print(json.dumps(probes(int(host_pid), abstract.replace("@", "\0"))), flush=True)
+            return 0
 
     program = Program(owner="x", phase="y", argv=("probe",), lua=True, body="x", timeout=20)
-    status, timed_out, output = child.run(root, program, 1, run_lua)
+    status, timed_out, output = child.run(root, program, 1, Probe())
     print(output)
     sys.exit(status or timed_out)
 

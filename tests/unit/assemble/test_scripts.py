@@ -6,7 +6,6 @@ import pytest
 
 from compose.assemble.scripts import LUA, plan
 from compose.assemble.triggers import matches
-from compose.errors import AssembleError
 from compose.rpm.manifest import Script, TriggerCondition
 from tests.support.manifests import file, package, shell, trigger
 
@@ -97,10 +96,11 @@ def test_versions_of_triggers(flags: int, version: str, expected: bool) -> None:
     assert not matches(condition, package("another").nevra)
 
 
-@pytest.mark.parametrize("flag", ["expand", "qformat"])
-def test_flags_that_change_the_text_are_refused(flag: str) -> None:
-    with pytest.raises(AssembleError, match="not supported yet"):
-        plan([package("one", scripts={"post": shell("x", **{flag: True})})], kernel_install=False)
+def test_flags_that_change_the_text_go_with_the_program() -> None:
+    scripts = {"pre": shell("x", expand=True), "post": shell("x", qformat=True)}
+    one = package("one", scripts=scripts)
+    found = plan([one], kernel_install=False)
+    assert [(each.expand, each.header) for each in (*found.before, *found.after)] == [(True, b""), (False, one.header)]
 
 
 def test_the_kernel_s_own_installation_is_left_out_unless_asked_for() -> None:
