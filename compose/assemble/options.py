@@ -24,8 +24,9 @@ class AssembleOptions:
 
     remove_from_packages: (package, regular expressions searched in paths like "/usr/etc/foo"). accounts: ("passwd" or
     "group", entries) that exist before anything runs, so that their ids stay what they were. install_langs: locales whose
-    %lang() files are kept, "en_US"; None keeps all. kernel_install: the kernel's own %posttrans runs. ima: signatures of
-    files become security.ima. layers: trees laid over the packages before anything runs. epoch: SOURCE_DATE_EPOCH,
+    %lang() files are kept, "en_US"; None keeps all. default_ignored_scriptlets: those of ignored-scriptlets.json do not run.
+    ignore_scriptlets, allow_scriptlet_failures: (package, kind, reason), "post" for a kind. ima: signatures of files become
+    security.ima. layers: trees laid over the packages before anything runs. epoch: SOURCE_DATE_EPOCH,
     seconds since 1970.
     """
 
@@ -34,7 +35,9 @@ class AssembleOptions:
     remove_from_packages: tuple[tuple[str, tuple[str, ...]], ...] = ()
     readonly_executables: bool = False
     ignore_devices: bool = True
-    kernel_install: bool = False
+    default_ignored_scriptlets: bool = True
+    ignore_scriptlets: tuple[tuple[str, str, str], ...] = ()
+    allow_scriptlet_failures: tuple[tuple[str, str, str], ...] = ()
     accounts: tuple[tuple[str, bytes], ...] = ()
     install_langs: tuple[str, ...] | None = None
     ima: bool = False

@@ -33,22 +33,31 @@ class Plan:
     skipped: tuple[tuple[str, str, str], ...]
 
 
-def plan(ordered: Sequence[PackageManifest], *, kernel_install: bool, macros: tuple[tuple[str, str], ...] = ()) -> Plan:
-    """Plan for packages in install order. macros: (name, body) that Lua scripts see.
+def plan(
+    ordered: Sequence[PackageManifest],
+    *,
+    ignored: Mapping[tuple[str, str], str],
+    macros: tuple[tuple[str, str], ...] = (),
+) -> Plan:
+    """Plan for packages in install order. ignored: (package, kind) -> reason. macros: (name, body) that Lua scripts see.
 
     librpm installs one package after the other; here all files are there from the start, so what runs before files
     (%triggerprein, %pre) runs for all packages first, then what runs after them. Within both the order is librpm's.
     """
     skipped: list[tuple[str, str, str]] = []
 
+    def skip(manifest: PackageManifest, kind: str) -> bool:
+        reason = ignored.get((manifest.nevra.name, str(kind)))
+        row = (str(manifest.nevra), f"%{kind}", reason or "")
+        if reason is not None and row not in skipped:
+            skipped.append(row)
+        return reason is not None
+
     def scriptlets(manifest: PackageManifest, kind: ScriptKind) -> Iterator[Program]:
         for scriptlet in manifest.scriptlets:
             if scriptlet.kind is not kind:
                 continue
-            reason = None if kernel_install else _ignored().get(f"{manifest.nevra.name}.{kind}")
-            if reason is not None:
-                skipped.append((str(manifest.nevra), f"%{kind}", reason))
-            else:
+            if not skip(manifest, kind):
                 yield _program(manifest, f"%{kind}", scriptlet.script, macros)
 
     def of_all(kind: ScriptKind) -> Iterator[Program]:
@@ -57,6 +66,8 @@ def plan(ordered: Sequence[PackageManifest], *, kernel_install: bool, macros: tu
 
     def fired(firings: Iterator[Firing]) -> Iterator[Program]:
         for each in firings:
+            if skip(each.manifest, each.trigger.kind):
+                continue
             yield _program(
                 each.manifest,
                 f"%{each.trigger.kind}",
@@ -81,13 +92,11 @@ def plan(ordered: Sequence[PackageManifest], *, kernel_install: bool, macros: tu
 
 
 @cache
-def _ignored() -> Mapping[str, str]:
-    """ "package.kind" to the reason why the scriptlet does not run."""
+def default_ignored() -> Mapping[tuple[str, str], str]:
+    """(package, kind) of what does not run unless the treefile says so -> the reason."""
     text = resources.files("compose.assemble").joinpath("ignored-scriptlets.json").read_text()
     return {
-        f"{package}.{row['scriptlet']}": row["reason"]
-        for row in json.loads(text)["ignored"]
-        for package in row["packages"]
+        (package, row["scriptlet"]): row["reason"] for row in json.loads(text)["ignored"] for package in row["packages"]
     }
 
 

@@ -7,7 +7,7 @@ transaction file triggers -> what changed is absorbed
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from compose import fs
 from compose.assemble.accounts import parse_ids, resolve_owners, with_kept
@@ -15,11 +15,11 @@ from compose.assemble.early import settle
 from compose.assemble.layers import lay_over
 from compose.assemble.merge import merge
 from compose.assemble.options import Assembled, AssembleOptions
-from compose.assemble.scripts import plan
+from compose.assemble.scripts import Plan, default_ignored, plan
 from compose.blobs import BlobStore
 from compose.errors import ScriptError
 from compose.events import Reporter, Task
-from compose.process import Program, ProgramRecord
+from compose.process import Program
 from compose.rpm.database import DATABASE_PATH, write_database
 from compose.rpm.manifest import PackageManifest
 from compose.rpm.order import install_order
@@ -43,7 +43,10 @@ def assemble(
     ordered = install_order(manifests, reporter)
     # what rpm has for its own %lang filter, and scripts that make locale archives ask for
     macros = (("_install_langs", ":".join(options.install_langs)),) if options.install_langs is not None else ()
-    scripts = plan(ordered, kernel_install=options.kernel_install, macros=macros)
+    ignored = dict(default_ignored()) if options.default_ignored_scriptlets else {}
+    ignored |= {(package, kind): reason for package, kind, reason in options.ignore_scriptlets}
+    scripts = plan(ordered, ignored=ignored, macros=macros)
+    may_fail = _may_fail(scripts, ordered, options, reporter)
     merged = merge(ordered, options)
     absent = frozenset(each.path for each in merged.dropped)
     tree, owners = lay_over(merged, options.layers)
@@ -58,18 +61,43 @@ def assemble(
         Workroot(tree, store, os.path.join(workdir, "assemble"), reporter=reporter, epoch=options.epoch) as root,
     ):
         for program in first:
-            run_checked(root, program, task)
+            _run_checked(root, program, may_fail, task, reporter)
         packages = {path: owner.package for path, owner in owners.items()}
         settle(root, tree, root.records, ordered, packages, store)
         users, groups = (parse_ids(root.read(f"etc/{name}") or b"") for name in ("passwd", "group"))
         root.apply(resolve_owners(tree, owners, users, groups))
         for program in scripts.after:
-            run_checked(root, program, task)
+            _run_checked(root, program, may_fail, task, reporter)
         return Assembled(tree=root.absorb(), records=root.records, dropped=merged.dropped)
 
 
-def run_checked(root: Workroot, program: Program, task: Task) -> ProgramRecord:
-    """Run a program; ScriptError with its last lines unless it ends with status 0."""
+def _may_fail(
+    scripts: Plan, ordered: Sequence[PackageManifest], options: AssembleOptions, reporter: Reporter
+) -> Mapping[tuple[str, str], str]:
+    """(owner, phase) of programs that may fail -> the reason. Warns of exceptions that are for nothing here."""
+    nevras: dict[str, list[str]] = {}
+    for manifest in ordered:
+        nevras.setdefault(manifest.nevra.name, []).append(str(manifest.nevra))
+    skipped = {(nevra, phase) for nevra, phase, _ in scripts.skipped}
+    run = {(each.owner.partition(":")[2], each.phase) for each in (*scripts.before, *scripts.after)}
+    allowed: dict[tuple[str, str], str] = {}
+    for key, rows, found in (
+        ("ignore-scriptlets", options.ignore_scriptlets, skipped),
+        ("allow-scriptlet-failures", options.allow_scriptlet_failures, run),
+    ):
+        for package, kind, reason in rows:
+            matching = [(nevra, f"%{kind}") for nevra in nevras.get(package, ()) if (nevra, f"%{kind}") in found]
+            if not matching:
+                reporter.warn(f"{key}: no %{kind} of {package} would run here: the exception can go")
+            elif key == "allow-scriptlet-failures":
+                allowed |= {(f"scriptlet:{nevra}", phase): reason for nevra, phase in matching}
+    return allowed
+
+
+def _run_checked(
+    root: Workroot, program: Program, may_fail: Mapping[tuple[str, str], str], task: Task, reporter: Reporter
+) -> None:
+    """Run a program; ScriptError with its last lines unless it ends with status 0, or may fail (but not hang)."""
     record = root.run(program)
     task.advance(detail=f"{program.owner.partition(':')[2]} {program.phase}")
     if record.timed_out:
@@ -79,12 +107,17 @@ def run_checked(root: Workroot, program: Program, task: Task) -> ProgramRecord:
     elif record.status:
         how = f"failed with status {record.status}"
     else:
-        return record
+        return
+    reason = may_fail.get((program.owner, program.phase))
+    if reason is not None and not record.timed_out:
+        last = record.output.splitlines()[-1:] or ["(it printed nothing)"]
+        reporter.warn(f"{program.phase} of {program.owner.partition(':')[2]} {how}: {last[0]} (allowed: {reason})")
+        return
     lines = record.output.splitlines()[-_SHOWN_LINES:]
     raise ScriptError(
         f"{program.phase} of {program.owner.partition(':')[2]} {how}",
         details=lines or ("(it printed nothing)",),
-        hint="fix the package, or leave it out with exclude-packages",
+        hint="fix the package, leave it out with exclude-packages, or let this fail with allow-scriptlet-failures",
     )
 
 

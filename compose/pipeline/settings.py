@@ -52,7 +52,9 @@ def assemble_options(inputs: Inputs, epoch: int) -> AssembleOptions:
         remove_from_packages=treefile.remove_from_packages,
         readonly_executables=treefile.readonly_executables,
         ignore_devices=treefile.ignore_devices,
-        kernel_install=treefile.boot_location == "kernel-install",
+        default_ignored_scriptlets=treefile.default_ignored_scriptlets and treefile.boot_location != "kernel-install",
+        ignore_scriptlets=treefile.ignore_scriptlets,
+        allow_scriptlet_failures=treefile.allow_scriptlet_failures,
         accounts=_accounts(inputs) if treefile.preserve_passwd else (),
         ima=treefile.ima,
         layers=tuple(

@@ -38,7 +38,7 @@ KEYS: dict[str, Key] = {
             *("tmp-is-dir", "opt-usrlocal", "default-target", "machineid-compat", "releasever", "repo-metadata"),
             *("automatic-version-prefix", "automatic-version-suffix", "rpmdb", "mutate-os-release", "preserve-passwd"),
             *("check-passwd", "check-groups", "postprocess-script", "rpmdb-normalize", "no-initramfs", "gpg-key"),
-            *("ima", "cliwrap", "advisories-metadata", "id-lock"),
+            *("ima", "cliwrap", "advisories-metadata", "id-lock", "default-ignored-scriptlets"),
         ),
         _FIRST,
     ),
@@ -47,6 +47,7 @@ KEYS: dict[str, Key] = {
             *("repos", "exclude-packages", "initramfs-args", "units", "etc-group-members", "postprocess", "add-files"),
             *("remove-files", "remove-from-packages", "repo-packages", "install-langs"),
             *("lockfile-repos", "ostree-layers", "ostree-override-layers", "cliwrap-binaries", "rpm-files"),
+            *("ignore-scriptlets", "allow-scriptlet-failures"),
         ),
         Key(Merge.PREPEND),
     ),
@@ -72,7 +73,12 @@ LEGACY = {
 }
 """Old spellings rpm-ostree still takes."""
 
-OWN = frozenset({"packages-remove", "rpm-files", "id-lock"})
+OWN = frozenset(
+    {
+        *("packages-remove", "rpm-files", "id-lock"),
+        *("ignore-scriptlets", "allow-scriptlet-failures", "default-ignored-scriptlets"),
+    }
+)
 """Keys that rpm-ostree does not have."""
 
 WRAPPABLE = ("rpm", "dracut", "grubby", "yum", "dnf", "kernel-install")

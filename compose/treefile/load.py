@@ -157,6 +157,9 @@ def _model(config: Config, flattener: Flattener, basearch: str) -> Treefile:
     def value(key: str, default: Any) -> Any:
         return config[key].plain() if key in config else default
 
+    def exceptions(key: str) -> tuple[tuple[str, str, str], ...]:
+        return tuple((row["package"], row["scriptlet"], row["reason"]) for row in value(key, ()))
+
     def texts(key: str) -> tuple[str, ...]:
         return tuple(value(key, ()))
 
@@ -195,6 +198,9 @@ def _model(config: Config, flattener: Flattener, basearch: str) -> Treefile:
         ignore_devices=value("ignore-devices", True),
         readonly_executables=value("readonly-executables", False),
         remove_from_packages=tuple((row[0], tuple(row[1:])) for row in value("remove-from-packages", ())),
+        ignore_scriptlets=exceptions("ignore-scriptlets"),
+        allow_scriptlet_failures=exceptions("allow-scriptlet-failures"),
+        default_ignored_scriptlets=value("default-ignored-scriptlets", True),
         container=value("container", False),
         container_cmd=texts("container-cmd") if "container-cmd" in config else None,
         initramfs_args=texts("initramfs-args"),

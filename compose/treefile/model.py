@@ -105,6 +105,9 @@ class Treefile:
     ignore_devices: bool = True
     readonly_executables: bool = False
     remove_from_packages: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    ignore_scriptlets: tuple[tuple[str, str, str], ...] = ()
+    allow_scriptlet_failures: tuple[tuple[str, str, str], ...] = ()
+    default_ignored_scriptlets: bool = True
     container: bool = False
     container_cmd: tuple[str, ...] | None = None
     initramfs_args: tuple[str, ...] = ()

@@ -162,6 +162,7 @@ def test_most_keys_are_here() -> None:
         "gpg-key": "tests/compat/ostree/test_detached", "lockfile-repos": "needs a lockfile: test_lockfiles",
         "rpm-files": "test_sources", "cliwrap": "cliwrap-binaries is here", "no-initramfs": "initramfs-args is here",
         "repovars": "tests/compat/solve", "id-lock": "test_id_lock",
+        "ignore-scriptlets": "test_keys", "allow-scriptlet-failures": "test_keys", "default-ignored-scriptlets": "test_keys",
     }  # fmt: skip
     used = {*parse_yaml(TOP.encode(), "top.yaml").value}
     used |= {"releasever", "repos", "packages", "units"}
