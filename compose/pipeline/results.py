@@ -8,8 +8,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from compose import fs, metadata
+from compose import fs
 from compose.commit import Committed
+from compose.diff import packages_of
 from compose.ostree.repo import Repo
 from compose.pipeline.options import ComposeOptions, ComposeResult
 from compose.rpm.compare import package_changes
@@ -18,13 +19,9 @@ from compose.rpm.nevra import Nevra
 
 def package_diff(repo: Repo, parent: str | None, packages: Sequence[Nevra]) -> list[Any] | None:
     """rpm-ostree's pkgdiff; None when the parent or its package list is not there."""
-    rows = repo.read_commit(parent).get(metadata.PKGLIST) if parent and repo.has(parent, "commit") else None
-    if rows is None:
+    before = packages_of(repo.read_commit(parent)) if parent and repo.has(parent, "commit") else None
+    if before is None:
         return None
-    before = [
-        Nevra(name=name, epoch=int(epoch or 0), version=version, release=release, arch=arch)
-        for name, epoch, version, release, arch in rows
-    ]
     found = []
     for change, old, new in package_changes(before, packages):
         sides = {"PreviousPackage": old, "NewPackage": new}

@@ -1,0 +1,159 @@
+"""What differs between two commits: packages, and every path with its content, mode, owner, label and capabilities.
+
+Directory objects that both have are not entered, so the work is that of what changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from compose import metadata
+from compose.ostree.objects import Commit, Dirmeta, Dirtree, FileContent
+from compose.ostree.repo import Repo
+from compose.rpm.compare import Change, package_changes
+from compose.rpm.nevra import Nevra
+from compose.tree import join
+
+_LABEL = b"security.selinux"
+_CAPABILITY = b"security.capability"
+_EMPTY = Dirtree((), ())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attributes:
+    """What a path is. kind: "directory", "file" or "symlink". mode: permission bits. label: SELinux context, "" for none.
+
+    capability and xattrs: hexadecimal. size: bytes of a file. content: its sha256, or a symlink's target.
+    """
+
+    kind: str
+    mode: int
+    uid: int
+    gid: int
+    label: str
+    capability: str
+    xattrs: tuple[tuple[str, str], ...]
+    size: int = 0
+    content: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathChange:
+    """before: None for what is new; after: None for what is gone."""
+
+    path: str
+    before: Attributes | None
+    after: Attributes | None
+
+    @property
+    def aspects(self) -> tuple[str, ...]:
+        """Names of the attributes that differ: "mode", "owner", "label", ... of a path that both have."""
+        if self.before is None or self.after is None:
+            return ()
+        one, other = self.before, self.after
+        if one.kind != other.kind:
+            return ("kind",)
+        owner = (one.uid, one.gid) != (other.uid, other.gid)
+        names = ("content", "mode", "label", "capability", "xattrs")
+        found = [name for name in names if getattr(one, name) != getattr(other, name)]
+        return tuple([*found, "owner"] if owner else found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageChange:
+    change: Change
+    before: Nevra | None
+    after: Nevra | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitDiff:
+    """before, after: checksums. versions: of both, None where a commit has none. packages: None when one has no list."""
+
+    before: str
+    after: str
+    versions: tuple[str | None, str | None]
+    packages: tuple[PackageChange, ...] | None
+    paths: tuple[PathChange, ...]
+
+
+def diff_commits(repo: Repo, before: str, after: str) -> CommitDiff:
+    """Compare two commits by checksum. Raises RepositoryError for what is missing or damaged."""
+    one, other = repo.read_commit(before), repo.read_commit(after)
+    lists = [packages_of(commit) for commit in (one, other)]
+    packages = None
+    if lists[0] is not None and lists[1] is not None:
+        rows = package_changes(lists[0], lists[1])
+        packages = tuple(PackageChange(change=change, before=old, after=new) for change, old, new in rows)
+    paths = _directories(repo, "", (one.root_tree, one.root_meta), (other.root_tree, other.root_meta))
+    return CommitDiff(
+        before=before,
+        after=after,
+        versions=(one.get("version"), other.get("version")),
+        packages=packages,
+        paths=tuple(sorted(paths, key=lambda each: each.path)),
+    )
+
+
+def packages_of(commit: Commit) -> list[Nevra] | None:
+    """The package list in a commit's metadata, None when it has none."""
+    rows = commit.get(metadata.PKGLIST)
+    if rows is None:
+        return None
+    return [
+        Nevra(name=name, epoch=int(epoch or 0), version=version, release=release, arch=arch)
+        for name, epoch, version, release, arch in rows
+    ]
+
+
+_Node = tuple[bytes, bytes]
+"""Checksums of a directory's dirtree and dirmeta."""
+
+
+def _directories(repo: Repo, path: str, before: _Node | None, after: _Node | None) -> Iterator[PathChange]:
+    if before == after:
+        return
+    if before is None or after is None or before[1] != after[1]:
+        sides = [None if node is None else _of_directory(repo.read_dirmeta(node[1])) for node in (before, after)]
+        yield PathChange(path=path, before=sides[0], after=sides[1])
+    trees = [_EMPTY if node is None else repo.read_dirtree(node[0]) for node in (before, after)]
+    files = [dict(tree.files) for tree in trees]
+    below = [{name: (inner, meta) for name, inner, meta in tree.directories} for tree in trees]
+    for name in sorted(files[0].keys() | files[1].keys()):
+        checksums = [side.get(name) for side in files]
+        if checksums[0] != checksums[1]:
+            contents = [None if each is None else _of_file(repo.read_content(each)) for each in checksums]
+            # a directory in its place is told with the directories
+            yield PathChange(path=join(path, name), before=contents[0], after=contents[1])
+    for name in sorted(below[0].keys() | below[1].keys()):
+        yield from _directories(repo, join(path, name), below[0].get(name), below[1].get(name))
+
+
+def _of_directory(meta: Dirmeta) -> Attributes:
+    return _attributes("directory", meta)
+
+
+def _of_file(content: FileContent) -> Attributes:
+    if content.target is not None:
+        return _attributes("symlink", content, content=content.target)
+    return _attributes("file", content, size=len(content.payload), content=hashlib.sha256(content.payload).hexdigest())
+
+
+def _attributes(kind: str, found: Dirmeta | FileContent, *, size: int = 0, content: str = "") -> Attributes:
+    xattrs = dict(found.xattrs)
+    label = xattrs.pop(_LABEL, b"").rstrip(b"\0").decode(errors="replace")
+    capability = xattrs.pop(_CAPABILITY, b"").hex()
+    return Attributes(
+        kind=kind,
+        mode=stat.S_IMODE(found.mode),
+        uid=found.uid,
+        gid=found.gid,
+        label=label,
+        capability=capability,
+        xattrs=tuple(sorted((name.decode(errors="replace"), value.hex()) for name, value in xattrs.items())),
+        size=size,
+        content=content,
+    )
