@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import compose
-from compose.cli import diff, lint, lock, parts, tree, treefile
+from compose.cli import blame, diff, lint, lock, parts, tree, treefile
 from compose.cli.message import describe
 from compose.errors import ComposeError
 
@@ -32,6 +32,7 @@ app.command("commit")(parts.commit_command)
 app.command("rootfs")(parts.rootfs_command)
 app.command("lint")(lint.command)
 app.command("diff")(diff.command)
+app.command("blame")(blame.command)
 app.add_typer(lock.app, name="lock")
 app.add_typer(treefile.app, name="treefile")
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from compose import records
 from compose.blobs import BlobStore
 from compose.cachedir import CacheDir
 from compose.diff import CommitDiff, diff_commits
-from compose.errors import RepositoryError
+from compose.errors import RepositoryError, UsageError
 from compose.events import Reporter
 from compose.layers import read_layer
 from compose.lint.check import Finding, lint_tree
 from compose.ostree.repo import Repo
+from compose.records import Run
 from compose.rootfs import read_rootfs
 
 
@@ -40,3 +46,46 @@ def _commit_of(repo: Repo, revision: str) -> str:
     if checksum is None or not repo.has(checksum, "commit"):
         raise RepositoryError(f"{repo.path} has no commit {revision}", hint="see: ostree refs")
     return checksum
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blame:
+    """path: of the commit. writer: as tree.Entry says. place: FILE:LINE of the treefile that asked for it, or "". runs:
+    programs that changed it, in order."""
+
+    path: str
+    writer: str
+    place: str
+    runs: tuple[Run, ...]
+
+
+def blame(repository: str, revision: str, path: str) -> Blame:
+    """Who made a path of a commit. Raises RepositoryError, UsageError when the commit has no such path."""
+    with Repo.open(repository) as repo:
+        known = records.read(repo, _commit_of(repo, revision))
+    wanted = os.path.normpath(path).strip("/")
+    found = next((each for each in (wanted, f"usr/{wanted}") if each in known.writers), None)
+    if found is None:
+        raise UsageError(
+            f"{revision} has no {path}", hint="paths are those of the commit: /usr/etc, links not followed"
+        )
+    writer = known.writers[found]
+    names = {found, found.removeprefix("usr/") if found.startswith("usr/etc") else found}
+    return Blame(
+        path=found,
+        writer=writer,
+        place=_place_of(writer, found, known.places),
+        runs=tuple(each for each in known.programs if names & set(each.changed)),
+    )
+
+
+def _place_of(writer: str, path: str, places: Mapping[str, str]) -> str:
+    kind, _, rest = writer.partition(":")
+    if kind == "package":
+        return places.get(f"packages {rest.rsplit('-', 2)[0]}", "")
+    if kind == "treefile":
+        return places.get(rest, "")
+    if writer == "step:add-files":
+        names = (path, path.removeprefix("usr/"))
+        return next((places[f"add-files {name}"] for name in names if f"add-files {name}" in places), "")
+    return ""

@@ -1,4 +1,4 @@
-"""Files that tell the caller what came of a compose: --write-composejson-to, --write-commitid-to, --touch-if-changed."""
+"""What tells of a compose: --write-composejson-to, --write-commitid-to, --touch-if-changed, and the records of its making."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from compose import fs
+from compose import fs, records
 from compose.commit import Committed
 from compose.diff import packages_of
+from compose.errors import StorageError
+from compose.events import Reporter
 from compose.ostree.repo import Repo
+from compose.pipeline.inputs import Inputs
 from compose.pipeline.options import ComposeOptions, ComposeResult
+from compose.process import ProgramRecord
 from compose.rpm.compare import package_changes
 from compose.rpm.nevra import Nevra
+from compose.tree import Tree
+from compose.treefile.origin import origins
 
 
 def package_diff(repo: Repo, parent: str | None, packages: Sequence[Nevra]) -> list[Any] | None:
@@ -74,3 +80,35 @@ def write_results(
     if options.write_commitid_to is not None:
         fs.atomic_write(options.write_commitid_to, committed.checksum.encode())
     touch(options)
+
+
+def keep_records(
+    inputs: Inputs,
+    options: ComposeOptions,
+    commit: str,
+    tree: Tree,
+    programs: Sequence[ProgramRecord],
+    reporter: Reporter,
+) -> None:
+    """For `compose blame`. The commit is there already, so that a full disk is no more than a warning."""
+    try:
+        records.keep(inputs.repo, commit, records.records_of(tree, programs, _places(inputs, options)))
+    except StorageError as error:
+        reporter.warn(f"the record of its making is not kept, and compose blame will not know this commit: {error}")
+
+
+def _places(inputs: Inputs, options: ComposeOptions) -> dict[str, str]:
+    """Where the treefile names what can be blamed: packages by name, scripts as their programs are called, added files."""
+    treefile = inputs.treefile
+    found: dict[str, str] = {}
+    for each in origins(options.treefile, basearch=treefile.basearch):
+        key, _, rest = each.path.partition("[")
+        if key == "packages":
+            found[f"packages {str(each.value).split()[0]}"] = str(each.place)
+        elif key == "postprocess":
+            found[each.path] = str(each.place)
+        elif key == "postprocess-script" and treefile.postprocess_script is not None:
+            found[treefile.postprocess_script.path] = str(each.place)
+        elif key == "add-files" and rest.endswith("[1]"):
+            found[f"add-files {str(each.value).strip('/')}"] = str(each.place)
+    return found

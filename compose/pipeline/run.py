@@ -95,6 +95,8 @@ def compose_tree(options: ComposeOptions, reporter: Reporter) -> ComposeResult:
             tree=tree,
             dropped=_all_dropped(assembled, processed),
         )
+        programs = (*assembled.records, *processed.records)
+        results.keep_records(inputs, options, committed.checksum, tree, programs, reporter)
         diff = results.package_diff(inputs.repo, parent, [each.nevra for each in resolution.packages])
         results.write_results(options, result, committed, inputs.digest, epoch, diff)
         return result

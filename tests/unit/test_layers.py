@@ -15,7 +15,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"cli"}),
     frozenset({"pipeline"}),
     frozenset({"diff"}),
-    frozenset({"inputhash", "metadata", "lock", "lint", "layers", "rootfs"}),
+    frozenset({"inputhash", "metadata", "lock", "lint", "layers", "rootfs", "records"}),
     frozenset({"treefile", "solve", "fetch", "importer", "assemble", "postprocess", "label", "commit"}),
     frozenset({"workroot"}),
     frozenset({"sandbox", "blobs", "rpm", "ostree"}),

@@ -1,0 +1,73 @@
+"""`compose blame`: who made a file of a commit."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from compose.cli.flags import Format
+
+if TYPE_CHECKING:
+    from compose.pipeline.inspect import Blame
+
+
+def command(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="Of the commit; /etc/x stands for /usr/etc/x.")],
+    ref: Annotated[str, typer.Option("--ref", metavar="REV", help="Ref or commit.")],
+    repo: Annotated[str, typer.Option("--repo", "-r", metavar="REPO", help="The repository it was composed into.")],
+    form: Annotated[Format, typer.Option("--format", help="How to show it.")] = Format.TEXT,
+) -> None:
+    """Say who made a path: a package, a scriptlet, a script of the treefile, or a step of the compose.
+
+    Then the programs that changed it on the way, in order.
+    """
+    from compose.pipeline.inspect import blame
+
+    found = blame(repo, ref, path)
+    if form is Format.JSON:
+        runs = [
+            {"by": each.owner, "phase": each.phase, "status": each.status, "seconds": each.seconds}
+            for each in found.runs
+        ]
+        typer.echo(
+            json.dumps(
+                {"path": f"/{found.path}", "writer": found.writer, "place": found.place, "changed": runs}, indent=2
+            )
+        )
+        return
+    typer.echo(f"/{found.path}: {_said(found)}")
+    for each in found.runs:
+        seconds = f"{each.seconds:.2f} s" + (f", status {each.status}" if each.status else "")
+        typer.echo(f"  changed by {describe(f'{each.owner}:{each.phase}')} ({seconds})")
+
+
+def _said(found: Blame) -> str:
+    place = f", asked for at {found.place}" if found.place else ""
+    return f"{describe(found.writer)}{place}"
+
+
+def describe(writer: str) -> str:
+    """A writer of the tree (tree.Entry) in words."""
+    kind, _, rest = writer.partition(":")
+    match kind:
+        case "package":
+            return f"package {rest}"
+        case "scriptlet":
+            # an epoch has a colon too
+            nevra, _, phase = rest.rpartition(":")
+            return f"{phase} of {nevra}"
+        case "treefile":
+            return f"{rest} of the treefile"
+        case "layer":
+            return f"layer {rest}"
+        case "step":
+            step, _, program = rest.partition(":")
+            return (
+                f"{program}, run by the compose ({step})"
+                if program and program != step
+                else f"the compose itself ({step})"
+            )
+        case _:
+            return writer

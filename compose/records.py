@@ -1,0 +1,108 @@
+"""Who made each path of a commit, and which programs ran: kept in the repository beside the commit, not in it.
+
+In REPO/extensions, which OSTree leaves to others; clients do not pull it. One file a commit, JSON compressed by zstd.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+
+import zstandard
+
+from compose import fs
+from compose.errors import RepositoryError
+from compose.ostree.repo import Repo
+from compose.process import ProgramRecord
+from compose.tree import Tree
+
+_DIRECTORY = "extensions/compose"
+_SUFFIX = ".json.zst"
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A program that ran. owner, phase: as in process.Program. status: as subprocess has it. seconds: wall. changed: paths of
+    the root as it was then, with /etc in its place."""
+
+    owner: str
+    phase: str
+    status: int
+    seconds: float
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    """writers: path of the commit -> who made it, as tree.Entry says. places: what a treefile names ("postprocess[0]", a
+    package, a file of add-files) -> FILE:LINE."""
+
+    writers: Mapping[str, str]
+    programs: tuple[Run, ...]
+    places: Mapping[str, str]
+
+
+def records_of(tree: Tree, programs: Sequence[ProgramRecord], places: Mapping[str, str]) -> Records:
+    """Of a compose that has just been made."""
+    return Records(
+        writers={path: entry.writer for path, entry in tree.walk()},
+        programs=tuple(
+            Run(
+                owner=each.program.owner,
+                phase=each.program.phase,
+                status=each.status,
+                seconds=round(each.seconds, 3),
+                changed=each.changed,
+            )
+            for each in programs
+        ),
+        places=places,
+    )
+
+
+def keep(repo: Repo, commit: str, records: Records) -> None:
+    """Keep them with a commit, and forget those of commits that are gone. Raises StorageError."""
+    directory = os.path.join(repo.path, _DIRECTORY)
+    by_writer: dict[str, list[str]] = {}
+    for path, writer in records.writers.items():
+        by_writer.setdefault(writer, []).append(path)
+    document = {
+        "version": _VERSION,
+        "writers": by_writer,
+        "programs": [asdict(each) for each in records.programs],
+        "places": dict(records.places),
+    }
+    data = zstandard.ZstdCompressor().compress(json.dumps(document).encode())
+    with fs.storage_errors(directory):
+        os.makedirs(directory, exist_ok=True)
+        fs.atomic_write(os.path.join(directory, commit + _SUFFIX), data)
+        for name in os.listdir(directory):
+            if name.endswith(_SUFFIX) and not repo.has(name.removesuffix(_SUFFIX), "commit"):
+                with suppress(FileNotFoundError):
+                    os.unlink(os.path.join(directory, name))
+
+
+def read(repo: Repo, commit: str) -> Records:
+    """Raises RepositoryError when there are none, or they are damaged."""
+    path = os.path.join(repo.path, _DIRECTORY, commit + _SUFFIX)
+    try:
+        with open(path, "rb") as file:
+            document = json.loads(zstandard.ZstdDecompressor().decompress(file.read()))
+        if document["version"] != _VERSION:
+            raise ValueError(f"version {document['version']}")
+        return Records(
+            writers={each: writer for writer, paths in document["writers"].items() for each in paths},
+            programs=tuple(Run(**{**each, "changed": tuple(each["changed"])}) for each in document["programs"]),
+            places=document["places"],
+        )
+    except FileNotFoundError as error:
+        raise RepositoryError(
+            f"{repo.path} has no record of the making of {commit}",
+            hint="the compose that makes a commit keeps one in its own repository: ask there",
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, zstandard.ZstdError) as error:
+        raise RepositoryError(f"{path} is damaged: {error}", hint="remove it; --force-nocache makes it anew") from error

@@ -1,0 +1,82 @@
+"""`compose blame`: each kind of maker, by name."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.tiny import REF, Done, Site
+
+pytestmark = pytest.mark.root
+
+
+def blame(site: Site, *words: str) -> Done:
+    command = [sys.executable, "-m", "compose", "blame", f"--repo={site.repo}", f"--ref={REF}", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    return Done(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+
+@pytest.fixture
+def made(site: Site) -> Site:
+    (site.path / "motd").write_text("hello\n")
+    scripts = ["echo x >/usr/share/by-script; echo more >>/etc/hello.conf"]
+    site.write_treefile(postprocess=scripts, add_files=[["motd", "/usr/etc/motd"]])
+    site.compose()
+    return site
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/usr/bin/sh", "/usr/bin/sh: package tiny-shell-1-1.x86_64, asked for at {treefile}:"),
+        ("/usr/share/hello/made-by-post", "/usr/share/hello/made-by-post: %post of hello-"),
+        ("/usr/share/by-script", "/usr/share/by-script: postprocess[0] of the treefile, asked for at {treefile}:"),
+        ("/etc/hello.conf", "/usr/etc/hello.conf: postprocess[0] of the treefile"),
+        ("usr/etc/motd", "/usr/etc/motd: the compose itself (add-files), asked for at {treefile}:"),
+        ("/usr/share/rpm-ostree/treefile.json", "/usr/share/rpm-ostree/treefile.json: the compose itself (treefile)"),
+        ("/usr/lib/passwd", "/usr/lib/passwd: the compose itself (passwd)"),
+    ],
+)
+def test_who_made(made: Site, path: str, expected: str) -> None:
+    done = blame(made, path)
+    assert done.status == 0, done.stderr
+    assert done.stdout.startswith(expected.format(treefile=made.treefile)), done.stdout
+
+
+def test_programs_that_changed_it(made: Site) -> None:
+    done = json.loads(blame(made, "/etc/hello.conf", "--format=json").stdout)
+    assert [each["phase"] for each in done["changed"]][-1] == "postprocess[0]"
+    assert all(each["status"] == 0 and each["seconds"] >= 0 for each in done["changed"])
+
+
+def test_what_is_not_there(made: Site) -> None:
+    done = blame(made, "/nowhere")
+    assert done.status == 2
+    assert "has no /nowhere" in done.stderr
+
+
+def test_records_go_with_their_commit(made: Site) -> None:
+    place = made.repo / "extensions/compose"
+    first = made.head()
+    assert os.listdir(place) == [f"{first}.json.zst"]
+    made.ostree("refs", "--delete", REF)
+    made.ostree("prune", "--refs-only")
+    made.write_treefile("tiny-odd")
+    made.compose("--no-parent")
+    assert os.listdir(place) == [f"{made.head()}.json.zst"]
+    made.ostree("fsck")
+
+
+def test_damaged_and_missing_records(made: Site) -> None:
+    (record,) = (made.repo / "extensions/compose").iterdir()
+    record.write_bytes(b"garbage")
+    assert "is damaged" in blame(made, "/usr").stderr
+    record.unlink()
+    done = blame(made, "/usr")
+    assert done.status == 1
+    assert "no record of the making" in done.stderr
