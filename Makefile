@@ -28,7 +28,8 @@ e2e: ## The slow tests, with all set-up: 450 packages beside dnf5, a disk that b
 	@$(RUN) python3 -m tests.universe big --output $(UNIVERSE)
 	@$(TOOLBOX) need qemu-system-x86_64 qemu-system-x86 qemu-system-x86-core
 	@$(TOOLBOX) need mkfs.ext4 e2fsprogs e2fsprogs
-	@$(RUN) $(PYTEST) -m slow tests
+	@# gigabytes, which a /tmp in memory does not hold
+	@$(RUN) $(PYTEST) -m slow --basetemp=$(BUILD)/e2e -o tmp_path_retention_policy=failed tests
 
 unit: ## The pure tests only: seconds
 	@$(RUN) $(PYTEST) tests/unit
