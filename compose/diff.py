@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compose import metadata
 from compose.ostree.objects import Commit, Dirmeta, Dirtree, FileContent
@@ -88,13 +88,17 @@ def diff_commits(repo: Repo, before: str, after: str) -> CommitDiff:
     if lists[0] is not None and lists[1] is not None:
         rows = package_changes(lists[0], lists[1])
         packages = tuple(PackageChange(change=change, before=old, after=new) for change, old, new in rows)
-    paths = _directories(repo, "", (one.root_tree, one.root_meta), (other.root_tree, other.root_meta))
+    paths: dict[str, PathChange] = {}
+    for each in _directories(repo, "", (one.root_tree, one.root_meta), (other.root_tree, other.root_meta)):
+        # what was a directory and is a file is told once as each
+        told = paths.get(each.path, each)
+        paths[each.path] = replace(each, before=each.before or told.before, after=each.after or told.after)
     return CommitDiff(
         before=before,
         after=after,
         versions=(one.get("version"), other.get("version")),
         packages=packages,
-        paths=tuple(sorted(paths, key=lambda each: each.path)),
+        paths=tuple(paths[path] for path in sorted(paths)),
     )
 
 
@@ -126,7 +130,6 @@ def _directories(repo: Repo, path: str, before: _Node | None, after: _Node | Non
         checksums = [side.get(name) for side in files]
         if checksums[0] != checksums[1]:
             contents = [None if each is None else _of_file(repo.read_content(each)) for each in checksums]
-            # a directory in its place is told with the directories
             yield PathChange(path=join(path, name), before=contents[0], after=contents[1])
     for name in sorted(below[0].keys() | below[1].keys()):
         yield from _directories(repo, join(path, name), below[0].get(name), below[1].get(name))

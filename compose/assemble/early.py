@@ -22,10 +22,11 @@ _ACCOUNTS = frozenset(f"etc/{name}" for name in ("passwd", "group", "shadow", "g
 
 @dataclass(frozen=True, slots=True)
 class _Writer:
-    """position: of the script's package in the order of installation."""
+    """position: of the script's package in the order of installation, -1 for %pretrans, which is before all. found: rpm
+    finds the file there before the transaction."""
 
     position: int
-    pretrans: bool
+    found: bool
     owner: str
 
 
@@ -43,22 +44,22 @@ def settle(
     for record in records:
         kind, _, nevra = record.program.owner.partition(":")
         if kind == "scriptlet":
-            writer = _Writer(positions[nevra], record.program.phase == "%pretrans", record.program.owner)
-            written.update(dict.fromkeys(record.changed, writer))
+            early = record.program.phase == "%pretrans"
+            for path in record.changed:
+                found = early or (path in written and written[path].found)
+                written[path] = _Writer(-1 if early else positions[nevra], found, record.program.owner)
     restored = []
     for path, writer in written.items():
         entry = tree.get(path)
         if entry is None or entry.is_dir or path in _ACCOUNTS or path not in packages:
             continue
         position = positions[packages[path]]
-        if not writer.pretrans:
-            if position >= writer.position:
-                restored.append(path)
+        if writer.position > position:
             continue
         # a path below a symlink is no configuration that anybody marked
         flags = next((file.flags for file in ordered[position].files if file.path == path), 0)
         theirs = root.read(path)
-        if theirs is None or entry.blob is None or not flags & FileFlag.CONFIG:
+        if not writer.found or theirs is None or entry.blob is None or not flags & FileFlag.CONFIG:
             restored.append(path)
         elif theirs != (shipped := store.read(entry.blob)):
             if flags & FileFlag.NOREPLACE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,16 +45,12 @@ def command(
         typer.echo(f"version: {found.versions[0]} -> {found.versions[1]}")
     if only is None:
         for each in found.packages or ():
-            sides = " -> ".join(_evr(side) for side in (each.before, each.after) if side is not None)
+            sides = " -> ".join(side.evr for side in (each.before, each.after) if side is not None)
             named = each.after or each.before
             assert named is not None
             typer.echo(f"{each.change.name.lower()}: {named.name}.{named.arch} {sides}")
     for path in paths:
         typer.echo(_line(path))
-
-
-def _evr(nevra: Nevra) -> str:
-    return nevra.evr
 
 
 def _line(change: PathChange) -> str:
@@ -89,8 +86,6 @@ def _value(each: Attributes, aspect: str) -> str:
 
 
 def _document(found: CommitDiff, paths: list[PathChange]) -> dict[str, Any]:
-    import dataclasses
-
     def package(nevra: Nevra | None) -> str | None:
         return None if nevra is None else str(nevra)
 

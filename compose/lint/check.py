@@ -233,12 +233,15 @@ def _policy(subject: _Subject) -> Iterator[Finding]:
 
 
 def _accounts(subject: _Subject) -> Iterator[Finding]:
-    if not re.search(r"(?m)^[^:]+:", subject.text("usr/lib/passwd") or ""):
-        return
-    if not any(path.startswith("usr/lib") and "/libnss_altfiles.so" in path for path in subject.tree.entries):
-        yield Finding(rule="accounts", path="/usr/lib/passwd", message="nothing reads it: there is no libnss_altfiles")
+    present = [name for name in ("passwd", "group") if (subject.text(f"usr/lib/{name}") or "").strip()]
+    if present and not any(
+        path.startswith("usr/lib") and "/libnss_altfiles.so" in path for path in subject.tree.entries
+    ):
+        yield Finding(
+            rule="accounts", path=f"/usr/lib/{present[0]}", message="nothing reads it: there is no libnss_altfiles"
+        )
     switch = subject.text("usr/etc/nsswitch.conf") or ""
-    for database in ("passwd", "group"):
+    for database in present:
         if not re.search(rf"(?m)^{database}:.*\baltfiles\b", switch):
             message = f"{database} does not read /usr/lib/{database} (altfiles)"
             yield Finding(rule="accounts", path="/usr/etc/nsswitch.conf", message=message)

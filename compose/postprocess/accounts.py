@@ -109,8 +109,8 @@ def _without_day(line: str) -> str:
     return ":".join(fields)
 
 
-def enable_altfiles(tree: Tree, store: Contents) -> tuple[Tree, str | None]:
-    """Have nsswitch.conf ask altfiles after files for passwd and group; and a warning when it cannot work.
+def enable_altfiles(tree: Tree, store: Contents) -> Tree:
+    """Have nsswitch.conf ask altfiles after files for passwd and group; the rule `accounts` of lint says when that is no use.
 
     A file in which either line names altfiles is somebody's decision and stays as it is; so does one that is a symlink
     (authselect owns what it points to).
@@ -125,20 +125,7 @@ def enable_altfiles(tree: Tree, store: Contents) -> tuple[Tree, str | None]:
             data = unlines([_with_altfiles(line) if _is_account_line(line) else line for line in lines])
             rewrite(editor, path, data, store, writer="step:nsswitch")
             tree = editor.build()
-    return tree, _altfiles_warning(tree, store)
-
-
-def _altfiles_warning(tree: Tree, store: Contents) -> str | None:
-    accounts = (read_text(tree, "usr/lib/passwd", store) or "") + (read_text(tree, "usr/lib/group", store) or "")
-    if not accounts.strip():
-        return None
-    text = read_text(tree, "etc/nsswitch.conf", store) or ""
-    asked = [line for line in lines_of(text) if _is_account_line(line) and "altfiles" in line.split()]
-    if len(asked) < 2:
-        return "/etc/nsswitch.conf does not name altfiles for passwd and group: the accounts in /usr/lib/passwd are not seen"
-    if not any(path.startswith("usr/lib") and "/libnss_altfiles.so" in path for path in tree.entries):
-        return "no package brings libnss_altfiles: the accounts in /usr/lib/passwd are not seen (add nss-altfiles)"
-    return None
+    return tree
 
 
 def _is_account_line(line: str) -> bool:

@@ -18,8 +18,8 @@ _POLICY_LOCK = re.compile(r"semanage\..*\.LOCK")
 
 def finish(
     tree: Tree, options: PostprocessOptions, store: Contents, kver: str | None
-) -> tuple[Tree, tuple[Dropped, ...], tuple[str, ...]]:
-    """The tree as it is committed, what was dropped, and warnings. Raises PostprocessError."""
+) -> tuple[Tree, tuple[Dropped, ...]]:
+    """The tree as it is committed, and what was dropped. Raises PostprocessError."""
     # programs may have put files at the top level and into /boot
     if kver is not None:
         tree = kernel.clear_boot(tree)
@@ -34,13 +34,13 @@ def finish(
     tree, state = var.empty(tree)
     tree = accounts.split_accounts(tree, store, etc_group_members=options.etc_group_members)
     tree = accounts.normalise_shadow(tree, store)
-    tree, warning = accounts.enable_altfiles(tree, store)
+    tree = accounts.enable_altfiles(tree, store)
     tree = set_machine_id(tree, store, compat=options.machineid_compat)
     tree = cliwrap.wrap(tree, store, options.cliwrap)
     tree = clean(tree)
     tree = rpmdb.copy_base(tree)
     tree = move_etc(tree)
-    return tree, (*misplaced, *state), () if warning is None else (warning,)
+    return tree, (*misplaced, *state)
 
 
 def is_finished(tree: Tree) -> bool:

@@ -101,10 +101,9 @@ class Dropped:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Postprocessed:
     """tree: ready to be labelled. records: the programs run, in order. kernel: version, the name below
-    /usr/lib/modules; None without one. dropped: sorted by path. warnings: already reported."""
+    /usr/lib/modules; None without one. dropped: sorted by path."""
 
     tree: Tree
     records: tuple[ProgramRecord, ...]
     kernel: str | None
     dropped: tuple[Dropped, ...]
-    warnings: tuple[str, ...]

@@ -44,7 +44,7 @@ def apply_treefile(
     tree, kver, dropped = lay_out(tree, options, store, reporter)
     scripts = list(programs.treefile_scripts(options))
     tree, records = _run_programs(tree, options, store, workdir, reporter, kver, scripts=scripts, last=False)
-    return Postprocessed(tree=move_etc(tree), records=records, kernel=kver, dropped=dropped, warnings=())
+    return Postprocessed(tree=move_etc(tree), records=records, kernel=kver, dropped=dropped)
 
 
 def complete(
@@ -55,7 +55,7 @@ def complete(
     A tree that is complete already stays as it is. Raises as postprocess() does.
     """
     if is_finished(tree):
-        return Postprocessed(tree=tree, records=(), kernel=kernel.version_of(tree), dropped=(), warnings=())
+        return Postprocessed(tree=tree, records=(), kernel=kernel.version_of(tree), dropped=())
     options = options.without_treefile_steps()
     tree, kver, dropped = lay_out(restore_etc(tree), options, store, reporter)
     tree, records = _run_programs(tree, options, store, workdir, reporter, kver, scripts=[], last=True)
@@ -72,12 +72,10 @@ def _finished(
     records: tuple[ProgramRecord, ...],
     dropped: tuple[Dropped, ...],
 ) -> Postprocessed:
-    tree, later, warnings = finish(tree, options, store, kver)
+    tree, later = finish(tree, options, store, kver)
     tree, last = finalize(tree, options, store, workdir, reporter)
-    for warning in warnings:
-        reporter.warn(warning)
     gone = tuple(sorted({*dropped, *later}))
-    return Postprocessed(tree=tree, records=(*records, *last), kernel=kver, dropped=gone, warnings=warnings)
+    return Postprocessed(tree=tree, records=(*records, *last), kernel=kver, dropped=gone)
 
 
 def _run_programs(

@@ -14,7 +14,7 @@ from tests.e2e.tiny import REF, Done, Site
 pytestmark = pytest.mark.root
 
 RELABEL = "echo '/usr/share/hello.* -- system_u:object_r:etc_t:s0' >>/etc/selinux/tiny/contexts/files/file_contexts"
-CHANGES = ["echo more >/usr/share/new", RELABEL]
+CHANGES = ["echo more >/usr/share/new", ": >/usr/share/kind", RELABEL]
 
 
 def diff(site: Site, *words: str) -> Done:
@@ -26,7 +26,7 @@ def diff(site: Site, *words: str) -> Done:
 @pytest.fixture
 def two(site: Site) -> Site:
     """Two commits: the second has a package more and two less, programs that are read-only, and two changes of scripts."""
-    site.write_treefile("tiny-odd", automatic_version_prefix="1")
+    site.write_treefile("tiny-odd", automatic_version_prefix="1", postprocess=["mkdir /usr/share/kind"])
     site.compose()
     site.write_treefile("conflict-a", automatic_version_prefix="1", readonly_executables=True, postprocess=CHANGES)
     site.compose()
@@ -42,6 +42,7 @@ def test_what_a_client_gets(two: Site) -> None:
     expected = {
         "added: conflict-a.noarch 1.0-1",
         "removed: tiny-odd.noarch 1-1",
+        "~ /usr/share/kind (kind directory -> file)",
         "~ /usr/bin/cat (mode 0755 -> 0555)",
         f"~ /usr/share/hello/one ({changed})",
         "+ /usr/share/new (file 0644 0:0 system_u:object_r:usr_t:s0 5 bytes)",

@@ -79,7 +79,7 @@ def assembled(rpms: Sequence[Path], work: Path, epoch: int) -> Side:
     return Side(assemble(manifests, AssembleOptions(epoch=epoch), store, str(scratch), Reporter()).tree, store)
 
 
-def installed_by_dnf5(rpms: Sequence[Path], work: Path, epoch: int, *definitions: str) -> tuple[Side, Path]:
+def installed_by_dnf5(rpms: Sequence[Path], work: Path, epoch: int) -> tuple[Side, Path]:
     """What `dnf5 --installroot` makes of them, and the directory it is in."""
     root = work / "root"
     root.mkdir()
@@ -88,7 +88,7 @@ def installed_by_dnf5(rpms: Sequence[Path], work: Path, epoch: int, *definitions
             *("unshare", "--mount", "--propagation=private", "sh", "-ec", _WITH_MOUNTS, "sh", root),
             *("env", f"SOURCE_DATE_EPOCH={epoch}", "dnf5", "install", "-y", "--quiet", f"--installroot={root}"),
             *("--releasever=1", "--setopt=plugins=False", f"--setopt=reposdir={work}"),
-            *(f"--setopt=cachedir={work}/dnf", *definitions, *rpms),
+            *(f"--setopt=cachedir={work}/dnf", *rpms),
         ],
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -159,13 +159,6 @@ def exactly(*paths: str, aspect: str | None = None) -> Callable[[Difference, Sid
         return difference.path in paths and aspect in (None, difference.aspect)
 
     return applies
-
-
-def save(path: Path, side: Side, difference: Difference) -> None:
-    """Leave the content beside others, for people."""
-    place = path / difference.path
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_bytes(side.read(difference.path))
 
 
 def _describe(entry: Entry, users: dict[int, str], groups: dict[int, str], link: frozenset[str]) -> dict[str, object]:

@@ -41,6 +41,7 @@ f usr/lib/modules/6.1/vmlinuz 0755 "kernel"
 f usr/lib/modules/6.1/initramfs.img 0644 "... ostree-prepare-root ..."
 f usr/lib/ostree/prepare-root.conf 0644 "[composefs]\nenabled = true\n"
 f usr/lib/passwd 0644 "chrony:x:998:996::/:/bin/false\n"
+f usr/lib/group 0644 "chrony:x:996:\n"
 f usr/etc/nsswitch.conf 0644 "passwd: files altfiles\ngroup: files altfiles\n"
 f usr/lib64/libnss_altfiles.so.2 0755 "module"
 f usr/etc/machine-id 0444 ""
@@ -168,7 +169,7 @@ def test_a_rule(gone: str, added: str, expected: str) -> None:
         ("usr/etc/machine-id", ""),
         ("", 'f usr/lib/bootc/kargs.d/1.toml 0644 "kargs = [\\"quiet\\"]"'),
         ("", "d usr/share/sticky 1777"),
-        ("usr/lib/passwd usr/etc/nsswitch.conf", ""),
+        ("usr/lib/passwd usr/lib/group usr/etc/nsswitch.conf", ""),
     ],
 )
 def test_what_is_right_in_another_way(gone: str, added: str) -> None:

@@ -77,33 +77,18 @@ def test_altfiles_comes_after_files() -> None:
         r'f etc/nsswitch.conf 0644 "# passwd: files\npasswd:   files sss\ngroup: files [!UNAVAIL=return]\nhosts: files dns\n"',
         store,
     )
-    after, warning = accounts.enable_altfiles(before, store)
+    after = accounts.enable_altfiles(before, store)
     blob = after["etc/nsswitch.conf"].blob
     assert blob is not None
     assert store.read(blob).decode() == (
         "# passwd: files\npasswd:   files altfiles sss\ngroup: files altfiles [!UNAVAIL=return]\nhosts: files dns\n"
     )
-    assert warning is None  # nobody is in /usr/lib/passwd
 
 
 def test_nsswitch_that_names_altfiles_is_left_alone() -> None:
     store = MemoryStore()
     before = parse(r'f etc/nsswitch.conf 0644 "passwd: altfiles files\ngroup: files\n"', store)
-    assert accounts.enable_altfiles(before, store)[0] == before
-
-
-def test_warnings_when_accounts_would_not_be_seen() -> None:
-    store = MemoryStore()
-    text = 'f usr/lib/passwd 0644 "bin:x:1:1:::"\n'
-    _, warning = accounts.enable_altfiles(parse(text, store), store)
-    assert warning is not None
-    assert "nsswitch.conf does not name altfiles" in warning
-    text += r'f etc/nsswitch.conf 0644 "passwd: files\ngroup: files\n"' + "\n"
-    _, warning = accounts.enable_altfiles(parse(text, store), store)
-    assert warning is not None
-    assert "libnss_altfiles" in warning
-    text += 'f usr/lib64/libnss_altfiles.so.2 0755 ""\n'
-    assert accounts.enable_altfiles(parse(text, store), store)[1] is None
+    assert accounts.enable_altfiles(before, store) == before
 
 
 def test_names_of_ids_from_both_places() -> None:

@@ -93,7 +93,7 @@ def whole(text: str, options: PostprocessOptions) -> tuple[Tree, MemoryStore]:
     """Layout and finish, with nothing run between."""
     store = MemoryStore()
     tree, kver, _ = lay_out(parse(text, store), options, store, Reporter())
-    tree, _, _ = finish.finish(tree, options, store, kver)
+    tree, _ = finish.finish(tree, options, store, kver)
     found = lint_tree(tree, store, bootable=not options.container)
     assert [each for each in found if each.rule not in ("initramfs", "baseimage-composefs")] == []
     return tree, store
