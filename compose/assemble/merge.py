@@ -1,9 +1,10 @@
 """Merging manifests by RPM's rules: which package's file is at which path.
 
-Identical files may be in several packages, different ones not; directories may be in many, and the last one installed
-says whose they are; of two ELF files of different word size the 64-bit one stays (file colours). A path below a symlink to
-a directory that another package ships (merged /usr) is that directory's. Rules: rpmfilesCompare() and
-handleInstInstFiles() of librpm.
+The same path may be in several packages, directories too, when type, mode, owner and content (target) are the same; the
+first one installed makes it. Of two ELF files of different word size the 64-bit one stays (file colours). A path below a
+symlink to a directory that another package ships (merged /usr) is that directory's. Rules: rpmfilesCompare(),
+handleOverlappedFiles() and handleColorConflict() of librpm 6.1. Not followed: there a %ghost between two packages hides
+from each other what they differ in.
 """
 
 from __future__ import annotations
@@ -62,8 +63,7 @@ def merge(ordered: Sequence[PackageManifest], options: AssembleOptions) -> Merge
     for placed in files:
         path = resolver.place(placed)
         present = chosen.get(path)
-        winner = placed if present is None else _choose(path, present, placed, conflicts)
-        chosen[path] = winner
+        chosen[path] = placed if present is None else _choose(path, present, placed, conflicts)
     if conflicts:
         more = [f"and {len(conflicts) - _SHOWN} more"] if len(conflicts) > _SHOWN else []
         raise AssembleError(
@@ -130,11 +130,7 @@ class _Resolver:
         self._known: dict[str, str] = {}
 
     def place(self, placed: _Placed) -> str:
-        path = placed.file.path
-        if stat.S_ISDIR(placed.file.mode):
-            # a directory may be another package's symlink to one: then it is that directory
-            return self._directory(path, placed)
-        parent, _, name = path.rpartition("/")
+        parent, _, name = placed.file.path.rpartition("/")
         return join(self._directory(parent, placed), name)
 
     def _directory(self, path: str, placed: _Placed) -> str:
@@ -184,27 +180,34 @@ class _Resolver:
 def _choose(path: str, first: _Placed, second: _Placed, conflicts: list[str]) -> _Placed:
     """Of two files at one path, the one that stays; first was installed before second."""
     one, two = first.file, second.file
-    if stat.S_ISDIR(one.mode) and stat.S_ISDIR(two.mode):
-        return second
-    if not _differ(one, two):
-        return second
+    difference = _difference(one, two)
+    if difference is None:
+        return first
     if one.color and two.color and one.color != two.color:
         return first if one.color == _64_BIT else second
-    reason = (
-        "mode" if one.mode != two.mode else "owner" if (one.user, one.group) != (two.user, two.group) else "content"
-    )
-    conflicts.append(f"/{path} of {first.package.nevra} and of {second.package.nevra} differ in {reason}")
+    conflicts.append(f"/{path} of {first.package.nevra} and of {second.package.nevra} differ in {difference}")
     return first
 
 
-def _differ(one: ManifestFile, two: ManifestFile) -> bool:
+def _difference(one: ManifestFile, two: ManifestFile) -> str | None:
+    """What rpm calls a conflict; mtime, capabilities and a symlink's mode are none."""
+    types = [_type(file) for file in (one, two)]
+    if types[0] != types[1]:
+        return f"type: {types[0]} and {types[1]}"
+    if one.target is None and one.mode != two.mode:
+        return f"mode: {stat.S_IMODE(one.mode):04o} and {stat.S_IMODE(two.mode):04o}"
+    if (one.user, one.group) != (two.user, two.group):
+        return f"owner: {one.user}:{one.group} and {two.user}:{two.group}"
+    if one.target != two.target:
+        return f"target: {one.target} and {two.target}"
     digests = [file.blob.digest if file.blob else None for file in (one, two)]
-    return (
-        one.mode != two.mode
-        or one.target != two.target
-        or digests[0] != digests[1]
-        or (one.user, one.group, one.caps) != (two.user, two.group, two.caps)
-    )
+    return None if digests[0] == digests[1] else "content"
+
+
+def _type(file: ManifestFile) -> str:
+    if stat.S_ISDIR(file.mode):
+        return "a directory"
+    return "a file" if file.target is None else "a symlink"
 
 
 def _xattrs(file: ManifestFile, *, ima: bool) -> tuple[tuple[bytes, bytes], ...]:

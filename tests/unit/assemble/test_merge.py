@@ -10,7 +10,7 @@ import pytest
 from compose.assemble.merge import Merged, merge
 from compose.assemble.options import AssembleOptions
 from compose.errors import AssembleError
-from compose.rpm.manifest import FileFlag, PackageManifest
+from compose.rpm.manifest import FileFlag, ManifestFile, PackageManifest
 from tests.support.manifests import directory, file, link, package
 
 
@@ -18,24 +18,36 @@ def merged(*packages: PackageManifest, **options: object) -> Merged:
     return merge(packages, AssembleOptions(epoch=0, **options))  # type: ignore[arg-type]
 
 
-def test_identical_files_are_of_both_and_the_last_one_writes() -> None:
-    one, two = (package(name, file("usr/x", "same")) for name in ("one", "two"))
-    assert merged(one, two).tree["usr/x"].writer == "package:two-1-1.x86_64"
+def test_what_is_the_same_is_of_both_and_the_first_one_writes() -> None:
+    one, two = (
+        package(name, file("usr/x", "same", caps=name.encode()), directory("usr/d", 0o700), link("usr/l", "x"))
+        for name in ("one", "two")
+    )
+    found = merged(one, two).tree
+    assert {found[path].writer for path in ("usr/x", "usr/d", "usr/l")} == {"package:one-1-1.x86_64"}
+    assert found["usr/x"].xattrs == ((b"security.capability", b"one"),)
 
 
 @pytest.mark.parametrize(
-    ("other", "reason"),
+    ("one", "other", "difference"),
     [
-        (file("usr/x", "other"), "content"),
-        (file("usr/x", "same", 0o755), "mode"),
-        (file("usr/x", "same", user="bin"), "owner"),
-        (link("usr/x", "y"), "mode"),
-        (directory("usr/x"), "mode"),
+        (file("usr/x", "same"), file("usr/x", "other"), "content"),
+        (file("usr/x", "same"), file("usr/x", "same", 0o755), "mode: 0644 and 0755"),
+        (file("usr/x", "same"), file("usr/x", "same", user="bin"), "owner: root:root and bin:root"),
+        (file("usr/x", "same"), link("usr/x", "y"), "type: a file and a symlink"),
+        (file("usr/x", "same"), directory("usr/x"), "type: a file and a directory"),
+        (link("usr/x", "y"), link("usr/x", "z"), "target: y and z"),
+        (link("usr/x", "y"), directory("usr/x"), "type: a symlink and a directory"),
+        (directory("usr/x", 0o700), directory("usr/x", 0o1777), "mode: 0700 and 1777"),
+        (directory("usr/x"), directory("usr/x", group="mail"), "owner: root:root and root:mail"),
     ],
 )
-def test_different_files_conflict_and_both_packages_are_named(other: object, reason: str) -> None:
-    with pytest.raises(AssembleError, match=f"/usr/x of one-1-1.x86_64 and of two-1-1.x86_64 differ in {reason}"):
-        merged(package("one", file("usr/x", "same")), package("two", other))  # type: ignore[arg-type]
+def test_what_differs_conflicts_and_both_packages_are_named(
+    one: ManifestFile, other: ManifestFile, difference: str
+) -> None:
+    message = f"/usr/x of one-1-1.x86_64 and of two-1-1.x86_64 differ in {difference}"
+    with pytest.raises(AssembleError, match=f"^{message}$"):
+        merged(package("one", one), package("two", other))
 
 
 def test_all_conflicts_are_told_together() -> None:
@@ -43,12 +55,6 @@ def test_all_conflicts_are_told_together() -> None:
     with pytest.raises(AssembleError, match="30 file conflicts") as caught:
         merged(package("one", *files[0]), package("two", *files[1]))
     assert caught.value.details[-1] == "and 10 more"
-
-
-def test_directories_are_of_many_and_the_last_one_says_whose_they_are() -> None:
-    found = merged(package("one", directory("usr/d", 0o700)), package("two", directory("usr/d", 0o755, group="mail")))
-    assert found.tree["usr/d"].permissions == 0o755
-    assert found.owners["usr/d"].group == "mail"
 
 
 def test_of_two_word_sizes_the_wider_one_stays() -> None:
@@ -59,8 +65,8 @@ def test_of_two_word_sizes_the_wider_one_stays() -> None:
 
 def test_files_below_another_package_s_symlink_go_where_it_leads() -> None:
     base = package("base", link("bin", "usr/bin"), link("usr/sbin", "bin"), directory("usr/bin"))
-    found = merged(base, package("tool", file("bin/a"), file("usr/sbin/b"), directory("usr/sbin"))).tree
-    assert {"usr/bin/a", "usr/bin/b"} <= set(found.entries)
+    found = merged(base, package("tool", file("bin/a"), file("usr/sbin/b"), directory("bin/sub"))).tree
+    assert {"usr/bin/a", "usr/bin/b", "usr/bin/sub"} <= set(found.entries)
     assert stat.S_ISLNK(found["usr/sbin"].mode)
 
 
@@ -135,6 +141,12 @@ def test_hard_links_stay_a_group_of_their_package() -> None:
     assert found["usr/a"].link == found["usr/b"].link == "one-1-1.x86_64:1"
     assert found["usr/c"].link == ""
     assert found["usr/d"].link != found["usr/a"].link
+
+
+def test_a_name_that_another_package_has_too_stays_linked() -> None:
+    one = package("one", file("usr/a", "x", link=1), file("usr/b", "x", link=1))
+    found = merged(one, package("two", file("usr/a", "x"))).tree
+    assert found["usr/a"].link == found["usr/b"].link == "one-1-1.x86_64:1"
 
 
 def test_signatures_of_files_are_kept_when_asked_for() -> None:
