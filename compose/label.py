@@ -1,4 +1,4 @@
-"""Label: security.selinux on every entry, by the policy in the tree.
+"""Label: security.selinux on every entry, by the policy in the tree; and the audit of labels that are there.
 
 The rules are read as text (file_contexts and its companions, never the compiled .bin, which has another machine's regular
 expressions) and looked up by libselinux, which needs no SELinux on this machine. /usr/etc is looked up as /etc, which it
@@ -10,6 +10,9 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import selinux
@@ -34,6 +37,34 @@ class Contents(Protocol):
     def read(self, ref: BlobRef) -> bytes: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mislabelled:
+    """path: of the tree. label: what it has, None for none. expected: what the policy gives it."""
+
+    path: str
+    label: str | None
+    expected: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """Labels of a tree beside the policy in it. checked: paths, all of them. inherited: those that the policy names
+    <<none>> or not at all, which have the label of their directory. The rest is equal or mislabelled."""
+
+    policy: str
+    checked: int
+    inherited: int
+    mislabelled: tuple[Mislabelled, ...]
+
+    @property
+    def unlabelled(self) -> int:
+        return sum(each.label is None for each in self.mislabelled)
+
+    @property
+    def equal(self) -> int:
+        return self.checked - self.inherited - len(self.mislabelled)
+
+
 def label(tree: Tree, store: Contents, workdir: str, reporter: Reporter) -> Tree:
     """The tree with a label on every entry; labels it had are replaced.
 
@@ -41,6 +72,40 @@ def label(tree: Tree, store: Contents, workdir: str, reporter: Reporter) -> Tree
     workdir: an existing directory for a private copy of the rules. Raises LabelError when the tree has no policy,
     or one that cannot be read.
     """
+    with _rules(tree, store, workdir) as (handle, policy):
+        return _label_all(tree, handle, policy, reporter)
+
+
+def audit(tree: Tree, store: Contents, workdir: str) -> Audit:
+    """Look every path of a tree up again, in the policy that the tree has now; nothing is remembered of label().
+
+    workdir, LabelError: as in label(). A path costs 13 to 18 us of CPU, with Debian's policy.
+    """
+    mislabelled = []
+    inherited = 0
+    with _rules(tree, store, workdir) as (handle, policy):
+        for path, entry in tree.walk():
+            expected = _look_up(handle, path, entry.mode)
+            present = label_of(entry)
+            of_directory = expected is None
+            if expected is None:
+                expected = label_of(tree[parent_of(path)]) if path else None
+            if present is None or present != expected:
+                mislabelled.append(Mislabelled(path=path, label=present, expected=expected or "<<none>>"))
+            elif of_directory:
+                inherited += 1
+    return Audit(policy=policy, checked=len(tree), inherited=inherited, mislabelled=tuple(mislabelled))
+
+
+def label_of(entry: Entry) -> str | None:
+    """The label that an entry has, without the NUL that ends it."""
+    value = next((value for name, value in entry.xattrs if name == XATTR), None)
+    return None if value is None else value.decode("utf-8", "replace").removesuffix("\0")
+
+
+@contextmanager
+def _rules(tree: Tree, store: Contents, workdir: str) -> Iterator[tuple[Any, str]]:
+    """An open handle of libselinux with the rules of the tree's policy, and the policy's name."""
     policy = policy_of(tree, store)
     base = f"usr/etc/selinux/{policy}/contexts/files/file_contexts"
     with storage_errors(workdir), tempfile.TemporaryDirectory(prefix="policy-", dir=workdir) as directory:
@@ -61,7 +126,7 @@ def label(tree: Tree, store: Contents, workdir: str, reporter: Reporter) -> Tree
         if handle is None:
             raise LabelError(f"libselinux cannot read /{base}")
         try:
-            return _label_all(tree, handle, policy, reporter)
+            yield handle, policy
         finally:
             selinux.selabel_close(handle)
 

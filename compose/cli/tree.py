@@ -114,6 +114,12 @@ def summary(result: ComposeResult) -> str:
             seconds = ", ".join(f"{name} {spent:.1f}s" for name, spent in result.stage_seconds)
             if result.packages:
                 lines.append(f"{len(result.packages)} packages; {seconds}")
+            if result.labels is not None:
+                labels = result.labels
+                lines.append(
+                    f"labels: {labels.checked} paths beside the policy {labels.policy}: {labels.equal} equal, "
+                    f"{labels.inherited} inherited, {len(labels.mislabelled)} differ"
+                )
             if result.preview:
                 name = result.ref if result.ref_moved else result.commit
                 lines += [

@@ -14,6 +14,7 @@ from typing import Protocol
 import zstandard
 
 from compose.findings import Level
+from compose.label import XATTR, Audit
 from compose.lint.rules import RULES
 from compose.ostree.objects import Commit
 from compose.tree import BlobRef, Tree, TreeLookupError
@@ -24,10 +25,10 @@ _MOUNT_POINTS = ("dev", "proc", "run", "sys")
 _REDIRECTED = ("home", "root", "srv", "mnt", "media", "opt", "usr/local")
 _MERGED = ("bin", "sbin", "lib", "lib64")
 _SHADOW = ("usr/etc/shadow", "usr/etc/gshadow")
-_LABEL = b"security.selinux"
 _DATABASE, _BASE_COPY = "usr/share/rpm", "usr/lib/sysimage/rpm-ostree-base-db"
 _CHUNK = 1 << 20
 _SHOWN = 5
+_LABELS_SHOWN = 20
 
 
 class Contents(Protocol):
@@ -55,6 +56,7 @@ class _Subject:
     store: Contents
     bootable: bool
     commit: Commit | None
+    labels: Audit | None
 
     def text(self, path: str) -> str | None:
         """A file, symlinks followed; /etc is where its defaults are."""
@@ -71,9 +73,12 @@ class _Subject:
         return [name for name in names if f"{_MODULES}/{name}/vmlinuz" in self.tree]
 
 
-def lint_tree(tree: Tree, store: Contents, *, bootable: bool, commit: Commit | None = None) -> tuple[Finding, ...]:
-    """All findings, by rule and path. bootable: it is meant to be booted, not to be a container image only."""
-    subject = _Subject(tree, store, bootable, commit)
+def lint_tree(
+    tree: Tree, store: Contents, *, bootable: bool, commit: Commit | None = None, labels: Audit | None = None
+) -> tuple[Finding, ...]:
+    """All findings, by rule and path. bootable: it is meant to be booted, not to be a container image only. labels: the
+    audit of its labels, None when it has none or they were not looked at."""
+    subject = _Subject(tree, store, bootable, commit, labels)
     return tuple(sorted({finding for check in _CHECKS for finding in check(subject)}))
 
 
@@ -152,10 +157,19 @@ def _shadow(subject: _Subject) -> Iterator[Finding]:
 
 
 def _labels(subject: _Subject) -> Iterator[Finding]:
-    bare = [path for path, entry in subject.tree.walk() if all(name != _LABEL for name, _ in entry.xattrs)]
+    bare = [path for path, entry in subject.tree.walk() if all(name != XATTR for name, _ in entry.xattrs)]
     # no label at all is a tree without SELinux
     if bare and len(bare) < len(subject.tree):
         yield Finding(rule="unlabelled", path=f"/{bare[0]}", message=f"{len(bare)} files have no label: {_few(bare)}")
+
+
+def _policy_labels(subject: _Subject) -> Iterator[Finding]:
+    wrong = [each for each in (subject.labels.mislabelled if subject.labels else ()) if each.label is not None]
+    for each in wrong[:_LABELS_SHOWN]:
+        message = f"has the label {each.label}, the policy gives {each.expected}"
+        yield Finding(rule="label", path=f"/{each.path}", message=message)
+    if len(wrong) > _LABELS_SHOWN:
+        yield Finding(rule="label", path="/", message=f"{len(wrong) - _LABELS_SHOWN} more labels differ")
 
 
 def _machine_id(subject: _Subject) -> Iterator[Finding]:
@@ -326,6 +340,7 @@ _CHECKS: tuple[Callable[[_Subject], Iterator[Finding]], ...] = (
     _boot,
     _shadow,
     _labels,
+    _policy_labels,
     _machine_id,
     _kernel_arguments,
     _commit,

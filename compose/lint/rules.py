@@ -66,6 +66,12 @@ RULES = by_id(
         advice="compose the tree anew: labels are set for all of it",
     ),
     Rule(
+        id="label",
+        level=Level.ERROR,
+        summary="A label that is not what the policy in the tree says: an enforcing client refuses access, or relabels",
+        advice="compose the tree anew; a label of your own belongs into the policy (file_contexts.local)",
+    ),
+    Rule(
         id="machine-id",
         level=Level.ERROR,
         summary="A machine-id in the image, which all machines would share",

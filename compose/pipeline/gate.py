@@ -6,14 +6,20 @@ from compose.blobs import BlobStore
 from compose.errors import PostprocessError
 from compose.events import Reporter
 from compose.findings import Level
+from compose.label import Audit
 from compose.lint.check import Finding, lint_tree
 from compose.lint.rules import RULES
 from compose.tree import Tree
 
 
-def check_tree(tree: Tree, store: BlobStore, *, container: bool, reporter: Reporter) -> None:
-    """Warn of what clients can live without. Raises PostprocessError for what they cannot, all of it together."""
-    found = lint_tree(tree, store, bootable=not container)
+def check_tree(
+    tree: Tree, store: BlobStore, *, container: bool, reporter: Reporter, labels: Audit | None = None
+) -> None:
+    """Warn of what clients can live without. Raises PostprocessError for what they cannot, all of it together.
+
+    labels: the audit of the tree's, if it has any.
+    """
+    found = lint_tree(tree, store, bootable=not container, labels=labels)
     for finding in found:
         if finding.level is Level.WARNING:
             reporter.warn(_told(finding))

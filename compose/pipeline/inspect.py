@@ -10,23 +10,39 @@ from compose import records
 from compose.blobs import BlobStore
 from compose.cachedir import CacheDir
 from compose.diff import CommitDiff, diff_commits
-from compose.errors import RepositoryError, UsageError
+from compose.errors import LabelError, RepositoryError, UsageError
 from compose.events import Reporter
+from compose.label import Audit, audit, label_of
 from compose.layers import read_layer
 from compose.lint.check import Finding, lint_tree
 from compose.ostree.repo import Repo
 from compose.records import Run
 from compose.rootfs import read_rootfs
+from compose.tree import Tree
 
 
 def lint_commit(path: str, revision: str, cachedir: str) -> tuple[Finding, ...]:
-    """Findings in a commit and its metadata. Raises RepositoryError."""
-    store = BlobStore(CacheDir(cachedir).join("blobs"))
+    """Findings in a commit, its labels and its metadata. Raises RepositoryError."""
+    cache = CacheDir(cachedir)
+    store = BlobStore(cache.join("blobs"))
     with Repo.open(path) as repo:
         checksum = _commit_of(repo, revision)
         commit = repo.read_commit(checksum)
         tree = read_layer(repo, checksum, store)
-        return lint_tree(tree, store, bootable=bool(commit.get("ostree.bootable")), commit=commit)
+        labels, unchecked = _audited(tree, store, cache)
+        found = lint_tree(tree, store, bootable=bool(commit.get("ostree.bootable")), commit=commit, labels=labels)
+        return tuple(sorted((*found, *unchecked)))
+
+
+def _audited(tree: Tree, store: BlobStore, cache: CacheDir) -> tuple[Audit | None, tuple[Finding, ...]]:
+    """The audit of a tree that has labels, or why there is none."""
+    if all(label_of(entry) is None for entry in tree.entries.values()):
+        return None, ()
+    try:
+        with cache.scratch() as work:
+            return audit(tree, store, work), ()
+    except LabelError as error:
+        return None, (Finding(rule="label", path="/usr/etc/selinux", message=f"labels without rules: {error}"),)
 
 
 def lint_rootfs(directory: str, cachedir: str, reporter: Reporter, *, bootable: bool) -> tuple[Finding, ...]:

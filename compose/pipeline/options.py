@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from compose.label import Audit
 from compose.solve.resolution import ResolvedPackage
 from compose.tree import Tree
 
@@ -62,7 +63,8 @@ class ComposeOptions:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComposeResult:
     """What came of it. commit: 64 hex digits, None unless committed. tree: what was committed, each entry with its writer.
-    dropped: (path, reason) of what packages brought and the commit does not hold.
+    labels: the audit of its labels, None without SELinux. dropped: (path, reason) of what packages brought and the commit
+    does not hold.
     stage_seconds: wall time per stage, in order."""
 
     outcome: Outcome
@@ -74,6 +76,7 @@ class ComposeResult:
     commit: str | None = None
     version: str | None = None
     tree: Tree | None = None
+    labels: Audit | None = None
     dropped: tuple[tuple[str, str], ...] = ()
     stage_seconds: tuple[tuple[str, float], ...] = ()
 

@@ -18,7 +18,7 @@ from compose.blobs import BlobStore
 from compose.cachedir import CacheDir
 from compose.errors import UsageError
 from compose.events import Reporter
-from compose.label import label
+from compose.label import audit, label
 from compose.ostree.repo import Repo
 from compose.pipeline import facts as making
 from compose.pipeline import results, settings
@@ -153,7 +153,8 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
         processed = complete(tree, layout, store, work, reporter)
         check_accounts(processed.tree, store, settings.account_references(options, treefile, previous, repo), reporter)
         tree = label(processed.tree, store, work, reporter) if labelled else processed.tree
-        check_tree(tree, store, container=treefile.container, reporter=reporter)
+        labels = audit(tree, store, work) if labelled else None
+        check_tree(tree, store, labels=labels, container=treefile.container, reporter=reporter)
         known = dataclasses.replace(known, version=version, kernel=processed.kernel)
         parent = parent_of(options, repo, treefile.ref)
         committed = write_commit(tree, store, repo, options, treefile, known, parent, reporter)
@@ -167,6 +168,7 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
             commit=committed.checksum,
             version=version,
             tree=tree,
+            labels=labels,
             dropped=tuple((each.path, each.reason) for each in processed.dropped),
         )
         diff = results.package_diff(repo, parent, known.packages)

@@ -13,6 +13,7 @@ from compose.commit import Committed
 from compose.diff import packages_of
 from compose.errors import StorageError
 from compose.events import Reporter
+from compose.label import Audit
 from compose.ostree.repo import Repo
 from compose.pipeline.inputs import Inputs
 from compose.pipeline.options import ComposeOptions, ComposeResult
@@ -51,7 +52,8 @@ def write_results(
     epoch: int,
     pkgdiff: list[Any] | None,
 ) -> None:
-    """Write the files that were asked for. The keys are rpm-ostree's, and more: ref, packages, dropped, stage-seconds."""
+    """Write the files that were asked for. The keys are rpm-ostree's, and more: ref, packages, dropped, labels (the audit),
+    stage-seconds."""
     stats = committed.stats
     report: dict[str, Any] = {
         "ostree-commit": committed.checksum,
@@ -70,6 +72,8 @@ def write_results(
     }
     if result.ref is not None:
         report["ref"] = result.ref
+    if result.labels is not None:
+        report["labels"] = _labels(result.labels)
     if result.version is not None:
         report["ostree-version"] = result.version
     if pkgdiff is not None:
@@ -80,6 +84,19 @@ def write_results(
     if options.write_commitid_to is not None:
         fs.atomic_write(options.write_commitid_to, committed.checksum.encode())
     touch(options)
+
+
+def _labels(audit: Audit) -> dict[str, Any]:
+    return {
+        "policy": audit.policy,
+        "checked": audit.checked,
+        "equal": audit.equal,
+        "inherited": audit.inherited,
+        "unlabelled": audit.unlabelled,
+        "differing": [
+            {"path": f"/{each.path}", "label": each.label, "policy": each.expected} for each in audit.mislabelled
+        ],
+    }
 
 
 def keep_records(

@@ -11,7 +11,7 @@ from typing import Any
 from compose.assemble.options import Assembled
 from compose.assemble.stage import assemble
 from compose.events import Reporter
-from compose.label import label
+from compose.label import audit, label
 from compose.pipeline import results, settings
 from compose.pipeline.accounts import keep_new, pinned, read_id_lock
 from compose.pipeline.committing import write_commit
@@ -80,7 +80,8 @@ def compose_tree(options: ComposeOptions, reporter: Reporter) -> ComposeResult:
                 with watch.stage("label"):
                     tree = label(tree, store, work, reporter)
             with watch.stage("lint"):
-                check_tree(tree, store, container=treefile.container, reporter=reporter)
+                labels = audit(tree, store, work) if inputs.labelled else None
+                check_tree(tree, store, labels=labels, container=treefile.container, reporter=reporter)
             if keep_new(ids, reporter):
                 inputs = reread(inputs, options)
             with watch.stage("commit"):
@@ -93,6 +94,7 @@ def compose_tree(options: ComposeOptions, reporter: Reporter) -> ComposeResult:
             commit=committed.checksum,
             version=version,
             tree=tree,
+            labels=labels,
             dropped=_all_dropped(assembled, processed),
         )
         programs = (*assembled.records, *processed.records)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from compose.errors import LabelError
 from compose.events import Reporter
-from compose.label import label, policy_of
+from compose.label import Mislabelled, audit, label, policy_of
 from compose.tree import Tree
 from tests.support.treetext import MemoryStore, parse
 
@@ -116,6 +117,50 @@ def test_a_label_that_was_there_is_replaced_and_others_stay(tmp_path: Path) -> N
     )
     assert after["usr/bin/ping"].writer == before["usr/bin/ping"].writer
     assert label(after, store, str(tmp_path), Reporter()) == after
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> tuple[Tree, MemoryStore]:
+    store = MemoryStore()
+    text = CONFIG + "f usr/bin/sh 0755 ''\nf usr/etc/shadow 0000 ''\nf usr/share/secret/a 0644 ''\nd proc 0755\n"
+    editor = parse(text, store).edit()
+    editor.add_file(f"{FILES}/file_contexts", store.add_bytes(CONTEXTS.encode()), writer="test")
+    return label(editor.build(), store, str(tmp_path), Reporter()), store
+
+
+def test_the_audit_finds_nothing_in_what_was_labelled(labelled: tuple[Tree, MemoryStore], tmp_path: Path) -> None:
+    tree, store = labelled
+    found = audit(tree, store, str(tmp_path))
+    assert (found.policy, found.checked, found.inherited, found.unlabelled) == ("mls", len(tree), 2, 0)
+    assert found.mislabelled == ()
+    assert found.equal == len(tree) - 2
+
+
+def test_the_audit_finds_what_came_after_the_labels(labelled: tuple[Tree, MemoryStore], tmp_path: Path) -> None:
+    tree, store = labelled
+    editor = tree.edit()
+    editor.add_file("usr/bin/late", store.add_bytes(b""), writer="test")
+    for path, type_ in (("usr/bin/sh", b"usr_t"), ("usr/share/secret/a", b"secret_t")):
+        editor.put(path, tree[path].with_xattr(b"security.selinux", b"system_u:object_r:%b:s0\0" % type_))
+    found = audit(editor.build(), store, str(tmp_path))
+    assert found.unlabelled == 1
+    assert found.mislabelled == (
+        Mislabelled(path="usr/bin/late", label=None, expected="system_u:object_r:bin_t:s0"),
+        Mislabelled(path="usr/bin/sh", label="system_u:object_r:usr_t:s0", expected="system_u:object_r:bin_t:s0"),
+        # the policy names it <<none>>: it has its directory's
+        Mislabelled(
+            path="usr/share/secret/a", label="system_u:object_r:secret_t:s0", expected="system_u:object_r:usr_t:s0"
+        ),
+    )
+
+
+def test_the_audit_asks_the_policy_that_is_there_now(labelled: tuple[Tree, MemoryStore], tmp_path: Path) -> None:
+    tree, store = labelled
+    editor = tree.edit()
+    rules = store.add_bytes(rule("/usr/bin/sh", "shell").encode())
+    editor.put(f"{FILES}/file_contexts.local", replace(tree[f"{FILES}/file_contexts"], blob=rules))
+    (found,) = audit(editor.build(), store, str(tmp_path)).mislabelled
+    assert (found.path, found.expected) == ("usr/bin/sh", "system_u:object_r:shell_t:s0")
 
 
 @pytest.mark.parametrize(

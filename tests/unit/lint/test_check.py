@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from compose.label import Audit, Mislabelled
 from compose.lint.check import Finding, lint_tree
 from compose.lint.rules import RULES
 from compose.ostree.gvariant import Variant
@@ -189,6 +190,21 @@ def test_a_policy_in_var() -> None:
 
 def test_labels_are_for_all_or_none() -> None:
     assert found("", f'f usr/share/labelled 0644 "" {LABEL}')[0].startswith("unlabelled /: ")
+
+
+def test_labels_are_those_of_the_policy() -> None:
+    tree, store = changed()
+    wrong = [Mislabelled(path=f"usr/{number:02}", label="a:b:c:s0", expected="a:b:d:s0") for number in range(25)]
+    missing = Mislabelled(path="usr/none", label=None, expected="a:b:d:s0")
+    labels = Audit(policy="mls", checked=100, inherited=0, mislabelled=(*wrong, missing))
+    rows = lint_tree(tree, store, bootable=True, labels=labels)
+    said = [f"{row.rule} {row.path}: {row.message}" for row in rows]
+    # what has none at all is told by another rule
+    assert said[:2] == [
+        "label /: 5 more labels differ",
+        "label /usr/00: has the label a:b:c:s0, the policy gives a:b:d:s0",
+    ]
+    assert len(said) == 21
 
 
 def test_a_transient_root_may_have_directories() -> None:
