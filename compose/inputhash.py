@@ -1,4 +1,4 @@
-"""What decides a tree, as one digest: equal digests mean that composing again would give the same tree.
+"""What decides a tree, part by part and as one digest: equal digests mean that composing again would give the same tree.
 
 Covered: the flattened treefile with all files it names, each package by name and checksum, layers by content, whether
 labels are applied, and this tool's version. Not covered: commit metadata, the repositories' revision, the automatic version.
@@ -8,29 +8,81 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
 
 import compose
 from compose.solve.resolution import ResolvedPackage
+from compose.treefile.model import LoadedTreefile
 
 
-def input_hash(
-    *, treefile: bytes, packages: Iterable[ResolvedPackage], layers: Iterable[str] = (), labelled: bool
-) -> str:
-    """64 hex digits. treefile: canonical bytes of the flattened treefile and its external files. layers: content digests
-    of the commits laid over the packages, in order."""
+class InputKind(StrEnum):
+    TOOL = "tool"
+    LABELS = "labels"
+    KEY = "treefile"
+    FILE = "file"
+    PACKAGE = "package"
+    LAYER = "layer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Input:
+    """One thing that decides a tree. name: of its kind's: a treefile's key, the key and name of a file, a NEVRA, a ref.
+    value: JSON of a key, "MODE sha256:HEX" of a file, "ALGORITHM:HEX" of a package, the content's digest of a layer."""
+
+    kind: InputKind
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputChange:
+    """before: None for what is new; after: None for what is gone."""
+
+    kind: InputKind
+    name: str
+    before: str | None
+    after: str | None
+
+
+def inputs_of(
+    loaded: LoadedTreefile,
+    packages: Iterable[ResolvedPackage],
+    *,
+    layers: Iterable[tuple[str, str]] = (),
+    labelled: bool,
+) -> tuple[Input, ...]:
+    """All of them, sorted. layers: ref and content digest of the commits laid over the packages, in order."""
+    rows = [
+        (InputKind.TOOL, "compose", compose.__version__),
+        (InputKind.LABELS, "selinux", "labelled" if labelled else "unlabelled"),
+        *((InputKind.KEY, key, text) for key, text in loaded.deciding_keys),
+        *((InputKind.FILE, name, digest) for name, digest in loaded.deciding_files),
+        *((InputKind.PACKAGE, str(each.nevra), ":".join(each.checksum)) for each in packages),
+        *((InputKind.LAYER, f"{number} {ref}", content) for number, (ref, content) in enumerate(layers)),
+    ]
+    return tuple(sorted(Input(kind=kind, name=name, value=value) for kind, name, value in rows))
+
+
+def input_hash(inputs: Iterable[Input]) -> str:
+    """64 hex digits."""
     total = hashlib.sha256()
-
-    def add(field: bytes) -> None:
-        # length first: two neighbouring fields cannot be mistaken for another pair
-        total.update(len(field).to_bytes(8, "big"))
-        total.update(field)
-
-    add(compose.__version__.encode())
-    add(b"labelled" if labelled else b"unlabelled")
-    add(hashlib.sha256(treefile).digest())
-    for package in sorted(packages, key=lambda each: each.nevra):
-        algorithm, digest = package.checksum
-        add(f"{package.nevra} {algorithm}:{digest}".encode())
-    for content in layers:
-        add(f"layer {content}".encode())
+    for each in sorted(inputs):
+        for field in (each.kind, each.name, each.value):
+            # length first: two neighbouring fields cannot be mistaken for another pair
+            data = field.encode()
+            total.update(len(data).to_bytes(8, "big"))
+            total.update(data)
     return total.hexdigest()
+
+
+def input_changes(before: Iterable[Input], after: Iterable[Input]) -> tuple[InputChange, ...]:
+    """What differs, sorted by kind and name."""
+    old = {(each.kind, each.name): each.value for each in before}
+    new = {(each.kind, each.name): each.value for each in after}
+    order = list(InputKind)
+    return tuple(
+        InputChange(kind=kind, name=name, before=old.get((kind, name)), after=new.get((kind, name)))
+        for kind, name in sorted(old.keys() | new.keys(), key=lambda key: (order.index(key[0]), key[1]))
+        if old.get((kind, name)) != new.get((kind, name))
+    )

@@ -1,4 +1,4 @@
-"""Who made each path of a commit, and which programs ran: kept in the repository beside the commit, not in it.
+"""Who made each path of a commit, which programs ran and what decided it: kept in the repository beside the commit, not in it.
 
 In REPO/extensions, which OSTree leaves to others; clients do not pull it. One file a commit, JSON compressed by zstd.
 """
@@ -15,6 +15,7 @@ import zstandard
 
 from compose import fs
 from compose.errors import RepositoryError
+from compose.inputhash import Input, InputKind
 from compose.ostree.repo import Repo
 from compose.process import ProgramRecord
 from compose.tree import Tree
@@ -39,14 +40,17 @@ class Run:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Records:
     """writers: path of the commit -> who made it, as tree.Entry says. places: what a treefile names ("postprocess[0]", a
-    package, a file of add-files) -> FILE:LINE."""
+    package, a file of add-files) -> FILE:LINE. inputs: what decided the tree, empty in what older versions kept."""
 
     writers: Mapping[str, str]
     programs: tuple[Run, ...]
     places: Mapping[str, str]
+    inputs: tuple[Input, ...] = ()
 
 
-def records_of(tree: Tree, programs: Sequence[ProgramRecord], places: Mapping[str, str]) -> Records:
+def records_of(
+    tree: Tree, programs: Sequence[ProgramRecord], places: Mapping[str, str], inputs: tuple[Input, ...]
+) -> Records:
     """Of a compose that has just been made."""
     return Records(
         writers={path: entry.writer for path, entry in tree.walk()},
@@ -61,6 +65,7 @@ def records_of(tree: Tree, programs: Sequence[ProgramRecord], places: Mapping[st
             for each in programs
         ),
         places=places,
+        inputs=inputs,
     )
 
 
@@ -75,6 +80,7 @@ def keep(repo: Repo, commit: str, records: Records) -> None:
         "writers": by_writer,
         "programs": [asdict(each) for each in records.programs],
         "places": dict(records.places),
+        "inputs": [[each.kind, each.name, each.value] for each in records.inputs],
     }
     data = zstandard.ZstdCompressor().compress(json.dumps(document).encode())
     with fs.storage_errors(directory):
@@ -98,6 +104,9 @@ def read(repo: Repo, commit: str) -> Records:
             writers={each: writer for writer, paths in document["writers"].items() for each in paths},
             programs=tuple(Run(**{**each, "changed": tuple(each["changed"])}) for each in document["programs"]),
             places=document["places"],
+            inputs=tuple(
+                Input(kind=InputKind(kind), name=name, value=value) for kind, name, value in document.get("inputs", ())
+            ),
         )
     except FileNotFoundError as error:
         raise RepositoryError(

@@ -13,7 +13,7 @@ from compose.events import Reporter
 from compose.fetch.fetcher import fetch
 from compose.fetch.rpmfile import RpmFile
 from compose.importer import ImportCache, import_packages
-from compose.inputhash import input_hash
+from compose.inputhash import Input, input_hash, inputs_of
 from compose.layers import LayerCommit, resolve_layers
 from compose.lock.model import ArchLock
 from compose.ostree.repo import Repo
@@ -47,7 +47,7 @@ class Stopwatch:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
     """What decides a tree. labelled: will it have SELinux labels? layers: of ostree-layers. lock: the part of a lockfile
-    that was used, None without one. digest: the input hash."""
+    that was used, None without one. parts: all of it, and digest: their hash."""
 
     loaded: LoadedTreefile
     cache: CacheDir
@@ -60,7 +60,11 @@ class Inputs:
     layers: tuple[LayerCommit, ...]
     lock: ArchLock | None
     labelled: bool
-    digest: str
+    parts: tuple[Input, ...]
+
+    @property
+    def digest(self) -> str:
+        return input_hash(self.parts)
 
     @property
     def treefile(self) -> Treefile:
@@ -111,24 +115,22 @@ def gather(options: ComposeOptions, reporter: Reporter, watch: Stopwatch, stack:
         layers=layers,
         lock=lock.own if lock else None,
         labelled=labelled,
-        digest=_digest(loaded, resolution, layers, labelled=labelled),
+        parts=_parts(loaded, resolution, layers, labelled=labelled),
     )
 
 
 def reread(inputs: Inputs, options: ComposeOptions) -> Inputs:
     """The same with the treefile's files as they are now: --accept-new-ids has written one."""
     loaded = load_treefile(options.treefile, basearch=inputs.treefile.basearch)
-    digest = _digest(loaded, inputs.resolution, inputs.layers, labelled=inputs.labelled)
-    return replace(inputs, loaded=loaded, digest=digest)
+    parts = _parts(loaded, inputs.resolution, inputs.layers, labelled=inputs.labelled)
+    return replace(inputs, loaded=loaded, parts=parts)
 
 
-def _digest(loaded: LoadedTreefile, resolution: Resolution, layers: tuple[LayerCommit, ...], *, labelled: bool) -> str:
-    return input_hash(
-        treefile=loaded.digest_input,
-        packages=resolution.packages,
-        layers=[each.content for each in layers],
-        labelled=labelled,
-    )
+def _parts(
+    loaded: LoadedTreefile, resolution: Resolution, layers: tuple[LayerCommit, ...], *, labelled: bool
+) -> tuple[Input, ...]:
+    rows = [(each.ref, each.content) for each in layers]
+    return inputs_of(loaded, resolution.packages, layers=rows, labelled=labelled)
 
 
 def fetch_packages(inputs: Inputs, options: ComposeOptions, reporter: Reporter) -> tuple[RpmFile, ...]:

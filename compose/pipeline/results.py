@@ -107,11 +107,12 @@ def keep_records(
     programs: Sequence[ProgramRecord],
     reporter: Reporter,
 ) -> None:
-    """For `compose blame`. The commit is there already, so that a full disk is no more than a warning."""
+    """For `compose blame` and `compose plan`. The commit is there already, so that a full disk is no more than a warning."""
     try:
-        records.keep(inputs.repo, commit, records.records_of(tree, programs, _places(inputs, options)))
+        kept = records.records_of(tree, programs, _places(inputs, options), inputs.parts)
+        records.keep(inputs.repo, commit, kept)
     except StorageError as error:
-        reporter.warn(f"the record of its making is not kept, and compose blame will not know this commit: {error}")
+        reporter.warn(f"the record of its making is not kept, and compose blame and plan will not know this commit: {error}")
 
 
 def _places(inputs: Inputs, options: ComposeOptions) -> dict[str, str]:

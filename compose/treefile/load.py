@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from typing import Any
@@ -55,7 +56,8 @@ def load_treefile(path: str, *, basearch: str) -> LoadedTreefile:
     return LoadedTreefile(
         treefile=_model(config, flattener, basearch),
         json=json.dumps(flat, indent=2, sort_keys=True, ensure_ascii=False) + "\n",
-        digest_input=_digest_input(flat, config, flattener),
+        deciding_keys=_deciding_keys(flat, config),
+        deciding_files=_deciding_files(flattener),
         directory=os.path.dirname(os.path.abspath(path)),
         warnings=tuple(flattener.warnings),
     )
@@ -144,13 +146,20 @@ def _flat(config: Config, basearch: str) -> dict[str, Any]:
     return flat
 
 
-def _digest_input(flat: dict[str, Any], config: Config, flattener: Flattener) -> bytes:
-    hashed = {key: value for key, value in flat.items() if key not in _NOT_HASHED}
-    hashed["repovars"] = config["repovars"].plain() if "repovars" in config else {}
-    out = json.dumps(hashed, sort_keys=True).encode()
-    for (key, name), external in sorted(flattener.externals.items()):
-        out += f"\n{key} {name} {external.mode:o} {len(external.data)}\n".encode() + external.data
-    return out
+def _deciding_keys(flat: dict[str, Any], config: Config) -> tuple[tuple[str, str], ...]:
+    found = {key: json.dumps(flat[key], sort_keys=True, ensure_ascii=False) for key in flat if key not in _NOT_HASHED}
+    if "repovars" in config:
+        # a token of a repository may be among them, and these values are kept with the commit
+        text = json.dumps(config["repovars"].plain(), sort_keys=True)
+        found["repovars"] = json.dumps(f"sha256:{hashlib.sha256(text.encode()).hexdigest()}")
+    return tuple(sorted(found.items()))
+
+
+def _deciding_files(flattener: Flattener) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (f"{key} {name}".rstrip(), f"{external.mode:o} sha256:{hashlib.sha256(external.data).hexdigest()}")
+        for (key, name), external in sorted(flattener.externals.items())
+    )
 
 
 def _model(config: Config, flattener: Flattener, basearch: str) -> Treefile:

@@ -150,12 +150,13 @@ class Treefile:
 class LoadedTreefile:
     """treefile: the value. json: the flattened treefile, as --print-only prints it and the tree records it.
 
-    digest_input: canonical bytes of all that decides the tree. directory: of the top file, where .repo files are.
-    warnings: one line each.
+    deciding_keys: (key, canonical JSON) of what decides the tree. deciding_files: the files that keys name, ("add-files motd",
+    "mode digest"). directory: of the top file, where .repo files are. warnings: one line each.
     """
 
     treefile: Treefile
     json: str
-    digest_input: bytes
+    deciding_keys: tuple[tuple[str, str], ...]
+    deciding_files: tuple[tuple[str, str], ...]
     directory: str
     warnings: tuple[str, ...]

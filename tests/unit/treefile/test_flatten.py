@@ -193,12 +193,18 @@ def test_a_later_repo_packages_entry_takes_packages_from_earlier_ones(load: Load
     ]
 
 
-def test_digest_covers_external_files_and_not_metadata(load: Load, tmp_path: Any) -> None:
+def deciding(loaded: LoadedTreefile) -> set[tuple[str, str]]:
+    return {*loaded.deciding_keys, *loaded.deciding_files}
+
+
+def test_external_files_decide_and_metadata_does_not(load: Load, tmp_path: Any) -> None:
     (tmp_path / "f").write_text("1")
-    first = load("packages: [p]\nadd-files: [[f, etc/f]]\nmetadata: {a: 1}").digest_input
-    assert load("packages: [p]\nadd-files: [[f, etc/f]]\nmetadata: {a: 2}").digest_input == first
+    first = deciding(load("packages: [p]\nadd-files: [[f, etc/f]]\nmetadata: {a: 1}"))
+    assert ("packages", '["p"]') in first
+    assert deciding(load("packages: [p]\nadd-files: [[f, etc/f]]\nmetadata: {a: 2}")) == first
     (tmp_path / "f").write_text("2")
-    assert load("packages: [p]\nadd-files: [[f, etc/f]]").digest_input != first
+    second = deciding(load("packages: [p]\nadd-files: [[f, etc/f]]\nmetadata: {a: 1}"))
+    assert [name for name, _ in first - second] == ["add-files f"]
 
 
 def test_packages_remove_drops_what_an_include_brought(load: Load) -> None:
@@ -242,6 +248,7 @@ def test_finalize_programs_of_all_files_by_name(load: Load, tmp_path: Any) -> No
     loaded = load("packages: [p]\ninclude: sub/base.yaml", sub__base_yaml="packages: [q]")
     # of two with one name the includer's is taken, as everywhere else in the language
     assert [each.data for each in loaded.treefile.finalize] == [b"sub", b"top"]
-    before = loaded.digest_input
+    before = deciding(loaded)
     (tmp_path / "finalize.d" / "20-b").write_text("other")
-    assert load("packages: [p]\ninclude: sub/base.yaml", sub__base_yaml="packages: [q]").digest_input != before
+    after = deciding(load("packages: [p]\ninclude: sub/base.yaml", sub__base_yaml="packages: [q]"))
+    assert [name for name, _ in after - before] == ["finalize.d 20-b"]
