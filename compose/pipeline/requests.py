@@ -50,6 +50,7 @@ def request_of(
     rpm_files: tuple[LocalRpm, ...] = (),
     lock: LockRequest | None = None,
     advisories: bool = False,
+    links: bool = False,
 ) -> SolveRequest:
     """What a treefile asks the solver for."""
     return SolveRequest(
@@ -68,6 +69,7 @@ def request_of(
         rpm_files=rpm_files,
         lock=lock,
         advisories=advisories,
+        links=links,
     )
 
 

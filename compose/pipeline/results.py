@@ -112,7 +112,9 @@ def keep_records(
         kept = records.records_of(tree, programs, _places(inputs, options), inputs.parts)
         records.keep(inputs.repo, commit, kept)
     except StorageError as error:
-        reporter.warn(f"the record of its making is not kept, and compose blame and plan will not know this commit: {error}")
+        reporter.warn(
+            f"the record of its making is not kept, and compose blame and plan will not know this commit: {error}"
+        )
 
 
 def _places(inputs: Inputs, options: ComposeOptions) -> dict[str, str]:

@@ -14,12 +14,12 @@ from typing import Any
 
 from compose.errors import SolveError, StorageError
 from compose.events import Reporter, Task
-from compose.rpm.nevra import Nevra
 from compose.rpm.repofile import RepoSection, absolute, split_list
 from compose.rpm.repos import RepoNetwork, add_repos, configure, enabled_repos, substitute
 from compose.solve import groups, locked
 from compose.solve.advisories import security_advisories
 from compose.solve.explain import explain, mentioned, name_of, nearest
+from compose.solve.links import links_of, nevra_of, providing
 from compose.solve.loaderror import SPACE_HINT, LoadError
 from compose.solve.request import LocalRpm, PackageSpec, SolveRequest
 from compose.solve.resolution import COMMAND_LINE, Reason, RepoSnapshot, Resolution, ResolvedPackage
@@ -207,6 +207,7 @@ class _Session:
             packages=self._packages(transaction, jobs, by_group, local),
             repos=self._snapshots(),
             advisories=security_advisories(self._dnf, self._base, chosen) if self._request.advisories else (),
+            links=links_of(self._dnf, self._base, chosen) if self._request.links else (),
         )
 
     def _add_local(self, goal: Any) -> dict[str, LocalRpm]:
@@ -341,10 +342,8 @@ class _Session:
 
         def providers(dependency: str) -> frozenset[str]:
             query = self._query()
-            if dependency.startswith("/"):
-                query.filter_file([dependency])
-            elif not dependency.startswith("("):
-                query.filter_provides([dependency])
+            if not dependency.startswith("("):
+                query = providing(query, self._query(), dependency)
             else:
                 # a rich dependency: of the packages told about, those its words name
                 query.filter_name(re.findall(r"[^\s()]+", dependency))
@@ -400,13 +399,7 @@ class _Session:
         checksum = package.get_checksum()
         given = local.get(package.get_package_path()) if package.get_repo_id() == COMMAND_LINE else None
         return ResolvedPackage(
-            nevra=Nevra(
-                name=package.get_name(),
-                epoch=int(package.get_epoch() or 0),
-                version=package.get_version(),
-                release=package.get_release(),
-                arch=package.get_arch(),
-            ),
+            nevra=nevra_of(package),
             repo=package.get_repo_id(),
             location=given.path if given else package.get_location(),
             checksum=("sha256", given.sha256) if given else (checksum.get_type_str(), checksum.get_checksum()),
@@ -430,6 +423,7 @@ class _Session:
                     timestamp=int(repo.get_max_timestamp()) if metadata else 0,
                     gpgcheck=section.gpgcheck,
                     gpgkeys=keys,
+                    priority=int(repo.get_priority()),
                 )
             )
         return tuple(snapshots)

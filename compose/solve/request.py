@@ -62,7 +62,8 @@ class LockRequest:
 class SolveRequest:
     """exclude_packages: exact names that the solver does not see. recommends: take weak dependencies along.
 
-    rpm_files: RPMs to install that are in no repository. advisories: look up what the packages fix.
+    rpm_files: RPMs to install that are in no repository. advisories: look up what the packages fix. links: say which package
+    brings which along.
     """
 
     packages: tuple[PackageSpec, ...]
@@ -73,3 +74,4 @@ class SolveRequest:
     rpm_files: tuple[LocalRpm, ...] = ()
     lock: LockRequest | None = None
     advisories: bool = False
+    links: bool = False

@@ -41,12 +41,14 @@ class ResolvedPackage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepoSnapshot:
-    """A repository as it was when solved. timestamp: of its repomd.xml, seconds since 1970 (rpmostree.rpmmd-repos)."""
+    """A repository as it was when solved. timestamp: of its repomd.xml, seconds since 1970 (rpmostree.rpmmd-repos).
+    priority: as in dnf.conf(5), the lowest goes first."""
 
     id: str
     timestamp: int
     gpgcheck: bool
     gpgkeys: tuple[str, ...]
+    priority: int = 99
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +70,31 @@ class Advisory:
     references: tuple[Reference, ...]
 
 
+class Need(enum.StrEnum):
+    """The kinds of dependency that bring a package along."""
+
+    REQUIRES = "requires"
+    RECOMMENDS = "recommends"
+    SUPPLEMENTS = "supplements"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Link:
+    """source brings target along. dependency: as declared ("libc.so.6()(64bit)"), by the target itself when it supplements."""
+
+    source: Nevra
+    target: Nevra
+    need: Need
+    dependency: str
+
+    @property
+    def weak(self) -> bool:
+        return self.need is not Need.REQUIRES
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolution:
-    """packages: sorted by NEVRA. repos: those enabled, sorted by id. advisories: sorted by id.
+    """packages: sorted by NEVRA. repos: those enabled, sorted by id. advisories: sorted by id. links: sorted, those asked for.
 
     locked: taken from a lockfile without looking at any repository's metadata.
     """
@@ -78,4 +102,5 @@ class Resolution:
     packages: tuple[ResolvedPackage, ...]
     repos: tuple[RepoSnapshot, ...]
     advisories: tuple[Advisory, ...] = ()
+    links: tuple[Link, ...] = ()
     locked: bool = False

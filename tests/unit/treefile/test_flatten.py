@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from compose.treefile.model import LoadedTreefile
 from tests.unit.treefile.conftest import Load
 
 

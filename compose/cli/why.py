@@ -1,0 +1,168 @@
+"""`compose why` and `compose why-not`: what the solver knows about one package."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from compose.cli import flags
+from compose.cli.flags import Format, ProgressStyle
+from compose.pipeline.options import ComposeOptions
+
+if TYPE_CHECKING:
+    from compose.pipeline.why import Absence, Presence
+    from compose.solve.chains import Chain
+    from compose.solve.resolution import Link, ResolvedPackage
+
+_Package = Annotated[
+    str, typer.Argument(metavar="PACKAGE", help="NAME, NAME.ARCH, NAME-VERSION or NAME-[EPOCH:]VERSION-RELEASE.ARCH.")
+]
+
+
+def why_command(
+    package: _Package,
+    treefile: flags.Treefile,
+    every: Annotated[bool, typer.Option("--all", help="One chain from each line that leads to it.")] = False,
+    form: Annotated[Format, typer.Option("--format", help="How to show it.")] = Format.TEXT,
+    cachedir: flags.CacheDirectory = None,
+    source_root: flags.SourceRoot = None,
+    lockfile: flags.Lockfile = None,
+    lockfile_strict: flags.LockfileStrict = False,
+    cache_only: flags.CacheOnly = False,
+    proxy: flags.Proxy = None,
+    progress: flags.Progress = ProgressStyle.AUTO,
+) -> None:
+    """Say why a package is in a compose.
+
+    The shortest chain from a line of the treefile to it; one without weak dependencies is preferred.
+    """
+    from compose.pipeline.why import why
+
+    options = _options(treefile, cachedir, source_root, lockfile, lockfile_strict, cache_only, proxy)
+    with flags.reporter_of(progress) as reporter:
+        found = why(options, package, reporter)
+    if form is Format.JSON:
+        typer.echo(json.dumps([_presence(each, every=every) for each in found], indent=2))
+        return
+    for each in found:
+        typer.echo(f"{each.package.nevra} ({each.package.repo})")
+        for chain in each.chains if every else each.chains[:1]:
+            for line in _chain(chain, each.package):
+                typer.echo(f"  {line}")
+        if each.chains[0].weak:
+            typer.echo("  only by weak dependencies: recommends: false leaves it out")
+        if len(each.chains) > 1 and not every:
+            typer.echo(f"  {len(each.chains) - 1} more of the treefile's lines lead to it: --all shows them")
+
+
+def why_not_command(
+    package: _Package,
+    treefile: flags.Treefile,
+    form: Annotated[Format, typer.Option("--format", help="How to show it.")] = Format.TEXT,
+    cachedir: flags.CacheDirectory = None,
+    source_root: flags.SourceRoot = None,
+    lockfile: flags.Lockfile = None,
+    lockfile_strict: flags.LockfileStrict = False,
+    cache_only: flags.CacheOnly = False,
+    proxy: flags.Proxy = None,
+    progress: flags.Progress = ProgressStyle.AUTO,
+) -> None:
+    """Say why a package is not in a compose.
+
+    Excluded, locked out, of another repository or version, in conflict, in no repository, or asked for by nobody.
+    """
+    from compose.pipeline.why import why_not
+
+    options = _options(treefile, cachedir, source_root, lockfile, lockfile_strict, cache_only, proxy)
+    with flags.reporter_of(progress) as reporter:
+        found = why_not(options, package, reporter)
+    if form is Format.JSON:
+        typer.echo(json.dumps(_absence(package, found), indent=2))
+        return
+    typer.echo(f"{package}: {found.reason}")
+    for detail in found.details:
+        typer.echo(f"  {detail}")
+    for link in found.wanted:
+        typer.echo(f"  {_link(link)}")
+    if found.brings:
+        size = sum(each.install_size for each in found.brings) / 1e6
+        typer.echo(f"  asking for it brings {len(found.brings)} packages, {size:.1f} MB installed:")
+        for each in found.brings:
+            typer.echo(f"    {each.nevra} ({each.repo})")
+    elif found.hint:
+        typer.echo(f"hint: {found.hint}")
+
+
+def _options(
+    treefile: str,
+    cachedir: str | None,
+    source_root: str | None,
+    lockfile: list[str] | None,
+    lockfile_strict: bool,
+    cache_only: bool,
+    proxy: str | None,
+) -> ComposeOptions:
+    return ComposeOptions(
+        treefile=treefile,
+        cachedir=flags.cachedir_or_default(cachedir),
+        source_root=source_root,
+        lockfiles=tuple(lockfile or ()),
+        lockfile_strict=lockfile_strict,
+        cache_only=cache_only,
+        proxy=flags.proxy_or_environment(proxy),
+    )
+
+
+def _chain(chain: Chain, package: ResolvedPackage) -> list[str]:
+    """As a solver's chain is told: what is brought, indented below what brings it."""
+    lines = [f"{chain.root.place}: {chain.root.text}"]
+    for depth, link in enumerate(chain.links, start=1):
+        lines.append(f"{'  ' * depth}{_link(link)}")
+    lines.append(f"{'  ' * (len(chain.links) + 1)}{package.nevra}")
+    return lines
+
+
+def _link(link: Link) -> str:
+    if link.need == "supplements":
+        return f"{link.source} has {link.target.name} as supplement ({link.dependency}; weak)"
+    return f"{link.source} {link.need} {link.dependency}" + (" (weak)" if link.weak else "")
+
+
+def _presence(found: Presence, *, every: bool) -> dict[str, Any]:
+    return {
+        "package": str(found.package.nevra),
+        "repo": found.package.repo,
+        "reason": found.package.reason,
+        "chains": [
+            {
+                "place": chain.root.place,
+                "spec": chain.root.text,
+                "weak": chain.weak,
+                "links": [_row(link) for link in chain.links],
+            }
+            for chain in (found.chains if every else found.chains[:1])
+        ],
+    }
+
+
+def _row(link: Link) -> dict[str, str]:
+    return {
+        "from": str(link.source),
+        "need": link.need,
+        "dependency": link.dependency,
+        "to": str(link.target),
+    }
+
+
+def _absence(subject: str, found: Absence) -> dict[str, Any]:
+    return {
+        "package": subject,
+        "reason": found.reason,
+        "details": list(found.details),
+        "hint": found.hint,
+        "instead": None if found.instead is None else str(found.instead.nevra),
+        "wanted": [_row(link) for link in found.wanted],
+        "brings": [{"package": str(each.nevra), "repo": each.repo} for each in found.brings],
+    }

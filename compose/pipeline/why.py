@@ -1,0 +1,172 @@
+"""Why a package is in a compose, or is not: asked of the solver, nothing is downloaded but metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from compose.cachedir import CacheDir
+from compose.errors import SolveError, UsageError
+from compose.events import Reporter
+from compose.pipeline import locking
+from compose.pipeline.options import ComposeOptions
+from compose.pipeline.requests import load, local_rpms, repo_access, request_of
+from compose.rpm.compare import compare_evr
+from compose.rpm.nevra import Nevra
+from compose.rpm.repos import RepoNetwork
+from compose.solve.chains import Chain, Root, chains_to
+from compose.solve.request import PackageSpec, SolveRequest
+from compose.solve.resolution import Link, RepoSnapshot, Resolution, ResolvedPackage
+from compose.solve.solver import solve
+from compose.treefile.origin import origins
+
+_HYPOTHESIS = "if it were asked for"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presence:
+    """chains: the best one of each line of the treefile that leads to the package, the best of all first."""
+
+    package: ResolvedPackage
+    chains: tuple[Chain, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Absence:
+    """reason: one sentence. details: the solver's chain. hint: the way out. instead: the build of that name that is taken.
+    wanted: weak dependencies that would bring it. brings: what would come along with it, itself included; empty when it
+    cannot be had."""
+
+    reason: str
+    details: tuple[str, ...] = ()
+    hint: str | None = None
+    instead: ResolvedPackage | None = None
+    wanted: tuple[Link, ...] = ()
+    brings: tuple[ResolvedPackage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Question:
+    network: RepoNetwork
+    request: SolveRequest
+
+
+def why(options: ComposeOptions, subject: str, reporter: Reporter) -> tuple[Presence, ...]:
+    """For each build of a package (NAME, NAME.ARCH, NAME-VERSION, NEVRA), what of the treefile leads to it.
+
+    Raises UsageError when the compose has none, and what a compose raises that cannot be solved.
+    """
+    question = _question(options, reporter)
+    resolution = solve(question.request, question.network, reporter)
+    found = [each for each in resolution.packages if _is(subject, each.nevra)]
+    if not found:
+        raise UsageError(
+            f"{subject} is not in the compose of {options.treefile}",
+            hint=f"see why: compose why-not {subject} {options.treefile}",
+        )
+    roots = _roots(question.request, resolution)
+    return tuple(Presence(package=each, chains=chains_to(each.nevra, roots, resolution.links)) for each in found)
+
+
+def why_not(options: ComposeOptions, subject: str, reporter: Reporter) -> Absence:
+    """Why the compose has no such package: what a compose that asks for it would say.
+
+    Raises UsageError when it has one, and what a compose raises that cannot be solved without it.
+    """
+    question = _question(options, reporter)
+    request = question.request
+    now = solve(request, question.network, reporter)
+    known = {each.nevra: each for each in now.packages}
+    if any(_is(subject, nevra) for nevra in known):
+        raise _present(subject, options)
+    asking = replace(request, packages=(*request.packages, PackageSpec(text=subject, place=_HYPOTHESIS)))
+    try:
+        then = solve(asking, question.network, reporter)
+    except SolveError as error:
+        return Absence(reason=error.message.removeprefix(f"{_HYPOTHESIS}: "), details=error.details, hint=error.hint)
+    asked = [each for each in then.packages if subject in each.specs]
+    if all(each.nevra in known for each in asked):
+        raise _present(subject, options)
+    builds = {each.nevra: each for each in asked if each.nevra not in known}
+    wanted = tuple(link for link in then.links if link.weak and link.source in known and link.target in builds)
+    names = {(nevra.name, nevra.arch): each for nevra, each in builds.items()}
+    instead = next((each for each in now.packages if (each.nevra.name, each.nevra.arch) in names), None)
+    if instead is None:
+        reason = _not_asked(wanted, request, options)
+    else:
+        reason = _not_taken(names[instead.nevra.name, instead.nevra.arch], instead, now.repos)
+    return Absence(
+        reason=reason,
+        instead=instead,
+        wanted=wanted,
+        brings=tuple(each for each in then.packages if each.nevra not in known),
+    )
+
+
+def _question(options: ComposeOptions, reporter: Reporter) -> _Question:
+    loaded = load(options, reporter)
+    treefile = loaded.treefile
+    read = locking.read(options, treefile, reporter)
+    lock = None if read is None else read.request
+    if read is not None and read.own is not None:
+        # what is locked is there without a solve, but not who needs whom
+        lock = replace(locking.keeping(read.own, (), read.path), strict=True)
+    access = repo_access(options, loaded, with_lockfile=lock is not None)
+    network = RepoNetwork(cachedir=CacheDir(options.cachedir).path, cache_only=options.cache_only, proxy=options.proxy)
+    rpm_files = local_rpms(treefile, access, network, reporter)
+    return _Question(
+        network=network,
+        request=request_of(treefile, access, rpm_files=rpm_files, lock=lock, links=True),
+    )
+
+
+def _roots(request: SolveRequest, resolution: Resolution) -> tuple[Root, ...]:
+    places = {spec.text: spec.place for spec in _specs(request)}
+    local = {each.path: each.place for each in request.rpm_files}
+    return tuple(
+        Root(place=places.get(text) or local.get(package.location, ""), text=text, package=package.nevra)
+        for package in resolution.packages
+        for text in package.specs
+    )
+
+
+def _specs(request: SolveRequest) -> Iterator[PackageSpec]:
+    yield from request.packages
+    for row in request.repo_packages:
+        yield from row.packages
+
+
+def _is(subject: str, nevra: Nevra) -> bool:
+    return subject in (
+        nevra.name,
+        f"{nevra.name}.{nevra.arch}",
+        f"{nevra.name}-{nevra.version}",
+        f"{nevra.name}-{nevra.evr}",
+        str(nevra),
+    )
+
+
+def _present(subject: str, options: ComposeOptions) -> UsageError:
+    return UsageError(
+        f"{subject} is in the compose of {options.treefile}",
+        hint=f"see why: compose why {subject} {options.treefile}",
+    )
+
+
+def _not_taken(asked: ResolvedPackage, taken: ResolvedPackage, repos: Iterable[RepoSnapshot]) -> str:
+    fault = f"{taken.nevra} of repository {taken.repo!r} is taken"
+    ranks = {repo.id: repo.priority for repo in repos}
+    mine, other = (ranks.get(each.repo) for each in (asked, taken))
+    if mine is not None and other is not None and mine > other:
+        return f"{fault}, whose priority={other} goes before priority={mine} of {asked.repo!r}"
+    if compare_evr(asked.nevra, taken.nevra) < 0:
+        return f"{fault}, which is newer"
+    return f"{fault}, and nothing asks for {asked.nevra}"
+
+
+def _not_asked(wanted: tuple[Link, ...], request: SolveRequest, options: ComposeOptions) -> str:
+    if not wanted or request.recommends:
+        return "nothing asks for it: no line of the treefile, and nothing that a package of the compose requires"
+    basearch = request.access.basearch
+    place = next(each.place for each in origins(options.treefile, basearch=basearch) if each.path == "recommends")
+    return f"only weak dependencies ask for it, and they are left out (recommends: false at {place})"
