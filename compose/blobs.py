@@ -7,8 +7,10 @@
 The mode and mtime are part of the name because a workroot hard-links these inodes, and programs look at both
 (font caches, .pyc files, dracut). A blob appears under its name by link or rename, complete, or not at all.
 
-Nothing is fsynced: the store is a cache. What a power failure cuts short has another size than its reference says, so
-`has()` denies it and the next writer replaces it.
+Nothing is fsynced: the store is a cache. What a power failure cuts short has another size than its reference says, and
+what was written to since has another mtime; `has()` denies both, and the next writer replaces them. Bytes that a failing
+disk changed, or somebody who then set the mtime back, show only when they are hashed: read() does that, so does the
+writer of an object that is new to its repository, and `compose cache verify` does it for all.
 """
 
 from __future__ import annotations
@@ -20,15 +22,18 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from compose.errors import StorageError
-from compose.fs import clone_or_copy, storage_error, write_all
+from compose.errors import DamagedError, StorageError
+from compose.fs import clone_or_copy, is_own_directory, remove_tree, replace, storage_error, write_all
 from compose.tree import BlobRef
 
 _CHUNK = 1 << 20
 _TMP = "tmp"
+# What a filesystem with 32-bit times makes of later ones.
+_LAST_MTIME = (1 << 31) - 1
 # What open(O_TMPFILE) answers where the filesystem lacks it.
 _NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS})
 
@@ -53,12 +58,13 @@ class BlobStore:
         try:
             os.makedirs(os.path.join(self.root, _TMP), mode=0o700, exist_ok=True)
             status = os.stat(self.root)
-            if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            if not is_own_directory(status):
                 raise StorageError(
                     f"{self.root} belongs to uid {status.st_uid} and has mode {stat.S_IMODE(status.st_mode):04o}: "
                     "its content cannot be trusted",
                     hint="use a cachedir of your own that nobody else may write to",
                 )
+            _remove_strangers(self.root)
             _remove_leftovers(os.path.join(self.root, _TMP))
         except OSError as error:
             raise storage_error(self.root, error) from error
@@ -68,14 +74,14 @@ class BlobStore:
         return f"{self.root}/{_relative(ref)}"
 
     def has(self, ref: BlobRef) -> bool:
-        """Whether the blob is there, whole: a regular file of the right size and mode."""
+        """Whether the blob is there and whole, as far as its inode tells: a regular file of ours, nothing about it changed."""
         try:
             status = os.lstat(self.path(ref))
         except FileNotFoundError:
             return False
         except OSError as error:
             raise storage_error(self.path(ref), error) from error
-        return status.st_size == ref.size and status.st_mode == stat.S_IFREG | ref.mode
+        return _is_whole(status, ref)
 
     def open(self, ref: BlobRef) -> int:
         """A descriptor open for reading, the caller's to close. Raises StorageError when the blob is missing."""
@@ -90,12 +96,49 @@ class BlobStore:
             raise storage_error(path, error) from error
 
     def read(self, ref: BlobRef) -> bytes:
-        """The whole content. Raises StorageError when the blob is missing."""
+        """The whole content. Raises StorageError when the blob is missing, DamagedError when it is not what it was."""
         with open(self.open(ref), "rb") as file:
             try:
-                return file.read()
+                data = file.read()
             except OSError as error:
                 raise storage_error(self.path(ref), error) from error
+        if hashlib.sha256(data).hexdigest() != ref.digest:
+            raise self.damaged(self.path(ref))
+        return data
+
+    def paths(self) -> Iterator[str]:
+        """Absolute paths of all that is in the store, sorted."""
+        for directory in sorted(os.listdir(self.root)):
+            if directory != _TMP:
+                below = os.path.join(self.root, directory)
+                yield from (os.path.join(below, name) for name in sorted(os.listdir(below)))
+
+    def is_sound(self, path: str) -> bool:
+        """Does one of paths() hold what its name says? Reads all of it. Raises StorageError for what cannot be read."""
+        directory, name = path.split("/")[-2:]
+        try:
+            digest, mode, mtime = name.split(".")
+            status = os.lstat(path)
+            ref = BlobRef(digest=directory + digest, size=status.st_size, mode=int(mode, 8), mtime=int(mtime))
+            if not _is_whole(status, ref):
+                return False
+            with open(self.open(ref), "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() == ref.digest
+        except ValueError:
+            return False
+        except OSError as error:
+            if error.errno == errno.EIO:
+                return False
+            raise storage_error(path, error) from error
+
+    def damaged(self, path: str) -> DamagedError:
+        """What to raise for the blob at a path whose content is not what its name says; it is removed."""
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        return DamagedError(
+            f"the blob {path} was damaged, and is removed: is the disk failing?",
+            hint="compose again: it is imported anew; compose cache verify looks at all others",
+        )
 
     def writer(self, mode: int = 0o644, mtime: int = 0) -> BlobWriter:
         """Begin a blob. mode: permission bits, stored as plain_mode() has them. mtime: seconds since 1970."""
@@ -167,7 +210,7 @@ class BlobWriter:
 
     def commit(self) -> BlobRef:
         """Give the blob its name. A blob of that name that is there already is as good."""
-        ref = BlobRef(digest=self._hash.hexdigest(), size=self._size, mode=self._mode, mtime=self._mtime)
+        ref = self._ref()
         path = f"{self._root}/{_relative(ref)}"
         try:
             os.fchmod(self._fd, self._mode)
@@ -192,23 +235,35 @@ class BlobWriter:
             os.close(self._fd)
             self._fd = -1
 
+    def _ref(self) -> BlobRef:
+        return BlobRef(digest=self._hash.hexdigest(), size=self._size, mode=self._mode, mtime=self._mtime)
+
     def _give_name(self, path: str) -> None:
         if self._name:
-            os.rename(self._name, path)
+            replace(self._name, path)
             self._name = ""
             return
         try:
             _link_open_file(self._fd, path)
         except FileExistsError:
-            if os.lstat(path).st_size != self._size:
-                # cut short by a power failure: replaced in one step, for others may be reading the name
+            if not _is_whole(os.lstat(path), self._ref()):
+                # replaced in one step, for others may be reading the name
                 whole = _unused_name(self._root)
                 _link_open_file(self._fd, whole)
-                os.rename(whole, path)
+                replace(whole, path)
 
 
 def _relative(ref: BlobRef) -> str:
     return f"{ref.digest[:2]}/{ref.digest[2:]}.{ref.mode:o}.{ref.mtime}"
+
+
+def _is_whole(status: os.stat_result, ref: BlobRef) -> bool:
+    return (
+        status.st_mode == stat.S_IFREG | ref.mode
+        and status.st_size == ref.size
+        and status.st_uid == os.geteuid()
+        and status.st_mtime_ns in (ref.mtime * 10**9, min(ref.mtime, _LAST_MTIME) * 10**9)
+    )
 
 
 def _unused_name(root: str) -> str:
@@ -230,6 +285,14 @@ def _link_open_file(fd: int, path: str) -> None:
     # os.link() follows the /proc link only when it uses linkat(), which a directory descriptor makes it do;
     # an absolute path leaves the descriptor without effect.
     os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=fd, follow_symlinks=True)
+
+
+def _remove_strangers(root: str) -> None:
+    """Remove what stands in the place of a directory and is none of ours: a way to elsewhere, or open to others."""
+    with os.scandir(root) as entries:
+        strangers = [each.path for each in entries if not is_own_directory(each.stat(follow_symlinks=False))]
+    for path in strangers:
+        remove_tree(path)
 
 
 def _remove_leftovers(directory: str) -> None:

@@ -1,10 +1,12 @@
 """What is remembered between composes, and where one compose works.
 
     CACHEDIR/                  0700, one owner
+        .lock                  shared by who uses the cachedir, exclusive for who removes from it
         blobs/                 file contents by digest             (compose.blobs)
         manifests/             facts of RPMs by sha256             (compose.importer)
         repomd/  rpms/         repository metadata and RPMs        (compose.solve, compose.fetch)
         preview-repo/          where a compose without --repo goes
+        composes               what past composes found here, a JSON object per line
         work/XXXXXXXX/         scratch of one running compose
         work/XXXXXXXX.lock     held by it as long as it lives
 
@@ -14,17 +16,29 @@ Scratch of a compose that was killed is found by its lock being free, and remove
 from __future__ import annotations
 
 import fcntl
+import json
 import os
+import secrets
+import stat
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Self
 
+from compose import fs
 from compose.errors import StorageError
-from compose.fs import remove_tree
+from compose.events import Reporter
+
+PARTS = ("blobs", "manifests", "repomd", "rpms", "work")
+"""Directories that hold nothing but what can be made or fetched again."""
+PREVIEW = "preview-repo"
+HISTORY = "composes"
+_POLL = 0.1  # seconds
 
 
 class CacheDir:
-    """A cachedir, made when absent.
+    """A cachedir, made when absent. Whoever reads or writes in it holds it: shared() for a compose, exclusive() to remove.
 
     Raises StorageError when it cannot be made, belongs to somebody else or may be written by others: what lies in it
     ends up in composed systems.
@@ -32,6 +46,7 @@ class CacheDir:
 
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(path)
+        self._counts: dict[str, tuple[int, int]] = {}
         try:
             os.makedirs(self.path, mode=0o700, exist_ok=True)
             status = os.stat(self.path)
@@ -55,22 +70,117 @@ class CacheDir:
         return os.path.join(self.path, name)
 
     @contextmanager
+    def shared(self, reporter: Reporter) -> Iterator[Self]:
+        """Use it, beside any number of other composes. What cannot be trusted in it is put away first, and said."""
+        with self._locked(fcntl.LOCK_SH, reporter, None):
+            self._heal(reporter)
+            yield self
+            self._remember()
+
+    @contextmanager
+    def exclusive(self, reporter: Reporter, *, timeout: float) -> Iterator[Self]:
+        """Have it alone, to remove from it. Raises StorageError when composes still use it after timeout seconds."""
+        with self._locked(fcntl.LOCK_EX, reporter, timeout):
+            self._heal(reporter)
+            yield self
+
+    def count(self, what: str, *, asked: int, found: int) -> None:
+        """Note how many things a compose asked for and how many of them it found here; kept when shared() ends well."""
+        self._counts[what] = (asked, found)
+
+    @contextmanager
     def scratch(self) -> Iterator[str]:
         """A new private directory, removed at the end; leftovers of killed composes are removed first."""
         top = self.join("work")
-        os.makedirs(top, mode=0o700, exist_ok=True)
-        with _locked(os.path.join(top, ".lock")):
-            # under the lock of all: nobody takes a directory for a leftover before its own lock is held
-            _remove_leftovers(top)
-            directory = tempfile.mkdtemp(dir=top)
-            lock = os.open(directory + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with fs.storage_errors(top):
+            os.makedirs(top, mode=0o700, exist_ok=True)
+            with _locked(os.path.join(top, ".lock")):
+                # under the lock of all: nobody takes a directory for a leftover before its own lock is held
+                _remove_leftovers(top)
+                directory = tempfile.mkdtemp(dir=top)
+                lock = os.open(directory + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             yield directory
         finally:
-            remove_tree(directory)
-            os.unlink(directory + ".lock")
+            # what cannot be removed now is a leftover for the next compose
+            with suppress(OSError):
+                fs.remove_tree(directory)
+                os.unlink(directory + ".lock")
             os.close(lock)
+
+    @contextmanager
+    def _locked(self, how: int, reporter: Reporter, timeout: float | None) -> Iterator[None]:
+        path = self.join(".lock")
+        with fs.storage_errors(path):
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            begun = time.monotonic()
+            told = False
+            while not _try(lock, how):
+                if timeout is not None and time.monotonic() - begun >= timeout:
+                    raise StorageError(
+                        f"the cachedir {self.path} is in use by other composes",
+                        hint="try again when they are done, or let --wait give them more time",
+                    )
+                if not told:
+                    others = "composes that run" if how == fcntl.LOCK_EX else "compose cache gc"
+                    reporter.info(f"Waiting for {others} in {self.path}")
+                    told = True
+                time.sleep(_POLL)
+            yield
+        finally:
+            os.close(lock)
+
+    def _heal(self, reporter: Reporter) -> None:
+        """Put away the parts that somebody else owns or may write to, and what is no directory in the place of one."""
+        for name in PARTS:
+            path = self.join(name)
+            try:
+                status = os.lstat(path)
+            except FileNotFoundError:
+                continue
+            if fs.is_own_directory(status):
+                continue
+            aside = f"{path}.untrusted-{secrets.token_hex(4)}"
+            # another compose may be at it too
+            with suppress(FileNotFoundError), fs.storage_errors(path):
+                os.rename(path, aside)
+                reporter.warn(f"{path} is made anew, it cannot be trusted: {_fault(status)}")
+                try:
+                    fs.remove_tree(aside)
+                except PermissionError:
+                    reporter.warn(f"{aside} is what it was: not ours to remove")
+
+    def _remember(self) -> None:
+        """Add a line to the history, in one write: several composes may do it at once."""
+        if not self._counts:
+            return
+        line = json.dumps({"time": int(time.time()), **self._counts}) + "\n"
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        # a full disk is no reason to fail when all else is done
+        with suppress(OSError):
+            fd = os.open(self.join(HISTORY), flags, 0o600)
+            try:
+                fs.write_all(fd, line.encode())
+            finally:
+                os.close(fd)
+
+
+def _fault(status: os.stat_result) -> str:
+    if not stat.S_ISDIR(status.st_mode):
+        return "it is no directory"
+    if status.st_uid != os.geteuid():
+        return f"it belongs to uid {status.st_uid}"
+    return f"others may write to it (mode {stat.S_IMODE(status.st_mode):04o})"
+
+
+def _try(lock: int, how: int) -> bool:
+    try:
+        fcntl.flock(lock, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager
@@ -84,18 +194,12 @@ def _locked(path: str) -> Iterator[None]:
 
 
 def _remove_leftovers(top: str) -> None:
-    for name in os.listdir(top):
-        path = os.path.join(top, name)
-        if name.startswith(".") or not name.endswith(".lock"):
-            continue
-        lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    for name in {each.removesuffix(".lock") for each in os.listdir(top) if each != ".lock"}:
+        directory = os.path.join(top, name)
+        lock = os.open(directory + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        else:
-            if os.path.lexists(directory := path.removesuffix(".lock")):
-                remove_tree(directory)
-            os.unlink(path)
+            if _try(lock, fcntl.LOCK_EX):
+                fs.remove_tree(directory)
+                os.unlink(directory + ".lock")
         finally:
             os.close(lock)

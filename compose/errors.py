@@ -14,6 +14,7 @@
     ├── SandboxError        1   this machine refuses what a workroot needs
     ├── RepositoryError     1   the OSTree repository is missing, damaged, locked or not writable
     └── StorageError        1   disk full, I/O error, read-only place
+        └── DamagedError    1   something in the cache is not what it was; it is gone from there, the next try makes it anew
 
 Errors are raised, never exited: only the CLI turns one into an exit code.
 """
@@ -105,3 +106,7 @@ class RepositoryError(ComposeError):
 
 class StorageError(ComposeError):
     """The disk refused a write: full, read-only, or failing."""
+
+
+class DamagedError(StorageError):
+    """Something in the cache was not what its name says. Who raises it has removed it."""

@@ -87,6 +87,11 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
         view = view[os.write(fd, view) :]
 
 
+def is_own_directory(status: os.stat_result) -> bool:
+    """A directory of ours that nobody else may write to? status: of lstat(), so that a symlink is none."""
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
+
+
 def remove_tree(path: str) -> None:
     """Remove a directory and everything below it, never following a symlink; a missing one is fine.
 
@@ -218,6 +223,15 @@ def rename_noreplace(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: i
         return False
     os.unlink(source, dir_fd=src_dir_fd)
     return True
+
+
+def replace(source: str, path: str) -> None:
+    """Rename to a path, whatever is there, a directory with all below it too."""
+    try:
+        os.rename(source, path)
+    except IsADirectoryError:
+        remove_tree(path)
+        os.rename(source, path)
 
 
 def exchange(one: str, other: str) -> None:

@@ -41,7 +41,7 @@ def command(
     with flags.reporter_of(progress) as reporter:
         where = flags.cachedir_or_default(cachedir)
         if repo is not None:
-            found = lint_commit(repo, target, where)
+            found = lint_commit(repo, target, where, reporter)
         else:
             found = lint_rootfs(target, where, reporter, bootable=not container)
     found = tuple(each for each in found if each.rule not in (ignore or ()))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import stat
 from collections.abc import Sequence
 
+from compose import fs
 from compose.errors import ComposeError, FetchError, PackageError, StorageError, TrustError
 from compose.events import Reporter
 from compose.fetch import dnf, urls, verify
@@ -38,6 +38,11 @@ def fetch(
     present = tuple(file for file in files if _complete(file))
     verdicts = dict(zip(present, _verified(present, keys, jobs, reporter), strict=True))
     missing = tuple(file for file in files if file not in verdicts or _discarded(file, verdicts[file]))
+    cached = verdicts.keys() - missing
+    for file in cached:
+        # when it was last of use
+        with fs.storage_errors(file.path):
+            os.utime(os.path.dirname(file.path))
     if missing and network.cache_only:
         raise FetchError(
             f"{len(missing)} of {len(files)} packages are not in the cache {network.rpms_dir}",
@@ -51,7 +56,13 @@ def fetch(
             _discarded(file, verdicts[file])
     _raise_faults([fault for file in files if (fault := verdicts[file].fault)])
     return tuple(
-        RpmFile(package=file.package, path=file.path, sha256=verdicts[file].sha256, key=verdicts[file].key)
+        RpmFile(
+            package=file.package,
+            path=file.path,
+            sha256=verdicts[file].sha256,
+            key=verdicts[file].key,
+            cached=file in cached,
+        )
         for file in files
     )
 
@@ -91,17 +102,23 @@ def _verified(files: Sequence[File], keys: Keys, jobs: int, reporter: Reporter) 
 def _complete(file: File) -> bool:
     """As long as it should be. A shorter one is a download that was interrupted, and is continued."""
     try:
+        directory = os.lstat(os.path.dirname(file.path))
         status = os.lstat(file.path)
     except FileNotFoundError:
         return False
-    if not stat.S_ISREG(status.st_mode):
+    except NotADirectoryError:
+        _remove(file)
+        return False
+    if not fs.is_own_directory(directory) or not stat.S_ISREG(status.st_mode):
         _remove(file)
         return False
     return status.st_size >= file.package.download_size
 
 
 def _remove(file: File) -> None:
-    shutil.rmtree(os.path.dirname(file.path), ignore_errors=True)
+    directory = os.path.dirname(file.path)
+    with fs.storage_errors(directory):
+        fs.remove_tree(directory)
 
 
 def _discarded(file: File, verdict: Verdict) -> bool:

@@ -10,9 +10,10 @@ from compose.solve.resolution import ResolvedPackage
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RpmFile:
     """path: the RPM, absolute. sha256: of the file, computed here. key: fingerprint or id of the signing key, hex;
-    "" when the repository says gpgcheck=0."""
+    "" when the repository says gpgcheck=0. cached: was it here already?"""
 
     package: ResolvedPackage
     path: str
     sha256: str
     key: str
+    cached: bool = False

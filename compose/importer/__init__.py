@@ -36,6 +36,7 @@ def import_packages(
             else:
                 found.append(_expected(file, manifest))
                 task.advance(detail=str(manifest.nevra))
+        cache.hits = len(found)
         found += _import_missing(missing, cache, jobs, task)
     return tuple(sorted(found, key=lambda manifest: manifest.nevra))
 

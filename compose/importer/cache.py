@@ -2,13 +2,15 @@
 
     CACHEDIR/manifests/SHA256.VERSION    sha256 of the RPM file, version of the importer
 
-    magic, length of the facts (8 bytes, big-endian), the facts as JSON, the RPM header, sha256 of all before
+    magic with that version, length of the facts (8 bytes, big-endian), the facts as JSON, the RPM header, sha256 of all before
 
-The name says all that a manifest depends on, so it is never stale; the digest at its end says that it is whole.
+The name says all that a manifest depends on, so it is never stale; the digest at its end says that it is whole. Its
+mtime is when it was last of use.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -21,7 +23,7 @@ from typing import Any
 
 from compose.blobs import BlobStore, plain_mode
 from compose.errors import StorageError
-from compose.fs import storage_error
+from compose.fs import replace, storage_error, storage_errors
 from compose.rpm.manifest import (
     FileFlag,
     ManifestFile,
@@ -39,7 +41,7 @@ from compose.tree import BlobRef
 # To be raised whenever the same RPM gives another manifest or other blobs than before.
 IMPORTER_VERSION = 2
 
-_MAGIC = b"compose manifest\n"
+_MAGIC = b"compose manifest %d\n" % IMPORTER_VERSION
 _LENGTH = struct.Struct(">Q")
 _PREFIX = len(_MAGIC) + _LENGTH.size
 _DIGEST_SIZE = hashlib.sha256().digest_size
@@ -52,12 +54,13 @@ _WRITTEN_WITHIN = 3600.0
 class ImportCache:
     """Manifests in one directory, their contents in a blob store. Safe to use from many processes at once.
 
-    Raises StorageError when the directory cannot be made.
+    hits: how many packages of the last import were here already. Raises StorageError when the directory cannot be made.
     """
 
     def __init__(self, manifests: str, blobs: BlobStore) -> None:
         self.manifests = os.path.abspath(manifests)
         self.blobs = blobs
+        self.hits = 0
         try:
             os.makedirs(self.manifests, mode=0o700, exist_ok=True)
             _remove_leftovers(self.manifests)
@@ -66,19 +69,15 @@ class ImportCache:
 
     def load(self, sha256: str) -> PackageManifest | None:
         """The manifest of an RPM; None when it was never imported, is damaged, or one of its blobs is."""
-        try:
-            fd = os.open(self._path(sha256), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StorageError(f"{self._path(sha256)} cannot be read: {error.strerror}") from error
-        with open(fd, "rb") as file:
-            data = file.read(_MAX_SIZE)
-        manifest = _decode(data)
+        path = self._path(sha256)
+        manifest = read_manifest(path)
         if manifest is None or manifest.sha256 != sha256:
             return None
-        whole = all(file.blob is None or self.blobs.has(file.blob) for file in manifest.files)
-        return manifest if whole else None
+        if not all(file.blob is None or self.blobs.has(file.blob) for file in manifest.files):
+            return None
+        with suppress(FileNotFoundError), storage_errors(path):
+            os.utime(path, follow_symlinks=False)
+        return manifest
 
     def store(self, manifest: PackageManifest) -> None:
         """Remember a manifest whose blobs are in the store."""
@@ -89,15 +88,34 @@ class ImportCache:
             try:
                 with open(fd, "wb") as file:
                     file.write(_encode(manifest))
-                os.rename(temporary, path)
+                replace(temporary, path)
             except BaseException:
                 os.unlink(temporary)
                 raise
         except OSError as error:
             raise storage_error(path, error) from error
 
+    def paths(self) -> list[str]:
+        """Absolute paths of all that is stored, of any version, whole or not."""
+        names = sorted(name for name in os.listdir(self.manifests) if not name.startswith(_TEMPORARY))
+        return [os.path.join(self.manifests, name) for name in names]
+
     def _path(self, sha256: str) -> str:
         return f"{self.manifests}/{sha256}.{IMPORTER_VERSION}"
+
+
+def read_manifest(path: str) -> PackageManifest | None:
+    """What a file holds, None when it is no whole manifest of this version and ours. Raises StorageError."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(fd, "rb") as file:
+            data = file.read(_MAX_SIZE) if os.fstat(fd).st_uid == os.geteuid() else b""
+    except OSError as error:
+        # not there, a symlink, a directory, a bad sector: it is made anew
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.EIO):
+            return None
+        raise StorageError(f"{path} cannot be read: {error.strerror}") from error
+    return _decode(data)
 
 
 def _remove_leftovers(directory: str) -> None:

@@ -81,7 +81,7 @@ def gather(options: ComposeOptions, reporter: Reporter, watch: Stopwatch, stack:
         loaded = load(options, reporter)
         treefile = loaded.treefile
         lock = locking.read(options, treefile, reporter)
-    cache = CacheDir(options.cachedir)
+    cache = stack.enter_context(CacheDir(options.cachedir).shared(reporter))
     repo = stack.enter_context(_open_repo(options, cache))
     layer_repo = repo if options.layer_repo is None else stack.enter_context(Repo.open(options.layer_repo))
     labelled = treefile.selinux and not options.disable_selinux
@@ -136,6 +136,7 @@ def _parts(
 def fetch_packages(inputs: Inputs, options: ComposeOptions, reporter: Reporter) -> tuple[RpmFile, ...]:
     """The packages as verified files. Raises FetchError, TrustError, PackageError, StorageError."""
     files = fetch(inputs.resolution, inputs.access, inputs.network, reporter, jobs=options.jobs)
+    inputs.cache.count("rpms", asked=len(files), found=sum(file.cached for file in files))
     if inputs.lock is not None:
         locking.check_keys(inputs.lock, files)
     return files
@@ -146,7 +147,9 @@ def import_files(
 ) -> Sequence[PackageManifest]:
     """Manifests of the packages; their contents are in the cache."""
     cache = ImportCache(inputs.cache.join("manifests"), inputs.store)
-    return import_packages(files, cache, options.jobs, reporter)
+    manifests = import_packages(files, cache, options.jobs, reporter)
+    inputs.cache.count("manifests", asked=len(files), found=cache.hits)
+    return manifests
 
 
 def _open_repo(options: ComposeOptions, cache: CacheDir) -> Repo:

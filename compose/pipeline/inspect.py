@@ -21,11 +21,10 @@ from compose.rootfs import read_rootfs
 from compose.tree import Tree
 
 
-def lint_commit(path: str, revision: str, cachedir: str) -> tuple[Finding, ...]:
+def lint_commit(path: str, revision: str, cachedir: str, reporter: Reporter) -> tuple[Finding, ...]:
     """Findings in a commit, its labels and its metadata. Raises RepositoryError."""
-    cache = CacheDir(cachedir)
-    store = BlobStore(cache.join("blobs"))
-    with Repo.open(path) as repo:
+    with Repo.open(path) as repo, CacheDir(cachedir).shared(reporter) as cache:
+        store = BlobStore(cache.join("blobs"))
         checksum = _commit_of(repo, revision)
         commit = repo.read_commit(checksum)
         tree = read_layer(repo, checksum, store)
@@ -47,8 +46,9 @@ def _audited(tree: Tree, store: BlobStore, cache: CacheDir) -> tuple[Audit | Non
 
 def lint_rootfs(directory: str, cachedir: str, reporter: Reporter, *, bootable: bool) -> tuple[Finding, ...]:
     """Findings in a root directory, as `compose postprocess` leaves it. Raises UsageError for what is none."""
-    store = BlobStore(CacheDir(cachedir).join("blobs"))
-    return lint_tree(read_rootfs(directory, store, reporter, writer="rootfs"), store, bootable=bootable)
+    with CacheDir(cachedir).shared(reporter) as cache:
+        store = BlobStore(cache.join("blobs"))
+        return lint_tree(read_rootfs(directory, store, reporter, writer="rootfs"), store, bootable=bootable)
 
 
 def diff_revisions(path: str, before: str, after: str) -> CommitDiff:

@@ -47,13 +47,13 @@ def write_lock(
     treefile = loaded.treefile
     before = read(path)
     locked = before.arches.get(treefile.basearch) if before else None
-    cache = CacheDir(options.cachedir)
-    access = repo_access(options, loaded, with_lockfile=False)
-    network = RepoNetwork(cachedir=cache.path, cache_only=options.cache_only, proxy=options.proxy)
-    kept = None if moving is None or locked is None else locking.keeping(locked, moving, path)
-    request = request_of(treefile, access, rpm_files=local_rpms(treefile, access, network, reporter), lock=kept)
-    resolution = solve(request, network, reporter)
-    files = fetch(resolution, access, network, reporter, jobs=options.jobs)
-    part = lock_of(request, resolution, {file.package.nevra: file.key for file in files})
-    fs.atomic_write(path, locking.format_merged(before, treefile.basearch, part).encode())
+    with CacheDir(options.cachedir).shared(reporter) as cache:
+        access = repo_access(options, loaded, with_lockfile=False)
+        network = RepoNetwork(cachedir=cache.path, cache_only=options.cache_only, proxy=options.proxy)
+        kept = None if moving is None or locked is None else locking.keeping(locked, moving, path)
+        request = request_of(treefile, access, rpm_files=local_rpms(treefile, access, network, reporter), lock=kept)
+        resolution = solve(request, network, reporter)
+        files = fetch(resolution, access, network, reporter, jobs=options.jobs)
+        part = lock_of(request, resolution, {file.package.nevra: file.key for file in files})
+        fs.atomic_write(path, locking.format_merged(before, treefile.basearch, part).encode())
     return changes(locked, part)

@@ -103,13 +103,19 @@ def postprocess_rootfs(rootfs: str, treefile: str | None, cachedir: str, epoch: 
 
     treefile: None for the defaults of an empty one. Raises a ComposeError; then the directory is as it was.
     """
-    cache = CacheDir(cachedir)
+    with CacheDir(cachedir).shared(reporter) as cache:
+        return _postprocess_rootfs(rootfs, treefile, cache, epoch, reporter)
+
+
+def _postprocess_rootfs(
+    rootfs: str, treefile: str | None, cache: CacheDir, epoch: int | None, reporter: Reporter
+) -> bool:
     store = BlobStore(cache.join("blobs"))
     known = _facts_of(rootfs)
     with cache.scratch() as work:
         tree = read_rootfs(rootfs, store, reporter, writer="rootfs")
         when = epoch if epoch is not None else known.epoch if known else int(time.time())
-        processed = complete(tree, _layout(treefile, cachedir, known, when, reporter), store, work, reporter)
+        processed = complete(tree, _layout(treefile, cache.path, known, when, reporter), store, work, reporter)
         if processed.tree is tree:
             return False
         tell_dropped(processed.dropped, reporter)
@@ -138,9 +144,12 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
     loaded = load(options, reporter)
     treefile = loaded.treefile
     labelled = treefile.selinux and not options.disable_selinux
-    cache = CacheDir(options.cachedir)
-    store = BlobStore(cache.join("blobs"))
-    with Repo.open(options.repo) as repo, cache.scratch() as work:
+    with (
+        Repo.open(options.repo) as repo,
+        CacheDir(options.cachedir).shared(reporter) as cache,
+        cache.scratch() as work,
+    ):
+        store = BlobStore(cache.join("blobs"))
         repo.check_writable()
         previous = Previous.of(repo, options, treefile.ref)
         tree = read_rootfs(rootfs, store, reporter, writer="rootfs")

@@ -77,6 +77,10 @@ def _open(job: Job, sections: tuple[RepoSection, ...], reporter: Reporter) -> _S
             session.load()
         except LoadError as error:
             last = attempt == job.network.attempts
+            if error.of_cache and not last:
+                reporter.info(f"Repository {error.section.id!r}: {error.cause}; reading its metadata anew")
+                session.forget_parsed()
+                continue
             if last or not error.may_pass:
                 raise error.told(job.network.metadata_dir) from error
             reporter.info(f"Repository {error.section.id!r}: {error.cause}; trying again in {pause:g} s")
@@ -130,6 +134,11 @@ class _Session:
                 self._base.get_repo_sack().load_repos(self._dnf.repo.Repo.Type_AVAILABLE)
             except (self._dnf.exception.Error, RuntimeError) as error:
                 raise self._load_error(error) from error
+
+    def forget_parsed(self) -> None:
+        """Remove what libsolv keeps of metadata that it has read; it checks no digest of that."""
+        for repo in self._repos:
+            shutil.rmtree(os.path.join(repo.get_cachedir(), "solv"), ignore_errors=True)
 
     def _watch(self, task: Task) -> Any:
         failures = self._failures

@@ -13,6 +13,7 @@ from compose.rpm.repofile import RepoSection
 _PASSING = re.compile(r"Status code: (?:408|429|5\d\d)|Curl error \((?:5|6|7|18|28|35|52|55|56|92)\)|checksum")
 _DISK = re.compile(r"No space left on device|Read-only file system|Permission denied|Disk quota exceeded")
 _CORRUPT = re.compile(r"checksum doesn't match|Parsing unsuccessful|Failed to load \w+ for repo")
+_OF_CACHE = re.compile(r"Failed to load \w+ cache for repo")
 _NO_SPACE, _LITTLE_SPACE = 1 << 20, 512 << 20
 SPACE_HINT = "free some space, or give another place with --cachedir"
 
@@ -36,6 +37,11 @@ class LoadError(Exception):
     def may_pass(self) -> bool:
         remote = not self.url.startswith("file:")
         return remote and any(_PASSING.search(text) for text in (self.cause, *self.failures))
+
+    @property
+    def of_cache(self) -> bool:
+        """Is it only the parsed form of the metadata that is damaged?"""
+        return _OF_CACHE.search(self.cause) is not None
 
     def told(self, place: str) -> FetchError | StorageError:
         """place: where the metadata goes to."""

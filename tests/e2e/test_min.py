@@ -297,6 +297,8 @@ def declared(checkout: Path) -> set[str]:
 
 def test_nothing_for_lint_to_say(composed: Composed) -> None:
     assert composed.result.commit is not None
-    found = lint_commit(composed.result.repo, composed.result.commit, str(composed.checkout.parent / "cache"))
+    found = lint_commit(
+        composed.result.repo, composed.result.commit, str(composed.checkout.parent / "cache"), Reporter()
+    )
     # composefs is the treefile's author's choice
     assert {finding.rule for finding in found} <= {"baseimage-composefs"}

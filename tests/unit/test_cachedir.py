@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from compose.cachedir import CacheDir
+from compose.cachedir import PARTS, CacheDir
 from compose.errors import StorageError
+from compose.events import Reporter
 
 
 def test_made_private(tmp_path: Path) -> None:
@@ -53,3 +54,55 @@ def test_leftovers_of_a_killed_compose_are_removed_and_a_live_one_is_kept(tmp_pa
         assert not os.path.exists(killed)
         assert os.path.isdir(first)
         assert os.path.isdir(second)
+
+
+def test_scratch_without_a_lock_is_a_leftover(tmp_path: Path) -> None:
+    """Of a compose that was killed between the two."""
+    cache = CacheDir(str(tmp_path / "cache"))
+    os.makedirs(cache.join("work/abandoned/deep"))
+    with cache.scratch():
+        assert not os.path.exists(cache.join("work/abandoned"))
+        assert not os.path.exists(cache.join("work/abandoned.lock"))
+
+
+class Warnings(Reporter):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.said.append(message)
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("fault", ["open to others", "symlink", "file"])
+def test_what_cannot_be_trusted_is_put_away(tmp_path: Path, part: str, fault: str) -> None:
+    cache = CacheDir(str(tmp_path / "cache"))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "precious").touch()
+    path = Path(cache.join(part))
+    if fault == "symlink":
+        path.symlink_to(elsewhere)
+    elif fault == "file":
+        path.touch()
+    else:
+        (path / "planted").mkdir(parents=True)
+        path.chmod(0o777)
+    heard = Warnings()
+    with cache.shared(heard):
+        assert not path.exists()
+    assert len(heard.said) == 1
+    assert str(path) in heard.said[0]
+    assert (elsewhere / "precious").exists()
+    assert os.listdir(cache.path) == [".lock"]
+
+
+@pytest.mark.root
+def test_parts_of_another_owner_are_put_away(tmp_path: Path) -> None:
+    cache = CacheDir(str(tmp_path / "cache"))
+    os.mkdir(cache.join("blobs"), 0o700)
+    os.chown(cache.join("blobs"), 12345, 0)
+    heard = Warnings()
+    with cache.shared(heard):
+        assert not os.path.exists(cache.join("blobs"))
+    assert "belongs to uid 12345" in heard.said[0]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compose.blobs import BlobStore, plain_mode
-from compose.errors import StorageError
+from compose.errors import DamagedError, StorageError
 from compose.tree import BlobRef
 
 
@@ -95,6 +95,94 @@ def test_a_blob_cut_short_is_denied_and_replaced(store):
     assert store.has(ref)
     assert store.read(ref) == b"something"
     assert leftovers(store) == []
+
+
+@pytest.fixture(params=["o_tmpfile", "no_tmpfile"])
+def either_way(request):
+    if request.param == "no_tmpfile":
+        request.getfixturevalue("no_tmpfile")
+
+
+def written_to(path):
+    with open(path, "r+b") as file:
+        file.write(b"S")
+
+
+def replaced_by_directory(path):
+    os.unlink(path)
+    os.makedirs(path + "/x")
+
+
+def replaced_by_symlink(path):
+    os.rename(path, path + "-x")
+    os.symlink(path + "-x", path)
+
+
+FAULTS = [
+    written_to,
+    replaced_by_directory,
+    replaced_by_symlink,
+    lambda path: os.truncate(path, 3),
+    lambda path: os.chmod(path, 0o666),
+    lambda path: os.utime(path, (5, 5)),
+    pytest.param(lambda path: os.chown(path, 1234, -1), marks=pytest.mark.root),
+]
+
+
+@pytest.mark.usefixtures("either_way")
+@pytest.mark.parametrize("damage", FAULTS)
+def test_what_was_touched_is_denied_and_replaced(store, damage):
+    ref = store.add_bytes(b"something", 0o644, 1700000000)
+    damage(store.path(ref))
+    assert not store.has(ref)
+    assert store.add_bytes(b"something", 0o644, 1700000000) == ref
+    assert store.has(ref)
+    assert store.read(ref) == b"something"
+    assert leftovers(store) == []
+
+
+def test_links_and_reads_are_no_damage(store, tmp_path):
+    ref = store.add_bytes(b"something", 0o644, 1700000000)
+    os.link(store.path(ref), tmp_path / "link")
+    os.unlink(tmp_path / "link")
+    store.read(ref)
+    assert store.has(ref)
+
+
+def test_bytes_that_changed_under_the_same_inode_show_when_they_are_read(store):
+    ref = store.add_bytes(b"something", 0o644, 1700000000)
+    written_to(store.path(ref))
+    os.utime(store.path(ref), (1700000000, 1700000000))
+    assert store.has(ref)
+    with pytest.raises(DamagedError, match=r"is removed") as caught:
+        store.read(ref)
+    assert store.path(ref) in caught.value.message
+    assert not store.has(ref)
+
+
+@pytest.mark.parametrize("fault", ["symlink", "open to others"])
+def test_a_directory_of_blobs_that_is_none_of_ours_is_removed(store, tmp_path, fault):
+    ref = store.add_bytes(b"something")
+    directory = os.path.dirname(store.path(ref))
+    if fault == "symlink":
+        os.rename(directory, tmp_path / "elsewhere")
+        os.symlink(tmp_path / "elsewhere", directory)
+    else:
+        os.chmod(directory, 0o777)
+    again = BlobStore(store.root)
+    assert not again.has(ref)
+    again.add_bytes(b"something")
+    assert again.has(ref)
+    assert fault == "open to others" or os.listdir(tmp_path / "elsewhere")
+
+
+def test_times_that_a_filesystem_cannot_hold(store):
+    """xfs without bigtime and ext4 with small inodes end in 2038."""
+    ref = store.add_bytes(b"late", 0o644, 4_000_000_000)
+    os.utime(store.path(ref), ((1 << 31) - 1,) * 2)
+    assert store.has(ref)
+    os.utime(store.path(ref), (3_000_000_000,) * 2)
+    assert not store.has(ref)
 
 
 def test_what_is_not_committed_is_not_there(store):

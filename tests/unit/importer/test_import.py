@@ -104,7 +104,12 @@ DAMAGE = {
     "a bit in the facts": lambda data: data[:200] + bytes([data[200] ^ 1]) + data[201:],
     "a bit in the digest": lambda data: data[:-1] + bytes([data[-1] ^ 1]),
     "no manifest": lambda data: b"x" + data[1:],
+    "of another version": lambda data: signed(data[:-32].replace(b"manifest %d" % IMPORTER_VERSION, b"manifest 0")),
 }
+
+
+def signed(data):
+    return data + hashlib.sha256(data).digest()
 
 
 def test_a_damaged_manifest_is_imported_again(cache, rpm_file):
@@ -120,6 +125,21 @@ def test_a_damaged_manifest_is_imported_again(cache, rpm_file):
     assert cache.load(file.sha256) == whole
 
 
+@pytest.mark.parametrize("what", ["symlink", "directory", "another owner"])
+def test_what_stands_in_the_place_of_a_manifest_is_replaced(cache, rpm_file, tmp_path, what):
+    file = rpm_file(package())
+    (whole,) = import_packages((file,), cache, 1, Reporter())
+    path = manifest_path(cache, file)
+    if what == "another owner":
+        os.chown(path, 1234, -1)
+    else:
+        os.rename(path, tmp_path / "elsewhere")
+        os.symlink(tmp_path / "elsewhere", path) if what == "symlink" else os.makedirs(path + "/x")
+    assert cache.load(file.sha256) is None
+    assert import_packages((file,), cache, 1, Reporter()) == (whole,)
+    assert cache.load(file.sha256) == whole
+
+
 def test_the_manifest_of_another_rpm_is_not_taken(cache, rpm_file):
     one, two = rpm_file(package("one")), rpm_file(package("two"))
     import_packages((one,), cache, 1, Reporter())
@@ -127,7 +147,14 @@ def test_the_manifest_of_another_rpm_is_not_taken(cache, rpm_file):
     assert cache.load(two.sha256) is None
 
 
-@pytest.mark.parametrize("lose", [os.unlink, lambda path: os.truncate(path, 1)], ids=["missing", "cut short"])
+def write_to(path):
+    with open(path, "r+b") as file:
+        file.write(b"C")
+
+
+@pytest.mark.parametrize(
+    "lose", [os.unlink, lambda path: os.truncate(path, 1), write_to], ids=["missing", "cut short", "written to"]
+)
 def test_lost_blobs_are_imported_again(cache, rpm_file, lose):
     file = rpm_file(package())
     (manifest,) = import_packages((file,), cache, 1, Reporter())
