@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import compose
-from compose.cli import blame, diff, lint, lock, parts, tree, treefile, why
+from compose.cli import blame, cache, diff, lint, lock, parts, tree, treefile, why
 from compose.cli.message import describe
 from compose.errors import ComposeError
 
@@ -35,6 +35,7 @@ app.command("diff")(diff.command)
 app.command("blame")(blame.command)
 app.command("why")(why.why_command)
 app.command("why-not")(why.why_not_command)
+app.add_typer(cache.app, name="cache")
 app.add_typer(lock.app, name="lock")
 app.add_typer(treefile.app, name="treefile")
 

@@ -15,7 +15,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"cli"}),
     frozenset({"pipeline"}),
     frozenset({"diff"}),
-    frozenset({"metadata", "lock", "lint", "layers", "rootfs", "records"}),
+    frozenset({"metadata", "lock", "lint", "layers", "rootfs", "records", "cache"}),
     frozenset({"inputhash"}),
     frozenset({"treefile", "solve", "fetch", "importer", "assemble", "postprocess", "label", "commit"}),
     frozenset({"workroot"}),

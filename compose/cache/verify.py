@@ -1,0 +1,60 @@
+"""Every byte of a cachedir against the digests that it is named by.
+
+A compose looks at sizes, times and owners, and hashes what it reads anyway. What a failing disk changed in a file that is
+read by programs only shows here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from compose.blobs import BlobStore
+from compose.cache.inventory import Item, Kind, take_stock
+from compose.cachedir import CacheDir
+from compose.events import Reporter
+from compose.fs import remove_tree, storage_errors
+from compose.importer.cache import read_manifest
+
+
+def verify(cache: CacheDir, jobs: int, reporter: Reporter) -> tuple[int, tuple[str, ...]]:
+    """Hash all RPMs, manifests and blobs, and remove what is not what it should be. Composes may run meanwhile.
+
+    jobs: threads. Returns how many were looked at, and the paths removed. Raises StorageError.
+    """
+    with cache.shared(reporter):
+        store = BlobStore(cache.join(Kind.BLOBS))
+        checks: dict[Kind, Callable[[str], bool]] = {
+            Kind.RPMS: _is_sound_rpm,
+            Kind.MANIFESTS: lambda path: read_manifest(path) is not None,
+            Kind.BLOBS: store.is_sound,
+        }
+        items = [item for item in take_stock(cache) if item.kind in checks]
+        with reporter.task("Verifying the cache", total=sum(item.size for item in items), unit="bytes") as task:
+
+            def one(item: Item) -> bool:
+                try:
+                    return checks[item.kind](item.path) or not os.path.lexists(item.path)
+                finally:
+                    task.advance(item.size)
+
+            with ThreadPoolExecutor(max_workers=jobs) as pool:
+                sound = list(pool.map(one, items))
+        damaged = tuple(item.path for item, good in zip(items, sound, strict=True) if not good)
+        for path in damaged:
+            with storage_errors(path):
+                remove_tree(path)
+    return len(items), damaged
+
+
+def _is_sound_rpm(directory: str) -> bool:
+    """rpms/ALGORITHM-DIGEST/NAME.rpm"""
+    algorithm, _, digest = os.path.basename(directory).partition("-")
+    try:
+        (name,) = os.listdir(directory)
+        with open(os.path.join(directory, name), "rb") as file:
+            return hashlib.file_digest(file, {"sha": "sha1"}.get(algorithm, algorithm)).hexdigest() == digest
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,181 @@
+"""`compose cache`: what the cachedir holds, and how it is kept in bounds."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from compose.cli import flags
+from compose.cli.flags import FOUND, Format, ProgressStyle
+from compose.cli.progress import quantity
+from compose.errors import UsageError
+
+if TYPE_CHECKING:
+    from compose.cache.inventory import Compose, Item
+
+app = typer.Typer(
+    help="Look after what is remembered between composes: show, gc, verify.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+_Form = Annotated[Format, typer.Option("--format", help="How to show it.")]
+_DAY = 86400
+_SIZE = re.compile(r"(\d+)([KMGT]?)(i?)B?")
+_WHAT = {
+    "repomd": "repository metadata",
+    "rpms": "RPMs",
+    "manifests": "manifests of RPMs",
+    "blobs": "file contents",
+    "work": "scratch of composes",
+    "preview-repo": "preview repository",
+}
+
+
+@app.command("show")
+def show(
+    cachedir: flags.CacheDirectory = None,
+    form: _Form = Format.TEXT,
+    progress: flags.Progress = ProgressStyle.AUTO,
+) -> None:
+    """Say what the cachedir holds, when it was last of use, and how much past composes found in it."""
+    from compose.cache.inventory import past_composes, take_stock
+    from compose.cachedir import CacheDir
+
+    with (
+        flags.reporter_of(progress) as reporter,
+        CacheDir(flags.cachedir_or_default(cachedir)).shared(reporter) as cache,
+    ):
+        items = take_stock(cache)
+        composes = past_composes(cache)
+    if form is Format.JSON:
+        report = {
+            "path": cache.path,
+            "kinds": _kinds(items),
+            "bytes": sum(item.size for item in items),
+            "composes": len(composes),
+            "hits": {what: {"asked": asked, "found": hits} for what, (asked, hits) in _hits(composes).items()},
+        }
+        typer.echo(json.dumps(report, indent=2))
+        return
+    typer.echo(cache.path)
+    for kind, row in _kinds(items).items():
+        if row["entries"]:
+            used = f"used {_date(row['used-first'])} to {_date(row['used-last'])}"
+            typer.echo(f"{_WHAT[kind]:22}{quantity(row['bytes'], 'bytes'):>12}{row['entries']:>9}  {used}")
+    typer.echo(f"{'together':22}{quantity(sum(item.size for item in items), 'bytes'):>12}")
+    for what, (asked, hits) in _hits(composes).items():
+        share = f" ({100 * hits / asked:.1f} %)" if asked else ""
+        typer.echo(f"{len(composes)} composes found {hits} of {asked} {_WHAT.get(what, what)} here{share}")
+
+
+@app.command("gc")
+def gc(
+    cachedir: flags.CacheDirectory = None,
+    max_size: Annotated[
+        str | None,
+        typer.Option(
+            "--max-size", metavar="SIZE", help="Keep no more than this: bytes, or 500M, 20G (powers of 1000)."
+        ),
+    ] = None,
+    keep_days: Annotated[
+        int | None, typer.Option("--keep-days", metavar="N", min=0, help="Keep what was of use in the last N days.")
+    ] = None,
+    preview: Annotated[bool, typer.Option("--preview", help="Remove the preview repository too.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    wait: Annotated[
+        int, typer.Option("--wait", metavar="SECONDS", min=0, help="Wait so long for composes that run.")
+    ] = 300,
+    form: _Form = Format.TEXT,
+    progress: flags.Progress = ProgressStyle.AUTO,
+) -> None:
+    """Remove what is not needed any more, the least recently used first.
+
+    Without a limit only that goes which no compose would find. Composes that begin meanwhile wait.
+    """
+    from compose.cache.collect import Limits, collect
+    from compose.cachedir import CacheDir
+
+    limits = Limits(
+        max_size=None if max_size is None else _bytes(max_size),
+        unused_since=None if keep_days is None else time.time() - keep_days * _DAY,
+        preview=preview,
+    )
+    with flags.reporter_of(progress) as reporter:
+        cache = CacheDir(flags.cachedir_or_default(cachedir))
+        gone, left = collect(cache, limits, reporter, timeout=wait, dry_run=dry_run)
+    freed = sum(item.size for item in gone)
+    if form is Format.JSON:
+        typer.echo(json.dumps({"removed": _kinds(gone), "bytes-freed": freed, "bytes-left": left}, indent=2))
+        return
+    verb = "would go" if dry_run else "removed"
+    for kind, row in _kinds(gone).items():
+        if row["entries"]:
+            typer.echo(f"{verb}: {row['entries']} {_WHAT[kind]}, {quantity(row['bytes'], 'bytes')}")
+    typer.echo(f"{quantity(freed, 'bytes')} {'would be freed' if dry_run else 'freed'}, {quantity(left, 'bytes')} left")
+
+
+@app.command("verify")
+def verify(
+    cachedir: flags.CacheDirectory = None,
+    jobs: flags.Jobs = None,
+    progress: flags.Progress = ProgressStyle.AUTO,
+) -> None:
+    """Hash everything, and remove what is not what it should be. Exit code 1 when there was something.
+
+    Composes notice files that were written to since, and what they hash anyway; only this finds what a failing disk did
+    to the rest. It may run beside composes.
+    """
+    from compose.cache.verify import verify as look
+    from compose.cachedir import CacheDir
+
+    with flags.reporter_of(progress) as reporter:
+        cache = CacheDir(flags.cachedir_or_default(cachedir))
+        count, damaged = look(cache, flags.jobs_or_all(jobs), reporter)
+    for path in damaged:
+        typer.echo(f"damaged, removed: {path}")
+    typer.echo(f"{count - len(damaged)} of {count} are sound")
+    if damaged:
+        raise typer.Exit(FOUND)
+
+
+def _kinds(items: Iterable[Item]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {kind: {"entries": 0, "bytes": 0} for kind in _WHAT}
+    for item in items:
+        row = found[item.kind]
+        used = int(item.used)
+        row["entries"] += 1
+        row["bytes"] += item.size
+        row["used-first"] = min(row.get("used-first", used), used)
+        row["used-last"] = max(row.get("used-last", used), used)
+    return found
+
+
+def _hits(composes: Iterable[Compose]) -> dict[str, tuple[int, int]]:
+    found: dict[str, tuple[int, int]] = {}
+    for compose in composes:
+        for what, (asked, hits) in compose.counts.items():
+            before = found.get(what, (0, 0))
+            found[what] = (before[0] + asked, before[1] + hits)
+    return found
+
+
+def _date(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d", time.localtime(seconds))
+
+
+def _bytes(text: str) -> int:
+    """500M, 20G, 20GiB. Raises UsageError."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise UsageError(f"--max-size={text}: expected a number and K, M, G or T")
+    number, unit, binary = int(match[1]), match[2], match[3]
+    factor = 1024 if binary else 1000
+    for _ in range(" KMGT".index(unit or " ")):
+        number *= factor
+    return number

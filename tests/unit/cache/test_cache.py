@@ -1,0 +1,167 @@
+"""Stock, removal and verification of a real cachedir."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from compose.blobs import BlobStore
+from compose.cache.collect import Limits, collect
+from compose.cache.inventory import Kind, past_composes, take_stock, trim_history
+from compose.cache.verify import verify
+from compose.cachedir import HISTORY, CacheDir
+from compose.errors import StorageError
+from compose.events import Reporter
+from compose.importer import IMPORTER_VERSION, ImportCache
+from compose.rpm.manifest import FileFlag, ManifestFile, PackageManifest
+from compose.rpm.nevra import Nevra
+
+QUIET = Reporter()
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return CacheDir(str(tmp_path / "cache"))
+
+
+def add_package(cache: CacheDir, name: str, *contents: bytes) -> str:
+    """A package whose files have these contents; the path of its manifest."""
+    store = BlobStore(cache.join("blobs"))
+    files = tuple(
+        ManifestFile(path=f"f{number}", mode=0o100644, user="root", group="root", mtime=5, flags=FileFlag(0), blob=blob)
+        for number, blob in enumerate(store.add_bytes(content, 0o644, 5) for content in contents)
+    )
+    manifest = PackageManifest(
+        nevra=Nevra(name=name, epoch=0, version="1", release="1", arch="noarch"),
+        sha256=name.encode().hex().ljust(64, "0"),
+        source_rpm="",
+        build_time=1,
+        size=1,
+        header=b"header",
+        files=files,
+    )
+    manifests = ImportCache(cache.join("manifests"), store)
+    manifests.store(manifest)
+    (path,) = [path for path in manifests.paths() if manifest.sha256 in path]
+    return path
+
+
+def blobs_left(cache: CacheDir) -> set[bytes]:
+    return {Path(path).read_bytes() for path in BlobStore(cache.join("blobs")).paths()}
+
+
+def test_stock(cache):
+    add_package(cache, "one", b"a" * 9000, b"shared")
+    add_package(cache, "two", b"shared")
+    with cache.shared(QUIET), cache.scratch() as work:
+        blob = next(BlobStore(cache.join("blobs")).paths())
+        os.link(blob, f"{work}/lower")
+        items = take_stock(cache)
+    counts = [item.kind for item in items]
+    assert (counts.count(Kind.BLOBS), counts.count(Kind.MANIFESTS), counts.count(Kind.SCRATCH)) == (2, 2, 1)
+    on_disk = {item.path: item.size for item in items}
+    assert on_disk[blob] == os.stat(blob).st_blocks * 512
+    # the directory's own; what it links to is counted already
+    assert on_disk[work] <= 4096
+
+
+def test_use_counts(cache):
+    """A manifest that was loaded is younger than one that was not."""
+    paths = [add_package(cache, name, name.encode()) for name in ("used", "unused")]
+    for path in paths:
+        os.utime(path, (1000, 1000))
+    manifests = ImportCache(cache.join("manifests"), BlobStore(cache.join("blobs")))
+    assert manifests.load(b"used".hex().ljust(64, "0")) is not None
+    gone, _ = collect(cache, Limits(unused_since=2000), QUIET, timeout=0, dry_run=False)
+    assert {item.path for item in gone} & set(paths) == {paths[1]}
+    assert blobs_left(cache) == {b"used"}
+
+
+def test_dry_run_says_the_same_and_removes_nothing(cache):
+    add_package(cache, "one", b"a")
+    BlobStore(cache.join("blobs")).add_bytes(b"nobody's")
+    said = collect(cache, Limits(max_size=0), QUIET, timeout=0, dry_run=True)
+    assert blobs_left(cache) == {b"a", b"nobody's"}
+    assert collect(cache, Limits(max_size=0), QUIET, timeout=0, dry_run=False) == said
+    assert blobs_left(cache) == set()
+    assert said[1] == 0
+
+
+def test_what_a_running_compose_uses_stays(cache):
+    add_package(cache, "one", b"a")
+    with cache.shared(QUIET), pytest.raises(StorageError, match="in use by other composes"):
+        collect(cache, Limits(max_size=0), QUIET, timeout=0.2, dry_run=False)
+    assert blobs_left(cache) == {b"a"}
+
+
+def test_composes_share_and_wait_for_who_removes(cache):
+    order = []
+
+    def composing():
+        with cache.shared(QUIET):
+            order.append("compose")
+
+    with cache.shared(QUIET), CacheDir(cache.path).shared(QUIET):
+        pass
+    with cache.exclusive(QUIET, timeout=0):
+        thread = threading.Thread(target=composing)
+        thread.start()
+        time.sleep(0.2)
+        order.append("gc")
+    thread.join()
+    assert order == ["gc", "compose"]
+
+
+def test_manifests_that_nobody_can_read_go_with_their_blobs(cache):
+    path = add_package(cache, "one", b"a")
+    os.rename(path, path + "9")
+    Path(path + "9").write_bytes(
+        Path(path + "9").read_bytes().replace(b"manifest %d" % IMPORTER_VERSION, b"manifest 9")
+    )
+    collect(cache, Limits(), QUIET, timeout=0, dry_run=False)
+    assert os.listdir(cache.join("manifests")) == []
+    assert blobs_left(cache) == set()
+
+
+def test_history(cache):
+    for number in range(3):
+        with cache.shared(QUIET):
+            cache.count("rpms", asked=10, found=number)
+    with open(cache.join(HISTORY), "a") as file:
+        file.write('{"time": 3, "rp')
+    with pytest.raises(ZeroDivisionError), cache.shared(QUIET):
+        cache.count("rpms", asked=10, found=9)
+        raise ZeroDivisionError
+    assert [compose.counts["rpms"] for compose in past_composes(cache)] == [(10, 0), (10, 1), (10, 2)]
+
+
+def test_history_is_kept_short(cache):
+    line = '{"time": 5, "rpms": [1, 1]}\n'
+    Path(cache.join(HISTORY)).write_text('{"time": 4}\n' * 7 + line * 1000)
+    trim_history(cache)
+    assert Path(cache.join(HISTORY)).read_text() == line * 1000
+
+
+def test_verify_finds_what_no_inode_tells(cache):
+    paths = [add_package(cache, name, name.encode() * 5000) for name in ("one", "two", "three")]
+    count, damaged = verify(cache, 2, QUIET)
+    assert (count, damaged) == (6, ())
+    blob = next(BlobStore(cache.join("blobs")).paths())
+    status = os.stat(blob)
+    with open(blob, "r+b") as file:
+        file.seek(3000)
+        file.write(b"!")
+    os.utime(blob, ns=(status.st_atime_ns, status.st_mtime_ns))
+    Path(paths[0]).write_bytes(Path(paths[0]).read_bytes()[:-1])
+    rpm = Path(cache.join("rpms"), "sha256-" + "0" * 64)
+    rpm.mkdir(parents=True)
+    (rpm / "x.rpm").write_bytes(b"another")
+    count, damaged = verify(cache, 2, QUIET)
+    assert count == 7
+    assert set(damaged) == {blob, paths[0], str(rpm)}
+    assert not any(os.path.lexists(path) for path in damaged)
+    assert verify(cache, 2, QUIET)[1] == ()
