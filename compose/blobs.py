@@ -136,7 +136,7 @@ class BlobStore:
         with suppress(FileNotFoundError):
             os.unlink(path)
         return DamagedError(
-            f"the blob {path} was damaged, and is removed: is the disk failing?",
+            f"the blob {path} was damaged and is removed; is the disk failing?",
             hint="compose again: it is imported anew; compose cache verify looks at all others",
         )
 

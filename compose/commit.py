@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from compose.blobs import BlobStore
 from compose.events import Reporter
-from compose.ostree.content import Content
+from compose.ostree.content import Content, DamagedContentError
 from compose.ostree.objects import Commit, Metadata
 from compose.ostree.repo import Repo
 from compose.ostree.transaction import Stats, Transaction
@@ -46,7 +46,8 @@ class Committed:
 
 
 def commit_tree(tree: Tree, store: BlobStore, repo: Repo, options: CommitOptions, reporter: Reporter) -> Committed:
-    """Write a tree and a commit of it. Raises RepositoryError or StorageError; then the repository is as it was."""
+    """Write a tree and a commit of it. Raises RepositoryError, StorageError, or DamagedError when a blob is not what it was;
+    then the repository is as it was."""
     total = sum(entry.blob.size for entry in tree.entries.values() if entry.blob is not None)
     with (
         reporter.task("Writing objects", total=total, unit="bytes") as task,
@@ -89,9 +90,13 @@ def write_tree(
                 path=store.path(entry.blob) if entry.blob is not None else None,
                 target=entry.target,
                 size=entry.blob.size if entry.blob is not None else 0,
+                digest=entry.blob.digest if entry.blob is not None else "",
             )
         )
-    checksums = dict(zip(paths, transaction.write_contents(contents, on_progress), strict=True))
+    try:
+        checksums = dict(zip(paths, transaction.write_contents(contents, on_progress), strict=True))
+    except DamagedContentError as error:
+        raise store.damaged(error.path) from error
 
     def write_directory(path: str) -> tuple[bytes, bytes]:
         files: list[tuple[bytes, bytes]] = []

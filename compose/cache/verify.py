@@ -16,7 +16,7 @@ from compose.cache.inventory import Item, Kind, take_stock
 from compose.cachedir import CacheDir
 from compose.events import Reporter
 from compose.fs import remove_tree, storage_errors
-from compose.importer.cache import read_manifest
+from compose.importer.cache import IMPORTER_VERSION, read_manifest
 
 
 def verify(cache: CacheDir, jobs: int, reporter: Reporter) -> tuple[int, tuple[str, ...]]:
@@ -28,7 +28,7 @@ def verify(cache: CacheDir, jobs: int, reporter: Reporter) -> tuple[int, tuple[s
         store = BlobStore(cache.join(Kind.BLOBS))
         checks: dict[Kind, Callable[[str], bool]] = {
             Kind.RPMS: _is_sound_rpm,
-            Kind.MANIFESTS: lambda path: read_manifest(path) is not None,
+            Kind.MANIFESTS: _is_sound_manifest,
             Kind.BLOBS: store.is_sound,
         }
         items = [item for item in take_stock(cache) if item.kind in checks]
@@ -47,6 +47,11 @@ def verify(cache: CacheDir, jobs: int, reporter: Reporter) -> tuple[int, tuple[s
             with storage_errors(path):
                 remove_tree(path)
     return len(items), damaged
+
+
+def _is_sound_manifest(path: str) -> bool:
+    # nobody reads one of another version, and gc removes it
+    return not path.endswith(f".{IMPORTER_VERSION}") or read_manifest(path) is not None
 
 
 def _is_sound_rpm(directory: str) -> bool:

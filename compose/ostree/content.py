@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from compose import fs
-from compose.errors import ComposeError, RepositoryError, StorageError
+from compose.errors import RepositoryError, StorageError
 from compose.ostree import worker
 from compose.ostree.config import Mode
 from compose.ostree.objects import Xattrs, encode_dirmeta, encode_xattrs, file_header, filez_header
@@ -30,8 +30,17 @@ _BATCH_FILES = 256
 _BATCHES_AHEAD = 2
 """Batches a worker has at once, so that it never waits for its parent."""
 
+
+class DamagedContentError(Exception):
+    """The file at `path` has not the digest that its Content says."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+
 ContentKey = tuple[str, int, int, int, Xattrs]
-"""All that a regular file's checksum depends on: digest of its bytes (as the caller names it), uid, gid, mode, xattrs."""
+"""All that a regular file's checksum depends on: sha256 of its bytes, uid, gid, mode, xattrs."""
 ContentMemo = MutableMapping[ContentKey, bytes]
 """Checksums (32 bytes) known from earlier commits. A hit says nothing about the repository: that is always looked at."""
 
@@ -40,8 +49,9 @@ ContentMemo = MutableMapping[ContentKey, bytes]
 class Content:
     """One content object to write: a regular file read from `path`, or a symlink with `target`.
 
-    mode: full st_mode. size: bytes, for sharing out the work and for progress; 0 for a symlink. digest: names the bytes
-    at path, "" when not known; files of one digest are read once, and a memo needs it.
+    mode: full st_mode. size: bytes, for sharing out the work and for progress; 0 for a symlink. digest: sha256 of the
+    bytes at path, hex, "" when not known; files of one digest are read once, no object is made of other bytes, and a memo
+    needs it.
     """
 
     uid: int
@@ -111,7 +121,7 @@ def write_contents(
     """Checksums (32 bytes each) in the order of contents. on_progress(objects, bytes) may come from any thread.
 
     Raises StorageError when the disk refuses, RepositoryError when a source cannot be read, changes or is none, or when
-    a worker dies.
+    a worker dies, DamagedContentError.
     """
     checksums: list[bytes] = [b""] * len(contents)
     duplicates: dict[object, list[int]] = {}
@@ -187,7 +197,7 @@ def _write_regular(
                     if batch is None:
                         break
                     first = [contents[places[0]] for places in batch]
-                    mine.send([(content.path or "", indices[_owner_of(content)]) for content in first])
+                    mine.send([(each.path or "", indices[_owner_of(each)], each.digest) for each in first])
                     pending.append(batch)
                 if not pending:
                     return
@@ -348,12 +358,14 @@ class _Worker:
                 stream.close()
 
 
-def _error_of(failure: worker.Failure, staging: str) -> ComposeError:
+def _error_of(failure: worker.Failure, staging: str) -> Exception:
     kind, path, number, text = failure
     if kind == worker.WRITE:
         return fs.storage_error(staging, OSError(number, text))
     if kind == worker.READ:
         return StorageError(f"cannot read {path}: {text}")
+    if kind == worker.DAMAGED:
+        return DamagedContentError(path)
     if kind == worker.CHANGED:
         return RepositoryError(f"{path} changed while it was committed")
     return RepositoryError(f"{path} is not a regular file")

@@ -20,15 +20,17 @@ from contextlib import suppress
 
 from compose.ostree.deflate import WHOLE_MAX, Deflater
 
-READ, WRITE, CHANGED, NOT_REGULAR = "read", "write", "changed", "not regular"
-"""Kinds of failure: of the source, of the repository's disk, source changed under our hands, source is no file."""
+READ, WRITE, CHANGED, DAMAGED, NOT_REGULAR = "read", "write", "changed", "damaged", "not regular"
+"""Kinds of failure: of the source, of the repository's disk, source changed under our hands, source has not the digest it
+should have, source is no file."""
 
 Attributes = tuple[bytes, bytes, bytes, bytes, int]
 """What is the same for all files with one owner, mode and xattrs: header of the checksum; what stands before and after
 the size in a .filez header; user.ostreemeta; mode of the inode in a bare-user repository."""
 Setup = tuple[bool, str, str, int | None, list[Attributes]]
 """archive mode; objects directory; staging directory; deflate level; attributes."""
-Batch = list[tuple[str, int]]
+Batch = list[tuple[str, int, str]]
+"""Of each file path, index into attributes, and sha256 of its bytes, "" when not known."""
 Written = tuple[bytes, int, int]
 Failure = tuple[str, str, int, str]
 
@@ -70,12 +72,12 @@ class Writer:
     def write_batch(self, batch: Batch) -> list[Written] | Failure:
         """All of a batch, or its first failure."""
         try:
-            return [self._write(path, self._attributes[index]) for path, index in batch]
+            return [self._write(path, self._attributes[index], sha256) for path, index, sha256 in batch]
         except _Failed as failed:
             failure: Failure = failed.args[0]
             return failure
 
-    def _write(self, path: str, attributes: Attributes) -> Written:
+    def _write(self, path: str, attributes: Attributes, sha256: str) -> Written:
         try:
             source = os.open(path, _READ)
             try:
@@ -84,7 +86,7 @@ class Writer:
                 if not stat.S_ISREG(status.st_mode):
                     raise _Failed((NOT_REGULAR, path, 0, ""))
                 if size > WHOLE_MAX:
-                    return self._write_streamed(path, source, size, attributes)
+                    return self._write_streamed(path, source, size, attributes, sha256)
                 data = _read(source, size)
             finally:
                 os.close(source)
@@ -97,13 +99,16 @@ class Writer:
         checksum = digest.digest()
 
         def fill(fd: int) -> int:
+            # only here: what the repository has already is not trusted to this file
+            if sha256 and hashlib.sha256(data).hexdigest() != sha256:
+                raise _Failed((DAMAGED, path, 0, ""))
             if self._archive:
                 return _write_pieces(fd, _filez_header(size, attributes), self._deflater.compress(data))
             return _write_pieces(fd, data)
 
         return checksum, size, self._create(checksum, attributes, fill)
 
-    def _write_streamed(self, path: str, source: int, size: int, attributes: Attributes) -> Written:
+    def _write_streamed(self, path: str, source: int, size: int, attributes: Attributes, sha256: str) -> Written:
         """A file too large to hold: its checksum first, for the object's name, then its payload in pieces."""
         digest = hashlib.sha256(attributes[0])
         for chunk in _chunks(source):
@@ -111,16 +116,19 @@ class Writer:
         checksum = digest.digest()
 
         def fill(fd: int) -> int:
-            again = hashlib.sha256(attributes[0])
+            again, plain = hashlib.sha256(attributes[0]), hashlib.sha256()
             packer = self._deflater.stream()
             written = _write_pieces(fd, _filez_header(size, attributes)) if self._archive else 0
             for chunk in _chunks(source):
                 again.update(chunk)
+                plain.update(chunk)
                 written += _write_pieces(fd, packer.compress(chunk) if self._archive else chunk)
             if self._archive:
                 written += _write_pieces(fd, packer.flush())
             if again.digest() != checksum:
                 raise _Failed((CHANGED, path, 0, ""))
+            if sha256 and plain.hexdigest() != sha256:
+                raise _Failed((DAMAGED, path, 0, ""))
             return written
 
         return checksum, size, self._create(checksum, attributes, fill)

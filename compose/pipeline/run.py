@@ -10,6 +10,9 @@ from typing import Any
 
 from compose.assemble.options import Assembled
 from compose.assemble.stage import assemble
+from compose.cache.verify import verify
+from compose.cachedir import CacheDir
+from compose.errors import DamagedError
 from compose.events import Reporter
 from compose.label import audit, label
 from compose.pipeline import results, settings
@@ -27,7 +30,19 @@ _DROPPED_SHOWN = 20
 
 
 def compose_tree(options: ComposeOptions, reporter: Reporter) -> ComposeResult:
-    """Compose what a treefile describes. Raises a ComposeError; then the repository is as it was."""
+    """Compose what a treefile describes. Raises a ComposeError; then the repository is as it was.
+
+    When something in the cache turns out to be damaged, the whole cache is looked at, and all is made once more.
+    """
+    try:
+        return _compose_tree(options, reporter)
+    except DamagedError as error:
+        reporter.warn(f"{error.message} Looking at all of the cache, then composing once more")
+        verify(CacheDir(options.cachedir), options.jobs, reporter)
+        return _compose_tree(options, reporter)
+
+
+def _compose_tree(options: ComposeOptions, reporter: Reporter) -> ComposeResult:
     watch = Stopwatch()
     with ExitStack() as stack:
         inputs = gather(options, reporter, watch, stack)
