@@ -180,6 +180,10 @@ class Recorder(Reporter):
     def __init__(self):
         self.total = None
         self.details = []
+        self.said = []
+
+    def info(self, message):
+        self.said.append(message)
 
     def task(self, name, *, total=None, unit=""):
         self.total = total
@@ -210,6 +214,31 @@ def test_no_process_is_started_for_what_is_cached(cache, rpm_file, monkeypatch):
     import_packages((file,), cache, 1, Reporter())
     monkeypatch.setattr("compose.importer.pool.subprocess.Popen", None)
     import_packages((file,), cache, 1, Reporter())
+
+
+class Pools:
+    """Notes how many processes a pool was made for."""
+
+    def __init__(self):
+        self.counts = []
+
+    def __call__(self, count, cache):
+        self.counts.append(count)
+        return ImportPool(count, cache)
+
+
+@pytest.mark.parametrize(
+    ("free", "count", "said"),
+    [(1 << 40, 3, False), (None, 3, False), (330 << 20, 2, True), (10 << 20, 1, True)],
+)
+def test_no_more_processes_than_there_is_memory_for(cache, rpm_file, monkeypatch, free, count, said):
+    rpms = tuple(rpm_file(package(f"p{number}")) for number in range(3))
+    pools, recorder = Pools(), Recorder()
+    monkeypatch.setattr("compose.importer.ImportPool", pools)
+    monkeypatch.setattr("compose.importer.memory.available", lambda: free)
+    assert len(import_packages(rpms, cache, 8, recorder)) == 3
+    assert pools.counts == [count]
+    assert [f"with {count} of 3 processes" in line for line in recorder.said] == [True] * said
 
 
 def test_nothing_to_import(cache):

@@ -1,0 +1,67 @@
+"""How much memory there is for more processes: of the machine, and of the control groups that this process is in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def available(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Bytes that may be taken without swapping or being killed; None when nothing says. Page cache counts as free.
+
+    The least of MemAvailable in /proc/meminfo and what each group from ours upwards has left (memory.max of cgroup v2,
+    memory.limit_in_bytes of v1).
+    """
+    found = [*_machine(proc), *_groups(proc, cgroups)]
+    return min(found) if found else None
+
+
+def _machine(proc: Path) -> Iterator[int]:
+    for line in _lines(proc / "meminfo"):
+        name, _, rest = line.partition(":")
+        if name == "MemAvailable":
+            yield int(rest.split()[0]) * 1024
+
+
+def _groups(proc: Path, cgroups: Path) -> Iterator[int]:
+    for line in _lines(proc / "self/cgroup"):
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            top, limit, usage, cache = cgroups, "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            top, limit, usage, cache = (
+                cgroups / "memory",
+                "memory.limit_in_bytes",
+                "memory.usage_in_bytes",
+                "total_inactive_file",
+            )
+        else:
+            continue
+        group = top / path.lstrip("/")
+        for each in (group, *group.parents):
+            most, used = _number(each / limit), _number(each / usage)
+            if most is not None and used is not None:
+                yield max(0, most - used + _reclaimable(each, cache))
+            if each == top:
+                break
+
+
+def _reclaimable(group: Path, key: str) -> int:
+    for line in _lines(group / "memory.stat"):
+        name, _, value = line.partition(" ")
+        if name == key:
+            return int(value)
+    return 0
+
+
+def _number(path: Path) -> int | None:
+    """None for a file that is not there, and for "max"."""
+    text = "".join(_lines(path))
+    return int(text) if text.isdigit() else None
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
