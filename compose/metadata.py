@@ -12,9 +12,9 @@ from typing import Any
 
 from compose.errors import UsageError
 from compose.ostree.gvariant import Variant, be32, be64, be64_signed
-from compose.ostree.objects import Metadata
+from compose.ostree.objects import Commit, Metadata
 from compose.rpm.nevra import Nevra
-from compose.solve.resolution import Advisory, RepoSnapshot
+from compose.solve.resolution import Advisory, Reference, RepoSnapshot
 
 PKGLIST = "rpmostree.rpmdb.pkglist"
 INPUTHASH = "rpmostree.inputhash"
@@ -83,6 +83,30 @@ def advisories(found: Sequence[Advisory]) -> Variant:
         severity = _SEVERITIES.get(each.severity, 0)
         rows.append((each.id, be32(_SECURITY), be32(severity), list(each.packages), more))
     return Variant("a(suuasa{sv})", rows)
+
+
+def advisories_of(commit: Commit, detached: Metadata = ()) -> tuple[Advisory, ...] | None:
+    """Reverse of advisories(): what a commit says, or what is kept beside it; None when neither says anything."""
+    rows = commit.get(ADVISORIES)
+    if rows is None:
+        rows = next((value.value for key, value in detached if key == ADVISORIES), None)
+    if rows is None:
+        return None
+    severities = {be32(number): name for name, number in _SEVERITIES.items()}
+    return tuple(
+        Advisory(
+            id=name,
+            severity=severities.get(severity, ""),
+            packages=tuple(packages),
+            references=tuple(
+                Reference(url=url, title=title)
+                for key, value in more
+                if key == "cve_references"
+                for url, title in value.value
+            ),
+        )
+        for name, _, severity, packages, more in rows
+    )
 
 
 def assemble_metadata(user: Mapping[str, Variant], own: Mapping[str, Variant]) -> Metadata:

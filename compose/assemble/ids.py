@@ -8,7 +8,7 @@ the compose fails.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,7 +19,7 @@ from compose.tree import BlobRef, Tree
 # what systemd-sysusers and useradd -r give: from 999 down
 _FLOATING = range(999, 200, -1)
 _PASSWD, _GROUP = "etc/passwd", "etc/group"
-_SYSUSERS = "usr/lib/sysusers.d"
+SYSUSERS = "usr/lib/sysusers.d"
 _WRITER = "step:id-lock"
 
 
@@ -47,6 +47,31 @@ class Pinned:
     tree: Tree
     lock: IdLock
     new: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredAccount:
+    """kind: "user" or "group". id: None when systemd-sysusers is to choose one."""
+
+    kind: str
+    name: str
+    id: int | None
+
+
+def declared_accounts(data: bytes) -> Iterator[DeclaredAccount]:
+    """The users and groups of a file of sysusers.d(5). A user brings the group of its name, unless the line names another."""
+    for line in data.decode(errors="replace").splitlines():
+        words = line.split()
+        if len(words) < 2 or words[0].rstrip("!") not in ("u", "g"):
+            continue
+        first, _, second = (words[2] if len(words) > 2 else "-").partition(":")
+        number = parse_id(first)
+        if words[0].startswith("g"):
+            yield DeclaredAccount(kind="group", name=words[1], id=number)
+            continue
+        yield DeclaredAccount(kind="user", name=words[1], id=number)
+        if not second:
+            yield DeclaredAccount(kind="group", name=words[1], id=number)
 
 
 def pin_ids(tree: Tree, store: Contents, lock: IdLock, *, accept_new: bool) -> Pinned:
@@ -145,24 +170,13 @@ def _fixed(tree: Tree, store: Contents) -> tuple[dict[str, int], dict[str, int]]
     """Ids that sysusers.d gives as numbers (sysusers.d(5)): of users, of groups."""
     users: dict[str, int] = {}
     groups: dict[str, int] = {}
-    for name in tree.children(_SYSUSERS) if tree.is_dir(_SYSUSERS) else ():
-        entry = tree.get(f"{_SYSUSERS}/{name}")
+    for name in tree.children(SYSUSERS) if tree.is_dir(SYSUSERS) else ():
+        entry = tree.get(f"{SYSUSERS}/{name}")
         if entry is None or entry.blob is None:
             continue
-        for line in store.read(entry.blob).decode(errors="replace").splitlines():
-            words = line.split()
-            if len(words) < 3 or words[0].rstrip("!") not in ("u", "g"):
-                continue
-            first, _, second = words[2].partition(":")
-            number = parse_id(first)
-            if number is None:
-                continue
-            if words[0].startswith("g"):
-                groups[words[1]] = number
-                continue
-            users[words[1]] = number
-            if not second:
-                groups[words[1]] = number
+        for account in declared_accounts(store.read(entry.blob)):
+            if account.id is not None:
+                (users if account.kind == "user" else groups)[account.name] = account.id
     return users, groups
 
 

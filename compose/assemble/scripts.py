@@ -8,7 +8,7 @@ a program without a script gets no argument.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -16,9 +16,17 @@ from importlib import resources
 from compose.assemble import triggers
 from compose.assemble.triggers import Firing
 from compose.process import Program
-from compose.rpm.manifest import PackageManifest, Script, ScriptKind
+from compose.rpm.manifest import PackageManifest, Script, ScriptKind, TriggerKind
 
 LUA = "<lua>"
+
+RUN = frozenset(
+    {
+        *(ScriptKind.PRETRANS, ScriptKind.PRE, ScriptKind.POST, ScriptKind.POSTTRANS),
+        *(TriggerKind.PREIN, TriggerKind.IN, TriggerKind.FILE_IN, TriggerKind.TRANS_FILE_IN),
+    }
+)
+"""Those that run in a compose."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +97,12 @@ def plan(
     after += of_all(ScriptKind.POSTTRANS)
     after += fired(triggers.after_transaction(ordered))
     return Plan(before=tuple(before), after=tuple(after), skipped=tuple(skipped))
+
+
+def ignored_scriptlets(more: Iterable[tuple[str, str, str]], *, by_default: bool) -> Mapping[tuple[str, str], str]:
+    """(package, kind) of what does not run -> the reason. more: the treefile's (package, kind, reason)."""
+    found = dict(default_ignored()) if by_default else {}
+    return found | {(package, kind): reason for package, kind, reason in more}
 
 
 @cache

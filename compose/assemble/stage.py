@@ -15,7 +15,7 @@ from compose.assemble.early import settle
 from compose.assemble.layers import lay_over
 from compose.assemble.merge import merge
 from compose.assemble.options import Assembled, AssembleOptions
-from compose.assemble.scripts import Plan, default_ignored, plan
+from compose.assemble.scripts import Plan, ignored_scriptlets, plan
 from compose.blobs import BlobStore
 from compose.errors import ScriptError
 from compose.events import Reporter, Task
@@ -43,8 +43,7 @@ def assemble(
     ordered = install_order(manifests, reporter)
     # what rpm has for its own %lang filter, and scripts that make locale archives ask for
     macros = (("_install_langs", ":".join(options.install_langs)),) if options.install_langs is not None else ()
-    ignored = dict(default_ignored()) if options.default_ignored_scriptlets else {}
-    ignored |= {(package, kind): reason for package, kind, reason in options.ignore_scriptlets}
+    ignored = ignored_scriptlets(options.ignore_scriptlets, by_default=options.default_ignored_scriptlets)
     scripts = plan(ordered, ignored=ignored, macros=macros)
     may_fail = _may_fail(scripts, ordered, options, reporter)
     merged = merge(ordered, options)

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import compose
-from compose.cli import blame, cache, diff, lint, lock, parts, tree, treefile, why
+from compose.cli import blame, cache, diff, lint, lock, parts, plan, tree, treefile, why
 from compose.cli.message import describe
 from compose.errors import ComposeError
 
@@ -33,6 +33,7 @@ app.command("rootfs")(parts.rootfs_command)
 app.command("lint")(lint.command)
 app.command("diff")(diff.command)
 app.command("blame")(blame.command)
+app.command("plan")(plan.command)
 app.command("why")(why.why_command)
 app.command("why-not")(why.why_not_command)
 app.add_typer(cache.app, name="cache")

@@ -33,6 +33,12 @@ class Format(StrEnum):
     JSON = "json"
 
 
+class ReportFormat(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+    MARKDOWN = "markdown"
+
+
 class LintFormat(StrEnum):
     TEXT = "text"
     JSON = "json"
@@ -41,6 +47,9 @@ class LintFormat(StrEnum):
 
 FOUND = 1
 """Exit code of a linter with findings that count, and of --check when something would change."""
+
+UNCHANGED = 77
+"""Exit code of --unchanged-exit-77."""
 
 Treefile = Annotated[str, typer.Argument(metavar="TREEFILE", help="Treefile, YAML or JSON.", show_default=False)]
 
@@ -161,6 +170,10 @@ TouchFile = Annotated[
     typer.Option(
         "--touch-if-changed", metavar="FILE", help="Touch this if there is a new commit.", rich_help_panel=_RESULT
     ),
+]
+UnchangedExit77 = Annotated[
+    bool,
+    typer.Option("--unchanged-exit-77", help="Exit with 77 when nothing changed, not with 0.", rich_help_panel=_RESULT),
 ]
 # accepted because callers of rpm-ostree pass them; there is one core here, and it works in the cachedir
 UnifiedCore = Annotated[bool, typer.Option("--unified-core", "--ex-unified-core", hidden=True)]

@@ -46,6 +46,7 @@ def install_command(
     previous_version: flags.PreviousVersion = None,
     write_lockfile_to: flags.WriteLockfile = None,
     touch_if_changed: flags.TouchFile = None,
+    unchanged_exit_77: flags.UnchangedExit77 = False,
     unified_core: flags.UnifiedCore = False,
     workdir: flags.Workdir = None,
 ) -> None:
@@ -86,6 +87,8 @@ def install_command(
     with flags.reporter_of(progress) as reporter:
         result = install(options, destdir, reporter, finish=postprocess)
     typer.echo(_installed(result))
+    if unchanged_exit_77 and result.outcome is Outcome.UNCHANGED:
+        raise typer.Exit(flags.UNCHANGED)
 
 
 def postprocess_command(

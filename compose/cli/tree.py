@@ -41,6 +41,7 @@ def command(
     write_composejson_to: flags.ResultFile = None,
     write_lockfile_to: flags.WriteLockfile = None,
     touch_if_changed: flags.TouchFile = None,
+    unchanged_exit_77: flags.UnchangedExit77 = False,
     unified_core: flags.UnifiedCore = False,
     workdir: flags.Workdir = None,
     workdir_tmpfs: flags.WorkdirTmpfs = False,
@@ -92,6 +93,8 @@ def command(
     with flags.reporter_of(progress) as reporter:
         result = compose_tree(options, reporter)
     typer.echo(summary(result), nl=False)
+    if unchanged_exit_77 and result.outcome is Outcome.UNCHANGED:
+        raise typer.Exit(flags.UNCHANGED)
 
 
 def summary(result: ComposeResult) -> str:

@@ -15,6 +15,7 @@ from compose.fetch.keys import load_keys
 from compose.fetch.rpmfile import RpmFile
 from compose.fetch.verify import File, Verdict
 from compose.rpm import child
+from compose.rpm.nevra import Nevra
 from compose.rpm.pgp import PublicKey
 from compose.rpm.repos import RepoAccess, RepoNetwork
 from compose.solve.resolution import COMMAND_LINE, Resolution, ResolvedPackage
@@ -65,6 +66,22 @@ def fetch(
         )
         for file in files
     )
+
+
+def missing_bytes(resolution: Resolution, network: RepoNetwork) -> dict[Nevra, int]:
+    """What fetch() would download: bytes of each package that is not in the cache, or not all of it."""
+    found = {}
+    for package in resolution.packages:
+        # an RPM of no repository has been brought here already
+        if package.repo == COMMAND_LINE:
+            continue
+        try:
+            there = os.lstat(_place(package, network)).st_size
+        except FileNotFoundError:
+            there = 0
+        if there < package.download_size:
+            found[package.nevra] = package.download_size - there
+    return found
 
 
 def _keys(resolution: Resolution, access: RepoAccess, network: RepoNetwork, reporter: Reporter) -> Keys:

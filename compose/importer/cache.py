@@ -67,6 +67,10 @@ class ImportCache:
         except OSError as error:
             raise StorageError(f"{self.manifests} cannot be made: {error.strerror}") from error
 
+    def has(self, sha256: str) -> bool:
+        """Was the RPM imported? Nothing of it is read."""
+        return os.path.exists(self._path(sha256))
+
     def load(self, sha256: str) -> PackageManifest | None:
         """The manifest of an RPM; None when it was never imported, is damaged, or one of its blobs is."""
         path = self._path(sha256)

@@ -20,11 +20,13 @@ from compose import fs
 from compose.errors import RepositoryError
 from compose.ostree import refs
 from compose.ostree.config import Config, Mode, parse_config
+from compose.ostree.gvariant import decode
 from compose.ostree.objects import (
     Commit,
     Dirmeta,
     Dirtree,
     FileContent,
+    Metadata,
     decode_bare_user,
     decode_commit,
     decode_dirmeta,
@@ -167,6 +169,14 @@ class Repo:
     def read_commit(self, checksum: str) -> Commit:
         """Raises RepositoryError when the object is missing or damaged."""
         return self._decoded(checksum, "commit", decode_commit)
+
+    def read_detached(self, commit: str) -> Metadata:
+        """What is kept beside a commit, nothing when nothing is. Raises RepositoryError when it is damaged."""
+        if not self.has(commit, "commitmeta"):
+            return ()
+        data = self._read(commit, "commitmeta")
+        with self._damage(commit, "commitmeta"):
+            return tuple(decode("a{sv}", data))
 
     def read_dirtree(self, checksum: bytes) -> Dirtree:
         """Raises RepositoryError when the object is missing or damaged."""

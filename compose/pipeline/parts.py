@@ -233,7 +233,7 @@ def _packages_in(tree: Tree, store: BlobStore, work: str, reporter: Reporter) ->
                 with open(os.path.join(directory, name), "wb") as file:
                     file.write(store.read(entry.blob))
                 found = True
-    return read_packages(directory, reporter) if found else ()
+    return tuple(each.nevra for each in read_packages(directory, reporter)) if found else ()
 
 
 def _layout(

@@ -52,7 +52,7 @@ def assemble_options(inputs: Inputs, epoch: int) -> AssembleOptions:
         remove_from_packages=treefile.remove_from_packages,
         readonly_executables=treefile.readonly_executables,
         ignore_devices=treefile.ignore_devices,
-        default_ignored_scriptlets=treefile.default_ignored_scriptlets and treefile.boot_location != "kernel-install",
+        default_ignored_scriptlets=ignores_by_default(treefile),
         ignore_scriptlets=treefile.ignore_scriptlets,
         allow_scriptlet_failures=treefile.allow_scriptlet_failures,
         accounts=_accounts(inputs) if treefile.preserve_passwd else (),
@@ -62,6 +62,11 @@ def assemble_options(inputs: Inputs, epoch: int) -> AssembleOptions:
             for each in inputs.layers
         ),
     )
+
+
+def ignores_by_default(treefile: Treefile) -> bool:
+    """Do the scriptlets of ignored-scriptlets.json not run?"""
+    return treefile.default_ignored_scriptlets and treefile.boot_location != "kernel-install"
 
 
 def _accounts(inputs: Inputs) -> tuple[tuple[str, bytes], ...]:

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from compose.errors import AssembleError, ComposeError
 from compose.events import Reporter
 from compose.rpm import child
-from compose.rpm.manifest import PackageManifest
+from compose.rpm.header import scripts_of
+from compose.rpm.manifest import PackageManifest, Scriptlet, Trigger
 from compose.rpm.nevra import Nevra
 
 DATABASE_PATH = "usr/share/rpm"
@@ -125,30 +126,64 @@ def _settle(directory: str) -> None:
             os.unlink(f"{directory}/{name}")
 
 
-def read_packages(directory: str, reporter: Reporter) -> tuple[Nevra, ...]:
-    """The packages of the database in a directory, sorted. Raises AssembleError when librpm refuses it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangelogEntry:
+    """time: seconds since 1970, noon of a day mostly. author: as written, with version and release behind it."""
+
+    time: int
+    author: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstalledPackage:
+    """What a database tells of a package. size: of its files, bytes. changelog: newest first."""
+
+    nevra: Nevra
+    size: int
+    source_rpm: str
+    scriptlets: tuple[Scriptlet, ...]
+    triggers: tuple[Trigger, ...]
+    changelog: tuple[ChangelogEntry, ...]
+
+
+def read_packages(directory: str, reporter: Reporter) -> tuple[InstalledPackage, ...]:
+    """The packages of the database in a directory, by NEVRA. Raises AssembleError when librpm refuses it."""
     return child.call(_list_packages, directory, reporter, crash=_crash)
 
 
-def _list_packages(directory: str, reporter: Reporter) -> tuple[Nevra, ...]:
+def _list_packages(directory: str, reporter: Reporter) -> tuple[InstalledPackage, ...]:
     import rpm
 
     del reporter
     rpm.addMacro("_dbpath", directory)
     transaction = rpm.TransactionSet()
-    # nothing here was signed; what is asked for is names
+    # nothing here was signed; it is read, and nothing of it run
     transaction.setVSFlags(rpm._RPMVSF_NOSIGNATURES)
+    found = []
     try:
-        found = [
-            Nevra(
+        for header in transaction.dbMatch():
+            if header["name"] == "gpg-pubkey":
+                continue
+            nevra = Nevra(
                 name=header["name"],
                 epoch=int(header["epoch"] or 0),
                 version=header["version"],
                 release=header["release"],
                 arch=header["arch"] or "",
             )
-            for header in transaction.dbMatch()
-        ]
+            scriptlets, triggers = scripts_of(header, str(nevra))
+            changes = zip(header["changelogtime"], header["changelogname"], header["changelogtext"], strict=False)
+            found.append(
+                InstalledPackage(
+                    nevra=nevra,
+                    size=int(header["longsize"] or 0),
+                    source_rpm=header["sourcerpm"] or "",
+                    scriptlets=scriptlets,
+                    triggers=triggers,
+                    changelog=tuple(ChangelogEntry(time=when, author=by, text=text) for when, by, text in changes),
+                )
+            )
     except rpm.error as error:
         raise AssembleError(f"the rpm database cannot be read: {error}") from error
-    return tuple(sorted(each for each in found if each.name != "gpg-pubkey"))
+    return tuple(sorted(found, key=lambda each: each.nevra))

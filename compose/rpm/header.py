@@ -179,6 +179,14 @@ def parse_header(header: Any, name: str, payload_offset: int) -> PackageHeader:
         raise PackageError(f"{name}: {fault}") from fault
 
 
+def scripts_of(header: Any, name: str) -> tuple[tuple[Scriptlet, ...], tuple[Trigger, ...]]:
+    """The programs that an rpm.hdr carries. Raises PackageError naming the package."""
+    try:
+        return tuple(_scriptlets(header)), tuple(_triggers(header))
+    except _Fault as fault:
+        raise PackageError(f"{name}: {fault}") from fault
+
+
 class _Fault(Exception):
     """What is wrong with a header, without the package's name."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,7 +39,17 @@ def shared_cachedir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def site(tmp_path: Path, packages: Path, keys: Keys, shared_cachedir: Path) -> tiny.Site:
     """A good treefile, its repository of packages, and an empty archive repository."""
-    return _site(tmp_path, packages, keys, shared_cachedir)
+    return make_site(tmp_path, packages, keys, shared_cachedir)
+
+
+@pytest.fixture
+def moving(site: tiny.Site, packages: Path, tmp_path: Path) -> tiny.Site:
+    """A repository of its own, which goes on while the lock stays."""
+    mine = tmp_path / "mine"
+    shutil.copytree(packages, mine)
+    here = tiny.Site(site.path, mine, site.key, site.path / "cache")
+    here.write_repo()
+    return here
 
 
 @pytest.fixture(scope="session", params=["archive", "bare-user"])
@@ -50,12 +61,14 @@ def composed(
     shared_cachedir: Path,
 ) -> tiny.Site:
     """The good tree composed, in each kind of repository; not to be changed."""
-    site = _site(tmp_path_factory.mktemp(request.param), packages, keys, shared_cachedir, request.param)
+    site = make_site(tmp_path_factory.mktemp(request.param), packages, keys, shared_cachedir, request.param)
     site.compose()
     return site
 
 
-def _site(path: Path, packages: Path, keys: Keys, cachedir: Path, mode: str = "archive") -> tiny.Site:
+def make_site(path: Path, packages: Path, keys: Keys, cachedir: Path, mode: str = "archive") -> tiny.Site:
+    """See site."""
+    path.mkdir(exist_ok=True)
     site = tiny.Site(path, packages, keys.export(tiny.SIGNER), cachedir)
     site.init(mode)
     site.write_repo()

@@ -14,21 +14,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.e2e.tiny import EPOCH, REF, SIGNER, Done, Site
+from tests.e2e.tiny import EPOCH, REF, SIGNER, Done, Site, release
 from tests.support import rpmrepo
 from tests.support.rpmrepo import Keys, Server
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-def moving(site: Site, packages: Path, tmp_path: Path) -> Site:
-    """A repository of its own, which goes on while the lock stays."""
-    mine = tmp_path / "mine"
-    shutil.copytree(packages, mine)
-    here = Site(site.path, mine, site.key, site.path / "cache")
-    here.write_repo()
-    return here
 
 
 def compose(site: Site, *arguments: str | Path, status: int = 0) -> Done:
@@ -37,23 +27,6 @@ def compose(site: Site, *arguments: str | Path, status: int = 0) -> Done:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == status, done.stdout + done.stderr
     return Done(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
-
-
-def release(site: Site, keys: Keys, tmp_path: Path, name: str = "hello-lib", version: str = "2.0") -> None:
-    """The repository gets another build beside the old one."""
-    spec = (Path(__file__).parent.parent / "specs" / f"{name}.spec").read_text()
-    new = re.sub(r"(?m)^Version: .*$", f"Version: {version}", spec)
-    (tmp_path / f"{name}.spec").write_text(new)
-    out = tmp_path / "built"
-    rpmrepo.run(
-        "rpmbuild", "-bb", "--quiet", "--define", f"_topdir {tmp_path}/rpmbuild", "--define", f"_rpmdir {out}",
-        "--define", "_build_name_fmt %{NAME}-%{VERSION}.rpm", "--define", "_rpmformat 4",
-        str(tmp_path / f"{name}.spec"), SOURCE_DATE_EPOCH=str(EPOCH),
-    )  # fmt: skip
-    (rpm,) = out.glob(f"{name}-{version}.rpm")
-    keys.sign(rpm, SIGNER)
-    shutil.move(str(rpm), site.packages)
-    rpmrepo.index(site.packages)
 
 
 def packages_of(site: Site) -> str:

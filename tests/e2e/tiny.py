@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -102,6 +104,15 @@ class Site:
         (self.path / f"{name}.repo").write_text("\n".join(lines) + "\n")
         (self.path / "tiny.key").write_bytes(self.key)
 
+    def tool(self, *words: str | Path, status: int = 0, **environment: str) -> Done:
+        """`compose WORDS`, which must end with a status."""
+        done = subprocess.run(
+            [sys.executable, "-m", "compose", *map(str, words)], env=os.environ | environment, check=False,
+            cwd=SPECS.parents[1], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100,
+        )  # fmt: skip
+        assert done.returncode == status, done.stdout + done.stderr
+        return Done(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
     def command(self, *flags: str, treefile: Path | None = None, repo: bool = True) -> list[str]:
         where = [f"--repo={self.repo}"] if repo else []
         return [sys.executable, "-m", "compose", "tree", str(treefile or self.treefile), *where,
@@ -133,3 +144,26 @@ class Site:
             for path in sorted(self.repo.rglob("*"))
             if path != self.repo / ".lock"
         }
+
+
+def release(
+    site: Site,
+    keys: rpmrepo.Keys,
+    tmp_path: Path,
+    name: str = "hello-lib",
+    version: str = "2.0",
+    spec: str | None = None,
+) -> None:
+    """The repository gets another build beside the old one: of the spec given, or of its own with another version."""
+    text = spec if spec is not None else (SPECS / f"{name}.spec").read_text()
+    (tmp_path / f"{name}.spec").write_text(re.sub(r"(?m)^Version: .*$", f"Version: {version}", text))
+    out = tmp_path / "built"
+    rpmrepo.run(
+        "rpmbuild", "-bb", "--quiet", "--define", f"_topdir {tmp_path}/rpmbuild", "--define", f"_rpmdir {out}",
+        "--define", "_build_name_fmt %{NAME}-%{VERSION}.rpm", "--define", "_rpmformat 4",
+        str(tmp_path / f"{name}.spec"), SOURCE_DATE_EPOCH=str(EPOCH),
+    )  # fmt: skip
+    (rpm,) = out.glob(f"{name}-{version}.rpm")
+    keys.sign(rpm, SIGNER)
+    shutil.move(str(rpm), site.packages / rpm.name)
+    rpmrepo.index(site.packages)

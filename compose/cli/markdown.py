@@ -1,0 +1,44 @@
+"""Markdown for pull requests, step summaries and release notes.
+
+What is put in may come from packages: nothing of it becomes markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+
+def code(text: str) -> str:
+    """As code within a line; safe in a table."""
+    plain = " ".join(text.split()).replace("|", "\\|")
+    ticks = "`" * (_longest_run(plain) + 1)
+    pad = " " if len(ticks) > 1 else ""
+    return f"{ticks}{pad}{plain}{pad}{ticks}" if plain else ""
+
+
+def fenced(lines: Iterable[str], language: str = "") -> list[str]:
+    """A block of code."""
+    body = list(lines)
+    fence = "`" * max(3, *(_longest_run(line) + 1 for line in body), 3)
+    return [f"{fence}{language}", *body, fence]
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a table; cells are markdown already."""
+    return [
+        f"| {' | '.join(head)} |",
+        f"|{'---|' * len(head)}",
+        *(f"| {' | '.join(row)} |" for row in rows),
+        "",
+    ]
+
+
+def folded(summary: str, lines: Iterable[str]) -> list[str]:
+    """What is shown when it is asked for. summary: text without markup."""
+    escaped = summary.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return [f"<details><summary>{escaped}</summary>", "", *lines, "", "</details>", ""]
+
+
+def _longest_run(text: str) -> int:
+    return max((len(list(run)) for char, run in groupby(text) if char == "`"), default=0)

@@ -1,0 +1,262 @@
+"""`compose plan`: what a compose would change, before anything is built."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from compose.cli import flags, markdown
+from compose.cli.flags import ProgressStyle, ReportFormat
+from compose.cli.plain import plain
+from compose.pipeline.options import ComposeOptions
+
+if TYPE_CHECKING:
+    from compose.plan import AccountChange, Cause, Plan, PlannedPackage, ScriptChange
+    from compose.solve.resolution import Advisory
+
+_SIGNS = {"added": "+", "removed": "-", "upgraded": "^", "downgraded": "v", "rebuilt": "="}
+_SHOWN = 80
+
+
+def command(
+    treefile: flags.Treefile,
+    repo: flags.Repo = None,
+    layer_repo: flags.LayerRepo = None,
+    cachedir: flags.CacheDirectory = None,
+    source_root: flags.SourceRoot = None,
+    jobs: flags.Jobs = None,
+    progress: flags.Progress = ProgressStyle.AUTO,
+    proxy: flags.Proxy = None,
+    cache_only: flags.CacheOnly = False,
+    lockfile: flags.Lockfile = None,
+    lockfile_strict: flags.LockfileStrict = False,
+    disable_selinux: flags.DisableSelinux = False,
+    previous_commit: flags.PreviousCommit = None,
+    previous_inputhash: flags.PreviousInputhash = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch and import packages first: their scriptlets are known then.")
+    ] = False,
+    form: Annotated[ReportFormat, typer.Option("--format", help="How to show it.")] = ReportFormat.TEXT,
+    unchanged_exit_77: flags.UnchangedExit77 = False,
+) -> None:
+    """Say what a compose would change.
+
+    Packages, downloads, disk, scriptlets, users and groups, advisories, and what of the input changed since the last commit.
+    """
+    from compose.pipeline.planning import plan
+
+    options = ComposeOptions(
+        treefile=treefile,
+        repo=repo,
+        layer_repo=layer_repo,
+        cachedir=flags.cachedir_or_default(cachedir),
+        source_root=source_root,
+        jobs=flags.jobs_or_all(jobs),
+        proxy=flags.proxy_or_environment(proxy),
+        cache_only=cache_only,
+        lockfiles=tuple(lockfile or ()),
+        lockfile_strict=lockfile_strict,
+        disable_selinux=disable_selinux,
+        previous_commit=previous_commit,
+        previous_inputhash=previous_inputhash,
+        source_date_epoch=flags.source_date_epoch(),
+    )
+    with flags.reporter_of(progress) as reporter:
+        found = plan(options, reporter, download=download)
+    match form:
+        case ReportFormat.JSON:
+            typer.echo(json.dumps(plain(found), indent=2))
+        case ReportFormat.MARKDOWN:
+            typer.echo("\n".join(as_markdown(found)))
+        case ReportFormat.TEXT:
+            typer.echo("\n".join(_text(found)))
+    if unchanged_exit_77 and not found.changed:
+        raise typer.Exit(flags.UNCHANGED)
+
+
+def _text(plan: Plan) -> Iterator[str]:
+    yield f"{plan.ref or 'the commit'}: {_headline(plan)}"
+    if not plan.changed:
+        return
+    yield from _section("why", [_cause(each) for each in plan.causes or ()] if plan.causes is not None else [])
+    if plan.causes is None:
+        yield f"why: not known: {plan.why_not_known}"
+    yield from _section(f"packages: {_counts(plan)}", [_package(each) for each in plan.packages])
+    yield f"size: {_sizes(plan)}"
+    for need in plan.disk:
+        missing = "" if need.enough else ": NOT ENOUGH"
+        yield f"disk: up to {_size(need.needed)} in {need.path}, {_size(need.free)} free{missing}"
+    yield from _section("scriptlets", [_script(each) for each in plan.scripts])
+    yield from _section("users and groups", [_account(each) for each in plan.accounts])
+    if plan.unread:
+        yield _unread(plan)
+    yield from _section("security advisories", [_advisory(each) for each in plan.advisories or ()])
+    if plan.advisories is None:
+        yield "security advisories: not known: the packages come from a lockfile"
+
+
+def as_markdown(plan: Plan) -> Iterator[str]:
+    """For a pull request or a step summary."""
+    yield f"## {markdown.code(plan.ref or 'commit')}: {_headline(plan)}"
+    yield ""
+    if not plan.changed:
+        return
+    yield f"Packages: {_counts(plan)}. Size: {_sizes(plan)}."
+    yield ""
+    for need in plan.disk:
+        if not need.enough:
+            yield f"**Not enough disk space**: up to {_size(need.needed)} in {need.path}, {_size(need.free)} free"
+            yield ""
+    yield from _heading("Why", [_cause(each) for each in plan.causes or ()])
+    if plan.causes is None:
+        yield f"What of the input changed is not known: {plan.why_not_known}."
+        yield ""
+    if plan.packages:
+        yield "### Packages"
+        yield ""
+        yield from markdown.table(
+            ("", "package", "before", "after", "repository", "size"), [_row(each) for each in plan.packages]
+        )
+    if plan.scripts:
+        yield "### Scriptlets"
+        yield ""
+        for script in plan.scripts:
+            yield from markdown.folded(_script(script), markdown.fenced(_script_diff(script), "diff"))
+    yield from _heading("Users and groups", [_account(each) for each in plan.accounts])
+    if plan.unread:
+        yield f"{_unread(plan)}."
+        yield ""
+    yield from _heading("Security advisories", [_advisory(each) for each in plan.advisories or ()])
+
+
+def _section(title: str, lines: list[str]) -> Iterator[str]:
+    if lines:
+        yield f"{title}:" if not title.startswith("packages") else title
+        yield from (f"  {line}" for line in lines)
+
+
+def _heading(title: str, lines: list[str]) -> Iterator[str]:
+    if lines:
+        yield f"### {title}"
+        yield ""
+        yield from (f"- {markdown.code(line)}" for line in lines)
+        yield ""
+
+
+def _headline(plan: Plan) -> str:
+    if plan.previous is None:
+        return "a first commit"
+    version = f", version {plan.previous_version}" if plan.previous_version else ""
+    after = f"{plan.previous[:12]}{version}"
+    return f"a new commit after {after}" if plan.changed else f"nothing changed since {after}"
+
+
+def _counts(plan: Plan) -> str:
+    counts = Counter(str(each.change) for each in plan.packages)
+    told = [f"{counts[each]} {each}" for each in _SIGNS if counts[each]]
+    return f"{', '.join(told) or 'none changed'}; {plan.total} in all"
+
+
+def _sizes(plan: Plan) -> str:
+    delta = "" if plan.size_before is None else f" ({(plan.size - plan.size_before) / 1e6:+.1f} MB)"
+    return f"{_size(plan.size)} installed{delta}, {_size(plan.download)} to download"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"
+
+
+def _cause(cause: Cause) -> str:
+    change = cause.change
+    place = f" ({cause.place})" if cause.place else ""
+    match change.kind:
+        case "treefile":
+            return f"{change.name}: {_difference(change.before, change.after)}{place}"
+        case "package":
+            how = "new" if change.before is None else "gone" if change.after is None else "another RPM"
+            return f"package {change.name}: {how}"
+        case "file" | "layer":
+            how = "new" if change.before is None else "gone" if change.after is None else "changed"
+            return f"{change.kind} {change.name}: {how}{place}"
+        case _:
+            return f"{change.name}: {change.before} -> {change.after}"
+
+
+def _difference(before: str | None, after: str | None) -> str:
+    """Of two JSON texts; of lists what came and what went."""
+    old, new = (None if each is None else json.loads(each) for each in (before, after))
+    if isinstance(old or [], list) and isinstance(new or [], list) and (old or new):
+        rows = [[json.dumps(each) if not isinstance(each, str) else each for each in side or ()] for side in (old, new)]
+        told = [f"+ {each}" for each in rows[1] if each not in rows[0]]
+        told += [f"- {each}" for each in rows[0] if each not in rows[1]]
+        return _short(", ".join(told) or "another order")
+    return f"{_short(before or 'not set')} -> {_short(after or 'not set')}"
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
+
+
+def _package(each: PlannedPackage) -> str:
+    sides = [side for side in (each.before, each.after) if side is not None]
+    builds = " -> ".join(dict.fromkeys(side.evr for side in sides))
+    notes = [each.repo, _change_of_size(each), f"{_size(each.download)} to download" if each.download else ""]
+    return f"{_SIGNS[each.change]} {each.nevra.name}.{each.nevra.arch} {builds} ({', '.join(filter(None, notes))})"
+
+
+def _change_of_size(each: PlannedPackage) -> str:
+    return "" if each.size_before is None else f"{(each.size - each.size_before) / 1e6:+.1f} MB"
+
+
+def _row(each: PlannedPackage) -> tuple[str, ...]:
+    return (
+        each.change,
+        markdown.code(f"{each.nevra.name}.{each.nevra.arch}"),
+        markdown.code(each.before.evr if each.before else ""),
+        markdown.code(each.after.evr if each.after else ""),
+        markdown.code(each.repo),
+        _change_of_size(each),
+    )
+
+
+def _script(each: ScriptChange) -> str:
+    how = "new" if each.before is None else "gone" if each.after is None else "changed"
+    skipped = f", not run: {each.skipped}" if each.skipped else ""
+    return f"{how} {each.phase} of {each.package}{skipped}"
+
+
+def _script_diff(each: ScriptChange) -> list[str]:
+    before, after = (
+        [f"#!{' '.join(script.interpreter)}", *script.body.splitlines()] if script else []
+        for script in (each.before, each.after)
+    )
+    # the first two lines name files
+    return list(difflib.unified_diff(before, after, lineterm=""))[2:]
+
+
+def _account(each: AccountChange) -> str:
+    by = f", declared by {each.by}" if each.by else ""
+    unlocked = "; id-lock does not have it: --accept-new-ids" if each.locked is False else ""
+    if each.before is None:
+        number = "an id chosen when composed" if each.after is None else f"id {each.after}"
+        return f"new {each.kind} {each.name}, {number}{by}{unlocked}"
+    return f"{each.kind} {each.name}: id {each.before} -> {each.after}{by}{unlocked}"
+
+
+def _unread(plan: Plan) -> str:
+    return (
+        f"Scriptlets and accounts of {len(plan.unread)} packages are not known before the download: "
+        "--download fetches them first"
+    )
+
+
+def _advisory(each: Advisory) -> str:
+    severity = f" ({each.severity})" if each.severity else ""
+    titles = [row.title for row in each.references]
+    return f"{each.id}{severity}: {', '.join((*each.packages, *titles))}"

@@ -1,0 +1,211 @@
+"""`compose plan`: a compose up to the solution, compared with the commit that it would follow."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+
+from compose import fs, metadata, records
+from compose.assemble.accounts import parse_ids
+from compose.assemble.scripts import ignored_scriptlets
+from compose.diff import packages_of
+from compose.errors import RepositoryError
+from compose.events import Reporter
+from compose.fetch.fetcher import missing_bytes
+from compose.importer import ImportCache
+from compose.inputhash import InputChange, InputKind, input_changes, input_hash
+from compose.installed import installed_packages
+from compose.pipeline import settings
+from compose.pipeline.accounts import read_id_lock
+from compose.pipeline.inputs import Inputs, Stopwatch, fetch_packages, gather, import_files
+from compose.pipeline.options import ComposeOptions
+from compose.plan import (
+    AccountChange,
+    Cause,
+    DiskNeed,
+    PackageChange,
+    Plan,
+    PlannedPackage,
+    ScriptChange,
+    account_changes,
+    planned_packages,
+    rebuilt_packages,
+    script_changes,
+)
+from compose.rpm.database import InstalledPackage
+from compose.rpm.manifest import PackageManifest
+from compose.rpm.nevra import Nevra
+from compose.solve.resolution import Advisory, ResolvedPackage
+from compose.treefile.origin import origins
+
+
+def plan(options: ComposeOptions, reporter: Reporter, *, download: bool) -> Plan:
+    """What `compose tree` with these options would change. Writes nothing but the cache.
+
+    download: fetch and import the packages first, so that their scriptlets and accounts are known too. Raises what a compose
+    raises until then.
+    """
+    watch = Stopwatch()
+    with ExitStack() as stack:
+        inputs = gather(replace(options, dry_run=True), reporter, watch, stack)
+        resolution, previous, repo = inputs.resolution, inputs.previous, inputs.repo
+        if download:
+            import_files(inputs, fetch_packages(inputs, options, reporter), options, reporter)
+        changed = inputs.digest != previous.inputhash
+        changes, why_not_known = _input_changes(inputs)
+        commit = previous.checksum if previous.commit is not None else None
+        # a commit that is the same has nothing to tell
+        before = installed_packages(repo, commit, reporter) if commit is not None and changed else None
+        installed = {each.nevra: each for each in before or ()}
+        missing = missing_bytes(resolution, inputs.network)
+        packages = planned_packages(
+            (packages_of(previous.commit) if previous.commit else None) or list(installed),
+            resolution.packages,
+            installed=installed,
+            rebuilt=rebuilt_packages(changes or ()),
+            missing=missing,
+        )
+        manifests, unread = _manifests(inputs, packages)
+        size = sum(each.install_size for each in resolution.packages)
+        return Plan(
+            ref=inputs.treefile.ref,
+            previous=commit,
+            previous_version=previous.version,
+            changed=changed,
+            total=len(resolution.packages),
+            causes=None if changes is None else _placed(changes, options, inputs),
+            why_not_known=why_not_known,
+            packages=packages,
+            size_before=sum(each.size for each in before) if before is not None else None,
+            size=size,
+            download=sum(missing.values()),
+            disk=_disk(inputs, packages, missing),
+            scripts=_scripts(inputs, manifests, packages, installed),
+            accounts=_accounts(inputs, manifests),
+            unread=unread,
+            advisories=None if resolution.locked else _new_advisories(inputs),
+        )
+
+
+def _input_changes(inputs: Inputs) -> tuple[tuple[InputChange, ...] | None, str]:
+    """What differs from the record of the previous commit, or None and why that is not known."""
+    previous = inputs.previous
+    if previous.checksum is None or previous.commit is None:
+        return None, "there is no previous commit"
+    try:
+        kept = records.read(inputs.repo, previous.checksum).inputs
+    except RepositoryError as error:
+        return None, error.message
+    if not kept or input_hash(kept) != previous.inputhash:
+        return None, f"the record of {previous.checksum} does not hold what decided it"
+    return input_changes(kept, inputs.parts), ""
+
+
+def _placed(changes: Sequence[InputChange], options: ComposeOptions, inputs: Inputs) -> tuple[Cause, ...]:
+    """Each with the place where the treefile has what is new of a key, or the key, or names the file."""
+    places: dict[str, str] = {}
+    for each in origins(options.treefile, basearch=inputs.treefile.basearch):
+        key = each.path.partition("[")[0].partition(".")[0]
+        places.setdefault(key, str(each.place))
+        places[f"{key} {each.value}"] = str(each.place)
+
+    def place(change: InputChange) -> str:
+        names = [change.name]
+        if change.kind is InputKind.KEY:
+            old, new = (json.loads(side or "[]") for side in (change.before, change.after))
+            if isinstance(old, list) and isinstance(new, list):
+                names = [*(f"{change.name} {each}" for each in new if each not in old), change.name]
+        elif change.kind is InputKind.FILE:
+            names.append(change.name.partition(" ")[0])
+        else:
+            return ""
+        return next((places[name] for name in names if name in places), "")
+
+    return tuple(Cause(change=each, place=place(each)) for each in changes)
+
+
+def _manifests(
+    inputs: Inputs, packages: Sequence[PlannedPackage]
+) -> tuple[dict[Nevra, PackageManifest], tuple[Nevra, ...]]:
+    """Of what is new or changed: manifests that are in the cache, and the packages of which none is."""
+    cache = ImportCache(inputs.cache.join("manifests"), inputs.store)
+    resolved = {each.nevra: each for each in inputs.resolution.packages}
+    found: dict[Nevra, PackageManifest] = {}
+    unread: list[Nevra] = []
+    for each in packages:
+        if each.after is None:
+            continue
+        manifest = _manifest(cache, resolved[each.after])
+        if manifest is None:
+            unread.append(each.after)
+        else:
+            found[each.after] = manifest
+    return found, tuple(sorted(unread))
+
+
+def _manifest(cache: ImportCache, package: ResolvedPackage) -> PackageManifest | None:
+    algorithm, digest = package.checksum
+    return cache.load(digest) if algorithm == "sha256" else None
+
+
+def _scripts(
+    inputs: Inputs,
+    manifests: dict[Nevra, PackageManifest],
+    packages: Sequence[PlannedPackage],
+    installed: dict[Nevra, InstalledPackage],
+) -> tuple[ScriptChange, ...]:
+    treefile = inputs.treefile
+    ignored = ignored_scriptlets(treefile.ignore_scriptlets, by_default=settings.ignores_by_default(treefile))
+    found: list[ScriptChange] = []
+    for each in packages:
+        if each.after in manifests:
+            before = installed.get(each.before) if each.before is not None else None
+            if each.before is None or before is not None:
+                found += script_changes(before, manifests[each.after], ignored)
+    return tuple(found)
+
+
+def _accounts(inputs: Inputs, manifests: dict[Nevra, PackageManifest]) -> tuple[AccountChange, ...]:
+    previous, repo = inputs.previous, inputs.repo
+    ids: dict[str, dict[str, int]] = {"passwd": {}, "group": {}}
+    if previous.checksum is not None and previous.commit is not None:
+        for name in ids:
+            parts = (repo.read_file(previous.checksum, f"usr/{place}/{name}") or b"" for place in ("etc", "lib"))
+            ids[name] = parse_ids(b"".join(parts))
+    return account_changes(
+        manifests.values(),
+        inputs.store,
+        users=ids["passwd"],
+        groups=ids["group"],
+        lock=read_id_lock(inputs.treefile),
+    )
+
+
+def _new_advisories(inputs: Inputs) -> tuple[Advisory, ...]:
+    previous = inputs.previous
+    known: tuple[Advisory, ...] = ()
+    if previous.checksum is not None and previous.commit is not None:
+        known = metadata.advisories_of(previous.commit, inputs.repo.read_detached(previous.checksum)) or ()
+    ids = {each.id for each in known}
+    return tuple(each for each in inputs.resolution.advisories if each.id not in ids)
+
+
+def _disk(inputs: Inputs, packages: Sequence[PlannedPackage], missing: dict[Nevra, int]) -> tuple[DiskNeed, ...]:
+    """Of the cache and of the repository, as one where they share a filesystem."""
+    cache = ImportCache(inputs.cache.join("manifests"), inputs.store)
+    unpacked = sum(each.install_size for each in inputs.resolution.packages if not cache.has(each.checksum[1]))
+    new = sum(each.size for each in packages if each.change is not PackageChange.REMOVED)
+    needs: dict[int, DiskNeed] = {}
+    for path, needed in ((inputs.cache.path, sum(missing.values()) + unpacked), (inputs.repo.path, new)):
+        with fs.storage_errors(path):
+            device, status = os.stat(path).st_dev, os.statvfs(path)
+        before = needs.get(device)
+        needs[device] = DiskNeed(
+            path=before.path if before else path,
+            needed=needed + (before.needed if before else 0),
+            free=status.f_bavail * status.f_frsize,
+        )
+    return tuple(needs.values())
