@@ -27,8 +27,9 @@ def import_packages(
 ) -> tuple[PackageManifest, ...]:
     """Manifests of the packages, sorted by NEVRA; their contents are in cache.blobs.
 
-    jobs: processes to use, where there is memory for them. What the cache has whole is taken from there. Raises PackageError for a damaged or hostile
-    package and for one that is not what the repository called it, StorageError when the disk refuses.
+    jobs: processes to use, where there is memory for them. What the cache has whole is taken from there. Raises
+    PackageError for a damaged or hostile package and for one that is not what the repository called it, StorageError when
+    the disk refuses.
     """
     found: list[PackageManifest] = []
     missing: list[RpmFile] = []

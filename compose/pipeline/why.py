@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from compose.cachedir import CacheDir
@@ -56,8 +57,8 @@ def why(options: ComposeOptions, subject: str, reporter: Reporter) -> tuple[Pres
 
     Raises UsageError when the compose has none, and what a compose raises that cannot be solved.
     """
-    question = _question(options, reporter)
-    resolution = solve(question.request, question.network, reporter)
+    with _asking(options, reporter) as question:
+        resolution = solve(question.request, question.network, reporter)
     found = [each for each in resolution.packages if _is(subject, each.nevra)]
     if not found:
         raise UsageError(
@@ -73,7 +74,11 @@ def why_not(options: ComposeOptions, subject: str, reporter: Reporter) -> Absenc
 
     Raises UsageError when it has one, and what a compose raises that cannot be solved without it.
     """
-    question = _question(options, reporter)
+    with _asking(options, reporter) as question:
+        return _absence(question, options, subject, reporter)
+
+
+def _absence(question: _Question, options: ComposeOptions, subject: str, reporter: Reporter) -> Absence:
     request = question.request
     now = solve(request, question.network, reporter)
     known = {each.nevra: each for each in now.packages}
@@ -103,7 +108,8 @@ def why_not(options: ComposeOptions, subject: str, reporter: Reporter) -> Absenc
     )
 
 
-def _question(options: ComposeOptions, reporter: Reporter) -> _Question:
+@contextmanager
+def _asking(options: ComposeOptions, reporter: Reporter) -> Iterator[_Question]:
     loaded = load(options, reporter)
     treefile = loaded.treefile
     read = locking.read(options, treefile, reporter)
@@ -112,12 +118,13 @@ def _question(options: ComposeOptions, reporter: Reporter) -> _Question:
         # what is locked is there without a solve, but not who needs whom
         lock = replace(locking.keeping(read.own, (), read.path), strict=True)
     access = repo_access(options, loaded, with_lockfile=lock is not None)
-    network = RepoNetwork(cachedir=CacheDir(options.cachedir).path, cache_only=options.cache_only, proxy=options.proxy)
-    rpm_files = local_rpms(treefile, access, network, reporter)
-    return _Question(
-        network=network,
-        request=request_of(treefile, access, rpm_files=rpm_files, lock=lock, links=True),
-    )
+    with CacheDir(options.cachedir).shared(reporter) as cache:
+        network = RepoNetwork(cachedir=cache.path, cache_only=options.cache_only, proxy=options.proxy)
+        rpm_files = local_rpms(treefile, access, network, reporter)
+        yield _Question(
+            network=network,
+            request=request_of(treefile, access, rpm_files=rpm_files, lock=lock, links=True),
+        )
 
 
 def _roots(request: SolveRequest, resolution: Resolution) -> tuple[Root, ...]:
