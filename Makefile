@@ -21,6 +21,9 @@ demo: ## Compose a real operating system twice, serve it, pull it with the real 
 
 test: ## All tests but the slow ones, with all set-up
 	@$(RUN) python3 -m tests.universe min --output $(UNIVERSE)
+	@$(TOOLBOX) need mkfs.ext4 e2fsprogs e2fsprogs
+	@$(TOOLBOX) need mkfs.xfs xfsprogs xfsprogs
+	@$(TOOLBOX) need mkfs.btrfs btrfs-progs btrfs-progs
 	@$(RUN) $(PYTEST) tests
 
 e2e: ## The slow tests, with all set-up: 450 packages beside dnf5, a disk that boots, upgrades and rolls back

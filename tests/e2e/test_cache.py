@@ -17,6 +17,7 @@ import pytest
 
 from compose.importer import IMPORTER_VERSION
 from tests.e2e.tiny import EPOCH, Site
+from tests.support.filesystem import mounted
 
 pytestmark = pytest.mark.root
 FIXED = {"SOURCE_DATE_EPOCH": str(EPOCH + 1)}
@@ -211,3 +212,31 @@ def test_show_gc_and_hit_rates(fresh: tuple[Site, str]) -> None:
     site.compose("--force-nocache", "--no-parent", **FIXED)
     assert site.head() == expected
     assert cache("gc", "--max-size=0")["bytes-left"] == 0
+
+
+@pytest.mark.parametrize(
+    ("cache", "repo", "mode"),
+    [
+        ("tmpfs", "ext4", "bare-user"),
+        ("ext4", "tmpfs", "archive"),
+        ("btrfs", "xfs", "archive"),
+        ("xfs", "btrfs", "bare-user"),
+        ("btrfs", "btrfs", "bare-user"),
+    ],
+)
+def test_cache_and_repository_on_any_filesystem(
+    fresh: tuple[Site, str], tmp_path: Path, cache: str, repo: str, mode: str
+) -> None:
+    site, expected = fresh
+    with mounted(cache, tmp_path / "there") as there, mounted(repo, tmp_path / "here") as here:
+        site = replace(site, path=here, cachedir=(here if cache == repo else there) / "cachedir")
+        site.init(mode)
+        site.write_repo()
+        site.write_treefile()
+        site.compose(**FIXED)
+        assert site.head() == expected
+        # and from the warm cache
+        site.ostree("refs", "--delete", "tiny")
+        site.compose(**FIXED)
+        assert site.head() == expected
+        site.ostree("fsck", "--quiet")
