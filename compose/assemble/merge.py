@@ -2,7 +2,8 @@
 
 The same path may be in several packages, directories too, when type, mode, owner and content (target) are the same; the
 first one installed makes it. Of two ELF files of different word size the 64-bit one stays (file colours). A path below a
-symlink to a directory that another package ships (merged /usr) is that directory's. Rules: rpmfilesCompare(),
+symlink to a directory that another package ships (merged /usr) is that directory's; so is one below a symlink that another
+package only owns (%ghost) and its %pretrans makes, before any file is there (Fedora's /usr/sbin). Rules: rpmfilesCompare(),
 handleOverlappedFiles() and handleColorConflict() of librpm 6.1. Not followed: there a %ghost between two packages hides
 from each other what they differ in.
 """
@@ -16,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from compose.assemble.options import AssembleOptions, Dropped
 from compose.errors import AssembleError
-from compose.rpm.manifest import FileFlag, ManifestFile, PackageManifest
+from compose.rpm.manifest import FileFlag, ManifestFile, PackageManifest, ScriptKind
 from compose.tree import Entry, Tree, join
 
 _MAX_LINKS = 40
@@ -57,13 +58,14 @@ def merge(ordered: Sequence[PackageManifest], options: AssembleOptions) -> Merge
         for placed in files
         if placed.file.target is not None and stat.S_ISLNK(placed.file.mode)
     }
-    resolver = _Resolver(links)
+    resolver = _Resolver(links, _early_links(ordered))
     chosen: dict[str, _Placed] = {}
     conflicts: list[str] = []
     for placed in files:
         path = resolver.place(placed)
         present = chosen.get(path)
         chosen[path] = placed if present is None else _choose(path, present, placed, conflicts)
+    chosen |= {path: placed for path, placed in resolver.followed.items() if path not in chosen}
     if conflicts:
         more = [f"and {len(conflicts) - _SHOWN} more"] if len(conflicts) > _SHOWN else []
         raise AssembleError(
@@ -109,6 +111,17 @@ def _kept_files(package: PackageManifest, options: AssembleOptions, dropped: lis
     return kept
 
 
+def _early_links(ordered: Sequence[PackageManifest]) -> dict[str, _Placed]:
+    """Symlinks that packages own and, having a %pretrans, may make themselves. Those that nothing is below are left to it."""
+    return {
+        file.path: _Placed(package, file)
+        for package in ordered
+        if any(scriptlet.kind is ScriptKind.PRETRANS for scriptlet in package.scriptlets)
+        for file in package.files
+        if file.flags & FileFlag.GHOST and file.target is not None and stat.S_ISLNK(file.mode)
+    }
+
+
 def _wanted_language(lang: str, wanted: Sequence[str] | None) -> bool:
     """librpm's rule (skipInstallFiles() in rpmte.c): one of the file's languages, a|b, begins one of those wanted."""
     if not lang or wanted is None or "all" in wanted:
@@ -123,15 +136,22 @@ def _ostree_path(path: str) -> str:
 
 
 class _Resolver:
-    """Where a package's path ends up, given the symlinks that packages ship."""
+    """Where a package's path ends up, given the symlinks that packages ship (links) and make before all else (early).
 
-    def __init__(self, links: dict[str, _Placed]) -> None:
-        self._links = links
+    followed: those of both that lead somewhere, so far.
+    """
+
+    def __init__(self, links: dict[str, _Placed], early: dict[str, _Placed]) -> None:
+        self._early = early.keys() - links.keys()
+        self._links = {**early, **links}
         self._known: dict[str, str] = {}
+        self.followed: dict[str, _Placed] = {}
 
     def place(self, placed: _Placed) -> str:
         parent, _, name = placed.file.path.rpartition("/")
-        return join(self._directory(parent, placed), name)
+        path = join(self._directory(parent, placed), name)
+        # rpm unpacks a directory into what root has linked there before
+        return self._directory(path, placed) if path in self._early and stat.S_ISDIR(placed.file.mode) else path
 
     def _directory(self, path: str, placed: _Placed) -> str:
         if not path:
@@ -167,6 +187,7 @@ class _Resolver:
                     f"{link.package.nevra} that belongs to {link.file.user}:{link.file.group}, not to root"
                 )
             own = True
+            self.followed["/".join(done)] = link
             assert link.file.target is not None
             done = [] if link.file.target.startswith("/") else done[:-1]
             todo.extend(reversed(link.file.target.split("/")))

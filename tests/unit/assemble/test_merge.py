@@ -10,7 +10,7 @@ import pytest
 from compose.assemble.merge import Merged, merge
 from compose.assemble.options import AssembleOptions
 from compose.errors import AssembleError
-from compose.rpm.manifest import FileFlag, ManifestFile, PackageManifest
+from compose.rpm.manifest import FileFlag, ManifestFile, PackageManifest, Script
 from tests.support.manifests import directory, file, link, package
 
 
@@ -68,6 +68,22 @@ def test_files_below_another_package_s_symlink_go_where_it_leads() -> None:
     found = merged(base, package("tool", file("bin/a"), file("usr/sbin/b"), directory("bin/sub"))).tree
     assert {"usr/bin/a", "usr/bin/b", "usr/bin/sub"} <= set(found.entries)
     assert stat.S_ISLNK(found["usr/sbin"].mode)
+
+
+def test_files_below_a_symlink_that_pretrans_makes_go_where_it_leads() -> None:
+    """Fedora's filesystem: /usr/sbin is %ghost, and what other packages have in it must be in /usr/bin."""
+    ghosts = [link(path, "bin", flags=FileFlag.GHOST) for path in ("usr/sbin", "usr/local/sbin")]
+    files = (link("sbin", "usr/sbin"), directory("usr/bin"), *ghosts)
+    base = package("base", *files, scripts={"pretrans": Script(interpreter=("<lua>",), body="x")})
+    tool = package("tool", file("usr/sbin/a"), file("sbin/b"), directory("usr/sbin"))
+    found = merged(base, tool)
+    assert {"usr/bin/a", "usr/bin/b"} <= set(found.tree.entries)
+    assert (found.tree["usr/sbin"].target, found.tree["usr/sbin"].writer) == ("bin", "package:base-1-1.x86_64")
+    # nothing is below the other one: it comes to be when %pretrans runs
+    assert "usr/local/sbin" not in found.tree
+    # without the script nobody makes it
+    found = merged(package("base", *files), tool)
+    assert found.tree["usr/sbin"].is_dir
 
 
 def test_a_package_s_own_symlink_is_not_followed() -> None:
