@@ -39,6 +39,8 @@ _HIDDEN = (
     "/proc/asound",
     "/proc/scsi",
     "/proc/driver",
+    # else a machine in FIPS mode makes images whose crypto-policies are FIPS, and another one does not
+    "/proc/sys/crypto/fips_enabled",
 )
 _API = kernel.MS_NOSUID | kernel.MS_NOEXEC
 _LOCKED = kernel.MS_BIND | kernel.MS_REMOUNT | kernel.MS_RDONLY | _API

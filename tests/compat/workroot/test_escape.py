@@ -87,6 +87,7 @@ def probes(host_pid: int, abstract: str) -> dict[str, object]:
         "sysrq": attempt(lambda: os.open("/proc/sysrq-trigger", os.O_WRONLY)),
         "kernel memory": attempt(lambda: os.read(os.open("/proc/kcore", os.O_RDONLY), 1)),
         "host's command line": attempt(lambda: os.read(os.open("/proc/cmdline", os.O_RDONLY), 1)),
+        "FIPS mode": attempt(lambda: os.read(os.open("/proc/sys/crypto/fips_enabled", os.O_RDONLY), 1)),
         "sys": os.listdir("/sys"),
         "no new privileges": status_line("NoNewPrivs"),
         "seccomp": status_line("Seccomp"),
@@ -197,6 +198,7 @@ def test_probe(found: dict[str, object], probe: str, expected: object) -> None:
 def test_what_this_kernel_may_lack_is_out_of_reach(found: dict[str, object]) -> None:
     assert found["sysrq"] in ("EROFS", "ENOENT")
     assert found["kernel memory"] in ("done: b''", "ENOENT")
+    assert found["FIPS mode"] in ("done: b''", "ENOENT")
 
 
 def test_no_descriptor_is_inherited(found: dict[str, object]) -> None:
