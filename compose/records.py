@@ -1,15 +1,17 @@
 """Who made each path of a commit, which programs ran and what decided it: kept in the repository beside the commit, not in it.
 
-In REPO/extensions, which OSTree leaves to others; clients do not pull it. One file a commit, JSON compressed by zstd.
+In REPO/extensions, which OSTree leaves to others; clients do not pull it. One file a commit, JSON compressed by zstd. Such a
+file lies beside the root directory of a compose in parts too, until that is committed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 
 import zstandard
 
@@ -18,7 +20,7 @@ from compose.errors import RepositoryError
 from compose.inputhash import Input, InputKind
 from compose.ostree.repo import Repo
 from compose.process import ProgramRecord
-from compose.tree import Tree
+from compose.tree import Entry, Tree
 
 _DIRECTORY = "extensions/compose"
 _SUFFIX = ".json.zst"
@@ -39,39 +41,63 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Records:
-    """writers: path of the commit -> who made it, as tree.Entry says. places: what a treefile names ("postprocess[0]", a
-    package, a file of add-files) -> FILE:LINE. inputs: what decided the tree, empty in what older versions kept."""
+    """writers: path of the commit -> who made it, as tree.Entry says. inputs: what decided the tree, empty in what older
+    versions kept. places: what a treefile names ("postprocess[0]", a package, a file of add-files) -> FILE:LINE. marks: path ->
+    mark() of what was written there; of a root directory only."""
 
     writers: Mapping[str, str]
     programs: tuple[Run, ...]
-    places: Mapping[str, str]
     inputs: tuple[Input, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
+    marks: Mapping[str, str] = field(default_factory=dict)
 
 
-def records_of(
-    tree: Tree, programs: Sequence[ProgramRecord], places: Mapping[str, str], inputs: tuple[Input, ...]
-) -> Records:
-    """Of a compose that has just been made."""
-    return Records(
-        writers={path: entry.writer for path, entry in tree.walk()},
-        programs=tuple(
-            Run(
-                owner=each.program.owner,
-                phase=each.program.phase,
-                status=each.status,
-                seconds=round(each.seconds, 3),
-                changed=each.changed,
-            )
-            for each in programs
-        ),
-        places=places,
-        inputs=inputs,
+def runs_of(programs: Sequence[ProgramRecord]) -> tuple[Run, ...]:
+    """What is kept of programs that have just run."""
+    return tuple(
+        Run(
+            owner=each.program.owner,
+            phase=each.program.phase,
+            status=each.status,
+            seconds=round(each.seconds, 3),
+            changed=each.changed,
+        )
+        for each in programs
     )
 
 
-def keep(repo: Repo, commit: str, records: Records) -> None:
-    """Keep them with a commit, and forget those of commits that are gone. Raises StorageError."""
-    directory = os.path.join(repo.path, _DIRECTORY)
+def records_of(tree: Tree, programs: Sequence[Run], inputs: tuple[Input, ...]) -> Records:
+    """Of a tree that has just been composed."""
+    writers = {path: entry.writer for path, entry in tree.walk()}
+    return Records(writers=writers, programs=tuple(programs), inputs=inputs)
+
+
+def records_of_root(tree: Tree, programs: Sequence[Run], inputs: tuple[Input, ...]) -> Records:
+    """Of a tree that is written to a root directory."""
+    marks = {path: mark(entry) for path, entry in tree.walk()}
+    return replace(records_of(tree, programs, inputs), marks=marks)
+
+
+def mark(entry: Entry) -> str:
+    """Stands for all of an entry that a commit depends on; times are not among it. 16 hex digits."""
+    blob = entry.blob.digest if entry.blob is not None else None
+    facts = (entry.mode, entry.uid, entry.gid, entry.xattrs, blob, entry.target)
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+def attributed(tree: Tree, records: Records) -> Tree:
+    """A tree that was read from a root directory, each entry with the writer it had when the directory was written, if it is
+    still what was written; others keep theirs."""
+    return Tree(
+        {
+            path: replace(entry, writer=records.writers[path]) if records.marks.get(path) == mark(entry) else entry
+            for path, entry in tree.entries.items()
+        }
+    )
+
+
+def encode(records: Records) -> bytes:
+    """As JSON, compressed by zstd."""
     by_writer: dict[str, list[str]] = {}
     for path, writer in records.writers.items():
         by_writer.setdefault(writer, []).append(path)
@@ -81,11 +107,36 @@ def keep(repo: Repo, commit: str, records: Records) -> None:
         "programs": [asdict(each) for each in records.programs],
         "places": dict(records.places),
         "inputs": [[each.kind, each.name, each.value] for each in records.inputs],
+        "marks": dict(records.marks),
     }
-    data = zstandard.ZstdCompressor().compress(json.dumps(document).encode())
+    return zstandard.ZstdCompressor().compress(json.dumps(document).encode())
+
+
+def decode(data: bytes) -> Records:
+    """Reverse of encode(). Raises ValueError for what is damaged or of another version."""
+    try:
+        document = json.loads(zstandard.ZstdDecompressor().decompress(data))
+        if document["version"] != _VERSION:
+            raise ValueError(f"version {document['version']}")
+        return Records(
+            writers={each: writer for writer, paths in document["writers"].items() for each in paths},
+            programs=tuple(Run(**{**each, "changed": tuple(each["changed"])}) for each in document["programs"]),
+            places=document["places"],
+            inputs=tuple(
+                Input(kind=InputKind(kind), name=name, value=value) for kind, name, value in document.get("inputs", ())
+            ),
+            marks=document.get("marks", {}),
+        )
+    except (KeyError, TypeError, AttributeError, zstandard.ZstdError) as error:
+        raise ValueError(str(error)) from error
+
+
+def keep(repo: Repo, commit: str, records: Records) -> None:
+    """Keep them with a commit, and forget those of commits that are gone. Raises StorageError."""
+    directory = os.path.join(repo.path, _DIRECTORY)
     with fs.storage_errors(directory):
         os.makedirs(directory, exist_ok=True)
-        fs.atomic_write(os.path.join(directory, commit + _SUFFIX), data)
+        fs.atomic_write(os.path.join(directory, commit + _SUFFIX), encode(records))
         for name in os.listdir(directory):
             if name.endswith(_SUFFIX) and not repo.has(name.removesuffix(_SUFFIX), "commit"):
                 with suppress(FileNotFoundError):
@@ -97,21 +148,11 @@ def read(repo: Repo, commit: str) -> Records:
     path = os.path.join(repo.path, _DIRECTORY, commit + _SUFFIX)
     try:
         with open(path, "rb") as file:
-            document = json.loads(zstandard.ZstdDecompressor().decompress(file.read()))
-        if document["version"] != _VERSION:
-            raise ValueError(f"version {document['version']}")
-        return Records(
-            writers={each: writer for writer, paths in document["writers"].items() for each in paths},
-            programs=tuple(Run(**{**each, "changed": tuple(each["changed"])}) for each in document["programs"]),
-            places=document["places"],
-            inputs=tuple(
-                Input(kind=InputKind(kind), name=name, value=value) for kind, name, value in document.get("inputs", ())
-            ),
-        )
+            return decode(file.read())
     except FileNotFoundError as error:
         raise RepositoryError(
             f"{repo.path} has no record of the making of {commit}",
             hint="the compose that makes a commit keeps one in its own repository: ask there",
         ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, zstandard.ZstdError) as error:
+    except (OSError, ValueError) as error:
         raise RepositoryError(f"{path} is damaged: {error}", hint="remove it; --force-nocache makes it anew") from error

@@ -62,6 +62,10 @@ def describe(writer: str) -> str:
             return f"{rest} of the treefile"
         case "layer":
             return f"layer {rest}"
+        case "rootfs" if rest:
+            return "changed in the root directory after compose install"
+        case "rootfs":
+            return "the root directory that was committed (not made by compose install)"
         case "step":
             step, _, program = rest.partition(":")
             return (

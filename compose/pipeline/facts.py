@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compose.errors import UsageError
+from compose.records import mark
 from compose.rpm.nevra import Nevra
 from compose.solve.resolution import Advisory, Reference, RepoSnapshot
 from compose.tree import Tree
@@ -35,8 +36,7 @@ def tree_digest(tree: Tree) -> str:
     """All that a commit of the tree depends on, 64 hex digits; times are not among it."""
     total = hashlib.sha256()
     for path, entry in tree.walk():
-        blob = entry.blob.digest if entry.blob is not None else None
-        total.update(repr((path, entry.mode, entry.uid, entry.gid, entry.xattrs, blob, entry.target)).encode())
+        total.update(f"{path}\0{mark(entry)}\0".encode())
     return total.hexdigest()
 
 

@@ -1,7 +1,7 @@
 """A compose in parts, with a root directory to look at and change in between: install, postprocess, commit, rootfs.
 
-Beside the root that `install` writes lies compose.json, what is known of its making; `commit` takes it from there. The parts
-one after the other give the commit that compose_tree() gives.
+What is known of the making of a root lies beside it; `commit` takes it from there. The parts one after the other give the
+commit that compose_tree() gives.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from compose.errors import UsageError
 from compose.events import Reporter
 from compose.label import audit, label
 from compose.ostree.repo import Repo
+from compose.pipeline import beside, results, settings
 from compose.pipeline import facts as making
-from compose.pipeline import results, settings
 from compose.pipeline.accounts import keep_new, pinned, read_id_lock
 from compose.pipeline.committing import write_commit
 from compose.pipeline.facts import Facts
@@ -34,6 +34,7 @@ from compose.pipeline.run import tell_dropped
 from compose.postprocess.drift import check_accounts
 from compose.postprocess.options import PostprocessOptions
 from compose.postprocess.stage import apply_treefile, complete
+from compose.records import Records, attributed, records_of, records_of_root, runs_of
 from compose.rootfs import read_rootfs, write_rootfs
 from compose.rpm.database import DATABASE_PATH, read_packages
 from compose.rpm.nevra import Nevra
@@ -41,7 +42,8 @@ from compose.tree import Tree
 from compose.treefile.model import Treefile
 
 ROOTFS = "rootfs"
-_FACTS = "compose.json"
+# Writers of what is in a root directory: made by something else, or changed after `install`.
+_FOREIGN, _CHANGED = "rootfs", "rootfs:changed"
 
 
 def install(
@@ -80,10 +82,10 @@ def install(
             ids = pinned(assembled.tree, store, id_lock, accept_new=options.accept_new_ids)
             layout = settings.postprocess_options(inputs.loaded, inputs.labelled, version, epoch)
             processed = apply_treefile(ids.tree if ids else assembled.tree, layout, store, work, reporter)
-            dropped = processed.dropped
+            dropped, programs = processed.dropped, (*assembled.records, *processed.records)
             if finish:
                 processed = complete(processed.tree, layout, store, work, reporter)
-                dropped = (*dropped, *processed.dropped)
+                dropped, programs = (*dropped, *processed.dropped), (*programs, *processed.records)
                 check_tree(processed.tree, store, container=inputs.treefile.container, reporter=reporter)
             tell_dropped(dropped, reporter)
         tree = _with_etc(processed.tree) if plain_etc else processed.tree
@@ -93,7 +95,8 @@ def install(
             inputs = reread(inputs, options)
         write_rootfs(tree, store, rootfs, reporter)
         known = settings.facts(inputs, version, epoch, processed.kernel)
-        _write_facts(rootfs, dataclasses.replace(known, tree=making.tree_digest(tree)))
+        beside.write_facts(rootfs, dataclasses.replace(known, tree=making.tree_digest(tree)))
+        beside.write_records(rootfs, records_of_root(tree, runs_of(programs), inputs.parts))
         results.touch(options)
         return Installed(outcome=Outcome.INSTALLED, packages=count, rootfs=rootfs)
 
@@ -111,9 +114,9 @@ def _postprocess_rootfs(
     rootfs: str, treefile: str | None, cache: CacheDir, epoch: int | None, reporter: Reporter
 ) -> bool:
     store = BlobStore(cache.join("blobs"))
-    known = _facts_of(rootfs)
+    known, made = beside.read_facts(rootfs), beside.read_records(rootfs)
     with cache.scratch() as work:
-        tree = read_rootfs(rootfs, store, reporter, writer="rootfs")
+        tree = _read(rootfs, made, store, reporter)
         when = epoch if epoch is not None else known.epoch if known else int(time.time())
         processed = complete(tree, _layout(treefile, cache.path, known, when, reporter), store, work, reporter)
         if processed.tree is tree:
@@ -130,7 +133,10 @@ def _postprocess_rootfs(
     finally:
         fs.remove_tree(scratch)
     if known is not None:
-        _write_facts(rootfs, dataclasses.replace(_still(known, tree), tree=making.tree_digest(processed.tree)))
+        beside.write_facts(rootfs, dataclasses.replace(_still(known, tree), tree=making.tree_digest(processed.tree)))
+    if made is not None:
+        programs = (*made.programs, *runs_of(processed.records))
+        beside.write_records(rootfs, records_of_root(processed.tree, programs, made.inputs))
     return True
 
 
@@ -152,8 +158,9 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
         store = BlobStore(cache.join("blobs"))
         repo.check_writable()
         previous = Previous.of(repo, options, treefile.ref)
-        tree = read_rootfs(rootfs, store, reporter, writer="rootfs")
-        known = _facts_of(rootfs) or _facts_from(options, treefile, previous)
+        made = beside.read_records(rootfs)
+        tree = _read(rootfs, made, store, reporter)
+        known = beside.read_facts(rootfs) or _facts_from(options, treefile, previous)
         known = _still(known, tree)
         if not known.digest:
             known = dataclasses.replace(known, packages=_packages_in(tree, store, work, reporter))
@@ -180,6 +187,10 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
             labels=labels,
             dropped=tuple((each.path, each.reason) for each in processed.dropped),
         )
+        programs = (*(made.programs if made else ()), *runs_of(processed.records))
+        decided = made.inputs if made and known.digest else ()
+        kept = records_of(tree, programs, decided)
+        results.keep_records(repo, options, treefile, committed.checksum, kept, reporter)
         diff = results.package_diff(repo, parent, known.packages)
         results.write_results(options, result, committed, known.digest, known.epoch, diff)
         return result
@@ -192,22 +203,11 @@ def _with_etc(tree: Tree) -> Tree:
     return editor.build()
 
 
-def _facts_path(rootfs: str) -> str:
-    return os.path.join(os.path.dirname(os.path.abspath(rootfs)), _FACTS)
-
-
-def _facts_of(rootfs: str) -> Facts | None:
-    """What `install` left beside the root."""
-    path = _facts_path(rootfs)
-    try:
-        with open(path, "rb") as file:
-            return making.decode(file.read(), path)
-    except FileNotFoundError:
-        return None
-
-
-def _write_facts(rootfs: str, facts: Facts) -> None:
-    fs.atomic_write(_facts_path(rootfs), making.encode(facts))
+def _read(rootfs: str, made: Records | None, store: BlobStore, reporter: Reporter) -> Tree:
+    """The tree in a root directory; what nobody changed since `install` has its writers."""
+    if made is None:
+        return read_rootfs(rootfs, store, reporter, writer=_FOREIGN)
+    return attributed(read_rootfs(rootfs, store, reporter, writer=_CHANGED), made)
 
 
 def _still(known: Facts, tree: Tree) -> Facts:

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from compose import fs, records
@@ -15,12 +16,11 @@ from compose.errors import StorageError
 from compose.events import Reporter
 from compose.label import Audit
 from compose.ostree.repo import Repo
-from compose.pipeline.inputs import Inputs
 from compose.pipeline.options import ComposeOptions, ComposeResult
-from compose.process import ProgramRecord
+from compose.records import Records
 from compose.rpm.compare import package_changes
 from compose.rpm.nevra import Nevra
-from compose.tree import Tree
+from compose.treefile.model import Treefile
 from compose.treefile.origin import origins
 
 
@@ -100,26 +100,19 @@ def _labels(audit: Audit) -> dict[str, Any]:
 
 
 def keep_records(
-    inputs: Inputs,
-    options: ComposeOptions,
-    commit: str,
-    tree: Tree,
-    programs: Sequence[ProgramRecord],
-    reporter: Reporter,
+    repo: Repo, options: ComposeOptions, treefile: Treefile, commit: str, known: Records, reporter: Reporter
 ) -> None:
     """For `compose blame` and `compose plan`. The commit is there already, so that a full disk is no more than a warning."""
     try:
-        kept = records.records_of(tree, programs, _places(inputs, options), inputs.parts)
-        records.keep(inputs.repo, commit, kept)
+        records.keep(repo, commit, replace(known, places=_places(treefile, options)))
     except StorageError as error:
         reporter.warn(
             f"the record of its making is not kept, and compose blame and plan will not know this commit: {error}"
         )
 
 
-def _places(inputs: Inputs, options: ComposeOptions) -> dict[str, str]:
+def _places(treefile: Treefile, options: ComposeOptions) -> dict[str, str]:
     """Where the treefile names what can be blamed: packages by name, scripts as their programs are called, added files."""
-    treefile = inputs.treefile
     found: dict[str, str] = {}
     for each in origins(options.treefile, basearch=treefile.basearch):
         key, _, rest = each.path.partition("[")

@@ -25,6 +25,7 @@ from compose.pipeline.previous import parent_of
 from compose.postprocess.drift import check_accounts
 from compose.postprocess.options import Dropped, Postprocessed
 from compose.postprocess.stage import postprocess
+from compose.records import records_of, runs_of
 
 _DROPPED_SHOWN = 20
 
@@ -112,8 +113,8 @@ def _compose_tree(options: ComposeOptions, reporter: Reporter) -> ComposeResult:
             labels=labels,
             dropped=_all_dropped(assembled, processed),
         )
-        programs = (*assembled.records, *processed.records)
-        results.keep_records(inputs, options, committed.checksum, tree, programs, reporter)
+        made = records_of(tree, runs_of((*assembled.records, *processed.records)), inputs.parts)
+        results.keep_records(inputs.repo, options, treefile, committed.checksum, made, reporter)
         diff = results.package_diff(inputs.repo, parent, [each.nevra for each in resolution.packages])
         results.write_results(options, result, committed, inputs.digest, epoch, diff)
         return result

@@ -110,7 +110,7 @@ def test_postprocessing_leaves_nothing_beside_the_root(site: Site) -> None:
     (site.path / "out/rootfs.new").write_text("mine")
     run(site, "postprocess", site.path / "out/rootfs", tree)
     assert sorted(path.name for path in (site.path / "out").iterdir()) == [
-        "compose.json", "rootfs", "rootfs.new", "rootfs.old",
+        "compose-records.json.zst", "compose.json", "rootfs", "rootfs.new", "rootfs.old",
     ]  # fmt: skip
 
 

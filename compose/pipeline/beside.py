@@ -1,0 +1,54 @@
+"""What `compose install` leaves beside a root directory for `compose postprocess` and `compose commit`: the facts of its
+making, and the records that `compose blame` answers from."""
+
+from __future__ import annotations
+
+import os
+
+from compose import fs, records
+from compose.errors import UsageError
+from compose.pipeline import facts
+from compose.pipeline.facts import Facts
+from compose.records import Records
+
+_FACTS = "compose.json"
+_RECORDS = "compose-records.json.zst"
+
+
+def read_facts(rootfs: str) -> Facts | None:
+    """None for a root that something else made. Raises UsageError for a file that is none of ours."""
+    path = _path(rootfs, _FACTS)
+    data = _read(path)
+    return None if data is None else facts.decode(data, path)
+
+
+def read_records(rootfs: str) -> Records | None:
+    """None for a root that something else made. Raises UsageError for a damaged file."""
+    path = _path(rootfs, _RECORDS)
+    data = _read(path)
+    try:
+        return None if data is None else records.decode(data)
+    except ValueError as error:
+        raise UsageError(
+            f"{path} is damaged: {error}", hint="remove it: compose blame will then not know who made the root"
+        ) from error
+
+
+def write_facts(rootfs: str, known: Facts) -> None:
+    fs.atomic_write(_path(rootfs, _FACTS), facts.encode(known))
+
+
+def write_records(rootfs: str, known: Records) -> None:
+    fs.atomic_write(_path(rootfs, _RECORDS), records.encode(known))
+
+
+def _path(rootfs: str, name: str) -> str:
+    return os.path.join(os.path.dirname(os.path.abspath(rootfs)), name)
+
+
+def _read(path: str) -> bytes | None:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
