@@ -21,7 +21,7 @@ def command(
 ) -> None:
     """Say who made a path: a package, a scriptlet, a script of the treefile, or a step of the compose.
 
-    Then the programs that changed it on the way, in order.
+    Then the programs that changed it on the way, in order. Of an initramfs also whose files are in it.
     """
     from compose.pipeline.inspect import blame
 
@@ -31,16 +31,17 @@ def command(
             {"by": each.owner, "phase": each.phase, "status": each.status, "seconds": each.seconds}
             for each in found.runs
         ]
-        typer.echo(
-            json.dumps(
-                {"path": f"/{found.path}", "writer": found.writer, "place": found.place, "changed": runs}, indent=2
-            )
-        )
+        document = {"path": f"/{found.path}", "writer": found.writer, "place": found.place, "changed": runs}
+        if found.holds:
+            document["holds"] = [{"by": writer, "files": count} for writer, count in found.holds]
+        typer.echo(json.dumps(document, indent=2))
         return
     typer.echo(f"/{found.path}: {_said(found)}")
     for each in found.runs:
         seconds = f"{each.seconds:.2f} s" + (f", status {each.status}" if each.status else "")
         typer.echo(f"  changed by {describe(f'{each.owner}:{each.phase}')} ({seconds})")
+    for writer, count in found.holds:
+        typer.echo(f"  holds {count} files of {describe(writer) if writer else 'its own, which the commit has not'}")
 
 
 def _said(found: Blame) -> str:

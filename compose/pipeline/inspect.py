@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from compose import records
+from compose import initramfs, records
 from compose.blobs import BlobStore
 from compose.cachedir import CacheDir
 from compose.diff import CommitDiff, diff_commits
@@ -67,24 +69,28 @@ def _commit_of(repo: Repo, revision: str) -> str:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blame:
     """path: of the commit. writer: as tree.Entry says. place: FILE:LINE of the treefile that asked for it, or "". runs:
-    programs that changed it, in order."""
+    programs that changed it, in order. holds: of an initramfs, (writer, number of the files in it that are the writer's by
+    their paths), most first; "" made those that the commit does not have."""
 
     path: str
     writer: str
     place: str
     runs: tuple[Run, ...]
+    holds: tuple[tuple[str, int], ...] = ()
 
 
 def blame(repository: str, revision: str, path: str) -> Blame:
     """Who made a path of a commit. Raises RepositoryError, UsageError when the commit has no such path."""
     with Repo.open(repository) as repo:
-        known = records.read(repo, _commit_of(repo, revision))
-    wanted = os.path.normpath(path).strip("/")
-    found = next((each for each in (wanted, f"usr/{wanted}") if each in known.writers), None)
-    if found is None:
-        raise UsageError(
-            f"{revision} has no {path}", hint="paths are those of the commit: /usr/etc, links not followed"
-        )
+        commit = _commit_of(repo, revision)
+        known = records.read(repo, commit)
+        wanted = os.path.normpath(path).strip("/")
+        found = next((each for each in (wanted, f"usr/{wanted}") if each in known.writers), None)
+        if found is None:
+            raise UsageError(
+                f"{revision} has no {path}", hint="paths are those of the commit: /usr/etc, links not followed"
+            )
+        image = repo.read_file(commit, found) if os.path.basename(found) == "initramfs.img" else None
     writer = known.writers[found]
     names = {found, found.removeprefix("usr/") if found.startswith("usr/etc") else found}
     return Blame(
@@ -92,7 +98,17 @@ def blame(repository: str, revision: str, path: str) -> Blame:
         writer=writer,
         place=_place_of(writer, found, known.places),
         runs=tuple(each for each in known.programs if names & set(each.changed)),
+        holds=_holds(image, known.writers) if image is not None else (),
     )
+
+
+def _holds(image: bytes, writers: Mapping[str, str]) -> tuple[tuple[str, int], ...]:
+    """Whose files are in an initramfs, by their paths; nothing for one that cannot be read."""
+    counts: collections.Counter[str] = collections.Counter()
+    with contextlib.suppress(ValueError):
+        for path in initramfs.files(image):
+            counts[writers.get(f"usr/{path}" if path.startswith("etc/") else path, "")] += 1
+    return tuple(sorted(counts.items(), key=lambda row: (-row[1], row[0])))
 
 
 def _place_of(writer: str, path: str, places: Mapping[str, str]) -> str:

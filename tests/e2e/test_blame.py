@@ -54,6 +54,63 @@ def test_programs_that_changed_it(made: Site) -> None:
     assert all(each["status"] == 0 and each["seconds"] >= 0 for each in done["changed"])
 
 
+def parts(site: Site, *words: str | Path) -> None:
+    command = [sys.executable, "-m", "compose", *map(str, words), f"--cachedir={site.cachedir}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_compose_in_parts(site: Site) -> None:
+    scripts = ["echo x >/usr/share/by-script; echo x >/usr/share/changed"]
+    tree = site.write_treefile(postprocess=scripts)
+    rootfs = site.path / "out/rootfs"
+    parts(site, "install", tree, rootfs.parent, f"--repo={site.repo}")
+    (rootfs / "usr/share/by-hand").write_text("x")
+    (rootfs / "usr/share/changed").write_text("by hand")
+    parts(site, "postprocess", rootfs, tree)
+    (rootfs / "usr/share/hello/made-by-post").chmod(0o600)
+    parts(site, "commit", tree, rootfs, f"--repo={site.repo}")
+    said = {
+        "/usr/bin/sh": "package tiny-shell-1-1.x86_64, asked for at",
+        "/usr/share/made-by-pretrans": "%pretrans of tiny-filesystem-1-1.noarch",
+        "/usr/share/by-script": "postprocess[0] of the treefile, asked for at",
+        "/usr/share/by-hand": "changed in the root directory after compose install",
+        "/usr/share/changed": "changed in the root directory after compose install",
+        "/usr/share/hello/made-by-post": "changed in the root directory after compose install",
+        "/usr/lib/passwd": "the compose itself (passwd)",
+    }
+    for path, expected in said.items():
+        assert blame(site, path).stdout.startswith(f"{path}: {expected}"), path
+    changed = blame(site, "/usr/share/changed").stdout
+    assert "changed by postprocess[0] of the treefile" in changed
+
+
+def test_a_root_that_something_else_made(site: Site) -> None:
+    tree = site.write_treefile(check_passwd={"type": "none"}, check_groups={"type": "none"})
+    rootfs = site.path / "out/rootfs"
+    parts(site, "install", tree, rootfs.parent, f"--repo={site.repo}", "--postprocess")
+    record = rootfs.with_name("compose-records.json.zst")
+    record.write_bytes(b"damaged")
+    command = [
+        sys.executable,
+        "-m",
+        "compose",
+        "commit",
+        tree,
+        rootfs,
+        f"--repo={site.repo}",
+        f"--cachedir={site.cachedir}",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    assert (done.returncode, f"{record} is damaged" in done.stderr) == (2, True)
+    for path in (record, rootfs.with_name("compose.json")):
+        path.unlink()
+    parts(site, "commit", tree, rootfs, f"--repo={site.repo}")
+    assert blame(site, "/usr/bin/sh").stdout == (
+        "/usr/bin/sh: the root directory that was committed (not made by compose install)\n"
+    )
+
+
 def test_what_is_not_there(made: Site) -> None:
     done = blame(made, "/nowhere")
     assert done.status == 2

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -22,7 +23,7 @@ import rpm
 import selinux
 
 from compose.events import Reporter
-from compose.pipeline.inspect import lint_commit
+from compose.pipeline.inspect import blame, lint_commit
 from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
 from compose.pipeline.run import compose_tree
 from compose.tree import Tree
@@ -187,10 +188,6 @@ def test_every_file_is_what_its_header_says(composed: Composed) -> None:
         if stat.S_ISLNK(file.mode):
             expected = (stat.S_IFLNK | 0o777, *expected[1:])
         found = (status.st_mode, status.st_uid, status.st_gid)
-        # a directory of several packages is as the last one installed has it
-        if stat.S_ISDIR(file.mode) and package not in entry.writer:
-            by_others["(directory of several packages)"] += 1
-            continue
         if found != expected:
             wrong.append(
                 f"/{path} of {package}: {[oct(found[0]), *found[1:]]} is not {[oct(expected[0]), *expected[1:]]}"
@@ -267,15 +264,9 @@ def test_layout_a_client_needs(composed: Composed) -> None:
     root = composed.checkout
     kernels = list((root / "usr/lib/modules").glob("*/vmlinuz"))
     assert len(kernels) == 1
-    initramfs = kernels[0].with_name("initramfs.img")
-    assert initramfs.stat().st_size > 5 << 20
-    listing = subprocess.run(
-        ["chroot", str(root), "lsinitrd", f"/{initramfs.relative_to(root)}"],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    ).stdout
-    assert "ostree-prepare-root" in listing
+    image = kernels[0].with_name("initramfs.img")
+    assert image.stat().st_size > 5 << 20
+    assert "usr/lib/ostree/ostree-prepare-root" in initramfs_files(root, image)
     assert not (root / "etc").exists()
     assert os.listdir(root / "var") == []
     assert os.listdir(root / "boot") == []
@@ -283,6 +274,29 @@ def test_layout_a_client_needs(composed: Composed) -> None:
     for name in ("shadow", "gshadow"):
         assert stat.S_IMODE((root / "usr/etc" / name).stat().st_mode) == 0
     assert {"var/log", "var/cache/ldconfig", "var/mail", "var/home", "var/roothome"} <= declared(root)
+
+
+def initramfs_files(root: Path, image: Path) -> set[str]:
+    """Files and symlinks of an initramfs, as dracut's own lsinitrd lists them."""
+    listing = subprocess.run(
+        ["chroot", str(root), "lsinitrd", f"/{image.relative_to(root)}"], stdout=subprocess.PIPE, text=True, check=False
+    ).stdout
+    return set(re.findall(r"(?m)^[-l][-rwxsStT]{9} .* \d{4} (\S+)(?: -> .*)?$", listing))
+
+
+def test_blame_of_the_initramfs(composed: Composed) -> None:
+    """Each file in it is counted for whoever made the path in the commit."""
+    assert composed.result.commit is not None
+    (image,) = (composed.checkout / "usr/lib/modules").glob("*/initramfs.img")
+    found = blame(composed.result.repo, composed.result.commit, str(image.relative_to(composed.checkout)))
+    listed = initramfs_files(composed.checkout, image)
+    assert sum(count for _, count in found.holds) == len(listed) > 300
+    holds = {writer.partition("-2")[0]: count for writer, count in found.holds}
+    assert holds["package:systemd"] > 20
+    assert holds["package:ostree-boot"] >= 1
+    # what dracut writes itself, and its hooks' places
+    assert 0 < holds[""] < len(listed) / 2
+    print(f"{image.name} holds {len(listed)} files: {found.holds[:5]}")
 
 
 def declared(checkout: Path) -> set[str]:

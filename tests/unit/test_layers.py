@@ -21,7 +21,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"workroot"}),
     frozenset({"sandbox", "blobs", "rpm", "ostree"}),
     frozenset({"cachedir"}),
-    frozenset({"process", "fs", "memory", "tree", "events", "bindings", "findings"}),
+    frozenset({"process", "fs", "memory", "tree", "events", "bindings", "findings", "initramfs"}),
     frozenset({"errors"}),
 )
 

@@ -1,0 +1,78 @@
+"""What is in an initramfs: cpio archives in newc format one after the other, some of them compressed.
+
+Format: the kernel's Documentation/driver-api/early-userspace/buffer-format.rst.
+"""
+
+from __future__ import annotations
+
+import lzma
+import stat
+import zlib
+from collections.abc import Callable, Generator, Iterator
+from typing import Protocol
+
+import zstandard
+
+_MAGICS = (b"070701", b"070702")
+_HEADER_SIZE = 110
+_TRAILER = b"TRAILER!!!"
+
+
+class _Unpacker(Protocol):
+    """What zlib, lzma and zstandard have in common."""
+
+    @property
+    def unused_data(self) -> bytes:
+        """What follows the end of the stream."""
+
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+_COMPRESSIONS: tuple[tuple[bytes, Callable[[], _Unpacker]], ...] = (
+    (b"\x1f\x8b", lambda: zlib.decompressobj(31)),
+    (b"\x28\xb5\x2f\xfd", lambda: zstandard.ZstdDecompressor().decompressobj()),
+    (b"\xfd7zXZ\0", lzma.LZMADecompressor),
+)
+
+
+def files(image: bytes) -> Iterator[str]:
+    """Paths of its files and symlinks, relative, in order; of all archives in it.
+
+    Raises ValueError for what is no initramfs, or is compressed otherwise than by gzip, zstd or xz. An archive is unpacked in
+    memory.
+    """
+    while image := image.lstrip(b"\0"):
+        if image.startswith(_MAGICS):
+            end = yield from _archive(image)
+            image = image[end:]
+            continue
+        unpacker = next((make() for magic, make in _COMPRESSIONS if image.startswith(magic)), None)
+        if unpacker is None:
+            raise ValueError(f"it has {image[:6]!r} where an archive should begin")
+        try:
+            yield from files(unpacker.decompress(image))
+        except (zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
+            raise ValueError(str(error)) from error
+        image = unpacker.unused_data
+
+
+def _archive(image: bytes) -> Generator[str, None, int]:
+    """The files of the archive that image begins with; returns where it ends."""
+    at = 0
+    while True:
+        # magic, then 13 numbers of 8 digits: the second is the mode, the 7th the size, the 12th that of the name
+        header = image[at : at + _HEADER_SIZE]
+        if len(header) < _HEADER_SIZE or not header.startswith(_MAGICS):
+            raise ValueError("an archive in it is cut short")
+        mode, size, name_size = (int(header[6 + 8 * place :][:8], 16) for place in (1, 6, 11))
+        start = at + _HEADER_SIZE
+        name = image[start : start + name_size - 1]
+        at = _aligned(_aligned(start + name_size) + size)
+        if name == _TRAILER:
+            return at
+        if stat.S_ISREG(mode) or stat.S_ISLNK(mode):
+            yield name.removeprefix(b"./").decode("utf-8", "surrogateescape")
+
+
+def _aligned(offset: int) -> int:
+    return offset + -offset % 4
