@@ -4,6 +4,8 @@
         .lock                  shared by who uses the cachedir, exclusive for who removes from it
         blobs/                 file contents by digest             (compose.blobs)
         manifests/             facts of RPMs by sha256             (compose.importer)
+        object-memo            checksums of content objects        (compose.ostree.memo)
+        labels/                what policies say of paths          (compose.label.memo)
         repomd/  rpms/         repository metadata and RPMs        (compose.solve, compose.fetch)
         preview-repo/          where a compose without --repo goes
         composes               what past composes found here, a JSON object per line
@@ -35,6 +37,8 @@ PARTS = ("blobs", "manifests", "repomd", "rpms", "work")
 PREVIEW = "preview-repo"
 HISTORY = "composes"
 _POLL = 0.1  # seconds
+
+OBJECT_MEMO, LABELS = "object-memo", "labels"
 
 
 class CacheDir:

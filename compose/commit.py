@@ -10,19 +10,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from compose.blobs import BlobStore
+from compose.errors import StorageError
 from compose.events import Reporter
-from compose.ostree.content import Content, DamagedContentError
+from compose.ostree.content import Content
+from compose.ostree.memo import ContentMemo
 from compose.ostree.objects import Commit, Metadata
 from compose.ostree.repo import Repo
 from compose.ostree.transaction import Stats, Transaction
-from compose.tree import Tree, join
+from compose.ostree.workers import DamagedContentError
+from compose.tree import Entry, Tree, join
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitOptions:
     """metadata: in the order to be hashed. parent: checksum, or None. timestamp: seconds since 1970. ref: to move, or None.
 
-    detached: metadata kept beside the commit. gpg_key: to sign with, of this user's GnuPG home.
+    detached: metadata kept beside the commit. gpg_key: to sign with, of this user's GnuPG home. memo: the file in which
+    checksums are remembered between commits, so that what did not change is not read; None for none.
     """
 
     metadata: Metadata
@@ -34,6 +38,7 @@ class CommitOptions:
     subject: str = ""
     body: str = ""
     jobs: int = 1
+    memo: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +54,12 @@ def commit_tree(tree: Tree, store: BlobStore, repo: Repo, options: CommitOptions
     """Write a tree and a commit of it. Raises RepositoryError, StorageError, or DamagedError when a blob is not what it was;
     then the repository is as it was."""
     total = sum(entry.blob.size for entry in tree.entries.values() if entry.blob is not None)
+    memo = ContentMemo.open(options.memo) if options.memo is not None else None
     with (
         reporter.task("Writing objects", total=total, unit="bytes") as task,
         Transaction(repo, jobs=options.jobs, reporter=reporter) as transaction,
     ):
-        root_tree, root_meta = write_tree(tree, store, transaction, lambda _objects, size: task.advance(size))
+        root_tree, root_meta = write_tree(tree, store, transaction, lambda _objects, size: task.advance(size), memo)
         checksum = transaction.write_commit(
             Commit(
                 metadata=options.metadata,
@@ -70,48 +76,51 @@ def commit_tree(tree: Tree, store: BlobStore, repo: Repo, options: CommitOptions
         if options.ref is not None:
             transaction.set_ref(options.ref, checksum)
         stats = transaction.stats
+    if memo is not None:
+        try:
+            memo.save()
+        except StorageError as error:
+            reporter.warn(f"checksums are not remembered, and the next compose works them out again: {error}")
     return Committed(checksum=checksum, content_checksum=hashlib.sha256(root_tree + root_meta).hexdigest(), stats=stats)
 
 
 def write_tree(
-    tree: Tree, store: BlobStore, transaction: Transaction, on_progress: Callable[[int, int], None]
+    tree: Tree,
+    store: BlobStore,
+    transaction: Transaction,
+    on_progress: Callable[[int, int], None],
+    memo: ContentMemo | None = None,
 ) -> tuple[bytes, bytes]:
     """Write all objects of a tree. Returns checksums of the root's dirtree and dirmeta, 32 bytes each."""
-    paths = [path for path, entry in tree.entries.items() if not entry.is_dir]
-    contents = []
-    for path in paths:
-        entry = tree[path]
-        contents.append(
-            Content(
-                uid=entry.uid,
-                gid=entry.gid,
-                mode=entry.mode,
-                xattrs=entry.xattrs,
-                path=store.path(entry.blob) if entry.blob is not None else None,
-                target=entry.target,
-                size=entry.blob.size if entry.blob is not None else 0,
-                digest=entry.blob.digest if entry.blob is not None else "",
-            )
-        )
+    paths = [path for path, entry in tree.walk() if not entry.is_dir]
+    contents = [_content_of(tree[path], store) for path in paths]
     try:
-        checksums = dict(zip(paths, transaction.write_contents(contents, on_progress), strict=True))
+        checksums = dict(zip(paths, transaction.write_contents(contents, on_progress, memo), strict=True))
     except DamagedContentError as error:
         raise store.damaged(error.path) from error
-
-    def write_directory(path: str) -> tuple[bytes, bytes]:
+    del contents
+    written: dict[str, tuple[bytes, bytes]] = {}
+    # what a directory holds comes behind it
+    for path, entry in reversed([(path, entry) for path, entry in tree.walk() if entry.is_dir]):
         files: list[tuple[bytes, bytes]] = []
         directories: list[tuple[bytes, bytes, bytes]] = []
         for name in tree.children(path):
             below = join(path, name)
             # names sort by their UTF-8 bytes, which is the order of their code points
-            if tree[below].is_dir:
-                directories.append((name.encode(), *write_directory(below)))
+            if (checksum := checksums.get(below)) is not None:
+                files.append((name.encode(), checksum))
             else:
-                files.append((name.encode(), checksums[below]))
-        entry = tree[path]
-        return (
+                directories.append((name.encode(), *written.pop(below)))
+        written[path] = (
             transaction.write_dirtree(files, directories),
             transaction.write_dirmeta(entry.uid, entry.gid, entry.mode, entry.xattrs),
         )
+    return written[""]
 
-    return write_directory("")
+
+def _content_of(entry: Entry, store: BlobStore) -> Content:
+    blob = entry.blob
+    if blob is None:
+        return Content(entry.uid, entry.gid, entry.mode, entry.xattrs, target=entry.target)
+    path = store.path(blob)
+    return Content(entry.uid, entry.gid, entry.mode, entry.xattrs, path=path, size=blob.size, digest=blob.digest)

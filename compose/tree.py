@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import stat
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -91,6 +92,11 @@ def join(parent: str, name: str) -> str:
     return f"{parent}/{name}" if parent else name
 
 
+def _order(path: str) -> str:
+    """Sorts parents before what is below them, siblings by code point: no name has a character before NUL."""
+    return path.replace("/", "\0")
+
+
 class TreeLookupError(Exception):
     """A path cannot be resolved: a loop of symlinks, or a file where a directory is needed."""
 
@@ -98,7 +104,7 @@ class TreeLookupError(Exception):
 class Tree:
     """Immutable map of path to Entry, with an index of children made when first asked for."""
 
-    __slots__ = ("_children", "_entries")
+    __slots__ = ("_children", "_entries", "_paths")
 
     def __init__(self, entries: Mapping[str, Entry]) -> None:
         """entries must be closed under parents and hold the root."""
@@ -106,6 +112,7 @@ class Tree:
             raise ValueError("a tree needs a root entry")
         self._entries = dict(entries)
         self._children: dict[str, list[str]] | None = None
+        self._paths: list[str] | None = None
 
     @classmethod
     def empty(cls) -> Tree:
@@ -142,7 +149,7 @@ class Tree:
         """Names in a directory, sorted by code point; empty for what is no directory."""
         if self._children is None:
             index: dict[str, list[str]] = {}
-            for each in sorted(self._entries):
+            for each in self._ordered():
                 if each:
                     index.setdefault(parent_of(each), []).append(name_of(each))
             self._children = index
@@ -150,14 +157,20 @@ class Tree:
 
     def walk(self, top: str = "") -> Iterator[tuple[str, Entry]]:
         """(path, entry) of top and everything below, parents first, siblings sorted."""
-        entry = self._entries.get(top)
-        if entry is None:
+        if top not in self._entries:
             return
-        stack = [top]
-        while stack:
-            path = stack.pop()
+        paths = self._ordered()
+        first = bisect_left(paths, _order(top), key=_order)
+        for index in range(first, len(paths)):
+            path = paths[index]
+            if top and index > first and not path.startswith(f"{top}/"):
+                return
             yield path, self._entries[path]
-            stack.extend(join(path, name) for name in reversed(self.children(path)))
+
+    def _ordered(self) -> list[str]:
+        if self._paths is None:
+            self._paths = sorted(self._entries, key=_order)
+        return self._paths
 
     def resolve(self, path: str, *, follow_last: bool = True) -> str:
         """Path with every symlink followed inside the tree, ".." never leaving the root.

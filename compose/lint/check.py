@@ -157,7 +157,7 @@ def _shadow(subject: _Subject) -> Iterator[Finding]:
 
 
 def _labels(subject: _Subject) -> Iterator[Finding]:
-    bare = [path for path, entry in subject.tree.walk() if all(name != XATTR for name, _ in entry.xattrs)]
+    bare = [path for path, entry in subject.tree.walk() if XATTR not in dict(entry.xattrs)]
     # no label at all is a tree without SELinux
     if bare and len(bare) < len(subject.tree):
         yield Finding(rule="unlabelled", path=f"/{bare[0]}", message=f"{len(bare)} files have no label: {_few(bare)}")

@@ -45,6 +45,8 @@ def frame(body: bytes, ends: Sequence[int]) -> bytes:
     if not ends:
         return body
     size, count = len(body), len(ends)
+    if count == 1 and size < 255:
+        return body + ends[0].to_bytes()
     for width, code in ((1, "B"), (2, "H"), (4, "I")):
         if size + width * count < 1 << (8 * width):
             return body + struct.pack(f"<{count}{code}", *ends)

@@ -154,11 +154,14 @@ def encode_dirtree(files: Sequence[tuple[bytes, bytes]], directories: Sequence[t
 
     Raises ValueError for what clients refuse: names out of order, twice, not UTF-8, or leading elsewhere.
     """
-    for names in ([row[0] for row in files], [row[0] for row in directories]):
-        for index, name in enumerate(names):
+    for rows in (files, directories):
+        before = b""
+        for row in rows:
+            name = row[0]
             _check_name(name.decode())
-            if index and name <= names[index - 1]:
-                raise ValueError(f"the name {name!r} of a directory stands behind {names[index - 1]!r}")
+            if name <= before:
+                raise ValueError(f"the name {name!r} of a directory stands behind {before!r}")
+            before = name
     first = _encode_names((name, checksum, (len(name) + 1,)) for name, checksum in files)
     second = _encode_names((name, tree + meta, (len(name) + 33, len(name) + 1)) for name, tree, meta in directories)
     return frame(first + second, (len(first),))

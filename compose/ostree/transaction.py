@@ -18,9 +18,10 @@ from compose import fs
 from compose.errors import ComposeError, RepositoryError, StorageError
 from compose.events import Reporter
 from compose.ostree import refs
-from compose.ostree.content import Content, ContentMemo, ContentStats, Target, write_contents
+from compose.ostree.content import Content, ContentStats, Target, write_contents
 from compose.ostree.gvariant import encode
 from compose.ostree.lock import locked
+from compose.ostree.memo import ContentMemo
 from compose.ostree.objects import (
     Commit,
     Metadata,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 from compose import metadata
 from compose.blobs import BlobStore
+from compose.cachedir import OBJECT_MEMO
 from compose.commit import CommitOptions, Committed, commit_tree
 from compose.events import Reporter
 from compose.ostree.repo import Repo
@@ -34,5 +37,6 @@ def write_commit(
         timestamp=facts.epoch,
         ref=None if options.write_commitid_to else treefile.ref,
         jobs=options.jobs,
+        memo=os.path.join(options.cachedir, OBJECT_MEMO),
     )
     return commit_tree(tree, store, repo, how, reporter)

@@ -41,7 +41,7 @@ def _audited(tree: Tree, store: BlobStore, cache: CacheDir) -> tuple[Audit | Non
         return None, ()
     try:
         with cache.scratch() as work:
-            return audit(tree, store, work), ()
+            return audit(tree, store, work, Reporter()), ()
     except LabelError as error:
         return None, (Finding(rule="label", path="/usr/etc/selinux", message=f"labels without rules: {error}"),)
 

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from compose import fs
 from compose.assemble.stage import assemble
 from compose.blobs import BlobStore
-from compose.cachedir import CacheDir
+from compose.cachedir import LABELS, CacheDir
 from compose.errors import UsageError
 from compose.events import Reporter
 from compose.label import audit, label
@@ -168,8 +168,11 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
         layout = settings.postprocess_options(loaded, labelled, version, known.epoch)
         processed = complete(tree, layout, store, work, reporter)
         check_accounts(processed.tree, store, settings.account_references(options, treefile, previous, repo), reporter)
-        tree = label(processed.tree, store, work, reporter) if labelled else processed.tree
-        labels = audit(tree, store, work) if labelled else None
+        tree, labels = processed.tree, None
+        if labelled:
+            memo = cache.join(LABELS)
+            tree = label(tree, store, work, reporter, memo)
+            labels = audit(tree, store, work, reporter, memo)
         check_tree(tree, store, labels=labels, container=treefile.container, reporter=reporter)
         known = dataclasses.replace(known, version=version, kernel=processed.kernel)
         parent = parent_of(options, repo, treefile.ref)

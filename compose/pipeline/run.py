@@ -11,7 +11,7 @@ from typing import Any
 from compose.assemble.options import Assembled
 from compose.assemble.stage import assemble
 from compose.cache.verify import verify
-from compose.cachedir import CacheDir
+from compose.cachedir import LABELS, CacheDir
 from compose.errors import DamagedError
 from compose.events import Reporter
 from compose.label import audit, label
@@ -79,6 +79,7 @@ def _compose_tree(options: ComposeOptions, reporter: Reporter) -> ComposeResult:
         id_lock = read_id_lock(treefile)
         epoch = settings.epoch(options, manifests, previous)
         version = settings.version(options, treefile, previous, epoch)
+        memo = inputs.cache.join(LABELS)
         with inputs.cache.scratch() as work:
             with watch.stage("assemble"):
                 how = settings.assemble_options(inputs, epoch)
@@ -94,9 +95,9 @@ def _compose_tree(options: ComposeOptions, reporter: Reporter) -> ComposeResult:
             tree = processed.tree
             if inputs.labelled:
                 with watch.stage("label"):
-                    tree = label(tree, store, work, reporter)
+                    tree = label(tree, store, work, reporter, memo)
             with watch.stage("lint"):
-                labels = audit(tree, store, work) if inputs.labelled else None
+                labels = audit(tree, store, work, reporter, memo) if inputs.labelled else None
                 check_tree(tree, store, labels=labels, container=treefile.container, reporter=reporter)
             if keep_new(ids, reporter):
                 inputs = reread(inputs, options)

@@ -20,7 +20,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"treefile", "solve", "fetch", "importer", "assemble", "postprocess", "label", "commit"}),
     frozenset({"workroot"}),
     frozenset({"sandbox", "blobs", "rpm", "ostree"}),
-    frozenset({"cachedir"}),
+    frozenset({"cachedir", "sealed"}),
     frozenset({"process", "fs", "memory", "tree", "events", "bindings", "findings", "initramfs"}),
     frozenset({"errors"}),
 )

@@ -100,7 +100,7 @@ def test_what_the_policy_names_none(ours: dict[str, str]) -> None:
 
 
 def test_the_audit_agrees(tree: Tree, store: BlobStore, tmp_path: Path) -> None:
-    found = audit(label(tree, store, str(tmp_path), Reporter()), store, str(tmp_path))
+    found = audit(label(tree, store, str(tmp_path), Reporter()), store, str(tmp_path), Reporter())
     assert (found.checked, found.inherited, found.mislabelled) == (len(tree), len(NONE), ())
 
 

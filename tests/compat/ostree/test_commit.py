@@ -95,7 +95,9 @@ def tree(nasty: Path, blobs: BlobStore) -> Tree:
     return scan_disk(nasty, blobs)
 
 
-def commit(tree: Tree, blobs: BlobStore, repo: Path, *, jobs: int = 2, ref: str = REF) -> Committed:
+def commit(
+    tree: Tree, blobs: BlobStore, repo: Path, *, jobs: int = 2, ref: str = REF, memo: str | None = None
+) -> Committed:
     """Commit as `ostree commit --timestamp=@1700000000 -s subject` does."""
     options = CommitOptions(
         metadata=(("version", Variant("s", "1")), ("ostree.ref-binding", Variant("as", [ref]))),
@@ -105,6 +107,7 @@ def commit(tree: Tree, blobs: BlobStore, repo: Path, *, jobs: int = 2, ref: str 
         subject="subject",
         body="",
         jobs=jobs,
+        memo=memo,
     )
     with Repo.open(str(repo)) as opened:
         return commit_tree(tree, blobs, opened, options, Reporter())
@@ -268,3 +271,41 @@ def test_bare_is_refused_with_the_way_out(tmp_path: Path) -> None:
     ostree(tmp_path / "repo", "init", "--mode=bare")
     with Repo.open(str(tmp_path / "repo")) as repo, pytest.raises(RepositoryError, match="bare repository"):
         repo.check_writable()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_is_remembered_is_not_read_again(mode: Mode, nasty: Path, tmp_path: Path) -> None:
+    # a cache of its own: its blobs are removed on the way
+    blobs = BlobStore(str(tmp_path / "blobs"))
+    tree = scan_disk(nasty, blobs)
+    memo = str(tmp_path / "memo")
+    for name in ("repo", "other"):
+        Repo.create(str(tmp_path / name), mode)
+    first = commit(tree, blobs, tmp_path / "repo", memo=memo)
+    assert first.stats.content.known == 0
+    editor = tree.edit()
+    editor.add_file("usr/new", blobs.add_bytes(b"new"), writer="test")
+    editor.replace("usr/labelled", xattrs=((b"security.selinux", b"other\0"),))
+    changed = editor.build()
+    expected = commit(changed, blobs, tmp_path / "other").checksum
+
+    # in another repository everything is written, whatever is remembered
+    Repo.create(str(tmp_path / "empty"), mode)
+    assert commit(tree, blobs, tmp_path / "empty", memo=memo).checksum == first.checksum
+    ostree(tmp_path / "empty", "fsck")
+    # an object that somebody removed is written again
+    victim = next((tmp_path / "empty/objects").glob("*/*.file*"))
+    victim.unlink()
+    assert commit(tree, blobs, tmp_path / "empty", memo=memo).stats.content.written == 1
+    ostree(tmp_path / "empty", "fsck")
+
+    # nothing but the two changed files can be read
+    needed = {blobs.path(changed[path].blob) for path in ("usr/new", "usr/labelled")}  # type: ignore[arg-type]
+    for path in Path(blobs.root).glob("??/*"):
+        if str(path) not in needed:
+            path.unlink()
+    again = commit(changed, blobs, tmp_path / "repo", memo=memo)
+    assert again.checksum == expected
+    assert again.stats.content.written == 2
+    assert again.stats.content.known == again.stats.content.objects - 2
+    ostree(tmp_path / "repo", "fsck")

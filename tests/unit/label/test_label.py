@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import selinux
 
 from compose.errors import LabelError
 from compose.events import Reporter
@@ -130,7 +131,7 @@ def labelled(tmp_path: Path) -> tuple[Tree, MemoryStore]:
 
 def test_the_audit_finds_nothing_in_what_was_labelled(labelled: tuple[Tree, MemoryStore], tmp_path: Path) -> None:
     tree, store = labelled
-    found = audit(tree, store, str(tmp_path))
+    found = audit(tree, store, str(tmp_path), Reporter())
     assert (found.policy, found.checked, found.inherited, found.unlabelled) == ("mls", len(tree), 2, 0)
     assert found.mislabelled == ()
     assert found.equal == len(tree) - 2
@@ -142,7 +143,7 @@ def test_the_audit_finds_what_came_after_the_labels(labelled: tuple[Tree, Memory
     editor.add_file("usr/bin/late", store.add_bytes(b""), writer="test")
     for path, type_ in (("usr/bin/sh", b"usr_t"), ("usr/share/secret/a", b"secret_t")):
         editor.put(path, tree[path].with_xattr(b"security.selinux", b"system_u:object_r:%b:s0\0" % type_))
-    found = audit(editor.build(), store, str(tmp_path))
+    found = audit(editor.build(), store, str(tmp_path), Reporter())
     assert found.unlabelled == 1
     assert found.mislabelled == (
         Mislabelled(path="usr/bin/late", label=None, expected="system_u:object_r:bin_t:s0"),
@@ -159,7 +160,7 @@ def test_the_audit_asks_the_policy_that_is_there_now(labelled: tuple[Tree, Memor
     editor = tree.edit()
     rules = store.add_bytes(rule("/usr/bin/sh", "shell").encode())
     editor.put(f"{FILES}/file_contexts.local", replace(tree[f"{FILES}/file_contexts"], blob=rules))
-    (found,) = audit(editor.build(), store, str(tmp_path)).mislabelled
+    (found,) = audit(editor.build(), store, str(tmp_path), Reporter()).mislabelled
     assert (found.path, found.expected) == ("usr/bin/sh", "system_u:object_r:shell_t:s0")
 
 
@@ -187,3 +188,45 @@ def test_the_last_choice_of_a_policy_counts() -> None:
         r'f usr/etc/selinux/config 0644 "SELINUXTYPE=a\n SELINUXTYPE = b # c\n"' + "\nd usr/etc/selinux/b 0755", store
     )
     assert policy_of(tree, store) == "b"
+
+
+def test_what_was_looked_up_is_not_looked_up_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    work, memo = tmp_path / "work", tmp_path / "labels"
+    work.mkdir()
+
+    def tree_with(rules: str, text: str = "") -> Tree:
+        editor = parse(CONFIG + "f usr/bin/sh 0755 ''\nf usr/share/secret/key 0600 ''\n" + text, store).edit()
+        editor.add_file(f"{FILES}/file_contexts", store.add_bytes(rules.encode()), writer="test")
+        return editor.build()
+
+    def labelled(tree: Tree) -> tuple[Tree, int]:
+        """The tree, and how many look-ups it took."""
+        count = 0
+        real = selinux.selabel_lookup_raw
+
+        def counted(*arguments: object) -> object:
+            nonlocal count
+            count += 1
+            return real(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(selinux, "selabel_lookup_raw", counted)
+            after = label(tree, store, str(work), Reporter(), memo=str(memo))
+        assert after == label(tree, store, str(work), Reporter())
+        return after, count
+
+    tree = tree_with(CONTEXTS)
+    first, count = labelled(tree)
+    assert count == len(tree)
+    again, count = labelled(tree)
+    assert again == first
+    assert count == 0
+    assert labelled(tree_with(CONTEXTS, "f usr/bin/new 0755 ''"))[1] == 1
+    # another type at the path, and other rules
+    assert labelled(tree_with(CONTEXTS, "l usr/bin/new sh"))[1] == 1
+    other = tree_with(CONTEXTS + rule("/usr/bin/sh", "shell"))
+    assert labelled(other)[1] == len(other)
+    for path in memo.iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    assert labelled(tree)[1] == len(tree)
