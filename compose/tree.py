@@ -147,13 +147,16 @@ class Tree:
 
     def children(self, path: str) -> list[str]:
         """Names in a directory, sorted by code point; empty for what is no directory."""
+        return self._index().get(path, [])
+
+    def _index(self) -> dict[str, list[str]]:
         if self._children is None:
             index: dict[str, list[str]] = {}
             for each in self._ordered():
                 if each:
                     index.setdefault(parent_of(each), []).append(name_of(each))
             self._children = index
-        return self._children.get(path, [])
+        return self._children
 
     def walk(self, top: str = "") -> Iterator[tuple[str, Entry]]:
         """(path, entry) of top and everything below, parents first, siblings sorted."""
@@ -203,6 +206,12 @@ class Tree:
                 raise TreeLookupError(f"/{path}: /{here} is a file, not a directory")
         return "/".join(done)
 
+    def with_entries(self, entries: Mapping[str, Entry]) -> Tree:
+        """Other entries for the same paths."""
+        tree = Tree(entries)
+        tree._children, tree._paths = self._children, self._paths
+        return tree
+
     def edit(self) -> TreeEditor:
         """A mutable copy."""
         return TreeEditor(self)
@@ -212,11 +221,10 @@ class TreeEditor:
     """A tree being changed. Paths are taken as they are: symlinks are not followed."""
 
     def __init__(self, tree: Tree) -> None:
-        self._entries: dict[str, Entry] = dict(tree.entries)
+        self._tree = tree
+        self._entries = dict(tree._entries)
+        # what is in a directory, where that is not what was in it before
         self._names: dict[str, set[str]] = {}
-        for path in self._entries:
-            if path:
-                self._names.setdefault(parent_of(path), set()).add(name_of(path))
 
     def __contains__(self, path: object) -> bool:
         return path in self._entries
@@ -229,7 +237,8 @@ class TreeEditor:
 
     def children(self, path: str) -> list[str]:
         """Names in a directory, sorted."""
-        return sorted(self._names.get(path, ()))
+        changed = self._names.get(path)
+        return list(self._tree.children(path)) if changed is None else sorted(changed)
 
     def subtree(self, top: str) -> list[str]:
         """top and all paths below it, parents first; empty when top does not exist."""
@@ -252,8 +261,9 @@ class TreeEditor:
                 self.put(parent, Entry(mode=stat.S_IFDIR | 0o755, mtime=entry.mtime, writer=entry.writer))
             elif not above.is_dir:
                 raise ValueError(f"/{parent} is not a directory, cannot hold /{path}")
-            self._names.setdefault(parent, set()).add(name_of(path))
-        if not entry.is_dir and self._names.get(path):
+            if path not in self._entries:
+                self._names_in(parent).add(name_of(path))
+        if not entry.is_dir and self.children(path):
             raise ValueError(f"/{path} is a directory with content, cannot become something else")
         self._entries[path] = entry
 
@@ -284,10 +294,10 @@ class TreeEditor:
         """Remove a path and all below it; False when there was none."""
         gone = self.subtree(path)
         for each in gone:
-            del self._entries[each]
-            self._names.pop(each, None)
+            if self._entries.pop(each).is_dir:
+                self._names[each] = set()
         if gone and path:
-            self._names[parent_of(path)].discard(name_of(path))
+            self._names_in(parent_of(path)).discard(name_of(path))
         return bool(gone)
 
     def move(self, source: str, target: str) -> None:
@@ -303,4 +313,18 @@ class TreeEditor:
 
     def build(self) -> Tree:
         """The tree as it is now. The editor may go on being used."""
-        return Tree(self._entries)
+        if not self._names:
+            return self._tree.with_entries(self._entries)
+        index = dict(self._tree._index())
+        for path, names in self._names.items():
+            index[path] = sorted(names)
+        tree = Tree(self._entries)
+        tree._children = index
+        return tree
+
+    def _names_in(self, path: str) -> set[str]:
+        """To be changed."""
+        names = self._names.get(path)
+        if names is None:
+            names = self._names[path] = set(self._tree.children(path))
+        return names

@@ -88,7 +88,7 @@ def label(tree: Tree, store: Contents, workdir: str, reporter: Reporter, memo: s
             f"the policy {rules.policy} has no label for {len(inherited)} paths, they get that of their directory: {shown}"
             + (" ..." if len(inherited) > _SHOWN else "")
         )
-    return Tree(labelled)
+    return tree.with_entries(labelled)
 
 
 def audit(tree: Tree, store: Contents, workdir: str, reporter: Reporter, memo: str | None = None) -> Audit:

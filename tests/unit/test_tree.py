@@ -107,3 +107,27 @@ def test_with_xattr_sorts_and_removes() -> None:
     both = entry.with_xattr(b"user.b", b"2").with_xattr(b"user.a", b"1")
     assert both.xattrs == ((b"user.a", b"1"), (b"user.b", b"2"))
     assert both.with_xattr(b"user.a", None).xattrs == ((b"user.b", b"2"),)
+
+
+def test_an_index_that_is_handed_on_is_that_of_a_new_tree() -> None:
+    tree = sample()
+    for change in (
+        lambda editor: editor.add_file("usr/lib/a", BLOB, writer="t"),
+        lambda editor: editor.move("usr/lib", "usr/bin/lib"),
+        lambda editor: editor.remove("usr/bin"),
+        lambda editor: editor.add_dir("usr/bin", writer="t"),
+        lambda editor: editor.put("usr/bin", Entry(mode=stat.S_IFLNK | 0o777, target="lib")),
+        lambda editor: editor.replace("usr/tmp", uid=7),
+    ):
+        editor = tree.edit()
+        change(editor)
+        tree = editor.build()
+        fresh = Tree(tree.entries)
+        directories = {"", *(path for path in [*sample().entries, *tree.entries])}
+        assert {path: tree.children(path) for path in directories} == {
+            path: fresh.children(path) for path in directories
+        }
+        assert {path: editor.children(path) for path in directories} == {
+            path: fresh.children(path) for path in directories
+        }
+        assert list(tree.walk()) == list(fresh.walk())
