@@ -32,18 +32,15 @@ d /run/media 0755 root root - -
 L /var/lib/rpm - - - - ../../usr/share/rpm
 L /var/lib/selinux - - - - ../../etc/selinux
 """
-_USRLOCAL_TEXT = "".join(
-    f"d /usr/local/{name} 0755 root root - -\n"
-    for name in ("bin", "etc", "games", "include", "lib", "sbin", "share", "src")
-)
-_VAR_OPT_TEXT = f"""\
+_USRLOCAL = ("bin", "etc", "games", "include", "lib", "sbin", "share", "src")
+_VAR_OPT_TEXT = """\
 # /opt and /usr/local are links into /var.
 d /var/opt 0755 root root - -
 d /var/usrlocal 0755 root root - -
-{_USRLOCAL_TEXT}"""
-_STATE_OVERLAY_TEXT = f"""\
+"""
+_STATE_OVERLAY_TEXT = """\
 # /opt and /usr/local are directories of the image below an overlay that keeps local changes.
-{_USRLOCAL_TEXT}"""
+"""
 
 # State that is made anew on each machine: dropped without a word.
 _REMADE = re.compile(
@@ -80,7 +77,10 @@ def add_integration(tree: Tree, store: Contents, *, opt_usrlocal: OptUsrLocal) -
     write_file(editor, INTEGRATION, _INTEGRATION_TEXT.encode(), store, writer=writer)
     texts = {OptUsrLocal.VAR: _VAR_OPT_TEXT, OptUsrLocal.STATE_OVERLAY: _STATE_OVERLAY_TEXT}
     if opt_usrlocal in texts:
-        write_file(editor, _OPT_USRLOCAL, texts[opt_usrlocal].encode(), store, writer=writer)
+        # a link stays one: /usr/local/sbin leads to bin where the two are merged
+        names = [name for name in _USRLOCAL if not _is_link(tree, f"usr/local/{name}")]
+        text = texts[opt_usrlocal] + "".join(f"d /usr/local/{name} 0755 root root - -\n" for name in names)
+        write_file(editor, _OPT_USRLOCAL, text.encode(), store, writer=writer)
     return editor.build()
 
 
@@ -137,6 +137,11 @@ def _configured(tree: Tree, store: Contents) -> Iterator[str]:
     for name in tree.children(CONFIGURATION):
         if name.endswith(".conf"):
             yield from tmpfilesd.created_paths(read_text(tree, f"{CONFIGURATION}/{name}", store) or "")
+
+
+def _is_link(tree: Tree, path: str) -> bool:
+    entry = tree.get(_in_tree(tree, path))
+    return entry is not None and entry.is_symlink
 
 
 def _in_tree(tree: Tree, path: str) -> str:

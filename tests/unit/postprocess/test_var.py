@@ -167,3 +167,19 @@ def test_integration_files_by_opt_usrlocal() -> None:
         assert len(texts) == count
         assert ("d /var/opt 0755 root root - -\n" in "".join(texts)) == (choice is OptUsrLocal.VAR)
         assert "d /var/roothome 0700 root root - -\n" in "".join(texts)
+
+
+def test_a_merged_sbin_of_usr_local_stays_a_link() -> None:
+    """Fedora's filesystem has it: a directory there would hide what is in bin."""
+    trees = {
+        OptUsrLocal.VAR: "l usr/local ../var/usrlocal\nd var/usrlocal/bin 0755\nl var/usrlocal/sbin bin",
+        OptUsrLocal.STATE_OVERLAY: "d usr/local/bin 0755\nl usr/local/sbin bin",
+    }
+    for choice, text in trees.items():
+        store = MemoryStore()
+        tree = var.add_integration(parse(text, store), store, opt_usrlocal=choice)
+        tree = var.add_tmpfiles(tree, store)
+        lines = "".join(store.read(entry.blob).decode() for _, entry in tree.walk("usr/lib/tmpfiles.d") if entry.blob)
+        assert "d /usr/local/bin 0755 root root - -\n" in lines
+        assert "d /usr/local/sbin " not in lines
+        assert ("L /var/usrlocal/sbin - - - - bin\n" in lines) == (choice is OptUsrLocal.VAR)
