@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from compose.assemble.ids import SYSUSERS, IdLock, declared_accounts
+from compose.assemble.accounts import declared_ids
+from compose.assemble.ids import SYSUSERS, IdLock
 from compose.assemble.scripts import RUN
 from compose.inputhash import InputChange, InputKind
 from compose.rpm.compare import Change, package_changes
@@ -233,8 +234,10 @@ def account_changes(
     for manifest in manifests:
         for file in manifest.files:
             if file.path.startswith(f"{SYSUSERS}/") and file.blob is not None:
-                for account in declared_accounts(store.read(file.blob)):
-                    # root is there from the start
-                    if account.name != "root":
-                        tell(account.kind, account.name, account.id, manifest.nevra)
+                declared = declared_ids(store.read(file.blob).decode(errors="replace"))
+                for kind, ids in zip(("user", "group"), declared, strict=True):
+                    for name, number in ids.items():
+                        # root is there from the start
+                        if name != "root":
+                            tell(kind, name, number, manifest.nevra)
     return tuple(found[key] for key in sorted(found, key=lambda key: (key[0] != "user", key[1])))

@@ -28,6 +28,26 @@ def parse_id(text: str) -> int | None:
     return int(text) if len(text) <= _DIGITS and text.isascii() and text.isdigit() else None
 
 
+def declared_ids(text: str) -> tuple[dict[str, int | None], dict[str, int | None]]:
+    """What a file of sysusers.d(5) declares: users, groups; each with its number, None for one that floats."""
+    users: dict[str, int | None] = {}
+    groups: dict[str, int | None] = {}
+    for line in text.splitlines():
+        words = line.split()
+        kind = words[0].rstrip("!") if len(words) > 1 else ""
+        first, _, second = (words[2] if len(words) > 2 else "-").partition(":")
+        if kind == "u":
+            users[words[1]] = parse_id(first)
+            if not second:
+                groups.setdefault(words[1], parse_id(first))
+        elif kind == "g":
+            groups[words[1]] = parse_id(first)
+        elif kind == "m":
+            users.setdefault(words[1], None)
+            groups.setdefault(first, None)
+    return users, groups
+
+
 def resolve_owners(
     tree: Tree, owners: Mapping[str, Owner], users: Mapping[str, int], groups: Mapping[str, int]
 ) -> Tree:

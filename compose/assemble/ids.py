@@ -8,11 +8,11 @@ the compose fails.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from compose.assemble.accounts import parse_id, parse_ids
+from compose.assemble.accounts import declared_ids, parse_id, parse_ids
 from compose.errors import AssembleError
 from compose.tree import BlobRef, Tree
 
@@ -47,31 +47,6 @@ class Pinned:
     tree: Tree
     lock: IdLock
     new: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeclaredAccount:
-    """kind: "user" or "group". id: None when systemd-sysusers is to choose one."""
-
-    kind: str
-    name: str
-    id: int | None
-
-
-def declared_accounts(data: bytes) -> Iterator[DeclaredAccount]:
-    """The users and groups of a file of sysusers.d(5). A user brings the group of its name, unless the line names another."""
-    for line in data.decode(errors="replace").splitlines():
-        words = line.split()
-        if len(words) < 2 or words[0].rstrip("!") not in ("u", "g"):
-            continue
-        first, _, second = (words[2] if len(words) > 2 else "-").partition(":")
-        number = parse_id(first)
-        if words[0].startswith("g"):
-            yield DeclaredAccount(kind="group", name=words[1], id=number)
-            continue
-        yield DeclaredAccount(kind="user", name=words[1], id=number)
-        if not second:
-            yield DeclaredAccount(kind="group", name=words[1], id=number)
 
 
 def pin_ids(tree: Tree, store: Contents, lock: IdLock, *, accept_new: bool) -> Pinned:
@@ -174,9 +149,9 @@ def _fixed(tree: Tree, store: Contents) -> tuple[dict[str, int], dict[str, int]]
         entry = tree.get(f"{SYSUSERS}/{name}")
         if entry is None or entry.blob is None:
             continue
-        for account in declared_accounts(store.read(entry.blob)):
-            if account.id is not None:
-                (users if account.kind == "user" else groups)[account.name] = account.id
+        declared = declared_ids(store.read(entry.blob).decode(errors="replace"))
+        for fixed, ids in zip((users, groups), declared, strict=True):
+            fixed |= {name: number for name, number in ids.items() if number is not None}
     return users, groups
 
 

@@ -1,4 +1,4 @@
-"""The rules applied to a tree, and to the metadata of its commit."""
+"""All rules applied to a tree; here those about its layout and how it boots."""
 
 from __future__ import annotations
 
@@ -8,69 +8,21 @@ import re
 import tomllib
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Protocol
 
 import zstandard
 
-from compose.findings import Level
-from compose.label import XATTR, Audit
-from compose.lint.rules import RULES
+from compose.label import Audit
+from compose.lint import accounts, commit, selinux
+from compose.lint.subject import MODULES, Contents, Finding, Subject, few
 from compose.ostree.objects import Commit
-from compose.tree import BlobRef, Tree, TreeLookupError
+from compose.postprocess import tmpfilesd
+from compose.tree import Tree, name_of
 
-_MODULES = "usr/lib/modules"
 _OSTREE_BOOT = "usr/lib/ostree-boot"
 _MOUNT_POINTS = ("dev", "proc", "run", "sys")
 _REDIRECTED = ("home", "root", "srv", "mnt", "media", "opt", "usr/local")
 _MERGED = ("bin", "sbin", "lib", "lib64")
-_SHADOW = ("usr/etc/shadow", "usr/etc/gshadow")
-_DATABASE, _BASE_COPY = "usr/share/rpm", "usr/lib/sysimage/rpm-ostree-base-db"
 _CHUNK = 1 << 20
-_SHOWN = 5
-_LABELS_SHOWN = 20
-
-
-class Contents(Protocol):
-    """What is needed of a blob store."""
-
-    def read(self, ref: BlobRef) -> bytes: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Finding:
-    """path: absolute, in the tree; "/" for what is about the whole."""
-
-    rule: str
-    path: str
-    message: str
-
-    @property
-    def level(self) -> Level:
-        return RULES[self.rule].level
-
-
-@dataclass(frozen=True, slots=True)
-class _Subject:
-    tree: Tree
-    store: Contents
-    bootable: bool
-    commit: Commit | None
-    labels: Audit | None
-
-    def text(self, path: str) -> str | None:
-        """A file, symlinks followed; /etc is where its defaults are."""
-        with contextlib.suppress(TreeLookupError):
-            place = self.tree.resolve(path)
-            place = f"usr/{place}" if place.startswith("etc/") else place
-            entry = self.tree.get(place)
-            if entry is not None and entry.blob is not None:
-                return self.store.read(entry.blob).decode(errors="replace")
-        return None
-
-    def kernels(self) -> list[str]:
-        names = self.tree.children(_MODULES) if self.tree.is_dir(_MODULES) else ()
-        return [name for name in names if f"{_MODULES}/{name}/vmlinuz" in self.tree]
 
 
 def lint_tree(
@@ -78,45 +30,45 @@ def lint_tree(
 ) -> tuple[Finding, ...]:
     """All findings, by rule and path. bootable: it is meant to be booted, not to be a container image only. labels: the
     audit of its labels, None when it has none or they were not looked at."""
-    subject = _Subject(tree, store, bootable, commit, labels)
+    subject = Subject(tree, store, bootable, commit, labels)
     return tuple(sorted({finding for check in _CHECKS for finding in check(subject)}))
 
 
-def _kernel(subject: _Subject) -> Iterator[Finding]:
+def _kernel(subject: Subject) -> Iterator[Finding]:
     if not subject.bootable:
         return
     found = subject.kernels()
-    where = f"/{_MODULES}"
+    where = f"/{MODULES}"
     if len(found) != 1:
         named = f": {', '.join(found)}" if found else ""
         yield Finding(rule="kernel", path=where, message=f"{len(found)} kernels, one is needed{named}")
-    elif not subject.tree[f"{_MODULES}/{found[0]}/vmlinuz"].is_file:
+    elif not subject.tree[f"{MODULES}/{found[0]}/vmlinuz"].is_file:
         yield Finding(rule="kernel", path=f"{where}/{found[0]}/vmlinuz", message="is not a regular file")
 
 
-def _boot_checksums(subject: _Subject) -> Iterator[Finding]:
+def _boot_checksums(subject: Subject) -> Iterator[Finding]:
     sums: dict[str, set[str]] = {}
-    for name in subject.tree.children(_OSTREE_BOOT) if subject.tree.is_dir(_OSTREE_BOOT) else ():
+    for name in subject.tree.children(_OSTREE_BOOT):
         if match := re.fullmatch(r"(vmlinuz|initramfs)-.*-([0-9a-f]{64})", name):
             sums.setdefault(match[1], set()).add(match[2])
     if len(set().union(*sums.values())) > 1:
         yield Finding(rule="boot-checksums", path=f"/{_OSTREE_BOOT}", message="the checksums in the names differ")
 
 
-def _os_release(subject: _Subject) -> Iterator[Finding]:
+def _os_release(subject: Subject) -> Iterator[Finding]:
     release = subject.text("usr/lib/os-release") or subject.text("etc/os-release") or ""
     if subject.bootable and not re.search(r"(?m)^(PRETTY_NAME|ID)=", release):
         yield Finding(rule="os-release", path="/usr/lib/os-release", message="has neither PRETTY_NAME nor ID")
 
 
-def _etc(subject: _Subject) -> Iterator[Finding]:
+def _etc(subject: Subject) -> Iterator[Finding]:
     if "etc" in subject.tree:
         yield Finding(rule="etc-usretc", path="/etc", message="is there beside /usr/etc")
     if not subject.tree.is_dir("usr/etc"):
         yield Finding(rule="etc-usretc", path="/usr/etc", message="is missing")
 
 
-def _mount_points(subject: _Subject) -> Iterator[Finding]:
+def _mount_points(subject: Subject) -> Iterator[Finding]:
     for name in _MOUNT_POINTS:
         yield from _empty_directory(subject, name, "api-base-directories")
     temporary = subject.tree.get("tmp")
@@ -128,83 +80,45 @@ def _mount_points(subject: _Subject) -> Iterator[Finding]:
         yield Finding(rule="api-base-directories", path="/tmp", message="is not empty")
 
 
-def _root(subject: _Subject) -> Iterator[Finding]:
+def _root(subject: Subject) -> Iterator[Finding]:
     yield from _empty_directory(subject, "sysroot", "baseimage-root")
     link = subject.tree.get("ostree")
     if link is None or link.target != "sysroot/ostree":
         yield Finding(rule="baseimage-root", path="/ostree", message="is not a link to sysroot/ostree")
 
 
-def _var(subject: _Subject) -> Iterator[Finding]:
+def _var(subject: Subject) -> Iterator[Finding]:
     yield from _empty_directory(subject, "var", "var-content")
 
 
-def _boot(subject: _Subject) -> Iterator[Finding]:
+def _boot(subject: Subject) -> Iterator[Finding]:
     yield from _empty_directory(subject, "boot", "nonempty-boot")
 
 
-def _empty_directory(subject: _Subject, name: str, rule: str) -> Iterator[Finding]:
-    if not subject.tree.is_dir(name):
-        yield Finding(rule=rule, path=f"/{name}", message="is not a directory")
-    elif found := subject.tree.children(name):
-        yield Finding(rule=rule, path=f"/{name}", message=f"is not empty: {_few(found)}")
-
-
-def _shadow(subject: _Subject) -> Iterator[Finding]:
-    for path in _SHADOW:
-        if path in subject.tree and (mode := subject.tree[path].permissions):
-            yield Finding(rule="shadow-mode", path=f"/{path}", message=f"has mode {mode:04o}")
-
-
-def _labels(subject: _Subject) -> Iterator[Finding]:
-    bare = [path for path, entry in subject.tree.walk() if XATTR not in dict(entry.xattrs)]
-    # no label at all is a tree without SELinux
-    if bare and len(bare) < len(subject.tree):
-        yield Finding(rule="unlabelled", path=f"/{bare[0]}", message=f"{len(bare)} files have no label: {_few(bare)}")
-
-
-def _policy_labels(subject: _Subject) -> Iterator[Finding]:
-    wrong = [each for each in (subject.labels.mislabelled if subject.labels else ()) if each.label is not None]
-    for each in wrong[:_LABELS_SHOWN]:
-        message = f"has the label {each.label}, the policy gives {each.expected}"
-        yield Finding(rule="label", path=f"/{each.path}", message=message)
-    if len(wrong) > _LABELS_SHOWN:
-        yield Finding(rule="label", path="/", message=f"{len(wrong) - _LABELS_SHOWN} more labels differ")
-
-
-def _machine_id(subject: _Subject) -> Iterator[Finding]:
-    if (subject.text("usr/etc/machine-id") or "").strip() not in ("", "uninitialized"):
-        yield Finding(rule="machine-id", path="/usr/etc/machine-id", message="is not empty")
-
-
-def _kernel_arguments(subject: _Subject) -> Iterator[Finding]:
-    directory = "usr/lib/bootc/kargs.d"
-    for name in subject.tree.children(directory) if subject.tree.is_dir(directory) else ():
-        path = f"{directory}/{name}"
+def _kernel_arguments(subject: Subject) -> Iterator[Finding]:
+    for path, text in subject.texts("usr/lib/bootc/kargs.d", ".toml"):
         try:
-            found = tomllib.loads(subject.text(path) or "")
+            found = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             yield Finding(rule="bootc-kargs", path=f"/{path}", message=f"not TOML: {error}")
             continue
-        arguments = found.get("kargs")
-        if not isinstance(arguments, list) or not all(isinstance(each, str) for each in arguments):
-            yield Finding(rule="bootc-kargs", path=f"/{path}", message="kargs is not a list of texts")
+        if unknown := sorted(found.keys() - {"kargs", "match-architectures"}):
+            yield Finding(rule="bootc-kargs", path=f"/{path}", message=f"unknown keys: {few(unknown)}")
+        for key in ("kargs", "match-architectures"):
+            values = found.get(key, [] if key == "match-architectures" else None)
+            if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
+                yield Finding(rule="bootc-kargs", path=f"/{path}", message=f"{key} is not a list of texts")
 
 
-def _commit(subject: _Subject) -> Iterator[Finding]:
-    if subject.commit is None:
-        return
-    kernels = subject.kernels()
-    if subject.commit.get("ostree.bootable") and subject.commit.get("ostree.linux") not in kernels:
-        told = subject.commit.get("ostree.linux")
-        yield Finding(
-            rule="commit-metadata", path="/", message=f"ostree.linux is {told}, the tree has {_few(kernels) or 'none'}"
-        )
-    if not subject.commit.get("rpmostree.rpmdb.pkglist"):
-        yield Finding(rule="package-list", path="/", message="the commit has no rpmostree.rpmdb.pkglist")
+def _kernel_checksum(subject: Subject) -> Iterator[Finding]:
+    for kver in subject.kernels():
+        path = f"{MODULES}/{kver}/.vmlinuz.hmac"
+        if re.search(r"(?m)^\S+\s+.*/", subject.text(path) or ""):
+            message = "does not name the kernel relative to itself, so its self-test fails where the client boots it"
+            yield Finding(rule="vmlinuz-hmac", path=f"/{path}", message=message)
 
 
-def _toplevel(subject: _Subject) -> Iterator[Finding]:
+def _toplevel(subject: Subject) -> Iterator[Finding]:
     if _prepare_root(subject, "root", "transient"):
         return
     for name in _REDIRECTED:
@@ -217,16 +131,36 @@ def _toplevel(subject: _Subject) -> Iterator[Finding]:
             yield Finding(rule="toplevel-links", path=f"/{name}", message=what)
 
 
-def _usrmove(subject: _Subject) -> Iterator[Finding]:
+def _toplevel_targets(subject: Subject) -> Iterator[Finding]:
+    made = {subject.place(path) for path in _made_at_boot(subject)}
+    for name in _REDIRECTED:
+        entry = subject.tree.get(name)
+        if entry is None or not entry.is_symlink:
+            continue
+        target = subject.place(name)
+        # what is made below it makes it too
+        if target not in subject.tree and not any(f"{each}/".startswith(f"{target}/") for each in made):
+            message = f"leads to /{target}, which no line of tmpfiles.d makes"
+            yield Finding(rule="toplevel-targets", path=f"/{name}", message=message)
+
+
+def _made_at_boot(subject: Subject) -> Iterator[str]:
+    for directory in ("usr/lib/tmpfiles.d", "usr/etc/tmpfiles.d"):
+        for _, text in subject.texts(directory, ".conf"):
+            yield from tmpfilesd.created_paths(text)
+
+
+def _usrmove(subject: Subject) -> Iterator[Finding]:
     for name in _MERGED:
         entry = subject.tree.get(name)
         if entry is not None and not entry.is_symlink:
             yield Finding(rule="usrmove", path=f"/{name}", message="is a directory: clients expect a link into /usr")
 
 
-def _initramfs(subject: _Subject) -> Iterator[Finding]:
+def _initramfs(subject: Subject) -> Iterator[Finding]:
     for kver in subject.kernels() if subject.bootable else ():
-        path = f"{_MODULES}/{kver}/initramfs.img"
+        names = [f"{MODULES}/{kver}/{name}" for name in ("initramfs.img", "initramfs")]
+        path = next((name for name in names if name in subject.tree), names[0])
         entry = subject.tree.get(path)
         if entry is None or entry.blob is None:
             yield Finding(rule="initramfs", path=f"/{path}", message="is missing")
@@ -234,55 +168,34 @@ def _initramfs(subject: _Subject) -> Iterator[Finding]:
             yield Finding(rule="initramfs", path=f"/{path}", message="has no ostree-prepare-root in it")
 
 
-def _composefs(subject: _Subject) -> Iterator[Finding]:
+def _composefs(subject: Subject) -> Iterator[Finding]:
     if subject.bootable and not _prepare_root(subject, "composefs", "enabled"):
         path = "/usr/lib/ostree/prepare-root.conf"
         yield Finding(rule="baseimage-composefs", path=path, message="does not enable composefs")
 
 
-def _policy(subject: _Subject) -> Iterator[Finding]:
-    place = "var/lib/selinux"
-    if subject.tree.is_dir(place) and subject.tree.children(place):
-        yield Finding(rule="policy-store", path=f"/{place}", message="holds modules of the policy")
+def _injected(subject: Subject) -> Iterator[Finding]:
+    for path in ("usr/etc/hostname", "usr/etc/resolv.conf"):
+        entry = subject.tree.get(path)
+        if entry is not None and entry.blob is not None and not entry.blob.size:
+            yield Finding(rule="buildah-injected", path=f"/{path}", message="is an empty file")
 
 
-def _accounts(subject: _Subject) -> Iterator[Finding]:
-    present = [name for name in ("passwd", "group") if (subject.text(f"usr/lib/{name}") or "").strip()]
-    if present and not any(
-        path.startswith("usr/lib") and "/libnss_altfiles.so" in path for path in subject.tree.entries
-    ):
-        yield Finding(
-            rule="accounts", path=f"/usr/lib/{present[0]}", message="nothing reads it: there is no libnss_altfiles"
-        )
-    switch = subject.text("usr/etc/nsswitch.conf") or ""
-    for database in present:
-        if not re.search(rf"(?m)^{database}:.*\baltfiles\b", switch):
-            message = f"{database} does not read /usr/lib/{database} (altfiles)"
-            yield Finding(rule="accounts", path="/usr/etc/nsswitch.conf", message=message)
+def _whiteouts(subject: Subject) -> Iterator[Finding]:
+    found = [path for path in subject.tree.entries if name_of(path).startswith(".wh.")]
+    if found:
+        message = f"{len(found)} names mean that a file is deleted: {few(found)}"
+        yield Finding(rule="whiteout", path=f"/{found[0]}", message=message)
 
 
-def _rpmdb(subject: _Subject) -> Iterator[Finding]:
-    tree = subject.tree
-    for place in (_DATABASE, _BASE_COPY):
-        if not tree.is_dir(place) or not tree.children(place):
-            yield Finding(rule="rpmdb", path=f"/{place}", message="is missing")
-            return
-    for name in tree.children(_DATABASE):
-        one, other = tree.get(f"{_DATABASE}/{name}"), tree.get(f"{_BASE_COPY}/{name}")
-        if one is None or other is None or one.blob is None or other.blob is None:
-            continue
-        if one.blob.digest != other.blob.digest:
-            yield Finding(rule="rpmdb", path=f"/{_BASE_COPY}/{name}", message=f"differs from /{_DATABASE}/{name}")
-
-
-def _writable(subject: _Subject) -> Iterator[Finding]:
+def _writable(subject: Subject) -> Iterator[Finding]:
     for path, entry in subject.tree.walk():
         if entry.is_symlink or not entry.permissions & 0o002 or (entry.is_dir and entry.permissions & 0o1000):
             continue
         yield Finding(rule="world-writable", path=f"/{path}", message=f"has mode {entry.permissions:04o}")
 
 
-def _prepare_root(subject: _Subject, section: str, key: str) -> bool:
+def _prepare_root(subject: Subject, section: str, key: str) -> bool:
     """A switch of ostree-prepare-root's configuration."""
     for path in ("etc/ostree/prepare-root.conf", "usr/lib/ostree/prepare-root.conf"):
         text = subject.text(path)
@@ -324,32 +237,41 @@ def _gzip(data: bytes) -> Iterator[bytes]:
         yield unpacker.decompress(data[start : start + _CHUNK])
 
 
-def _few(names: list[str] | tuple[str, ...]) -> str:
-    rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + rest
+def _empty_directory(subject: Subject, name: str, rule: str) -> Iterator[Finding]:
+    if not subject.tree.is_dir(name):
+        yield Finding(rule=rule, path=f"/{name}", message="is not a directory")
+    elif found := subject.tree.children(name):
+        yield Finding(rule=rule, path=f"/{name}", message=f"is not empty: {few(found)}")
 
 
-_CHECKS: tuple[Callable[[_Subject], Iterator[Finding]], ...] = (
+_CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     _kernel,
     _boot_checksums,
+    _kernel_checksum,
     _os_release,
     _etc,
     _mount_points,
     _root,
     _var,
     _boot,
-    _shadow,
-    _labels,
-    _policy_labels,
-    _machine_id,
     _kernel_arguments,
-    _commit,
     _toplevel,
+    _toplevel_targets,
     _usrmove,
     _initramfs,
     _composefs,
-    _policy,
-    _accounts,
-    _rpmdb,
+    _injected,
+    _whiteouts,
     _writable,
+    accounts.accounts,
+    accounts.sysusers,
+    accounts.id_drift,
+    accounts.shadow,
+    accounts.machine_id,
+    selinux.unlabelled,
+    selinux.labels,
+    selinux.policy_store,
+    selinux.policy_aliases,
+    commit.metadata,
+    commit.rpmdb,
 )

@@ -18,6 +18,12 @@ RULES = by_id(
         advice="remove what packages or scripts put there; boot-location: new fills it",
     ),
     Rule(
+        id="vmlinuz-hmac",
+        level=Level.WARNING,
+        summary="A kernel whose checksum file names it by a path: it does not boot in FIPS mode",
+        advice="leave the file to the compose, which makes the path relative",
+    ),
+    Rule(
         id="os-release",
         level=Level.ERROR,
         summary="No os-release with PRETTY_NAME or ID: the boot menu needs a name",
@@ -96,6 +102,12 @@ RULES = by_id(
         advice="leave it to the compose, or make the root transient",
     ),
     Rule(
+        id="toplevel-targets",
+        level=Level.WARNING,
+        summary="A link of the top level that leads nowhere on a client whose /var is new",
+        advice="make its target with a line in /usr/lib/tmpfiles.d",
+    ),
+    Rule(
         id="usrmove",
         level=Level.WARNING,
         summary="/bin, /sbin, /lib or /lib64 is no link into /usr",
@@ -114,10 +126,28 @@ RULES = by_id(
         advice="for bootc: [composefs] enabled = true in /usr/lib/ostree/prepare-root.conf",
     ),
     Rule(
+        id="buildah-injected",
+        level=Level.WARNING,
+        summary="An empty /etc/hostname or /etc/resolv.conf, as tools that build containers leave it behind",
+        advice="remove it in postprocess",
+    ),
+    Rule(
+        id="whiteout",
+        level=Level.WARNING,
+        summary="A file whose name begins with .wh.: in a container image it deletes another",
+        advice="rename it",
+    ),
+    Rule(
         id="policy-store",
         level=Level.WARNING,
-        summary="An SELinux policy whose modules are in /var, where clients do not have them",
+        summary="An SELinux policy whose modules are in /var, or not where clients look: they cannot rebuild it",
         advice="leave it where the package puts it: the compose moves it to /etc/selinux",
+    ),
+    Rule(
+        id="policy-aliases",
+        level=Level.WARNING,
+        summary="A policy that does not know where OSTree has /etc and home directories: restorecon gives wrong labels",
+        advice="leave file_contexts.subs_dist to the compose, or add /usr/etc /etc and /home /var/home",
     ),
     Rule(
         id="accounts",
@@ -126,9 +156,21 @@ RULES = by_id(
         advice="add nss-altfiles, and leave altfiles in /etc/nsswitch.conf",
     ),
     Rule(
+        id="sysusers",
+        level=Level.WARNING,
+        summary="Accounts in /etc alone, which clients that have changed the file never get",
+        advice="declare them in /usr/lib/sysusers.d, or leave /etc/passwd and /etc/group to the compose",
+    ),
+    Rule(
+        id="etc-uid-drift",
+        level=Level.NOTE,
+        summary="Files in /etc of users or groups whose number may be another in the next image",
+        advice="id-lock keeps the numbers; or fix them in sysusers.d, or chown at boot with a z line of tmpfiles.d",
+    ),
+    Rule(
         id="rpmdb",
         level=Level.WARNING,
-        summary="No rpm database where clients look for it: they cannot list or layer packages",
+        summary="No rpm database where clients look for it, or nothing that leads there: they cannot list or layer packages",
         advice="leave /usr/share/rpm as the compose makes it",
     ),
     Rule(
@@ -136,6 +178,24 @@ RULES = by_id(
         level=Level.WARNING,
         summary="No list of packages in the commit: clients check out the rpm database to see what changed",
         advice="compose it with compose tree or compose commit",
+    ),
+    Rule(
+        id="bootable",
+        level=Level.WARNING,
+        summary="A kernel in a commit that is not marked as one to boot",
+        advice="compose it with compose tree or compose commit, without container: true",
+    ),
+    Rule(
+        id="summary",
+        level=Level.WARNING,
+        summary="The repository's summary says another commit for the ref: clients that read it get that",
+        advice="ostree summary -u, and sign it again",
+    ),
+    Rule(
+        id="repo-mode",
+        level=Level.NOTE,
+        summary="A repository that clients cannot pull from over HTTP",
+        advice="ostree pull-local into one of mode archive, and serve that",
     ),
     Rule(
         id="world-writable",

@@ -14,9 +14,10 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from compose.errors import RepositoryError
 from compose.events import Reporter
 from compose.ostree import refs
-from compose.ostree.gvariant import Variant, be64, encode
+from compose.ostree.gvariant import Variant, be64, decode, encode
 from compose.ostree.repo import Repo
 
 SUMMARY_TYPE = "(a(s(taya{sv}))a{sv})"
@@ -40,6 +41,18 @@ def write_summary(repo: Repo, reporter: Reporter) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink("summary.sig", dir_fd=repo.fd)
         reporter.warn(f"{repo.path}: the summary is new, its old signature was removed: sign it again")
+
+
+def summary_refs(repo: Repo) -> dict[str, str]:
+    """What the summary says: ref to checksum. Raises RepositoryError when it is damaged."""
+    path = os.path.join(repo.path, "summary")
+    try:
+        rows, _ = decode(SUMMARY_TYPE, Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        raise RepositoryError(
+            f"{path} cannot be read: {error}", hint=f"ostree --repo={repo.path} summary -u"
+        ) from error
+    return {name: checksum.hex() for name, (_, checksum, _) in rows}
 
 
 _Row = tuple[str, tuple[int, bytes, list[tuple[str, Variant]]]]

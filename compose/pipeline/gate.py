@@ -7,8 +7,9 @@ from compose.errors import PostprocessError
 from compose.events import Reporter
 from compose.findings import Level
 from compose.label import Audit
-from compose.lint.check import Finding, lint_tree
+from compose.lint.check import lint_tree
 from compose.lint.rules import RULES
+from compose.lint.subject import Finding
 from compose.tree import Tree
 
 

@@ -16,15 +16,18 @@ from compose.errors import LabelError, RepositoryError, UsageError
 from compose.events import Reporter
 from compose.label import Audit, audit, label_of
 from compose.layers import read_layer
-from compose.lint.check import Finding, lint_tree
+from compose.lint.check import lint_tree
+from compose.lint.commit import repository as lint_repository
+from compose.lint.subject import Finding
 from compose.ostree.repo import Repo
+from compose.postprocess.finish import move_etc
 from compose.records import Run
 from compose.rootfs import read_rootfs
 from compose.tree import Tree
 
 
 def lint_commit(path: str, revision: str, cachedir: str, reporter: Reporter) -> tuple[Finding, ...]:
-    """Findings in a commit, its labels and its metadata. Raises RepositoryError."""
+    """Findings in a commit, its labels, its metadata and what serves it. Raises RepositoryError."""
     with Repo.open(path) as repo, CacheDir(cachedir).shared(reporter) as cache:
         store = BlobStore(cache.join("blobs"))
         checksum = _commit_of(repo, revision)
@@ -32,7 +35,7 @@ def lint_commit(path: str, revision: str, cachedir: str, reporter: Reporter) -> 
         tree = read_layer(repo, checksum, store)
         labels, unchecked = _audited(tree, store, cache)
         found = lint_tree(tree, store, bootable=bool(commit.get("ostree.bootable")), commit=commit, labels=labels)
-        return tuple(sorted((*found, *unchecked)))
+        return tuple(sorted((*found, *unchecked, *lint_repository(repo, revision, checksum))))
 
 
 def _audited(tree: Tree, store: BlobStore, cache: CacheDir) -> tuple[Audit | None, tuple[Finding, ...]]:
@@ -47,10 +50,14 @@ def _audited(tree: Tree, store: BlobStore, cache: CacheDir) -> tuple[Audit | Non
 
 
 def lint_rootfs(directory: str, cachedir: str, reporter: Reporter, *, bootable: bool) -> tuple[Finding, ...]:
-    """Findings in a root directory, as `compose postprocess` leaves it. Raises UsageError for what is none."""
+    """Findings in a root directory, as `compose postprocess` or `compose rootfs` leaves it. Raises UsageError for what is
+    none."""
     with CacheDir(cachedir).shared(reporter) as cache:
         store = BlobStore(cache.join("blobs"))
-        return lint_tree(read_rootfs(directory, store, reporter, writer="rootfs"), store, bootable=bootable)
+        tree = read_rootfs(directory, store, reporter, writer="rootfs")
+        # that of a container image has /etc where programs look for it
+        plain = "etc" in tree and "usr/etc" not in tree
+        return lint_tree(move_etc(tree) if plain else tree, store, bootable=bootable)
 
 
 def diff_revisions(path: str, before: str, after: str) -> CommitDiff:

@@ -37,12 +37,17 @@ def escape(text: str) -> str:
 
 def created_paths(text: str) -> Iterator[str]:
     """Absolute paths that the lines of a tmpfiles.d file make, without a slash at the end."""
+    return (path for kind, path in paths(text) if kind in _CREATING)
+
+
+def paths(text: str) -> Iterator[tuple[str, str]]:
+    """(type, absolute path) of the lines of a tmpfiles.d file; the type is one letter, the path has no slash at the end."""
     for line in text.split("\n"):
         if line.startswith("#"):
             continue
         words = [match[1] for match in _WORD.finditer(line)][:2]
-        if len(words) == 2 and words[0][0] in _CREATING:
-            yield re.sub("/+", "/", _unescape(words[1])).rstrip("/")
+        if len(words) == 2:
+            yield words[0][0], re.sub("/+", "/", _unescape(words[1])).rstrip("/")
 
 
 def _unescape(word: str) -> str:

@@ -67,6 +67,21 @@ def test_a_root_directory(site: Site) -> None:
     assert "warning: /usr/share/hello: has mode 0777 [world-writable]" in done.stdout
 
 
+def test_the_root_of_a_container_image(site: Site) -> None:
+    """It has /etc where programs look for it."""
+    tree = site.write_treefile(container=True, packages=["tiny-filesystem", "tiny-shell", "tiny-release"])
+    out = site.path / "plain"
+    subprocess.run(
+        [sys.executable, "-m", "compose", "rootfs", tree, out, f"--cachedir={site.cachedir}"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    done = lint(site, out, "--container")
+    assert (done.status, "etc-usretc" in done.stdout) == (0, False), done.stdout
+    (out / "usr/etc").mkdir()
+    done = lint(site, out, "--container")
+    assert (done.status, "error: /etc: is there beside /usr/etc [etc-usretc]" in done.stdout) == (1, True)
+
+
 def test_a_compose_that_breaks_a_rule_commits_nothing(site: Site) -> None:
     before = site.snapshot()
     script = ["mkdir -p /usr/lib/bootc/kargs.d; echo 'kargs = quiet' >/usr/lib/bootc/kargs.d/a.toml"]

@@ -1,0 +1,104 @@
+"""Rules about users and groups: found on the client, the same on all clients, and able to log in."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterator
+
+from compose.assemble.accounts import declared_ids, parse_ids
+from compose.lint.subject import Finding, Subject, few
+from compose.postprocess import tmpfilesd
+
+_DATABASES = ("passwd", "group")
+_SHADOW = ("usr/etc/shadow", "usr/etc/gshadow")
+
+
+def accounts(subject: Subject) -> Iterator[Finding]:
+    present = [name for name in _DATABASES if (subject.text(f"usr/lib/{name}") or "").strip()]
+    if present and not any(
+        path.startswith("usr/lib") and "/libnss_altfiles.so" in path for path in subject.tree.entries
+    ):
+        yield Finding(
+            rule="accounts", path=f"/usr/lib/{present[0]}", message="nothing reads it: there is no libnss_altfiles"
+        )
+    switch = subject.text("usr/etc/nsswitch.conf") or ""
+    for database in present:
+        if not re.search(rf"(?m)^{database}:.*\baltfiles\b", switch):
+            message = f"{database} does not read /usr/lib/{database} (altfiles)"
+            yield Finding(rule="accounts", path="/usr/etc/nsswitch.conf", message=message)
+    there = [name for name in _DATABASES if f"usr/lib/{name}" in subject.tree]
+    if len(there) == 1:
+        (missing,) = set(_DATABASES) - set(there)
+        message = f"is missing beside /usr/lib/{there[0]}: rpm-ostree layers no packages without it"
+        yield Finding(rule="accounts", path=f"/usr/lib/{missing}", message=message)
+    for database, declared in zip(_DATABASES, _declared(subject), strict=True):
+        if "root" not in {*_names(subject, f"usr/etc/{database}"), *_names(subject, f"usr/lib/{database}"), *declared}:
+            yield Finding(rule="accounts", path=f"/usr/etc/{database}", message="has no root")
+
+
+def sysusers(subject: Subject) -> Iterator[Finding]:
+    for database, declared in zip(_DATABASES, _declared(subject), strict=True):
+        known = {*_names(subject, f"usr/lib/{database}"), *declared}
+        own = _names(subject, f"usr/etc/{database}")
+        lost = [name for name, number in own.items() if number and name not in known]
+        if lost:
+            yield Finding(
+                rule="sysusers",
+                path=f"/usr/etc/{database}",
+                message=f"{few(lost)}: neither in /usr/lib/{database} nor in sysusers.d",
+            )
+
+
+def id_drift(subject: Subject) -> Iterator[Finding]:
+    users, groups = ({0, *(number for number in each.values() if number is not None)} for each in _declared(subject))
+    chowned = list(_chowned(subject))
+    loose = [
+        path
+        for path, entry in subject.tree.walk("usr/etc")
+        if not entry.is_symlink
+        and (entry.uid not in users or entry.gid not in groups)
+        and not any(fnmatch.fnmatchcase(f"/{path.removeprefix('usr/')}", pattern) for pattern in chowned)
+    ]
+    if loose:
+        yield Finding(
+            rule="etc-uid-drift",
+            path=f"/{loose[0]}",
+            message=f"{len(loose)} files of ids that nothing in the image pins: {few(loose)}",
+        )
+
+
+def shadow(subject: Subject) -> Iterator[Finding]:
+    for path in _SHADOW:
+        if path in subject.tree and (mode := subject.tree[path].permissions):
+            yield Finding(rule="shadow-mode", path=f"/{path}", message=f"has mode {mode:04o}")
+
+
+def machine_id(subject: Subject) -> Iterator[Finding]:
+    if (subject.text("usr/etc/machine-id") or "").strip() not in ("", "uninitialized"):
+        yield Finding(rule="machine-id", path="/usr/etc/machine-id", message="is not empty")
+
+
+def _names(subject: Subject, path: str) -> dict[str, int]:
+    return parse_ids((subject.text(path) or "").encode())
+
+
+def _declared(subject: Subject) -> tuple[dict[str, int | None], dict[str, int | None]]:
+    """What sysusers.d makes at boot: users, groups."""
+    users: dict[str, int | None] = {}
+    groups: dict[str, int | None] = {}
+    for _, text in subject.texts("usr/lib/sysusers.d", ".conf"):
+        more_users, more_groups = declared_ids(text)
+        users |= more_users
+        groups |= more_groups
+    return users, groups
+
+
+def _chowned(subject: Subject) -> Iterator[str]:
+    """Patterns of what tmpfiles.d gives an owner at boot."""
+    for _, text in subject.texts("usr/lib/tmpfiles.d", ".conf"):
+        for kind, path in tmpfilesd.paths(text):
+            if kind in "zZ":
+                yield path
+            if kind == "Z":
+                yield f"{path}/*"
