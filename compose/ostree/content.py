@@ -33,8 +33,7 @@ class Content:
     """One content object to write: a regular file read from `path`, or a symlink with `target`.
 
     mode: full st_mode. size: bytes, for sharing out the work and for progress; 0 for a symlink. digest: sha256 of the bytes
-    at path, 64 hex digits, "" when not known; files of one digest are read once, no object is made of other bytes, and a
-    memo needs it.
+    at path, 64 hex digits, "" when not known; files of one digest are read once, and a memo needs it.
     """
 
     uid: int
@@ -152,7 +151,7 @@ def write_contents(
     """Checksums (32 bytes each) in the order of contents. on_progress(objects, bytes) may come from any thread.
 
     Raises StorageError when the disk refuses, RepositoryError when a source cannot be read, changes or is none, or when
-    a worker dies, DamagedContentError.
+    a worker dies, DamagedContentError when a source has not the digest that its Content says.
     """
     owners = _Owners()
     objects = [

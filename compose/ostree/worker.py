@@ -3,7 +3,7 @@
 It starts in 20 ms because it imports next to nothing: what a header looks like is worked out by its parent
 (`compose.ostree.content`), once for all files with the same owner, mode and xattrs. Messages are marshal'ed tuples:
 
-    parent -> worker    Setup, then any number of batches: list of (path, index into Setup's attributes)
+    parent -> worker    Setup, then any number of batches
     worker -> parent    per batch: list of (checksum, payload bytes, bytes written; -1 when the object was there), or
                         a failure: (kind, path, errno, text)
 """
@@ -94,14 +94,14 @@ class Writer:
             raise _Failed((READ, path, error.errno or 0, error.strerror or str(error))) from error
         if len(data) != size:
             raise _Failed((CHANGED, path, 0, ""))
+        # whatever becomes of it: a checksum is remembered under this digest
+        if sha256 and hashlib.sha256(data).hexdigest() != sha256:
+            raise _Failed((DAMAGED, path, 0, ""))
         digest = hashlib.sha256(attributes[0])
         digest.update(data)
         checksum = digest.digest()
 
         def fill(fd: int) -> int:
-            # only here: what the repository has already is not trusted to this file
-            if sha256 and hashlib.sha256(data).hexdigest() != sha256:
-                raise _Failed((DAMAGED, path, 0, ""))
             if self._archive:
                 return _write_pieces(fd, _filez_header(size, attributes), self._deflater.compress(data))
             return _write_pieces(fd, data)
@@ -110,25 +110,26 @@ class Writer:
 
     def _write_streamed(self, path: str, source: int, size: int, attributes: Attributes, sha256: str) -> Written:
         """A file too large to hold: its checksum first, for the object's name, then its payload in pieces."""
-        digest = hashlib.sha256(attributes[0])
+        digest, plain = hashlib.sha256(attributes[0]), hashlib.sha256()
         for chunk in _chunks(source):
             digest.update(chunk)
+            if sha256:
+                plain.update(chunk)
+        if sha256 and plain.hexdigest() != sha256:
+            raise _Failed((DAMAGED, path, 0, ""))
         checksum = digest.digest()
 
         def fill(fd: int) -> int:
-            again, plain = hashlib.sha256(attributes[0]), hashlib.sha256()
+            again = hashlib.sha256(attributes[0])
             packer = self._deflater.stream()
             written = _write_pieces(fd, _filez_header(size, attributes)) if self._archive else 0
             for chunk in _chunks(source):
                 again.update(chunk)
-                plain.update(chunk)
                 written += _write_pieces(fd, packer.compress(chunk) if self._archive else chunk)
             if self._archive:
                 written += _write_pieces(fd, packer.flush())
             if again.digest() != checksum:
                 raise _Failed((CHANGED, path, 0, ""))
-            if sha256 and plain.hexdigest() != sha256:
-                raise _Failed((DAMAGED, path, 0, ""))
             return written
 
         return checksum, size, self._create(checksum, attributes, fill)

@@ -25,11 +25,12 @@ _BATCHES_AHEAD = 2
 """Batches a worker has at once, so that it never waits for its parent."""
 
 Job = tuple[str, int, int, str]
-"""Path of a regular file; its size, bytes; place of its attributes in the worker's Setup; sha256 of its bytes, or ""."""
+"""Path of a regular file; its size, bytes; place of its attributes in the worker's Setup; sha256 of its bytes, "" when not
+known."""
 
 
 class DamagedContentError(Exception):
-    """The file at `path` has not the digest that it should have."""
+    """The file at `path` has not the digest that its Content says."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
@@ -62,7 +63,7 @@ def write_regular(
                         batch = next(batches, None)
                     if batch is None:
                         break
-                    mine.send([(path, owner, sha256) for path, _, owner, sha256 in jobs[batch.start : batch.stop]])
+                    mine.send([(path, owner, digest) for path, _, owner, digest in jobs[batch.start : batch.stop]])
                     pending.append(batch)
                 if not pending:
                     return

@@ -16,7 +16,7 @@ import pytest
 
 from compose.blobs import BlobStore
 from compose.commit import CommitOptions, Committed, commit_tree
-from compose.errors import RepositoryError
+from compose.errors import RepositoryError, StorageError
 from compose.events import Reporter
 from compose.ostree.config import Mode
 from compose.ostree.gvariant import Variant
@@ -309,3 +309,26 @@ def test_what_is_remembered_is_not_read_again(mode: Mode, nasty: Path, tmp_path:
     assert again.stats.content.written == 2
     assert again.stats.content.known == again.stats.content.objects - 2
     ostree(tmp_path / "repo", "fsck")
+
+
+def test_a_damaged_blob_is_neither_committed_nor_remembered(tmp_path: Path) -> None:
+    blobs = BlobStore(str(tmp_path / "blobs"))
+    editor = Tree.empty().edit()
+    sizes = (5, 70 << 20)
+    for size in sizes:
+        editor.add_file(f"file-{size}", blobs.add_bytes(bytes(size)), writer="test")
+    tree = editor.build()
+    repo, memo = tmp_path / "repo", str(tmp_path / "memo")
+    Repo.create(str(repo))
+    for size in sizes:
+        blob = tree[f"file-{size}"].blob
+        assert blob is not None
+        path = Path(blobs.path(blob))
+        good = path.read_bytes()
+        path.write_bytes(good[:-1] + b"x")
+        with pytest.raises(StorageError, match=str(path)):
+            commit(tree, blobs, repo, memo=memo)
+        assert not list((repo / "objects").glob("*/*"))
+        path.write_bytes(good)
+    assert commit(tree, blobs, repo, memo=memo).stats.content.known == 0
+    ostree(repo, "fsck")
