@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 
@@ -52,7 +52,7 @@ class Records:
     marks: Mapping[str, str] = field(default_factory=dict)
 
 
-def runs_of(programs: Sequence[ProgramRecord]) -> tuple[Run, ...]:
+def runs_of(programs: Iterable[ProgramRecord]) -> tuple[Run, ...]:
     """What is kept of programs that have just run."""
     return tuple(
         Run(

@@ -165,6 +165,11 @@ ResultFile = Annotated[
     str | None,
     typer.Option("--write-composejson-to", metavar="FILE", help="Write the result as JSON.", rich_help_panel=_RESULT),
 ]
+Timings = Annotated[bool, typer.Option("--timings", help="Show where the time went.", rich_help_panel=_RESULT)]
+TimingsFile = Annotated[
+    str | None,
+    typer.Option("--write-timings-to", metavar="FILE", help="Write that as JSON.", rich_help_panel=_RESULT),
+]
 TouchFile = Annotated[
     str | None,
     typer.Option(

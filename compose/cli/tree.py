@@ -6,6 +6,7 @@ import typer
 
 from compose.cli import flags
 from compose.cli.flags import ProgressStyle
+from compose.cli.timings import table
 from compose.errors import UsageError
 from compose.pipeline.flat import flattened_treefile
 from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
@@ -39,6 +40,8 @@ def command(
     previous_version: flags.PreviousVersion = None,
     write_commitid_to: flags.CommitIdFile = None,
     write_composejson_to: flags.ResultFile = None,
+    timings: flags.Timings = False,
+    write_timings_to: flags.TimingsFile = None,
     write_lockfile_to: flags.WriteLockfile = None,
     touch_if_changed: flags.TouchFile = None,
     unchanged_exit_77: flags.UnchangedExit77 = False,
@@ -87,11 +90,14 @@ def command(
         previous_version=previous_version,
         write_commitid_to=write_commitid_to,
         write_composejson_to=write_composejson_to,
+        write_timings_to=write_timings_to,
         touch_if_changed=touch_if_changed,
         source_date_epoch=flags.source_date_epoch(),
     )
     with flags.reporter_of(progress) as reporter:
         result = compose_tree(options, reporter)
+    if timings and result.timings is not None:
+        typer.echo(table(result.timings), err=True, nl=False)
     typer.echo(summary(result), nl=False)
     if unchanged_exit_77 and result.outcome is Outcome.UNCHANGED:
         raise typer.Exit(flags.UNCHANGED)
@@ -114,8 +120,8 @@ def summary(result: ComposeResult) -> str:
             assert result.commit is not None
             lines.append(f"{result.ref} => {result.commit}" if result.ref_moved else result.commit)
             lines.append(f"version: {result.version or '(none)'}")
-            seconds = ", ".join(f"{name} {spent:.1f}s" for name, spent in result.stage_seconds)
-            if result.packages:
+            if result.packages and result.timings is not None:
+                seconds = ", ".join(f"{name} {spent:.1f}s" for name, spent in result.timings.stages)
                 lines.append(f"{len(result.packages)} packages; {seconds}")
             if result.labels is not None:
                 labels = result.labels

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from compose.label import Audit
+from compose.pipeline.timings import Timings
 from compose.solve.resolution import ResolvedPackage
 from compose.tree import Tree
 
@@ -56,6 +57,7 @@ class ComposeOptions:
     previous_version: str | None = None
     write_commitid_to: str | None = None
     write_composejson_to: str | None = None
+    write_timings_to: str | None = None
     touch_if_changed: str | None = None
     source_date_epoch: int | None = None
 
@@ -65,7 +67,7 @@ class ComposeResult:
     """What came of it. commit: 64 hex digits, None unless committed. tree: what was committed, each entry with its writer.
     labels: the audit of its labels, None without SELinux. dropped: (path, reason) of what packages brought and the commit
     does not hold.
-    stage_seconds: wall time per stage, in order."""
+    timings: where the time went."""
 
     outcome: Outcome
     packages: tuple[ResolvedPackage, ...]
@@ -78,7 +80,7 @@ class ComposeResult:
     tree: Tree | None = None
     labels: Audit | None = None
     dropped: tuple[tuple[str, str], ...] = ()
-    stage_seconds: tuple[tuple[str, float], ...] = ()
+    timings: Timings | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

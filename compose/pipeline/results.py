@@ -17,6 +17,7 @@ from compose.events import Reporter
 from compose.label import Audit
 from compose.ostree.repo import Repo
 from compose.pipeline.options import ComposeOptions, ComposeResult
+from compose.pipeline.timings import Timings, usage_document
 from compose.records import Records
 from compose.rpm.compare import package_changes
 from compose.rpm.nevra import Nevra
@@ -52,8 +53,7 @@ def write_results(
     epoch: int,
     pkgdiff: list[Any] | None,
 ) -> None:
-    """Write the files that were asked for. The keys are rpm-ostree's, and more: ref, packages, dropped, labels (the audit),
-    stage-seconds."""
+    """Write the files that were asked for. The keys are rpm-ostree's, and more; docs/composejson.md has all of them."""
     stats = committed.stats
     report: dict[str, Any] = {
         "ostree-commit": committed.checksum,
@@ -64,12 +64,16 @@ def write_results(
         "ostree-n-metadata-written": stats.metadata_written,
         "ostree-n-content-total": stats.content.objects,
         "ostree-n-content-written": stats.content.written,
-        "ostree-n-cache-hits": 0,
+        "ostree-n-cache-hits": stats.content.known,
         "ostree-content-bytes-written": stats.content.bytes_written,
+        "content-bytes-hashed": stats.content.bytes_hashed,
+        "content-bytes-compressed": stats.content.bytes_deflated,
         "packages": len(result.packages),
         "dropped": [{"path": f"/{path}", "reason": reason} for path, reason in result.dropped],
-        "stage-seconds": {name: round(seconds, 3) for name, seconds in result.stage_seconds},
     }
+    if result.timings is not None:
+        report["stage-seconds"] = {name: round(seconds, 3) for name, seconds in result.timings.stages}
+        report |= usage_document(result.timings.usage)
     if result.ref is not None:
         report["ref"] = result.ref
     if result.labels is not None:
@@ -84,6 +88,11 @@ def write_results(
     if options.write_commitid_to is not None:
         fs.atomic_write(options.write_commitid_to, committed.checksum.encode())
     touch(options)
+
+
+def write_timings(options: ComposeOptions, timings: Timings) -> None:
+    if options.write_timings_to is not None:
+        fs.atomic_write(options.write_timings_to, (json.dumps(timings.document(), indent=2) + "\n").encode())
 
 
 def _labels(audit: Audit) -> dict[str, Any]:

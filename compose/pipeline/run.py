@@ -5,6 +5,7 @@ treefile -> solve -> fetch -> import -> assemble -> postprocess -> label -> comm
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -22,9 +23,11 @@ from compose.pipeline.gate import check_tree
 from compose.pipeline.inputs import Stopwatch, fetch_packages, gather, import_files, reread
 from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
 from compose.pipeline.previous import parent_of
+from compose.pipeline.timings import timings
 from compose.postprocess.drift import check_accounts
 from compose.postprocess.options import Dropped, Postprocessed
 from compose.postprocess.stage import postprocess
+from compose.process import ProgramRecord
 from compose.records import records_of, runs_of
 
 _DROPPED_SHOWN = 20
@@ -49,14 +52,16 @@ def _compose_tree(options: ComposeOptions, reporter: Reporter) -> ComposeResult:
         inputs = gather(options, reporter, watch, stack)
         treefile, previous, resolution = inputs.treefile, inputs.previous, inputs.resolution
 
-        def ended(outcome: Outcome, **more: Any) -> ComposeResult:
+        def ended(outcome: Outcome, programs: Sequence[tuple[str, ProgramRecord]] = (), **more: Any) -> ComposeResult:
+            spent = timings(watch.laps, programs)
+            results.write_timings(options, spent)
             return ComposeResult(
                 outcome=outcome,
                 packages=resolution.packages,
                 repo=inputs.repo.path,
                 preview=options.repo is None,
                 ref=treefile.ref,
-                stage_seconds=tuple(watch.laps),
+                timings=spent,
                 **more,
             )
 
@@ -105,8 +110,17 @@ def _compose_tree(options: ComposeOptions, reporter: Reporter) -> ComposeResult:
                 facts = settings.facts(inputs, version, epoch, processed.kernel)
                 parent = parent_of(options, inputs.repo, treefile.ref)
                 committed = write_commit(tree, store, inputs.repo, options, treefile, facts, parent, reporter)
+        programs = (
+            *(("assemble", each) for each in assembled.records),
+            *(("postprocess", each) for each in processed.records),
+        )
+        with watch.stage("records"):
+            made = records_of(tree, runs_of(each for _, each in programs), inputs.parts)
+            results.keep_records(inputs.repo, options, treefile, committed.checksum, made, reporter)
+            diff = results.package_diff(inputs.repo, parent, [each.nevra for each in resolution.packages])
         result = ended(
             Outcome.COMMITTED,
+            programs,
             ref_moved=treefile.ref is not None and not options.write_commitid_to,
             commit=committed.checksum,
             version=version,
@@ -114,9 +128,6 @@ def _compose_tree(options: ComposeOptions, reporter: Reporter) -> ComposeResult:
             labels=labels,
             dropped=_all_dropped(assembled, processed),
         )
-        made = records_of(tree, runs_of((*assembled.records, *processed.records)), inputs.parts)
-        results.keep_records(inputs.repo, options, treefile, committed.checksum, made, reporter)
-        diff = results.package_diff(inputs.repo, parent, [each.nevra for each in resolution.packages])
         results.write_results(options, result, committed, inputs.digest, epoch, diff)
         return result
 

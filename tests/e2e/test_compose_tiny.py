@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -16,6 +17,7 @@ from tests.e2e.tiny import BASE, EPOCH, REF, Site
 
 pytestmark = pytest.mark.root
 
+PROJECT = Path(__file__).parents[2]
 NO_CHANGES = "No apparent changes"
 
 
@@ -148,14 +150,45 @@ def test_composejson(site: Site) -> None:
     assert first["ostree-n-content-total"] == first["ostree-n-content-written"] > 30
     assert first["ostree-n-metadata-total"] == first["ostree-n-metadata-written"] > 30
     assert first["ostree-content-bytes-written"] > 100_000
+    assert first["content-bytes-hashed"] >= first["content-bytes-compressed"] > 100_000
     assert "pkgdiff" not in first
 
     site.write_treefile("conflict-a")
     site.compose(f"--write-composejson-to={file}")
     second = json.loads(file.read_text())
+    # what is in the repository since the first compose is not even read
+    assert second["ostree-n-cache-hits"] == second["ostree-n-content-total"] - second["ostree-n-content-written"]
+    assert second["content-bytes-hashed"] < first["content-bytes-hashed"] // 4
+    documented = set(re.findall(r"`([\w-]+)`", (PROJECT / "docs/composejson.md").read_text()))
+    assert second.keys() <= documented
+    assert min(second["peak-rss"].values()) > 1 << 20
     # 0: added, as in rpm-ostree's RpmOstreePackageDiffType
     assert second["pkgdiff"] == [["conflict-a", 0, {"NewPackage": ["conflict-a", "1.0-1", "noarch"]}]]
     assert second["ostree-n-content-written"] < second["ostree-n-content-total"]
+
+
+def test_timings(site: Site) -> None:
+    file = site.path / "timings.json"
+    done = site.run("--timings", f"--write-timings-to={file}")
+    written = json.loads(file.read_text())
+    stages = [each["name"] for each in written["stages"]]
+    assert " ".join(stages) == "treefile solve fetch import assemble postprocess label lint commit records"
+    programs = written["programs"]
+    assert programs == sorted(programs, key=lambda each: -each["seconds"])
+    (hello,) = [
+        each for each in programs if (each["phase"], each["owner"]) == ("%post", "scriptlet:hello-1.0-1.noarch")
+    ]
+    assert hello["stage"] == "assemble"
+    assert written["cpu-seconds"]["own"] > 0.1
+    table = done.stderr[done.stderr.index("seconds  stage") :]
+    for name in (*stages, "%post of hello-1.0-1.noarch (assemble)"):
+        assert name in table
+    assert "seconds" not in done.stdout
+
+    # where nothing is composed there are stages all the same
+    done = site.run("--timings")
+    assert NO_CHANGES in done.stdout
+    assert "seconds  stage" in done.stderr
 
 
 def test_metadata(site: Site) -> None:

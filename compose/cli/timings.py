@@ -1,0 +1,33 @@
+"""--timings: where the time went, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from compose.pipeline.timings import Timings
+
+_SHOWN = 10
+
+
+def table(timings: Timings) -> str:
+    """Stages, then the programs and the packages that took longest."""
+    total = sum(seconds for _, seconds in timings.stages)
+    usage = timings.usage
+    peak = max(usage.own_peak, usage.children_peak) / 1e6
+    parts = [
+        _rows("seconds  stage", timings.stages),
+        f"{total:7.2f}  in all; {usage.own_cpu:.1f} s of CPU here and {usage.children_cpu:.1f} s in programs; "
+        f"{peak:.0f} MB in the largest process\n",
+    ]
+    programs = [
+        (f"{each.phase} of {each.owner.partition(':')[2] or each.owner} ({each.stage})", each.seconds)
+        for each in timings.programs
+    ]
+    parts += [_rows("seconds  program", programs[:_SHOWN]), _rows("seconds  package", timings.packages[:_SHOWN])]
+    return "\n".join(part for part in parts if part)
+
+
+def _rows(title: str, rows: Sequence[tuple[str, float]]) -> str:
+    return (
+        "".join(f"{line}\n" for line in (title, *(f"{seconds:7.2f}  {name}" for name, seconds in rows))) if rows else ""
+    )

@@ -1,0 +1,97 @@
+"""Where the time of a compose went: stages, programs, packages; and what it took of processors and memory."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from compose.process import ProgramRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What getrusage(2) says at the end. cpu: seconds of user and system. peak: bytes, of the largest process.
+
+    own: of this process; children: of those that it started and waited for, and theirs. A child counts at least what its
+    parent held when it was started.
+    """
+
+    own_cpu: float
+    children_cpu: float
+    own_peak: int
+    children_peak: int
+
+    @classmethod
+    def now(cls) -> Usage:
+        own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return cls(
+            own_cpu=own.ru_utime + own.ru_stime,
+            children_cpu=children.ru_utime + children.ru_stime,
+            own_peak=own.ru_maxrss * 1024,
+            children_peak=children.ru_maxrss * 1024,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramTime:
+    """stage: that ran it. owner, phase: as in process.Program. seconds: wall."""
+
+    stage: str
+    owner: str
+    phase: str
+    seconds: float
+
+    @property
+    def package(self) -> str | None:
+        """NEVRA of the package whose scriptlet it is."""
+        kind, _, name = self.owner.partition(":")
+        return name if kind == "scriptlet" else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """stages: (name, wall seconds), in order. programs: those that took longest first."""
+
+    stages: tuple[tuple[str, float], ...]
+    programs: tuple[ProgramTime, ...]
+    usage: Usage
+
+    @property
+    def packages(self) -> tuple[tuple[str, float], ...]:
+        """(NEVRA, wall seconds of all its scriptlets), those that took longest first."""
+        total: dict[str, float] = {}
+        for each in self.programs:
+            if each.package is not None:
+                total[each.package] = total.get(each.package, 0.0) + each.seconds
+        return tuple(sorted(total.items(), key=lambda row: (-row[1], row[0])))
+
+    def document(self) -> dict[str, Any]:
+        """As --write-timings-to writes it."""
+        return {
+            "stages": [{"name": name, "seconds": round(seconds, 3)} for name, seconds in self.stages],
+            "packages": [{"package": name, "seconds": round(seconds, 3)} for name, seconds in self.packages],
+            "programs": [
+                {"stage": each.stage, "owner": each.owner, "phase": each.phase, "seconds": round(each.seconds, 3)}
+                for each in self.programs
+            ],
+            **usage_document(self.usage),
+        }
+
+
+def timings(stages: Sequence[tuple[str, float]], records: Iterable[tuple[str, ProgramRecord]]) -> Timings:
+    """Of a compose that ends now. records: (stage, program)."""
+    programs = [
+        ProgramTime(stage=stage, owner=each.program.owner, phase=each.program.phase, seconds=each.seconds)
+        for stage, each in records
+    ]
+    programs.sort(key=lambda each: -each.seconds)
+    return Timings(stages=tuple(stages), programs=tuple(programs), usage=Usage.now())
+
+
+def usage_document(usage: Usage) -> dict[str, Any]:
+    return {
+        "cpu-seconds": {"own": round(usage.own_cpu, 3), "children": round(usage.children_cpu, 3)},
+        "peak-rss": {"own": usage.own_peak, "children": usage.children_peak},
+    }
