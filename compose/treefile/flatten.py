@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 from compose.treefile.conditions import ConditionFault, Value, evaluate
 from compose.treefile.keys import KEYS, LEGACY, Merge, nearest
@@ -53,8 +54,9 @@ class External:
 class Flattener:
     """State of one flattening; the results are config, variables, externals, faults, warnings and files.
 
-    files: what was read, by path. legacy: (place, old, new) of each old spelling met. untaken: (place, path, why) of each
-    include that was not followed.
+    files: the treefiles that were read, by path. opened: path -> (content, mode) of every file, under the name that it was
+    asked for. legacy: (place, old, new) of each old spelling met. untaken: (place, path, why) of each include that was not
+    followed.
     """
 
     basearch: str
@@ -63,6 +65,7 @@ class Flattener:
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
+    opened: dict[str, tuple[bytes, int]] = field(default_factory=dict)
     legacy: list[tuple[Place, str, str]] = field(default_factory=list)
     untaken: list[tuple[Place, str, str]] = field(default_factory=list)
     _seen: dict[tuple[int, int], str] = field(default_factory=dict)
@@ -115,6 +118,7 @@ class Flattener:
             self._fault(chain[-1] if chain else Place(path), f"include loop: {path} is included already", chain[:-1])
             return None
         self.files[target or path] = data
+        self.opened[path] = (data, 0o644)
         try:
             source = parse_source(data, path)
             if is_json(path):
@@ -256,7 +260,8 @@ class Flattener:
             path = os.path.join(directory, name.value)
             try:
                 with open(path, "rb") as file:
-                    external = External(key, path, file.read(), os.fstat(file.fileno()).st_mode & 0o7777)
+                    external = External(key, path, file.read(), _mode(file))
+                    self.opened[path] = (external.data, external.mode)
             except FileNotFoundError as error:
                 if key != "id-lock":
                     self._fault(name.place, f"{key}: cannot read {path}: {error.strerror}", chain)
@@ -285,9 +290,11 @@ class Flattener:
                 continue
             try:
                 with open(path, "rb") as file:
-                    mode = os.fstat(file.fileno()).st_mode & 0o7777
+                    mode = _mode(file)
                     if mode & 0o111:
-                        self.externals[(FINALIZE, name)] = External(FINALIZE, path, file.read(), mode)
+                        external = External(FINALIZE, path, file.read(), mode)
+                        self.externals[(FINALIZE, name)] = external
+                        self.opened[path] = (external.data, mode)
             except OSError as error:
                 self._fault(Place(path), f"{FINALIZE}: cannot be read: {error.strerror}", ())
 
@@ -307,6 +314,11 @@ class Flattener:
     def _fault(self, place: Place, message: str, chain: tuple[Place, ...]) -> None:
         trail = "".join(f" (included from {each})" for each in reversed(chain))
         self.faults.append(f"{place}: {message}{trail}")
+
+
+def _mode(file: BinaryIO) -> int:
+    """Permission bits, without those for writing that the umask of a checkout decides: the tree must not depend on it."""
+    return os.fstat(file.fileno()).st_mode & 0o7777 & ~0o022
 
 
 def is_json(path: str) -> bool:

@@ -59,6 +59,7 @@ def load_treefile(path: str, *, basearch: str) -> LoadedTreefile:
         deciding_keys=_deciding_keys(flat, config),
         deciding_files=_deciding_files(flattener),
         directory=os.path.dirname(os.path.abspath(path)),
+        files=tuple(ExternalFile(path=name, data=data, mode=mode) for name, (data, mode) in flattener.opened.items()),
         warnings=tuple(flattener.warnings),
     )
 

@@ -49,7 +49,7 @@ class RepoSpecs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExternalFile:
-    """A file named by the treefile, read when it was loaded. mode: permission bits."""
+    """A file named by the treefile, read when it was loaded. mode: permission bits, group and others not writing."""
 
     path: str
     data: bytes
@@ -151,7 +151,8 @@ class LoadedTreefile:
     """treefile: the value. json: the flattened treefile, as --print-only prints it and the tree records it.
 
     deciding_keys: (key, canonical JSON) of what decides the tree. deciding_files: the files that keys name, ("add-files motd",
-    "mode digest"). directory: of the top file, where .repo files are. warnings: one line each.
+    "mode digest"). directory: of the top file, where .repo files are. files: everything that was read, the top file first.
+    warnings: one line each.
     """
 
     treefile: Treefile
@@ -159,4 +160,5 @@ class LoadedTreefile:
     deciding_keys: tuple[tuple[str, str], ...]
     deciding_files: tuple[tuple[str, str], ...]
     directory: str
+    files: tuple[ExternalFile, ...]
     warnings: tuple[str, ...]
