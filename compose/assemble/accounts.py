@@ -83,3 +83,20 @@ def with_kept(shipped: bytes, kept: bytes) -> bytes:
             names.add(name)
             lines.append(line)
     return b"".join(line + b"\n" for line in lines)
+
+
+_LOCKED = {"shadow": b":!*:::::::", "gshadow": b":!*::"}
+"""What sysusers writes behind the name of an account without a password, the day of change left out."""
+
+
+def locked_lines(accounts: bytes, hidden: str) -> bytes:
+    """A file "shadow" or "gshadow" for the entries of a passwd or group file, nobody with a password."""
+    names = dict.fromkeys(line.split(b":")[0] for line in accounts.splitlines() if line.count(b":") >= 3)
+    return b"".join(name + _LOCKED[hidden] + b"\n" for name in names)
+
+
+def still_locked(lines: bytes) -> bytes:
+    """Lines of a shadow or gshadow file with a locked password: one that somebody has set is not handed on from commit to
+    commit."""
+    found = (line for line in lines.splitlines() if line.partition(b":")[2].startswith((b"!", b"*")))
+    return b"".join(line + b"\n" for line in found)

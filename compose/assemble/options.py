@@ -22,12 +22,12 @@ class Layer:
 class AssembleOptions:
     """The treefile's keys of the same names.
 
-    remove_from_packages: (package, regular expressions searched in paths like "/usr/etc/foo"). accounts: ("passwd" or
-    "group", entries) that exist before anything runs, so that their ids stay what they were. install_langs: locales whose
-    %lang() files are kept, "en_US"; None keeps all. default_ignored_scriptlets: those of ignored-scriptlets.json do not run.
-    ignore_scriptlets, allow_scriptlet_failures: (package, kind, reason), "post" for a kind. ima: signatures of files become
-    security.ima. layers: trees laid over the packages before anything runs. epoch: SOURCE_DATE_EPOCH,
-    seconds since 1970.
+    remove_from_packages: (package, regular expressions searched in paths like "/usr/etc/foo"). accounts: ("passwd", "group",
+    "shadow" or "gshadow", entries) that exist before anything runs, so that their ids stay what they were. install_langs:
+    locales whose %lang() files are kept, "en_US"; None keeps all. default_ignored_scriptlets: those of
+    ignored-scriptlets.json do not run. ignore_scriptlets, allow_scriptlet_failures: (package, kind, reason), "post" for a
+    kind. ima: signatures of files become security.ima. layers: trees laid over the packages before anything runs. epoch:
+    SOURCE_DATE_EPOCH, seconds since 1970.
     """
 
     epoch: int

@@ -136,7 +136,8 @@ def _with_accounts(tree: Tree, options: AssembleOptions, store: BlobStore) -> Tr
         shipped = store.read(entry.blob) if entry is not None and entry.blob is not None else b""
         data = with_kept(shipped, kept)
         if data != shipped:
-            editor.add_file(path, store.add_bytes(data, 0o644, options.epoch), writer="step:preserve-passwd")
+            mode = entry.permissions if entry is not None else 0 if name.endswith("shadow") else 0o644
+            editor.add_file(path, store.add_bytes(data, mode, options.epoch), mode, writer="step:preserve-passwd")
     return editor.build()
 
 

@@ -167,7 +167,7 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
         version = dict(options.metadata_strings).get("version") or known.version
         layout = settings.postprocess_options(loaded, labelled, version, known.epoch)
         processed = complete(tree, layout, store, work, reporter)
-        check_accounts(processed.tree, store, settings.account_references(options, treefile, previous, repo), reporter)
+        check_accounts(processed.tree, store, settings.account_references(options, treefile, previous), reporter)
         tree, labels = processed.tree, None
         if labelled:
             memo = cache.join(LABELS)
@@ -221,7 +221,7 @@ def _still(known: Facts, tree: Tree) -> Facts:
 def _facts_from(options: ComposeOptions, treefile: Treefile, previous: Previous) -> Facts:
     """Of a root that something else made: the time is the environment's or the clock's."""
     when = options.source_date_epoch if options.source_date_epoch is not None else int(time.time())
-    epoch = max(when, previous.commit.timestamp if previous.commit else 0)
+    epoch = max(when, previous.timestamp)
     return Facts(packages=(), epoch=epoch, version=settings.version(options, treefile, previous, epoch))
 
 

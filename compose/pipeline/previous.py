@@ -6,19 +6,27 @@ from dataclasses import dataclass
 
 from compose import metadata
 from compose.errors import RepositoryError, UsageError
-from compose.ostree.objects import Commit
 from compose.ostree.repo import Repo
 from compose.pipeline.options import ComposeOptions
+from compose.solve.resolution import Advisory
+
+ACCOUNTS = ("passwd", "group", "shadow", "gshadow")
+"""Files of accounts that a compose looks at in the commit before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Previous:
-    """The commit that this compose follows: what it is compared with, and what ids and version come from."""
+    """The commit that this compose follows: what it is compared with, and what ids and version come from.
+
+    timestamp: seconds since 1970, 0 when there is none. accounts: each of ACCOUNTS with what /usr/etc and /usr/lib have of it,
+    one after the other; empty when the commit is not there.
+    """
 
     checksum: str | None = None
-    commit: Commit | None = None
+    timestamp: int = 0
     inputhash: str | None = None
     version: str | None = None
+    accounts: tuple[tuple[str, bytes], ...] = ()
 
     @classmethod
     def of(cls, repo: Repo, options: ComposeOptions, ref: str | None) -> Previous:
@@ -33,10 +41,32 @@ class Previous:
         version = commit.get("version") if commit else None
         return cls(
             checksum=checksum,
-            commit=commit,
+            timestamp=commit.timestamp if commit else 0,
             inputhash=options.previous_inputhash or (known if isinstance(known, str) else None),
             version=options.previous_version or (version if isinstance(version, str) else None),
+            accounts=_accounts_of(repo, checksum) if commit and checksum else (),
         )
+
+    def account_file(self, name: str) -> bytes | None:
+        """Entries of the commit's passwd, group, shadow or gshadow; None without a commit."""
+        return dict(self.accounts).get(name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What a compose takes from a record instead of looking for it. previous: None to look for it all the same.
+    advisories: of the locked packages. lockfile_repos: do the treefile's lockfile-repos take part?"""
+
+    previous: Previous | None = None
+    advisories: tuple[Advisory, ...] = ()
+    lockfile_repos: bool = False
+
+
+def _accounts_of(repo: Repo, checksum: str) -> tuple[tuple[str, bytes], ...]:
+    return tuple(
+        (name, b"".join(repo.read_file(checksum, f"usr/{place}/{name}") or b"" for place in ("etc", "lib")))
+        for name in ACCOUNTS
+    )
 
 
 def parent_of(options: ComposeOptions, repo: Repo, ref: str | None) -> str | None:

@@ -6,11 +6,11 @@ import os
 from collections.abc import Sequence
 
 from compose import metadata
+from compose.assemble.accounts import locked_lines, still_locked
 from compose.assemble.options import AssembleOptions, Layer
 from compose.errors import TreefileError
 from compose.layers import read_layer
 from compose.ostree.gvariant import Variant
-from compose.ostree.repo import Repo
 from compose.pipeline.facts import Facts
 from compose.pipeline.inputs import Inputs
 from compose.pipeline.options import ComposeOptions
@@ -28,7 +28,7 @@ def epoch(options: ComposeOptions, manifests: Sequence[PackageManifest], previou
         return options.source_date_epoch
     # never before the previous commit: clients refuse to go back in time
     built = max(manifest.build_time for manifest in manifests)
-    return max(built, previous.commit.timestamp if previous.commit else 0)
+    return max(built, previous.timestamp)
 
 
 def version(options: ComposeOptions, treefile: Treefile, previous: Previous, epoch: int) -> str | None:
@@ -70,21 +70,23 @@ def ignores_by_default(treefile: Treefile) -> bool:
 
 
 def _accounts(inputs: Inputs) -> tuple[tuple[str, bytes], ...]:
-    """passwd and group entries that keep their ids: from the treefile's files, else from the previous commit."""
-    treefile, previous, repo = inputs.treefile, inputs.previous, inputs.repo
+    """Accounts that keep their ids, from the treefile's files, else from the previous commit; with their lines of shadow and
+    gshadow, which sysusers and useradd write only for accounts that they make themselves."""
+    treefile, previous = inputs.treefile, inputs.previous
     found: list[tuple[str, bytes]] = []
-    for name, check in (("passwd", treefile.check_passwd), ("group", treefile.check_groups)):
+    for name, hidden, check in (
+        ("passwd", "shadow", treefile.check_passwd),
+        ("group", "gshadow", treefile.check_groups),
+    ):
+        before = previous.account_file(name)
         if check.kind is CheckKind.FILE and check.file is not None:
-            found.append((name, check.file.data))
-        elif previous.checksum is not None and previous.commit is not None:
-            parts = (repo.read_file(previous.checksum, f"usr/{place}/{name}") or b"" for place in ("etc", "lib"))
-            found.append((name, b"".join(parts)))
+            found += [(name, check.file.data), (hidden, locked_lines(check.file.data, hidden))]
+        elif before is not None:
+            found += [(name, before), (hidden, still_locked(previous.account_file(hidden) or b""))]
     return tuple(found)
 
 
-def account_references(
-    options: ComposeOptions, treefile: Treefile, previous: Previous, repo: Repo
-) -> tuple[Reference, ...]:
+def account_references(options: ComposeOptions, treefile: Treefile, previous: Previous) -> tuple[Reference, ...]:
     """What check-passwd and check-groups compare the accounts with."""
     found = []
     for key, database, check, ignored in (
@@ -92,15 +94,15 @@ def account_references(
         ("check-groups", "group", treefile.check_groups, treefile.ignore_removed_groups),
     ):
         entries: dict[str, tuple[int, ...]]
+        before = previous.account_file(database)
         if check.kind is CheckKind.FILE and check.file is not None:
             source = check.file.path
             entries = parse_entries(database, check.file.data.decode(errors="replace"))
         elif check.kind is CheckKind.DATA:
             source, entries = options.treefile, dict(check.data)
-        elif check.kind is CheckKind.PREVIOUS and previous.commit is not None and previous.checksum is not None:
+        elif check.kind is CheckKind.PREVIOUS and before is not None and previous.checksum is not None:
             source = f"commit {previous.checksum[:12]}"
-            parts = (repo.read_file(previous.checksum, f"usr/{place}/{database}") or b"" for place in ("etc", "lib"))
-            entries = parse_entries(database, b"".join(parts).decode(errors="replace"))
+            entries = parse_entries(database, before.decode(errors="replace"))
         else:
             continue
         found.append(Reference(key=key, database=database, source=source, entries=entries, ignored=frozenset(ignored)))

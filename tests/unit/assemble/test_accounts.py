@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from compose.assemble.accounts import parse_ids, resolve_owners, with_kept
+from compose.assemble.accounts import locked_lines, parse_ids, resolve_owners, still_locked, with_kept
 from compose.assemble.merge import Owner
 from compose.errors import AssembleError
 from tests.support.treetext import MemoryStore, parse
@@ -41,3 +41,16 @@ def test_an_unknown_name_is_an_error_and_not_root() -> None:
 
 def test_what_was_there_before_keeps_its_ids_and_what_ships_wins() -> None:
     assert with_kept(b"a:x:1:\n", b"a:x:9:\nb:x:2:\nb:x:3:\nbroken\n") == b"a:x:1:\nb:x:2:\n"
+
+
+def test_accounts_of_a_file_are_locked() -> None:
+    assert (
+        locked_lines(b"root:x:0:0::/:/bin/sh\nbroken\nd:x:2:2::/:/bin/sh\n", "shadow")
+        == b"root:!*:::::::\nd:!*:::::::\n"
+    )
+    assert locked_lines(b"root:x:0:\n", "gshadow") == b"root:!*::\n"
+
+
+def test_a_password_is_not_handed_on() -> None:
+    before = b"root:$6$salt$hash:20000:0:99999:7:::\nempty::20000::::::\nbin:*::0:99999:7:::\nd:!*::::::1:\n"
+    assert still_locked(before) == b"bin:*::0:99999:7:::\nd:!*::::::1:\n"
