@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import compose
-from compose.cli import blame, cache, diff, lint, lock, parts, plan, tree, treefile, why
+from compose.cli import blame, cache, diff, fetch, lint, lock, parts, plan, tree, treefile, verify, why
 from compose.cli.message import describe
 from compose.errors import ComposeError
 
@@ -30,6 +30,8 @@ app.command("install")(parts.install_command)
 app.command("postprocess")(parts.postprocess_command)
 app.command("commit")(parts.commit_command)
 app.command("rootfs")(parts.rootfs_command)
+app.command("fetch")(fetch.command)
+app.command("verify")(verify.command)
 app.command("lint")(lint.command)
 app.command("diff")(diff.command)
 app.command("blame")(blame.command)

@@ -53,6 +53,11 @@ UNCHANGED = 77
 
 Treefile = Annotated[str, typer.Argument(metavar="TREEFILE", help="Treefile, YAML or JSON.", show_default=False)]
 
+OptionalTreefile = Annotated[
+    str | None,
+    typer.Argument(metavar="TREEFILE", help="Treefile, YAML or JSON; none with --bundle.", show_default=False),
+]
+
 Repo = Annotated[
     str | None,
     typer.Option("--repo", "-r", metavar="REPO", help="OSTree repository to commit to; without it a preview one."),
@@ -78,6 +83,18 @@ Progress = Annotated[ProgressStyle, typer.Option("--progress", help="How progres
 Proxy = Annotated[str | None, typer.Option("--proxy", metavar="URL", help="HTTP proxy.", rich_help_panel=_SETUP)]
 CacheOnly = Annotated[
     bool, typer.Option("--cache-only", help="Do not refresh repository metadata.", rich_help_panel=_INPUT)
+]
+Offline = Annotated[
+    bool,
+    typer.Option(
+        "--offline", help="Take nothing from the network; fail if something is missing.", rich_help_panel=_INPUT
+    ),
+]
+Bundle = Annotated[
+    str | None,
+    typer.Option(
+        "--bundle", metavar="FILE", help="Compose what compose fetch put in here, offline.", rich_help_panel=_INPUT
+    ),
 ]
 ForceNocache = Annotated[
     bool, typer.Option("--force-nocache", help="Compose even when nothing changed.", rich_help_panel=_INPUT)

@@ -13,7 +13,7 @@ from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
 
 
 def command(
-    treefile: flags.Treefile,
+    treefile: flags.OptionalTreefile = None,
     repo: flags.Repo = None,
     layer_repo: flags.LayerRepo = None,
     cachedir: flags.CacheDirectory = None,
@@ -22,6 +22,8 @@ def command(
     progress: flags.Progress = ProgressStyle.AUTO,
     proxy: flags.Proxy = None,
     cache_only: flags.CacheOnly = False,
+    offline: flags.Offline = False,
+    bundle: flags.Bundle = None,
     force_nocache: flags.ForceNocache = False,
     lockfile: flags.Lockfile = None,
     lockfile_strict: flags.LockfileStrict = False,
@@ -55,23 +57,30 @@ def command(
     Solve, fetch, install, postprocess, label and commit what TREEFILE describes.
     """
     del unified_core, workdir, workdir_tmpfs, postprocess
+    if (treefile is None) is (bundle is None):
+        raise UsageError(
+            "give a TREEFILE" if bundle is None else "a bundle has its own treefile and lock: give no TREEFILE"
+        )
+    if bundle is not None and (lockfile or source_root or print_only):
+        raise UsageError("a bundle has its own treefile, lock and repositories: drop the other flags for these")
     if print_only:
-        typer.echo(flattened_treefile(treefile), nl=False)
+        typer.echo(flattened_treefile(treefile or ""), nl=False)
         return
     # the stages, and what they bring along, are for who composes
+    from compose.pipeline.bundling import compose_bundle
     from compose.pipeline.run import compose_tree
 
     if no_parent and parent is not None:
         raise UsageError("--no-parent and --parent exclude each other")
     options = ComposeOptions(
-        treefile=treefile,
+        treefile=treefile or "",
         repo=repo,
         layer_repo=layer_repo,
         cachedir=flags.cachedir_or_default(cachedir),
         source_root=source_root,
         jobs=flags.jobs_or_all(jobs),
         proxy=flags.proxy_or_environment(proxy),
-        cache_only=cache_only,
+        cache_only=cache_only or offline,
         force_nocache=force_nocache,
         lockfiles=tuple(lockfile or ()),
         lockfile_strict=lockfile_strict,
@@ -95,7 +104,7 @@ def command(
         source_date_epoch=flags.source_date_epoch(),
     )
     with flags.reporter_of(progress) as reporter:
-        result = compose_tree(options, reporter)
+        result = compose_tree(options, reporter) if bundle is None else compose_bundle(options, bundle, reporter)
     if timings and result.timings is not None:
         typer.echo(table(result.timings), err=True, nl=False)
     typer.echo(summary(result), nl=False)

@@ -36,14 +36,15 @@ def load_keys(
     keys: dict[str, PublicKey] = {}
     for url in repo.gpgkeys:
         try:
-            for key in parse_keys(_read(url, repo, network, reporter, root)):
+            for key in parse_keys(read_key_file(url, repo, network, reporter, root=root)):
                 keys.setdefault(key.fingerprint, key)
         except BadKey as error:
             raise TrustError(f"repository {repo.id!r}: gpgkey {url} is not a key file: {error}") from error
     return tuple(keys.values())
 
 
-def _read(url: str, repo: RepoSnapshot, network: RepoNetwork, reporter: Reporter, root: str | None) -> bytes:
+def read_key_file(url: str, repo: RepoSnapshot, network: RepoNetwork, reporter: Reporter, *, root: str | None) -> bytes:
+    """What a gpgkey= names. Raises as load_keys() does."""
     parts = urlsplit(url)
     if parts.scheme in _REMOTE:
         return _download(url, repo, network, reporter)

@@ -40,6 +40,20 @@ def tree_digest(tree: Tree) -> str:
     return total.hexdigest()
 
 
+def advisories_of(rows: list[dict[str, Any]]) -> tuple[Advisory, ...]:
+    """Advisories as dataclasses.asdict() and JSON leave them."""
+    return tuple(
+        Advisory(
+            **{
+                **row,
+                "packages": tuple(row["packages"]),
+                "references": tuple(Reference(**each) for each in row["references"]),
+            }
+        )
+        for row in rows
+    )
+
+
 def encode(facts: Facts) -> bytes:
     """As JSON."""
     return (json.dumps({"compose-facts": _VERSION, **dataclasses.asdict(facts)}, indent=2) + "\n").encode()
@@ -53,16 +67,7 @@ def decode(data: bytes, path: str) -> Facts:
             raise ValueError("of another version of compose")
         found["packages"] = tuple(Nevra(**row) for row in found["packages"])
         found["repos"] = tuple(RepoSnapshot(**{**row, "gpgkeys": tuple(row["gpgkeys"])}) for row in found["repos"])
-        found["advisories"] = tuple(
-            Advisory(
-                **{
-                    **row,
-                    "packages": tuple(row["packages"]),
-                    "references": tuple(Reference(**each) for each in row["references"]),
-                }
-            )
-            for row in found["advisories"]
-        )
+        found["advisories"] = advisories_of(found["advisories"])
         return Facts(**found)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(

@@ -19,10 +19,11 @@ from compose.lock.model import ArchLock
 from compose.ostree.repo import Repo
 from compose.pipeline import locking
 from compose.pipeline.options import ComposeOptions
-from compose.pipeline.previous import Previous
+from compose.pipeline.previous import Given, Previous
 from compose.pipeline.requests import load, local_rpms, repo_access, request_of
 from compose.rpm.manifest import PackageManifest
 from compose.rpm.repos import RepoAccess, RepoNetwork
+from compose.solve.request import SolveRequest
 from compose.solve.resolution import Resolution
 from compose.solve.solver import solve
 from compose.treefile.load import load_treefile
@@ -47,7 +48,7 @@ class Stopwatch:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
     """What decides a tree. labelled: will it have SELinux labels? layers: of ostree-layers. lock: the part of a lockfile
-    that was used, None without one. parts: all of it, and digest: their hash."""
+    that was used, None without one. given: what was taken from a record. parts: all that decides, and digest: their hash."""
 
     loaded: LoadedTreefile
     cache: CacheDir
@@ -56,9 +57,11 @@ class Inputs:
     previous: Previous
     access: RepoAccess
     network: RepoNetwork
+    request: SolveRequest
     resolution: Resolution
     layers: tuple[LayerCommit, ...]
     lock: ArchLock | None
+    given: Given
     labelled: bool
     parts: tuple[Input, ...]
 
@@ -75,7 +78,9 @@ class Inputs:
         return BlobStore(self.cache.join("blobs"))
 
 
-def gather(options: ComposeOptions, reporter: Reporter, watch: Stopwatch, stack: ExitStack) -> Inputs:
+def gather(
+    options: ComposeOptions, reporter: Reporter, watch: Stopwatch, stack: ExitStack, given: Given | None = None
+) -> Inputs:
     """Read the treefile and decide on every package; nothing of them is downloaded yet. Raises a ComposeError."""
     with watch.stage("treefile"):
         loaded = load(options, reporter)
@@ -85,7 +90,8 @@ def gather(options: ComposeOptions, reporter: Reporter, watch: Stopwatch, stack:
     repo = stack.enter_context(_open_repo(options, cache))
     layer_repo = repo if options.layer_repo is None else stack.enter_context(Repo.open(options.layer_repo))
     labelled = treefile.selinux and not options.disable_selinux
-    access = repo_access(options, loaded, with_lockfile=lock is not None and lock.request is not None)
+    foreign = lock is not None and lock.request is not None
+    access = repo_access(options, loaded, with_lockfile=given.lockfile_repos if given else foreign)
     network = RepoNetwork(cachedir=cache.path, cache_only=options.cache_only, proxy=options.proxy)
     layers = resolve_layers(layer_repo, treefile.ostree_layers, treefile.ostree_override_layers)
     with watch.stage("solve"):
@@ -98,6 +104,7 @@ def gather(options: ComposeOptions, reporter: Reporter, watch: Stopwatch, stack:
         )
         if lock is not None and lock.own is not None:
             resolution = locking.locked_resolution(lock.own, lock.path, request, network, reporter)
+            resolution = replace(resolution, advisories=given.advisories if given else ())
         else:
             resolution = solve(request, network, reporter)
     if options.write_lockfile_to is not None:
@@ -108,12 +115,14 @@ def gather(options: ComposeOptions, reporter: Reporter, watch: Stopwatch, stack:
         cache=cache,
         repo=repo,
         layer_repo=layer_repo,
-        previous=Previous.of(repo, options, treefile.ref),
+        previous=given.previous if given and given.previous else Previous.of(repo, options, treefile.ref),
         access=access,
         network=network,
+        request=request,
         resolution=resolution,
         layers=layers,
         lock=lock.own if lock else None,
+        given=given or Given(advisories=resolution.advisories, lockfile_repos=foreign),
         labelled=labelled,
         parts=_parts(loaded, resolution, layers, labelled=labelled),
     )

@@ -21,8 +21,9 @@ from compose.pipeline.accounts import keep_new, pinned, read_id_lock
 from compose.pipeline.committing import write_commit
 from compose.pipeline.gate import check_tree
 from compose.pipeline.inputs import Stopwatch, fetch_packages, gather, import_files, reread
+from compose.pipeline.making import keep_sources
 from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
-from compose.pipeline.previous import parent_of
+from compose.pipeline.previous import Given, parent_of
 from compose.pipeline.timings import timings
 from compose.postprocess.drift import check_accounts
 from compose.postprocess.options import Dropped, Postprocessed
@@ -33,23 +34,24 @@ from compose.records import records_of, runs_of
 _DROPPED_SHOWN = 20
 
 
-def compose_tree(options: ComposeOptions, reporter: Reporter) -> ComposeResult:
+def compose_tree(options: ComposeOptions, reporter: Reporter, given: Given | None = None) -> ComposeResult:
     """Compose what a treefile describes. Raises a ComposeError; then the repository is as it was.
 
-    When something in the cache turns out to be damaged, the whole cache is looked at, and all is made once more.
+    given: what a record says, for a compose that is made again. When something in the cache turns out to be damaged, the
+    whole cache is looked at, and all is made once more.
     """
     try:
-        return _compose_tree(options, reporter)
+        return _compose_tree(options, reporter, given)
     except DamagedError as error:
         reporter.warn(f"{error.message} Looking at all of the cache, then composing once more")
         verify(CacheDir(options.cachedir), options.jobs, reporter)
-        return _compose_tree(options, reporter)
+        return _compose_tree(options, reporter, given)
 
 
-def _compose_tree(options: ComposeOptions, reporter: Reporter) -> ComposeResult:
+def _compose_tree(options: ComposeOptions, reporter: Reporter, given: Given | None) -> ComposeResult:
     watch = Stopwatch()
     with ExitStack() as stack:
-        inputs = gather(options, reporter, watch, stack)
+        inputs = gather(options, reporter, watch, stack, given)
         treefile, previous, resolution = inputs.treefile, inputs.previous, inputs.resolution
 
         def ended(outcome: Outcome, programs: Sequence[tuple[str, ProgramRecord]] = (), **more: Any) -> ComposeResult:
@@ -94,9 +96,7 @@ def _compose_tree(options: ComposeOptions, reporter: Reporter) -> ComposeResult:
                 layout = settings.postprocess_options(inputs.loaded, inputs.labelled, version, epoch)
                 processed = postprocess(ids.tree if ids else assembled.tree, layout, store, work, reporter)
             tell_dropped(processed.dropped, reporter)
-            check_accounts(
-                processed.tree, store, settings.account_references(options, treefile, previous, inputs.repo), reporter
-            )
+            check_accounts(processed.tree, store, settings.account_references(options, treefile, previous), reporter)
             tree = processed.tree
             if inputs.labelled:
                 with watch.stage("label"):
@@ -110,6 +110,7 @@ def _compose_tree(options: ComposeOptions, reporter: Reporter) -> ComposeResult:
                 facts = settings.facts(inputs, version, epoch, processed.kernel)
                 parent = parent_of(options, inputs.repo, treefile.ref)
                 committed = write_commit(tree, store, inputs.repo, options, treefile, facts, parent, reporter)
+            keep_sources(inputs, files, options, committed.checksum, facts, parent, work, reporter)
         programs = (
             *(("assemble", each) for each in assembled.records),
             *(("postprocess", each) for each in processed.records),

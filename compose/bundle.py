@@ -1,0 +1,191 @@
+"""Everything that decides a compose, in one tar: treefile and its files, keys, lock, packages.
+
+    index.json      what is in it, each file with size, mode and sha256; and what the caller adds ("facts")
+    PATH...         the files, sorted
+
+The same contents give the same bytes. Only what write() makes is read back: every header must be exactly that of the file
+which the index has at this place, so that links, devices and paths that lead elsewhere do not need to be told apart.
+Digests are checked as files are unpacked, before anything looks at them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tarfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, BinaryIO
+
+from compose import fs
+from compose.errors import FetchError, UsageError
+
+INDEX = "index.json"
+_MARK = "compose-bundle"
+_VERSION = 1
+_BLOCK = 512
+_CHUNK = 1 << 20
+_INDEX_LIMIT = 64 << 20
+_SIZE_FIELD = slice(124, 136)  # of a ustar header, octal (POSIX pax(1), ustar Interchange Format)
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_HINT = "make it anew: compose fetch TREEFILE --bundle=FILE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A file to put into a bundle: bytes, or the path of a file that holds them. mode: permission bits."""
+
+    data: bytes | None = None
+    path: str | None = None
+    mode: int = 0o644
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A file of a bundle. path: relative, "treefile/fedora.yaml". size: bytes. mode: permission bits. sha256: hex."""
+
+    path: str
+    size: int
+    mode: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    """members: sorted by path. facts: JSON of the caller's."""
+
+    members: tuple[Member, ...]
+    facts: Mapping[str, Any]
+
+    def names(self, below: str) -> tuple[str, ...]:
+        """Paths of the files below a directory."""
+        return tuple(each.path for each in self.members if each.path.startswith(f"{below}/"))
+
+
+def write(stream: BinaryIO, files: Mapping[str, Source], facts: Mapping[str, Any]) -> None:
+    """Write a bundle. Raises UsageError for a path that has no place in one, OSError."""
+    members = tuple(_member(path, files[path]) for path in sorted(files))
+    document = {_MARK: _VERSION, "files": [asdict(each) for each in members], **facts}
+    index = (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
+    _append(stream, Member(path=INDEX, size=len(index), mode=0o644, sha256=""), Source(data=index))
+    for member in members:
+        _append(stream, member, files[member.path])
+    stream.write(bytes(2 * _BLOCK))
+
+
+def unpack(stream: BinaryIO, name: str, directory: str) -> Index:
+    """Unpack a bundle below an empty, private directory; name is for messages.
+
+    Raises FetchError for what is damaged, was changed, or never was a bundle, StorageError when the disk refuses.
+    """
+    header = _exactly(stream, _BLOCK, name)
+    size = _size_of(header)
+    if size is None or header != _header(Member(path=INDEX, size=size, mode=0o644, sha256="")):
+        raise FetchError(f"{name} is not a bundle of compose", hint=_HINT)
+    if size > _INDEX_LIMIT:
+        raise FetchError(f"{name}: its {INDEX} has {size} bytes, more than any bundle's", hint=_HINT)
+    index = _decode(_exactly(stream, size, name), name)
+    _pass_padding(stream, size, name)
+    for member in index.members:
+        header = _header(member)
+        if _exactly(stream, len(header), name) != header:
+            raise FetchError(f"{name}: what should be {member.path} is not what the index says", hint=_HINT)
+        _take(stream, member, name, os.path.join(directory, member.path))
+    if stream.read(_CHUNK).strip(b"\0"):
+        raise FetchError(f"{name}: something follows after its last file", hint=_HINT)
+    return index
+
+
+def _member(path: str, source: Source) -> Member:
+    if not _is_plain(path):
+        raise UsageError(f"{path!r} cannot be the name of a file in a bundle")
+    if source.path is None:
+        data = source.data or b""
+        size, digest = len(data), hashlib.sha256(data).hexdigest()
+    else:
+        with open(source.path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            size = os.fstat(file.fileno()).st_size
+    return Member(path=path, size=size, mode=source.mode, sha256=digest)
+
+
+def _append(stream: BinaryIO, member: Member, source: Source) -> None:
+    stream.write(_header(member))
+    if source.path is None:
+        stream.write(source.data or b"")
+    else:
+        with open(source.path, "rb") as file:
+            while chunk := file.read(_CHUNK):
+                stream.write(chunk)
+    stream.write(bytes(-member.size % _BLOCK))
+
+
+def _header(member: Member) -> bytes:
+    """Header blocks: root's, of 1970; one block of ustar, and one of pax before it when the name needs that."""
+    info = tarfile.TarInfo(member.path)
+    info.size, info.mode = member.size, member.mode
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+def _size_of(header: bytes) -> int | None:
+    text = header[_SIZE_FIELD].rstrip(b"\0 ")
+    return int(text, 8) if re.fullmatch(rb"[0-7]{1,11}", text) else None
+
+
+def _decode(data: bytes, name: str) -> Index:
+    try:
+        found = json.loads(data)
+        if found.pop(_MARK) != _VERSION:
+            raise ValueError("of another version of compose")
+        members = tuple(Member(**row) for row in found.pop("files"))
+        paths = [each.path for each in members]
+        if paths != sorted(set(paths)):
+            raise ValueError("its files are not in order")
+        for each in members:
+            if not _is_plain(each.path):
+                raise ValueError(f"{each.path!r} leads out of it")
+            known = type(each.mode) is type(each.size) is int and not each.mode & ~0o7777 and 0 <= each.size < 8**11
+            if not known or not _DIGEST.fullmatch(each.sha256):
+                raise ValueError(f"{each.path}: mode, size or digest make no sense")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise FetchError(f"{name}: its {INDEX} is damaged: {error}", hint=_HINT) from error
+    return Index(members=members, facts=found)
+
+
+def _is_plain(path: str) -> bool:
+    return "\0" not in path and path != INDEX and all(part not in ("", ".", "..") for part in path.split("/"))
+
+
+def _exactly(stream: BinaryIO, count: int, name: str) -> bytes:
+    data = stream.read(count)
+    if len(data) != count:
+        raise FetchError(f"{name} ends too early: it is cut short, or no bundle of compose", hint=_HINT)
+    return data
+
+
+def _pass_padding(stream: BinaryIO, size: int, name: str) -> None:
+    if _exactly(stream, -size % _BLOCK, name).strip(b"\0"):
+        raise FetchError(f"{name}: there is something between its files", hint=_HINT)
+
+
+def _take(stream: BinaryIO, member: Member, name: str, target: str) -> None:
+    digest = hashlib.sha256()
+    left = member.size
+    with fs.storage_errors(target):
+        try:
+            os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+            fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise FetchError(f"{name}: {member.path} is a file and a directory", hint=_HINT) from error
+        with open(fd, "wb") as file:
+            while left:
+                chunk = _exactly(stream, min(left, _CHUNK), name)
+                digest.update(chunk)
+                file.write(chunk)
+                left -= len(chunk)
+            os.fchmod(fd, member.mode)
+    _pass_padding(stream, member.size, name)
+    if digest.hexdigest() != member.sha256:
+        raise FetchError(f"{name}: {member.path} is damaged: its sha256 is {digest.hexdigest()}", hint=_HINT)

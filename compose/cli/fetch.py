@@ -1,0 +1,45 @@
+"""`compose fetch`: all that a compose needs, in one file to carry to where there is no network."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from compose.cli import flags
+from compose.cli.flags import ProgressStyle
+from compose.pipeline.options import ComposeOptions
+
+
+def command(
+    treefile: flags.Treefile,
+    bundle: Annotated[str, typer.Option("--bundle", metavar="FILE", help="The file to write.", show_default=False)],
+    lockfile: flags.Lockfile = None,
+    lockfile_strict: flags.LockfileStrict = False,
+    cachedir: flags.CacheDirectory = None,
+    source_root: flags.SourceRoot = None,
+    jobs: flags.Jobs = None,
+    progress: flags.Progress = ProgressStyle.AUTO,
+    proxy: flags.Proxy = None,
+    cache_only: flags.CacheOnly = False,
+) -> None:
+    """Put all that a compose needs into one file.
+
+    Treefile and its files, keys, metadata and packages; compose tree --bundle=FILE then needs no network.
+    """
+    from compose.pipeline.bundling import write_bundle
+
+    options = ComposeOptions(
+        treefile=treefile,
+        cachedir=flags.cachedir_or_default(cachedir),
+        source_root=source_root,
+        jobs=flags.jobs_or_all(jobs),
+        proxy=flags.proxy_or_environment(proxy),
+        cache_only=cache_only,
+        lockfiles=tuple(lockfile or ()),
+        lockfile_strict=lockfile_strict,
+    )
+    with flags.reporter_of(progress) as reporter:
+        count = write_bundle(options, bundle, reporter)
+    typer.echo(f"{bundle}: {count} packages, {os.path.getsize(bundle) / 1e6:.1f} MB")

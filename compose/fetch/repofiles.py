@@ -1,0 +1,68 @@
+"""The `.repo` files of a compose as one that means the same anywhere: variables replaced, paths absolute, no passwords."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from compose.errors import FetchError
+from compose.events import Reporter
+from compose.rpm import child
+from compose.rpm.repofile import RepoSection, absolute
+from compose.rpm.repos import RepoAccess, RepoNetwork, configure, enabled_repos, substitute
+
+_SECRETS = frozenset({"username", "password", "proxy_username", "proxy_password"})
+_USER_OF_URL = re.compile(r"(?<=://)[^/@\s]*@")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    access: RepoAccess
+    network: RepoNetwork
+
+
+def portable(access: RepoAccess, network: RepoNetwork, reporter: Reporter) -> tuple[RepoSection, ...]:
+    """The repositories that take part. Raises TreefileError for faults in .repo files."""
+    return child.call(_portable, _Job(access=access, network=network), reporter, crash=_crashed)
+
+
+def format_sections(sections: Sequence[RepoSection], keys: Mapping[str, Sequence[str]]) -> str:
+    """The text of a .repo file. keys: gpgkey= of each repository that has one, by its id."""
+    lines: list[str] = []
+    for section in sections:
+        lines.append(f"[{section.id}]")
+        for option in section.options:
+            if option.key not in {"enabled", "gpgkey", *_SECRETS}:
+                # what goes on in the next line begins with a blank there
+                lines.append(f"{option.key}=" + _USER_OF_URL.sub("", option.value).replace("\n", "\n "))
+        if keys.get(section.id):
+            lines.append(f"gpgkey={' '.join(keys[section.id])}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _portable(job: _Job, reporter: Reporter) -> tuple[RepoSection, ...]:
+    import libdnf5
+
+    del reporter
+    root = os.path.join(job.network.metadata_dir, "empty-root")
+    os.makedirs(root, mode=0o700, exist_ok=True)
+    base = libdnf5.base.Base()
+    configure(base, job.access, job.network, root)
+    base.setup()
+    found = []
+    for section in enabled_repos(job.access):
+        directory = os.path.dirname(section.path)
+        options = tuple(
+            dataclasses.replace(option, value=absolute(option.key, substitute(base, option.value), directory))
+            for option in section.options
+        )
+        found.append(dataclasses.replace(section, options=options))
+    return tuple(found)
+
+
+def _crashed(how: str, output: tuple[str, ...]) -> FetchError:
+    return FetchError(f"libdnf5 died while reading .repo files: {how}", hint="run it again", details=output)

@@ -1,0 +1,98 @@
+"""Bundles: everything that a compose needs, fetched into one file, and a compose of it without network."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import secrets
+from contextlib import ExitStack, suppress
+
+from compose import bundle, fs
+from compose.bundle import Index, Source
+from compose.cachedir import CacheDir
+from compose.errors import FetchError
+from compose.events import Reporter
+from compose.pipeline.inputs import Inputs, Stopwatch, fetch_packages, gather
+from compose.pipeline.options import ComposeOptions, ComposeResult
+from compose.pipeline.run import compose_tree
+from compose.pipeline.sources import collect, options_of
+
+_RPMS = "rpms"
+_METADATA = "repomd"
+
+
+def write_bundle(options: ComposeOptions, path: str, reporter: Reporter) -> int:
+    """Fetch what a compose of the treefile needs and write it to a file; returns how many packages that are.
+
+    Raises a ComposeError; then there is no such file, or the one that was there.
+    """
+    with ExitStack() as stack:
+        inputs = gather(options, reporter, Stopwatch(), stack)
+        rpms = fetch_packages(inputs, options, reporter)
+        work = stack.enter_context(inputs.cache.scratch())
+        files, facts = collect(inputs, rpms, options, work, reporter)
+        for each in rpms:
+            files[os.path.relpath(each.path, inputs.cache.path)] = Source(path=each.path)
+        files |= _metadata(inputs)
+        for layer in inputs.layers:
+            reporter.warn(f"the layer {layer.ref} is not in the bundle: compose with --layer-repo, where it is")
+        _write(path, files, facts)
+        return len(rpms)
+
+
+def compose_bundle(options: ComposeOptions, path: str, reporter: Reporter) -> ComposeResult:
+    """compose_tree() of what is in a bundle; nothing is taken from the network, whatever options say."""
+    cache = CacheDir(options.cachedir)
+    with cache.scratch() as work:
+        index = unpack_bundle(path, cache, work)
+        changed, given = options_of(index, path, work, dataclasses.replace(options, cache_only=True))
+        return compose_tree(changed, reporter, given)
+
+
+def unpack_bundle(path: str, cache: CacheDir, work: str) -> Index:
+    """Unpack a bundle into a directory of the cachedir's, and its packages into the cachedir. Raises FetchError,
+    StorageError.
+
+    What the packages are is not believed: they are verified, like all that is in the cachedir.
+    """
+    try:
+        stream = open(path, "rb")  # noqa: SIM115, closed below: what goes wrong in the block is no fault of the bundle's
+    except OSError as error:
+        raise FetchError(f"cannot read the bundle {path}: {error.strerror}") from error
+    with stream:
+        index = bundle.unpack(stream, path, work)
+    for name in index.names(_RPMS):
+        place = cache.join(name)
+        with fs.storage_errors(place):
+            os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
+            os.rename(os.path.join(work, name), place)
+    return index
+
+
+def _metadata(inputs: Inputs) -> dict[str, Source]:
+    """The metadata of repositories as libdnf5 keeps it: what else there was to be had. None when all was locked."""
+    files: dict[str, Source] = {}
+    known = {repo.id for repo in inputs.resolution.repos}
+    top = inputs.network.metadata_dir
+    for name in sorted(os.listdir(top)) if not inputs.resolution.locked else ():
+        directory = os.path.join(top, name, "repodata")
+        # ID-0123456789abcdef, the digits of where it is from
+        if name.rpartition("-")[0] in known and os.path.isdir(directory):
+            for file in os.listdir(directory):
+                files[f"{_METADATA}/{name}/repodata/{file}"] = Source(path=os.path.join(directory, file))
+    return files
+
+
+def _write(path: str, files: dict[str, Source], facts: dict[str, object]) -> None:
+    temporary = f"{path}.{secrets.token_hex(6)}.tmp"
+    with fs.storage_errors(path):
+        try:
+            with open(temporary, "xb") as stream:
+                bundle.write(stream, files, facts)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.rename(temporary, path)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise

@@ -1,0 +1,121 @@
+"""Bundles: all of a compose in one file, and the same commit made of it where there is no network."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.test_verify import compose
+from tests.e2e.tiny import BASE, Done, Site
+
+pytestmark = pytest.mark.root
+
+
+def fetch(site: Site, bundle: Path, *words: str, treefile: Path | None = None) -> Done:
+    return compose("fetch", str(treefile or site.treefile), f"--bundle={bundle}", f"--cachedir={site.cachedir}", *words)
+
+
+def compose_offline(site: Site, bundle: Path, cachedir: Path) -> Done:
+    command = [
+        "unshare",
+        "--net",
+        *site.command("--offline", f"--bundle={bundle}", "--write-commitid-to", f"{bundle}.id"),
+    ]
+    command = [each for each in command if each != str(site.treefile)]
+    command[command.index(f"--cachedir={site.cachedir}")] = f"--cachedir={cachedir}"
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    return Done(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+
+def test_the_same_commit_without_network_and_packages(site: Site, tmp_path: Path) -> None:
+    below = site.path / "shared"
+    below.mkdir()
+    (below / "motd").write_text("hello\n")
+    (below / "base.yaml").write_text("add-files: [[motd, /usr/etc/motd]]\n")
+    (site.path / "last.sh").write_text("#!/usr/bin/sh\necho last >>/usr/share/last\n")
+    (site.path / "last.sh").chmod(0o775)
+    (site.path / "vars").mkdir()
+    repo = site.path / "tiny.repo"
+    repo.write_text(repo.read_text() + "username=me\npassword=secret\n")
+    site.write_treefile(include="shared/base.yaml", postprocess_script="last.sh", repovars={"unused": "x"})
+    bundle = tmp_path / "all.tar"
+    done = fetch(site, bundle)
+    assert done.status == 0, done.stderr
+    first = bundle.read_bytes()
+    assert b"secret" not in first
+    assert fetch(site, bundle).status == 0
+    assert bundle.read_bytes() == first
+    site.compose()
+    expected = site.head()
+    site.ostree("refs", "--delete", "tiny")
+    # all that it was made of is gone
+    elsewhere = site.packages.with_name("elsewhere")
+    site.packages.rename(elsewhere)
+    try:
+        done = compose_offline(site, bundle, tmp_path / "cold")
+    finally:
+        elsewhere.rename(site.packages)
+    assert done.status == 0, done.stderr
+    assert Path(f"{bundle}.id").read_text() == expected
+
+
+def test_what_is_in_it(site: Site, tmp_path: Path) -> None:
+    bundle = tmp_path / "all.tar"
+    lock = site.path / "tiny.lock.yaml"
+    assert compose("lock", str(site.treefile), f"--cachedir={site.cachedir}").status == 0
+    assert fetch(site, bundle, f"--lockfile={lock}").status == 0
+    with tarfile.open(bundle) as tar:
+        names = tar.getnames()
+        assert tar.extractfile("compose.lock.yaml").read() == lock.read_bytes()  # type: ignore[union-attr]
+        index = json.load(tar.extractfile("index.json"))  # type: ignore[arg-type]
+        assert {(each.mtime, each.uid, each.uname) for each in tar} == {(0, 0, "")}
+    assert [each["path"] for each in index["files"]] == names[1:] == sorted(names[1:])
+    assert {"treefile/tiny.yaml", "root/etc/yum.repos.d/compose.repo", "root/keys/tiny-0.asc"} <= set(names)
+    assert len([name for name in names if name.startswith("rpms/")]) == len(BASE) + 1
+
+
+def test_a_package_that_was_exchanged_is_refused(site: Site, tmp_path: Path) -> None:
+    """Digests of the bundle that fit are no trust in what is in it: packages are verified by the lock and by their keys."""
+    bundle = tmp_path / "all.tar"
+    assert fetch(site, bundle).status == 0
+    data = bundle.read_bytes()
+    with tarfile.open(bundle) as tar:
+        member = next(each for each in tar if each.name.endswith("/hello.rpm"))
+        other = next(each for each in tar if each.name.endswith("/tiny-release.rpm"))
+    bundle.write_bytes(data[: member.offset_data + 5000] + b"?" + data[member.offset_data + 5001 :])
+    done = compose_offline(site, bundle, tmp_path / "cold")
+    assert done.status == 4
+    assert f"{member.name} is damaged" in done.stderr
+    bundle.write_bytes(data[: other.offset_data - 600])
+    done = compose_offline(site, bundle, tmp_path / "cold")
+    assert done.status == 4
+    assert "ends too early" in done.stderr
+
+
+def test_a_treefile_that_names_files_by_absolute_paths(site: Site, tmp_path: Path) -> None:
+    (site.path / "motd").write_text("hello\n")
+    site.write_treefile(add_files=[[str(site.path / "motd"), "/usr/etc/motd"]])
+    done = fetch(site, tmp_path / "all.tar")
+    assert done.status == 2
+    assert "cannot be carried elsewhere" in done.stderr
+    assert not (tmp_path / "all.tar").exists()
+    # no reason not to compose
+    done = site.run()
+    assert done.status == 0
+    assert "compose verify will not know this commit" in done.stderr
+
+
+def test_wrong_use(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "none.tar").write_bytes(b"not a tar" * 100)
+    done = compose("tree", f"--bundle={tmp_path}/none.tar", f"--cachedir={site.cachedir}", f"--repo={site.repo}")
+    assert done.status == 4
+    assert "is not a bundle of compose" in done.stderr
+    done = compose("tree", f"--bundle={tmp_path}/missing.tar", f"--cachedir={site.cachedir}", f"--repo={site.repo}")
+    assert done.status == 4
+    assert "No such file" in done.stderr
+    assert compose("tree").status == 2
+    assert compose("tree", str(site.treefile), f"--bundle={tmp_path}/none.tar").status == 2

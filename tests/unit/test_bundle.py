@@ -1,0 +1,184 @@
+"""The bundle's format: what goes in comes out, the same bytes each time, and nothing else is read."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import stat
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compose.bundle import INDEX, Source, unpack, write
+from compose.errors import ComposeError, FetchError, UsageError
+
+FILES = {
+    "treefile/a.yaml": Source(data=b"packages: [bash]\n"),
+    "treefile/last.sh": Source(data=b"#!/bin/sh\n", mode=0o755),
+    "rpms/" + "x" * 120 + "/grüße.rpm": Source(data=b"r" * 5000),
+    "empty": Source(data=b""),
+}
+
+
+def made(files: dict[str, Source] | None = None) -> bytes:
+    stream = io.BytesIO()
+    write(stream, FILES if files is None else files, {"treefile": "treefile/a.yaml"})
+    return stream.getvalue()
+
+
+def unpacked(data: bytes, directory: Path) -> Any:
+    return unpack(io.BytesIO(data), "x.tar", str(directory))
+
+
+def test_a_round_trip(tmp_path: Path) -> None:
+    index = unpacked(made(), tmp_path)
+    assert index.facts == {"treefile": "treefile/a.yaml"}
+    assert [each.path for each in index.members] == sorted(FILES)
+    assert index.names("treefile") == ("treefile/a.yaml", "treefile/last.sh")
+    for path, source in FILES.items():
+        assert (tmp_path / path).read_bytes() == source.data
+        assert stat.S_IMODE((tmp_path / path).stat().st_mode) == source.mode
+
+
+def test_the_same_bytes_from_files_and_in_any_order(tmp_path: Path) -> None:
+    (tmp_path / "r").write_bytes(FILES["empty"].data or b"")
+    os.utime(tmp_path / "r", (1, 1))
+    other = dict(reversed([*FILES.items()])) | {"empty": Source(path=str(tmp_path / "r"))}
+    assert made(other) == made()
+
+
+def test_a_tar_that_others_read(tmp_path: Path) -> None:
+    with tarfile.open(fileobj=io.BytesIO(made())) as tar:
+        assert tar.getnames() == [INDEX, *sorted(FILES)]
+        tar.extractall(tmp_path, filter="data")
+    assert (tmp_path / "treefile/a.yaml").read_bytes() == FILES["treefile/a.yaml"].data
+
+
+@pytest.mark.parametrize("path", ["/etc/x", "../x", "a/../x", "a//x", "", ".", "a/", INDEX, "a\0b"])
+def test_names_that_have_no_place(path: str) -> None:
+    with pytest.raises(UsageError, match="cannot be the name"):
+        made({path: Source(data=b"")})
+
+
+def changed_index(change: Callable[[dict[str, Any]], object], names: Callable[[str], str] = str) -> bytes:
+    """A bundle whose index says something else; headers follow it, as one who attacks would make them."""
+    out = io.BytesIO()
+    with (
+        tarfile.open(fileobj=io.BytesIO(made())) as old,
+        tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as new,
+    ):
+        for info in old:
+            file = old.extractfile(info)
+            assert file is not None
+            data = file.read()
+            info.pax_headers = {}
+            if info.name == INDEX:
+                document = json.loads(data)
+                change(document)
+                data = json.dumps(document).encode()
+                info.size = len(data)
+            else:
+                info.name = names(info.name)
+            new.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def first(document: dict[str, Any], **changes: Any) -> None:
+    document["files"][0].update(changes)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda index: first(index, path="../escape"), "leads out of it"),
+        (lambda index: first(index, path="/etc/escape"), "leads out of it"),
+        (lambda index: first(index, path="a\0b"), "leads out of it"),
+        (lambda index: first(index, size=-1), "make no sense"),
+        (lambda index: first(index, size=1.5), "make no sense"),
+        (lambda index: first(index, size=True), "make no sense"),
+        (lambda index: first(index, mode=0o120777), "make no sense"),
+        (lambda index: first(index, sha256="0"), "make no sense"),
+        (lambda index: first(index, path=5), "is damaged"),
+        (lambda index: first(index, more=1), "is damaged"),
+        (lambda index: index["files"].reverse(), "not in order"),
+        (lambda index: index["files"].append(index["files"][-1]), "not in order"),
+        (lambda index: index.update({"compose-bundle": 2}), "of another version"),
+        (lambda index: index.pop("files"), "is damaged"),
+        (lambda index: index.update({"files": None}), "is damaged"),
+        (lambda index: first(index, sha256="0" * 64), "empty is damaged"),
+        (lambda index: first(index, mode=0o4755), "is not what the index says"),
+        (lambda index: first(index, path="emptier"), "is not what the index says"),
+        (lambda index: index["files"].pop(), "something follows"),
+        (lambda index: index["files"].append({**index["files"][-1], "path": "zzz"}), "is not what the index says|too early"),
+    ],
+)  # fmt: skip
+def test_an_index_that_lies(change: Callable[[dict[str, Any]], object], message: str, tmp_path: Path) -> None:
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    with pytest.raises(FetchError, match=message):
+        unpacked(changed_index(change), inside)
+    assert os.listdir(tmp_path) == ["inside"]
+
+
+def with_member(info: tarfile.TarInfo, data: bytes = b"") -> bytes:
+    """A bundle in which the first file's place is taken by another kind of thing."""
+    out = io.BytesIO()
+    with (
+        tarfile.open(fileobj=io.BytesIO(made())) as old,
+        tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as new,
+    ):
+        for number, each in enumerate(old):
+            file = old.extractfile(each)
+            assert file is not None
+            each.pax_headers = {}
+            new.addfile(info if number == 1 else each, io.BytesIO(data if number == 1 else file.read()))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE])
+def test_links_and_devices(kind: bytes, tmp_path: Path) -> None:
+    info = tarfile.TarInfo("empty")
+    info.type, info.linkname = kind, "/etc/passwd"
+    with pytest.raises(FetchError, match="is not what the index says"):
+        unpacked(with_member(info), tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_and_a_directory_of_one_name(tmp_path: Path) -> None:
+    with pytest.raises(FetchError, match="a/b is a file and a directory"):
+        unpacked(made({"a": Source(data=b"x"), "a/b": Source(data=b"y")}), tmp_path)
+
+
+def test_cut_short_at_any_place(tmp_path: Path) -> None:
+    data = made()
+    for length in range(0, len(data), 397):
+        directory = tmp_path / str(length)
+        directory.mkdir()
+        if length >= len(data) - 1024:
+            break
+        with pytest.raises(FetchError):
+            unpacked(data[:length], directory)
+
+
+def test_any_changed_byte_is_noticed(tmp_path: Path) -> None:
+    data = made()
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        # the index, in clear text, has no digest of its own
+        begin = tar.getmembers()[1].offset
+    for position in range(begin, len(data), 251):
+        directory = tmp_path / str(position)
+        directory.mkdir()
+        other = bytearray(data)
+        other[position] ^= 0x20
+        with pytest.raises(ComposeError):
+            unpacked(bytes(other), directory)
+
+
+def test_a_name_that_tar_cannot_hold(tmp_path: Path) -> None:
+    """pax holds every name."""
+    name = "d/" * 120 + "n" * 200
+    assert unpacked(made({name: Source(data=b"x")}), tmp_path).members[0].path == name
