@@ -80,16 +80,20 @@ class CommitDiff:
     paths: tuple[PathChange, ...]
 
 
-def diff_commits(repo: Repo, before: str, after: str) -> CommitDiff:
-    """Compare two commits by checksum. Raises RepositoryError for what is missing or damaged."""
-    one, other = repo.read_commit(before), repo.read_commit(after)
+def diff_commits(repo: Repo, before: str, after: str, *, other_repo: Repo | None = None) -> CommitDiff:
+    """Compare two commits by checksum. other_repo: the one that has `after`, when it is another one.
+
+    Raises RepositoryError for what is missing or damaged.
+    """
+    repos = (repo, other_repo or repo)
+    one, other = repos[0].read_commit(before), repos[1].read_commit(after)
     lists = [packages_of(commit) for commit in (one, other)]
     packages = None
     if lists[0] is not None and lists[1] is not None:
         rows = package_changes(lists[0], lists[1])
         packages = tuple(PackageChange(change=change, before=old, after=new) for change, old, new in rows)
     paths: dict[str, PathChange] = {}
-    for each in _directories(repo, "", (one.root_tree, one.root_meta), (other.root_tree, other.root_meta)):
+    for each in _directories(repos, "", (one.root_tree, one.root_meta), (other.root_tree, other.root_meta)):
         # what was a directory and is a file is told once as each
         told = paths.get(each.path, each)
         paths[each.path] = replace(each, before=each.before or told.before, after=each.after or told.after)
@@ -117,22 +121,33 @@ _Node = tuple[bytes, bytes]
 """Checksums of a directory's dirtree and dirmeta."""
 
 
-def _directories(repo: Repo, path: str, before: _Node | None, after: _Node | None) -> Iterator[PathChange]:
+def _directories(
+    repos: tuple[Repo, Repo], path: str, before: _Node | None, after: _Node | None
+) -> Iterator[PathChange]:
     if before == after:
         return
     if before is None or after is None or before[1] != after[1]:
-        sides = [None if node is None else _of_directory(repo.read_dirmeta(node[1])) for node in (before, after)]
+        sides = [
+            None if node is None else _of_directory(repo.read_dirmeta(node[1]))
+            for repo, node in zip(repos, (before, after), strict=True)
+        ]
         yield PathChange(path=path, before=sides[0], after=sides[1])
-    trees = [_EMPTY if node is None else repo.read_dirtree(node[0]) for node in (before, after)]
+    trees = [
+        _EMPTY if node is None else repo.read_dirtree(node[0])
+        for repo, node in zip(repos, (before, after), strict=True)
+    ]
     files = [dict(tree.files) for tree in trees]
     below = [{name: (inner, meta) for name, inner, meta in tree.directories} for tree in trees]
     for name in sorted(files[0].keys() | files[1].keys()):
         checksums = [side.get(name) for side in files]
         if checksums[0] != checksums[1]:
-            contents = [None if each is None else _of_file(repo.read_content(each)) for each in checksums]
+            contents = [
+                None if each is None else _of_file(repo.read_content(each))
+                for repo, each in zip(repos, checksums, strict=True)
+            ]
             yield PathChange(path=join(path, name), before=contents[0], after=contents[1])
     for name in sorted(below[0].keys() | below[1].keys()):
-        yield from _directories(repo, join(path, name), below[0].get(name), below[1].get(name))
+        yield from _directories(repos, join(path, name), below[0].get(name), below[1].get(name))
 
 
 def _of_directory(meta: Dirmeta) -> Attributes:

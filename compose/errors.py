@@ -12,6 +12,7 @@
     ├── PostprocessError    1   the tree cannot be made into an OSTree layout (no kernel, ...)
     ├── LabelError          1   SELinux policy missing or not readable
     ├── SandboxError        1   this machine refuses what a workroot needs
+    ├── MismatchError       8   a commit is not what its record, or a treefile, makes
     ├── RepositoryError     1   the OSTree repository is missing, damaged, locked or not writable
     └── StorageError        1   disk full, I/O error, read-only place
         └── DamagedError    1   something in the cache is not what it was; it is gone from there, the next try makes it anew
@@ -98,6 +99,12 @@ class LabelError(ComposeError):
 
 class SandboxError(ComposeError):
     """The machine refuses a namespace, mount or overlay that is needed."""
+
+
+class MismatchError(ComposeError):
+    """A commit was made again, and another one came out."""
+
+    exit_code = 8
 
 
 class RepositoryError(ComposeError):

@@ -1,21 +1,25 @@
 """Who made each path of a commit, which programs ran and what decided it: kept in the repository beside the commit, not in it.
 
-In REPO/extensions, which OSTree leaves to others; clients do not pull it. One file a commit, JSON compressed by zstd. Such a
-file lies beside the root directory of a compose in parts too, until that is committed.
+In REPO/extensions, which OSTree leaves to others; clients do not pull it. A commit has two files, compressed by zstd:
+COMMIT.json.zst, and COMMIT.sources.tar.zst with all files that decided it but the packages (bundle.py). The first lies beside
+the root directory of a compose in parts too, until that is committed.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import zstandard
 
-from compose import fs
+from compose import bundle, fs
+from compose.bundle import Index, Source
 from compose.errors import RepositoryError
 from compose.inputhash import Input, InputKind
 from compose.ostree.repo import Repo
@@ -24,6 +28,7 @@ from compose.tree import Entry, Tree
 
 _DIRECTORY = "extensions/compose"
 _SUFFIX = ".json.zst"
+_SOURCES = ".sources.tar.zst"
 _VERSION = 1
 
 
@@ -138,9 +143,34 @@ def keep(repo: Repo, commit: str, records: Records) -> None:
         os.makedirs(directory, exist_ok=True)
         fs.atomic_write(os.path.join(directory, commit + _SUFFIX), encode(records))
         for name in os.listdir(directory):
-            if name.endswith(_SUFFIX) and not repo.has(name.removesuffix(_SUFFIX), "commit"):
+            of, _, suffix = name.partition(".")
+            if f".{suffix}" in (_SUFFIX, _SOURCES) and not repo.has(of, "commit"):
                 with suppress(FileNotFoundError):
                     os.unlink(os.path.join(directory, name))
+
+
+def keep_sources(repo: Repo, commit: str, files: Mapping[str, Source], facts: Mapping[str, Any]) -> None:
+    """Keep what decided a commit. Raises StorageError."""
+    directory = os.path.join(repo.path, _DIRECTORY)
+    data = io.BytesIO()
+    with zstandard.ZstdCompressor().stream_writer(data, closefd=False) as stream:
+        bundle.write(stream, files, facts)
+    with fs.storage_errors(directory):
+        os.makedirs(directory, exist_ok=True)
+        fs.atomic_write(os.path.join(directory, commit + _SOURCES), data.getvalue())
+
+
+def unpack_sources(repo: Repo, commit: str, directory: str) -> Index:
+    """Unpack what decided a commit below an empty, private directory. Raises RepositoryError when it was not kept, FetchError
+    when it is damaged, StorageError."""
+    path = os.path.join(repo.path, _DIRECTORY, commit + _SOURCES)
+    try:
+        with open(path, "rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
+            return bundle.unpack(stream, path, directory)
+    except FileNotFoundError as error:
+        raise _unknown(repo, commit) from error
+    except zstandard.ZstdError as error:
+        raise RepositoryError(f"{path} is damaged: {error}") from error
 
 
 def read(repo: Repo, commit: str) -> Records:
@@ -150,9 +180,19 @@ def read(repo: Repo, commit: str) -> Records:
         with open(path, "rb") as file:
             return decode(file.read())
     except FileNotFoundError as error:
-        raise RepositoryError(
-            f"{repo.path} has no record of the making of {commit}",
-            hint="the compose that makes a commit keeps one in its own repository: ask there",
-        ) from error
+        raise _unknown(repo, commit) from error
     except (OSError, ValueError) as error:
         raise RepositoryError(f"{path} is damaged: {error}", hint="remove it; --force-nocache makes it anew") from error
+
+
+def runs_that_changed(records: Records, path: str) -> tuple[Run, ...]:
+    """The programs that changed a path of the commit, in order."""
+    names = {path, path.removeprefix("usr/") if path.startswith("usr/etc") else path}
+    return tuple(each for each in records.programs if names & set(each.changed))
+
+
+def _unknown(repo: Repo, commit: str) -> RepositoryError:
+    return RepositoryError(
+        f"{repo.path} has no record of the making of {commit}",
+        hint="the compose that makes a commit keeps one in its own repository: ask there",
+    )

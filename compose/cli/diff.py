@@ -50,10 +50,11 @@ def command(
             assert named is not None
             typer.echo(f"{each.change.name.lower()}: {named.name}.{named.arch} {sides}")
     for path in paths:
-        typer.echo(_line(path))
+        typer.echo(line_of(path))
 
 
-def _line(change: PathChange) -> str:
+def line_of(change: PathChange) -> str:
+    """A changed path in one line."""
     path = f"/{change.path}"
     if change.before is None or change.after is None:
         there = change.after or change.before

@@ -32,7 +32,7 @@ def write_commit(
     how = CommitOptions(
         metadata=metadata.assemble_metadata(settings.user_metadata(options, treefile), own),
         detached=metadata.assemble_metadata({}, settings.detached_metadata(facts, treefile)),
-        gpg_key=treefile.gpg_key,
+        gpg_key=treefile.gpg_key if options.sign else None,
         parent=parent,
         timestamp=facts.epoch,
         ref=None if options.write_commitid_to else treefile.ref,

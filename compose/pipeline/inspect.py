@@ -30,7 +30,7 @@ def lint_commit(path: str, revision: str, cachedir: str, reporter: Reporter) -> 
     """Findings in a commit, its labels, its metadata and what serves it. Raises RepositoryError."""
     with Repo.open(path) as repo, CacheDir(cachedir).shared(reporter) as cache:
         store = BlobStore(cache.join("blobs"))
-        checksum = _commit_of(repo, revision)
+        checksum = commit_of(repo, revision)
         commit = repo.read_commit(checksum)
         tree = read_layer(repo, checksum, store)
         labels, unchecked = _audited(tree, store, cache)
@@ -63,10 +63,11 @@ def lint_rootfs(directory: str, cachedir: str, reporter: Reporter, *, bootable: 
 def diff_revisions(path: str, before: str, after: str) -> CommitDiff:
     """What differs between two commits of a repository. Raises RepositoryError."""
     with Repo.open(path) as repo:
-        return diff_commits(repo, _commit_of(repo, before), _commit_of(repo, after))
+        return diff_commits(repo, commit_of(repo, before), commit_of(repo, after))
 
 
-def _commit_of(repo: Repo, revision: str) -> str:
+def commit_of(repo: Repo, revision: str) -> str:
+    """Checksum of a commit that is there. Raises RepositoryError."""
     checksum = repo.resolve(revision)
     if checksum is None or not repo.has(checksum, "commit"):
         raise RepositoryError(f"{repo.path} has no commit {revision}", hint="see: ostree refs")
@@ -89,7 +90,7 @@ class Blame:
 def blame(repository: str, revision: str, path: str) -> Blame:
     """Who made a path of a commit. Raises RepositoryError, UsageError when the commit has no such path."""
     with Repo.open(repository) as repo:
-        commit = _commit_of(repo, revision)
+        commit = commit_of(repo, revision)
         known = records.read(repo, commit)
         wanted = os.path.normpath(path).strip("/")
         found = next((each for each in (wanted, f"usr/{wanted}") if each in known.writers), None)
@@ -99,12 +100,11 @@ def blame(repository: str, revision: str, path: str) -> Blame:
             )
         image = repo.read_file(commit, found) if os.path.basename(found) == "initramfs.img" else None
     writer = known.writers[found]
-    names = {found, found.removeprefix("usr/") if found.startswith("usr/etc") else found}
     return Blame(
         path=found,
         writer=writer,
         place=_place_of(writer, found, known.places),
-        runs=tuple(each for each in known.programs if names & set(each.changed)),
+        runs=records.runs_that_changed(known, found),
         holds=_holds(image, known.writers) if image is not None else (),
     )
 

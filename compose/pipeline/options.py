@@ -28,6 +28,7 @@ class ComposeOptions:
     The names are those of the flags of `compose tree`. jobs: cores to use. basearch: RPM base
     architecture, None for this machine's. source_date_epoch: seconds since 1970 that
     everything is dated with; None takes the later of the newest package's build time and the parent commit's time.
+    sign: with the treefile's gpg-key.
     """
 
     treefile: str
@@ -60,6 +61,7 @@ class ComposeOptions:
     write_timings_to: str | None = None
     touch_if_changed: str | None = None
     source_date_epoch: int | None = None
+    sign: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

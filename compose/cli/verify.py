@@ -1,0 +1,111 @@
+"""`compose verify`: is a commit what its inputs make?"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from compose.cli import flags
+from compose.cli.blame import describe
+from compose.cli.diff import line_of
+from compose.cli.flags import Format, ProgressStyle
+from compose.errors import MismatchError
+from compose.pipeline.options import ComposeOptions
+
+if TYPE_CHECKING:
+    from compose.pipeline.verifying import Difference, Verification
+
+
+def command(
+    commit: Annotated[str, typer.Argument(metavar="COMMIT", help="Ref or commit.", show_default=False)],
+    repo: Annotated[str, typer.Option("--repo", "-r", metavar="REPO", help="The repository it was composed into.")],
+    treefile: Annotated[
+        str, typer.Argument(metavar="[TREEFILE]", help="Compose this one, not what is recorded.", show_default=False)
+    ] = "",
+    layer_repo: flags.LayerRepo = None,
+    bundle: Annotated[
+        str | None, typer.Option("--bundle", metavar="FILE", help="Take packages from this bundle.")
+    ] = None,
+    cachedir: flags.CacheDirectory = None,
+    jobs: flags.Jobs = None,
+    progress: flags.Progress = ProgressStyle.AUTO,
+    proxy: flags.Proxy = None,
+    offline: flags.Offline = False,
+    form: Annotated[Format, typer.Option("--format", help="How to show it.")] = Format.TEXT,
+) -> None:
+    """Compose a commit again and compare.
+
+    From the treefile, lock and time recorded beside the commit. Exit code 8 when another commit comes out: then each
+    differing path is listed, with who wrote it and what kind of difference it is.
+    """
+    from compose.pipeline.verifying import verify
+
+    options = ComposeOptions(
+        treefile=treefile,
+        layer_repo=layer_repo,
+        cachedir=flags.cachedir_or_default(cachedir),
+        jobs=flags.jobs_or_all(jobs),
+        proxy=flags.proxy_or_environment(proxy),
+        cache_only=offline,
+    )
+    with flags.reporter_of(progress) as reporter:
+        found = verify(repo, commit, options, reporter, bundle=bundle)
+    if form is Format.JSON:
+        typer.echo(json.dumps(_document(found), indent=2, default=repr))
+    else:
+        typer.echo("".join(f"{line}\n" for line in _lines(found)), nl=False)
+    if not found.equal:
+        raise MismatchError(
+            f"{commit} is not what comes out when it is composed again",
+            hint="see which inputs differ, if any; then who wrote the paths that do",
+        )
+
+
+def _lines(found: Verification) -> list[str]:
+    if found.equal:
+        return [f"{found.commit}: composed again, the same"]
+    lines = [f"{found.commit}: composed again it is {found.rebuilt}"]
+    lines += [f"input {each.kind} {each.name}: {each.before} -> {each.after}" for each in found.inputs]
+    lines += [f"metadata {key}: {_short(before)} -> {_short(after)}" for key, before, after in found.metadata]
+    for each in found.paths:
+        lines.append(line_of(each.change) + (f" {each.kind}" if each.kind else ""))
+        lines += [f"    written by {text}" for text in _writers(each)]
+    if not found.paths:
+        lines.append("the trees are the same")
+    return lines
+
+
+def _writers(found: Difference) -> list[str]:
+    """Who made it, then who changed it, each once."""
+    named = [describe(found.writer)] if found.writer else []
+    return list(dict.fromkeys([*named, *(describe(f"{run.owner}:{run.phase}") for run in found.runs)]))
+
+
+def _short(value: object) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) < 80 else f"{text[:76]} ..."
+
+
+def _document(found: Verification) -> dict[str, Any]:
+    return {
+        "commit": found.commit,
+        "rebuilt": found.rebuilt,
+        "equal": found.equal,
+        "inputs": [dataclasses.asdict(each) for each in found.inputs],
+        "metadata": [{"key": key, "before": before, "after": after} for key, before, after in found.metadata],
+        "paths": [
+            {
+                "path": f"/{each.change.path}",
+                "changed": list(each.change.aspects),
+                "before": None if each.change.before is None else dataclasses.asdict(each.change.before),
+                "after": None if each.change.after is None else dataclasses.asdict(each.change.after),
+                "kind": None if each.kind is None else each.kind.name.lower(),
+                "writer": each.writer,
+                "runs": [f"{run.owner}:{run.phase}" for run in each.runs],
+            }
+            for each in found.paths
+        ],
+    }

@@ -1,0 +1,77 @@
+"""What a commit was made of, kept beside it, and how to compose from that again."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+
+from compose import records
+from compose.bundle import Index, Source
+from compose.errors import ComposeError, FetchError
+from compose.events import Reporter
+from compose.fetch.rpmfile import RpmFile
+from compose.pipeline.facts import Facts
+from compose.pipeline.inputs import Inputs
+from compose.pipeline.options import ComposeOptions
+from compose.pipeline.previous import Given, Previous
+from compose.pipeline.sources import collect, options_of
+
+_ACCOUNTS = "accounts"
+_METADATA = "metadata"
+
+
+def keep_sources(
+    inputs: Inputs,
+    rpms: Sequence[RpmFile],
+    options: ComposeOptions,
+    commit: str,
+    facts: Facts,
+    parent: str | None,
+    work: str,
+    reporter: Reporter,
+) -> None:
+    """For `compose verify`. The commit is there already, so that what goes wrong here is no more than a warning."""
+    try:
+        files, about = collect(inputs, rpms, options, work, reporter)
+        files |= {f"{_ACCOUNTS}/{name}": Source(data=data) for name, data in inputs.previous.accounts}
+        for number, path in enumerate(options.metadata_files):
+            files[f"{_METADATA}/{number}.json"] = Source(path=path)
+        about["commit"] = {
+            "epoch": facts.epoch,
+            "version": facts.version,
+            "parent": parent,
+            "selinux": not options.disable_selinux,
+            "metadata": [list(pair) for pair in options.metadata_strings],
+        }
+        records.keep_sources(inputs.repo, commit, files, about)
+    except (ComposeError, OSError) as error:
+        reporter.warn(f"what it was made of is not kept, and compose verify will not know this commit: {error}")
+
+
+def again(index: Index, name: str, directory: str, options: ComposeOptions) -> tuple[ComposeOptions, Given]:
+    """How to make a commit anew of what was unpacked into a directory. Raises FetchError for a damaged record."""
+    changed, given = options_of(index, name, directory, options)
+    try:
+        commit = index.facts["commit"]
+        version = None if commit["version"] is None else str(commit["version"])
+        strings = {str(key): str(value) for key, value in commit["metadata"]}
+        changed = dataclasses.replace(
+            changed,
+            source_date_epoch=int(commit["epoch"]),
+            parent=commit["parent"],
+            no_parent=commit["parent"] is None,
+            disable_selinux=not commit["selinux"],
+            # one that was counted up must not be counted up once more
+            metadata_strings=tuple((strings if version is None else strings | {"version": version}).items()),
+            metadata_files=tuple(os.path.join(directory, each) for each in index.names(_METADATA)),
+            force_nocache=True,
+            sign=False,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FetchError(f"{name}: what it says of its commit is damaged: {error}") from error
+    accounts = []
+    for path in index.names(_ACCOUNTS):
+        with open(os.path.join(directory, path), "rb") as file:
+            accounts.append((os.path.basename(path), file.read()))
+    return changed, dataclasses.replace(given, previous=Previous(accounts=tuple(accounts)))
