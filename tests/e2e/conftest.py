@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tests.e2e import tiny
+from tests.e2e.whole import Whole, compose_whole
 from tests.support.rpmrepo import Keys
 
 
@@ -74,3 +76,9 @@ def make_site(path: Path, packages: Path, keys: Keys, cachedir: Path, mode: str 
     site.write_repo()
     site.write_treefile()
     return site
+
+
+@pytest.fixture(scope="session")
+def whole_sets(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Whole]:
+    """A set of the universe, composed when it is first asked for; not to be changed."""
+    return cache(lambda name: compose_whole(name, tmp_path_factory.mktemp(name)))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.demo.example import EXAMPLES, command
-from tests.e2e.test_min import UNIVERSE
+from tests.e2e.whole import UNIVERSE
 
 pytestmark = [pytest.mark.root, pytest.mark.universe]
 

@@ -7,13 +7,12 @@ something else wrote must say who did. Every path is compared, one by one, and c
 from __future__ import annotations
 
 import collections
-import json
 import os
 import re
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,17 +23,12 @@ import selinux
 
 from compose.events import Reporter
 from compose.pipeline.inspect import blame, lint_commit
-from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
-from compose.pipeline.run import compose_tree
+from compose.pipeline.options import ComposeResult
 from compose.tree import Tree
 from tests.compat.ostree.test_commit import ostree, served
-from tests.universe.__main__ import SETS
-from tests.universe.archive import read_roots
-from tests.universe.knowledge import NOT_NEEDED
+from tests.e2e.whole import UNIVERSE, Whole
 
 pytestmark = [pytest.mark.root, pytest.mark.universe]
-PROJECT = Path(__file__).parents[2]
-UNIVERSE = Path(os.environ.get("COMPOSE_UNIVERSE", PROJECT / "build/universe/min"))
 
 # Who may write what packages own, and why.
 KNOWN_WRITERS = {
@@ -63,45 +57,25 @@ class Composed:
     rpms: list[Path]
 
 
-def treefile_in(directory: Path, name: str) -> Path:
-    """A treefile with all that a set of the universe is about."""
-    directory.mkdir()
-    shutil.copy(PROJECT / "treefiles/demo/min.yaml", directory)
-    shutil.copy(UNIVERSE.with_name(name) / "universe.repo", directory)
-    whole = directory / "whole.yaml"
-    # what is a package's other name in Debian has nothing to be asked for
-    roots = [each for each in read_roots(SETS / f"{name}.txt") if each not in NOT_NEEDED]
-    whole.write_text(json.dumps({"include": "min.yaml", "packages": roots}))
-    return whole
-
-
 @pytest.fixture(scope="module", params=["min", pytest.param("big", marks=pytest.mark.slow)])
-def composed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Composed:
-    universe = UNIVERSE.with_name(request.param)
-    if not (universe / "universe.repo").exists():
-        pytest.skip("make universe first")
-    top = tmp_path_factory.mktemp(request.param)
-    repo = top / "repo"
-    ostree(repo, "init", "--mode=archive")
-    options = ComposeOptions(
-        treefile=str(treefile_in(top / "treefile", request.param)),
-        cachedir=str(top / "cache"),
-        repo=str(repo),
-        jobs=os.cpu_count() or 1,
-    )
-    result = compose_tree(options, Reporter())
-    assert result.outcome is Outcome.COMMITTED
+def composed(request: pytest.FixtureRequest, whole_sets: Callable[[str], Whole]) -> Composed:
+    whole = whole_sets(request.param)
+    result, top = whole.result, whole.top
     assert result.ref is not None
     assert result.tree is not None
     client = top / "client"
     ostree(client, "init", "--mode=bare")
-    with served(repo) as url:
+    with served(top / "repo") as url:
         ostree(client, "remote", "add", "--no-gpg-verify", "o", url)
         ostree(client, "pull", "o", result.ref)
     ostree(client, "fsck")
     ostree(client, "checkout", "-H", f"o:{result.ref}", str(top / "checkout"))
     names = {str(package.nevra) for package in result.packages}
-    rpms = [path for path in sorted((universe / "Packages").glob("*.rpm")) if nevra_of(header_of(path)) in names]
+    rpms = [
+        path
+        for path in sorted((UNIVERSE.with_name(request.param) / "Packages").glob("*.rpm"))
+        if nevra_of(header_of(path)) in names
+    ]
     assert len(rpms) == len(names) > 190
     return Composed(result=result, tree=result.tree, checkout=top / "checkout", rpms=rpms)
 

@@ -18,7 +18,7 @@ from compose.pipeline.run import compose_tree
 from compose.treefile.keys import KEYS
 from compose.treefile.source import parse_yaml
 from tests.compat.ostree.test_commit import ostree, served
-from tests.e2e.test_min import PROJECT, UNIVERSE
+from tests.e2e.whole import PROJECT, UNIVERSE
 
 pytestmark = [pytest.mark.root, pytest.mark.universe]
 

@@ -15,7 +15,7 @@ from compose.events import Reporter
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.why import why, why_not
 from compose.solve.resolution import Reason
-from tests.e2e.test_min import UNIVERSE
+from tests.e2e.whole import UNIVERSE
 from tests.support.rpmrepo import Package, build, index
 
 PROJECT = Path(__file__).parents[3]
