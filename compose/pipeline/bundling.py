@@ -42,8 +42,7 @@ def write_bundle(options: ComposeOptions, path: str, reporter: Reporter) -> int:
 
 def compose_bundle(options: ComposeOptions, path: str, reporter: Reporter) -> ComposeResult:
     """compose_tree() of what is in a bundle; nothing is taken from the network, whatever options say."""
-    cache = CacheDir(options.cachedir)
-    with cache.scratch() as work:
+    with CacheDir(options.cachedir).shared(reporter) as cache, cache.scratch() as work:
         index = unpack_bundle(path, cache, work)
         changed, given = options_of(index, path, work, dataclasses.replace(options, cache_only=True))
         return compose_tree(changed, reporter, given)

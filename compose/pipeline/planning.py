@@ -56,13 +56,13 @@ def plan(options: ComposeOptions, reporter: Reporter, *, download: bool) -> Plan
             import_files(inputs, fetch_packages(inputs, options, reporter), options, reporter)
         changed = inputs.digest != previous.inputhash
         changes, why_not_known = _input_changes(inputs)
-        commit = previous.checksum if previous.commit is not None else None
+        commit = previous.checksum if previous.present else None
         # a commit that is the same has nothing to tell
         before = installed_packages(repo, commit, reporter) if commit is not None and changed else None
         installed = {each.nevra: each for each in before or ()}
         missing = missing_bytes(resolution, inputs.network)
         packages = planned_packages(
-            (packages_of(previous.commit) if previous.commit else None) or list(installed),
+            (packages_of(repo.read_commit(commit)) if commit is not None else None) or list(installed),
             resolution.packages,
             installed=installed,
             rebuilt=rebuilt_packages(changes or ()),
@@ -93,7 +93,7 @@ def plan(options: ComposeOptions, reporter: Reporter, *, download: bool) -> Plan
 def _input_changes(inputs: Inputs) -> tuple[tuple[InputChange, ...] | None, str]:
     """What differs from the record of the previous commit, or None and why that is not known."""
     previous = inputs.previous
-    if previous.checksum is None or previous.commit is None:
+    if previous.checksum is None or not previous.present:
         return None, "there is no previous commit"
     try:
         kept = records.read(inputs.repo, previous.checksum).inputs
@@ -169,26 +169,22 @@ def _scripts(
 
 
 def _accounts(inputs: Inputs, manifests: dict[Nevra, PackageManifest]) -> tuple[AccountChange, ...]:
-    previous, repo = inputs.previous, inputs.repo
-    ids: dict[str, dict[str, int]] = {"passwd": {}, "group": {}}
-    if previous.checksum is not None and previous.commit is not None:
-        for name in ids:
-            parts = (repo.read_file(previous.checksum, f"usr/{place}/{name}") or b"" for place in ("etc", "lib"))
-            ids[name] = parse_ids(b"".join(parts))
+    users, groups = (parse_ids(inputs.previous.account_file(name) or b"") for name in ("passwd", "group"))
     return account_changes(
         manifests.values(),
         inputs.store,
-        users=ids["passwd"],
-        groups=ids["group"],
+        users=users,
+        groups=groups,
         lock=read_id_lock(inputs.treefile),
     )
 
 
 def _new_advisories(inputs: Inputs) -> tuple[Advisory, ...]:
-    previous = inputs.previous
+    repo, previous = inputs.repo, inputs.previous
     known: tuple[Advisory, ...] = ()
-    if previous.checksum is not None and previous.commit is not None:
-        known = metadata.advisories_of(previous.commit, inputs.repo.read_detached(previous.checksum)) or ()
+    if previous.checksum is not None and previous.present:
+        commit, detached = repo.read_commit(previous.checksum), repo.read_detached(previous.checksum)
+        known = metadata.advisories_of(commit, detached) or ()
     ids = {each.id for each in known}
     return tuple(each for each in inputs.resolution.advisories if each.id not in ids)
 

@@ -47,6 +47,11 @@ class Previous:
             accounts=_accounts_of(repo, checksum) if commit and checksum else (),
         )
 
+    @property
+    def present(self) -> bool:
+        """Is the commit there, and whole?"""
+        return bool(self.accounts)
+
     def account_file(self, name: str) -> bytes | None:
         """Entries of the commit's passwd, group, shadow or gshadow; None without a commit."""
         return dict(self.accounts).get(name)

@@ -60,8 +60,11 @@ def verify(
     taken from there. Raises a ComposeError: RepositoryError for a commit without a record, FetchError when packages are
     no longer to be had.
     """
-    cache = CacheDir(options.cachedir)
-    with Repo.open(repository) as repo, cache.scratch() as work:
+    with (
+        Repo.open(repository) as repo,
+        CacheDir(options.cachedir).shared(reporter) as cache,
+        cache.scratch() as work,
+    ):
         checksum = commit_of(repo, revision)
         sources, packages, scratch = (os.path.join(work, name) for name in ("sources", "bundle", "repo"))
         os.mkdir(sources, 0o700)
