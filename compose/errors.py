@@ -8,6 +8,7 @@
     ├── TrustError          5   signature missing or not by a key of the repository
     ├── PackageError        5   an RPM that is damaged or tries to harm (hostile payload)
     ├── ScriptError         6   a scriptlet, trigger or program of the compose failed
+    ├── PolicyError         7   a gate refuses what was composed: a lint rule, an id that is not locked, an account that moved
     ├── AssembleError       1   packages do not fit together (file conflict, unknown owner)
     ├── PostprocessError    1   the tree cannot be made into an OSTree layout (no kernel, ...)
     ├── LabelError          1   SELinux policy missing or not readable
@@ -83,6 +84,12 @@ class ScriptError(ComposeError):
     """A program run in the workroot failed."""
 
     exit_code = 6
+
+
+class PolicyError(ComposeError):
+    """What was composed breaks a rule that somebody set, or that clients rely on; it is not committed."""
+
+    exit_code = 7
 
 
 class AssembleError(ComposeError):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from compose.assemble.accounts import declared_ids, parse_id, parse_ids
-from compose.errors import AssembleError
+from compose.errors import PolicyError
 from compose.tree import BlobRef, Tree
 
 # what systemd-sysusers and useradd -r give: from 999 down
@@ -52,7 +52,7 @@ class Pinned:
 def pin_ids(tree: Tree, store: Contents, lock: IdLock, *, accept_new: bool) -> Pinned:
     """Give every user and group the id that the lock has for it.
 
-    Raises AssembleError with every fault: a name that is not locked (unless accept_new), a fixed id that differs from the
+    Raises PolicyError with every fault: a name that is not locked (unless accept_new), a fixed id that differs from the
     lock, an id that two names would have.
     """
     present_users, present_groups = (_present(tree, store, path) for path in (_PASSWD, _GROUP))
@@ -61,7 +61,7 @@ def pin_ids(tree: Tree, store: Contents, lock: IdLock, *, accept_new: bool) -> P
     users = _plan("user", present_users, lock.users, fixed_users, lock.path, accept_new, faults)
     groups = _plan("group", present_groups, lock.groups, fixed_groups, lock.path, accept_new, faults)
     if faults:
-        raise AssembleError(
+        raise PolicyError(
             faults[0]
             if len(faults) == 1
             else f"{lock.path}: {len(faults)} users and groups differ from what is locked",

@@ -17,7 +17,7 @@ def read_id_lock(treefile: Treefile) -> IdLock | None:
 
 
 def pinned(tree: Tree, store: BlobStore, lock: IdLock | None, *, accept_new: bool) -> Pinned | None:
-    """The tree with locked ids, None without a lock. Raises AssembleError."""
+    """The tree with locked ids, None without a lock. Raises PolicyError."""
     return None if lock is None else pin_ids(tree, store, lock, accept_new=accept_new)
 
 

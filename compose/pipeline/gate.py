@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compose.blobs import BlobStore
-from compose.errors import PostprocessError
+from compose.errors import PolicyError
 from compose.events import Reporter
 from compose.findings import Level
 from compose.label import Audit
@@ -16,7 +16,7 @@ from compose.tree import Tree
 def check_tree(
     tree: Tree, store: BlobStore, *, container: bool, reporter: Reporter, labels: Audit | None = None
 ) -> None:
-    """Warn of what clients can live without. Raises PostprocessError for what they cannot, all of it together.
+    """Warn of what clients can live without. Raises PolicyError for what they cannot, all of it together.
 
     labels: the audit of the tree's, if it has any.
     """
@@ -26,7 +26,7 @@ def check_tree(
             reporter.warn(_told(finding))
     errors = [finding for finding in found if finding.level is Level.ERROR]
     if errors:
-        raise PostprocessError(
+        raise PolicyError(
             f"no client could use this tree: {_told(errors[0])}",
             details=[_told(each) for each in errors[1:]],
             hint=RULES[errors[0].rule].advice,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from compose.errors import PostprocessError
+from compose.errors import PolicyError
 from compose.events import Reporter
 from compose.postprocess.contents import Contents, read_text
 from compose.tree import Tree
@@ -47,7 +47,7 @@ def parse_entries(database: str, text: str) -> dict[str, tuple[int, ...]]:
 
 
 def check_accounts(tree: Tree, store: Contents, references: Collection[Reference], reporter: Reporter) -> None:
-    """Compare the accounts of a finished tree with what they were. Raises PostprocessError with every drift."""
+    """Compare the accounts of a finished tree with what they were. Raises PolicyError with every drift."""
     faults: list[str] = []
     for reference in references:
         # root stays in /etc, the others are in /usr/lib
@@ -61,7 +61,7 @@ def check_accounts(tree: Tree, store: Contents, references: Collection[Reference
             reporter.info(f"new {kind}: " + ", ".join(f"{name}={now[name][0]}" for name in new))
     if faults:
         keys = " and ".join(dict.fromkeys(reference.key for reference in references))
-        raise PostprocessError(
+        raise PolicyError(
             faults[0] if len(faults) == 1 else f"{len(faults)} accounts are not what they were",
             details=faults if len(faults) > 1 else (),
             hint=f"give the ids in the treefile ({keys}), name those that may go in ignore-removed-users or "

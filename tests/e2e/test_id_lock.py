@@ -21,7 +21,7 @@ def ids(site: Site) -> Path:
 
 def test_new_ids_are_refused_then_accepted_then_kept(site: Site, ids: Path) -> None:
     done = site.run()
-    assert done.status == 1
+    assert done.status == 7
     assert "ids.yaml: user hello (700) is not locked" in done.stderr
     assert "--accept-new-ids" in done.stderr
     assert not ids.exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from compose.assemble.ids import IdLock, Pinned, pin_ids
-from compose.errors import AssembleError
+from compose.errors import PolicyError
 from tests.support.treetext import MemoryStore, parse
 
 TREE = r"""
@@ -25,7 +25,7 @@ def pin(lock: IdLock = LOCKED, text: str = TREE, *, accept_new: bool = False) ->
 
 
 def faults(lock: IdLock, text: str = TREE, *, accept_new: bool = False) -> list[str]:
-    with pytest.raises(AssembleError) as caught:
+    with pytest.raises(PolicyError) as caught:
         pin(lock, text, accept_new=accept_new)
     return list(caught.value.details) or [caught.value.message]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from compose.errors import PostprocessError
+from compose.errors import PolicyError
 from compose.events import Reporter
 from compose.postprocess.drift import ALL, Reference, check_accounts, parse_entries
 from tests.support.treetext import MemoryStore, parse
@@ -55,12 +55,12 @@ def test_what_stays_is_fine_and_what_is_new_is_told() -> None:
     ],
 )
 def test_drift_is_an_error(database: str, text: str, message: str) -> None:
-    with pytest.raises(PostprocessError, match=message):
+    with pytest.raises(PolicyError, match=message):
         check(database, text)
 
 
 def test_drifts_are_told_together() -> None:
-    with pytest.raises(PostprocessError, match="2 accounts") as caught:
+    with pytest.raises(PolicyError, match="2 accounts") as caught:
         check("passwd", "www:x:1:1::/:/x\ngone:x:77:1::/:/x\n")
     assert len(caught.value.details) == 2
 
