@@ -36,6 +36,12 @@ class Reporter:
         del name, total, unit
         return Task()
 
+    def stage_begun(self, name: str) -> None:
+        """A stage of the compose begins: "solve", "assemble". They do not overlap."""
+
+    def stage_ended(self, name: str, seconds: float, *, failed: bool) -> None:
+        """It is over. seconds: wall time."""
+
     def info(self, message: str) -> None:
         """A line a user wants in the log of every compose."""
 

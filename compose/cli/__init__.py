@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from compose.bindings import require_bindings
-from compose.cli.message import describe
+from compose.cli.ending import describe
 from compose.errors import UsageError
 
 

@@ -14,7 +14,7 @@ import typer
 
 import compose
 from compose.cli import blame, cache, diff, fetch, lint, lock, parts, plan, tree, treefile, verify, why
-from compose.cli.message import describe
+from compose.cli.ending import Interrupted, describe, exit_code_of
 from compose.errors import ComposeError
 
 app = typer.Typer(
@@ -58,14 +58,6 @@ def _options(
     del version
 
 
-class Interrupted(BaseException):
-    """SIGINT or SIGTERM: unwinds everything, so that every context manager cleans up after itself."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
 @contextmanager
 def _signals_raise() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -94,12 +86,9 @@ def main(arguments: list[str] | None = None) -> int:
             app(args=arguments, prog_name="compose", standalone_mode=True)
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0 if done.code is None else 1
-    except ComposeError as error:
+    except (ComposeError, Interrupted) as error:
         print(describe(error), file=sys.stderr)
-        return error.exit_code
-    except Interrupted as stop:
-        print(f"error: interrupted by {signal.Signals(stop.number).name}", file=sys.stderr)
-        return 128 + stop.number
+        return exit_code_of(error)
     except BrokenPipeError:
         # the reader of our output went away; nothing more can be said on it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -42,13 +42,14 @@ def show(
     cachedir: flags.CacheDirectory = None,
     form: _Form = Format.TEXT,
     progress: flags.Progress = ProgressStyle.AUTO,
+    progress_fd: flags.ProgressFd = None,
 ) -> None:
     """Say what the cachedir holds, when it was last of use, and how much past composes found in it."""
     from compose.cache.inventory import past_composes, take_stock
     from compose.cachedir import CacheDir
 
     with (
-        flags.reporter_of(progress) as reporter,
+        flags.reporter_of(progress, progress_fd) as reporter,
         CacheDir(flags.cachedir_or_default(cachedir)).shared(reporter) as cache,
     ):
         items = take_stock(cache)
@@ -93,6 +94,7 @@ def gc(
     ] = 300,
     form: _Form = Format.TEXT,
     progress: flags.Progress = ProgressStyle.AUTO,
+    progress_fd: flags.ProgressFd = None,
 ) -> None:
     """Remove what is not needed any more, the least recently used first.
 
@@ -106,7 +108,7 @@ def gc(
         unused_since=None if keep_days is None else time.time() - keep_days * _DAY,
         preview=preview,
     )
-    with flags.reporter_of(progress) as reporter:
+    with flags.reporter_of(progress, progress_fd) as reporter:
         cache = CacheDir(flags.cachedir_or_default(cachedir))
         gone, left = collect(cache, limits, reporter, timeout=wait, dry_run=dry_run)
     freed = sum(item.size for item in gone)
@@ -125,6 +127,7 @@ def verify(
     cachedir: flags.CacheDirectory = None,
     jobs: flags.Jobs = None,
     progress: flags.Progress = ProgressStyle.AUTO,
+    progress_fd: flags.ProgressFd = None,
 ) -> None:
     """Hash everything, and remove what is not what it should be. Exit code 1 when there was something.
 
@@ -134,7 +137,7 @@ def verify(
     from compose.cache.verify import verify as look
     from compose.cachedir import CacheDir
 
-    with flags.reporter_of(progress) as reporter:
+    with flags.reporter_of(progress, progress_fd) as reporter:
         cache = CacheDir(flags.cachedir_or_default(cachedir))
         count, damaged = look(cache, flags.jobs_or_all(jobs), reporter)
     for path in damaged:

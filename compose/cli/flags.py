@@ -9,11 +9,15 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated
 
+import click
 import typer
 
+from compose.cli.ending import Interrupted, exit_code_of
+from compose.cli.jsonlines import JsonReporter
 from compose.cli.progress import PlainReporter
-from compose.errors import UsageError
-from compose.events import Reporter
+from compose.cli.reporter import Both, CommandReporter
+from compose.cli.services import CodeQuality, reporter_for
+from compose.errors import ComposeError, UsageError
 
 _SETUP = "Where and how"
 _INPUT = "Packages"
@@ -25,6 +29,7 @@ class ProgressStyle(StrEnum):
     AUTO = "auto"
     TTY = "tty"
     PLAIN = "plain"
+    JSON = "json"
     NONE = "none"
 
 
@@ -80,6 +85,25 @@ Jobs = Annotated[
     int | None, typer.Option("--jobs", "-j", min=1, help="Cores to use; all by default.", rich_help_panel=_SETUP)
 ]
 Progress = Annotated[ProgressStyle, typer.Option("--progress", help="How progress is shown.", rich_help_panel=_SETUP)]
+ProgressFd = Annotated[
+    int | None,
+    typer.Option(
+        "--progress-fd",
+        metavar="N",
+        min=1,
+        help="Descriptor for --progress=json; standard error, for nothing else then, by default.",
+        rich_help_panel=_SETUP,
+    ),
+]
+CodeQualityFile = Annotated[
+    str | None,
+    typer.Option(
+        "--write-codequality-to",
+        metavar="FILE",
+        help="Write warnings and errors at their lines, for GitLab's code quality.",
+        rich_help_panel=_RESULT,
+    ),
+]
 Proxy = Annotated[str | None, typer.Option("--proxy", metavar="URL", help="HTTP proxy.", rich_help_panel=_SETUP)]
 CacheOnly = Annotated[
     bool, typer.Option("--cache-only", help="Do not refresh repository metadata.", rich_help_panel=_INPUT)
@@ -239,16 +263,58 @@ def source_date_epoch() -> int | None:
 
 
 @contextlib.contextmanager
-def reporter_of(style: ProgressStyle) -> Iterator[Reporter]:
-    """Where progress goes: bars on a terminal, lines elsewhere."""
+def reporter_of(
+    style: ProgressStyle, descriptor: int | None = None, codequality: str | None = None
+) -> Iterator[CommandReporter]:
+    """Where progress goes: bars on a terminal, lines elsewhere, JSON where it is asked for.
+
+    With JSON on standard error nothing else goes there: the command ends at an error without its text, which is an event.
+    """
+    if descriptor is not None and style is not ProgressStyle.JSON:
+        raise UsageError("--progress-fd needs --progress=json")
+    alone = style is ProgressStyle.JSON and descriptor in (None, 2)
+    with contextlib.ExitStack() as stack:
+        events = _events(descriptor or 2) if style is ProgressStyle.JSON else None
+        quality = None if codequality is None else CodeQuality(codequality, os.environ)
+        people = None if alone else _for_people(style, stack)
+        reporter = Both(*(each for each in (events, people, quality) if each is not None))
+        try:
+            yield reporter
+        except click.exceptions.Exit:
+            raise
+        except (Exception, Interrupted) as error:
+            reporter.failed(error)
+            if quality is not None:
+                quality.write()
+            if alone and isinstance(error, ComposeError | Interrupted):
+                raise typer.Exit(exit_code_of(error)) from error
+            raise
+        if quality is not None:
+            quality.write()
+        if events is not None:
+            events.done()
+
+
+def _events(descriptor: int) -> JsonReporter:
+    try:
+        # one that a library has opened meanwhile is not
+        handed_in = os.get_inheritable(descriptor)
+    except OSError:
+        handed_in = False
+    if not handed_in:
+        raise UsageError(f"--progress-fd={descriptor}: is not open", hint=f"open it: {descriptor}>events.jsonl")
+    # programs that a compose runs have no use for it
+    os.set_inheritable(descriptor, descriptor <= 2)
+    return JsonReporter(descriptor, click.get_current_context().command_path)
+
+
+def _for_people(style: ProgressStyle, stack: contextlib.ExitStack) -> CommandReporter:
+    if style is ProgressStyle.NONE:
+        return CommandReporter()
     terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI")
-    if style is ProgressStyle.TTY or (style is ProgressStyle.AUTO and terminal):
+    if style is ProgressStyle.TTY or (style is not ProgressStyle.PLAIN and terminal):
         # a tenth of the time that --help takes, and of no use in CI
         from compose.cli.terminal import TerminalReporter
 
-        with TerminalReporter() as reporter:
-            yield reporter
-    elif style is ProgressStyle.NONE:
-        yield Reporter()
-    else:
-        yield PlainReporter()
+        return stack.enter_context(TerminalReporter())
+    return reporter_for(os.environ) or PlainReporter()

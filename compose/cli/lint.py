@@ -27,6 +27,7 @@ def command(
     ignore: Annotated[list[str] | None, typer.Option("--ignore", metavar="RULE", help="Leave out a rule.")] = None,
     cachedir: flags.CacheDirectory = None,
     progress: flags.Progress = ProgressStyle.AUTO,
+    progress_fd: flags.ProgressFd = None,
 ) -> None:
     """Look for what clients could not use.
 
@@ -38,7 +39,7 @@ def command(
     unknown = [rule for rule in ignore or () if rule not in RULES]
     if unknown:
         raise UsageError(f"--ignore={unknown[0]}: there is no such rule; there are {', '.join(RULES)}")
-    with flags.reporter_of(progress) as reporter:
+    with flags.reporter_of(progress, progress_fd) as reporter:
         where = flags.cachedir_or_default(cachedir)
         if repo is not None:
             found = lint_commit(repo, target, where, reporter)

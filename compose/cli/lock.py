@@ -54,6 +54,7 @@ def write(
     source_root: flags.SourceRoot = None,
     jobs: flags.Jobs = None,
     progress: flags.Progress = ProgressStyle.AUTO,
+    progress_fd: flags.ProgressFd = None,
     proxy: flags.Proxy = None,
     cache_only: flags.CacheOnly = False,
 ) -> None:
@@ -61,7 +62,7 @@ def write(
 
     Whatever was locked before; this is what `compose lock TREEFILE` does.
     """
-    _lock(treefile, lockfile, arch, cachedir, source_root, jobs, progress, proxy, cache_only, moving=None)
+    _lock(treefile, lockfile, arch, cachedir, source_root, jobs, progress, progress_fd, proxy, cache_only, moving=None)
 
 
 @app.command("update")
@@ -80,6 +81,7 @@ def update(
     source_root: flags.SourceRoot = None,
     jobs: flags.Jobs = None,
     progress: flags.Progress = ProgressStyle.AUTO,
+    progress_fd: flags.ProgressFd = None,
     proxy: flags.Proxy = None,
     cache_only: flags.CacheOnly = False,
 ) -> None:
@@ -88,7 +90,9 @@ def update(
     With names of packages only for these, what they need, and what the treefile asks for anew.
     """
     moving = packages or ([] if keep else None)
-    _lock(treefile, lockfile, arch, cachedir, source_root, jobs, progress, proxy, cache_only, moving=moving)
+    _lock(
+        treefile, lockfile, arch, cachedir, source_root, jobs, progress, progress_fd, proxy, cache_only, moving=moving
+    )
 
 
 @app.command("diff")
@@ -124,6 +128,7 @@ def _lock(
     source_root: str | None,
     jobs: int | None,
     progress: ProgressStyle,
+    progress_fd: int | None,
     proxy: str | None,
     cache_only: bool,
     *,
@@ -143,7 +148,7 @@ def _lock(
             proxy=flags.proxy_or_environment(proxy),
             cache_only=cache_only,
         )
-        with flags.reporter_of(progress) as reporter:
+        with flags.reporter_of(progress, progress_fd) as reporter:
             changed = locks.write_lock(options, path, reporter, moving=moving)
         for change in changed:
             typer.echo(_described(change))

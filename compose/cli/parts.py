@@ -11,7 +11,7 @@ import typer
 
 from compose.cli import flags
 from compose.cli.flags import ProgressStyle
-from compose.cli.tree import summary
+from compose.cli.tree import summary, tell
 from compose.errors import UsageError
 from compose.pipeline.flat import flattened_treefile
 from compose.pipeline.options import ComposeOptions, Installed, Outcome
@@ -29,6 +29,7 @@ def install_command(
     source_root: flags.SourceRoot = None,
     jobs: flags.Jobs = None,
     progress: flags.Progress = ProgressStyle.AUTO,
+    progress_fd: flags.ProgressFd = None,
     proxy: flags.Proxy = None,
     cache_only: flags.CacheOnly = False,
     force_nocache: flags.ForceNocache = False,
@@ -84,8 +85,9 @@ def install_command(
         touch_if_changed=touch_if_changed,
         source_date_epoch=flags.source_date_epoch(),
     )
-    with flags.reporter_of(progress) as reporter:
+    with flags.reporter_of(progress, progress_fd) as reporter:
         result = install(options, destdir, reporter, finish=postprocess)
+        reporter.result(result.outcome.name.lower(), packages=result.packages, rootfs=result.rootfs)
     typer.echo(_installed(result))
     if unchanged_exit_77 and result.outcome is Outcome.UNCHANGED:
         raise typer.Exit(flags.UNCHANGED)
@@ -98,6 +100,7 @@ def postprocess_command(
     ] = None,
     cachedir: flags.CacheDirectory = None,
     progress: flags.Progress = ProgressStyle.AUTO,
+    progress_fd: flags.ProgressFd = None,
     unified_core: flags.UnifiedCore = False,
 ) -> None:
     """Make a root directory fit for clients.
@@ -107,7 +110,7 @@ def postprocess_command(
     del unified_core
     from compose.pipeline.parts import postprocess_rootfs
 
-    with flags.reporter_of(progress) as reporter:
+    with flags.reporter_of(progress, progress_fd) as reporter:
         changed = postprocess_rootfs(
             rootfs.rstrip("/"), treefile, flags.cachedir_or_default(cachedir), flags.source_date_epoch(), reporter
         )
@@ -122,6 +125,7 @@ def commit_command(
     cachedir: flags.CacheDirectory = None,
     jobs: flags.Jobs = None,
     progress: flags.Progress = ProgressStyle.AUTO,
+    progress_fd: flags.ProgressFd = None,
     disable_selinux: flags.DisableSelinux = False,
     add_metadata_string: flags.MetadataStrings = None,
     add_metadata_from_json: flags.MetadataFiles = None,
@@ -159,8 +163,9 @@ def commit_command(
         touch_if_changed=touch_if_changed,
         source_date_epoch=flags.source_date_epoch(),
     )
-    with flags.reporter_of(progress) as reporter:
+    with flags.reporter_of(progress, progress_fd) as reporter:
         result = commit_rootfs(options, rootfs, reporter)
+        tell(result, reporter)
     typer.echo(summary(result), nl=False)
 
 
@@ -172,6 +177,7 @@ def rootfs_command(
     source_root_rw: Annotated[str | None, typer.Option("--source-root-rw", hidden=True)] = None,
     jobs: flags.Jobs = None,
     progress: flags.Progress = ProgressStyle.AUTO,
+    progress_fd: flags.ProgressFd = None,
     proxy: flags.Proxy = None,
     cache_only: flags.CacheOnly = False,
     lockfile: flags.Lockfile = None,
@@ -202,7 +208,7 @@ def rootfs_command(
     # beside DEST, for the root is moved there at the end
     scratch = tempfile.mkdtemp(prefix=".compose-", dir=os.path.dirname(dest))
     try:
-        with flags.reporter_of(progress) as reporter:
+        with flags.reporter_of(progress, progress_fd) as reporter:
             install(options, scratch, reporter, finish=True, plain_etc=True)
         os.rename(os.path.join(scratch, ROOTFS), dest)
     finally:

@@ -13,6 +13,7 @@ import typer
 from compose.cli import flags, markdown
 from compose.cli.flags import ProgressStyle, ReportFormat
 from compose.cli.plain import plain
+from compose.cli.sizes import delta, size
 from compose.pipeline.options import ComposeOptions
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def command(
     source_root: flags.SourceRoot = None,
     jobs: flags.Jobs = None,
     progress: flags.Progress = ProgressStyle.AUTO,
+    progress_fd: flags.ProgressFd = None,
     proxy: flags.Proxy = None,
     cache_only: flags.CacheOnly = False,
     lockfile: flags.Lockfile = None,
@@ -42,6 +44,7 @@ def command(
         bool, typer.Option("--download", help="Fetch and import packages first: their scriptlets are known then.")
     ] = False,
     form: Annotated[ReportFormat, typer.Option("--format", help="How to show it.")] = ReportFormat.TEXT,
+    write_codequality_to: flags.CodeQualityFile = None,
     unchanged_exit_77: flags.UnchangedExit77 = False,
 ) -> None:
     """Say what a compose would change.
@@ -66,8 +69,10 @@ def command(
         previous_inputhash=previous_inputhash,
         source_date_epoch=flags.source_date_epoch(),
     )
-    with flags.reporter_of(progress) as reporter:
+    with flags.reporter_of(progress, progress_fd, write_codequality_to) as reporter:
         found = plan(options, reporter, download=download)
+        reporter.result("planned" if found.changed else "unchanged", plan=plain(found))
+        reporter.summarise(list(as_markdown(found)))
     match form:
         case ReportFormat.JSON:
             typer.echo(json.dumps(plain(found), indent=2))
@@ -83,14 +88,14 @@ def _text(plan: Plan) -> Iterator[str]:
     yield f"{plan.ref or 'the commit'}: {_headline(plan)}"
     if not plan.changed:
         return
-    yield from _section("why", [_cause(each) for each in plan.causes or ()] if plan.causes is not None else [])
+    yield from _section("why", _causes(plan))
     if plan.causes is None:
         yield f"why: not known: {plan.why_not_known}"
     yield from _section(f"packages: {_counts(plan)}", [_package(each) for each in plan.packages])
     yield f"size: {_sizes(plan)}"
     for need in plan.disk:
         missing = "" if need.enough else ": NOT ENOUGH"
-        yield f"disk: up to {_size(need.needed)} in {need.path}, {_size(need.free)} free{missing}"
+        yield f"disk: up to {size(need.needed)} in {need.path}, {size(need.free)} free{missing}"
     yield from _section("scriptlets", [_script(each) for each in plan.scripts])
     yield from _section("users and groups", [_account(each) for each in plan.accounts])
     if plan.unread:
@@ -110,9 +115,9 @@ def as_markdown(plan: Plan) -> Iterator[str]:
     yield ""
     for need in plan.disk:
         if not need.enough:
-            yield f"**Not enough disk space**: up to {_size(need.needed)} in {need.path}, {_size(need.free)} free"
+            yield f"**Not enough disk space**: up to {size(need.needed)} in {need.path}, {size(need.free)} free"
             yield ""
-    yield from _heading("Why", [_cause(each) for each in plan.causes or ()])
+    yield from _heading("Why", _causes(plan))
     if plan.causes is None:
         yield f"What of the input changed is not known: {plan.why_not_known}."
         yield ""
@@ -163,12 +168,15 @@ def _counts(plan: Plan) -> str:
 
 
 def _sizes(plan: Plan) -> str:
-    delta = "" if plan.size_before is None else f" ({(plan.size - plan.size_before) / 1e6:+.1f} MB)"
-    return f"{_size(plan.size)} installed{delta}, {_size(plan.download)} to download"
+    change = "" if plan.size_before is None else f" ({delta(plan.size - plan.size_before)})"
+    return f"{size(plan.size)} installed{change}, {size(plan.download)} to download"
 
 
-def _size(count: int) -> str:
-    return f"{count / 1e6:.1f} MB"
+def _causes(plan: Plan) -> list[str]:
+    """Packages, which have a section of their own, in one line."""
+    packages = [each for each in plan.causes or () if each.change.kind == "package"]
+    told = [_cause(each) for each in plan.causes or () if each.change.kind != "package"]
+    return [*told, f"{len(plan.packages)} packages changed"] if packages else told
 
 
 def _cause(cause: Cause) -> str:
@@ -177,9 +185,6 @@ def _cause(cause: Cause) -> str:
     match change.kind:
         case "treefile":
             return f"{change.name}: {_difference(change.before, change.after)}{place}"
-        case "package":
-            how = "new" if change.before is None else "gone" if change.after is None else "another RPM"
-            return f"package {change.name}: {how}"
         case "file" | "layer":
             how = "new" if change.before is None else "gone" if change.after is None else "changed"
             return f"{change.kind} {change.name}: {how}{place}"
@@ -206,12 +211,12 @@ def _short(text: str) -> str:
 def _package(each: PlannedPackage) -> str:
     sides = [side for side in (each.before, each.after) if side is not None]
     builds = " -> ".join(dict.fromkeys(side.evr for side in sides))
-    notes = [each.repo, _change_of_size(each), f"{_size(each.download)} to download" if each.download else ""]
+    notes = [each.repo, _change_of_size(each), f"{size(each.download)} to download" if each.download else ""]
     return f"{_SIGNS[each.change]} {each.nevra.name}.{each.nevra.arch} {builds} ({', '.join(filter(None, notes))})"
 
 
 def _change_of_size(each: PlannedPackage) -> str:
-    return "" if each.size_before is None else f"{(each.size - each.size_before) / 1e6:+.1f} MB"
+    return "" if each.size_before is None else delta(each.size - each.size_before)
 
 
 def _row(each: PlannedPackage) -> tuple[str, ...]:

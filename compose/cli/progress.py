@@ -7,13 +7,14 @@ import threading
 import time
 from typing import IO
 
-from compose.events import Reporter, Task
+from compose.cli.reporter import CommandReporter
+from compose.events import Task
 
 PLAIN_INTERVAL = 5.0
 """Seconds between two lines of one task in plain output, so that a CI log shows life but stays short."""
 
 
-class PlainReporter(Reporter):
+class PlainReporter(CommandReporter):
     """One line when a task begins, one every PLAIN_INTERVAL seconds, one when it ends."""
 
     def __init__(self, stream: IO[str] | None = None) -> None:
@@ -22,8 +23,12 @@ class PlainReporter(Reporter):
         self._lock = threading.Lock()
 
     def line(self, text: str) -> None:
+        self.raw(f"[{time.monotonic() - self._begun:7.1f}s] {text}")
+
+    def raw(self, text: str) -> None:
+        """A line as it is."""
         with self._lock:
-            self._stream.write(f"[{time.monotonic() - self._begun:7.1f}s] {text}\n")
+            self._stream.write(f"{text}\n")
             self._stream.flush()
 
     def task(self, name: str, *, total: int | None = None, unit: str = "") -> Task:

@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from compose.events import Reporter, Task
+from compose.cli.reporter import CommandReporter
+from compose.events import Task
 
 
-class TerminalReporter(Reporter):
+class TerminalReporter(CommandReporter):
     """Bars that update in place; a context manager, for the terminal must be given back."""
 
     def __init__(self) -> None:

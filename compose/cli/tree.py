@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import typer
 
-from compose.cli import flags
+from compose.cli import flags, markdown
 from compose.cli.flags import ProgressStyle
+from compose.cli.reporter import CommandReporter
 from compose.cli.timings import table
 from compose.errors import UsageError
 from compose.pipeline.flat import flattened_treefile
@@ -20,6 +24,7 @@ def command(
     source_root: flags.SourceRoot = None,
     jobs: flags.Jobs = None,
     progress: flags.Progress = ProgressStyle.AUTO,
+    progress_fd: flags.ProgressFd = None,
     proxy: flags.Proxy = None,
     cache_only: flags.CacheOnly = False,
     offline: flags.Offline = False,
@@ -45,6 +50,7 @@ def command(
     timings: flags.Timings = False,
     write_timings_to: flags.TimingsFile = None,
     write_lockfile_to: flags.WriteLockfile = None,
+    write_codequality_to: flags.CodeQualityFile = None,
     touch_if_changed: flags.TouchFile = None,
     unchanged_exit_77: flags.UnchangedExit77 = False,
     unified_core: flags.UnifiedCore = False,
@@ -103,13 +109,57 @@ def command(
         touch_if_changed=touch_if_changed,
         source_date_epoch=flags.source_date_epoch(),
     )
-    with flags.reporter_of(progress) as reporter:
+    with flags.reporter_of(progress, progress_fd, write_codequality_to) as reporter:
         result = compose_tree(options, reporter) if bundle is None else compose_bundle(options, bundle, reporter)
+        tell(result, reporter)
     if timings and result.timings is not None:
         typer.echo(table(result.timings), err=True, nl=False)
     typer.echo(summary(result), nl=False)
     if unchanged_exit_77 and result.outcome is Outcome.UNCHANGED:
         raise typer.Exit(flags.UNCHANGED)
+
+
+def tell(result: ComposeResult, reporter: CommandReporter) -> None:
+    """The result for programs, and for the page of a run."""
+    facts: dict[str, Any] = {"packages": len(result.packages), "repo": result.repo, "preview": result.preview}
+    facts |= {"ref": result.ref, "commit": result.commit, "version": result.version}
+    facts["stage_seconds"] = {name: round(seconds, 3) for name, seconds in result.stage_seconds}
+    reporter.result(result.outcome.name.lower(), **facts, pkgdiff=result.pkgdiff)
+    reporter.summarise(list(_as_markdown(result)))
+
+
+def _as_markdown(result: ComposeResult) -> Iterator[str]:
+    yield f"## {markdown.code(result.ref or 'commit')}: {result.outcome.name.lower().replace('_', ' ')}"
+    yield ""
+    if result.commit is None:
+        yield f"{len(result.packages)} packages."
+        return
+    version = f", version {markdown.code(result.version)}" if result.version else ""
+    yield f"Commit {markdown.code(result.commit)}{version}; {len(result.packages)} packages."
+    yield ""
+    if result.pkgdiff:
+        # imports librpm
+        from compose.rpm.compare import Change
+
+        yield from markdown.table(
+            ("", "package", "before", "after"),
+            [
+                (
+                    Change(kind).name.lower(),
+                    *(
+                        markdown.code(text)
+                        for text in (name, _evr(sides, "PreviousPackage"), _evr(sides, "NewPackage"))
+                    ),
+                )
+                for name, kind, sides in result.pkgdiff
+            ],
+        )
+    if result.stage_seconds:
+        yield f"Seconds: {', '.join(f'{name} {spent:.1f}' for name, spent in result.stage_seconds)}."
+
+
+def _evr(sides: dict[str, list[str]], key: str) -> str:
+    return sides[key][1] if key in sides else ""
 
 
 def summary(result: ComposeResult) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from compose.cli import flags
 from compose.cli.flags import Format, ProgressStyle
+from compose.cli.sizes import size
 from compose.pipeline.options import ComposeOptions
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def why_command(
     cache_only: flags.CacheOnly = False,
     proxy: flags.Proxy = None,
     progress: flags.Progress = ProgressStyle.AUTO,
+    progress_fd: flags.ProgressFd = None,
 ) -> None:
     """Say why a package is in a compose.
 
@@ -41,7 +43,7 @@ def why_command(
     from compose.pipeline.why import why
 
     options = _options(treefile, cachedir, source_root, lockfile, lockfile_strict, cache_only, proxy)
-    with flags.reporter_of(progress) as reporter:
+    with flags.reporter_of(progress, progress_fd) as reporter:
         found = why(options, package, reporter)
     if form is Format.JSON:
         typer.echo(json.dumps([_presence(each, every=every) for each in found], indent=2))
@@ -68,6 +70,7 @@ def why_not_command(
     cache_only: flags.CacheOnly = False,
     proxy: flags.Proxy = None,
     progress: flags.Progress = ProgressStyle.AUTO,
+    progress_fd: flags.ProgressFd = None,
 ) -> None:
     """Say why a package is not in a compose.
 
@@ -76,7 +79,7 @@ def why_not_command(
     from compose.pipeline.why import why_not
 
     options = _options(treefile, cachedir, source_root, lockfile, lockfile_strict, cache_only, proxy)
-    with flags.reporter_of(progress) as reporter:
+    with flags.reporter_of(progress, progress_fd) as reporter:
         found = why_not(options, package, reporter)
     if form is Format.JSON:
         typer.echo(json.dumps(_absence(package, found), indent=2))
@@ -87,8 +90,8 @@ def why_not_command(
     for link in found.wanted:
         typer.echo(f"  {_link(link)}")
     if found.brings:
-        size = sum(each.install_size for each in found.brings) / 1e6
-        typer.echo(f"  asking for it brings {len(found.brings)} packages, {size:.1f} MB installed:")
+        total = size(sum(each.install_size for each in found.brings))
+        typer.echo(f"  asking for it brings {len(found.brings)} packages, {total} installed:")
         for each in found.brings:
             typer.echo(f"    {each.nevra} ({each.repo})")
     elif found.hint:

@@ -32,17 +32,23 @@ from compose.treefile.model import LoadedTreefile, MetadataPlace, Treefile
 
 @dataclass(slots=True)
 class Stopwatch:
-    """Wall seconds of each stage, in order."""
+    """Wall seconds of each stage, in order; tells the reporter of them."""
 
+    reporter: Reporter
     laps: list[tuple[str, float]] = field(default_factory=list)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         begun = time.monotonic()
+        self.reporter.stage_begun(name)
+        failed = True
         try:
             yield
+            failed = False
         finally:
-            self.laps.append((name, time.monotonic() - begun))
+            seconds = time.monotonic() - begun
+            self.laps.append((name, seconds))
+            self.reporter.stage_ended(name, seconds, failed=failed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Any
 
 from compose.label import Audit
 from compose.pipeline.timings import Timings
@@ -69,7 +70,7 @@ class ComposeResult:
     """What came of it. commit: 64 hex digits, None unless committed. tree: what was committed, each entry with its writer.
     labels: the audit of its labels, None without SELinux. dropped: (path, reason) of what packages brought and the commit
     does not hold.
-    timings: where the time went."""
+    pkgdiff: what changed of the packages, as rpm-ostree tells it; None without a parent. timings: where the time went."""
 
     outcome: Outcome
     packages: tuple[ResolvedPackage, ...]
@@ -82,7 +83,13 @@ class ComposeResult:
     tree: Tree | None = None
     labels: Audit | None = None
     dropped: tuple[tuple[str, str], ...] = ()
+    pkgdiff: list[Any] | None = None
     timings: Timings | None = None
+
+    @property
+    def stage_seconds(self) -> tuple[tuple[str, float], ...]:
+        """Wall time per stage, in order."""
+        return self.timings.stages if self.timings is not None else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

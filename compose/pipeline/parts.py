@@ -57,7 +57,7 @@ def install(
     rootfs = os.path.join(directory, ROOTFS)
     if os.path.lexists(rootfs):
         raise UsageError(f"{rootfs} exists already", hint="give another directory, or remove it")
-    watch = Stopwatch()
+    watch = Stopwatch(reporter)
     with ExitStack() as stack:
         inputs = gather(options, reporter, watch, stack)
         count = len(inputs.resolution.packages)
@@ -186,6 +186,7 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
             ref_moved=treefile.ref is not None and not options.write_commitid_to,
             commit=committed.checksum,
             version=version,
+            pkgdiff=results.package_diff(repo, parent, known.packages),
             tree=tree,
             labels=labels,
             dropped=tuple((each.path, each.reason) for each in processed.dropped),
@@ -194,8 +195,7 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
         decided = made.inputs if made and known.digest else ()
         kept = records_of(tree, programs, decided)
         results.keep_records(repo, options, treefile, committed.checksum, kept, reporter)
-        diff = results.package_diff(repo, parent, known.packages)
-        results.write_results(options, result, committed, known.digest, known.epoch, diff)
+        results.write_results(options, result, committed, known.digest, known.epoch)
         return result
 
 

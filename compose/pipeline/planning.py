@@ -48,7 +48,7 @@ def plan(options: ComposeOptions, reporter: Reporter, *, download: bool) -> Plan
     download: fetch and import the packages first, so that their scriptlets and accounts are known too. Raises what a compose
     raises until then.
     """
-    watch = Stopwatch()
+    watch = Stopwatch(reporter)
     with ExitStack() as stack:
         inputs = gather(replace(options, dry_run=True), reporter, watch, stack)
         resolution, previous, repo = inputs.resolution, inputs.previous, inputs.repo

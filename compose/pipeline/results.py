@@ -46,12 +46,7 @@ def touch(options: ComposeOptions) -> None:
 
 
 def write_results(
-    options: ComposeOptions,
-    result: ComposeResult,
-    committed: Committed,
-    digest: str,
-    epoch: int,
-    pkgdiff: list[Any] | None,
+    options: ComposeOptions, result: ComposeResult, committed: Committed, digest: str, epoch: int
 ) -> None:
     """Write the files that were asked for. The keys are rpm-ostree's, and more; docs/composejson.md has all of them."""
     stats = committed.stats
@@ -80,8 +75,8 @@ def write_results(
         report["labels"] = _labels(result.labels)
     if result.version is not None:
         report["ostree-version"] = result.version
-    if pkgdiff is not None:
-        report["pkgdiff"] = pkgdiff
+    if result.pkgdiff is not None:
+        report["pkgdiff"] = result.pkgdiff
     if options.write_composejson_to is not None:
         text = json.dumps(report, indent=2, sort_keys=True) + "\n"
         fs.atomic_write(options.write_composejson_to, text.encode())

@@ -49,7 +49,7 @@ def compose_tree(options: ComposeOptions, reporter: Reporter, given: Given | Non
 
 
 def _compose_tree(options: ComposeOptions, reporter: Reporter, given: Given | None) -> ComposeResult:
-    watch = Stopwatch()
+    watch = Stopwatch(reporter)
     with ExitStack() as stack:
         inputs = gather(options, reporter, watch, stack, given)
         treefile, previous, resolution = inputs.treefile, inputs.previous, inputs.resolution
@@ -122,6 +122,7 @@ def _compose_tree(options: ComposeOptions, reporter: Reporter, given: Given | No
         result = ended(
             Outcome.COMMITTED,
             programs,
+            pkgdiff=diff,
             ref_moved=treefile.ref is not None and not options.write_commitid_to,
             commit=committed.checksum,
             version=version,
@@ -129,7 +130,7 @@ def _compose_tree(options: ComposeOptions, reporter: Reporter, given: Given | No
             labels=labels,
             dropped=_all_dropped(assembled, processed),
         )
-        results.write_results(options, result, committed, inputs.digest, epoch, diff)
+        results.write_results(options, result, committed, inputs.digest, epoch)
         return result
 
 

@@ -1,0 +1,153 @@
+"""CI services that show more than a log: GitHub Actions and GitLab CI, each in its own words.
+
+GitHub: workflow commands (::error file=...,line=...::, ::group::) in the log become annotations beside the lines and folded
+groups, and markdown in the file $GITHUB_STEP_SUMMARY becomes the page of the run (docs.github.com, "Workflow commands for
+GitHub Actions"). GitLab: sections of the log that fold (docs.gitlab.com, "Job logs"), and a report in Code Climate's format
+whose rows are shown beside the lines of a merge request (docs.gitlab.com, "Code Quality").
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import IO, Any
+
+from compose import fs
+from compose.cli import markdown
+from compose.cli.ending import Interrupted, Place, faults_of, message_of, place_in
+from compose.cli.progress import PlainReporter
+from compose.cli.reporter import CommandReporter
+from compose.errors import ComposeError
+
+# GitHub refuses a step's summary above 1 MiB, whole
+_SUMMARY_LIMIT = 1_000_000
+_CUT = "\n\n*The rest is left out: a summary ends at 1 MiB.*\n"
+
+
+def reporter_for(environment: Mapping[str, str]) -> PlainReporter | None:
+    """The reporter of the service that runs this, None for none or one that shows logs only."""
+    if environment.get("GITHUB_ACTIONS") == "true":
+        return GitHubReporter(environment)
+    if environment.get("GITLAB_CI") == "true":
+        return GitLabReporter()
+    return None
+
+
+class GitHubReporter(PlainReporter):
+    """Stages are groups of the log, warnings and errors annotations."""
+
+    def __init__(self, environment: Mapping[str, str], stream: IO[str] | None = None) -> None:
+        super().__init__(stream)
+        self._workspace = environment.get("GITHUB_WORKSPACE") or os.getcwd()
+        self._summary = environment.get("GITHUB_STEP_SUMMARY")
+
+    def stage_begun(self, name: str) -> None:
+        self.raw(f"::group::{name}")
+
+    def stage_ended(self, name: str, seconds: float, *, failed: bool) -> None:
+        super().stage_ended(name, seconds, failed=failed)
+        self.raw("::endgroup::")
+
+    def warn(self, message: str) -> None:
+        self._annotate("warning", message, place_in(message))
+
+    def failed(self, error: BaseException) -> None:
+        for message, place in faults_of(error):
+            self._annotate("error", message, place)
+        self.summarise(_failure(error))
+
+    def _annotate(self, level: str, message: str, place: Place | None) -> None:
+        properties = {"title": "compose"}
+        if place is not None:
+            properties |= {"file": relative(place.file, self._workspace), "line": str(place.line)}
+            if place.column is not None:
+                properties["col"] = str(place.column)
+        told = ",".join(f"{key}={_property(value)}" for key, value in properties.items())
+        self.raw(f"::{level} {told}::{_data(message)}")
+
+    def summarise(self, lines: Sequence[str]) -> None:
+        if not self._summary:
+            return
+        data = ("\n".join(lines) + "\n\n").encode()
+        try:
+            with open(self._summary, "ab") as file:
+                room = _SUMMARY_LIMIT - file.tell()
+                if len(data) > room:
+                    data = data[: max(0, room)].decode(errors="ignore").encode() + _CUT.encode()
+                file.write(data)
+        except OSError as error:
+            self.line(f"warning: cannot write the step summary {self._summary}: {error.strerror}")
+
+
+class GitLabReporter(PlainReporter):
+    """Stages are sections of the log, folded once they are over."""
+
+    def stage_begun(self, name: str) -> None:
+        self.raw(f"\033[0Ksection_start:{int(time.time())}:compose_{name}[collapsed=true]\r\033[0K{name}")
+
+    def stage_ended(self, name: str, seconds: float, *, failed: bool) -> None:
+        super().stage_ended(name, seconds, failed=failed)
+        self.raw(f"\033[0Ksection_end:{int(time.time())}:compose_{name}\r\033[0K")
+
+
+class CodeQuality(CommandReporter):
+    """Collects warnings and errors that name a line, for --write-codequality-to."""
+
+    def __init__(self, path: str, environment: Mapping[str, str]) -> None:
+        self._path = path
+        self._project = environment.get("CI_PROJECT_DIR") or os.getcwd()
+        self._rows: list[dict[str, Any]] = []
+
+    def warn(self, message: str) -> None:
+        self._add("minor", message, place_in(message))
+
+    def failed(self, error: BaseException) -> None:
+        for message, place in faults_of(error):
+            self._add("blocker", message, place)
+
+    def _add(self, severity: str, message: str, place: Place | None) -> None:
+        if place is None:
+            return
+        path = relative(place.file, self._project)
+        self._rows.append(
+            {
+                "description": message,
+                "check_name": "compose",
+                "fingerprint": hashlib.sha256(f"{path}\0{message}".encode()).hexdigest(),
+                "severity": severity,
+                "location": {"path": path, "lines": {"begin": place.line}},
+            }
+        )
+
+    def write(self) -> None:
+        """Raises StorageError."""
+        fs.atomic_write(self._path, (json.dumps(self._rows, indent=2) + "\n").encode())
+
+
+def relative(path: str, root: str) -> str:
+    """As a code host knows a file: relative to the checkout; as it is when it lies elsewhere."""
+    found = os.path.relpath(os.path.realpath(path), os.path.realpath(root))
+    return path if found.startswith("../") else found
+
+
+def _failure(error: BaseException) -> list[str]:
+    if isinstance(error, Interrupted):
+        return [f"## compose: {message_of(error)}"]
+    lines = ["## compose failed", "", *markdown.fenced([message_of(error)])]
+    if isinstance(error, ComposeError):
+        if error.details:
+            lines += ["", *markdown.folded("details", markdown.fenced(error.details))]
+        if error.hint:
+            lines += ["", f"What to do: {markdown.code(error.hint)}"]
+    return lines
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
