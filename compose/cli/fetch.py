@@ -21,6 +21,7 @@ def command(
     source_root: flags.SourceRoot = None,
     jobs: flags.Jobs = None,
     progress: flags.Progress = ProgressStyle.AUTO,
+    progress_fd: flags.ProgressFd = None,
     proxy: flags.Proxy = None,
     cache_only: flags.CacheOnly = False,
 ) -> None:
@@ -40,6 +41,6 @@ def command(
         lockfiles=tuple(lockfile or ()),
         lockfile_strict=lockfile_strict,
     )
-    with flags.reporter_of(progress) as reporter:
+    with flags.reporter_of(progress, progress_fd) as reporter:
         count = write_bundle(options, bundle, reporter)
     typer.echo(f"{bundle}: {count} packages, {os.path.getsize(bundle) / 1e6:.1f} MB")

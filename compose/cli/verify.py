@@ -32,6 +32,7 @@ def command(
     cachedir: flags.CacheDirectory = None,
     jobs: flags.Jobs = None,
     progress: flags.Progress = ProgressStyle.AUTO,
+    progress_fd: flags.ProgressFd = None,
     proxy: flags.Proxy = None,
     offline: flags.Offline = False,
     form: Annotated[Format, typer.Option("--format", help="How to show it.")] = Format.TEXT,
@@ -51,7 +52,7 @@ def command(
         proxy=flags.proxy_or_environment(proxy),
         cache_only=offline,
     )
-    with flags.reporter_of(progress) as reporter:
+    with flags.reporter_of(progress, progress_fd) as reporter:
         found = verify(repo, commit, options, reporter, bundle=bundle)
     if form is Format.JSON:
         typer.echo(json.dumps(_document(found), indent=2, default=repr))

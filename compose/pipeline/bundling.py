@@ -27,7 +27,7 @@ def write_bundle(options: ComposeOptions, path: str, reporter: Reporter) -> int:
     Raises a ComposeError; then there is no such file, or the one that was there.
     """
     with ExitStack() as stack:
-        inputs = gather(options, reporter, Stopwatch(), stack)
+        inputs = gather(options, reporter, Stopwatch(reporter), stack)
         rpms = fetch_packages(inputs, options, reporter)
         work = stack.enter_context(inputs.cache.scratch())
         files, facts = collect(inputs, rpms, options, work, reporter)
