@@ -19,7 +19,6 @@ from typing import Any
 
 import pytest
 import rpm
-import selinux
 
 from compose.events import Reporter
 from compose.pipeline.inspect import blame, lint_commit
@@ -27,6 +26,7 @@ from compose.pipeline.options import ComposeResult
 from compose.tree import Tree
 from tests.compat.ostree.test_commit import ostree, served
 from tests.e2e.whole import UNIVERSE, Whole
+from tests.support.labels import compare
 
 pytestmark = [pytest.mark.root, pytest.mark.universe]
 
@@ -197,27 +197,7 @@ def is_listed(path: str, dropped: set[str]) -> bool:
 
 
 def test_every_label_is_what_the_policy_says(composed: Composed, tmp_path: Path) -> None:
-    # the text alone: compiled rules are for one machine's regular expressions
-    for text in (composed.checkout / "usr/etc/selinux/default/contexts/files").glob("file_contexts*"):
-        if text.suffix != ".bin":
-            shutil.copy(text, tmp_path)
-    contexts = tmp_path / "file_contexts"
-    option = selinux.selinux_opt()
-    option.type, option.value = selinux.SELABEL_OPT_PATH, str(contexts)
-    handle = selinux.selabel_open(selinux.SELABEL_CTX_FILE, option, 1)
-    compared = 0
-    unnamed = []
-    for path, entry in composed.tree.walk():
-        label = os.getxattr(composed.checkout / path, "security.selinux", follow_symlinks=False)
-        looked_up = "/" + (path[4:] if path == "usr/etc" or path.startswith("usr/etc/") else path)
-        try:
-            expected = selinux.selabel_lookup_raw(handle, looked_up, entry.mode)[1]
-        except FileNotFoundError:
-            unnamed.append(path)  # <<none>>: gets its directory's
-            continue
-        assert label.rstrip(b"\0").decode() == expected, path
-        compared += 1
-    selinux.selabel_close(handle)
+    compared, unnamed = compare(composed.checkout, composed.tree.entries, "default", tmp_path)
     print(f"compared {compared} labels, {len(unnamed)} that the policy does not name: {unnamed[:5]}")
     assert compared > 11_000
     assert len(unnamed) < 10

@@ -44,9 +44,7 @@ def build_packages(into: Path, *specs: str) -> None:
 def build_repository(into: Path, keys: rpmrepo.Keys) -> None:
     """All packages, signed but for the one named so, with metadata."""
     build_packages(into)
-    for rpm in sorted(into.glob("*.rpm")):
-        if rpm.stem != UNSIGNED:
-            keys.sign(rpm, SIGNER)
+    keys.sign_all([rpm for rpm in sorted(into.glob("*.rpm")) if rpm.stem != UNSIGNED], SIGNER)
     rpmrepo.index(into)
 
 

@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from compose.assemble.accounts import parse_ids
 from compose.assemble.options import AssembleOptions
@@ -70,25 +71,31 @@ class Rule:
     applies: Callable[[Difference, Side, Side], bool]
 
 
-def assembled(rpms: Sequence[Path], work: Path, epoch: int) -> Side:
-    """What assembly makes of the packages. work: an empty directory to work in."""
+def assembled(rpms: Sequence[Path], work: Path, epoch: int, **options: Any) -> Side:
+    """What assembly makes of the packages. work: an empty directory to work in. options: of AssembleOptions."""
     store = BlobStore(str(work / "blobs"))
     manifests = [unpack_rpm(str(path), hashlib.sha256(path.read_bytes()).hexdigest(), store) for path in rpms]
     scratch = work / "scratch"
     scratch.mkdir()
-    return Side(assemble(manifests, AssembleOptions(epoch=epoch), store, str(scratch), Reporter()).tree, store)
+    done = assemble(manifests, AssembleOptions(epoch=epoch, **options), store, str(scratch), Reporter())
+    return Side(done.tree, store)
 
 
-def installed_by_dnf5(rpms: Sequence[Path], work: Path, epoch: int) -> tuple[Side, Path]:
-    """What `dnf5 --installroot` makes of them, and the directory it is in."""
+def installed_by_dnf5(rpms: Sequence[Path], work: Path, epoch: int, *, macros: str = "") -> tuple[Side, Path]:
+    """What `dnf5 --installroot` makes of them, and the directory it is in. macros: lines that rpm knows beside its own.
+
+    There is a /run/ostree-booted while scripts run, for here it tells them that this is an image.
+    """
     root = work / "root"
-    root.mkdir()
+    (root / "run").mkdir(parents=True)
+    (root / "run/ostree-booted").touch()
+    (work / ".rpmmacros").write_text(macros)
     done = subprocess.run(
         [
             *("unshare", "--mount", "--propagation=private", "sh", "-ec", _WITH_MOUNTS, "sh", root),
-            *("env", f"SOURCE_DATE_EPOCH={epoch}", "dnf5", "install", "-y", "--quiet", f"--installroot={root}"),
-            *("--releasever=1", "--setopt=plugins=False", f"--setopt=reposdir={work}"),
-            *(f"--setopt=cachedir={work}/dnf", *rpms),
+            *("env", f"SOURCE_DATE_EPOCH={epoch}", f"HOME={work}"),
+            *("dnf5", "install", "-y", "--quiet", f"--installroot={root}", "--releasever=1"),
+            *("--setopt=plugins=False", f"--setopt=reposdir={work}", f"--setopt=cachedir={work}/dnf", *rpms),
         ],
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -96,6 +103,7 @@ def installed_by_dnf5(rpms: Sequence[Path], work: Path, epoch: int) -> tuple[Sid
         check=False,
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    (root / "run/ostree-booted").unlink()
     store = BlobStore(str(work / "dnf5-blobs"))
     return Side(read_rootfs(str(root), store, Reporter(), writer="dnf5"), store), root
 

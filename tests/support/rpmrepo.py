@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +91,11 @@ class Keys:
         self.gpg("--import", str(certificate))
 
     def sign(self, rpm: Path, name: str, *options: str) -> None:
-        run("rpmsign", *options, "--define", f"_gpg_name {address(name)}", "--addsign", str(rpm), GNUPGHOME=self.home)
+        self.sign_all([rpm], name, *options)
+
+    def sign_all(self, rpms: Iterable[Path], name: str, *options: str) -> None:
+        words = (*options, "--define", f"_gpg_name {address(name)}", "--addsign", *map(str, rpms))
+        run("rpmsign", *words, GNUPGHOME=self.home)
 
     def close(self) -> None:
         run("gpgconf", "--kill", "all", GNUPGHOME=self.home)
