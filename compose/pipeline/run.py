@@ -141,8 +141,9 @@ def _all_dropped(assembled: Assembled, processed: Postprocessed) -> tuple[tuple[
 
 
 def tell_dropped(dropped: tuple[Dropped, ...], reporter: Reporter) -> None:
-    """Say what a commit does not hold."""
-    for each in dropped[:_DROPPED_SHOWN]:
+    """Say what a commit does not hold and somebody may miss."""
+    missed = [each for each in dropped if not each.expected]
+    for each in missed[:_DROPPED_SHOWN]:
         reporter.info(f"not in the commit: /{each.path} ({each.reason})")
-    if len(dropped) > _DROPPED_SHOWN:
-        reporter.info(f"not in the commit: {len(dropped) - _DROPPED_SHOWN} more; --write-composejson-to lists all")
+    if len(missed) > _DROPPED_SHOWN:
+        reporter.info(f"not in the commit: {len(missed) - _DROPPED_SHOWN} more; --write-composejson-to lists all")

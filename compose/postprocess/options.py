@@ -92,10 +92,12 @@ class PostprocessOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Dropped:
-    """A path of the assembled tree that is not in the commit, and why."""
+    """A path of the assembled tree that is not in the commit, and why. expected: nobody needs to be told, for the treefile
+    asked for it, or programs make it anew on each machine."""
 
     path: str
     reason: str
+    expected: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

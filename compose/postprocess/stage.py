@@ -14,6 +14,7 @@ from compose.postprocess import initramfs, kernel, programs
 from compose.postprocess.finalize import finalize
 from compose.postprocess.finish import finish, is_finished, move_etc, restore_etc
 from compose.postprocess.layout import lay_out
+from compose.postprocess.losses import losses
 from compose.postprocess.options import Dropped, Postprocessed, PostprocessOptions
 from compose.process import Program, ProgramRecord
 from compose.tree import Tree
@@ -28,10 +29,11 @@ def postprocess(
     workdir: an existing directory for the workroot, which is gone again afterwards. Raises PostprocessError when the tree
     cannot have the layout, ScriptError when a program fails, and what a Workroot raises.
     """
+    before = tree
     tree, kver, dropped = lay_out(tree, options, store, reporter)
     scripts = list(programs.treefile_scripts(options))
     tree, records = _run_programs(tree, options, store, workdir, reporter, kver, scripts=scripts, last=True)
-    return _finished(tree, options, store, workdir, reporter, kver, records, dropped)
+    return _finished(before, tree, options, store, workdir, reporter, kver, records, dropped)
 
 
 def apply_treefile(
@@ -41,10 +43,12 @@ def apply_treefile(
 
     Raises as postprocess() does.
     """
+    before = tree
     tree, kver, dropped = lay_out(tree, options, store, reporter)
     scripts = list(programs.treefile_scripts(options))
     tree, records = _run_programs(tree, options, store, workdir, reporter, kver, scripts=scripts, last=False)
-    return Postprocessed(tree=move_etc(tree), records=records, kernel=kver, dropped=dropped)
+    more = losses(before, tree, dropped, records, options.remove_files)
+    return Postprocessed(tree=move_etc(tree), records=records, kernel=kver, dropped=tuple(sorted({*dropped, *more})))
 
 
 def complete(
@@ -57,12 +61,14 @@ def complete(
     if is_finished(tree):
         return Postprocessed(tree=tree, records=(), kernel=kernel.version_of(tree), dropped=())
     options = options.without_treefile_steps()
-    tree, kver, dropped = lay_out(restore_etc(tree), options, store, reporter)
+    before = restore_etc(tree)
+    tree, kver, dropped = lay_out(before, options, store, reporter)
     tree, records = _run_programs(tree, options, store, workdir, reporter, kver, scripts=[], last=True)
-    return _finished(tree, options, store, workdir, reporter, kver, records, dropped)
+    return _finished(before, tree, options, store, workdir, reporter, kver, records, dropped)
 
 
 def _finished(
+    before: Tree,
     tree: Tree,
     options: PostprocessOptions,
     store: BlobStore,
@@ -74,8 +80,9 @@ def _finished(
 ) -> Postprocessed:
     tree, later = finish(tree, options, store, kver)
     tree, last = finalize(tree, options, store, workdir, reporter)
-    gone = tuple(sorted({*dropped, *later}))
-    return Postprocessed(tree=tree, records=(*records, *last), kernel=kver, dropped=gone)
+    records, told = (*records, *last), {*dropped, *later}
+    gone = tuple(sorted({*told, *losses(before, tree, told, records, options.remove_files)}))
+    return Postprocessed(tree=tree, records=records, kernel=kver, dropped=gone)
 
 
 def _run_programs(

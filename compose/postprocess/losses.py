@@ -1,0 +1,64 @@
+"""Nothing is lost in silence: what was in the tree and is in it no more, and no step has told of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from compose.postprocess.options import Dropped
+from compose.process import ProgramRecord
+from compose.tree import Entry, Tree, TreeLookupError
+
+
+def losses(
+    before: Tree,
+    after: Tree,
+    told: Iterable[Dropped],
+    records: Sequence[ProgramRecord],
+    removed: Sequence[str],
+) -> tuple[Dropped, ...]:
+    """Files and links of `before` whose path is not in `after`, nor their content anywhere in it.
+
+    told: what steps have told of. records: of programs that ran in between. removed: what remove-files names. Left out are
+    links and empty files of /var and /run, which tmpfiles.d makes at boot.
+    """
+    kept = {_content(entry) for entry in after.entries.values() if not entry.is_dir}
+    present = {*after.entries, *(each.path for each in told)}
+    # moved and rewritten by one step: two components of its path are what is left of it
+    rewritten = {_end(path) for path, entry in after.entries.items() if entry.writer.startswith("step:")}
+    programs = {path: record.program.phase for record in records for path in record.changed}
+    asked = tuple(f"{path.strip('/')}/" for path in removed)
+    found = []
+    for path, entry in before.walk():
+        if entry.is_dir or _content(entry) in kept or _end(path) in rewritten:
+            continue
+        place = _place(after, path)
+        if present & {path, place, f"usr/{path}"}:
+            continue
+        # what scripts leave behind for themselves nobody misses
+        scratch = entry.writer.startswith(("scriptlet:", "step:", "treefile:"))
+        if place.startswith(("var/", "run/")):
+            if entry.blob is not None and entry.blob.size:
+                found.append(Dropped(path=path, reason=f"/{place[:3]} belongs to the machine", expected=scratch))
+        elif f"{path}/".startswith(asked) or f"usr/{path}/".startswith(asked):
+            found.append(Dropped(path=path, reason="remove-files", expected=True))
+        elif path in programs:
+            found.append(Dropped(path=path, reason=f"removed by {programs[path]}", expected=True))
+        else:
+            found.append(Dropped(path=path, reason="not part of an image", expected=scratch))
+    return tuple(found)
+
+
+def _content(entry: Entry) -> tuple[str | None, str | None]:
+    return (entry.blob.digest if entry.blob is not None else None, entry.target)
+
+
+def _end(path: str) -> str:
+    return "/".join(path.split("/")[-2:])
+
+
+def _place(tree: Tree, path: str) -> str:
+    """Where a path of before is now: /usr/local/x may be /var/usrlocal/x."""
+    try:
+        return tree.resolve(path, follow_last=False)
+    except TreeLookupError:
+        return path
