@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import os
 import re
-import shutil
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
