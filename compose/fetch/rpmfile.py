@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from compose.solve.resolution import ResolvedPackage
 
@@ -16,4 +16,4 @@ class RpmFile:
     path: str
     sha256: str
     key: str
-    cached: bool = False
+    cached: bool = field(default=False, compare=False)
