@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compose.cli.flags import Format
+from compose.cli import markdown
+from compose.cli.flags import ReportFormat
+from compose.cli.plain import plain
+from compose.cli.plan import describe_advisory
+from compose.cli.sizes import delta, size
 
 if TYPE_CHECKING:
-    from compose.diff import Attributes, CommitDiff, PathChange
+    from compose.changes import AccountDiff, Changelog, PackageSize, SystemDiff, UnitChange
+    from compose.diff import Attributes, PackageChange, PathChange
     from compose.rpm.nevra import Nevra
+
+_PATHS_SHOWN = 200
 
 
 class Aspect(StrEnum):
@@ -30,27 +38,143 @@ def command(
     before: Annotated[str, typer.Argument(metavar="BEFORE", help="Ref or commit.")],
     after: Annotated[str, typer.Argument(metavar="AFTER", help="Another one.")],
     repo: Annotated[str, typer.Option("--repo", "-r", metavar="REPO", help="OSTree repository.")],
-    form: Annotated[Format, typer.Option("--format", help="How to show it.")] = Format.TEXT,
+    form: Annotated[ReportFormat, typer.Option("--format", help="How to show it.")] = ReportFormat.TEXT,
     only: Annotated[list[Aspect] | None, typer.Option("--only", help="Paths of both in which this differs.")] = None,
+    paths: Annotated[bool, typer.Option("--paths/--no-paths", help="Show every path that differs.")] = True,
 ) -> None:
-    """Show what differs between two commits: packages, and each path with its content, mode, owner and label."""
+    """Show what differs between two commits.
+
+    Packages with their sizes and changelogs, systemd units, users and groups, security advisories, and each path with its
+    content, mode, owner and label. As markdown: release notes.
+    """
     from compose.pipeline.inspect import diff_revisions
 
     found = diff_revisions(repo, before, after)
-    paths = [each for each in found.paths if only is None or set(only) & set(each.aspects)]
-    if form is Format.JSON:
-        typer.echo(json.dumps(_document(found, paths), indent=2))
+    changed = [each for each in found.commits.paths if only is None or set(only) & set(each.aspects)] if paths else []
+    match form:
+        case ReportFormat.JSON:
+            typer.echo(json.dumps(_document(found, changed), indent=2))
+        case ReportFormat.MARKDOWN:
+            typer.echo("\n".join(_markdown(found, changed)))
+        case ReportFormat.TEXT:
+            for line in (*(_text(found) if only is None else _version(found)), *(line_of(each) for each in changed)):
+                typer.echo(line)
+
+
+def _version(found: SystemDiff) -> Iterator[str]:
+    before, after = found.commits.versions
+    if before != after:
+        yield f"version: {before} -> {after}"
+
+
+def _text(found: SystemDiff) -> Iterator[str]:
+    yield from _version(found)
+    sizes = {(each.name, each.arch): _grown(each) for each in found.sizes}
+    for each in found.commits.packages or ():
+        builds = " -> ".join(side.evr for side in (each.before, each.after) if side is not None)
+        nevra = _nevra(each)
+        size_ = sizes.get((nevra.name, nevra.arch), "")
+        yield f"{each.change.name.lower()}: {nevra.name}.{nevra.arch} {builds}" + (f" ({size_})" if size_ else "")
+    if found.commits.before != found.commits.after:
+        yield f"size: {_sizes(found)}"
+    for unit in found.units:
+        yield f"{_unit_name(unit)} {unit.event}: {unit.unit}"
+    for account in found.accounts:
+        yield f"{account.kind} {_account_line(account)}"
+    for how, advisories in (("added", found.advisories_added), ("gone", found.advisories_gone)):
+        for advisory in advisories or ():
+            yield f"advisory {how}: {describe_advisory(advisory)}"
+    for changelog in found.changelogs:
+        yield f"changelog of {', '.join(str(each) for each in changelog.packages)}:"
+        yield from (f"  {line}" for line in _entries(changelog))
+
+
+def _markdown(found: SystemDiff, paths: Sequence[PathChange]) -> Iterator[str]:
+    """Release notes."""
+    before, after = (
+        version or commit[:12]
+        for version, commit in zip(found.commits.versions, (found.commits.before, found.commits.after), strict=True)
+    )
+    yield f"## {markdown.code(before)} to {markdown.code(after)}"
+    yield ""
+    if found.commits.before == found.commits.after:
         return
-    if found.versions[0] != found.versions[1]:
-        typer.echo(f"version: {found.versions[0]} -> {found.versions[1]}")
-    if only is None:
-        for each in found.packages or ():
-            sides = " -> ".join(side.evr for side in (each.before, each.after) if side is not None)
-            named = each.after or each.before
-            assert named is not None
-            typer.echo(f"{each.change.name.lower()}: {named.name}.{named.arch} {sides}")
-    for path in paths:
-        typer.echo(line_of(path))
+    yield f"Size: {_sizes(found)}."
+    yield ""
+    yield from _list("Security advisories", (describe_advisory(each) for each in found.advisories_added or ()))
+    if found.commits.packages:
+        sizes = {(each.name, each.arch): _grown(each) for each in found.sizes}
+        yield "### Packages"
+        yield ""
+        yield from markdown.table(
+            ("", "package", "before", "after", "size"),
+            [
+                (
+                    each.change.name.lower(),
+                    markdown.code(f"{_nevra(each).name}.{_nevra(each).arch}"),
+                    markdown.code(each.before.evr if each.before else ""),
+                    markdown.code(each.after.evr if each.after else ""),
+                    sizes.get((_nevra(each).name, _nevra(each).arch), ""),
+                )
+                for each in found.commits.packages
+            ],
+        )
+    if found.changelogs:
+        yield "### Changelogs"
+        yield ""
+        for changelog in found.changelogs:
+            title = ", ".join(str(each) for each in changelog.packages)
+            yield from markdown.folded(title, markdown.fenced(_entries(changelog)))
+    yield from _list("Units", (f"{_unit_name(each)} {each.event}: {each.unit}" for each in found.units))
+    yield from _list("Users and groups", (f"{each.kind} {_account_line(each)}" for each in found.accounts))
+    if paths:
+        shown = [line_of(each) for each in paths[:_PATHS_SHOWN]]
+        if len(paths) > _PATHS_SHOWN:
+            shown.append(f"and {len(paths) - _PATHS_SHOWN} more")
+        yield from markdown.folded(f"{len(paths)} paths", markdown.fenced(shown))
+
+
+def _list(title: str, lines: Iterable[str]) -> Iterator[str]:
+    rows = [f"- {markdown.code(line)}" for line in lines]
+    if rows:
+        yield from (f"### {title}", "", *rows, "")
+
+
+def _nevra(each: PackageChange) -> Nevra:
+    named = each.after or each.before
+    assert named is not None
+    return named
+
+
+def _grown(each: PackageSize) -> str:
+    return delta((each.after or 0) - (each.before or 0))
+
+
+def _sizes(found: SystemDiff) -> str:
+    before, after = found.installed
+    files = f"files {delta(found.files)}"
+    return files if before is None or after is None else f"{size(after)} of packages ({delta(after - before)}), {files}"
+
+
+def _unit_name(unit: UnitChange) -> str:
+    return "user unit" if unit.manager == "user" else "unit"
+
+
+def _account_line(each: AccountDiff) -> str:
+    if each.before is None or each.after is None:
+        there = each.after or each.before
+        assert there is not None
+        fields = (f"{name}={value}" for name, value in plain(there).items() if value not in (None, "", []))
+        return f"{'added' if each.before is None else 'removed'}: {each.name} ({', '.join(fields)})"
+    old, new = plain(each.before), plain(each.after)
+    told = ", ".join(f"{name} {old[name]} -> {new[name]}" for name in old if old[name] != new[name])
+    return f"changed: {each.name} ({told})"
+
+
+def _entries(changelog: Changelog) -> Iterator[str]:
+    for entry in changelog.entries:
+        yield f"* {time.strftime('%Y-%m-%d', time.gmtime(entry.time))} {entry.author}"
+        yield from entry.text.splitlines()
 
 
 def line_of(change: PathChange) -> str:
@@ -86,25 +210,22 @@ def _value(each: Attributes, aspect: str) -> str:
             return str(getattr(each, aspect)) or "none"
 
 
-def _document(found: CommitDiff, paths: list[PathChange]) -> dict[str, Any]:
-    def package(nevra: Nevra | None) -> str | None:
-        return None if nevra is None else str(nevra)
-
+def _document(found: SystemDiff, paths: Sequence[PathChange]) -> dict[str, Any]:
+    commits = found.commits
+    rest = {key: value for key, value in plain(found).items() if key not in ("commits", "installed", "files")}
+    before, after = found.installed
     return {
-        "before": {"commit": found.before, "version": found.versions[0]},
-        "after": {"commit": found.after, "version": found.versions[1]},
-        "packages": None
-        if found.packages is None
-        else [
-            {"change": each.change.name.lower(), "before": package(each.before), "after": package(each.after)}
-            for each in found.packages
-        ],
+        "before": {"commit": commits.before, "version": commits.versions[0], "installed": before},
+        "after": {"commit": commits.after, "version": commits.versions[1], "installed": after},
+        "packages": plain(commits.packages),
+        "files_delta": found.files,
+        **rest,
         "paths": [
             {
                 "path": f"/{each.path}",
                 "changed": list(each.aspects),
-                "before": None if each.before is None else dataclasses.asdict(each.before),
-                "after": None if each.after is None else dataclasses.asdict(each.after),
+                "before": plain(each.before),
+                "after": plain(each.after),
             }
             for each in paths
         ],

@@ -100,7 +100,7 @@ def _text(plan: Plan) -> Iterator[str]:
     yield from _section("users and groups", [_account(each) for each in plan.accounts])
     if plan.unread:
         yield _unread(plan)
-    yield from _section("security advisories", [_advisory(each) for each in plan.advisories or ()])
+    yield from _section("security advisories", [describe_advisory(each) for each in plan.advisories or ()])
     if plan.advisories is None:
         yield "security advisories: not known: the packages come from a lockfile"
 
@@ -136,7 +136,7 @@ def as_markdown(plan: Plan) -> Iterator[str]:
     if plan.unread:
         yield f"{_unread(plan)}."
         yield ""
-    yield from _heading("Security advisories", [_advisory(each) for each in plan.advisories or ()])
+    yield from _heading("Security advisories", [describe_advisory(each) for each in plan.advisories or ()])
 
 
 def _section(title: str, lines: list[str]) -> Iterator[str]:
@@ -261,7 +261,8 @@ def _unread(plan: Plan) -> str:
     )
 
 
-def _advisory(each: Advisory) -> str:
+def describe_advisory(each: Advisory) -> str:
+    """On one line."""
     severity = f" ({each.severity})" if each.severity else ""
     titles = [row.title for row in each.references]
     return f"{each.id}{severity}: {', '.join((*each.packages, *titles))}"

@@ -203,18 +203,28 @@ class Repo:
                 yield below + name, content, None
             pending += [(below + name, inner, owner) for name, inner, owner in reversed(tree.directories)]
 
+    def read_directory(self, commit: str, path: str) -> Dirtree | None:
+        """What a directory of a commit holds, None when it has none such; "" is the root. Symlinks are not followed.
+
+        Raises RepositoryError when an object on the way is missing or damaged.
+        """
+        tree = self.read_dirtree(self.read_commit(commit).root_tree)
+        for part in filter(None, path.split("/")):
+            found = next((row for row in tree.directories if row[0] == part), None)
+            if found is None:
+                return None
+            tree = self.read_dirtree(found[1])
+        return tree
+
     def read_file(self, commit: str, path: str) -> bytes | None:
         """Content of a regular file of a commit, None when it has none such. Symlinks are not followed.
 
         Raises RepositoryError when an object on the way is missing or damaged.
         """
-        *above, name = path.split("/")
-        tree = self.read_dirtree(self.read_commit(commit).root_tree)
-        for part in above:
-            found = next((row for row in tree.directories if row[0] == part), None)
-            if found is None:
-                return None
-            tree = self.read_dirtree(found[1])
+        above, _, name = path.rpartition("/")
+        tree = self.read_directory(commit, above)
+        if tree is None:
+            return None
         checksum = next((row[1] for row in tree.files if row[0] == name), None)
         if checksum is None:
             return None

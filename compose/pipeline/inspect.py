@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from compose import initramfs, records
 from compose.blobs import BlobStore
 from compose.cachedir import CacheDir
-from compose.diff import CommitDiff, diff_commits
+from compose.changes import SystemDiff, diff_systems
 from compose.errors import LabelError, RepositoryError, UsageError
 from compose.events import Reporter
 from compose.label import Audit, audit, label_of
@@ -60,10 +60,10 @@ def lint_rootfs(directory: str, cachedir: str, reporter: Reporter, *, bootable: 
         return lint_tree(move_etc(tree) if plain else tree, store, bootable=bootable)
 
 
-def diff_revisions(path: str, before: str, after: str) -> CommitDiff:
+def diff_revisions(path: str, before: str, after: str) -> SystemDiff:
     """What differs between two commits of a repository. Raises RepositoryError."""
     with Repo.open(path) as repo:
-        return diff_commits(repo, commit_of(repo, before), commit_of(repo, after))
+        return diff_systems(repo, commit_of(repo, before), commit_of(repo, after), Reporter())
 
 
 def commit_of(repo: Repo, revision: str) -> str:

@@ -3,18 +3,50 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.tiny import REF, Done, Site
+from tests.e2e.conftest import make_site
+from tests.e2e.tiny import REF, SPECS, Done, Site, release
+from tests.support.rpmrepo import Keys, run
 
 pytestmark = pytest.mark.root
 
 RELABEL = "echo '/usr/share/hello.* -- system_u:object_r:etc_t:s0' >>/etc/selinux/tiny/contexts/files/file_contexts"
-CHANGES = ["echo more >/usr/share/new", ": >/usr/share/kind", RELABEL]
+UNITS = """cd /usr/lib/systemd/system 2>/dev/null || { mkdir -p /usr/lib/systemd/system; cd /usr/lib/systemd/system; }
+for unit in stays on off masked $more; do
+    printf '[Service]\\nExecStart=true\\n[Install]\\nWantedBy=multi-user.target\\n' >$unit.service
+done
+mkdir -p /etc/systemd/system/multi-user.target.wants
+link() { ln -s /usr/lib/systemd/system/$1.service /etc/systemd/system/multi-user.target.wants/$1.service; }
+link stays
+"""
+FIRST = [
+    "mkdir /usr/share/kind",
+    "more=gone\n" + UNITS + "link off",
+    "echo 'goes:x:801:801::/:/usr/bin/true' >>/etc/passwd",
+]
+SECOND = [
+    "echo more >/usr/share/new",
+    ": >/usr/share/kind",
+    RELABEL,
+    UNITS + "echo >new.socket; link on; ln -s /dev/null /etc/systemd/system/masked.service",
+    "echo 'new:x:802:802::/var/new:/usr/bin/true' >>/etc/passwd; echo 'new:x:802:hello' >>/etc/group",
+]
+CHANGELOG = """
+%changelog
+* Wed Nov 25 2026 Some One <one@example.com> - 2.0-1
+- Say more | with a pipe
+- And `ticks`
+
+* Mon Nov 02 2026 Some One <one@example.com> - 1.9-1
+- Before that
+"""
 
 
 def diff(site: Site, *words: str) -> Done:
@@ -23,12 +55,17 @@ def diff(site: Site, *words: str) -> Done:
     return Done(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
 
-@pytest.fixture
-def two(site: Site) -> Site:
-    """Two commits: the second has a package more and two less, programs that are read-only, and two changes of scripts."""
-    site.write_treefile("tiny-odd", automatic_version_prefix="1", postprocess=["mkdir /usr/share/kind"])
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory, packages: Path, keys: Keys) -> Site:
+    """Two commits: the second has a package more, two less and one newer, programs that are read-only, and changes of scripts.
+    Not to be changed."""
+    path = tmp_path_factory.mktemp("diff")
+    site = make_site(path / "site", Path(shutil.copytree(packages, path / "mine")), keys, path / "cache")
+    site.write_treefile("tiny-odd", automatic_version_prefix="1", postprocess=FIRST)
     site.compose()
-    site.write_treefile("conflict-a", automatic_version_prefix="1", readonly_executables=True, postprocess=CHANGES)
+    release(site, keys, path, spec=(SPECS / "hello-lib.spec").read_text() + CHANGELOG)
+    site.write_treefile("conflict-a", automatic_version_prefix="1", readonly_executables=True, preserve_passwd=False,
+                        postprocess=SECOND)  # fmt: skip
     site.compose()
     return site
 
@@ -40,8 +77,19 @@ def test_what_a_client_gets(two: Site) -> None:
     assert lines[0] == "version: 1 -> 1.1"
     changed = "label system_u:object_r:usr_t:s0 -> system_u:object_r:etc_t:s0"
     expected = {
-        "added: conflict-a.noarch 1.0-1",
-        "removed: tiny-odd.noarch 1-1",
+        "added: conflict-a.noarch 1.0-1 (+0.0 kB)",
+        "upgraded: hello-lib.noarch 1.0-1 -> 2.0-1 (0)",
+        "unit added: new.socket",
+        "unit removed: gone.service",
+        "unit enabled: on.service",
+        "unit disabled: off.service",
+        "unit masked: masked.service",
+        "user added: new (id=802, gid=802, home=/var/new, shell=/usr/bin/true)",
+        "user removed: goes (id=801, gid=801, home=/, shell=/usr/bin/true)",
+        "group added: new (id=802, members=['hello'])",
+        "changelog of hello-lib-2.0-1.noarch:",
+        "  * 2026-11-25 Some One <one@example.com> - 2.0-1",
+        "  - Say more | with a pipe",
         "~ /usr/share/kind (kind directory -> file)",
         "~ /usr/bin/cat (mode 0755 -> 0555)",
         f"~ /usr/share/hello/one ({changed})",
@@ -64,6 +112,40 @@ def test_the_paths_are_those_ostree_names(two: Site) -> None:
     theirs = {tuple(line.split(maxsplit=1)) for line in two.ostree("diff", f"{REF}^", REF).splitlines()}
     assert alone == theirs
     assert len(ours) > len(alone) > 5
+
+
+def test_sizes(two: Site) -> None:
+    found = json.loads(diff(two, f"{REF}^", REF, "--format=json", "--no-paths").stdout)
+    trees = []
+    for revision in (f"{REF}^", REF):
+        out = two.path / revision.rpartition("/")[2]
+        two.ostree("checkout", "--user-mode", revision, str(out))
+        trees.append(sum(path.lstat().st_size for path in out.rglob("*") if path.is_file() and not path.is_symlink()))
+    assert found["files_delta"] == trees[1] - trees[0]
+    assert found["paths"] == []
+    rpms = list(two.packages.glob("*.rpm"))
+    sizes = {
+        name: int(size)
+        for name, size in (
+            line.rsplit("=", 1)
+            for line in run("rpm", "-qp", "--nosignature", "--qf", "%{NEVRA}=%{SIZE}\\n", *map(str, rpms)).splitlines()
+        )
+    }
+    listed = two.ostree("show", REF, "--print-metadata-key=rpmostree.rpmdb.pkglist")
+    present = re.findall(r"\('([^']+)', '\d+', '([^']+)', '([^']+)', '([^']+)'\)", listed)
+    assert len(present) > 5
+    assert found["after"]["installed"] == sum(sizes[f"{name}-{v}-{r}.{arch}"] for name, v, r, arch in present)
+
+
+def test_release_notes(two: Site) -> None:
+    text = diff(two, f"{REF}^", REF, "--format=markdown").stdout
+    assert text.startswith("## `1` to `1.1`\n\nSize: ")
+    assert "| upgraded | `hello-lib.noarch` | `1.0-1` | `2.0-1` | 0 |" in text
+    assert "<details><summary>hello-lib-2.0-1.noarch</summary>\n\n```\n* 2026-11-25" in text
+    assert "- `unit enabled: on.service`" in text
+    assert "- `user added: new (id=802, gid=802, home=/var/new, shell=/usr/bin/true)`" in text
+    assert "~ /usr/bin/cat (mode 0755 -> 0555)" in text
+    assert "~ /usr/bin/cat" not in diff(two, f"{REF}^", REF, "--format=markdown", "--no-paths").stdout
 
 
 def test_only_labels(two: Site) -> None:

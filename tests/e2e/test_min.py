@@ -19,7 +19,9 @@ from typing import Any
 import pytest
 import rpm
 
+from compose.changes import units_of
 from compose.events import Reporter
+from compose.ostree.repo import Repo
 from compose.pipeline.inspect import blame, lint_commit
 from compose.pipeline.options import ComposeResult
 from compose.tree import Tree
@@ -77,6 +79,33 @@ def composed(request: pytest.FixtureRequest, whole_sets: Callable[[str], Whole])
     ]
     assert len(rpms) == len(names) > 190
     return Composed(result=result, tree=result.tree, checkout=top / "checkout", rpms=rpms)
+
+
+def test_units_are_enabled_as_systemctl_has_it(composed: Composed) -> None:
+    with Repo.open(composed.result.repo) as repo:
+        assert composed.result.commit is not None
+        found = units_of(repo, composed.result.commit, "system")
+    # /etc in its place, as after a deployment
+    script = (
+        "mount --bind $0/usr/etc $0/etc && exec chroot $0 systemctl --root=/ list-unit-files --no-legend --no-pager"
+    )
+    root = str(composed.checkout)
+    made = not os.path.isdir(f"{root}/etc")
+    os.makedirs(f"{root}/etc", exist_ok=True)
+    try:
+        done = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", script, root], capture_output=True, text=True, check=True
+        )
+    finally:
+        if made:
+            os.rmdir(f"{root}/etc")
+    states = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines()}
+    assert len(states) > 100
+    assert {unit for unit, state in states.items() if state == "masked"} == found.masked
+    # of an instance (getty@tty1) its template is told
+    ours = {re.sub(r"@.*\.", "@.", unit) for unit in found.enabled} & states.keys()
+    assert ours == {unit for unit, state in states.items() if state == "enabled"}
+    assert len(ours) > 5
 
 
 def header_of(path: Path) -> Any:

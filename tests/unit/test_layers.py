@@ -14,6 +14,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__main__"}),
     frozenset({"cli"}),
     frozenset({"pipeline"}),
+    frozenset({"changes"}),
     frozenset({"diff", "plan", "variance"}),
     frozenset({"metadata", "lock", "lint", "layers", "rootfs", "records", "installed", "cache"}),
     frozenset({"inputhash"}),

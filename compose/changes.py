@@ -1,0 +1,268 @@
+"""What differs between two commits as systems: sizes, systemd units, users and groups, changelogs, security advisories.
+
+`compose.diff` has the packages and paths.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from compose import metadata
+from compose.diff import CommitDiff, PackageChange, diff_commits
+from compose.events import Reporter
+from compose.installed import installed_packages
+from compose.ostree.repo import Repo
+from compose.rpm.database import ChangelogEntry, InstalledPackage
+from compose.rpm.nevra import Nevra
+from compose.solve.resolution import Advisory
+
+# systemd.unit(5)
+_UNIT_TYPES = (
+    *(".service", ".socket", ".target", ".timer", ".path", ".mount", ".automount"),
+    *(".slice", ".swap", ".device", ".scope"),
+)
+_PULLS = (".wants", ".requires", ".upholds")
+_MASK = "/dev/null"
+
+
+class UnitEvent(StrEnum):
+    """enabled, disabled, masked: as systemctl is-enabled has it of a system in its first minute."""
+
+    ADDED = "added"
+    REMOVED = "removed"
+    ENABLED = "enabled"
+    DISABLED = "disabled"
+    MASKED = "masked"
+    UNMASKED = "unmasked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class UnitChange:
+    """manager: "system" or "user". unit: "sshd.service"."""
+
+    manager: str
+    unit: str
+    event: UnitEvent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """A line of passwd or group. gid, home, shell: of a user. members: of a group."""
+
+    id: int
+    gid: int | None = None
+    home: str = ""
+    shell: str = ""
+    members: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountDiff:
+    """kind: "user" or "group". before: None for a new one; after: None for one that is gone."""
+
+    kind: str
+    name: str
+    before: Account | None
+    after: Account | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageSize:
+    """Bytes of the files of a package that changed; None where the commit does not have it."""
+
+    name: str
+    arch: str
+    before: int | None
+    after: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changelog:
+    """What packagers wrote between two builds. packages: of one source, with the same entries. entries: newest first."""
+
+    packages: tuple[Nevra, ...]
+    entries: tuple[ChangelogEntry, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemDiff:
+    """installed: bytes of all packages in both, None where there is no rpm database. files: by how many bytes the files of the
+    tree grew. advisories_added, advisories_gone: None when neither commit has any recorded."""
+
+    commits: CommitDiff
+    installed: tuple[int | None, int | None]
+    files: int
+    sizes: tuple[PackageSize, ...]
+    units: tuple[UnitChange, ...]
+    accounts: tuple[AccountDiff, ...]
+    changelogs: tuple[Changelog, ...]
+    advisories_added: tuple[Advisory, ...] | None
+    advisories_gone: tuple[Advisory, ...] | None
+
+
+def diff_systems(repo: Repo, before: str, after: str, reporter: Reporter) -> SystemDiff:
+    """Compare two commits by checksum. Raises RepositoryError for what is missing or damaged, StorageError."""
+    commits = diff_commits(repo, before, after)
+    sides = (before, after)
+    databases = [installed_packages(repo, side, reporter) if before != after else None for side in sides]
+    old, new = ({each.nevra: each for each in packages or ()} for packages in databases)
+    units = [{manager: units_of(repo, side, manager) for manager in ("system", "user")} for side in sides]
+    accounts = [{kind: _accounts(repo, side, kind) for kind in ("user", "group")} for side in sides]
+    advisories = [metadata.advisories_of(repo.read_commit(side), repo.read_detached(side)) for side in sides]
+    known = advisories[0] is not None or advisories[1] is not None
+    return SystemDiff(
+        commits=commits,
+        installed=(_total(databases[0]), _total(databases[1])),
+        files=sum(
+            (each.after.size if each.after else 0) - (each.before.size if each.before else 0) for each in commits.paths
+        ),
+        sizes=_sizes(commits.packages or (), old, new),
+        units=_unit_changes(units[0], units[1]),
+        accounts=_account_changes(accounts[0], accounts[1]),
+        changelogs=_changelogs(commits.packages or (), old, new),
+        advisories_added=_without(advisories[1], advisories[0]) if known else None,
+        advisories_gone=_without(advisories[0], advisories[1]) if known else None,
+    )
+
+
+def _total(packages: Sequence[InstalledPackage] | None) -> int | None:
+    return None if packages is None else sum(each.size for each in packages)
+
+
+def _sizes(
+    changes: Iterable[PackageChange], old: Mapping[Nevra, InstalledPackage], new: Mapping[Nevra, InstalledPackage]
+) -> tuple[PackageSize, ...]:
+    found = []
+    for each in changes:
+        was = old.get(each.before) if each.before else None
+        now = new.get(each.after) if each.after else None
+        named = was or now
+        if named is not None:
+            found.append(
+                PackageSize(
+                    name=named.nevra.name,
+                    arch=named.nevra.arch,
+                    before=was.size if was else None,
+                    after=now.size if now else None,
+                )
+            )
+    return tuple(found)
+
+
+def _changelogs(
+    changes: Iterable[PackageChange], old: Mapping[Nevra, InstalledPackage], new: Mapping[Nevra, InstalledPackage]
+) -> tuple[Changelog, ...]:
+    found: dict[tuple[str, tuple[ChangelogEntry, ...]], list[Nevra]] = {}
+    for each in changes:
+        was = old.get(each.before) if each.before else None
+        now = new.get(each.after) if each.after else None
+        if was is not None and now is not None and (entries := new_entries(was.changelog, now.changelog)):
+            found.setdefault((now.source_rpm, entries), []).append(now.nevra)
+    rows = [Changelog(packages=tuple(sorted(packages)), entries=entries) for (_, entries), packages in found.items()]
+    return tuple(sorted(rows, key=lambda row: row.packages))
+
+
+def new_entries(before: Sequence[ChangelogEntry], after: Sequence[ChangelogEntry]) -> tuple[ChangelogEntry, ...]:
+    """Those of the later build down to the first that the earlier one has too: packagers cut off what is old."""
+    known = set(before)
+    found = []
+    for entry in after:
+        if entry in known:
+            break
+        found.append(entry)
+    return tuple(found)
+
+
+@dataclass(slots=True)
+class Units:
+    """Of one manager: names of units that exist, are enabled, are masked."""
+
+    there: set[str]
+    enabled: set[str]
+    masked: set[str]
+
+
+def units_of(repo: Repo, commit: str, manager: str) -> Units:
+    """manager: "system" or "user". Raises RepositoryError."""
+    found = Units(set(), set(), set())
+    for place in ("usr/lib", "usr/etc"):
+        top = f"{place}/systemd/{manager}"
+        tree = repo.read_directory(commit, top)
+        if tree is None:
+            continue
+        for name, checksum in tree.files:
+            if not name.endswith(_UNIT_TYPES):
+                continue
+            target = repo.read_content(checksum).target
+            if target == _MASK:
+                found.masked.add(name)
+                continue
+            found.there.add(name)
+            # in /etc a link under another name is an alias, which enabling made
+            if place == "usr/etc" and target is not None and posixpath.basename(target) != name:
+                found.enabled.add(posixpath.basename(target))
+        for name, _, _ in tree.directories:
+            # links of packages make a unit static, not enabled
+            if place == "usr/etc" and name.endswith(_PULLS):
+                pulled = repo.read_directory(commit, f"{top}/{name}")
+                found.enabled |= {unit for unit, _ in pulled.files} if pulled else set()
+    return found
+
+
+def _unit_changes(before: Mapping[str, Units], after: Mapping[str, Units]) -> tuple[UnitChange, ...]:
+    found = []
+    for manager, new in after.items():
+        old = before[manager]
+        events = {
+            UnitEvent.ADDED: new.there - old.there,
+            UnitEvent.REMOVED: old.there - new.there,
+            UnitEvent.ENABLED: new.enabled - old.enabled,
+            UnitEvent.DISABLED: old.enabled - new.enabled,
+            UnitEvent.MASKED: new.masked - old.masked,
+            UnitEvent.UNMASKED: old.masked - new.masked,
+        }
+        found += [
+            UnitChange(manager=manager, unit=unit, event=event) for event, names in events.items() for unit in names
+        ]
+    return tuple(sorted(found))
+
+
+def _accounts(repo: Repo, commit: str, kind: str) -> dict[str, Account]:
+    name = "passwd" if kind == "user" else "group"
+    found: dict[str, Account] = {}
+    for place in ("etc", "lib"):
+        for line in (repo.read_file(commit, f"usr/{place}/{name}") or b"").decode(errors="replace").splitlines():
+            account = _account(line.split(":"), kind)
+            # the first of two equal names counts, as for getpwnam(3)
+            if account is not None:
+                found.setdefault(line.partition(":")[0], account)
+    return found
+
+
+def _account(fields: Sequence[str], kind: str) -> Account | None:
+    """passwd(5), group(5)."""
+    if len(fields) < (7 if kind == "user" else 4) or not fields[2].isdecimal():
+        return None
+    if kind == "group":
+        return Account(id=int(fields[2]), members=tuple(sorted(filter(None, fields[3].split(",")))))
+    gid = int(fields[3]) if fields[3].isdecimal() else None
+    return Account(id=int(fields[2]), gid=gid, home=fields[5], shell=fields[6])
+
+
+def _account_changes(
+    before: Mapping[str, Mapping[str, Account]], after: Mapping[str, Mapping[str, Account]]
+) -> tuple[AccountDiff, ...]:
+    return tuple(
+        AccountDiff(kind=kind, name=name, before=before[kind].get(name), after=after[kind].get(name))
+        for kind in after
+        for name in sorted(before[kind].keys() | after[kind].keys())
+        if before[kind].get(name) != after[kind].get(name)
+    )
+
+
+def _without(found: Sequence[Advisory] | None, known: Sequence[Advisory] | None) -> tuple[Advisory, ...]:
+    ids = {each.id for each in known or ()}
+    return tuple(each for each in found or () if each.id not in ids)
