@@ -1,9 +1,10 @@
 """CI services that show more than a log: GitHub Actions and GitLab CI, each in its own words.
 
 GitHub: workflow commands (::error file=...,line=...::, ::group::) in the log become annotations beside the lines and folded
-groups, and markdown in the file $GITHUB_STEP_SUMMARY becomes the page of the run (docs.github.com, "Workflow commands for
-GitHub Actions"). GitLab: sections of the log that fold (docs.gitlab.com, "Job logs"), and a report in Code Climate's format
-whose rows are shown beside the lines of a merge request (docs.gitlab.com, "Code Quality").
+groups, markdown in the file $GITHUB_STEP_SUMMARY becomes the page of the run, and NAME=VALUE in $GITHUB_OUTPUT what later steps
+can ask for (docs.github.com, "Workflow commands for GitHub Actions"). GitLab: sections of the log that fold (docs.gitlab.com,
+"Job logs"), and a report in Code Climate's format whose rows are shown beside the lines of a merge request (docs.gitlab.com,
+"Code Quality").
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from compose.errors import ComposeError
 
 # GitHub refuses a step's summary above 1 MiB, whole
 _SUMMARY_LIMIT = 1_000_000
+_OUTPUTS = ("ref", "commit", "version")
 _CUT = "\n\n*The rest is left out: a summary ends at 1 MiB.*\n"
 
 
@@ -43,6 +45,7 @@ class GitHubReporter(PlainReporter):
         super().__init__(stream)
         self._workspace = environment.get("GITHUB_WORKSPACE") or os.getcwd()
         self._summary = environment.get("GITHUB_STEP_SUMMARY")
+        self._output = environment.get("GITHUB_OUTPUT")
 
     def stage_begun(self, name: str) -> None:
         self.raw(f"::group::{name}")
@@ -53,6 +56,13 @@ class GitHubReporter(PlainReporter):
 
     def warn(self, message: str) -> None:
         self._annotate("warning", message, place_in(message))
+
+    def result(self, outcome: str, **facts: Any) -> None:
+        rows = {"outcome": outcome, **{name: facts[name] for name in _OUTPUTS if facts.get(name) is not None}}
+        # a value of several lines would be more outputs than one
+        lines = [f"{name}={value}\n" for name, value in rows.items() if len(str(value).splitlines()) == 1]
+        if self._output:
+            self._append(self._output, "".join(lines).encode())
 
     def failed(self, error: BaseException) -> None:
         for message, place in faults_of(error):
@@ -72,14 +82,17 @@ class GitHubReporter(PlainReporter):
         if not self._summary:
             return
         data = ("\n".join(lines) + "\n\n").encode()
+        room = _SUMMARY_LIMIT - (os.path.getsize(self._summary) if os.path.exists(self._summary) else 0)
+        if len(data) > room:
+            data = data[: max(0, room)].decode(errors="ignore").encode() + _CUT.encode()
+        self._append(self._summary, data)
+
+    def _append(self, path: str, data: bytes) -> None:
         try:
-            with open(self._summary, "ab") as file:
-                room = _SUMMARY_LIMIT - file.tell()
-                if len(data) > room:
-                    data = data[: max(0, room)].decode(errors="ignore").encode() + _CUT.encode()
+            with open(path, "ab") as file:
                 file.write(data)
         except OSError as error:
-            self.line(f"warning: cannot write the step summary {self._summary}: {error.strerror}")
+            self.line(f"warning: cannot write to {path}: {error.strerror}")
 
 
 class GitLabReporter(PlainReporter):

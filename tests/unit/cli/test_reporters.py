@@ -143,6 +143,12 @@ def test_github_annotations_groups_and_summary(tree):
     assert summary.read_text().endswith("\n\n## more\n\n")
 
 
+def test_github_outputs(tree):
+    reporter = GitHubReporter({"GITHUB_OUTPUT": str(tree / "out")}, io.StringIO())
+    reporter.result("committed", ref="a/b", commit="0" * 64, version="1\ncommit=x", packages=3)
+    assert (tree / "out").read_text() == f"outcome=committed\nref=a/b\ncommit={'0' * 64}\n"
+
+
 def test_a_summary_ends_before_github_refuses_it(tree, monkeypatch):
     monkeypatch.setattr(services, "_SUMMARY_LIMIT", 100)
     summary = tree / "summary.md"
