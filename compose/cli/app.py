@@ -15,6 +15,7 @@ import typer
 import compose
 from compose.cli import blame, cache, diff, fetch, lint, lock, parts, plan, tree, treefile, verify, why
 from compose.cli.ending import Interrupted, describe, exit_code_of
+from compose.cli.services import only_our_commands
 from compose.errors import ComposeError
 
 app = typer.Typer(
@@ -81,6 +82,11 @@ def _signals_raise() -> Iterator[None]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code (see compose.errors; 128 + number after a signal)."""
+    with only_our_commands(os.environ):
+        return _run(arguments)
+
+
+def _run(arguments: list[str] | None) -> int:
     try:
         with _signals_raise():
             app(args=arguments, prog_name="compose", standalone_mode=True)

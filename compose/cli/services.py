@@ -5,6 +5,9 @@ groups, markdown in the file $GITHUB_STEP_SUMMARY becomes the page of the run, a
 can ask for (docs.github.com, "Workflow commands for GitHub Actions"). GitLab: sections of the log that fold (docs.gitlab.com,
 "Job logs"), and a report in Code Climate's format whose rows are shown beside the lines of a merge request (docs.gitlab.com,
 "Code Quality").
+
+A GitHub runner obeys what looks like a command in the log, whoever wrote it. A scriptlet's output or a changelog is not ours:
+see harmless().
 """
 
 from __future__ import annotations
@@ -12,9 +15,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import stat
+import sys
 import time
-from collections.abc import Mapping, Sequence
-from typing import IO, Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import IO, Any, TextIO, cast
 
 from compose import fs
 from compose.cli import markdown
@@ -25,8 +32,45 @@ from compose.errors import ComposeError
 
 # GitHub refuses a step's summary above 1 MiB, whole
 _SUMMARY_LIMIT = 1_000_000
+# "::name" behind blanks, "##[name" anywhere (actions/runner, ActionCommand.cs)
+_COMMAND = re.compile(r"(?m)^[^\S\n]*:(?=:)|##(?=\[)")
 _OUTPUTS = ("ref", "commit", "version")
 _CUT = "\n\n*The rest is left out: a summary ends at 1 MiB.*\n"
+
+
+@contextmanager
+def only_our_commands(environment: Mapping[str, str]) -> Iterator[None]:
+    """On GitHub, nothing that is printed to the log is a command; those of the reporter go past this."""
+    before = (sys.stdout, sys.stderr)
+    if environment.get("GITHUB_ACTIONS") == "true":
+        sys.stdout, sys.stderr = (stream if _is_file(stream) else cast(TextIO, _Harmless(stream)) for stream in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def harmless(text: str) -> str:
+    """With a backslash in what a runner takes for a command."""
+    return _COMMAND.sub(lambda match: match[0] + "\\", text)
+
+
+class _Harmless:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(harmless(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _is_file(stream: TextIO) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def reporter_for(environment: Mapping[str, str]) -> PlainReporter | None:
@@ -42,10 +86,14 @@ class GitHubReporter(PlainReporter):
     """Stages are groups of the log, warnings and errors annotations."""
 
     def __init__(self, environment: Mapping[str, str], stream: IO[str] | None = None) -> None:
-        super().__init__(stream)
+        # not sys.stderr, which is kept from giving commands
+        super().__init__(stream or sys.__stderr__)
         self._workspace = environment.get("GITHUB_WORKSPACE") or os.getcwd()
         self._summary = environment.get("GITHUB_STEP_SUMMARY")
         self._output = environment.get("GITHUB_OUTPUT")
+
+    def line(self, text: str) -> None:
+        super().line(harmless(text))
 
     def stage_begun(self, name: str) -> None:
         self.raw(f"::group::{name}")

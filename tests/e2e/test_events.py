@@ -23,7 +23,7 @@ pytestmark = pytest.mark.root
 
 SCHEMA = json.loads(resources.files("compose.cli").joinpath("events.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
-STAGES = ["treefile", "solve", "fetch", "import", "assemble", "postprocess", "label", "lint", "commit"]
+STAGES = ["treefile", "solve", "fetch", "import", "assemble", "postprocess", "label", "lint", "commit", "records"]
 PLAIN = {name: value for name, value in os.environ.items() if not re.match("CI$|GITHUB|GITLAB|NO_COLOR", name)}
 
 
@@ -130,6 +130,17 @@ def test_on_github(site: Site) -> None:
     assert done.returncode == 0
     assert done.stderr.count("::group::") == done.stderr.count("::endgroup::") == len(STAGES)
     assert site.head() in summary.read_text()
+
+
+def test_a_package_gives_no_commands_to_github(site: Site) -> None:
+    """The output of a scriptlet that fails is shown; it must not be obeyed."""
+    site.write_treefile(postprocess=["echo '::set-output name=commit::evil'; echo '  ::add-path::/tmp'; exit 1"])
+    done = run(site, CI="true", GITHUB_ACTIONS="true", GITHUB_WORKSPACE=str(site.path))
+    assert done.returncode == 6
+    assert ":\\:set-output name=commit::evil" in done.stderr
+    ours = ("::group::", "::endgroup::", "::warning ", "::error ")
+    for line in (*done.stdout.splitlines(), *done.stderr.splitlines()):
+        assert not line.lstrip().startswith("::") or line.startswith(ours)
 
 
 def test_on_gitlab(site: Site) -> None:

@@ -15,7 +15,7 @@ import pytest
 from compose.cli import services
 from compose.cli.ending import Interrupted, Place, exit_code_of, faults_of, place_in
 from compose.cli.jsonlines import INTERVAL, JsonReporter
-from compose.cli.services import CodeQuality, GitHubReporter, GitLabReporter
+from compose.cli.services import CodeQuality, GitHubReporter, GitLabReporter, harmless
 from compose.errors import SolveError, TreefileError
 
 SCHEMA = json.loads(resources.files("compose.cli").joinpath("events.schema.json").read_text())
@@ -141,6 +141,20 @@ def test_github_annotations_groups_and_summary(tree):
     assert "What to do: `mend it`" in summary.read_text()
     reporter.summarise(["## more"])
     assert summary.read_text().endswith("\n\n## more\n\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("::set-output name=x::y", ":\\:set-output name=x::y"),
+        ("a\n  ::stop-commands::x", "a\n  :\\:stop-commands::x"),
+        ("x ##[add-path]/tmp", "x ##\\[add-path]/tmp"),
+        ("perl(A::B) a::b :x", "perl(A::B) a::b :x"),
+        ("\t\r::x", "\t\r:\\:x"),
+    ],
+)
+def test_what_is_not_ours_gives_no_command(text, expected):
+    assert harmless(text) == expected
 
 
 def test_github_outputs(tree):
