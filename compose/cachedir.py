@@ -6,6 +6,7 @@
         manifests/             facts of RPMs by sha256             (compose.importer)
         object-memo            checksums of content objects        (compose.ostree.memo)
         labels/                what policies say of paths          (compose.label.memo)
+        programs/              what programs did, and saw          (compose.workroot)
         repomd/  rpms/         repository metadata and RPMs        (compose.solve, compose.fetch)
         preview-repo/          where a compose without --repo goes
         composes               what past composes found here, a JSON object per line

@@ -32,6 +32,11 @@ class Program:
     timeout: float = 600.0
 
 
+def dated(when: int) -> tuple[tuple[str, str], ...]:
+    """The environment of a program whose files are of another time than the compose. when: seconds since 1970."""
+    return (("SOURCE_DATE_EPOCH", str(when)),)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramRecord:
     """What a program did.

@@ -181,30 +181,7 @@ class Tree:
         What does not exist resolves to itself below its resolved parent. Raises TreeLookupError on a loop or when a
         file stands where a directory is needed.
         """
-        done: list[str] = []
-        todo = [part for part in reversed(path.split("/")) if part not in ("", ".")]
-        hops = 0
-        while todo:
-            part = todo.pop()
-            if part == "..":
-                if done:
-                    done.pop()
-                continue
-            done.append(part)
-            here = "/".join(done)
-            entry = self._entries.get(here)
-            if entry is None:
-                continue
-            if entry.is_symlink and (todo or follow_last):
-                hops += 1
-                if hops > 40:
-                    raise TreeLookupError(f"/{path}: too many levels of symlinks")
-                assert entry.target is not None
-                done = [] if entry.target.startswith("/") else done[:-1]
-                todo.extend(piece for piece in reversed(entry.target.split("/")) if piece not in ("", "."))
-            elif entry.is_file and todo:
-                raise TreeLookupError(f"/{path}: /{here} is a file, not a directory")
-        return "/".join(done)
+        return _resolve(self._entries, path, follow_last=follow_last)
 
     def with_entries(self, entries: Mapping[str, Entry]) -> Tree:
         """Other entries for the same paths."""
@@ -215,6 +192,33 @@ class Tree:
     def edit(self) -> TreeEditor:
         """A mutable copy."""
         return TreeEditor(self)
+
+
+def _resolve(entries: Mapping[str, Entry], path: str, *, follow_last: bool) -> str:
+    done: list[str] = []
+    todo = [part for part in reversed(path.split("/")) if part not in ("", ".")]
+    hops = 0
+    while todo:
+        part = todo.pop()
+        if part == "..":
+            if done:
+                done.pop()
+            continue
+        done.append(part)
+        here = "/".join(done)
+        entry = entries.get(here)
+        if entry is None:
+            continue
+        if entry.is_symlink and (todo or follow_last):
+            hops += 1
+            if hops > 40:
+                raise TreeLookupError(f"/{path}: too many levels of symlinks")
+            assert entry.target is not None
+            done = [] if entry.target.startswith("/") else done[:-1]
+            todo.extend(piece for piece in reversed(entry.target.split("/")) if piece not in ("", "."))
+        elif entry.is_file and todo:
+            raise TreeLookupError(f"/{path}: /{here} is a file, not a directory")
+    return "/".join(done)
 
 
 class TreeEditor:
@@ -235,10 +239,18 @@ class TreeEditor:
     def get(self, path: str) -> Entry | None:
         return self._entries.get(path)
 
+    def resolve(self, path: str, *, follow_last: bool = True) -> str:
+        """As Tree.resolve()."""
+        return _resolve(self._entries, path, follow_last=follow_last)
+
     def children(self, path: str) -> list[str]:
         """Names in a directory, sorted."""
         changed = self._names.get(path)
         return list(self._tree.children(path)) if changed is None else sorted(changed)
+
+    def links(self) -> set[str]:
+        """Names of all hard-link groups."""
+        return {entry.link for entry in self._entries.values() if entry.link}
 
     def subtree(self, top: str) -> list[str]:
         """top and all paths below it, parents first; empty when top does not exist."""

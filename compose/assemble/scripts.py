@@ -15,7 +15,7 @@ from importlib import resources
 
 from compose.assemble import triggers
 from compose.assemble.triggers import Firing
-from compose.process import Program
+from compose.process import Program, dated
 from compose.rpm.manifest import PackageManifest, Script, ScriptKind, TriggerKind
 
 LUA = "<lua>"
@@ -45,9 +45,11 @@ def plan(
     ordered: Sequence[PackageManifest],
     *,
     ignored: Mapping[tuple[str, str], str],
+    epoch: int,
     macros: tuple[tuple[str, str], ...] = (),
 ) -> Plan:
-    """Plan for packages in install order. ignored: (package, kind) -> reason. macros: (name, body) that Lua scripts see.
+    """Plan for packages in install order. ignored: (package, kind) -> reason. epoch: of the compose. macros: (name, body) that
+    Lua scripts see.
 
     librpm installs one package after the other; here all files are there from the start, so what runs before files
     (%triggerprein, %pre) runs for all packages first, then what runs after them. Within both the order is librpm's.
@@ -66,7 +68,7 @@ def plan(
             if scriptlet.kind is not kind:
                 continue
             if not skip(manifest, kind):
-                yield _program(manifest, f"%{kind}", scriptlet.script, macros)
+                yield _program(manifest, f"%{kind}", scriptlet.script, macros, epoch)
 
     def of_all(kind: ScriptKind) -> Iterator[Program]:
         for manifest in ordered:
@@ -81,6 +83,7 @@ def plan(
                 f"%{each.trigger.kind}",
                 each.trigger.script,
                 macros,
+                epoch,
                 arguments=each.arguments,
                 stdin=each.stdin,
             )
@@ -119,6 +122,7 @@ def _program(
     phase: str,
     script: Script,
     macros: tuple[tuple[str, str], ...],
+    epoch: int,
     *,
     arguments: tuple[str, ...] = ("1",),
     stdin: bytes = b"",
@@ -137,4 +141,6 @@ def _program(
         expand=script.expand,
         header=manifest.header if script.qformat else b"",
         macros=macros,
+        # what it dates changes with its package, not with any other that is newer
+        environment=dated(min(epoch, manifest.build_time)),
     )

@@ -19,11 +19,12 @@ from compose.assemble.scripts import Plan, ignored_scriptlets, plan
 from compose.blobs import BlobStore
 from compose.errors import ScriptError
 from compose.events import Reporter, Task
-from compose.process import Program
+from compose.process import Program, dated
 from compose.rpm.database import DATABASE_PATH, write_database
 from compose.rpm.manifest import PackageManifest
 from compose.rpm.order import install_order
 from compose.tree import Tree
+from compose.workroot.memory import ProgramMemory
 from compose.workroot.workroot import Workroot
 
 _SHOWN_LINES = 30
@@ -33,9 +34,16 @@ _DATABASE_LINKS = (("usr/lib/sysimage/rpm", "../../share/rpm"), ("var/lib/rpm", 
 
 
 def assemble(
-    manifests: Sequence[PackageManifest], options: AssembleOptions, store: BlobStore, workdir: str, reporter: Reporter
+    manifests: Sequence[PackageManifest],
+    options: AssembleOptions,
+    store: BlobStore,
+    workdir: str,
+    reporter: Reporter,
+    *,
+    memory: ProgramMemory | None = None,
 ) -> Assembled:
-    """Make one tree of packages. workdir: private, on a filesystem that can be below an overlay.
+    """Make one tree of packages. workdir: private, on a filesystem that can be below an overlay. memory: of what programs did
+    in other composes.
 
     Raises AssembleError when they do not fit together, ScriptError when one of their programs fails, SandboxError and
     StorageError when the machine does.
@@ -44,7 +52,7 @@ def assemble(
     # what rpm has for its own %lang filter, and scripts that make locale archives ask for
     macros = (("_install_langs", ":".join(options.install_langs)),) if options.install_langs is not None else ()
     ignored = ignored_scriptlets(options.ignore_scriptlets, by_default=options.default_ignored_scriptlets)
-    scripts = plan(ordered, ignored=ignored, macros=macros)
+    scripts = plan(ordered, ignored=ignored, epoch=options.epoch, macros=macros)
     may_fail = _may_fail(scripts, ordered, options, reporter)
     merged = merge(ordered, options)
     absent = frozenset(each.path for each in merged.dropped)
@@ -53,11 +61,13 @@ def assemble(
     tree = _with_accounts(tree, options, store)
     for package, phase, reason in scripts.skipped:
         reporter.info(f"Not run: {phase} of {package}: {reason}")
-    first = _sysusers(tree) + scripts.before
+    first = _sysusers(tree, options.epoch) + scripts.before
     count = len(first) + len(scripts.after)
     with (
         reporter.task("Running scriptlets", total=count, unit="scriptlets") as task,
-        Workroot(tree, store, os.path.join(workdir, "assemble"), reporter=reporter, epoch=options.epoch) as root,
+        Workroot(
+            tree, store, os.path.join(workdir, "assemble"), reporter=reporter, epoch=options.epoch, memory=memory
+        ) as root,
     ):
         for program in first:
             _run_checked(root, program, may_fail, task, reporter)
@@ -120,11 +130,13 @@ def _run_checked(
     )
 
 
-def _sysusers(tree: Tree) -> tuple[Program, ...]:
+def _sysusers(tree: Tree, epoch: int) -> tuple[Program, ...]:
     """Users and groups that packages declare, made before any script needs them."""
-    if _SYSUSERS not in tree or not tree.children("usr/lib/sysusers.d"):
+    program = tree.get(_SYSUSERS)
+    if program is None or not tree.children("usr/lib/sysusers.d"):
         return ()
-    return (Program(owner="step:sysusers", phase="sysusers", argv=(f"/{_SYSUSERS}",)),)
+    environment = dated(min(epoch, program.mtime))
+    return (Program(owner="step:sysusers", phase="sysusers", argv=(f"/{_SYSUSERS}",), environment=environment),)
 
 
 def _with_accounts(tree: Tree, options: AssembleOptions, store: BlobStore) -> Tree:

@@ -28,6 +28,7 @@ from compose.solve.resolution import Resolution
 from compose.solve.solver import solve
 from compose.treefile.load import load_treefile
 from compose.treefile.model import LoadedTreefile, MetadataPlace, Treefile
+from compose.workroot.memory import ProgramMemory
 
 
 @dataclass(slots=True)
@@ -82,6 +83,10 @@ class Inputs:
     @property
     def store(self) -> BlobStore:
         return BlobStore(self.cache.join("blobs"))
+
+    @property
+    def memory(self) -> ProgramMemory:
+        return ProgramMemory(self.cache.join("programs"))
 
 
 def gather(

@@ -40,6 +40,7 @@ from compose.rpm.database import DATABASE_PATH, read_packages
 from compose.rpm.nevra import Nevra
 from compose.tree import Tree
 from compose.treefile.model import Treefile
+from compose.workroot.memory import ProgramMemory
 
 ROOTFS = "rootfs"
 # Writers of what is in a root directory: made by something else, or changed after `install`.
@@ -78,13 +79,15 @@ def install(
         version = settings.version(options, inputs.treefile, inputs.previous, epoch)
         store = inputs.store
         with inputs.cache.scratch() as work:
-            assembled = assemble(manifests, settings.assemble_options(inputs, epoch), store, work, reporter)
+            how = settings.assemble_options(inputs, epoch)
+            assembled = assemble(manifests, how, store, work, reporter, memory=inputs.memory)
             ids = pinned(assembled.tree, store, id_lock, accept_new=options.accept_new_ids)
             layout = settings.postprocess_options(inputs.loaded, inputs.labelled, version, epoch)
-            processed = apply_treefile(ids.tree if ids else assembled.tree, layout, store, work, reporter)
+            tree = ids.tree if ids else assembled.tree
+            processed = apply_treefile(tree, layout, store, work, reporter, memory=inputs.memory)
             dropped, programs = processed.dropped, (*assembled.records, *processed.records)
             if finish:
-                processed = complete(processed.tree, layout, store, work, reporter)
+                processed = complete(processed.tree, layout, store, work, reporter, memory=inputs.memory)
                 dropped, programs = (*dropped, *processed.dropped), (*programs, *processed.records)
                 check_tree(processed.tree, store, container=inputs.treefile.container, reporter=reporter)
             tell_dropped(dropped, reporter)
@@ -118,7 +121,8 @@ def _postprocess_rootfs(
     with cache.scratch() as work:
         tree = _read(rootfs, made, store, reporter)
         when = epoch if epoch is not None else known.epoch if known else int(time.time())
-        processed = complete(tree, _layout(treefile, cache.path, known, when, reporter), store, work, reporter)
+        layout = _layout(treefile, cache.path, known, when, reporter)
+        processed = complete(tree, layout, store, work, reporter, memory=ProgramMemory(cache.join("programs")))
         if processed.tree is tree:
             return False
         tell_dropped(processed.dropped, reporter)
@@ -166,7 +170,7 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
             known = dataclasses.replace(known, packages=_packages_in(tree, store, work, reporter))
         version = dict(options.metadata_strings).get("version") or known.version
         layout = settings.postprocess_options(loaded, labelled, version, known.epoch)
-        processed = complete(tree, layout, store, work, reporter)
+        processed = complete(tree, layout, store, work, reporter, memory=ProgramMemory(cache.join("programs")))
         check_accounts(processed.tree, store, settings.account_references(options, treefile, previous), reporter)
         tree, labels = processed.tree, None
         if labelled:

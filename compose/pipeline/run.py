@@ -90,11 +90,12 @@ def _compose_tree(options: ComposeOptions, reporter: Reporter, given: Given | No
         with inputs.cache.scratch() as work:
             with watch.stage("assemble"):
                 how = settings.assemble_options(inputs, epoch)
-                assembled = assemble(manifests, how, store, work, reporter)
+                assembled = assemble(manifests, how, store, work, reporter, memory=inputs.memory)
                 ids = pinned(assembled.tree, store, id_lock, accept_new=options.accept_new_ids)
             with watch.stage("postprocess"):
                 layout = settings.postprocess_options(inputs.loaded, inputs.labelled, version, epoch)
-                processed = postprocess(ids.tree if ids else assembled.tree, layout, store, work, reporter)
+                tree = ids.tree if ids else assembled.tree
+                processed = postprocess(tree, layout, store, work, reporter, memory=inputs.memory)
             tell_dropped(processed.dropped, reporter)
             check_accounts(processed.tree, store, settings.account_references(options, treefile, previous), reporter)
             tree = processed.tree

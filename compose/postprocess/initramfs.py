@@ -7,7 +7,8 @@ import stat
 
 from compose.errors import PostprocessError
 from compose.postprocess.contents import Contents
-from compose.process import Program
+from compose.postprocess.kernel import MODULES
+from compose.process import Program, dated
 from compose.tree import Tree
 
 WRITER = "step:initramfs"
@@ -20,11 +21,12 @@ _DRACUT_TIMEOUT = 1800.0
 
 def path_of(kver: str) -> str:
     """Where clients look for it."""
-    return f"usr/lib/modules/{kver}/initramfs.img"
+    return f"{MODULES}/{kver}/initramfs.img"
 
 
-def dracut(tree: Tree, kver: str, arguments: tuple[str, ...]) -> Program:
-    """The program that makes it at path_of(kver).
+def dracut(tree: Tree, kver: str, arguments: tuple[str, ...], epoch: int) -> Program:
+    """The program that makes it at path_of(kver). epoch: of the compose; what dracut makes is as old as the kernel at most, so
+    that it changes when that does, and not when any other package is newer.
 
     Nothing of the machine that composes gets in: no host-only mode unless the treefile asks for it, no device nodes, no
     xattrs, fixed times. Raises PostprocessError when the tree lacks dracut, or its module that boots OSTree.
@@ -39,6 +41,7 @@ def dracut(tree: Tree, kver: str, arguments: tuple[str, ...]) -> Program:
             f"dracut's module `ostree` is not in /{_DRACUT_MODULES}: an initramfs without it boots no OSTree system",
             hint="add the package ostree (on Debian ostree-boot)",
         )
+    kernel = tree[f"{MODULES}/{kver}/vmlinuz"]
     return Program(
         owner="step:initramfs",
         phase="dracut",
@@ -55,7 +58,7 @@ def dracut(tree: Tree, kver: str, arguments: tuple[str, ...]) -> Program:
             kver,
             f"/{path_of(kver)}",
         ),
-        environment=(("DRACUT_NO_MKNOD", "1"), ("DRACUT_NO_XATTR", "1")),
+        environment=(("DRACUT_NO_MKNOD", "1"), ("DRACUT_NO_XATTR", "1"), *dated(min(epoch, kernel.mtime))),
         timeout=_DRACUT_TIMEOUT,
     )
 

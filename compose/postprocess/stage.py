@@ -18,11 +18,18 @@ from compose.postprocess.losses import losses
 from compose.postprocess.options import Dropped, Postprocessed, PostprocessOptions
 from compose.process import Program, ProgramRecord
 from compose.tree import Tree
+from compose.workroot.memory import ProgramMemory
 from compose.workroot.workroot import Workroot
 
 
 def postprocess(
-    tree: Tree, options: PostprocessOptions, store: BlobStore, workdir: str, reporter: Reporter
+    tree: Tree,
+    options: PostprocessOptions,
+    store: BlobStore,
+    workdir: str,
+    reporter: Reporter,
+    *,
+    memory: ProgramMemory | None = None,
 ) -> Postprocessed:
     """Give the assembled tree the OSTree layout, and run the compose's own programs in it.
 
@@ -32,12 +39,18 @@ def postprocess(
     before = tree
     tree, kver, dropped = lay_out(tree, options, store, reporter)
     scripts = list(programs.treefile_scripts(options))
-    tree, records = _run_programs(tree, options, store, workdir, reporter, kver, scripts=scripts, last=True)
+    tree, records = _run_programs(tree, options, store, workdir, reporter, kver, memory, scripts=scripts, last=True)
     return _finished(before, tree, options, store, workdir, reporter, kver, records, dropped)
 
 
 def apply_treefile(
-    tree: Tree, options: PostprocessOptions, store: BlobStore, workdir: str, reporter: Reporter
+    tree: Tree,
+    options: PostprocessOptions,
+    store: BlobStore,
+    workdir: str,
+    reporter: Reporter,
+    *,
+    memory: ProgramMemory | None = None,
 ) -> Postprocessed:
     """What the treefile's author asks for, on the assembled tree: files, units, scripts. /etc becomes /usr/etc.
 
@@ -46,13 +59,19 @@ def apply_treefile(
     before = tree
     tree, kver, dropped = lay_out(tree, options, store, reporter)
     scripts = list(programs.treefile_scripts(options))
-    tree, records = _run_programs(tree, options, store, workdir, reporter, kver, scripts=scripts, last=False)
+    tree, records = _run_programs(tree, options, store, workdir, reporter, kver, memory, scripts=scripts, last=False)
     more = losses(before, tree, dropped, records, options.remove_files)
     return Postprocessed(tree=move_etc(tree), records=records, kernel=kver, dropped=tuple(sorted({*dropped, *more})))
 
 
 def complete(
-    tree: Tree, options: PostprocessOptions, store: BlobStore, workdir: str, reporter: Reporter
+    tree: Tree,
+    options: PostprocessOptions,
+    store: BlobStore,
+    workdir: str,
+    reporter: Reporter,
+    *,
+    memory: ProgramMemory | None = None,
 ) -> Postprocessed:
     """What every tree needs to be a commit, whoever made it: kernel, initramfs, accounts, /var, /etc or /usr/etc.
 
@@ -63,7 +82,7 @@ def complete(
     options = options.without_treefile_steps()
     before = restore_etc(tree)
     tree, kver, dropped = lay_out(before, options, store, reporter)
-    tree, records = _run_programs(tree, options, store, workdir, reporter, kver, scripts=[], last=True)
+    tree, records = _run_programs(tree, options, store, workdir, reporter, kver, memory, scripts=[], last=True)
     return _finished(before, tree, options, store, workdir, reporter, kver, records, dropped)
 
 
@@ -92,6 +111,7 @@ def _run_programs(
     workdir: str,
     reporter: Reporter,
     kver: str | None,
+    memory: ProgramMemory | None,
     *,
     scripts: list[Program],
     last: bool,
@@ -100,13 +120,13 @@ def _run_programs(
     builds = list(programs.policy_builds(tree)) if options.selinux and last else []
     # what cannot work is said before the treefile's scripts have run for minutes
     boots = kver is not None and not options.no_initramfs and last
-    dracut = [initramfs.dracut(tree, kver, options.initramfs_args)] if boots and kver is not None else []
+    dracut = [initramfs.dracut(tree, kver, options.initramfs_args, options.time)] if boots and kver is not None else []
     indexed = kver is None or kernel.is_indexed(tree, store, kver) or not last
     if not (scripts or builds or dracut) and indexed:
         return tree, ()
     directory = os.path.join(workdir, "postprocess")
     with (
-        Workroot(tree, store, directory, reporter=reporter, epoch=options.time) as root,
+        Workroot(tree, store, directory, reporter=reporter, epoch=options.time, memory=memory) as root,
         reporter.task("Running programs of the compose") as task,
     ):
         root.apply(tree)

@@ -18,11 +18,13 @@ import signal
 import socket
 import struct
 import time
+from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
 from compose.errors import SandboxError
 from compose.process import Program
-from compose.sandbox import filesystems, kernel, seccomp
+from compose.sandbox import filesystems, kernel, observe, seccomp
+from compose.sandbox.observe import Observation, Observer
 
 OUTPUT_LIMIT = 64 << 10
 """Bytes of a program's output that are kept, the last ones."""
@@ -32,6 +34,7 @@ _STATUS_FD = 6
 _ALIVE_FD = 7
 _EVERY_FD = 1 << 20
 _ENDED = b"="
+_OBSERVED = b"o"
 _STATUS = struct.Struct("=ci")
 _NAMESPACES = kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWNET
 _OPEN_FILES = (1024, 1 << 16)
@@ -51,11 +54,21 @@ class Librpm(Protocol):
     def run(self, program: Program, body: int) -> int: ...
 
 
-def run(root: str, program: Program, epoch: int, librpm: Librpm) -> tuple[int, bool, str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """status: as subprocess has it. observed: None when the program could not be followed, or nobody asked."""
+
+    status: int
+    timed_out: bool
+    output: str
+    observed: Observation | None
+
+
+def run(root: str, program: Program, epoch: int, librpm: Librpm, *, observed: bool = False) -> Ended:
     """Run a program with `root`, a mount point, as its root directory.
 
-    epoch: SOURCE_DATE_EPOCH for the program. Returns (status as subprocess has it, timed out, output). The caller must
-    be single-threaded. Raises SandboxError when the kernel refuses.
+    epoch: SOURCE_DATE_EPOCH for the program. observed: note what it looks at, if the kernel can tell. The caller must be
+    single-threaded. Raises SandboxError when the kernel refuses.
     """
     files = [
         _sealed_file("script", program.body.encode(errors="surrogateescape")),
@@ -66,12 +79,14 @@ def run(root: str, program: Program, epoch: int, librpm: Librpm) -> tuple[int, b
         # the other end closes when this process dies, even when that is before init asks to die with it
         alive, _ = _pipe(files)
         out_read, out = _pipe(files)
-        status_read, status = _pipe(files)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        status_read, status = ours.detach(), theirs.detach()
+        files += [status_read, status]
         child = _fork_into_new_pid_namespace()
         if not child:
             try:
                 _arrange(stdin, out, body, status, alive)
-                _become_init(root, program, epoch, librpm)
+                _become_init(root, program, epoch, librpm, observed)
             except BaseException as error:
                 os.write(_STATUS_FD, str(error).encode(errors="replace")[:4000])
             finally:
@@ -79,7 +94,7 @@ def run(root: str, program: Program, epoch: int, librpm: Librpm) -> tuple[int, b
         for fd in (out, status):
             os.close(fd)
             files.remove(fd)
-        output, timed_out = _collect(out_read, child, program.timeout)
+        output, timed_out, observation = _collect(out_read, status_read, child, program.timeout)
         os.waitpid(child, 0)
         answer = os.read(status_read, 4096)
     except OSError as error:
@@ -88,9 +103,10 @@ def run(root: str, program: Program, epoch: int, librpm: Librpm) -> tuple[int, b
         for fd in files:
             os.close(fd)
     if timed_out:
-        return -signal.SIGKILL, True, output
+        return Ended(status=-signal.SIGKILL, timed_out=True, output=output, observed=None)
     if answer.startswith(_ENDED):
-        return os.waitstatus_to_exitcode(_STATUS.unpack(answer)[1]), False, output
+        status = os.waitstatus_to_exitcode(_STATUS.unpack(answer)[1])
+        return Ended(status=status, timed_out=False, output=output, observed=observation)
     raise _refused(program, answer.decode(errors="replace") or "the sandbox was killed")
 
 
@@ -131,27 +147,68 @@ def _fork_into_new_pid_namespace() -> int:
         os.close(own)
 
 
-def _collect(fd: int, child: int, timeout: float) -> tuple[str, bool]:
-    """Read until the other end closes; (the last of it, whether the time limit struck)."""
+def _collect(out: int, status: int, child: int, timeout: float) -> tuple[str, bool, Observation | None]:
+    """Read until the other end of `out` closes; (the last of it, whether the time limit struck, what was observed)."""
     deadline = time.monotonic() + timeout
     kept = bytearray()
     timed_out = False
+    observer = None
     poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    while True:
-        left = deadline - time.monotonic()
-        if left <= 0 and not timed_out:
-            timed_out = True
-            os.kill(child, signal.SIGKILL)
-        if poll.poll(None if timed_out else max(0, left) * 1000 + 1):
-            chunk = os.read(fd, 1 << 16)
-            if not chunk:
-                return kept.decode(errors="replace"), timed_out
-            kept += chunk
-            del kept[:-OUTPUT_LIMIT]
+    poll.register(out, select.POLLIN)
+    poll.register(status, select.POLLIN)
+    try:
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0 and not timed_out:
+                timed_out = True
+                os.kill(child, signal.SIGKILL)
+            for fd, event in poll.poll(None if timed_out else max(0, left) * 1000 + 1):
+                if observer is not None and fd == observer.fd:
+                    if event & select.POLLIN:
+                        observer.hear()
+                    else:
+                        # nobody is left to be heard of
+                        poll.unregister(fd)
+                elif fd == status:
+                    observer = _observer(status)
+                    # what comes next is how the program ended
+                    poll.unregister(status)
+                    if observer is not None:
+                        poll.register(observer.fd, select.POLLIN)
+                elif fd == out:
+                    chunk = os.read(out, 1 << 16)
+                    if not chunk:
+                        seen = observer.observation() if observer is not None else None
+                        return kept.decode(errors="replace"), timed_out, seen
+                    kept += chunk
+                    del kept[:-OUTPUT_LIMIT]
+    finally:
+        if observer is not None:
+            observer.close()
 
 
-def _become_init(root: str, program: Program, epoch: int, librpm: Librpm) -> None:
+def _observer(status: int) -> Observer | None:
+    """What _let_observe() offers; None when the next message is another one, which stays to be read."""
+    with socket.socket(fileno=os.dup(status)) as end:
+        first = end.recv(len(_OBSERVED), socket.MSG_PEEK)
+        if first != _OBSERVED:
+            return None
+        _, descriptors, _, _ = socket.recv_fds(end, len(_OBSERVED), 2, socket.MSG_CMSG_CLOEXEC)
+    return Observer(*descriptors) if len(descriptors) == 2 else None
+
+
+def _let_observe() -> None:
+    """Have the server hear of all that this process and its children look up, if the kernel can tell."""
+    root = os.open("/", os.O_PATH | os.O_CLOEXEC)
+    listener = observe.start()
+    if listener is not None:
+        with socket.socket(fileno=os.dup(_STATUS_FD)) as end:
+            socket.send_fds(end, [_OBSERVED], [listener, root])
+        os.close(listener)
+    os.close(root)
+
+
+def _become_init(root: str, program: Program, epoch: int, librpm: Librpm, observed: bool) -> None:
     """pid 1 of the program. Returns by an exception only; its descriptors are those of _arrange()."""
     kernel.die_with_parent(signal.SIGKILL)
     if select.select([_ALIVE_FD], [], [], 0)[0]:
@@ -167,6 +224,8 @@ def _become_init(root: str, program: Program, epoch: int, librpm: Librpm) -> Non
     _give_up_rights()
     child = os.fork()
     if not child:
+        if observed:
+            _let_observe()
         os.close(_STATUS_FD)
         _execute(program, epoch, librpm)
     for fd in (0, 1, 2, _SCRIPT_FD):

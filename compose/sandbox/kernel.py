@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 
@@ -28,6 +29,10 @@ _PR_SET_SECCOMP = 22
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
 _SECCOMP_MODE_FILTER = 2
+_SYS_SECCOMP = 317  # of x86_64
+_SET_MODE_FILTER = 1
+_NEW_LISTENER = 1 << 3
+_WAIT_KILLABLE_RECEIVED = 1 << 5
 _CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 
 # linux/capability.h: what scriptlets of an operating system's packages need, and no more. Not dac_read_search, though
@@ -106,6 +111,19 @@ def filter_system_calls(program: bytes) -> None:
     header = ctypes.create_string_buffer(struct.pack("HP", len(program) // 8, ctypes.addressof(instructions)))
     result = _libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(header), 0, 0)
     _checked(result, "prctl(PR_SET_SECCOMP)")
+
+
+def notify_system_calls(program: bytes) -> int:
+    """Put a seccomp filter on this process and all it will run; a descriptor that tells of what it says to notify of."""
+    instructions = ctypes.create_string_buffer(program, len(program))
+    header = ctypes.create_string_buffer(struct.pack("HP", len(program) // 8, ctypes.addressof(instructions)))
+    for flags in (_NEW_LISTENER | _WAIT_KILLABLE_RECEIVED, _NEW_LISTENER):
+        fd: int = _libc.syscall(_SYS_SECCOMP, _SET_MODE_FILTER, flags, header)
+        # before Linux 5.19 there is no waiting that only a fatal signal ends
+        if fd >= 0 or ctypes.get_errno() != errno.EINVAL:
+            break
+    _checked(fd, "seccomp")
+    return fd
 
 
 def drop_capabilities() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from compose.blobs import BlobStore
@@ -20,7 +20,8 @@ _OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
 _ACL = ("system.posix_acl_access", "system.posix_acl_default")
 
 Stamp = tuple[int, int, int, int, int]
-"""(inode, ctime in ns, mode, uid, gid) of a path. ctime is 0 for a directory, where entries coming and going change it."""
+"""(inode, ctime in ns, mode, uid, gid) of a path. Entries coming and going change the ctime of a directory: it has 1 there when
+it is opaque, else 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,19 +41,14 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """A directory that holds changes.
-
-    lower: the directory below it, for an upper layer; "" for a whole root. origin: the stamps of a whole root at first, so
-    that what still has them is no change; empty for an upper layer.
-    """
+    """A directory that holds changes. lower: the directory below it, for an upper layer; "" for a whole root."""
 
     directory: str
     lower: str
-    origin: Mapping[str, Stamp]
 
     def stamps(self) -> dict[str, Stamp]:
         """Every path in the directory: comparing two looks gives what a program changed."""
-        return {path: _stamp(status) for path, status in _walk(self.directory)}
+        return {path: _stamp(status, self._full(path)) for path, status in _walk(self.directory)}
 
     def changed(self, before: Mapping[str, Stamp], after: Mapping[str, Stamp]) -> tuple[str, ...]:
         """Paths made, changed or removed between two looks, sorted. A directory that was only copied up is none."""
@@ -64,14 +60,27 @@ class Layer:
             )
         )
 
-    def changes(self, store: BlobStore) -> Iterator[Change]:
-        """What differs from the beginning, parents first; new contents go to the store."""
+    def changes(
+        self, paths: Iterable[str], before: Mapping[str, Stamp], after: Mapping[str, Stamp], store: BlobStore
+    ) -> Iterator[Change]:
+        """What became of paths between two looks; new contents go to the store."""
+        for path in paths:
+            if path not in after:
+                yield Change(path=path)
+                continue
+            change = _change(path, os.lstat(self._full(path)), self._full(path), store)
+            # what hides the directory below since earlier hides no more now
+            if change.opaque and path in before and before[path][:2] == after[path][:2]:
+                change = replace(change, opaque=False)
+            yield change
+
+    def all(self, store: BlobStore) -> Iterator[Change]:
+        """Everything there is, parents first."""
         now = dict(_walk(self.directory))
-        for path in sorted(self.origin.keys() - now.keys()):
-            yield Change(path=path)
-        for path in sorted(now):
-            if path not in self.origin or self.origin[path] != _stamp(now[path]):
-                yield _change(path, now[path], join(self.directory, path) if path else self.directory, store)
+        return (_change(path, now[path], self._full(path), store) for path in sorted(now))
+
+    def _full(self, path: str) -> str:
+        return join(self.directory, path) if path else self.directory
 
     def _copied_up(self, path: str, stamp: Stamp) -> bool:
         if not self.lower or not stat.S_ISDIR(stamp[2]):
@@ -82,7 +91,7 @@ class Layer:
             return False
         if (below.st_mode, below.st_uid, below.st_gid) != stamp[2:]:
             return False
-        return not _is_opaque(join(self.directory, path))
+        return not stamp[1]
 
 
 def _walk(directory: str) -> Iterator[tuple[str, os.stat_result]]:
@@ -99,8 +108,8 @@ def _walk(directory: str) -> Iterator[tuple[str, os.stat_result]]:
                     pending.append(path)
 
 
-def _stamp(status: os.stat_result) -> Stamp:
-    ctime = 0 if stat.S_ISDIR(status.st_mode) else status.st_ctime_ns
+def _stamp(status: os.stat_result, full: str) -> Stamp:
+    ctime = int(_is_opaque(full)) if stat.S_ISDIR(status.st_mode) else status.st_ctime_ns
     return status.st_ino, ctime, status.st_mode, status.st_uid, status.st_gid
 
 

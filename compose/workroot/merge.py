@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from compose.errors import ScriptError
@@ -13,7 +13,6 @@ from compose.workroot.materialise import as_materialised, kept_xattrs
 
 # a signature of the content, which goes with it
 _IMA = b"security.ima"
-_UNKNOWN = "program:unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,40 +49,53 @@ def update(before: Tree, after: Tree, *, applied: bool) -> Update:
     return Update(removed=tuple(sorted(removed)), made=tuple(made), adjusted=tuple(adjusted))
 
 
-def merge(base: Tree, changes: Iterable[Change], *, lower: Set[str], writers: Mapping[str, str], applied: bool) -> Tree:
-    """base with what programs changed.
+def with_links(change: Update) -> Update:
+    """The same, with hard links kept: an overlay gives each name of a file an inode of its own when it is adjusted, so that
+    these are made anew. Nobody must have changed them since they were made."""
+    linked = tuple(row for row in change.adjusted if row[1].link)
+    if not linked:
+        return change
+    return Update(
+        removed=(*change.removed, *(path for path, _ in linked)),
+        made=tuple(sorted((*change.made, *linked), key=lambda row: row[0])),
+        adjusted=tuple(row for row in change.adjusted if not row[1].link),
+    )
 
-    What equals the entry of base in content and metadata is no change, even when it was written. lower: paths of the lower
-    layer; what is in base only because it was made in the upper one is gone when it is not in changes. writers: who
-    changed which path. applied: base is shown in full; else as materialise() made it, and what still looks so has
-    base's metadata. Raises ScriptError for a name that is not UTF-8, which OSTree cannot hold.
-    """
+
+def merge(base: Tree, changes: Iterable[Change], *, writer: str, applied: bool) -> Tree:
+    """base with what a program changed: see take()."""
     editor = base.edit()
-    link_ids = {entry.link for entry in base.entries.values() if entry.link}
-    groups: dict[int, str] = {}
-    present = set()
-    for change in changes:
-        path = change.path
-        _check_name(path, writers)
-        present.add(path)
-        if change.entry is None:
-            editor.remove(path)
-            continue
-        entry = replace(change.entry, writer=writers.get(path, _UNKNOWN))
-        if change.inode:
-            entry = replace(entry, link=groups.setdefault(change.inode, _new_link(path, link_ids)))
-        _put(editor, path, entry, change.opaque, applied)
-    for path in base.entries:
-        if path not in lower and path not in present:
-            editor.remove(path)
+    take(editor, changes, writer=writer, applied=applied)
     return editor.build()
 
 
-def lost(changes: Iterable[Change], writers: Mapping[str, str]) -> Iterator[str]:
+def take(editor: TreeEditor, changes: Iterable[Change], *, writer: str, applied: bool) -> None:
+    """Put what a program changed, parents first, into the tree that it was shown.
+
+    What equals the entry there in content and metadata is no change, even when it was written. applied: the tree was shown
+    in full; else as materialise() made it, and what still looks so keeps the tree's metadata. Raises ScriptError for a name
+    that is not UTF-8, which OSTree cannot hold.
+    """
+    links: set[str] | None = None
+    groups: dict[int, str] = {}
+    for change in changes:
+        path = change.path
+        _check_name(path, writer)
+        if change.entry is None:
+            editor.remove(path)
+            continue
+        entry = replace(change.entry, writer=writer)
+        if change.inode:
+            if links is None:
+                links = editor.links()
+            entry = replace(entry, link=groups.setdefault(change.inode, _new_link(path, links)))
+        _put(editor, path, entry, change.opaque, applied)
+
+
+def lost(changes: Iterable[Change], writer: str) -> Iterator[str]:
     """A line for each thing that a tree cannot hold."""
     for change in changes:
         if change.lost:
-            writer = writers.get(change.path, _UNKNOWN)
             yield f"/{change.path}: {change.lost} made by {writer} dropped, a commit cannot hold it"
 
 
@@ -108,6 +120,12 @@ def _put(editor: TreeEditor, path: str, entry: Entry, opaque: bool, applied: boo
     editor.put(path, entry)
 
 
+def adjusted(present: Entry, entry: Entry) -> Entry:
+    """What a program made of a path, with the metadata of an entry."""
+    kept = entry if _same_content(present, entry) else entry.with_xattr(_IMA, None)
+    return replace(present, mode=entry.mode, uid=entry.uid, gid=entry.gid, xattrs=kept.xattrs)
+
+
 def _metadata(entry: Entry) -> tuple[object, ...]:
     return entry.mode, entry.uid, entry.gid, kept_xattrs(entry)
 
@@ -129,11 +147,11 @@ def _new_link(path: str, taken: set[str]) -> str:
     return name
 
 
-def _check_name(path: str, writers: Mapping[str, str]) -> None:
+def _check_name(path: str, writer: str) -> None:
     try:
         path.encode()
     except UnicodeEncodeError as error:
         raise ScriptError(
-            f"{os.fsencode(path)!r} was made by {writers.get(path, 'a program')}: the name is not UTF-8",
+            f"{os.fsencode(path)!r} was made by {writer}: the name is not UTF-8",
             hint="a commit can only hold UTF-8 names; remove the file in a postprocess script",
         ) from error

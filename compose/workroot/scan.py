@@ -17,8 +17,7 @@ def scan(directory: str, store: BlobStore, *, writer: str, reporter: Reporter) -
     Raises ScriptError for a name that is not UTF-8, StorageError.
     """
     with fs.storage_errors(directory):
-        changes = list(Layer(directory=directory, lower="", origin={}).changes(store))
-    writers = {change.path: writer for change in changes}
-    for line in lost(changes, writers):
+        changes = list(Layer(directory=directory, lower="").all(store))
+    for line in lost(changes, writer):
         reporter.warn(line)
-    return merge(Tree.empty(), changes, lower=frozenset(), writers=writers, applied=True)
+    return merge(Tree.empty(), changes, writer=writer, applied=True)

@@ -1,7 +1,7 @@
-"""The process that holds a workroot's mount namespace: mounts the overlay, runs programs, changes and reads files.
+"""The process that holds a workroot's mount namespace: mounts the overlay, runs programs, changes files.
 
 Requests are pickled (method, arguments) on its standard input, answers pickled on its standard output; it was started
-by, and talks to, nobody but Workroot. It is single-threaded, for it forks. Its mounts are in a namespace of its own and go
+by, and talks to, nobody but LiveRoot. It is single-threaded, for it forks. Its mounts are in a namespace of its own and go
 when it goes, however that happens.
 """
 
@@ -17,14 +17,16 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from compose import fs
 from compose.blobs import BlobStore
-from compose.errors import ComposeError, SandboxError, ScriptError
+from compose.errors import ComposeError, SandboxError
 from compose.process import Program, ProgramRecord
 from compose.sandbox import child, kernel, lua
+from compose.sandbox.observe import Observation
 from compose.tree import Entry, name_of, parent_of
-from compose.workroot.layer import Change, Layer
+from compose.workroot.layer import Change, Layer, Stamp
 from compose.workroot.materialise import kept_xattrs, make_file
 from compose.workroot.merge import Update
 
@@ -39,11 +41,20 @@ _DATA_ONLY = kernel.MS_NOSUID | kernel.MS_NODEV
 
 
 class Form(enum.Enum):
-    """How a live root is made, best first. The last has no overlay: Workroot fills root/ with copies."""
+    """How a live root is made, best first. The last has no overlay: LiveRoot fills root/ with copies."""
 
     OVERLAY = "overlay"
     OVERLAY_IN_MEMORY = "overlay, changes in memory"
     COPY = "copy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """A program that was run. changes: what became of record.changed. observation: None when there is none."""
+
+    record: ProgramRecord
+    changes: tuple[Change, ...]
+    observation: Observation | None
 
 
 class Server:
@@ -55,8 +66,8 @@ class Server:
         self._epoch = epoch
         self._root = f"{directory}/root"
         self._librpm_ready = False
-        self._layer = Layer(directory=f"{directory}/layers/upper", lower=f"{directory}/lower", origin={})
-        self._stamps = dict(self._layer.origin)
+        self._layer = Layer(directory=f"{directory}/layers/upper", lower=f"{directory}/lower")
+        self._stamps: dict[str, Stamp] = {}
 
     def start(self) -> Form:
         """Enter a mount namespace and mount the overlay, if the kernel lets it be."""
@@ -88,36 +99,31 @@ class Server:
         """root/ was filled with copies: what it is now is what changes are told from."""
         kernel.mount(self._root, self._root, flags=kernel.MS_BIND)
         kernel.mount("", self._root, flags=kernel.MS_BIND | kernel.MS_REMOUNT | _DATA_ONLY)
-        origin = Layer(directory=self._root, lower="", origin={}).stamps()
-        self._layer = Layer(directory=self._root, lower="", origin=origin)
-        self._stamps = origin
+        self._layer = Layer(directory=self._root, lower="")
+        self._stamps = self._layer.stamps()
 
-    def run(self, program: Program) -> ProgramRecord:
+    def run(self, program: Program, observed: bool) -> Ran:
+        """Run a program. observed: note what it looks at, where the kernel can tell."""
         if lua.needed(program) and not self._librpm_ready:
             lua.prepare()
             self._librpm_ready = True
         begun = time.monotonic()
-        status, timed_out, output = child.run(self._root, program, self._epoch, lua)
+        ended = child.run(self._root, program, self._epoch, lua, observed=observed)
         seconds = time.monotonic() - begun
-        return ProgramRecord(
-            program=program,
-            status=status,
-            timed_out=timed_out,
-            seconds=seconds,
-            output=output,
-            changed=self.note_changes(),
-        )
-
-    def note_changes(self) -> tuple[str, ...]:
-        """Paths changed since the last time, sorted."""
         before, self._stamps = self._stamps, self._layer.stamps()
-        return self._layer.changed(before, self._stamps)
+        changed = self._layer.changed(before, self._stamps)
+        record = ProgramRecord(
+            program=program,
+            status=ended.status,
+            timed_out=ended.timed_out,
+            seconds=seconds,
+            output=ended.output,
+            changed=changed,
+        )
+        changes = tuple(self._layer.changes(changed, before, self._stamps, self._store))
+        return Ran(record=record, changes=changes, observation=ended.observed)
 
-    def changes(self) -> list[Change]:
-        """All that differs from the tree at first."""
-        return list(self._layer.changes(self._store))
-
-    def apply(self, update: Update) -> None:
+    def show(self, update: Update) -> None:
         """Make the live root show another tree. What programs removed or replaced meanwhile is left so."""
         for path in update.removed:
             self._remove(path)
@@ -127,46 +133,6 @@ class Server:
         for path, entry in update.adjusted:
             self._adjust(path, entry)
         self._stamps = self._layer.stamps()
-
-    def read(self, path: str, limit: int) -> bytes | None:
-        try:
-            fd = self._open(path, os.O_RDONLY | os.O_NONBLOCK)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                return None
-            if status.st_size > limit:
-                raise ScriptError(f"/{path} has {status.st_size} bytes, more than the {limit} that it may have here")
-            with open(fd, "rb", closefd=False) as file:
-                return file.read()
-        finally:
-            os.close(fd)
-
-    def exists(self, path: str) -> bool:
-        try:
-            os.close(self._open(path, os.O_PATH))
-        except OSError:
-            return False
-        return True
-
-    def write(self, path: str, data: bytes, permissions: int) -> tuple[str, ...]:
-        with self._parent(path) as directory:
-            fs.remove_at(directory, name_of(path))
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            fd = os.open(name_of(path), flags, permissions, dir_fd=directory)
-            try:
-                fs.write_all(fd, data)
-                os.fchmod(fd, permissions)
-                os.utime(fd, (self._epoch, self._epoch))
-            finally:
-                os.close(fd)
-        return self.note_changes()
-
-    def remove(self, path: str) -> tuple[str, ...]:
-        self._remove(path)
-        return self.note_changes()
 
     def _remove(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), self._parent(path) as directory:

@@ -102,7 +102,7 @@ def probes(host_pid: int, abstract: str) -> dict[str, object]:
     }
 
 
-def main(root: str, host_pid: str, abstract: str) -> None:
+def main(root: str, host_pid: str, abstract: str, observed: str) -> None:
     """Run the probes, in a process of its own: its mounts go when it ends."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
     kernel.unshare(kernel.CLONE_NEWNS)
@@ -128,13 +128,15 @@ def main(root: str, host_pid: str, abstract: str) -> None:
             return 0
 
     program = Program(owner="x", phase="y", argv=("probe",), lua=True, body="x", timeout=20)
-    status, timed_out, output = child.run(root, program, 1, Probe())
-    print(output)
-    sys.exit(status or timed_out)
+    ended = child.run(root, program, 1, Probe(), observed=observed == "observed")
+    # it tried to mount something
+    assert ended.observed is None
+    print(ended.output)
+    sys.exit(ended.status or ended.timed_out)
 
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+@pytest.fixture(scope="module", params=["observed", "not observed"])
+def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """What the probes found."""
     root = tmp_path_factory.mktemp("root")
     for name in ("dev", "proc", "sys", "run", "tmp", "var/tmp", "usr", "etc"):
@@ -144,6 +146,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
         server.bind(abstract)
         server.listen()
         arguments = [sys.executable, __file__, str(root), str(os.getpid()), abstract.replace("\0", "@")]
+        arguments.append(request.param)
         done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 0, done.stdout
     answer: dict[str, object] = json.loads(done.stdout)

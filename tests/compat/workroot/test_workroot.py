@@ -123,10 +123,10 @@ def test_fifos_are_dropped_with_a_warning(small: Tree, store: BlobStore, directo
 
 
 def test_names_that_are_not_utf8_name_their_writer(small: Tree, store: BlobStore, directory: str) -> None:
-    with workroot(small, store, directory) as root:
-        root.run(shell("touch \"$(printf '/usr/\\377')\""))
-        with pytest.raises(ScriptError, match="not UTF-8"):
-            root.absorb()
+    body = "touch \"$(printf '/usr/\\377')\""
+    message = "made by scriptlet:x:%post: the name is not UTF-8"
+    with workroot(small, store, directory) as root, pytest.raises(ScriptError, match=message):
+        root.run(shell(body))
 
 
 def test_record(small: Tree, store: BlobStore, directory: str) -> None:
@@ -233,21 +233,16 @@ def test_lua_file_trigger_gets_its_paths(small: Tree, store: BlobStore, director
         assert root.run(lua(body, stdin=b"/a\n/b c\n")).output == "/a\n/b c\n"
 
 
-def test_read_write_remove_stay_inside(small: Tree, store: BlobStore, directory: str) -> None:
+def test_read_and_write_stay_inside(small: Tree, store: BlobStore, directory: str) -> None:
     with workroot(small, store, directory) as root:
         assert root.run(shell("ln -s /etc/passwd /usr/absolute; ln -s ../../../../../etc/shadow /usr/out")).status == 0
         assert root.read("usr/absolute") == b"root:x:0:0::/root:/bin/sh\n"
         assert root.read("usr/out") is None
         assert root.read("etc") is None
-        assert root.exists("bin/sh")
-        assert not root.exists("usr/out")
         root.write("etc/new", b"new", 0o600, writer="step:t")
-        root.remove("usr/full", writer="step:t")
-        root.remove("nothing/here", writer="step:t")
         tree = root.absorb()
     assert tree["etc/new"].writer == "step:t"
     assert tree["etc/new"].permissions == 0o600
-    assert "usr/full" not in tree
 
 
 def test_nothing_is_left(small: Tree, store: BlobStore, directory: str) -> None:

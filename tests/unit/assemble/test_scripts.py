@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from compose.assemble.scripts import LUA, default_ignored, plan
@@ -13,7 +15,7 @@ from tests.support.manifests import file, package, shell, trigger
 def test_phases_are_in_order_and_packages_within_them() -> None:
     kinds = ("pretrans", "pre", "post", "posttrans", "preun", "postun", "verifyscript")
     packages = [package(name, scripts={kind: shell("true") for kind in kinds}) for name in ("one", "two")]
-    found = plan(packages, ignored=default_ignored())
+    found = plan(packages, ignored=default_ignored(), epoch=1)
     assert [(each.phase, each.owner[10:13]) for each in found.before + found.after] == [
         (f"%{kind}", name) for kind in ("pretrans", "pre", "post", "posttrans") for name in ("one", "two")
     ]
@@ -25,7 +27,7 @@ def test_arguments_are_librpm_s() -> None:
         "post": Script(interpreter=("/sbin/ldconfig",), body=""),
         "posttrans": Script(interpreter=(LUA,), body="x"),
     }
-    found = plan([package("one", scripts=scripts)], ignored=default_ignored(), macros=(("a", "b"),))
+    found = plan([package("one", scripts=scripts)], ignored=default_ignored(), epoch=1, macros=(("a", "b"),))
     argv = {each.phase: each.argv for each in found.before + found.after}
     assert argv == {
         "%pre": ("/bin/sh", "-e", "{script}", "1"),
@@ -34,6 +36,13 @@ def test_arguments_are_librpm_s() -> None:
     }
     assert found.after[1].lua
     assert found.after[1].macros == (("a", "b"),)
+
+
+@pytest.mark.parametrize(("built", "epoch", "seen"), [(5, 9, "5"), (9, 5, "5")])
+def test_what_a_script_dates_is_as_old_as_its_package(built: int, epoch: int, seen: str) -> None:
+    one = dataclasses.replace(package("one", scripts={"post": shell("true")}), build_time=built)
+    (program,) = plan([one], ignored={}, epoch=epoch).after
+    assert program.environment == (("SOURCE_DATE_EPOCH", seen),)
 
 
 def test_transaction_file_triggers_get_the_paths_they_watch() -> None:
@@ -46,7 +55,7 @@ def test_transaction_file_triggers_get_the_paths_they_watch() -> None:
         trigger("transfiletriggerin", "/etc/c", priority=4),
         trigger("transfiletriggerpostun", "/usr"),
     )
-    found = plan([package("two", triggers=triggers), one], ignored=default_ignored()).after
+    found = plan([package("two", triggers=triggers), one], ignored=default_ignored(), epoch=1).after
     # a prefix is a prefix of the text
     assert [each.stdin for each in found] == [b"/etc/c\n/usr/lib64/b\n", b"/usr/lib/a\n/usr/lib64/b\n"]
     assert all(each.argv == ("/bin/sh", "{script}", "1") for each in found)
@@ -64,7 +73,7 @@ def test_triggers_are_around_the_scriptlets_of_the_package_that_sets_them_off() 
         ),
     )
     other = package("other", file("usr/x"), scripts={"pre": shell("pre"), "post": shell("post")})
-    found = plan([watcher, other], ignored=default_ignored())
+    found = plan([watcher, other], ignored=default_ignored(), epoch=1)
     assert [(each.phase, each.argv[2:]) for each in found.before] == [("%triggerprein", ("1", "0")), ("%pre", ("1",))]
     assert [(each.phase, each.argv[2:], each.stdin) for each in found.after] == [
         ("%filetriggerin", ("1", "1"), b"/usr/x\n"),
@@ -99,13 +108,13 @@ def test_versions_of_triggers(flags: int, version: str, expected: bool) -> None:
 def test_flags_that_change_the_text_go_with_the_program() -> None:
     scripts = {"pre": shell("x", expand=True), "post": shell("x", qformat=True)}
     one = package("one", scripts=scripts)
-    found = plan([one], ignored=default_ignored())
+    found = plan([one], ignored=default_ignored(), epoch=1)
     assert [(each.expand, each.header) for each in (*found.before, *found.after)] == [(True, b""), (False, one.header)]
 
 
 def test_the_kernel_s_own_installation_is_left_out_unless_asked_for() -> None:
     kernel = package("kernel-core", scripts={"posttrans": shell("kernel-install"), "post": shell("true")})
-    found = plan([kernel], ignored=default_ignored())
+    found = plan([kernel], ignored=default_ignored(), epoch=1)
     assert [each.phase for each in found.after] == ["%post"]
     assert [(name, phase) for name, phase, _ in found.skipped] == [("kernel-core-1-1.x86_64", "%posttrans")]
-    assert len(plan([kernel], ignored={}).after) == 2
+    assert len(plan([kernel], ignored={}, epoch=1).after) == 2

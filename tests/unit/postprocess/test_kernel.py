@@ -143,11 +143,13 @@ def test_is_the_index_of_modules_whole(index: str, expected: bool) -> None:
     assert kernel.is_indexed(tree, store, "6.1") is expected
 
 
-DRACUT = "f usr/bin/dracut 0755 ''\nd usr/lib/dracut/modules.d/98ostree 0755\n"
+DRACUT = (
+    "f usr/bin/dracut 0755 ''\nd usr/lib/dracut/modules.d/98ostree 0755\nf usr/lib/modules/6.1/vmlinuz 0644 'kernel'\n"
+)
 
 
 def test_dracut_s_arguments() -> None:
-    program = initramfs.dracut(parse(DRACUT, MemoryStore()), "6.1", ("--no-hostonly", "--add", "iscsi"))
+    program = initramfs.dracut(parse(DRACUT, MemoryStore()), "6.1", ("--no-hostonly", "--add", "iscsi"), 1)
     assert program.argv[0] == "/usr/bin/dracut"
     assert program.argv[-6:] == (
         "--no-hostonly",
@@ -159,6 +161,8 @@ def test_dracut_s_arguments() -> None:
     )
     assert {"--reproducible", "--force", "ostree"} <= set(program.argv)
     assert ("DRACUT_NO_MKNOD", "1") in program.environment
+    # no later than the compose, and no later than the kernel: what else is newer does not change it
+    assert dict(program.environment)["SOURCE_DATE_EPOCH"] == "0"
 
 
 @pytest.mark.parametrize(
@@ -166,7 +170,7 @@ def test_dracut_s_arguments() -> None:
 )
 def test_what_is_missing_for_an_initramfs(text: str, message: str) -> None:
     with pytest.raises(PostprocessError, match=message) as caught:
-        initramfs.dracut(parse(text, MemoryStore()), "6.1", ())
+        initramfs.dracut(parse(text, MemoryStore()), "6.1", (), 1)
     assert caught.value.hint is not None
 
 

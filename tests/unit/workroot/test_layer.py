@@ -17,7 +17,7 @@ def stamp(inode: int, ctime: int = 0, mode: int = FILE, uid: int = 0) -> Stamp:
 
 
 def test_made_changed_and_removed(tmp_path: Path) -> None:
-    layer = Layer(directory="/nowhere", lower=str(tmp_path), origin={})
+    layer = Layer(directory="/nowhere", lower=str(tmp_path))
     before = {"same": stamp(1, 1), "written": stamp(2, 1), "replaced": stamp(3, 1), "gone": stamp(4, 1)}
     after = {"same": stamp(1, 1), "written": stamp(2, 9), "replaced": stamp(8, 1), "made": stamp(5, 1)}
     assert layer.changed(before, after) == ("gone", "made", "replaced", "written")
@@ -29,7 +29,7 @@ def test_a_directory_copied_up_with_its_file_is_no_change(tmp_path: Path) -> Non
     (lower / "d").mkdir(parents=True)
     (lower / "d").chmod(0o755)
     status = (lower / "d").stat()
-    layer = Layer(directory="/nowhere", lower=str(lower), origin={})
+    layer = Layer(directory="/nowhere", lower=str(lower))
     up = (50, 0, DIRECTORY, status.st_uid, status.st_gid)
     assert layer.changed({}, {"d": up, "d/f": stamp(51, 1)}) == ("d/f",)
     assert layer.changed({}, {"d": (50, 0, stat.S_IFDIR | 0o700, *up[3:])}) == ("d",)
@@ -38,7 +38,7 @@ def test_a_directory_copied_up_with_its_file_is_no_change(tmp_path: Path) -> Non
 
 def test_stamps_of_a_directory_do_not_change_with_its_entries(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
-    layer = Layer(directory=str(tmp_path), lower="", origin={})
+    layer = Layer(directory=str(tmp_path), lower="")
     before = layer.stamps()
     (tmp_path / "d/f").write_text("x")
     os.symlink("f", tmp_path / "d/l")

@@ -53,9 +53,8 @@ BASE = tree(
 )
 
 
-def absorb(*changes: Change, base: Tree = BASE, lower: Tree = BASE, applied: bool = True) -> Tree:
-    writers = {change.path: "scriptlet:x:%post" for change in changes}
-    return merge(base, changes, lower=lower.entries.keys(), writers=writers, applied=applied)
+def absorb(*changes: Change, base: Tree = BASE, applied: bool = True) -> Tree:
+    return merge(base, changes, writer="scriptlet:x:%post", applied=applied)
 
 
 def paths_that_differ(one: Tree, other: Tree) -> set[str]:
@@ -113,21 +112,11 @@ def test_before_owners_are_applied_the_trees_own_metadata_stays() -> None:
     assert absorb(Change(path="secret", entry=file("s", 0o600)), applied=True)["secret"].permissions == 0o600
 
 
-def test_what_only_the_upper_layer_held_is_gone_with_it() -> None:
-    editor = BASE.edit()
-    editor.put("made", file("made before apply()"))
-    base = editor.build()
-    assert "made" in absorb(Change(path="made", entry=base["made"]), base=base)
-    assert "made" not in absorb(base=base)
-
-
 def test_hard_links_made_by_programs() -> None:
     editor = BASE.edit()
     editor.put("one", file("1", link="workroot:x"))
     base = editor.build()
-    now = absorb(
-        Change(path="x", entry=file("x"), inode=7), Change(path="y", entry=file("x"), inode=7), base=base, lower=base
-    )
+    now = absorb(Change(path="x", entry=file("x"), inode=7), Change(path="y", entry=file("x"), inode=7), base=base)
     assert now["x"].link == now["y"].link != ""
     assert now["x"].link != now["one"].link
 
@@ -139,9 +128,9 @@ def test_names_must_be_utf8() -> None:
 
 def test_what_a_tree_cannot_hold() -> None:
     changes = (Change(path="p", lost="fifo"), Change(path="d/a", entry=file("a"), lost="ACL"))
-    assert list(lost(changes, {"p": "x:%post"})) == [
+    assert list(lost(changes, "x:%post")) == [
         "/p: fifo made by x:%post dropped, a commit cannot hold it",
-        "/d/a: ACL made by program:unknown dropped, a commit cannot hold it",
+        "/d/a: ACL made by x:%post dropped, a commit cannot hold it",
     ]
     assert absorb(*changes) == BASE
 
@@ -211,6 +200,6 @@ def difference(before: Tree, after: Tree) -> list[Change]:
 
 @given(trees(), trees())
 def test_any_change_gives_the_tree_it_came_from(before: Tree, after: Tree) -> None:
-    merged = merge(before, difference(before, after), lower=before.entries.keys(), writers={}, applied=True)
+    merged = merge(before, difference(before, after), writer="", applied=True)
     plain = Tree({path: replace(entry, writer="", mtime=0) for path, entry in merged.entries.items()})
     assert plain == Tree({path: replace(entry, writer="", mtime=0) for path, entry in after.entries.items()})

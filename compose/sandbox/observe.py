@@ -1,0 +1,347 @@
+"""What a program looks at: every path that it, or anything it starts, has the kernel look up.
+
+The kernel stops each such system call and tells us of it; we read the path out of the caller's memory and let the call go
+on as it was (seccomp_unotify(2)). This needs no privileges, and a program cannot slip out of it. Where it cannot be had, and
+for a program that does what cannot be followed, there is no observation rather than a part of one.
+
+Paths on the sandbox's own mounts (/tmp, /proc ...) say nothing of the tree, unless a symlink that the program made there leads
+back into it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import re
+import struct
+from contextlib import suppress
+from dataclasses import dataclass
+
+from compose import fs
+from compose.sandbox import kernel
+
+PRIVATE = ("/tmp", "/var/tmp", "/run", "/dev", "/proc", "/sys")
+"""Where the sandbox mounts something of its own (filesystems.py)."""
+
+_BELOW_PRIVATE = tuple(f"{path}/" for path in PRIVATE)
+_X86_64 = 0xC000003E  # AUDIT_ARCH_X86_64, linux/audit.h
+_AT_FDCWD = -100
+_PATH_MAX = 4096
+_PAGE = 4096
+_PIECE = 256
+_MAX_HOPS = 40
+
+# linux/seccomp.h
+_NOTIFY = 0x7FC00000
+_ALLOW = 0x7FFF0000
+_CONTINUE = 1
+_RECEIVE = 0xC0502100
+_SEND = 0xC0182101
+_SET_FLAGS = 0x40082104
+_SYNC_WAKE_UP = 1
+_NOTIFICATION = struct.Struct("=QIIiIQ6Q")
+_RESPONSE = struct.Struct("=QqiI")
+
+# linux/bpf_common.h; offsets in struct seccomp_data
+_LOAD, _IF_EQUAL, _IF_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
+_NUMBER, _ARCH = 0, 4
+
+_LOOK, _READ, _RUN, _LIST, _LINK, _ROOT = range(6)
+# System calls of x86_64 (asm/unistd_64.h) that look up a path: their first argument,
+_PLAIN = {
+    4: "stat",
+    6: "lstat",
+    21: "access",
+    80: "chdir",
+    83: "mkdir",
+    84: "rmdir",
+    87: "unlink",
+    89: "readlink",
+    90: "chmod",
+    92: "chown",
+    94: "lchown",
+    132: "utime",
+    133: "mknod",
+    137: "statfs",
+    188: "setxattr",
+    189: "lsetxattr",
+    191: "getxattr",
+    192: "lgetxattr",
+    194: "listxattr",
+    195: "llistxattr",
+    197: "removexattr",
+    198: "lremovexattr",
+    235: "utimes",
+}
+# their second one in the directory that is the first,
+_AT = {
+    258: "mkdirat",
+    259: "mknodat",
+    260: "fchownat",
+    261: "futimesat",
+    262: "newfstatat",
+    263: "unlinkat",
+    267: "readlinkat",
+    268: "fchmodat",
+    269: "faccessat",
+    280: "utimensat",
+    332: "statx",
+    439: "faccessat2",
+    452: "fchmodat2",
+    463: "setxattrat",
+    464: "getxattrat",
+    465: "listxattrat",
+    466: "removexattrat",
+}
+# or (what for, argument of the directory or None, of the path).
+_CALLS: dict[int, tuple[tuple[int, int | None, int], ...]] = {
+    **dict.fromkeys(_PLAIN, ((_LOOK, None, 0),)),
+    **dict.fromkeys(_AT, ((_LOOK, 0, 1),)),
+    2: ((_READ, None, 0),),  # open
+    59: ((_RUN, None, 0),),  # execve
+    76: ((_READ, None, 0),),  # truncate
+    78: ((_LIST, 0, 0),),  # getdents
+    82: ((_LOOK, None, 0), (_LOOK, None, 1)),  # rename
+    85: ((_READ, None, 0),),  # creat
+    86: ((_READ, None, 0), (_LOOK, None, 1)),  # link
+    88: ((_LINK, None, 1),),  # symlink
+    161: ((_ROOT, None, 0),),  # chroot
+    217: ((_LIST, 0, 0),),  # getdents64
+    254: ((_LOOK, None, 1),),  # inotify_add_watch
+    257: ((_READ, 0, 1),),  # openat
+    264: ((_LOOK, 0, 1), (_LOOK, 2, 3)),  # renameat
+    265: ((_READ, 0, 1), (_LOOK, 2, 3)),  # linkat
+    266: ((_LINK, 1, 2),),  # symlinkat
+    316: ((_LOOK, 0, 1), (_LOOK, 2, 3)),  # renameat2
+    322: ((_RUN, 0, 1),),  # execveat
+    437: ((_READ, 0, 1),),  # openat2
+}
+# They make other paths of the same names, or look up what cannot be seen here.
+_LOSING = {
+    134: "uselib",
+    155: "pivot_root",
+    165: "mount",
+    304: "open_by_handle_at",
+    308: "setns",
+    425: "io_uring_setup",
+    428: "open_tree",
+    429: "move_mount",
+    442: "mount_setattr",
+}
+# What the kernel may have learned since, and calls of x32, which begin at 1 << 30.
+_UNKNOWN_FROM = 467
+
+_SELF = re.compile(r"/proc/(self|thread-self|\d+)(/task/\d+)?/(root|cwd|fd/\d+/.*)")
+_DEV_FD = re.compile(r"/dev/fd/\d+/")
+_DOTS = re.compile(r"/(\.?)(?=/)|/\.$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """Absolute paths as the program gave them, symlinks not followed: looked at, read, run, and directories listed.
+
+    links: symlinks that it made. Paths on the sandbox's own mounts are left out. crossed: symlinks made there may lead back
+    into the tree.
+    """
+
+    looked: frozenset[str]
+    read: frozenset[str]
+    run: frozenset[str]
+    listed: frozenset[str]
+    links: frozenset[str]
+    crossed: bool
+
+
+def _is_private(path: str) -> bool:
+    return path.startswith(_BELOW_PRIVATE) or path in PRIVATE
+
+
+def leads_astray(path: str) -> bool:
+    """Does a path on the sandbox's own mounts lead elsewhere by what the kernel has in /proc?"""
+    return bool(_SELF.match(path) or _DEV_FD.match(path))
+
+
+def start() -> int | None:
+    """Have the kernel tell of this process, and of all that it will start: a descriptor to hear it from, or None.
+
+    Needs no_new_privs. Whoever has the descriptor must answer from now on: until then every look-up waits.
+    """
+    if os.uname().machine != "x86_64":
+        return None
+    try:
+        return kernel.notify_system_calls(_filter())
+    except OSError:
+        return None
+
+
+def _filter() -> bytes:
+    code = [(_LOAD, 0, 0, _ARCH), (_IF_EQUAL, 1, 0, _X86_64), (_RETURN, 0, 0, _NOTIFY), (_LOAD, 0, 0, _NUMBER)]
+    code.append((_IF_AT_LEAST, 0, 1, _UNKNOWN_FROM))
+    code.append((_RETURN, 0, 0, _NOTIFY))
+    for number in sorted((*_CALLS, *_LOSING)):
+        code += [(_IF_EQUAL, 0, 1, number), (_RETURN, 0, 0, _NOTIFY)]
+    code.append((_RETURN, 0, 0, _ALLOW))
+    return b"".join(struct.pack("HBBI", operation, yes, no, value) for operation, yes, no, value in code)
+
+
+class _Range(ctypes.Structure):
+    """struct iovec."""
+
+    _fields_ = (("base", ctypes.c_void_p), ("size", ctypes.c_size_t))
+
+
+_process_vm_readv = ctypes.CDLL(None, use_errno=True).process_vm_readv
+_process_vm_readv.restype = ctypes.c_ssize_t
+_process_vm_readv.argtypes = [
+    *(ctypes.c_int, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong),
+]
+
+
+class Observer:
+    """The side that hears. listener: of start(). root: a descriptor of the program's root directory. Both are closed by
+    close()."""
+
+    def __init__(self, listener: int, root: int) -> None:
+        self.fd = listener
+        self._root = root
+        self._paths: dict[int, set[str]] = {kind: set() for kind in (_LOOK, _READ, _RUN, _LIST, _LINK)}
+        self._lost = False
+        # a symlink on a mount of the sandbox that may lead out of it was made
+        self._links_out = False
+        self._request = bytearray(_NOTIFICATION.size)
+        self._empty = bytes(_NOTIFICATION.size)
+        self._text = bytearray(_PIECE)
+        self._here = _Range(ctypes.addressof(ctypes.c_char.from_buffer(self._text)), 0)
+        self._there = _Range(0, 0)
+        self._ranges = ctypes.byref(self._here), ctypes.byref(self._there)
+        with suppress(OSError):
+            # one of two cores is enough for a program and us
+            fcntl.ioctl(listener, _SET_FLAGS, _SYNC_WAKE_UP)
+
+    def close(self) -> None:
+        os.close(self.fd)
+        os.close(self._root)
+
+    def observation(self) -> Observation | None:
+        """All that was seen; None when the program did something that cannot be followed."""
+        if self._lost:
+            return None
+        return Observation(
+            looked=frozenset(self._paths[_LOOK]),
+            read=frozenset(self._paths[_READ]),
+            run=frozenset(self._paths[_RUN]),
+            listed=frozenset(self._paths[_LIST]),
+            links=frozenset(self._paths[_LINK]),
+            crossed=self._links_out,
+        )
+
+    def hear(self) -> None:
+        """Take one look-up and let it go on; one must be waiting."""
+        self._request[:] = self._empty
+        try:
+            fcntl.ioctl(self.fd, _RECEIVE, self._request)
+        except OSError as error:
+            # killed meanwhile
+            if error.errno in (errno.ENOENT, errno.EINTR):
+                return
+            raise
+        number, pid, _, call, arch, _, *arguments = _NOTIFICATION.unpack(self._request)
+        if not self._lost:
+            try:
+                # KeyError for what makes it lose track, and for other binary formats
+                for kind, directory, argument in _CALLS[call if arch == _X86_64 else -1]:
+                    self._take(pid, kind, None if directory is None else arguments[directory], arguments[argument])
+            except (FileNotFoundError, ProcessLookupError):
+                # no such descriptor, or no such process any more: nothing is looked up
+                pass
+            except (KeyError, OSError, ValueError):
+                self._lost = True
+        try:
+            fcntl.ioctl(self.fd, _SEND, _RESPONSE.pack(number, 0, 0, _CONTINUE))
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+
+    def _take(self, pid: int, kind: int, directory: int | None, argument: int) -> None:
+        if kind == _LIST:
+            path = os.readlink(f"/proc/{pid}/fd/{argument & 0xFFFFFFFF}")
+        else:
+            path = self._string(pid, argument)
+            if not path:
+                # the descriptor itself, whose path was seen when it was opened; or a fault
+                return
+            if path[0] != "/":
+                fd = _AT_FDCWD if directory is None else ctypes.c_int32(directory & 0xFFFFFFFF).value
+                above = os.readlink(f"/proc/{pid}/cwd" if fd == _AT_FDCWD else f"/proc/{pid}/fd/{fd}")
+                if above[0] != "/":
+                    return
+                path = f"{above}/{path}"
+        if "//" in path or "/." in path:
+            path = _DOTS.sub("", path) or "/"
+        private = _is_private(path)
+        if kind == _ROOT:
+            if not private:
+                raise ValueError(path)
+            return
+        if private and kind == _LINK:
+            self._links_out = True
+        else:
+            self._note(kind, path, 0)
+
+    def _note(self, kind: int, path: str, hops: int) -> None:
+        if not _is_private(path):
+            self._paths[kind].add(path)
+            return
+        if leads_astray(path):
+            raise ValueError(path)
+        if (self._links_out or "/.." in path) and hops < _MAX_HOPS:
+            self._follow(kind, path, hops)
+
+    def _follow(self, kind: int, path: str, hops: int) -> None:
+        """A path that begins on a mount of the sandbox, and may lead back into the tree."""
+        above, name, rest = path, "", ""
+        while (fd := self._open(above or "/")) is None:
+            # what is missing is missing from the directory that is there
+            rest = f"/{name}{rest}" if name else rest
+            above, _, name = above.rpartition("/")
+        try:
+            place = os.readlink(f"/proc/self/fd/{fd}")
+            if not _is_private(place):
+                self._paths[kind].add(f"{place}/{name}{rest}" if name else place)
+            elif name:
+                # or it is behind a symlink that leads nowhere yet
+                with suppress(OSError):
+                    self._note(kind, os.path.join(place, os.readlink(name, dir_fd=fd)) + rest, hops + 1)
+        finally:
+            os.close(fd)
+
+    def _open(self, path: str) -> int | None:
+        try:
+            return fs.open_in_root(self._root, path, os.O_PATH)
+        except OSError:
+            return None
+
+    def _string(self, pid: int, address: int) -> str:
+        """The path at an address of a process; "" for one that it has not got. Raises OSError, ValueError."""
+        if not address:
+            return ""
+        found = b""
+        here, there = self._ranges
+        while len(found) < _PATH_MAX:
+            at = address + len(found)
+            # no further than the page, for the next one may not be there
+            size = min(_PIECE, _PAGE - at % _PAGE)
+            self._here.size = self._there.size = size
+            self._there.base = at
+            if _process_vm_readv(pid, here, 1, there, 1, 0) != size:
+                number = ctypes.get_errno()
+                if number == errno.EFAULT:
+                    return ""
+                raise OSError(number, os.strerror(number))
+            end = self._text.find(0, 0, size)
+            if end >= 0:
+                return os.fsdecode(found + self._text[:end])
+            found += self._text[:size]
+        return ""

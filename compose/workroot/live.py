@@ -1,0 +1,117 @@
+"""The caller's side of the process that holds a live root."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from typing import Any
+
+from compose import fs
+from compose.blobs import BlobStore
+from compose.errors import SandboxError, StorageError
+from compose.events import Reporter
+from compose.process import Program
+from compose.tree import Tree
+from compose.workroot.materialise import materialise
+from compose.workroot.merge import Update
+from compose.workroot.server import Form, Ran
+
+_PROGRAM = "import sys; sys.path[:] = sys.argv[4:]; from compose.workroot.server import serve; serve(*sys.argv[1:4])"
+_OWN_NAMES = {"lower", "layers", "root"}
+
+
+class LiveRoot:
+    """A directory that shows `tree` as materialise() makes it, and the process that runs programs in it; both are gone after
+    close().
+
+    directory: of make_directory(). Raises SandboxError when
+    the machine refuses what is needed, StorageError when the disk does.
+    """
+
+    def __init__(self, tree: Tree, store: BlobStore, directory: str, *, reporter: Reporter, epoch: int) -> None:
+        self._store = store
+        self._directory = directory
+        self._reporter = reporter
+        self._process: subprocess.Popen[bytes] | None = None
+        try:
+            materialise(tree, store, f"{directory}/lower")
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-c", _PROGRAM, directory, store.root, str(epoch), *sys.path],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                cwd="/",
+                # nothing of the caller's environment reaches librpm, Lua or a program
+                env={"PATH": "/usr/sbin:/usr/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"},
+                # an interrupt from the terminal is for the compose, which then ends the server
+                start_new_session=True,
+            )
+            self._start(tree)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, tree: Tree) -> None:
+        form = self._ask("start")
+        if form is Form.OVERLAY_IN_MEMORY:
+            self._reporter.info(f"{self._directory} cannot hold an overlay's changes: they are kept in memory")
+        elif form is Form.COPY:
+            self._reporter.warn(f"the kernel refuses an overlay at {self._directory}: every file is copied")
+            materialise(tree, self._store, f"{self._directory}/root", link_blobs=False)
+            self._ask("use_copy")
+
+    def run(self, program: Program, *, observed: bool) -> Ran:
+        """Run a program in the sandbox. Raises SandboxError when it cannot be run: a missing interpreter is status 127."""
+        ran: Ran = self._ask("run", program, observed)
+        return ran
+
+    def show(self, update: Update) -> None:
+        """Make it show another tree. What programs removed or replaced meanwhile is left so."""
+        self._ask("show", update)
+
+    def close(self) -> None:
+        process = self._process
+        if process is not None:
+            process.kill()
+            process.wait()
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    with suppress(BrokenPipeError):
+                        stream.close()
+        for attempt in range(50):
+            # programs of a killed server die a moment after it, and may still be writing
+            try:
+                fs.remove_tree(self._directory)
+                return
+            except OSError:
+                if attempt == 49:
+                    raise
+                time.sleep(0.05)
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        process = self._process
+        assert process is not None and process.stdin is not None and process.stdout is not None
+        try:
+            pickle.dump((method, arguments), process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
+            process.stdin.flush()
+            answer = pickle.load(process.stdout)
+        except (EOFError, BrokenPipeError, pickle.UnpicklingError) as error:
+            raise SandboxError(f"the workroot's process ended with status {process.wait()}") from error
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+def make_directory(directory: str) -> None:
+    """An empty private directory for a live root, in place of one that was left behind. Raises StorageError."""
+    with fs.storage_errors(directory):
+        if os.path.lexists(directory):
+            if not os.path.isdir(directory) or set(os.listdir(directory)) - _OWN_NAMES:
+                raise StorageError(f"{directory} holds something that is not of a workroot", hint="remove it by hand")
+            fs.remove_tree(directory)
+        os.mkdir(directory, 0o700)
+        for name in ("lower", "root"):
+            os.mkdir(f"{directory}/{name}")

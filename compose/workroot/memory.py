@@ -1,0 +1,138 @@
+"""What programs did in earlier composes, and what they saw that made them do it: they need not run again.
+
+    CACHEDIR/programs/ab/cdef...    one program: its last few runs, JSON compressed by zstd
+
+The name is a digest of all that is given to a program: arguments, script, input, environment, the sandbox. Beside that it knows
+but the tree, and what it saw of that is in the file. What depends on the clock or on chance is thereby the same in every
+compose. Files appear by rename, and a damaged one is as good as none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import zstandard
+
+from compose import __version__, fs
+from compose.process import Program
+from compose.tree import BlobRef, Entry
+from compose.workroot.layer import Change
+from compose.workroot.sight import Sight
+
+# To be raised whenever the same program in the same tree could do something else than before: another sandbox, say.
+_VERSION = 1
+_KEPT = 4
+_MAX_SIZE = 1 << 28
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """A run that succeeded. output, changed: of its record. changes: what it left, parents first."""
+
+    sight: Sight
+    output: str
+    changed: tuple[str, ...]
+    changes: tuple[Change, ...]
+
+
+class ProgramMemory:
+    """The memory in one directory, made when first needed. Safe to use from many processes at once."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+
+    def recall(self, key: str) -> Iterator[Remembered]:
+        """The runs of a program, the last one first."""
+        for row in self._read(key):
+            with suppress(KeyError, TypeError, ValueError, AttributeError):
+                yield _remembered(row)
+
+    def used(self, key: str) -> None:
+        """Say that a program's runs were of use: what was not for long may be forgotten."""
+        with suppress(OSError):
+            os.utime(self._path(key))
+
+    def keep(self, key: str, run: Remembered) -> None:
+        """Remember a run. Raises StorageError."""
+        # several at once: one of them is forgotten
+        rows = [_row(run), *self._read(key)][:_KEPT]
+        data = zstandard.ZstdCompressor(write_checksum=True).compress(json.dumps(rows).encode())
+        path = self._path(key)
+        with fs.storage_errors(path):
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            fs.atomic_write(path, data, 0o600, fsync=False)
+
+    def _path(self, key: str) -> str:
+        return f"{self._directory}/{key[:2]}/{key[2:]}"
+
+    def _read(self, key: str) -> list[Any]:
+        try:
+            with open(self._path(key), "rb") as file:
+                rows = json.loads(zstandard.ZstdDecompressor().decompress(file.read(), max_output_size=_MAX_SIZE))
+        except (OSError, ValueError, zstandard.ZstdError):
+            return []
+        return rows if isinstance(rows, list) else []
+
+
+def key_of(program: Program, epoch: int, *, applied: bool) -> str:
+    """Digest of all that a program is given besides the tree. epoch: SOURCE_DATE_EPOCH. applied: are owners applied yet?"""
+    kernel = os.uname()
+    given = (
+        (_VERSION, __version__, kernel.sysname, kernel.release, kernel.machine, applied),
+        dict(program.environment).get("SOURCE_DATE_EPOCH", str(epoch)),
+        (program.phase, program.argv, program.body, program.stdin.hex(), program.header.hex()),
+        (program.lua, program.expand, program.macros, program.environment),
+    )
+    return hashlib.sha256(json.dumps(given).encode()).hexdigest()
+
+
+def _row(run: Remembered) -> dict[str, Any]:
+    return {
+        "found": dict(run.sight.found),
+        "listed": dict(run.sight.listed),
+        "output": run.output,
+        "changed": run.changed,
+        "changes": [[each.path, _entry_row(each.entry), each.opaque, each.inode, each.lost] for each in run.changes],
+    }
+
+
+def _entry_row(entry: Entry | None) -> list[Any] | None:
+    if entry is None:
+        return None
+    blob = entry.blob
+    xattrs = [[name.hex(), value.hex()] for name, value in entry.xattrs]
+    content = [blob.digest, blob.size, blob.mode, blob.mtime] if blob is not None else None
+    return [entry.mode, entry.uid, entry.gid, xattrs, content, entry.target, entry.mtime]
+
+
+def _remembered(row: dict[str, Any]) -> Remembered:
+    return Remembered(
+        sight=Sight(found=dict(row["found"]), listed=dict(row["listed"])),
+        output=row["output"],
+        changed=tuple(row["changed"]),
+        changes=tuple(
+            Change(path=path, entry=_entry(entry), opaque=opaque, inode=inode, lost=lost)
+            for path, entry, opaque, inode, lost in row["changes"]
+        ),
+    )
+
+
+def _entry(row: list[Any] | None) -> Entry | None:
+    if row is None:
+        return None
+    mode, uid, gid, xattrs, content, target, mtime = row
+    return Entry(
+        mode=mode,
+        uid=uid,
+        gid=gid,
+        xattrs=tuple((bytes.fromhex(name), bytes.fromhex(value)) for name, value in xattrs),
+        blob=BlobRef(digest=content[0], size=content[1], mode=content[2], mtime=content[3]) if content else None,
+        target=target,
+        mtime=mtime,
+    )

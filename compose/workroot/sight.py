@@ -1,0 +1,224 @@
+"""What a program saw of a tree: the entries that decided what it did. Pure, but for the heads of files that it ran.
+
+The program's look-ups are followed through the tree's symlinks, and every entry on the way is noted as it was: what is there,
+what is not, what a directory lists. In a tree where all of them are the same the same look-ups take the same way and find the
+same, so that the program would do again what it did.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from compose.blobs import BlobStore
+from compose.sandbox.observe import PRIVATE, Observation, leads_astray
+from compose.tree import BlobRef, Entry, join
+from compose.workroot.layer import Change
+from compose.workroot.materialise import kept_xattrs
+
+_PRIVATE = frozenset(path[1:] for path in PRIVATE)
+_MAX_HOPS = 40
+_HEAD = 4096
+# Their times of change are of the clock, or of the compose, and decide nothing that may be committed.
+_TIMELESS = ("step:", "scriptlet:", "treefile", "program:")
+_PT_INTERP = 3
+
+Lookup = Callable[[str], Entry | None]
+
+
+class View(Protocol):
+    """A tree, or one that is being changed."""
+
+    def get(self, path: str) -> Entry | None: ...
+
+    def children(self, path: str) -> list[str]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """found: path -> how it was (see identity()), "" for the root directory. listed: directory -> digest of its names."""
+
+    found: Mapping[str, str]
+    listed: Mapping[str, str]
+
+    def differs(self, view: View) -> str | None:
+        """A path that is not as it was; None when the program would see the same."""
+        for path, was in self.found.items():
+            if identity(view.get(path), content=was.startswith("F")) != was:
+                return path
+        for path, was in self.listed.items():
+            if listing(view, path) != was:
+                return path
+        return None
+
+
+class _Unclear(Exception):
+    """It cannot be said what the program saw."""
+
+
+def sight_of(observation: Observation, changes: Iterable[Change], view: View, store: BlobStore) -> Sight | None:
+    """view: the tree before the program ran. changes: what it changed. None when it cannot be said what it saw."""
+    entries = {change.path: change.entry for change in changes}
+    walker = _Walker(observation, view, entries, store)
+    try:
+        return walker.sight()
+    except _Unclear:
+        return None
+
+
+class _Walker:
+    def __init__(
+        self, observation: Observation, view: View, entries: Mapping[str, Entry | None], store: BlobStore
+    ) -> None:
+        self._observation = observation
+        self._view = view
+        self._entries = entries
+        self._store = store
+        # path -> was its content read?
+        self._seen: dict[str, bool] = {}
+        # symlinks that the program made and that are gone again
+        self._gone: set[str] = set()
+
+    def sight(self) -> Sight:
+        observation = self._observation
+        for path in observation.links:
+            place = self._go(f"{path.rpartition('/')[0]}/", self._view.get)
+            link = join(place, path.rpartition("/")[2]) if place is not None else path[1:]
+            made = self._entries.get(link)
+            if made is None or not made.is_symlink:
+                self._gone.add(link)
+        lookups: list[Lookup] = [self._view.get]
+        if any(entry is not None and entry.is_symlink for entry in self._entries.values()):
+            # it may have followed what it made itself
+            lookups.append(self._after)
+        listed = set()
+        for lookup in lookups:
+            for path in observation.looked | observation.links:
+                self._go(path, lookup)
+            for path in observation.read:
+                self._read(path, lookup)
+            for path in observation.run:
+                self._run(path, lookup, 0)
+            listed |= {place for path in observation.listed if (place := self._go(path, lookup)) is not None}
+        for path in self._entries:
+            # what was changed, moved or linked to is part of the result, though nobody may have read it
+            self._seen[path] = True
+        return Sight(
+            found={path: identity(self._view.get(path), content=read) for path, read in self._seen.items()},
+            listed={path: listing(self._view, path) for path in listed},
+        )
+
+    def _after(self, path: str) -> Entry | None:
+        return self._entries[path] if path in self._entries else self._view.get(path)
+
+    def _go(self, path: str, lookup: Lookup) -> str | None:
+        """Follow a path, noting all on its way: where it leads, None for nowhere in the tree."""
+        done: list[str] = []
+        todo = [part for part in reversed(path.split("/")) if part not in ("", ".")]
+        hops = 0
+        while todo:
+            part = todo.pop()
+            if part == "..":
+                if done:
+                    done.pop()
+                continue
+            done.append(part)
+            here = "/".join(done)
+            self._seen.setdefault(here, False)
+            if here in _PRIVATE:
+                way_on = "/".join(("", here, *reversed(todo)))
+                if leads_astray(way_on) or self._observation.crossed:
+                    raise _Unclear(path)
+                return None
+            if here in self._gone and todo:
+                raise _Unclear(path)
+            entry = lookup(here)
+            if entry is None:
+                return None
+            if entry.target is not None:
+                hops += 1
+                if hops > _MAX_HOPS:
+                    return None
+                done = [] if entry.target.startswith("/") else done[:-1]
+                todo.extend(piece for piece in reversed(entry.target.split("/")) if piece not in ("", "."))
+            elif todo and not entry.is_dir:
+                return None
+        place = "/".join(done)
+        self._seen.setdefault(place, False)
+        return place
+
+    def _read(self, path: str, lookup: Lookup) -> Entry | None:
+        place = self._go(path, lookup)
+        if place is None:
+            return None
+        if place in self._gone:
+            raise _Unclear(path)
+        self._seen[place] = True
+        return lookup(place)
+
+    def _run(self, path: str, lookup: Lookup, depth: int) -> None:
+        """A program that the kernel was told to run: it opens the interpreter by itself."""
+        entry = self._read(path, lookup)
+        if entry is None or entry.blob is None or depth > 4:
+            return
+        for interpreter in interpreters(self._head(entry.blob)):
+            if not interpreter.startswith("/"):
+                raise _Unclear(path)
+            self._run(interpreter, lookup, depth + 1)
+
+    def _head(self, blob: BlobRef) -> bytes:
+        fd = self._store.open(blob)
+        try:
+            return os.pread(fd, _HEAD, 0)
+        finally:
+            os.close(fd)
+
+
+def identity(entry: Entry | None, *, content: bool) -> str:
+    """All that a program can tell of an entry; content: of the bytes of a file too, else their number."""
+    if entry is None:
+        return "-"
+    owner = f"{entry.permissions:o} {entry.uid} {entry.gid}"
+    xattrs = kept_xattrs(entry)
+    more = " ".join(f" {name.hex()}={value.hex()}" for name, value in xattrs) if xattrs else ""
+    if entry.blob is not None:
+        time = "" if entry.writer.startswith(_TIMELESS) else str(entry.mtime)
+        if content:
+            return f"F{owner} {entry.blob.digest} {time}{more}"
+        return f"f{owner} {entry.blob.size} {time}{more}"
+    # whether content was asked for can only matter where a file may come to be
+    kind = "F" if content else "f"
+    return f"{kind}l{owner} {entry.target}" if entry.target is not None else f"{kind}d{owner}{more}"
+
+
+def listing(view: View, path: str) -> str:
+    """Digest of what a directory lists: names and types."""
+    rows = []
+    for name in view.children(path):
+        entry = view.get(join(path, name))
+        rows.append(f"{name}/{entry.mode >> 12 if entry is not None else 0}")
+    return hashlib.sha256("\0".join(rows).encode(errors="surrogateescape")).hexdigest()[:32]
+
+
+def interpreters(head: bytes) -> Iterator[str]:
+    """What the kernel opens besides a program whose file begins so: of a #! line, or the dynamic linker of ELF (elf(5))."""
+    if head.startswith(b"#!"):
+        words = head[2:].split(b"\n")[0].split()
+        if words:
+            yield os.fsdecode(words[0])
+    elif head.startswith(b"\x7fELF\2\1") and len(head) >= 64:
+        (start,) = struct.unpack_from("<Q", head, 32)
+        size, count = struct.unpack_from("<HH", head, 54)
+        for number in range(count):
+            at = start + number * size
+            if at + 56 > len(head):
+                break
+            (kind,) = struct.unpack_from("<I", head, at)
+            if kind == _PT_INTERP:
+                (offset,) = struct.unpack_from("<Q", head, at + 8)
+                (length,) = struct.unpack_from("<Q", head, at + 32)
+                yield os.fsdecode(head[offset : offset + length].rstrip(b"\0"))

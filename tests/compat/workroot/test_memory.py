@@ -1,0 +1,313 @@
+"""Programs that need not run again: what real ones looked at, and whether what is done in their place is what they would do.
+
+The judge of each reuse is the program itself: after every change of the tree, what comes of the remembered run is compared with
+what the program makes of that tree.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from compose.blobs import BlobStore
+from compose.events import Reporter
+from compose.process import Program, ProgramRecord
+from compose.tree import Tree, TreeEditor
+from compose.workroot import workroot
+from compose.workroot.memory import ProgramMemory
+from compose.workroot.workroot import Workroot
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.uname().machine != "x86_64", reason="what programs look at is only known on x86_64"),
+]
+
+
+class Site:
+    """Runs programs with one memory, and knows which of them were really run."""
+
+    def __init__(self, store: BlobStore, path: Path) -> None:
+        self.store = store
+        self.path = path
+        self.memory = ProgramMemory(str(path / "programs"))
+
+    def run(self, tree: Tree, *programs: Program, remembering: bool = True) -> tuple[Tree, list[ProgramRecord]]:
+        memory = self.memory if remembering else None
+        with Workroot(
+            tree, self.store, str(self.path / "root"), reporter=Reporter(), epoch=1_700_000_000, memory=memory
+        ) as root:
+            root.apply(tree)
+            records = [root.run(program) for program in programs]
+            return root.absorb(), records
+
+
+@pytest.fixture
+def site(store: BlobStore, tmp_path: Path) -> Site:
+    return Site(store, tmp_path)
+
+
+def timeless(tree: Tree) -> Tree:
+    """What a commit holds of a tree: of each content the digest, no times."""
+    return Tree(
+        {
+            path: replace(entry, mtime=0, blob=entry.blob and replace(entry.blob, mtime=0))
+            for path, entry in tree.entries.items()
+        }
+    )
+
+
+def shell(body: str, **more: object) -> Program:
+    return Program(owner="scriptlet:x", phase="%post", argv=("/bin/sh", "{script}"), body=body, **more)  # type: ignore[arg-type]
+
+
+def was_run(record: ProgramRecord) -> bool:
+    return record.seconds > 0
+
+
+def put(path: str, text: str) -> Callable[[TreeEditor, BlobStore], None]:
+    def change(editor: TreeEditor, store: BlobStore) -> None:
+        editor.remove(path)
+        editor.add_file(path, store.add_bytes(text.encode(), 0o644, 5), writer="t")
+
+    return change
+
+
+def link(path: str, target: str) -> Callable[[TreeEditor, BlobStore], None]:
+    def change(editor: TreeEditor, store: BlobStore) -> None:
+        del store
+        editor.remove(path)
+        editor.add_symlink(path, target, writer="t")
+
+    return change
+
+
+def gone(path: str) -> Callable[[TreeEditor, BlobStore], None]:
+    def change(editor: TreeEditor, store: BlobStore) -> None:
+        del store
+        editor.remove(path)
+
+    return change
+
+
+def owner(path: str, uid: int) -> Callable[[TreeEditor, BlobStore], None]:
+    def change(editor: TreeEditor, store: BlobStore) -> None:
+        del store
+        editor.replace(path, uid=uid)
+
+    return change
+
+
+CHANGES = {
+    "nothing": lambda editor, store: None,
+    "a file's content": put("usr/full/a", "A"),
+    "another file's content": put("usr/full/deep/b", "B"),
+    "a file that was missing": put("usr/full/c", "c"),
+    "a directory that was missing": put("usr/none/x", "x"),
+    "a file gone": gone("usr/full/a"),
+    "a directory gone": gone("usr/full/deep"),
+    "a symlink in place of a directory": link("usr/full/deep", "/etc"),
+    "an owner": owner("usr/full/a", 7),
+    "accounts": put("etc/passwd", "root:x:0:0::/root:/bin/sh\nnew:x:5:5::/:/bin/sh\n"),
+    "something else": put("usr/lib/leaf/x", "x"),
+}
+PROGRAMS = {
+    "reads": "cat /usr/full/a > /usr/out",
+    "reads relative to a directory": "cd /usr/full && cat ./a deep/../a > /usr/out",
+    "tests": "if [ -e /usr/full/c ]; then echo yes; else echo no; fi > /usr/out",
+    "tests below what is missing": "[ -e /usr/none/x ] && touch /usr/yes; true",
+    "lists": "ls /usr/full > /usr/out",
+    "lists long": "ls -ln /usr/full/a | cut -d' ' -f1-5 > /usr/out 2>/dev/null || ls -ln /usr/full | head -c 20 > /usr/out",
+    "globs": "for f in /usr/full/*; do echo $f; done > /usr/out",
+    "walks": "ls -R /usr/full > /usr/out",
+    "appends": "echo more >> /usr/full/a",
+    "moves": "[ ! -e /usr/full/a ] || mv /usr/full/a /usr/full/z",
+    "links": "[ ! -e /usr/full/a ] || ln /usr/full/a /usr/full/hard",
+    "moves a directory": "[ ! -e /usr/full/deep ] || mv /usr/full/deep /usr/full/deeper",
+    "removes": "rm -rf /usr/full",
+    "replaces": "rm -rf /usr/full; mkdir /usr/full; echo new > /usr/full/new",
+    "changes modes": "chmod 600 /usr/full/a 2>/dev/null; true",
+    "copies": "cp -a /usr/full /usr/copy",
+    "follows its own symlink": "ln -s full /usr/ln; cat /usr/ln/a > /usr/out; true",
+    "follows a symlink in /tmp": "ln -s /usr/full /tmp/ln; cat /tmp/ln/a > /usr/out; [ -e /tmp/ln/c ] && touch /usr/c; true",
+    "follows a relative symlink in /tmp": "mkdir /tmp/d; ln -s ../../usr/full/a /tmp/d/ln; cat /tmp/d/ln > /usr/out; true",
+    "lists by a symlink in /tmp": "ln -s /usr/full /tmp/ln; cd /tmp/ln; ls > /usr/out",
+    "reads by a descriptor": "exec 3< /usr/full/a; cat /proc/self/fd/3 > /usr/out; true",
+    "runs": "/usr/full/a 2>/dev/null; echo $? > /usr/out",
+    "reads by its root in /proc": "cat /proc/self/root/usr/full/a > /usr/out; true",
+    "reads accounts": "id new > /usr/out 2>&1; true",
+    "is another program": "env cat /usr/full/deep/b > /usr/out; true",
+}
+# what must make them run again; all else must not
+NOTICED = {
+    "tests": {"a file that was missing"},
+    "tests below what is missing": {"a directory that was missing"},
+    "reads": {"a file's content", "a file gone", "an owner"},
+    "reads relative to a directory": {
+        *("a file's content", "a file gone", "an owner", "a directory gone", "a symlink in place of a directory"),
+    },
+    "reads accounts": {"accounts"},
+    "lists": {"a file that was missing", "a file gone", "a directory gone", "a symlink in place of a directory"},
+    "is another program": {"another file's content", "a directory gone", "a symlink in place of a directory"},
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_what_is_not_run_again_is_what_it_would_do(name: str, small: Tree, site: Site, tmp_path: Path) -> None:
+    program = shell(PROGRAMS[name])
+    site.run(small, program)
+    again = set()
+    for what, change in CHANGES.items():
+        editor = small.edit()
+        change(editor, site.store)
+        changed = editor.build()
+        # each from the memory of the first run alone
+        if (site.path / "programs").exists():
+            shutil.copytree(site.path / "programs", tmp_path / what / "programs")
+        (tmp_path / what).mkdir(exist_ok=True)
+        found, (record,) = Site(site.store, tmp_path / what).run(changed, program)
+        if was_run(record):
+            again.add(what)
+            continue
+        expected, _ = site.run(changed, program, remembering=False)
+        found, expected = timeless(found), timeless(expected)
+        differ = {path for path in {*expected.entries, *found.entries} if expected.get(path) != found.get(path)}
+        assert not differ, what
+    if "/proc" in name:
+        # where that leads is not followed
+        assert again == set(CHANGES)
+    else:
+        assert not again & {"nothing", "something else"}
+    if name in NOTICED:
+        assert again == NOTICED[name]
+
+
+def test_nothing_is_on_disk_when_nothing_runs(small: Tree, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = (shell("echo new > /usr/new"), shell("cat /usr/new; chown 5:6 /usr/new"))
+    first, _ = site.run(small, *programs)
+
+    def refuse(*_arguments: object, **_more: object) -> None:
+        raise AssertionError("a live root was made")
+
+    monkeypatch.setattr(workroot, "LiveRoot", refuse)
+    second, records = site.run(small, *programs)
+    assert second == first
+    assert (records[1].output, records[1].changed) == ("new\n", ("usr/new",))
+
+
+def test_what_was_done_without_a_program_is_there_for_the_next(small: Tree, site: Site) -> None:
+    done = shell(
+        "mkdir -m 2750 /usr/made; echo text > /usr/made/f; chown 5:6 /usr/made /usr/made/f; chmod 640 /usr/made/f;"
+        " ln /usr/made/f /usr/made/g; rm -r /usr/full/deep; ln -s made /usr/link; rm /usr/capable; echo x >> /etc/passwd"
+    )
+    look = "ls -lnR /usr/made /usr/full; cat /usr/link/f /etc/passwd; [ -e /usr/capable ] || echo gone"
+    site.run(small, done)
+    for first in ((), (shell("echo a live root is there"),)):
+        _, (*_, record) = site.run(small, *first, done, shell(look), remembering=False)
+        _, (*_, repeated, now) = site.run(small, *first, done, shell(f"{look} # {len(first)}"))
+        assert not was_run(repeated)
+
+        def lines(text: str) -> list[str]:
+            # without the time of day
+            return [" ".join(word for word in line.split(" ") if ":" not in word) for line in text.splitlines()]
+
+        assert lines(now.output) == lines(record.output)
+
+
+def test_before_owners_are_known(small: Tree, site: Site) -> None:
+    """What %pre makes has its owner at once; what packages brought is root's until apply()."""
+    make = shell("echo s > /etc/shadow; chmod 640 /etc/shadow; chown 1:42 /etc/shadow")
+    for look, times in (("ls -ln /etc/shadow /usr/setuid", 1), ("ls -ln /usr/setuid /etc/shadow", 2)):
+        with Workroot(
+            small, site.store, str(site.path / "root"), reporter=Reporter(), epoch=1, memory=site.memory
+        ) as root:
+            assert was_run(root.run(make)) == (times == 1)
+            rows = {line.split()[-1]: line.split()[:4] for line in root.run(shell(look)).output.splitlines()}
+            assert rows["/etc/shadow"] == ["-rw-r-----", "1", "1", "42"]
+            assert rows["/usr/setuid"] == ["-rwxr-xr-x", "1", "0", "0"]
+            root.apply(small)
+            assert root.run(shell("ls -ln /usr/setuid")).output.startswith("-rwsr-xr-x 1 3 4")
+
+
+@pytest.mark.parametrize("ends", ["exit 3", "kill -9 $$", "sleep 5"])
+def test_what_failed_is_tried_again(ends: str, small: Tree, site: Site) -> None:
+    program = shell(f"touch /usr/made; {ends}", timeout=0.5)
+    for _ in range(2):
+        _, (record,) = site.run(small, program)
+        assert record.status != 0
+        assert was_run(record)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        shell("cat /usr/full/a # more"),
+        shell("cat /usr/full/a", stdin=b"x"),
+        shell("cat /usr/full/a", environment=(("X", "1"),)),
+        replace(shell("cat /usr/full/a"), argv=("/bin/sh", "{script}", "2")),
+    ],
+)
+def test_another_program_is_another(other: Program, small: Tree, site: Site) -> None:
+    site.run(small, shell("cat /usr/full/a"))
+    _, (record,) = site.run(small, other)
+    assert was_run(record)
+
+
+@pytest.mark.parametrize("fault", ["memory cut short", "memory of something else", "content lost", "content cut short"])
+def test_a_damaged_cache_is_not_believed(fault: str, small: Tree, site: Site) -> None:
+    program = shell(f"echo {fault} > /usr/made")
+    expected, _ = site.run(small, program)
+    (memory,) = (path for path in (site.path / "programs").rglob("*") if path.is_file())
+    blob = expected["usr/made"].blob
+    assert blob is not None
+    content = Path(site.store.path(blob))
+    match fault:
+        case "memory cut short":
+            memory.write_bytes(memory.read_bytes()[:-20])
+        case "memory of something else":
+            memory.write_bytes(b"[]")
+        case "content lost":
+            content.unlink()
+        case "content cut short":
+            os.truncate(content, 3)
+    found, (record,) = site.run(small, program)
+    assert was_run(record)
+    assert timeless(found) == timeless(expected)
+    now = found["usr/made"].blob
+    assert now is not None
+    assert site.store.read(now).decode() == f"{fault}\n"
+    # healed
+    _, (record,) = site.run(small, program)
+    assert not was_run(record)
+
+
+def test_a_few_states_of_the_tree_are_remembered(small: Tree, site: Site) -> None:
+    program = shell("cat /usr/full/a")
+    trees = []
+    for number in range(5):
+        editor = small.edit()
+        put("usr/full/a", str(number))(editor, site.store)
+        trees.append(editor.build())
+    for tree in trees:
+        site.run(tree, program)
+    ran = [was_run(site.run(tree, program)[1][0]) for tree in reversed(trees)]
+    assert ran == [False, False, False, False, True]
+
+
+def test_what_is_warned_of_is_warned_of_again(small: Tree, site: Site) -> None:
+    class Notes(Reporter):
+        def warn(self, message: str) -> None:
+            warnings.append(message)
+
+    warnings: list[str] = []
+    for _ in range(2):
+        with Workroot(
+            small, site.store, str(site.path / "root"), reporter=Notes(), epoch=1, memory=site.memory
+        ) as root:
+            root.run(shell("mkfifo /usr/fifo"))
+            root.absorb()
+    assert warnings == ["/usr/fifo: fifo made by scriptlet:x:%post dropped, a commit cannot hold it"] * 2

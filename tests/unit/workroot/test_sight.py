@@ -1,0 +1,184 @@
+"""What a program saw of a tree: which changes of the tree it would notice."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from compose.blobs import BlobStore
+from compose.sandbox.observe import Observation
+from compose.tree import Entry, Tree, TreeEditor
+from compose.workroot.layer import Change
+from compose.workroot.sight import Sight, interpreters, sight_of
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> BlobStore:
+    return BlobStore(str(tmp_path))
+
+
+@pytest.fixture
+def tree(store: BlobStore) -> Tree:
+    editor = Tree.empty().edit()
+    for path, text in (
+        ("usr/bin/sh", "\x7fELF"),
+        ("usr/bin/tool", "#!/bin/sh -e\n"),
+        ("usr/lib/d/a", "a"),
+        ("usr/lib/d/b", "b"),
+        ("usr/share/other/x", "x"),
+    ):
+        editor.add_file(path, store.add_bytes(text.encode(), 0o644, 5), writer="package:p")
+    editor.add_symlink("bin", "usr/bin", writer="package:p")
+    editor.add_symlink("usr/alias", "../usr/lib/d", writer="package:p")
+    editor.add_dir("run", writer="package:p")
+    return editor.build()
+
+
+def seen(
+    tree: Tree,
+    store: BlobStore,
+    *changes: Change,
+    looked: tuple[str, ...] = (),
+    read: tuple[str, ...] = (),
+    run: tuple[str, ...] = (),
+    listed: tuple[str, ...] = (),
+    links: tuple[str, ...] = (),
+    crossed: bool = False,
+) -> Sight | None:
+    observation = Observation(
+        looked=frozenset(looked),
+        read=frozenset(read),
+        run=frozenset(run),
+        listed=frozenset(listed),
+        links=frozenset(links),
+        crossed=crossed,
+    )
+    return sight_of(observation, changes, tree, store)
+
+
+def noticed(sight: Sight | None, editor: TreeEditor) -> str | None:
+    assert sight is not None
+    return sight.differs(editor)
+
+
+def content(editor: TreeEditor, path: str, text: str, store: BlobStore) -> TreeEditor:
+    editor.replace(path, blob=store.add_bytes(text.encode(), 0o644, 5))
+    return editor
+
+
+def test_a_file_that_was_read(tree: Tree, store: BlobStore) -> None:
+    sight = seen(tree, store, read=("/usr/alias/a",))
+    assert noticed(sight, tree.edit()) is None
+    assert noticed(sight, content(tree.edit(), "usr/lib/d/a", "A", store)) == "usr/lib/d/a"
+    assert noticed(sight, content(tree.edit(), "usr/lib/d/b", "B", store)) is None
+    editor = tree.edit()
+    editor.add_symlink("usr/alias", "share/other", writer="package:p")
+    assert noticed(sight, editor) == "usr/alias"
+
+
+@pytest.mark.parametrize(
+    "more", [{"mode": stat.S_IFREG | 0o755}, {"uid": 1}, {"mtime": 6}, {"xattrs": ((b"security.capability", b"x"),)}]
+)
+def test_a_file_that_was_looked_at(tree: Tree, store: BlobStore, more: dict[str, object]) -> None:
+    sight = seen(tree, store, looked=("/usr/lib/d/a",))
+    # as long as it was
+    assert noticed(sight, content(tree.edit(), "usr/lib/d/a", "A", store)) is None
+    assert noticed(sight, content(tree.edit(), "usr/lib/d/a", "longer", store)) == "usr/lib/d/a"
+    editor = tree.edit()
+    editor.replace("usr/lib/d/a", **more)
+    assert noticed(sight, editor) == "usr/lib/d/a"
+
+
+def test_the_clock_is_nothing_to_go_by(tree: Tree, store: BlobStore) -> None:
+    editor = tree.edit()
+    editor.replace("usr/lib/d/a", writer="scriptlet:p:%post", mtime=1000)
+    sight = seen(editor.build(), store, read=("/usr/lib/d/a",))
+    editor.replace("usr/lib/d/a", mtime=2000)
+    assert noticed(sight, editor) is None
+
+
+def test_what_was_missed(tree: Tree, store: BlobStore) -> None:
+    sight = seen(tree, store, looked=("/usr/lib/d/c", "/etc/conf.d/deep/x", "/usr/lib/d/a/not-a-directory"))
+    assert noticed(sight, tree.edit()) is None
+    editor = tree.edit()
+    editor.add_symlink("usr/lib/d/c", "a", writer="package:p")
+    assert noticed(sight, editor) == "usr/lib/d/c"
+    editor = tree.edit()
+    editor.add_dir("etc", writer="package:p")
+    assert noticed(sight, editor) == "etc"
+    editor = tree.edit()
+    editor.remove("usr/lib/d/a")
+    editor.add_dir("usr/lib/d/a", writer="package:p")
+    assert noticed(sight, editor) == "usr/lib/d/a"
+
+
+def test_a_directory_that_was_listed(tree: Tree, store: BlobStore) -> None:
+    sight = seen(tree, store, listed=("/usr/alias",), looked=("/usr/share",))
+    assert noticed(sight, content(tree.edit(), "usr/lib/d/a", "longer", store)) is None
+    for change in ("add", "remove", "retype"):
+        editor = tree.edit()
+        if change == "add":
+            editor.add_dir("usr/lib/d/new", writer="package:p")
+        else:
+            editor.remove("usr/lib/d/b")
+        if change == "retype":
+            editor.add_dir("usr/lib/d/b", writer="package:p")
+        assert noticed(sight, editor) == "usr/lib/d"
+    editor = tree.edit()
+    editor.add_dir("usr/share/new", writer="package:p")
+    assert noticed(sight, editor) is None
+
+
+def test_a_program_was_run_by_its_interpreter(tree: Tree, store: BlobStore) -> None:
+    sight = seen(tree, store, run=("/usr/bin/tool",))
+    assert noticed(sight, content(tree.edit(), "usr/bin/sh", "\x7fELf", store)) == "usr/bin/sh"
+    editor = tree.edit()
+    editor.remove("bin")
+    assert noticed(sight, editor) == "bin"
+
+
+def test_what_was_changed_unread_is_part_of_the_result(tree: Tree, store: BlobStore) -> None:
+    """mv and ln carry a content that nobody opened."""
+    moved = replace(tree["usr/lib/d/a"], writer="")
+    changes = (Change(path="usr/lib/d/a"), Change(path="usr/lib/d/moved", entry=moved))
+    sight = seen(tree, store, *changes, looked=("/usr/lib/d/a", "/usr/lib/d/moved"))
+    assert noticed(sight, content(tree.edit(), "usr/lib/d/a", "A", store)) == "usr/lib/d/a"
+
+
+def test_symlinks_that_the_program_made_itself(tree: Tree, store: BlobStore) -> None:
+    link = Entry(mode=stat.S_IFLNK | 0o777, target="../share/other")
+    made = Change(path="usr/lib/new", entry=link)
+    sight = seen(tree, store, made, links=("/usr/lib/new",), read=("/usr/lib/new/x",))
+    assert noticed(sight, content(tree.edit(), "usr/share/other/x", "X", store)) == "usr/share/other/x"
+    # gone again: where it led nobody knows
+    assert seen(tree, store, links=("/usr/lib/new",), read=("/usr/lib/new/x",)) is None
+    assert seen(tree, store, links=("/usr/lib/new",), looked=("/usr/lib/new",)) is not None
+
+
+def test_what_leads_out_of_the_tree(tree: Tree, store: BlobStore) -> None:
+    editor = tree.edit()
+    editor.add_symlink("var", "run", writer="package:p")
+    editor.add_symlink("usr/self", "/proc/self/root/usr", writer="package:p")
+    astray = editor.build()
+    assert noticed(seen(astray, store, read=("/var/x",)), editor) is None
+    assert seen(astray, store, read=("/var/x",), crossed=True) is None
+    assert seen(astray, store, read=("/usr/self/lib/d/a",)) is None
+
+
+def test_interpreters() -> None:
+    assert list(interpreters(b"#! /usr/bin/env python3\n")) == ["/usr/bin/env"]
+    assert list(interpreters(b"#!\n")) == []
+    assert list(interpreters(b"plain")) == []
+    with open(os.path.realpath("/proc/self/exe"), "rb") as file:
+        head = file.read(4096)
+    (linker,) = interpreters(head)
+    assert os.path.exists(linker)
+    # the name is beyond what was read: nothing, which is no path
+    at = struct.unpack_from("<Q", head, 32)[0]
+    count, size = struct.unpack_from("<H", head, 56)[0], struct.unpack_from("<H", head, 54)[0]
+    assert list(interpreters(head[: at + count * size])) == [""]
