@@ -51,50 +51,18 @@ _NUMBER, _ARCH = 0, 4
 _LOOK, _READ, _RUN, _LIST, _LINK, _ROOT = range(6)
 # System calls of x86_64 (asm/unistd_64.h) that look up a path: their first argument,
 _PLAIN = {
-    4: "stat",
-    6: "lstat",
-    21: "access",
-    80: "chdir",
-    83: "mkdir",
-    84: "rmdir",
-    87: "unlink",
-    89: "readlink",
-    90: "chmod",
-    92: "chown",
-    94: "lchown",
-    132: "utime",
-    133: "mknod",
-    137: "statfs",
-    188: "setxattr",
-    189: "lsetxattr",
-    191: "getxattr",
-    192: "lgetxattr",
-    194: "listxattr",
-    195: "llistxattr",
-    197: "removexattr",
-    198: "lremovexattr",
-    235: "utimes",
-}
+    4: "stat", 6: "lstat", 21: "access", 80: "chdir", 83: "mkdir", 84: "rmdir", 87: "unlink", 89: "readlink",
+    90: "chmod", 92: "chown", 94: "lchown", 132: "utime", 133: "mknod", 137: "statfs", 188: "setxattr",
+    189: "lsetxattr", 191: "getxattr", 192: "lgetxattr", 194: "listxattr", 195: "llistxattr", 197: "removexattr",
+    198: "lremovexattr", 235: "utimes",
+}  # fmt: skip
 # their second one in the directory that is the first,
 _AT = {
-    258: "mkdirat",
-    259: "mknodat",
-    260: "fchownat",
-    261: "futimesat",
-    262: "newfstatat",
-    263: "unlinkat",
-    267: "readlinkat",
-    268: "fchmodat",
-    269: "faccessat",
-    280: "utimensat",
-    332: "statx",
-    439: "faccessat2",
-    452: "fchmodat2",
-    463: "setxattrat",
-    464: "getxattrat",
-    465: "listxattrat",
+    258: "mkdirat", 259: "mknodat", 260: "fchownat", 261: "futimesat", 262: "newfstatat", 263: "unlinkat",
+    267: "readlinkat", 268: "fchmodat", 269: "faccessat", 280: "utimensat", 303: "name_to_handle_at", 332: "statx",
+    439: "faccessat2", 452: "fchmodat2", 463: "setxattrat", 464: "getxattrat", 465: "listxattrat",
     466: "removexattrat",
-}
+}  # fmt: skip
 # or (what for, argument of the directory or None, of the path).
 _CALLS: dict[int, tuple[tuple[int, int | None, int], ...]] = {
     **dict.fromkeys(_PLAIN, ((_LOOK, None, 0),)),
@@ -120,16 +88,9 @@ _CALLS: dict[int, tuple[tuple[int, int | None, int], ...]] = {
 }
 # They make other paths of the same names, or look up what cannot be seen here.
 _LOSING = {
-    134: "uselib",
-    155: "pivot_root",
-    165: "mount",
-    304: "open_by_handle_at",
-    308: "setns",
-    425: "io_uring_setup",
-    428: "open_tree",
-    429: "move_mount",
-    442: "mount_setattr",
-}
+    134: "uselib", 155: "pivot_root", 165: "mount", 304: "open_by_handle_at", 308: "setns", 425: "io_uring_setup",
+    428: "open_tree", 429: "move_mount", 442: "mount_setattr",
+}  # fmt: skip
 # What the kernel may have learned since, and calls of x32, which begin at 1 << 30.
 _UNKNOWN_FROM = 467
 
