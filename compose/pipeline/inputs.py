@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
 from compose.blobs import BlobStore
-from compose.cachedir import CacheDir
+from compose.cachedir import PROGRAMS, CacheDir
 from compose.events import Reporter
 from compose.fetch.fetcher import fetch
 from compose.fetch.rpmfile import RpmFile
@@ -55,7 +55,8 @@ class Stopwatch:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
     """What decides a tree. labelled: will it have SELinux labels? layers: of ostree-layers. lock: the part of a lockfile
-    that was used, None without one. given: what was taken from a record. parts: all that decides, and digest: their hash."""
+    that was used, None without one. given: what was taken from a record. parts: all that decides, and digest: their hash.
+    memory: of what programs did, None when each is to run."""
 
     loaded: LoadedTreefile
     cache: CacheDir
@@ -71,6 +72,7 @@ class Inputs:
     given: Given
     labelled: bool
     parts: tuple[Input, ...]
+    memory: ProgramMemory | None
 
     @property
     def digest(self) -> str:
@@ -83,10 +85,6 @@ class Inputs:
     @property
     def store(self) -> BlobStore:
         return BlobStore(self.cache.join("blobs"))
-
-    @property
-    def memory(self) -> ProgramMemory:
-        return ProgramMemory(self.cache.join("programs"))
 
 
 def gather(
@@ -136,6 +134,7 @@ def gather(
         given=given or Given(advisories=resolution.advisories, lockfile_repos=foreign),
         labelled=labelled,
         parts=_parts(loaded, resolution, layers, labelled=labelled),
+        memory=None if options.rerun_programs else ProgramMemory(cache.join(PROGRAMS)),
     )
 
 

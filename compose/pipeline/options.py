@@ -29,7 +29,7 @@ class ComposeOptions:
     The names are those of the flags of `compose tree`. jobs: cores to use. basearch: RPM base
     architecture, None for this machine's. source_date_epoch: seconds since 1970 that
     everything is dated with; None takes the later of the newest package's build time and the parent commit's time.
-    sign: with the treefile's gpg-key.
+    sign: with the treefile's gpg-key. rerun_programs: run each, whatever is remembered of what it did in other composes.
     """
 
     treefile: str
@@ -42,6 +42,7 @@ class ComposeOptions:
     proxy: str | None = None
     cache_only: bool = False
     force_nocache: bool = False
+    rerun_programs: bool = False
     dry_run: bool = False
     download_only: bool = False
     download_only_rpms: bool = False

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from compose import fs
 from compose.assemble.stage import assemble
 from compose.blobs import BlobStore
-from compose.cachedir import LABELS, CacheDir
+from compose.cachedir import LABELS, PROGRAMS, CacheDir
 from compose.errors import UsageError
 from compose.events import Reporter
 from compose.label import audit, label
@@ -122,7 +122,7 @@ def _postprocess_rootfs(
         tree = _read(rootfs, made, store, reporter)
         when = epoch if epoch is not None else known.epoch if known else int(time.time())
         layout = _layout(treefile, cache.path, known, when, reporter)
-        processed = complete(tree, layout, store, work, reporter, memory=ProgramMemory(cache.join("programs")))
+        processed = complete(tree, layout, store, work, reporter, memory=ProgramMemory(cache.join(PROGRAMS)))
         if processed.tree is tree:
             return False
         tell_dropped(processed.dropped, reporter)
@@ -170,7 +170,7 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
             known = dataclasses.replace(known, packages=_packages_in(tree, store, work, reporter))
         version = dict(options.metadata_strings).get("version") or known.version
         layout = settings.postprocess_options(loaded, labelled, version, known.epoch)
-        processed = complete(tree, layout, store, work, reporter, memory=ProgramMemory(cache.join("programs")))
+        processed = complete(tree, layout, store, work, reporter, memory=ProgramMemory(cache.join(PROGRAMS)))
         check_accounts(processed.tree, store, settings.account_references(options, treefile, previous), reporter)
         tree, labels = processed.tree, None
         if labelled:

@@ -77,7 +77,7 @@ def verify(
             changed = dataclasses.replace(changed, treefile=options.treefile)
         layers = options.layer_repo or repository
         with Repo.create(scratch, Mode.BARE_USER) as other:
-            changed = dataclasses.replace(changed, repo=scratch, layer_repo=layers)
+            changed = dataclasses.replace(changed, repo=scratch, layer_repo=layers, rerun_programs=True)
             rebuilt = compose_tree(changed, reporter, given).commit
             assert rebuilt is not None
             if rebuilt == checksum:

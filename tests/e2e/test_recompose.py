@@ -1,0 +1,181 @@
+"""A recompose with all that is remembered makes the commit that a compose without any of it makes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from compose import records
+from compose.blobs import BlobStore
+from compose.events import Reporter
+from compose.ostree.repo import Repo
+from compose.pipeline.options import ComposeOptions
+from compose.pipeline.run import compose_tree
+from tests.e2e.tiny import EPOCH, REF, Site
+from tests.e2e.whole import Whole
+from tests.support import rpmrepo
+
+pytestmark = pytest.mark.root
+
+LEAF = """
+Name: leaf
+Version: {version}
+Release: 1
+Summary: A leaf
+License: MIT
+BuildArch: noarch
+{more}
+%description
+%{{summary}}.
+%install
+mkdir -p %{{buildroot}}/usr/share/leaf
+echo {version} > %{{buildroot}}/usr/share/leaf/version
+%files
+/usr/share/leaf
+"""
+MORE = {
+    "data": "",
+    "with a scriptlet": "%post\necho 'leaf {version}' >> /etc/leaves\n",
+    "with an account": "%pre\necho 'leaf:x:4{version}:4{version}::/:/bin/sh' >> /etc/passwd\n",
+}
+
+
+def leaf(directory: Path, version: int, more: str) -> Path:
+    """A repository of one package, newer than all others."""
+    directory.mkdir()
+    spec = directory / "leaf.spec"
+    spec.write_text(LEAF.format(version=version, more=more.format(version=version)))
+    rpmrepo.run(
+        *("rpmbuild", "-bb", "--quiet", "--define", f"_topdir {directory}/build", "--define", f"_rpmdir {directory}"),
+        *("--define", "use_source_date_epoch_as_buildtime 1", str(spec)),
+        SOURCE_DATE_EPOCH=str(EPOCH + version),
+    )
+    rpmrepo.index(directory)
+    return directory
+
+
+def again(commit: str, repo: Path) -> set[str]:
+    """What really ran, "leaf %post"; the rest was remembered."""
+    with Repo.open(str(repo)) as opened:
+        programs = records.read(opened, commit).programs
+    return {f"{each.owner.partition(':')[2].rsplit('-', 2)[0]} {each.phase}" for each in programs if each.seconds}
+
+
+@pytest.fixture
+def leafy(site: Site) -> Site:
+    """A site with a cache and a package `leaf` of its own."""
+    here = replace(site, cachedir=site.path / "cache")
+    here.write_treefile("leaf", repos=["tiny", "leaf"])
+    return here
+
+
+def release(site: Site, version: int, more: str) -> None:
+    packages = leaf(site.path / f"leaf-{version}", version, more)
+    (site.path / "leaf.repo").write_text(f"[leaf]\nbaseurl={packages.as_uri()}\ngpgcheck=0\n")
+
+
+def without_memory(site: Site) -> str:
+    """The commit that a compose with an empty cache would make now."""
+    cold = site.path / "cold"
+    shutil.copytree(site.repo, cold / "repo", symlinks=True)
+    command = [*site.command("--force-nocache", repo=False), f"--repo={cold}/repo", f"--cachedir={cold}/cache"]
+    subprocess.run(command, check=True, capture_output=True)
+    return rpmrepo.run("ostree", f"--repo={cold}/repo", "rev-parse", REF).strip()
+
+
+@pytest.mark.parametrize("kind", MORE)
+def test_with_and_without_a_memory(kind: str, leafy: Site) -> None:
+    release(leafy, 1, MORE[kind])
+    leafy.compose()
+    # accounts of the commit before are there from the start now
+    leafy.compose("--force-nocache")
+    release(leafy, 2, MORE[kind])
+    cold = without_memory(leafy)
+    leafy.compose()
+    ran = again(leafy.head(), leafy.repo)
+    if os.uname().machine == "x86_64":
+        assert ran == {"data": set(), "with a scriptlet": {"leaf %post"}}.get(kind, ran | {"leaf %pre"})
+    assert leafy.head() == cold
+
+
+def test_composes_at_once_share_a_cache(leafy: Site) -> None:
+    release(leafy, 1, MORE["with a scriptlet"])
+    repos = [leafy.path / f"repo-{number}" for number in range(3)]
+    for repo in repos:
+        rpmrepo.run("ostree", f"--repo={repo}", "init", "--mode=archive")
+    running = [
+        subprocess.Popen(
+            [*leafy.command(repo=False), f"--repo={repo}"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        for repo in repos
+    ]
+    for each in running:
+        _, errors = each.communicate(timeout=100)
+        assert each.returncode == 0, errors.decode()
+    assert len({rpmrepo.run("ostree", f"--repo={repo}", "rev-parse", REF) for repo in repos}) == 1
+
+
+def test_a_killed_compose_leaves_nothing_half_remembered(leafy: Site) -> None:
+    release(leafy, 1, MORE["with a scriptlet"])
+    for count in (1, 3, 6):
+        process = subprocess.Popen(
+            leafy.command("--force-nocache"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            if sum(path.is_file() for path in (leafy.cachedir / "programs").rglob("*")) >= count:
+                break
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+    cold = without_memory(leafy)
+    leafy.compose("--force-nocache")
+    assert leafy.head() == cold
+
+
+@pytest.mark.slow
+@pytest.mark.universe
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="what programs look at is only known on x86_64")
+def test_an_initramfs_is_made_when_something_that_dracut_saw_is_another(
+    whole_sets: Callable[[str], Whole], tmp_path: Path
+) -> None:
+    base = whole_sets("min")
+    made = base.result.tree
+    assert made is not None
+    kernel = next(path for path in made.entries if path.endswith("/initramfs.img"))
+    shutil.copytree(base.treefile.parent, tmp_path / "treefile")
+    treefile = tmp_path / "treefile/more.yaml"
+    (tmp_path / "treefile/added").write_text("# nothing\n")
+    options = ComposeOptions(treefile=str(treefile), cachedir=str(base.top / "cache"), repo=str(tmp_path / "repo"))
+    rpmrepo.run("ostree", f"--repo={tmp_path}/repo", "init", "--mode=bare-user")
+    for added, rerun in (
+        # nobody looks there
+        ("usr/share/leaf/added", False),
+        # in a directory that it lists
+        ("usr/lib/dracut/dracut.conf.d/99-added.conf", True),
+        # what it looks for, and what it reads
+        ("etc/vconsole.conf", True),
+        ("usr/lib/dracut/modules.d/98ostree/module-setup.sh", True),
+    ):
+        document: dict[str, object] = {"include": "whole.yaml", "add-files": [["added", added]]}
+        original = made.get(added)
+        if original is not None and original.blob is not None:
+            text = BlobStore(str(base.top / "cache/blobs")).read(original.blob)
+            (tmp_path / "treefile/module").write_bytes(text + b"# more\n")
+            document["add-files"] = [["module", added]]
+        treefile.write_text(json.dumps(document))
+        result = compose_tree(options, Reporter())
+        assert result.commit is not None and result.tree is not None
+        assert ("initramfs dracut" in again(result.commit, tmp_path / "repo")) is rerun, added
+        if not rerun:
+            assert result.tree[kernel].blob == made[kernel].blob
+            fresh = compose_tree(replace(options, rerun_programs=True, no_parent=True), Reporter())
+            assert fresh.commit == result.commit
