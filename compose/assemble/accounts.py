@@ -68,7 +68,7 @@ def resolve_owners(
         raise AssembleError(
             unknown[0] if len(unknown) == 1 else f"{len(unknown)} files belong to users or groups that do not exist",
             details=unknown[:_SHOWN] if len(unknown) > 1 else (),
-            hint="the package that makes them (sysusers.d, or %pre) is missing from the set",
+            hint="what makes them is missing from the set: a package that declares or adds them, or systemd-sysusers",
         )
     return editor.build()
 

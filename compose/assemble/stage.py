@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from compose import fs
+from compose.assemble import sysusers
 from compose.assemble.accounts import parse_ids, resolve_owners, with_kept
 from compose.assemble.early import settle
 from compose.assemble.layers import lay_over
@@ -19,7 +20,7 @@ from compose.assemble.scripts import Plan, ignored_scriptlets, plan
 from compose.blobs import BlobStore
 from compose.errors import ScriptError
 from compose.events import Reporter, Task
-from compose.process import Program, dated
+from compose.process import Program
 from compose.rpm.database import DATABASE_PATH, write_database
 from compose.rpm.manifest import PackageManifest
 from compose.rpm.order import install_order
@@ -28,7 +29,6 @@ from compose.workroot.memory import ProgramMemory
 from compose.workroot.workroot import Workroot
 
 _SHOWN_LINES = 30
-_SYSUSERS = "usr/bin/systemd-sysusers"
 _DATABASE_WRITER = "step:rpmdb"
 _DATABASE_LINKS = (("usr/lib/sysimage/rpm", "../../share/rpm"), ("var/lib/rpm", "../../usr/share/rpm"))
 
@@ -61,7 +61,7 @@ def assemble(
     tree = _with_accounts(tree, options, store)
     for package, phase, reason in scripts.skipped:
         reporter.info(f"Not run: {phase} of {package}: {reason}")
-    first = _sysusers(tree, options.epoch) + scripts.before
+    first = sysusers.programs(tree, ordered, options.epoch) + scripts.before
     count = len(first) + len(scripts.after)
     with (
         reporter.task("Running scriptlets", total=count, unit="scriptlets") as task,
@@ -128,15 +128,6 @@ def _run_checked(
         details=lines or ("(it printed nothing)",),
         hint="fix the package, leave it out with exclude-packages, or let this fail with allow-scriptlet-failures",
     )
-
-
-def _sysusers(tree: Tree, epoch: int) -> tuple[Program, ...]:
-    """Users and groups that packages declare, made before any script needs them."""
-    program = tree.get(_SYSUSERS)
-    if program is None or not tree.children("usr/lib/sysusers.d"):
-        return ()
-    environment = dated(min(epoch, program.mtime))
-    return (Program(owner="step:sysusers", phase="sysusers", argv=(f"/{_SYSUSERS}",), environment=environment),)
 
 
 def _with_accounts(tree: Tree, options: AssembleOptions, store: BlobStore) -> Tree:

@@ -194,7 +194,7 @@ def triggers(header: Any, kind: str) -> bool:
 def test_accounts(composed: Composed) -> None:
     assert [line.split(":")[0] for line in composed.read("usr/etc/passwd").splitlines()] == ["root"]
     users, groups = ids(composed.checkout, "passwd"), ids(composed.checkout, "group")
-    fixed = {"root": 0, "dbus": 81, "sshd": 74, "systemd-network": 192, "systemd-resolve": 193, "nobody": 65534}
+    fixed = {"root": 0, "rpm": 37, "dbus": 81, "sshd": 74, "systemd-network": 192, "systemd-resolve": 193, "nobody": 65534}
     assert fixed.items() <= users.items()
     floating = [users[name] for name in ("chrony", "polkitd", "systemd-oom", "systemd-coredump")]
     assert len({*floating}) == len(floating)
@@ -204,6 +204,7 @@ def test_accounts(composed: Composed) -> None:
         "usr/etc/chrony.keys": (0, groups["chrony"], 0o640),
         "usr/etc/polkit-1/rules.d": (0, groups["polkitd"], 0o750),
         "usr/libexec/openssh/ssh-keysign": (0, groups["ssh_keys"], 0o2555),
+        "usr/lib/rpm/rpm.daily": (0, groups["rpm"], 0o2755),
         "usr/bin/write": (0, groups["tty"], 0o2755),
         "usr/bin/sudo": (0, 0, 0o4111),
         "usr/etc/shadow": (0, 0, 0),

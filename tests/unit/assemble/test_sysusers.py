@@ -1,0 +1,46 @@
+"""What makes users and groups, and of which lines."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+
+import rpm
+
+from compose.assemble.sysusers import programs
+from compose.rpm.manifest import ManifestFile, PackageManifest
+from tests.support.manifests import file, package
+from tests.support.treetext import MemoryStore, parse
+
+SYSTEMD = 'f usr/bin/systemd-sysusers 0755 ""\n'
+
+
+def declaring(name: str, line: str, *files: ManifestFile) -> PackageManifest:
+    """A package with a header as rpmbuild makes it: the line in base64, filled up with zero bytes."""
+    header = rpm.hdr()
+    header[rpm.RPMTAG_NAME] = name
+    header[rpm.RPMTAG_PROVIDENAME] = [f"user({name})", f"group({name})"]
+    header[rpm.RPMTAG_PROVIDEVERSION] = [base64.b64encode(f"{line}\0".encode()).decode(), ""]
+    header[rpm.RPMTAG_PROVIDEFLAGS] = [rpm.RPMSENSE_EQUAL, 0]
+    return replace(package(name, *files), header=header.unload())
+
+
+def test_files_first_then_what_only_headers_say() -> None:
+    tree = parse(SYSTEMD + 'f usr/lib/sysusers.d/one.conf 0644 "u one -"', MemoryStore())
+    packages = [
+        declaring("one", "u one -", file("usr/lib/sysusers.d/one.conf")),
+        declaring("two", 'u two 77 "Of %add_sysuser" / -'),
+        package("three"),
+    ]
+    found = programs(tree, packages, 0)
+    assert [(each.argv, each.stdin) for each in found] == [
+        (("/usr/bin/systemd-sysusers",), b""),
+        (("/usr/bin/systemd-sysusers", "-"), b'u two 77 "Of %add_sysuser" / -\n'),
+    ]
+    assert {each.owner for each in found} == {"step:sysusers"}
+
+
+def test_nothing_declared_or_nobody_to_make_it() -> None:
+    assert programs(parse(SYSTEMD, MemoryStore()), [package("one")], 0) == ()
+    tree = parse('f usr/lib/sysusers.d/one.conf 0644 "u one -"', MemoryStore())
+    assert programs(tree, [declaring("one", "u one -")], 0) == ()
