@@ -1,4 +1,4 @@
-"""Files of packages that scripts wrote before rpm would have unpacked them.
+"""What scripts make before rpm unpacks files.
 
 Here all files are there from the start. With rpm a file that %pretrans made is found before the transaction: the package's
 replaces it, unless it is configuration (then one of the two is put beside the other); and what %pre writes is replaced
@@ -7,27 +7,75 @@ when the package is unpacked later than that. Rules: rpmfilesDecideFate() of lib
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Mapping, Sequence
 
+from compose.assemble.merge import Owner
 from compose.blobs import BlobStore
-from compose.process import ProgramRecord
+from compose.events import Reporter
+from compose.process import Program, ProgramRecord
 from compose.rpm.manifest import FileFlag, PackageManifest
-from compose.tree import Tree
+from compose.tree import Entry, Tree, TreeEditor
+from compose.workroot.memory import ProgramMemory
 from compose.workroot.workroot import Workroot
 
+# macros of the system that is made, for scripts that ask for some
+_RPM_CONFIGURATION = ("usr/lib/rpm", "etc/rpm")
 # useradd in a %pre is what these are for, wherever in the order the package is that ships them
 _ACCOUNTS = frozenset(f"etc/{name}" for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid"))
 
 
-@dataclass(frozen=True, slots=True)
-class _Writer:
-    """position: of the script's package in the order of installation, -1 for %pretrans, which is before all. found: rpm
-    finds the file there before the transaction."""
+def run_first(
+    programs: Sequence[Program],
+    tree: Tree,
+    store: BlobStore,
+    workdir: str,
+    reporter: Reporter,
+    epoch: int,
+    memory: ProgramMemory | None,
+    run: Callable[[Workroot, Program], None],
+) -> tuple[Tree, tuple[ProgramRecord, ...]]:
+    """Run %pretrans in a root that holds nothing but rpm's configuration; what they made of it, and the records.
 
-    position: int
-    found: bool
-    owner: str
+    tree: of the packages. memory: of what programs did in other composes. run: runs one, and raises what its failure is. Raises what a Workroot raises.
+    """
+    if not programs:
+        return Tree.empty(), ()
+    editor = Tree.empty().edit()
+    for top in _RPM_CONFIGURATION:
+        for path, entry in tree.walk(top) if tree.is_dir(top) else ():
+            editor.put(path, entry)
+    with Workroot(
+        editor.build(), store, os.path.join(workdir, "first"), reporter=reporter, epoch=epoch, memory=memory
+    ) as root:
+        for program in programs:
+            run(root, program)
+        return root.absorb(), root.records
+
+
+def lay_under(
+    tree: Tree, owners: Mapping[str, Owner], found: Tree, ordered: Sequence[PackageManifest]
+) -> tuple[Tree, dict[str, Owner]]:
+    """The tree of the packages with what was found before they were unpacked, and whose the entries of packages are.
+
+    A found directory or symlink at a path that a package has is the package's.
+    """
+    manifests = {str(manifest.nevra): manifest for manifest in ordered}
+    editor = tree.edit()
+    kept = dict(owners)
+    for path, theirs in found.walk():
+        ours = tree.get(path)
+        if ours is None:
+            _add(editor, path, theirs)
+        elif path in owners and ours.is_file and theirs.is_file and not _same(ours, theirs):
+            flags = _flags(path, manifests[owners[path].package])
+            if flags & FileFlag.CONFIG and flags & FileFlag.NOREPLACE:
+                editor.put(f"{path}.rpmnew", ours)
+                kept[f"{path}.rpmnew"] = kept.pop(path)
+                editor.put(path, theirs)
+            elif flags & FileFlag.CONFIG:
+                editor.put(f"{path}.rpmorig", theirs)
+    return editor.build(), kept
 
 
 def settle(
@@ -36,35 +84,38 @@ def settle(
     records: Sequence[ProgramRecord],
     ordered: Sequence[PackageManifest],
     packages: Mapping[str, str],
-    store: BlobStore,
 ) -> None:
-    """Give the root the files that it would have with rpm. packages: path -> NEVRA of the package that it is of."""
+    """Give the root the files that rpm would have unpacked over what scripts wrote. packages: path -> NEVRA of the package that
+    it is of."""
     positions = {str(manifest.nevra): position for position, manifest in enumerate(ordered)}
-    written: dict[str, _Writer] = {}
+    written: dict[str, int] = {}
     for record in records:
         kind, _, nevra = record.program.owner.partition(":")
         if kind == "scriptlet":
-            early = record.program.phase == "%pretrans"
-            for path in record.changed:
-                found = early or (path in written and written[path].found)
-                written[path] = _Writer(-1 if early else positions[nevra], found, record.program.owner)
+            # %pretrans is before all
+            position = -1 if record.program.phase == "%pretrans" else positions[nevra]
+            written |= dict.fromkeys(record.changed, position)
     restored = []
-    for path, writer in written.items():
+    for path, position in written.items():
         entry = tree.get(path)
         if entry is None or entry.is_dir or path in _ACCOUNTS or path not in packages:
             continue
-        position = positions[packages[path]]
-        if writer.position > position:
-            continue
-        # a path below a symlink is no configuration that anybody marked
-        flags = next((file.flags for file in ordered[position].files if file.path == path), 0)
-        theirs = root.read(path)
-        if not writer.found or theirs is None or entry.blob is None or not flags & FileFlag.CONFIG:
+        if position <= positions[packages[path]]:
             restored.append(path)
-        elif theirs != (shipped := store.read(entry.blob)):
-            if flags & FileFlag.NOREPLACE:
-                root.write(f"{path}.rpmnew", shipped, entry.permissions, writer=entry.writer)
-            else:
-                root.write(f"{path}.rpmorig", theirs, writer=writer.owner)
-                restored.append(path)
     root.restore(restored)
+
+
+def _flags(path: str, manifest: PackageManifest) -> FileFlag:
+    """A path below a symlink is no configuration that anybody marked."""
+    return next((file.flags for file in manifest.files if file.path == path), FileFlag(0))
+
+
+def _same(one: Entry, other: Entry) -> bool:
+    return one.blob is not None and other.blob is not None and one.blob.digest == other.blob.digest
+
+
+def _add(editor: TreeEditor, path: str, entry: Entry) -> None:
+    parent = editor.get(path.rpartition("/")[0])
+    # where a package has something else than the directory that it was found in
+    if parent is not None and parent.is_dir:
+        editor.put(path, entry)

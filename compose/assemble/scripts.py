@@ -31,11 +31,13 @@ RUN = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Programs in the order in which they run. before: before owners are known; after: with everything in place.
+    """Programs in the order in which they run. first: before there is any file; before: before owners are known; after: with
+    everything in place.
 
     skipped: (package, phase, reason) of scriptlets left out on purpose.
     """
 
+    first: tuple[Program, ...]
     before: tuple[Program, ...]
     after: tuple[Program, ...]
     skipped: tuple[tuple[str, str, str], ...]
@@ -53,6 +55,8 @@ def plan(
 
     librpm installs one package after the other; here all files are there from the start, so what runs before files
     (%triggerprein, %pre) runs for all packages first, then what runs after them. Within both the order is librpm's.
+    %pretrans in Lua needs no file, and finds none, as with librpm: many look for what an older version left. Where librpm would
+    find no interpreter either, it waits for the files.
     """
     skipped: list[tuple[str, str, str]] = []
 
@@ -88,7 +92,8 @@ def plan(
                 stdin=each.stdin,
             )
 
-    before = [*of_all(ScriptKind.PRETRANS)]
+    pretrans = [*of_all(ScriptKind.PRETRANS)]
+    before = [program for program in pretrans if not program.lua]
     for position, manifest in enumerate(ordered):
         before += fired(triggers.before_unpacking(ordered, position))
         before += scriptlets(manifest, ScriptKind.PRE)
@@ -99,7 +104,12 @@ def plan(
         after += fired(triggers.after_post(ordered, position))
     after += of_all(ScriptKind.POSTTRANS)
     after += fired(triggers.after_transaction(ordered))
-    return Plan(before=tuple(before), after=tuple(after), skipped=tuple(skipped))
+    return Plan(
+        first=tuple(program for program in pretrans if program.lua),
+        before=tuple(before),
+        after=tuple(after),
+        skipped=tuple(skipped),
+    )
 
 
 def ignored_scriptlets(more: Iterable[tuple[str, str, str]], *, by_default: bool) -> Mapping[tuple[str, str], str]:

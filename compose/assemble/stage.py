@@ -1,7 +1,7 @@
 """The stage itself.
 
-merged tree -> workroot -> sysusers, %pretrans, %pre -> owners resolved once -> rpm database -> %post, %posttrans,
-transaction file triggers -> what changed is absorbed
+merged tree -> %pretrans in a root without it -> workroot -> sysusers, %pre -> owners resolved once -> rpm database ->
+%post, %posttrans, transaction file triggers -> what changed is absorbed
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from compose import fs
 from compose.assemble import sysusers
 from compose.assemble.accounts import parse_ids, resolve_owners, with_kept
-from compose.assemble.early import settle
+from compose.assemble.early import lay_under, run_first, settle
 from compose.assemble.layers import lay_over
 from compose.assemble.merge import merge
 from compose.assemble.options import Assembled, AssembleOptions
@@ -57,27 +57,31 @@ def assemble(
     merged = merge(ordered, options)
     absent = frozenset(each.path for each in merged.dropped)
     tree, owners = lay_over(merged, options.layers)
-    tree = _with_database(tree, ordered, options, store, workdir, reporter, absent)
-    tree = _with_accounts(tree, options, store)
     for package, phase, reason in scripts.skipped:
         reporter.info(f"Not run: {phase} of {package}: {reason}")
-    first = sysusers.programs(tree, ordered, options.epoch) + scripts.before
-    count = len(first) + len(scripts.after)
-    with (
-        reporter.task("Running scriptlets", total=count, unit="scriptlets") as task,
-        Workroot(
+    accounts = sysusers.programs(tree, ordered, options.epoch)
+    count = len(scripts.first) + len(accounts) + len(scripts.before) + len(scripts.after)
+    with reporter.task("Running scriptlets", total=count, unit="scriptlets") as task:
+
+        def run(root: Workroot, program: Program) -> None:
+            _run_checked(root, program, may_fail, task, reporter)
+
+        found, records = run_first(scripts.first, tree, store, workdir, reporter, options.epoch, memory, run)
+        tree, owners = lay_under(tree, owners, found, ordered)
+        tree = _with_database(tree, ordered, options, store, workdir, reporter, absent)
+        tree = _with_accounts(tree, options, store)
+        with Workroot(
             tree, store, os.path.join(workdir, "assemble"), reporter=reporter, epoch=options.epoch, memory=memory
-        ) as root,
-    ):
-        for program in first:
-            _run_checked(root, program, may_fail, task, reporter)
-        packages = {path: owner.package for path, owner in owners.items()}
-        settle(root, tree, root.records, ordered, packages, store)
-        users, groups = (parse_ids(root.read(f"etc/{name}") or b"") for name in ("passwd", "group"))
-        root.apply(resolve_owners(tree, owners, users, groups))
-        for program in scripts.after:
-            _run_checked(root, program, may_fail, task, reporter)
-        return Assembled(tree=root.absorb(), records=root.records, dropped=merged.dropped)
+        ) as root:
+            for program in (*accounts, *scripts.before):
+                run(root, program)
+            packages = {path: owner.package for path, owner in owners.items()}
+            settle(root, tree, root.records, ordered, packages)
+            users, groups = (parse_ids(root.read(f"etc/{name}") or b"") for name in ("passwd", "group"))
+            root.apply(resolve_owners(tree, owners, users, groups))
+            for program in scripts.after:
+                run(root, program)
+            return Assembled(tree=root.absorb(), records=(*records, *root.records), dropped=merged.dropped)
 
 
 def _may_fail(
@@ -88,7 +92,7 @@ def _may_fail(
     for manifest in ordered:
         nevras.setdefault(manifest.nevra.name, []).append(str(manifest.nevra))
     skipped = {(nevra, phase) for nevra, phase, _ in scripts.skipped}
-    run = {(each.owner.partition(":")[2], each.phase) for each in (*scripts.before, *scripts.after)}
+    run = {(each.owner.partition(":")[2], each.phase) for each in (*scripts.first, *scripts.before, *scripts.after)}
     allowed: dict[tuple[str, str], str] = {}
     for key, rows, found in (
         ("ignore-scriptlets", options.ignore_scriptlets, skipped),

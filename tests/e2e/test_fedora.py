@@ -194,7 +194,15 @@ def triggers(header: Any, kind: str) -> bool:
 def test_accounts(composed: Composed) -> None:
     assert [line.split(":")[0] for line in composed.read("usr/etc/passwd").splitlines()] == ["root"]
     users, groups = ids(composed.checkout, "passwd"), ids(composed.checkout, "group")
-    fixed = {"root": 0, "rpm": 37, "dbus": 81, "sshd": 74, "systemd-network": 192, "systemd-resolve": 193, "nobody": 65534}
+    fixed = {
+        "root": 0,
+        "rpm": 37,
+        "dbus": 81,
+        "sshd": 74,
+        "systemd-network": 192,
+        "systemd-resolve": 193,
+        "nobody": 65534,
+    }
     assert fixed.items() <= users.items()
     floating = [users[name] for name in ("chrony", "polkitd", "systemd-oom", "systemd-coredump")]
     assert len({*floating}) == len(floating)
