@@ -37,7 +37,8 @@ def run_first(
 ) -> tuple[Tree, tuple[ProgramRecord, ...]]:
     """Run %pretrans in a root that holds nothing but rpm's configuration; what they made of it, and the records.
 
-    tree: of the packages. memory: of what programs did in other composes. run: runs one, and raises what its failure is. Raises what a Workroot raises.
+    tree: of the packages. memory: of what programs did in other composes. run: runs one, and raises what its failure is.
+    Raises what a Workroot raises.
     """
     if not programs:
         return Tree.empty(), ()
