@@ -1,8 +1,9 @@
-"""What linters find: rules with ids and levels, and SARIF for code hosts that show findings beside the lines."""
+"""What linters find: rules with ids and levels, and the formats of code hosts that show findings beside the lines."""
 
 from __future__ import annotations
 
 import enum
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -77,6 +78,26 @@ def to_sarif(rules: Mapping[str, Rule], found: Sequence[Result], *, version: str
     ]
     run = {"tool": {"driver": {"name": "compose", "version": version, "rules": described}}, "results": results}
     return json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
+
+
+# Code Climate's, of which GitLab takes these keys (docs.gitlab.com, "Code Quality")
+_SEVERITIES = {Level.ERROR: "major", Level.WARNING: "minor", Level.NOTE: "info"}
+
+
+def to_codequality(found: Sequence[tuple[Level, Result]]) -> str:
+    """GitLab's report. Paths must be relative to the project."""
+    rows = [
+        {
+            "description": each.message,
+            "check_name": each.rule,
+            # what a merge request brings is what the target branch does not have: lines move
+            "fingerprint": hashlib.sha256("\0".join((each.rule, each.path, each.message)).encode()).hexdigest(),
+            "severity": _SEVERITIES[level],
+            "location": {"path": each.path, "lines": {"begin": max(1, each.line)}},
+        }
+        for level, each in found
+    ]
+    return json.dumps(rows, indent=2) + "\n"
 
 
 def _uri(path: str) -> str:

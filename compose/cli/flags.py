@@ -50,6 +50,13 @@ class LintFormat(StrEnum):
     SARIF = "sarif"
 
 
+class TreefileLintFormat(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+    SARIF = "sarif"
+    CODEQUALITY = "codequality"
+
+
 FOUND = 1
 """Exit code of a linter with findings that count, and of --check when something would change."""
 

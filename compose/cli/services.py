@@ -12,8 +12,6 @@ see harmless().
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import stat
@@ -29,6 +27,7 @@ from compose.cli.ending import Interrupted, Place, faults_of, message_of, place_
 from compose.cli.progress import PlainReporter
 from compose.cli.reporter import CommandReporter
 from compose.errors import ComposeError
+from compose.findings import Level, Result, to_codequality
 
 # GitHub refuses a step's summary above 1 MiB, whole
 _SUMMARY_LIMIT = 1_000_000
@@ -88,7 +87,7 @@ class GitHubReporter(PlainReporter):
     def __init__(self, environment: Mapping[str, str], stream: IO[str] | None = None) -> None:
         # not sys.stderr, which is kept from giving commands
         super().__init__(stream or sys.__stderr__)
-        self._workspace = environment.get("GITHUB_WORKSPACE") or os.getcwd()
+        self._environment = environment
         self._summary = environment.get("GITHUB_STEP_SUMMARY")
         self._output = environment.get("GITHUB_OUTPUT")
 
@@ -103,7 +102,7 @@ class GitHubReporter(PlainReporter):
         self.raw("::endgroup::")
 
     def warn(self, message: str) -> None:
-        self._annotate("warning", message, place_in(message))
+        self.annotate("warning", message, place_in(message))
 
     def result(self, outcome: str, **facts: Any) -> None:
         rows = {"outcome": outcome, **{name: facts[name] for name in _OUTPUTS if facts.get(name) is not None}}
@@ -114,13 +113,14 @@ class GitHubReporter(PlainReporter):
 
     def failed(self, error: BaseException) -> None:
         for message, place in faults_of(error):
-            self._annotate("error", message, place)
+            self.annotate("error", message, place)
         self.summarise(_failure(error))
 
-    def _annotate(self, level: str, message: str, place: Place | None) -> None:
+    def annotate(self, level: str, message: str, place: Place | None) -> None:
+        """level: "error", "warning" or "notice"."""
         properties = {"title": "compose"}
         if place is not None:
-            properties |= {"file": relative(place.file, self._workspace), "line": str(place.line)}
+            properties |= {"file": in_project(place.file, self._environment), "line": str(place.line)}
             if place.column is not None:
                 properties["col"] = str(place.column)
         told = ",".join(f"{key}={_property(value)}" for key, value in properties.items())
@@ -159,37 +159,29 @@ class CodeQuality(CommandReporter):
 
     def __init__(self, path: str, environment: Mapping[str, str]) -> None:
         self._path = path
-        self._project = environment.get("CI_PROJECT_DIR") or os.getcwd()
-        self._rows: list[dict[str, Any]] = []
+        self._environment = environment
+        self._found: list[tuple[Level, Result]] = []
 
     def warn(self, message: str) -> None:
-        self._add("minor", message, place_in(message))
+        self._add(Level.WARNING, message, place_in(message))
 
     def failed(self, error: BaseException) -> None:
         for message, place in faults_of(error):
-            self._add("blocker", message, place)
+            self._add(Level.ERROR, message, place)
 
-    def _add(self, severity: str, message: str, place: Place | None) -> None:
-        if place is None:
-            return
-        path = relative(place.file, self._project)
-        self._rows.append(
-            {
-                "description": message,
-                "check_name": "compose",
-                "fingerprint": hashlib.sha256(f"{path}\0{message}".encode()).hexdigest(),
-                "severity": severity,
-                "location": {"path": path, "lines": {"begin": place.line}},
-            }
-        )
+    def _add(self, level: Level, message: str, place: Place | None) -> None:
+        if place is not None:
+            path = in_project(place.file, self._environment)
+            self._found.append((level, Result(rule=f"compose-{level}", message=message, path=path, line=place.line)))
 
     def write(self) -> None:
         """Raises StorageError."""
-        fs.atomic_write(self._path, (json.dumps(self._rows, indent=2) + "\n").encode())
+        fs.atomic_write(self._path, to_codequality(self._found).encode())
 
 
-def relative(path: str, root: str) -> str:
-    """As a code host knows a file: relative to the checkout; as it is when it lies elsewhere."""
+def in_project(path: str, environment: Mapping[str, str]) -> str:
+    """As the code host knows a file: relative to the checkout; as it is when it lies elsewhere."""
+    root = environment.get("GITHUB_WORKSPACE") or environment.get("CI_PROJECT_DIR") or os.getcwd()
     found = os.path.relpath(os.path.realpath(path), os.path.realpath(root))
     return path if found.startswith("../") else found
 

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -14,9 +15,11 @@ import typer
 import compose
 from compose import fs
 from compose.cli import flags
-from compose.cli.flags import FOUND, Format, LintFormat
+from compose.cli.ending import Place
+from compose.cli.flags import FOUND, Format, TreefileLintFormat
+from compose.cli.services import GitHubReporter, in_project, reporter_for
 from compose.errors import TreefileError
-from compose.findings import Level, Result, to_sarif
+from compose.findings import Level, Result, to_codequality, to_sarif
 from compose.pipeline.flat import flattened_treefile, host_basearch
 from compose.treefile.lint import RULES, Finding, lint
 from compose.treefile.load import flatten
@@ -74,7 +77,9 @@ def show(
 @app.command("lint")
 def lint_command(
     treefile: flags.Treefile,
-    form: Annotated[LintFormat, typer.Option("--format", help="How findings are shown.")] = LintFormat.TEXT,
+    form: Annotated[
+        TreefileLintFormat, typer.Option("--format", help="How findings are shown.")
+    ] = TreefileLintFormat.TEXT,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings count as errors.")] = False,
     ignore: Annotated[list[str] | None, typer.Option("--ignore", metavar="RULE", help="Leave out a rule.")] = None,
     source_root: flags.SourceRoot = None,
@@ -87,14 +92,19 @@ def lint_command(
     found = lint(treefile, basearch=arch or host_basearch(), source_root=source_root)
     found = tuple(each for each in found if each.rule not in (ignore or ()))
     match form:
-        case LintFormat.SARIF:
+        case TreefileLintFormat.SARIF:
             typer.echo(to_sarif(RULES, [_result(each) for each in found], version=compose.__version__), nl=False)
-        case LintFormat.JSON:
+        case TreefileLintFormat.CODEQUALITY:
+            rows = [(each.level, _result(each)) for each in found]
+            relative = [(level, replace(row, path=in_project(row.path, os.environ))) for level, row in rows]
+            typer.echo(to_codequality(relative), nl=False)
+        case TreefileLintFormat.JSON:
             typer.echo(json.dumps([_as_json(each) for each in found], indent=2))
-        case LintFormat.TEXT:
+        case TreefileLintFormat.TEXT:
             for each in found:
                 typer.echo(f"{each.place}: {each.level}: {each.message} [{each.rule}]")
             _tell_advice(found)
+            _annotate(found)
     counted = (Level.ERROR, Level.WARNING) if strict else (Level.ERROR,)
     if any(each.level in counted for each in found):
         raise typer.Exit(FOUND)
@@ -180,6 +190,16 @@ def _as_json(finding: Finding) -> dict[str, object]:
         "message": finding.message,
         "advice": RULES[finding.rule].advice,
     }
+
+
+def _annotate(found: tuple[Finding, ...]) -> None:
+    """Beside the lines, where GitHub runs this."""
+    reporter = reporter_for(os.environ)
+    if isinstance(reporter, GitHubReporter):
+        for each in found:
+            place = Place(file=each.place.file, line=max(1, each.place.line), column=each.place.column or None)
+            level = "notice" if each.level is Level.NOTE else str(each.level)
+            reporter.annotate(level, f"{each.message} [{each.rule}]", place)
 
 
 def _tell_advice(found: tuple[Finding, ...]) -> None:

@@ -76,9 +76,24 @@ def test_lint(place: Path) -> None:
     run(place, "lint", "--strict", "--ignore=deprecated-spelling", "--ignore=duplicate-package", "top.yaml")
     assert json.loads(run(place, "lint", "--format=sarif", "top.yaml"))["version"] == "2.1.0"
     assert len(json.loads(run(place, "lint", "--format=json", "top.yaml"))) == 3
+    rows = json.loads(run(place, "lint", "--format=codequality", "top.yaml"))
+    assert [(row["location"]["path"], row["location"]["lines"]["begin"]) for row in rows] == [
+        ("base.yaml", 2), ("top.yaml", 6), ("top.yaml", 8),
+    ]  # fmt: skip
     run(place, "lint", "--ignore=nonsense", "top.yaml", status=2)
     (place / "fedora.repo").write_text("[other]\nbaseurl=x\n")
     run(place, "lint", "top.yaml", status=1)
+
+
+def test_lint_on_github(place: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "compose", "treefile", "lint", "top.yaml"], cwd=place, capture_output=True, text=True,
+        check=True, env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin", "GITHUB_ACTIONS": "true"},
+    )  # fmt: skip
+    assert (
+        "::warning title=compose,file=top.yaml,line=8,col=3::bash is listed at base.yaml:1:12 too [duplicate-package]"
+        in done.stderr.splitlines()
+    )
 
 
 def test_fmt(place: Path) -> None:

@@ -193,6 +193,6 @@ def test_a_code_quality_report(tree):
     rows = json.loads((tree / "out.json").read_text())
     assert [(row["severity"], row["location"]) for row in rows] == [
         ("minor", {"path": "sub/x.repo", "lines": {"begin": 4}}),
-        ("blocker", {"path": "t.yaml", "lines": {"begin": 3}}),
+        ("major", {"path": "t.yaml", "lines": {"begin": 3}}),
     ]
     assert len({row["fingerprint"] for row in rows}) == 2
