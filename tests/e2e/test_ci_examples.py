@@ -25,7 +25,7 @@ from tests.support.rpmrepo import Keys
 
 pytestmark = pytest.mark.root
 
-WORKFLOW = yaml.safe_load((EXAMPLES / "github/workflow.yaml").read_text())
+WORKFLOW = yaml.safe_load((EXAMPLES / "github/workflow.yml").read_text())
 PIPELINE = yaml.safe_load((EXAMPLES / "gitlab/gitlab-ci.yml").read_text())
 ACTIONS = {"actions/checkout", "actions/cache", "actions/cache/restore", "github/codeql-action/upload-sarif"}
 
