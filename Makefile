@@ -24,6 +24,7 @@ test: ## All tests but the slow ones, with all set-up
 	@$(TOOLBOX) need mkfs.ext4 e2fsprogs e2fsprogs
 	@$(TOOLBOX) need mkfs.xfs xfsprogs xfsprogs
 	@$(TOOLBOX) need mkfs.btrfs btrfs-progs btrfs-progs
+	@$(TOOLBOX) need systemd-sysusers systemd-standalone-sysusers systemd-standalone-sysusers
 	@$(RUN) $(PYTEST) tests
 
 e2e: ## The slow tests, with all set-up: 450 packages beside dnf5, a disk that boots, upgrades and rolls back

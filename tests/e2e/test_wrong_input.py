@@ -191,6 +191,35 @@ def test_hostile_payload(site: Site, members: list[Member], path: str) -> None:
     assert not os.path.lexists("/tmp/escaped") and not os.path.lexists("/escaped")
 
 
+@pytest.mark.parametrize(
+    ("install", "message"),
+    [
+        (r"echo x >usr/share/$(printf 'caf\351')", r"latin.rpm: '/usr/share/caf\udce9': its name is not UTF-8"),
+        (
+            r"ln -s $(printf 'caf\351') usr/share/link",
+            "latin.rpm: '/usr/share/link': the target of the symlink is not UTF-8",
+        ),
+    ],
+)
+def test_names_that_are_not_utf8(site: Site, install: str, message: str) -> None:
+    """rpm installs them; OSTree cannot hold them."""
+    packages = site.path / "latin"
+    packages.mkdir()
+    (packages / "latin.spec").write_text(
+        f"Name: latin\nVersion: 1\n{rpmrepo.DEFAULT_TAGS}BuildArch: noarch\n%description\ntest\n"
+        f"%install\nmkdir -p %{{buildroot}}/usr/share; cd %{{buildroot}}; {install}\n%files\n/usr/share/*\n"
+    )
+    rpmrepo.run(
+        "rpmbuild", "-bb", "--quiet", "--define", f"_topdir {site.path}/top", "--define", f"_rpmdir {packages}",
+        "--define", "_build_name_fmt %{NAME}.rpm", "--define", "_invalid_encoding_terminates_build 0",
+        "--define", "__os_install_post %{nil}", str(packages / "latin.spec"),
+    )  # fmt: skip
+    rpmrepo.index(packages)
+    site.write_repo(name="latin", baseurl=packages.as_uri(), gpgcheck=False)
+    site.write_treefile("latin", repos=["tiny", "latin"])
+    says(refused(site), TRUST, message)
+
+
 # --- how packages fit together
 
 
@@ -207,7 +236,30 @@ def test_failing_postprocess(site: Site) -> None:
 
 def test_file_conflict(site: Site) -> None:
     site.write_treefile("conflict-a", "conflict-b")
-    says(refused(site), FAILED, "/usr/share/conflict", "conflict-a-1.0-1.noarch", "conflict-b-1.0-1.noarch")
+    says(refused(site), FAILED, "/usr/share/conflict", "conflict-a-1.0-1.noarch", "conflict-b-1.0-1.noarch", "content")
+
+
+def test_directory_of_two_modes(site: Site) -> None:
+    """As rpm 6.1 and dnf5 refuse it."""
+    packages = site.path / "modes"
+    packages.mkdir()
+    for name, mode in (("open", "0755"), ("closed", "0700")):
+        (packages / f"{name}.spec").write_text(
+            f"Name: {name}\nVersion: 1\n{rpmrepo.DEFAULT_TAGS}BuildArch: noarch\n%description\ntest\n"
+            f"%install\nmkdir -p %{{buildroot}}/usr/share/both\n%files\n%dir %attr({mode},root,root) /usr/share/both\n"
+        )
+        rpmrepo.run(
+            "rpmbuild", "-bb", "--quiet", "--define", f"_topdir {site.path}/top", "--define", f"_rpmdir {packages}",
+            "--define", "_build_name_fmt %{NAME}.rpm", str(packages / f"{name}.spec"),
+        )  # fmt: skip
+    rpmrepo.index(packages)
+    site.write_repo(name="modes", baseurl=packages.as_uri(), gpgcheck=False)
+    site.write_treefile("open", "closed", repos=["tiny", "modes"])
+    says(refused(site), FAILED, "/usr/share/both of ", "closed-1-1.noarch", "open-1-1.noarch", "differ in mode: 07")
+    site.write_treefile(
+        "open", "closed", repos=["tiny", "modes"], remove_from_packages=[["closed", "^/usr/share/both$"]]
+    )
+    assert site.run().status == 0
 
 
 # --- where to

@@ -6,6 +6,7 @@ Triggers have tests of their own beside this one.
 from __future__ import annotations
 
 import re
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from compose.errors import AssembleError
 from tests.compat.assemble.test_dnf5 import RULES
 from tests.e2e import tiny
-from tests.support.differential import assembled, differences, explain, installed_by_dnf5
+from tests.support.differential import Rule, assembled, differences, exactly, explain, installed_by_dnf5
 from tests.support.rpmrepo import run
 
 pytestmark = pytest.mark.root
@@ -22,6 +23,13 @@ EPOCH = 1_700_000_000
 MACROS = (
     *("__os_install_post %{nil}", "debug_package %{nil}", "_build_name_fmt %{NAME}.rpm", "_binary_payload w1.zstdio"),
     *("_invalid_encoding_terminates_build 0", "use_source_date_epoch_as_buildtime 1"),
+)
+
+
+BACKUPS = Rule(
+    "backups of account files",
+    "rpm makes accounts package by package, and each run keeps what the one before it left",
+    exactly("etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-"),
 )
 
 
@@ -58,6 +66,31 @@ def test_installs_as_dnf5_installs(base: list[Path], tmp_path: Path) -> None:
         f"{each}\n  ours: {ours.read(each.path)[:300]!r}\n  rpm's: {theirs.read(each.path)[:300]!r}"
         for each in unexplained
     )
+
+
+def test_accounts_that_packages_declare(base: list[Path], tmp_path: Path) -> None:
+    """Numbers, floating ids, members: rpm makes them of each package's header, before it is unpacked."""
+    program = shutil.which("systemd-sysusers")
+    assert program, (
+        "tests/toolbox/toolbox.sh need systemd-sysusers systemd-standalone-sysusers systemd-standalone-sysusers"
+    )
+    rpms = [*base, *build(tiny.SPECS / "sysusers", tmp_path / "sysusers")]
+    ours = assembled(rpms, tmp_path, EPOCH)
+    theirs, _ = installed_by_dnf5(rpms, tmp_path, EPOCH, macros=f"%__systemd_sysusers {program}\n")
+    unexplained, explained = explain(list(differences(ours, theirs)), (BACKUPS, *RULES), ours, theirs)
+    assert not unexplained, "\n".join(
+        f"{each}\n  ours: {ours.read(each.path)!r}\n  rpm's: {theirs.read(each.path)!r}" for each in unexplained
+    )
+    # the differences are by name; what is a number in a package is that number
+    for side in (ours, theirs):
+        users, groups = ({name: number for number, name in side.names(each).items()} for each in ("passwd", "group"))
+        assert (users["fixed"], users["joined"], groups["fixed"], groups["fixed-group"]) == (777, 778, 777, 888)
+        assert 100 < users["floating"] < 1000
+        members = [line for line in side.read("etc/group").decode().splitlines() if line.endswith(":floating")]
+        assert [line.split(":")[0] for line in sorted(members)] == ["fixed-group", "floating-group"]
+        owner = side.tree["usr/share/floating/user"]
+        assert (owner.uid, owner.permissions) == (users["floating"], 0o4755)
+    print(f"explained: {dict(explained)}")
 
 
 @pytest.mark.parametrize("case", sorted(path.name for path in (tiny.SPECS / "refused").iterdir()))
