@@ -1,14 +1,11 @@
 """Our commit beside `ostree commit` of the same directory: fresh repositories, default fsync, warm page cache.
 
-    python3 -m tests.bench.commit TREE [--mode=archive|bare-user] [--scratch=DIR]
-
-prints one row of bench.json. Both sides are whole processes that scan the directory, so neither knows a digest before.
+`python3 -m tests.bench.commit REPO TREE` is what is measured of ours. Both sides are whole processes that scan the directory,
+so neither knows a digest before.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -17,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from compose.events import Reporter
-from compose.ostree.config import Mode
 from compose.ostree.gvariant import Variant
 from compose.ostree.objects import Commit
 from compose.ostree.repo import Repo
 from compose.ostree.transaction import Transaction
-from tests.bench.measure import Cost, floor, measure, size_of
+from tests.bench.measure import Cost, measure, regular_files, row, size_of
+from tests.bench.site import Site
 from tests.support.contents import write_directory
 
 _REF = "bench"
@@ -51,60 +48,50 @@ def commit_ours(repo: str, tree: str) -> str:
     return checksum
 
 
-def bench_commit(tree: Path, scratch: Path, *, mode: str = "archive") -> dict[str, Any]:
+def bench_commit(site: Site, mode: str) -> dict[str, Any]:
     """The row. Raises RuntimeError when the two commits differ, for then they did not do the same work."""
-    files = [path for path in tree.rglob("*") if path.is_file() and not path.is_symlink()]
+    tree = site.tree
+    files = regular_files(tree)
+    size = sum(path.stat().st_size for path in files)
     for path in files:
         path.read_bytes()
-    repos = {"peer": scratch / "peer", "ours": scratch / "ours"}
-    commands = {
-        "peer": ["ostree", f"--repo={repos['peer']}", "commit", f"--branch={_REF}", f"--timestamp=@{_TIMESTAMP}",
-                 f"--tree=dir={tree}"],
-        "ours": [sys.executable, "-m", "tests.bench.commit", "--ours", repos["ours"], tree],
-    }  # fmt: skip
     costs: dict[str, Cost] = {}
     sizes: dict[str, int] = {}
     commits: set[str] = set()
-    for who, repo in repos.items():
-        shutil.rmtree(repo, ignore_errors=True)
-        repo.mkdir(parents=True)
-        subprocess.run(["ostree", f"--repo={repo}", "init", f"--mode={mode}"], check=True, stdin=subprocess.DEVNULL)
+    for who in ("peer", "ours"):
+        repo = site.repo(f"commit-{who}", mode)
         # what others have left to write is not this one's cost
-        os.sync()
-        costs[who] = measure(commands[who])
+        subprocess.run(["sync"], check=True)
+        costs[who] = measure(command(who, repo, tree))
         sizes[who] = size_of(repo / "objects")
         commits.add((repo / "refs/heads" / _REF).read_text())
+        shutil.rmtree(repo)
     if len(commits) != 1:
         raise RuntimeError(f"ostree commit and ours differ: {commits}")
-    limits = floor(
-        files, scratch / "floor", len(os.sched_getaffinity(0)), deflated=mode == Mode.ARCHIVE.removesuffix("-z2")
+    archive = mode == "archive"
+    floor = site.rates.floor(
+        hashed=size,
+        deflated=size if archive else 0,
+        created=len(files),
+        stored=size * site.rates.dense if archive else size,
     )
-    for repo in repos.values():
-        shutil.rmtree(repo)
-    ours, peer = costs["ours"], costs["peer"]
-    return {
-        "name": f"commit-{mode}",
-        "ours": {"wall": round(ours.wall, 2), "cpu": round(ours.cpu, 2), "bytes": sizes["ours"]},
-        "peer": {"wall": round(peer.wall, 2), "cpu": round(peer.cpu, 2), "bytes": sizes["peer"]},
-        "ratio_wall": round(peer.wall / ours.wall, 2),
-        "ratio_cpu": round(peer.cpu / ours.cpu, 2),
-        "peak_rss_mb": round(ours.rss),
-        "floor": limits.figures(),
-    }
+    bytes_of = {who: {"bytes": count} for who, count in sizes.items()}
+    return row(f"commit-{mode}", costs["ours"], costs["peer"], floor, **bytes_of)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tree", type=Path)
-    parser.add_argument("--mode", choices=["archive", "bare-user"], default="archive")
-    parser.add_argument("--scratch", type=Path, default=Path("build/bench-commit"))
-    parser.add_argument("--ours", metavar="REPO", help="only commit to REPO, by our writer: what is measured")
-    arguments = parser.parse_args()
-    if arguments.ours:
-        commit_ours(arguments.ours, str(arguments.tree))
-    else:
-        print(json.dumps(bench_commit(arguments.tree, arguments.scratch, mode=arguments.mode)))
+def command(who: str, repo: Path, tree: Path) -> list[str | Path]:
+    """Command line that commits a directory: "ours" or "peer"."""
+    if who == "ours":
+        return [sys.executable, "-m", "tests.bench.commit", repo, tree]
+    return [
+        "ostree",
+        f"--repo={repo}",
+        "commit",
+        f"--branch={_REF}",
+        f"--timestamp=@{_TIMESTAMP}",
+        f"--tree=dir={tree}",
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    commit_ours(sys.argv[1], sys.argv[2])

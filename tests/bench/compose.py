@@ -1,8 +1,9 @@
-"""A cold compose beside the steps that take its place without it.
+"""Composes of `big` beside the steps that take their place without one.
 
-Ours is the whole of `compose tree` with an empty cachedir: solve, signatures, import, scriptlets, layout, initramfs, labels,
-rpmdb, commit. The peer is `dnf5 --installroot`, dracut in a chroot and `ostree commit`: the same packages from the same
-local repository into an archive repository, signatures checked, scriptlets run, but no OSTree layout and no labels.
+Ours is the whole of `compose tree`: solve, signatures, import, scriptlets, layout, initramfs, labels, rpmdb, commit. The peer
+is `dnf5 --installroot`, dracut in a chroot and `ostree commit`: the same packages from the same local repositories into an
+archive repository, signatures checked, scriptlets run, but no OSTree layout and no labels. It has nothing that it could use
+again of a compose before, so it does all of it twice.
 """
 
 from __future__ import annotations
@@ -15,78 +16,131 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from compose.pipeline.run import flattened_treefile
-from tests.bench.measure import Cost, floor, measure, size_of
+from compose.pipeline.flat import flattened_treefile
+from tests.bench.measure import Cost, measure, row, size_of
+from tests.bench.site import Site
 
-PROJECT = Path(__file__).parents[2]
 # In a mount namespace of its own: the chroot has what a real system has, and nothing stays mounted.
 _IN_ROOT = (
     'root=$1; shift; for each in proc sys dev; do mount --rbind "/$each" "$root/$each"; done; exec chroot "$root" "$@"'
 )
+_LOAD = """\
+import sys, libdnf5
+base = libdnf5.base.Base()
+base.get_config().plugins = False
+base.get_config().cachedir = sys.argv[1]
+base.get_config().optional_metadata_types = ["filelists"]
+base.setup()
+sack = base.get_repo_sack()
+for number, url in enumerate(sys.argv[2:]):
+    config = sack.create_repo(f"r{number}").get_config()
+    config.baseurl = url
+    config.metadata_expire = 0
+sack.load_repos(libdnf5.repo.Repo.Type_AVAILABLE)
+"""
+"""What an unchanged compose cannot do without: the interpreter, libdnf5, the repositories' metadata brought up to date."""
 
 
-def treefile_in(directory: Path, universe: Path) -> Path:
-    """The demonstration's treefile with its .repo file; the repository's RPMs are read once, so that they are in memory."""
-    directory.mkdir(parents=True)
-    shutil.copy(PROJECT / "treefiles/demo/min.yaml", directory)
-    shutil.copy(universe / "min/universe.repo", directory)
-    for path in (universe / "min/Packages").iterdir():
-        path.read_bytes()
-    return directory / "min.yaml"
-
-
-def bench_compose(universe: Path, scratch: Path, *, tree: Path) -> dict[str, Any]:
-    """The row. tree: where the composed tree is left, checked out.
-
-    Raises RuntimeError when a step fails or the two sides did not install the same packages.
-    """
-    treefile = treefile_in(scratch / "treefile", universe)
-    ours_repo, peer_repo, root = scratch / "ours", scratch / "peer", scratch / "root"
-    for repo in (ours_repo, peer_repo):
-        subprocess.run(["ostree", f"--repo={repo}", "init", "--mode=archive"], check=True, stdin=subprocess.DEVNULL)
-
-    os.sync()
-    peer = _peer(treefile, root, peer_repo, scratch / "dnf")
-    names = _installed(root)
-    files = [path for path in root.rglob("*") if path.is_file() and not path.is_symlink()]
-
-    os.sync()
-    result = scratch / "compose.json"
-    ours = measure(
-        [
-            *(sys.executable, "-m", "compose", "tree", treefile, f"--repo={ours_repo}"),
-            *(f"--cachedir={scratch / 'cache'}", f"--write-composejson-to={result}"),
-        ]
+def bench_cold(site: Site) -> dict[str, Any]:
+    """Raises RuntimeError when a step fails or the two sides did not install the same packages."""
+    ours, result = site.cold
+    peer = _peer(site, 1)
+    total = sum(peer.values(), Cost(wall=0, cpu=0, rss=0, together=0))
+    names = _installed(site.scratch / "root")
+    if result["packages"] != len(names):
+        raise RuntimeError(f"dnf5 installed {len(names)} packages, compose {result['packages']}")
+    files, size = result["ostree-n-content-total"], result["content-bytes-hashed"]
+    return row(
+        "compose-cold",
+        ours,
+        total,
+        # the RPMs and what is in them are hashed, and each file is made twice: in the cache, in the repository
+        site.rates.floor(
+            hashed=size_of(site.packages) + 2 * size,
+            deflated=size,
+            created=2 * files,
+            stored=size + result["ostree-content-bytes-written"],
+        ),
+        ours={"bytes": size_of(site.composed / "objects"), "stages": result["stage-seconds"]},
+        peer={"bytes": size_of(site.scratch / "peer/objects"), "stages": _walls(peer)},
     )
-    outcome = json.loads(result.read_text())
-    if outcome["packages"] != len(names):
-        raise RuntimeError(f"dnf5 installed {len(names)} packages, compose {outcome['packages']}")
-    limits = floor(files, scratch / "floor", len(os.sched_getaffinity(0)), deflated=True)
-    row = {
-        "name": "compose-cold",
-        "ours": {**_figures(ours), "bytes": size_of(ours_repo / "objects"), "stages": outcome["stage-seconds"]},
-        "peer": {
-            **_figures(sum(peer.values(), Cost(wall=0, cpu=0, rss=0))),
-            "bytes": size_of(peer_repo / "objects"),
-            "stages": {name: round(cost.wall, 2) for name, cost in peer.items()},
-        },
-    }
-    total = sum(cost.wall for cost in peer.values())
-    row["ratio_wall"] = round(total / ours.wall, 2)
-    row["ratio_cpu"] = round(sum(cost.cpu for cost in peer.values()) / ours.cpu, 2)
-    row["peak_rss_mb"] = round(ours.rss)
-    row["floor"] = limits.figures()
-    subprocess.run(["ostree", f"--repo={ours_repo}", "checkout", outcome["ref"], tree], check=True)
-    return row
 
 
-def _figures(cost: Cost) -> dict[str, float]:
-    return {"wall": round(cost.wall, 2), "cpu": round(cost.cpu, 2)}
+def bench_leaf(site: Site) -> dict[str, Any]:
+    """After a leaf package of 1 MB changed. object_work: of the commit alone."""
+    cold, _ = site.cold
+    ours, result = site.compose(2)
+    peer = _peer(site, 2)
+    total = sum(peer.values(), Cost(wall=0, cpu=0, rss=0, together=0))
+    written = result["ostree-n-content-written"] + result["ostree-n-metadata-written"]
+    keys = ("ostree-n-content-total", "ostree-n-content-written", "ostree-n-cache-hits", "content-bytes-hashed")
+    return row(
+        "recompose-one-leaf",
+        ours,
+        total,
+        site.rates.floor(
+            hashed=result["content-bytes-hashed"],
+            deflated=result["content-bytes-compressed"],
+            created=written,
+            stored=result["ostree-content-bytes-written"],
+        ),
+        ours={"stages": result["stage-seconds"], "object_work": {key: result[key] for key in keys}},
+        peer={"stages": _walls(peer)},
+        ratio_cold=round(cold.wall / ours.wall, 2),
+    )
 
 
-def _peer(treefile: Path, root: Path, repo: Path, cache: Path) -> dict[str, Cost]:
-    """Cost of each step."""
-    flat = json.loads(flattened_treefile(str(treefile)))
+def bench_unchanged(site: Site) -> dict[str, Any]:
+    """Beside loading the same metadata, which is the floor too."""
+    _, result = site.cold
+    head = (site.composed / "refs/heads" / result["ref"]).read_text().strip()
+    version = 1 if head == result["ostree-commit"] else 2
+    ours, changed = site.compose(version)
+    if changed:
+        raise RuntimeError("a compose that should find nothing to do made a commit")
+    urls = [(site.packages.parent).as_uri(), (site.scratch / f"leaf-{version}").as_uri()]
+    command = [sys.executable, "-c", _LOAD, site.scratch / "load", *urls]
+    measure(command)
+    peer = measure(command)
+    return row("unchanged", ours, peer, {"total": round(peer.wall, 3)})
+
+
+def bench_import(site: Site) -> dict[str, Any]:
+    """The import stage alone beside `rpm2cpio | cpio -i` of each package; the RPMs are in the cache and were checked."""
+    cache, timings = site.scratch / "import-cache", site.scratch / "timings.json"
+    site.compose(1, "--download-only-rpms", cache=cache)
+    ours, _ = site.compose(1, "--download-only", f"--write-timings-to={timings}", cache=cache)
+    stages = {each["name"]: each["seconds"] for each in json.loads(timings.read_text())["stages"]}
+    unpacked = site.scratch / "unpacked"
+    unpacked.mkdir()
+    script = 'set -e; for each in "$1"/*.rpm; do rpm2cpio "$each" | cpio --extract --make-directories --quiet; done'
+    subprocess.run(["sync"], check=True)
+    peer = measure(["sh", "-c", script, "sh", site.packages], cwd=unpacked)
+    size, count = size_of(unpacked), sum(len(names) for _, _, names in os.walk(unpacked))
+    shutil.rmtree(unpacked)
+    shutil.rmtree(cache)
+    whole = ours.figures()
+    return row(
+        "import",
+        Cost(wall=stages["import"], cpu=ours.cpu, rss=ours.rss, together=ours.together),
+        peer,
+        site.rates.floor(hashed=size, created=count, stored=size),
+        ours={"whole_program": whole, "stages": stages},
+    )
+
+
+def _walls(costs: dict[str, Cost]) -> dict[str, float]:
+    return {name: round(cost.wall, 2) for name, cost in costs.items()}
+
+
+def _peer(site: Site, version: int) -> dict[str, Cost]:
+    """Cost of each step; the root is left, and the commit in the repository "peer"."""
+    root, cache, repo = site.scratch / "root", site.scratch / "dnf", site.scratch / "peer"
+    shutil.rmtree(root, ignore_errors=True)
+    if version == 1:
+        site.repo("peer")
+    flat = json.loads(flattened_treefile(str(site.treefiles / f"v{version}.yaml")))
+    subprocess.run(["sync"], check=True)
     costs = {}
     costs["dnf5"] = measure(
         [
@@ -98,8 +152,8 @@ def _peer(treefile: Path, root: Path, repo: Path, cache: Path) -> dict[str, Cost
                 f"--installroot={root}",
                 f"--releasever={flat['releasever']}",
             ),
-            *("--setopt=plugins=False", f"--setopt=reposdir={treefile.parent}", f"--setopt=cachedir={cache}"),
-            *("--setopt=install_weak_deps=True", *flat["packages"]),
+            *("--setopt=plugins=False", f"--setopt=reposdir={site.treefiles}", f"--setopt=cachedir={cache}"),
+            *(f"--repo={','.join(flat['repos'])}", "--setopt=install_weak_deps=True", *flat["packages"]),
         ]
     )
     kernels = [path.name for path in (root / "usr/lib/modules").iterdir() if (path / "vmlinuz").exists()]

@@ -1,52 +1,70 @@
-"""Measuring a program as a whole process, and the physical floors of the machine it ran on."""
+"""Measuring a program with all its processes, and the physical floors of the machine it ran on."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import os
 import shutil
 import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from compose.ostree.deflate import Deflater
 
+CORES = len(os.sched_getaffinity(0))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """wall, cpu: seconds (cpu: user and system of the program and its children). rss: of its largest process, MB."""
+    """wall, cpu: seconds (cpu: user and system of the program and its children). rss: of its largest process; together: of
+    all its processes at once, shared pages counted once, looked at four times a second. Both MB."""
 
     wall: float
     cpu: float
     rss: float
+    together: float
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(wall=self.wall + other.wall, cpu=self.cpu + other.cpu, rss=max(self.rss, other.rss))
+        return Cost(
+            wall=self.wall + other.wall,
+            cpu=self.cpu + other.cpu,
+            rss=max(self.rss, other.rss),
+            together=max(self.together, other.together),
+        )
+
+    def figures(self) -> dict[str, float]:
+        """As a row of bench.json has them."""
+        return {
+            "wall": round(self.wall, 3),
+            "cpu": round(self.cpu, 3),
+            "peak_rss_mb": round(self.rss),
+            "peak_together_mb": round(self.together),
+        }
 
 
-def measure(argv: Sequence[str | Path], *, environment: dict[str, str] | None = None) -> Cost:
+def measure(argv: Sequence[str | Path], *, cwd: Path | None = None) -> Cost:
     """Run a program to its end. Raises RuntimeError with its output when it fails."""
-    log = subprocess.PIPE
-    begun = time.monotonic()
-    # wait4() gives the usage of this child alone; subprocess would lose it
-    process = subprocess.Popen(
-        [str(word) for word in argv],
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        env=dict(os.environ, **(environment or {})),
-    )
-    assert process.stdout is not None
-    output = process.stdout.read()
-    process.stdout.close()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    wall = time.monotonic() - begun
-    if process.returncode:
-        raise RuntimeError(f"{argv[0]} failed with status {process.returncode}:\n{output.decode(errors='replace')}")
-    return Cost(wall=wall, cpu=usage.ru_utime + usage.ru_stime, rss=usage.ru_maxrss / 1024)
+    launcher = Path(__file__).with_name("launch.py")
+    with tempfile.NamedTemporaryFile() as out:
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", str(launcher), out.name, *map(str, argv)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=cwd,
+            check=False,
+        )
+        if done.returncode:
+            text = done.stdout.decode(errors="replace")
+            raise RuntimeError(f"{argv[0]} failed with status {done.returncode}:\n{text}")
+        return Cost(**json.loads(Path(out.name).read_bytes()))
 
 
 def size_of(directory: Path) -> int:
@@ -54,52 +72,115 @@ def size_of(directory: Path) -> int:
     return sum(os.lstat(os.path.join(top, name)).st_size for top, _, names in os.walk(directory) for name in names)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Floor:
-    """What no writer of these files can go below on this machine, measured in the run: seconds with all cores at work.
+def regular_files(directory: Path) -> list[Path]:
+    return [path for path in directory.rglob("*") if path.is_file() and not path.is_symlink()]
 
-    hash: sha256 of all bytes. deflate: raw deflate of all bytes by the fastest codec here that is as dense as zlib's
-    level 6. create: one file per object. store: the bytes that are left after deflate, written and synced.
+
+def exponent(points: Iterable[tuple[float, float]]) -> float:
+    """Of a power law through (size, cost), fitted by least squares: 0 is constant, 1 linear, 2 quadratic."""
+    logs = [(math.log(size), math.log(max(cost, 1e-6))) for size, cost in points]
+    x, y = (sum(column) / len(logs) for column in zip(*logs, strict=True))
+    return round(sum((a - x) * (b - y) for a, b in logs) / sum((a - x) ** 2 for a, _ in logs), 3)
+
+
+class Rates:
+    """What this machine can do, measured when first asked for: bytes or files in a second.
+
+    hash: sha256 on one core. deflate: raw deflate on one core, by the fastest codec here that is as dense as zlib's level 6;
+    dense: what it leaves of a byte. create: files made on one core. store: bytes written and synced. All but store on a
+    sample of the files of a real tree.
     """
 
-    hash: float
-    deflate: float
-    create: float
-    store: float
+    def __init__(self, files: Callable[[], Sequence[Path]], scratch: Path) -> None:
+        self._files = files
+        self._scratch = scratch
 
-    def figures(self) -> dict[str, float]:
-        """As a row of bench.json has them."""
-        return {key: round(value, 2) for key, value in asdict(self).items()}
+    @cached_property
+    def _sample(self) -> list[bytes]:
+        # whole files, as a writer would see them
+        files = self._files()
+        return [path.read_bytes()[: 4 << 20] for path in files[:: max(1, len(files) // 1000)]]
+
+    @cached_property
+    def _size(self) -> int:
+        return sum(map(len, self._sample))
+
+    @cached_property
+    def hash(self) -> float:
+        begun = time.monotonic()
+        for each in self._sample:
+            hashlib.sha256(each).digest()
+        return self._size / (time.monotonic() - begun)
+
+    @cached_property
+    def _deflated(self) -> tuple[float, float]:
+        deflater = Deflater(None)
+        begun = time.monotonic()
+        packed = sum(len(deflater.compress(each)) for each in self._sample)
+        return self._size / (time.monotonic() - begun), packed / self._size
+
+    @property
+    def deflate(self) -> float:
+        return self._deflated[0]
+
+    @property
+    def dense(self) -> float:
+        return self._deflated[1]
+
+    @cached_property
+    def create(self) -> float:
+        count = 5000
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.mkdir(parents=True)
+        begun = time.monotonic()
+        for number in range(count):
+            os.close(os.open(self._scratch / str(number), os.O_WRONLY | os.O_CREAT, 0o644))
+        spent = time.monotonic() - begun
+        shutil.rmtree(self._scratch)
+        return count / spent
+
+    @cached_property
+    def store(self) -> float:
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        block = os.urandom(1 << 20)
+        os.sync()
+        begun = time.monotonic()
+        with open(self._scratch / "stored", "wb") as file:
+            for _ in range(128):
+                file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+        spent = time.monotonic() - begun
+        shutil.rmtree(self._scratch)
+        return (128 << 20) / spent
+
+    def floor(
+        self, *, hashed: float = 0, deflated: float = 0, created: float = 0, stored: float = 0
+    ) -> dict[str, float]:
+        """Seconds below which no program can go that does this much: bytes, bytes, files, bytes. total: what all cores need
+        together, or the disk if that is longer."""
+        parts = {
+            "hash": hashed / self.hash / CORES if hashed else 0.0,
+            "deflate": deflated / self.deflate / CORES if deflated else 0.0,
+            "create": created / self.create / CORES if created else 0.0,
+            "store": stored / self.store if stored else 0.0,
+        }
+        total = max(parts["hash"] + parts["deflate"] + parts["create"], parts["store"])
+        return {name: round(seconds, 3) for name, seconds in {**parts, "total": total}.items()}
 
 
-def floor(files: Sequence[Path], scratch: Path, cores: int, *, deflated: bool) -> Floor:
-    """Measure hash and deflate rates on a sample of the files, create and store rates on scratch's filesystem."""
-    total = sum(path.stat().st_size for path in files)
-    # whole files, as a writer would see them
-    sample = [path.read_bytes()[: 4 << 20] for path in files[:: max(1, len(files) // 1000)]]
-    size = sum(len(each) for each in sample)
-    deflater = Deflater(None)
-    begun = time.monotonic()
-    for each in sample:
-        hashlib.sha256(each).digest()
-    hashed = time.monotonic()
-    packed = sum(len(deflater.compress(each)) for each in sample) if deflated else size
-    deflate_end = time.monotonic()
-    count = 2000
-    scratch.mkdir(parents=True)
-    for number in range(count):
-        os.close(os.open(scratch / str(number), os.O_WRONLY | os.O_CREAT, 0o644))
-    created = time.monotonic()
-    with open(scratch / "stored", "wb") as file:
-        file.write(os.urandom(1 << 20) * 64)
-        file.flush()
-        os.fsync(file.fileno())
-    stored = time.monotonic()
-    shutil.rmtree(scratch)
-    share = total / max(1, size)
-    return Floor(
-        hash=(hashed - begun) * share / cores,
-        deflate=(deflate_end - hashed) * share / cores,
-        create=(created - deflate_end) / count * len(files) / cores,
-        store=(stored - created) / (64 << 20) * packed * share,
-    )
+def row(name: str, ours: Cost, peer: Cost, floor: dict[str, float], **more: object) -> dict[str, object]:
+    """A row of bench.json. more: "ours" and "peer" are added to theirs, the rest stands beside."""
+    mine, theirs = (more.pop(who, {}) for who in ("ours", "peer"))
+    assert isinstance(mine, dict)
+    assert isinstance(theirs, dict)
+    return {
+        "name": name,
+        "ours": {**ours.figures(), **mine},
+        "peer": {**peer.figures(), **theirs},
+        "ratio_wall": round(peer.wall / ours.wall, 2),
+        "ratio_cpu": round(peer.cpu / ours.cpu, 2),
+        "floor": floor,
+        "above_floor": round(ours.wall / floor["total"], 2) if floor["total"] else None,
+        **more,
+    }

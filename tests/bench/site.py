@@ -1,0 +1,128 @@
+"""What the rows work on: the packages of `big`, treefiles for them, one cold compose, and the tree that it made."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from functools import cached_property
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from tests.bench.measure import Cost, Rates, measure, regular_files
+from tests.support import rpmrepo
+from tests.universe.archive import read_roots
+
+PROJECT = Path(__file__).parents[2]
+SET = "big"
+LEAF_BYTES = 1 << 20
+_LEAF = """\
+Name: leaf
+Version: {version}
+Release: 1
+Summary: One file, another in each version
+License: MIT
+BuildArch: noarch
+%description
+x
+%install
+mkdir -p %{{buildroot}}/usr/share
+cp {content} %{{buildroot}}/usr/share/leaf
+%files
+/usr/share/leaf
+"""
+_TREEFILE = """\
+include: min.yaml
+ref: bench/${{basearch}}/big
+repos: [leaf-{version}]
+packages: [leaf, {packages}]
+"""
+
+
+class Site:
+    """A directory to measure in. Everything is made when first asked for."""
+
+    def __init__(self, universe: Path, scratch: Path) -> None:
+        self.packages = universe / SET / "Packages"
+        self.scratch = scratch
+        self._universe = universe
+
+    def repo(self, name: str, mode: str = "archive") -> Path:
+        """A new repository."""
+        path = self.scratch / name
+        shutil.rmtree(path, ignore_errors=True)
+        subprocess.run(["ostree", f"--repo={path}", "init", f"--mode={mode}"], check=True, stdin=subprocess.DEVNULL)
+        return path
+
+    @cached_property
+    def treefiles(self) -> Path:
+        """Directory of v1.yaml and v2.yaml, which differ in one package, and of their .repo files. The RPMs are read once,
+        so that they are in memory."""
+        directory = self.scratch / "treefiles"
+        directory.mkdir()
+        shutil.copy(PROJECT / "treefiles/demo/min.yaml", directory)
+        shutil.copy(self._universe / SET / "universe.repo", directory)
+        roots = ", ".join(read_roots(PROJECT / f"tests/universe/sets/{SET}.txt"))
+        for version in (1, 2):
+            place, content = self.scratch / f"leaf-{version}", self.scratch / "content"
+            content.write_bytes(Random(version).randbytes(LEAF_BYTES))
+            spec = self.scratch / "leaf.spec"
+            spec.write_text(_LEAF.format(version=version, content=content))
+            macros = (f"_topdir {self.scratch}/rpmbuild", f"_rpmdir {place}")
+            rpmrepo.run(
+                *("rpmbuild", "-bb", "--quiet"), *(word for each in macros for word in ("--define", each)), str(spec)
+            )
+            rpmrepo.index(place)
+            (directory / f"leaf-{version}.repo").write_text(f"[leaf-{version}]\nbaseurl={place.as_uri()}\ngpgcheck=0\n")
+            (directory / f"v{version}.yaml").write_text(_TREEFILE.format(version=version, packages=roots))
+        for path in self.packages.iterdir():
+            path.read_bytes()
+        return directory
+
+    @cached_property
+    def composed(self) -> Path:
+        """The repository that all composes go to."""
+        return self.repo("composed")
+
+    def compose(self, version: int, *flags: str, cache: Path | None = None) -> tuple[Cost, dict[str, Any]]:
+        """Run `compose tree` on a treefile; what it took, and the result it wrote ({} when nothing changed)."""
+        result = self.scratch / "compose.json"
+        result.unlink(missing_ok=True)
+        subprocess.run(["sync"], check=True)
+        cost = measure(
+            [
+                *(
+                    sys.executable,
+                    "-m",
+                    "compose",
+                    "tree",
+                    self.treefiles / f"v{version}.yaml",
+                    f"--repo={self.composed}",
+                ),
+                *(f"--cachedir={cache or self.cache}", f"--write-composejson-to={result}", *flags),
+            ]
+        )
+        return cost, json.loads(result.read_text()) if result.exists() else {}
+
+    @property
+    def cache(self) -> Path:
+        return self.scratch / "cache"
+
+    @cached_property
+    def cold(self) -> tuple[Cost, dict[str, Any]]:
+        """The first compose, with an empty cache into an empty repository."""
+        return self.compose(1)
+
+    @cached_property
+    def tree(self) -> Path:
+        """The composed tree, checked out."""
+        _, result = self.cold
+        path = self.scratch / "tree"
+        subprocess.run(["ostree", f"--repo={self.composed}", "checkout", result["ostree-commit"], path], check=True)
+        return path
+
+    @cached_property
+    def rates(self) -> Rates:
+        return Rates(lambda: regular_files(self.tree), self.scratch / "rates")
