@@ -76,10 +76,19 @@ class CacheDir:
 
     @contextmanager
     def shared(self, reporter: Reporter) -> Iterator[Self]:
-        """Use it, beside any number of other composes. What cannot be trusted in it is put away first, and said."""
+        """Use it, beside any number of other composes. What cannot be trusted in it is put away first, and said.
+
+        A full or failing disk that nobody on the way had a better name for is a StorageError too: most is written here.
+        """
         with self._locked(fcntl.LOCK_SH, reporter, None):
             self._heal(reporter)
-            yield self
+            try:
+                yield self
+            except OSError as error:
+                if error.errno in fs.DISK_ERRORS:
+                    place = error.filename if os.path.isabs(error.filename or "") else self.path
+                    raise fs.storage_error(place, error) from error
+                raise
             self._remember()
 
     @contextmanager

@@ -10,6 +10,7 @@ import os
 import secrets
 import stat
 import struct
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,8 +24,15 @@ _AT_FDCWD = -100
 _SYS_OPENAT2 = 437  # the same number everywhere
 _RESOLVE_IN_ROOT = 0x10  # linux/openat2.h
 _DEEP = 64
+FREE_SPACE = "free some space there; nothing was lost, and a rerun goes on"
+"""What to do about a full disk."""
+FAILING = "see the kernel's log (dmesg) for what the disk said, or give another place"
+"""What to do about an I/O error."""
+_ALL_BUT_FULL = 1 << 20  # bytes
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_REFUSED = _FULL | {errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.EFBIG}
+DISK_ERRORS = _FULL | {errno.EROFS, errno.EIO, errno.EFBIG}
+"""What only a disk answers."""
+_REFUSED = DISK_ERRORS | {errno.EACCES, errno.EPERM}
 _NO_CLONE = frozenset({errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS})
 
 
@@ -32,7 +40,11 @@ def storage_error(place: str, error: OSError) -> StorageError:
     """What a refused write becomes: the place, the kernel's words, and the way out where there is one."""
     hint = None
     if error.errno in _FULL:
-        hint = "free some space there; nothing was lost, and a rerun goes on"
+        hint = FREE_SPACE
+    elif error.errno == errno.EFBIG:
+        hint = "raise the limit of file sizes (ulimit -f), or give a place on a filesystem that holds larger files"
+    elif error.errno == errno.EIO:
+        hint = FAILING
     elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         hint = "the place must be writable by the user who composes"
     return StorageError(f"cannot write {place}: {error.strerror}", hint=hint)
@@ -49,6 +61,26 @@ def storage_errors(place: str) -> Iterator[None]:
         raise
 
 
+def is_full(path: str) -> bool:
+    """Has the filesystem that holds a path no room, or next to none, for another file?"""
+    status = os.statvfs(path)
+    # some is kept for root, which others cannot use
+    free = status.f_bfree if os.geteuid() == 0 else status.f_bavail
+    return free * status.f_frsize < _ALL_BUT_FULL or (status.f_files > 0 and status.f_ffree == 0)
+
+
+def check_place(path: str) -> None:
+    """Raise StorageError when a file could not be written at a path, as far as can be told before it is."""
+    try:
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        # the kernel says why: no directory, no room, not ours, read-only, immutable
+        with tempfile.TemporaryFile(dir=os.path.dirname(os.path.abspath(path))) as file:
+            file.write(bytes(4096))
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
 def atomic_write(
     path: str,
     data: bytes,
@@ -63,7 +95,7 @@ def atomic_write(
     temporary: the name it has meanwhile, beside the path unless given. dir_fd: what relative names are relative to.
     """
     temporary = temporary or f"{path}.{secrets.token_hex(6)}.tmp"
-    with storage_errors(path):
+    with storage_errors(_full_path(path, dir_fd)):
         try:
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=dir_fd)
             try:
@@ -78,6 +110,11 @@ def atomic_write(
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=dir_fd)
             raise
+
+
+def _full_path(path: str, dir_fd: int | None) -> str:
+    """For a message."""
+    return path if dir_fd is None else os.path.join(os.readlink(f"/proc/self/fd/{dir_fd}"), path)
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:

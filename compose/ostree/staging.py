@@ -45,11 +45,11 @@ def staging_directory(repo_path: str) -> Iterator[Staging]:
             os.mkdir(path, 0o775)
         yield Staging(path, lock)
     finally:
-        try:
+        # what cannot be removed now is a leftover for the next transaction
+        with contextlib.suppress(OSError):
             fs.remove_tree(path)
             os.unlink(path + _LOCK_SUFFIX)
-        finally:
-            os.close(lock)
+        os.close(lock)
 
 
 def _locked_name(top: str) -> tuple[str, int]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
+from compose import fs
 from compose.blobs import BlobStore
 from compose.cachedir import PROGRAMS, CacheDir
 from compose.events import Reporter
@@ -91,6 +92,9 @@ def gather(
     options: ComposeOptions, reporter: Reporter, watch: Stopwatch, stack: ExitStack, given: Given | None = None
 ) -> Inputs:
     """Read the treefile and decide on every package; nothing of them is downloaded yet. Raises a ComposeError."""
+    # now, and not when the commit is there already
+    for path in options.result_files:
+        fs.check_place(path)
     with watch.stage("treefile"):
         loaded = load(options, reporter)
         treefile = loaded.treefile

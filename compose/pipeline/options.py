@@ -65,6 +65,18 @@ class ComposeOptions:
     source_date_epoch: int | None = None
     sign: bool = True
 
+    @property
+    def result_files(self) -> tuple[str, ...]:
+        """What is to be written besides the repository."""
+        asked = (
+            self.write_lockfile_to,
+            self.write_composejson_to,
+            self.write_commitid_to,
+            self.write_timings_to,
+            self.touch_if_changed,
+        )
+        return tuple(path for path in asked if path is not None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComposeResult:

@@ -151,6 +151,8 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
     """
     if options.repo is None:
         raise UsageError("compose commit needs --repo")
+    for path in options.result_files:
+        fs.check_place(path)
     loaded = load(options, reporter)
     treefile = loaded.treefile
     labelled = treefile.selinux and not options.disable_selinux

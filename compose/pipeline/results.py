@@ -48,7 +48,10 @@ def touch(options: ComposeOptions) -> None:
 def write_results(
     options: ComposeOptions, result: ComposeResult, committed: Committed, digest: str, epoch: int
 ) -> None:
-    """Write the files that were asked for. The keys are rpm-ostree's, and more; docs/composejson.md has all of them."""
+    """Write the files that were asked for. The keys are rpm-ostree's, and more; docs/composejson.md has all of them.
+
+    Raises StorageError, which says that the commit is there.
+    """
     stats = committed.stats
     report: dict[str, Any] = {
         "ostree-commit": committed.checksum,
@@ -77,12 +80,18 @@ def write_results(
         report["ostree-version"] = result.version
     if result.pkgdiff is not None:
         report["pkgdiff"] = result.pkgdiff
-    if options.write_composejson_to is not None:
-        text = json.dumps(report, indent=2, sort_keys=True) + "\n"
-        fs.atomic_write(options.write_composejson_to, text.encode())
-    if options.write_commitid_to is not None:
-        fs.atomic_write(options.write_commitid_to, committed.checksum.encode())
-    touch(options)
+    try:
+        if options.write_composejson_to is not None:
+            text = json.dumps(report, indent=2, sort_keys=True) + "\n"
+            fs.atomic_write(options.write_composejson_to, text.encode())
+        if options.write_commitid_to is not None:
+            fs.atomic_write(options.write_commitid_to, committed.checksum.encode())
+        touch(options)
+    except (StorageError, OSError) as error:
+        raise StorageError(
+            f"{committed.checksum} is committed, but {error}",
+            hint="when that is mended, --force-nocache makes a commit and its files anew",
+        ) from error
 
 
 def write_timings(options: ComposeOptions, timings: Timings) -> None:

@@ -9,6 +9,7 @@ and SQLite's file is rewritten whole.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import struct
 import subprocess
@@ -17,7 +18,8 @@ from collections.abc import Container, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from compose.errors import AssembleError, ComposeError
+from compose import fs
+from compose.errors import AssembleError, ComposeError, StorageError
 from compose.events import Reporter
 from compose.rpm import child
 from compose.rpm.header import scripts_of
@@ -28,6 +30,8 @@ DATABASE_PATH = "usr/share/rpm"
 """Where image-based systems have it; /var is not part of a commit."""
 
 _HEADER_MAGIC = bytes.fromhex("8eade80100000000")
+# SQLite's words for SQLITE_FULL and SQLITE_IOERR
+_DISK = re.compile(r"database or disk is full|disk I/O error")
 # rpmfileState in rpm's rpmfiles.h
 _STATE_NORMAL, _STATE_NOTINSTALLED = 0, 2
 _FILESTATES, _CHAR_TYPE = 1029, 1
@@ -53,14 +57,15 @@ def write_database(
     """Write rpmdb.sqlite into an empty directory.
 
     ordered: packages in install order. absent: paths that were not installed on purpose (%doc files of a tree without
-    documentation), recorded so. epoch: seconds since 1970. Raises AssembleError when librpm refuses.
+    documentation), recorded so. epoch: seconds since 1970. Raises AssembleError when librpm refuses, StorageError when the
+    disk does.
     """
     records = tuple(
         _Record(header=manifest.header, absent=frozenset(file.path for file in manifest.files if file.path in absent))
         for manifest in ordered
     )
     stream = child.call(_installed_headers, _Request(records=records, epoch=epoch), reporter, crash=_crash)
-    with tempfile.TemporaryFile(dir=directory) as file:
+    with fs.storage_errors(directory), tempfile.TemporaryFile(dir=directory) as file:
         file.write(stream)
         file.seek(0)
         done = subprocess.run(
@@ -72,10 +77,20 @@ def write_database(
             check=False,
         )
     if done.returncode:
-        raise AssembleError(
-            "librpm refuses to record the packages", details=done.stdout.decode(errors="replace").splitlines()[-20:]
-        )
-    _settle(directory)
+        lines = done.stdout.decode(errors="replace").splitlines()[-20:]
+        for line in lines:
+            if _DISK.search(line):
+                raise _refused(directory, line)
+        raise AssembleError("librpm refuses to record the packages", details=lines)
+    try:
+        _settle(directory)
+    except sqlite3.OperationalError as error:
+        raise _refused(directory, str(error)) from error
+
+
+def _refused(directory: str, words: str) -> StorageError:
+    hint = fs.FREE_SPACE if "full" in words else fs.FAILING
+    return StorageError(f"cannot write the rpm database in {directory}: {words}", hint=hint)
 
 
 def _crash(how: str, lines: tuple[str, ...]) -> ComposeError:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from compose import fs
 from compose.blobs import BlobStore
-from compose.errors import ComposeError, SandboxError
+from compose.errors import ComposeError, SandboxError, StorageError
 from compose.process import Program, ProgramRecord
 from compose.sandbox import child, kernel, lua
 from compose.sandbox.observe import Observation
@@ -38,6 +38,9 @@ _OPTIONS = (
 )
 # Device nodes and setuid bits of the tree are data: nothing here opens or obeys them.
 _DATA_ONLY = kernel.MS_NOSUID | kernel.MS_NODEV
+
+
+_SHOWN_LINES = 20
 
 
 class Form(enum.Enum):
@@ -110,6 +113,13 @@ class Server:
         begun = time.monotonic()
         ended = child.run(self._root, program, self._epoch, lua, observed=observed)
         seconds = time.monotonic() - begun
+        if fs.is_full(self._root):
+            # whatever its status: it may have gone on with a file that it could not write
+            raise StorageError(
+                f"{self._root} was full when {program.phase} ({program.owner}) ended",
+                hint=fs.FREE_SPACE,
+                details=ended.output.splitlines()[-_SHOWN_LINES:],
+            )
         before, self._stamps = self._stamps, self._layer.stamps()
         changed = self._layer.changed(before, self._stamps)
         record = ProgramRecord(

@@ -1,0 +1,201 @@
+"""Disks that are full, read-only or failing, at every place that a compose writes: one clear error, nothing lost or half
+written, and the rerun gives the commit that it would have been."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.tiny import EPOCH, REF, Done, Site
+from tests.support.filesystem import mounted
+
+pytestmark = pytest.mark.root
+FIXED = {"SOURCE_DATE_EPOCH": str(EPOCH + 1)}
+KB, MB = 1 << 10, 1 << 20
+
+
+@pytest.fixture(scope="module")
+def known() -> dict[str, str]:
+    return {}
+
+
+@pytest.fixture
+def expected(site: Site, known: dict[str, str]) -> str:
+    """The commit that a compose gives where nothing is wrong."""
+    if not known:
+        site.compose(f"--write-commitid-to={site.path / 'id'}", **FIXED)
+        known["commit"] = (site.path / "id").read_text()
+    return known["commit"]
+
+
+def leave(top: Path, room: int) -> None:
+    """Fill a filesystem up to `room` bytes."""
+    ballast = top / "ballast"
+    ballast.unlink(missing_ok=True)
+    status = os.statvfs(top)
+    fd = os.open(ballast, os.O_CREAT | os.O_WRONLY)
+    os.posix_fallocate(fd, 0, max(1, status.f_bfree * status.f_frsize - room))
+    os.close(fd)
+
+
+def check_failed(site: Site, done: Done, words: str = "", *, clean: bool = True) -> None:
+    """One error with a way out, and a repository as it was. clean: what was written until then could be removed."""
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.status == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(lines) == 1
+    assert words in lines[0]
+    assert "/" in lines[0]
+    assert "hint: " in done.stderr
+    assert site.ostree("refs") == ""
+    if clean:
+        assert [path.name for path in (site.repo / "tmp").iterdir()] == ["cache"]
+    if (site.cachedir / "work").exists():
+        assert os.listdir(site.cachedir / "work") in ([".lock"], [])
+
+
+def check_good(site: Site, expected: str) -> None:
+    assert site.head() == expected
+    site.ostree("fsck", "--quiet")
+    assert [path.name for path in (site.repo / "tmp").iterdir()] == ["cache"]
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with mounted("tmpfs", tmp_path / "disk", 64 * MB) as top:
+        yield top
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
+@pytest.mark.parametrize("place", ["cachedir", "archive", "bare-user", "preview"])
+def test_full_at_any_point(site: Site, expected: str, tmp_path: Path, kind: str, place: str) -> None:
+    """A little more room each time, and what the times before left is still there, until there is enough."""
+    step = 192 * KB if kind == "tmpfs" else 512 * KB
+    with mounted(kind, tmp_path / "full", 64 * MB) as top:
+        if place in ("cachedir", "preview"):
+            site = replace(site, cachedir=top / "cache")
+        else:
+            site = replace(site, path=top)
+            site.init(place)
+            # or that says no first
+            site.ostree("config", "set", "core.min-free-space-percent", "0")
+            site.write_repo()
+            site.write_treefile()
+        site_of_commit = site
+        if place == "preview":
+            site_of_commit = replace(site, path=top / "cache")
+            (top / "cache").mkdir(mode=0o700)
+            subprocess.run(["ostree", "init", f"--repo={top}/cache/preview-repo", "--mode=archive"], check=True)
+            (top / "cache/repo").symlink_to("preview-repo")
+        failed = 0
+        while True:
+            leave(top, failed * step)
+            done = site.run(repo=place != "preview", **FIXED)
+            if done.status == 0:
+                break
+            check_failed(site_of_commit, done)
+            failed += 1
+            assert failed < 100
+        assert failed > 2
+        check_good(site_of_commit, expected)
+
+
+def test_a_program_that_goes_on_when_the_disk_is_full_fails_the_compose(site: Site, disk: Path) -> None:
+    site = replace(site, cachedir=disk / "cache")
+    script = f"#!/bin/sh\nwhile echo {'x' * 1000}; do :; done >/usr/big\nexit 0\n"
+    site.write_treefile(postprocess=[script])
+    leave(disk, 12 * MB)
+    check_failed(site, site.run(**FIXED), "was full when postprocess[0]")
+    site.write_treefile(postprocess=["#!/bin/sh\necho x >/usr/big\n"])
+    (disk / "ballast").unlink()
+    site.compose(**FIXED)
+    assert site.ostree("cat", REF, "/usr/big") == "x\n"
+
+
+@pytest.mark.parametrize(
+    "flag", ["--write-composejson-to", "--write-commitid-to", "--touch-if-changed", "--write-lockfile-to"]
+)
+def test_files_that_could_not_be_written_are_told_of_before_anything_is_made(site: Site, disk: Path, flag: str) -> None:
+    leave(disk, 0)
+    check_failed(site, site.run(f"{flag}={disk}/file"), f"{disk}/file: No space left on device")
+    (disk / "ballast").unlink()
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    check_failed(site, site.run(f"{flag}={disk}/file"), f"{disk}/file: Read-only file system")
+    done = site.run(f"{flag}={disk}/missing/file")
+    assert done.status == 1
+    assert f"error: cannot write {disk}/missing/file: No such file or directory" in done.stderr
+    assert site.ostree("refs") == ""
+
+
+@pytest.mark.parametrize("place", ["cachedir", "repository"])
+def test_read_only(site: Site, expected: str, disk: Path, place: str) -> None:
+    if place == "cachedir":
+        site = replace(site, cachedir=disk / "cache")
+    else:
+        site = replace(site, path=disk)
+        site.init()
+        site.write_repo()
+        site.write_treefile()
+    site.run("--download-only")
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    check_failed(site, site.run(**FIXED), str(disk))
+    subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+    site.compose(**FIXED)
+    check_good(site, expected)
+
+
+@pytest.mark.parametrize(
+    ("cold", "mode", "limit"),
+    [
+        (True, "archive", 16 * KB),
+        (True, "archive", 1000 * KB),
+        (False, "archive", 300 * KB),
+        (False, "bare-user", 1400 * KB),
+    ],
+    ids=["small blobs", "large blobs", "rpmdb", "objects"],
+)
+def test_files_larger_than_they_may_be(site: Site, expected: str, cold: bool, mode: str, limit: int) -> None:
+    """The kernel answers EFBIG to every write beyond."""
+    shutil.rmtree(site.repo)
+    site.init(mode)
+    if cold:
+        site = replace(site, cachedir=site.path / "cache")
+        site.compose("--download-only-rpms")
+    done = subprocess.run(
+        site.command(), env=os.environ | FIXED, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)), timeout=100,
+    )  # fmt: skip
+    check_failed(site, Done(status=done.returncode, stdout=done.stdout, stderr=done.stderr))
+    site.compose(**FIXED)
+    check_good(site, expected)
+
+
+def test_a_disk_that_fails_when_it_must_have_written(site: Site, expected: str, tmp_path: Path) -> None:
+    """Every write is accepted, and at the sync the disk cannot: nothing is published.
+
+    The disk is a file in memory, which is said to be larger than the memory that it may take.
+    """
+    with (
+        mounted("tmpfs", tmp_path / "memory", 3 * MB) as memory,
+        mounted("ext2", memory / "failing", 64 * MB) as disk,
+    ):
+        site = replace(site, path=disk)
+        site.init("bare-user")
+        site.ostree("config", "set", "core.min-free-space-percent", "0")
+        site.write_repo()
+        site.write_treefile()
+        os.sync()
+        for _ in range(2):
+            check_failed(site, site.run(**FIXED), f"cannot write {site.repo}", clean=False)
+            assert [path for path in (site.repo / "objects").rglob("*") if path.is_file()] == []
+        subprocess.run(["mount", "-o", "remount,size=64m", memory], check=True)
+        site.compose(**FIXED)
+        check_good(site, expected)
