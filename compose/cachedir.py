@@ -33,13 +33,13 @@ from compose import fs
 from compose.errors import StorageError
 from compose.events import Reporter
 
-PARTS = ("blobs", "manifests", "programs", "repomd", "rpms", "work")
-"""Directories that hold nothing but what can be made or fetched again."""
 PREVIEW = "preview-repo"
 HISTORY = "composes"
 _POLL = 0.1  # seconds
 
 OBJECT_MEMO, LABELS, PROGRAMS = "object-memo", "labels", "programs"
+PARTS = ("blobs", "manifests", LABELS, PROGRAMS, "repomd", "rpms", "work")
+"""Directories that hold nothing but what can be made or fetched again."""
 
 
 class CacheDir:

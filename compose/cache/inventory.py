@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from compose.blobs import BlobStore
-from compose.cachedir import HISTORY, PREVIEW, CacheDir
+from compose.cachedir import HISTORY, LABELS, OBJECT_MEMO, PREVIEW, CacheDir
 from compose.fs import atomic_write
 from compose.importer.cache import ImportCache, read_manifest
 from compose.rpm.manifest import PackageManifest
@@ -24,12 +24,13 @@ _KEPT = 1000  # composes in the history
 
 
 class Kind(StrEnum):
-    """The value is the name in the cachedir."""
+    """The value is the name in the cachedir, but for memos, which have several."""
 
     REPOMD = "repomd"
     RPMS = "rpms"
     MANIFESTS = "manifests"
     BLOBS = "blobs"
+    MEMOS = "memos"
     SCRATCH = "work"
     PREVIEW = PREVIEW
 
@@ -78,6 +79,8 @@ def take_stock(cache: CacheDir) -> tuple[Item, ...]:
     for path in _directories(cache.join(Kind.REPOMD)):
         if os.path.isdir(os.path.join(path, "repodata")):
             note(Kind.REPOMD, path)
+    for path in (cache.join(OBJECT_MEMO), *_names(cache.join(LABELS))):
+        note(Kind.MEMOS, path)
     for path in _directories(cache.join(Kind.SCRATCH)):
         note(Kind.SCRATCH, path)
     note(Kind.PREVIEW, cache.join(Kind.PREVIEW))
@@ -154,9 +157,12 @@ def _statuses_below(top: str) -> Iterator[os.stat_result]:
                 yield os.lstat(os.path.join(directory, name))
 
 
-def _directories(top: str) -> list[str]:
+def _names(top: str) -> list[str]:
     try:
-        with os.scandir(top) as entries:
-            return sorted(each.path for each in entries if each.is_dir(follow_symlinks=False))
+        return [os.path.join(top, name) for name in sorted(os.listdir(top))]
     except FileNotFoundError:
         return []
+
+
+def _directories(top: str) -> list[str]:
+    return [path for path in _names(top) if os.path.isdir(path) and not os.path.islink(path)]

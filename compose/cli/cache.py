@@ -32,6 +32,8 @@ _WHAT = {
     "rpms": "RPMs",
     "manifests": "manifests of RPMs",
     "blobs": "file contents",
+    "memos": "memos of checksums and labels",
+    "objects": "checksums of objects",
     "work": "scratch of composes",
     "preview-repo": "preview repository",
 }
@@ -68,8 +70,8 @@ def show(
     for kind, row in _kinds(items).items():
         if row["entries"]:
             used = f"used {_date(row['used-first'])} to {_date(row['used-last'])}"
-            typer.echo(f"{_WHAT[kind]:22}{quantity(row['bytes'], 'bytes'):>12}{row['entries']:>9}  {used}")
-    typer.echo(f"{'together':22}{quantity(sum(item.size for item in items), 'bytes'):>12}")
+            typer.echo(f"{_WHAT[kind]:30}{quantity(row['bytes'], 'bytes'):>12}{row['entries']:>9}  {used}")
+    typer.echo(f"{'together':30}{quantity(sum(item.size for item in items), 'bytes'):>12}")
     for what, (asked, hits) in _hits(composes).items():
         share = f" ({100 * hits / asked:.1f} %)" if asked else ""
         typer.echo(f"{len(composes)} composes found {hits} of {asked} {_WHAT.get(what, what)} here{share}")
@@ -148,7 +150,9 @@ def verify(
 
 
 def _kinds(items: Iterable[Item]) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {kind: {"entries": 0, "bytes": 0} for kind in _WHAT}
+    from compose.cache.inventory import Kind
+
+    found: dict[str, dict[str, Any]] = {kind: {"entries": 0, "bytes": 0} for kind in Kind}
     for item in items:
         row = found[item.kind]
         used = int(item.used)

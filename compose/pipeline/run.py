@@ -111,6 +111,8 @@ def _compose_tree(options: ComposeOptions, reporter: Reporter, given: Given | No
                 facts = settings.facts(inputs, version, epoch, processed.kernel)
                 parent = parent_of(options, inputs.repo, treefile.ref)
                 committed = write_commit(tree, store, inputs.repo, options, treefile, facts, parent, reporter)
+            content = committed.stats.content
+            inputs.cache.count("objects", asked=content.objects, found=content.known)
             keep_sources(inputs, files, options, committed.checksum, facts, parent, work, reporter)
         programs = (
             *(("assemble", each) for each in assembled.records),

@@ -20,7 +20,7 @@ from compose.solve import groups, locked
 from compose.solve.advisories import security_advisories
 from compose.solve.explain import explain, mentioned, name_of, nearest
 from compose.solve.links import links_of, nevra_of, providing
-from compose.solve.loaderror import SPACE_HINT, LoadError
+from compose.solve.loaderror import SPACE_HINT, LoadError, is_of_disk
 from compose.solve.request import LocalRpm, PackageSpec, SolveRequest
 from compose.solve.resolution import COMMAND_LINE, Reason, RepoSnapshot, Resolution, ResolvedPackage
 
@@ -209,7 +209,16 @@ class _Session:
         jobs = sorted(self._jobs(), key=lambda job: (job[0].text, job[1] or "", job[0].place))
         for spec, repo in dict.fromkeys((spec.text, repo) for spec, repo in jobs):
             goal.add_rpm_install(spec, self._settings(repo))
-        transaction = goal.resolve()
+        try:
+            transaction = goal.resolve()
+        except self._dnf.exception.Error as error:
+            # only now what it has read is written to its cache
+            text = _plain(self._dnf, error)
+            if not is_of_disk(text):
+                raise
+            raise StorageError(
+                f"metadata cannot be stored in {self._network.metadata_dir}: {text}", hint=SPACE_HINT
+            ) from error
         self._check(transaction, jobs, excluded)
         chosen = [item.get_package() for item in transaction.get_transaction_packages()]
         return Resolution(

@@ -11,7 +11,9 @@ from compose.rpm.repofile import RepoSection
 # What may have passed a second later: the server's own trouble, a name or connection that failed, a mirror in the
 # middle of an update (librepo's wording; numbers are CURLcode).
 _PASSING = re.compile(r"Status code: (?:408|429|5\d\d)|Curl error \((?:5|6|7|18|28|35|52|55|56|92)\)|checksum")
-_DISK = re.compile(r"No space left on device|Read-only file system|Permission denied|Disk quota exceeded")
+_DISK = re.compile(
+    r"No space left on device|Disk quota exceeded|Read-only file system|Permission denied|Input/output error|File too large"
+)
 _CORRUPT = re.compile(r"checksum doesn't match|Parsing unsuccessful|Failed to load \w+ for repo")
 _OF_CACHE = re.compile(r"Failed to load \w+ cache for repo")
 _NO_SPACE, _LITTLE_SPACE = 1 << 20, 512 << 20
@@ -21,6 +23,11 @@ SPACE_HINT = "free some space, or give another place with --cachedir"
 def _free_bytes(place: str) -> int:
     status = os.statvfs(place)
     return status.f_bavail * status.f_frsize
+
+
+def is_of_disk(text: str) -> bool:
+    """Is what libdnf5 says of a disk that refuses?"""
+    return _DISK.search(text) is not None
 
 
 class LoadError(Exception):
@@ -48,7 +55,7 @@ class LoadError(Exception):
         where = f"repository {self.section.id!r} ({self.section.place})"
         texts = tuple(dict.fromkeys((*self.failures, self.cause)))
         for text in texts:
-            if _DISK.search(text):
+            if is_of_disk(text):
                 return StorageError(f"{where}: its metadata cannot be stored in {place}: {text}", hint=SPACE_HINT)
         # librepo does not look whether its writes succeed: a full disk shows as a wrong checksum
         if (free := _free_bytes(place)) < _NO_SPACE:
