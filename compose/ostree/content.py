@@ -111,7 +111,8 @@ class Target:
 class _Owners:
     """What is the same for all content objects with one owner, mode and xattrs, worked out once."""
 
-    def __init__(self) -> None:
+    def __init__(self, mode: Mode) -> None:
+        self._bare = mode is Mode.BARE
         self._numbers: dict[Owner, int] = {}
         self.attributes: list[worker.Attributes] = []
 
@@ -124,7 +125,10 @@ class _Owners:
             filez = filez_header(0, uid, gid, mode, b"", xattrs)
             header, meta = file_header(uid, gid, mode, b"", xattrs), encode_dirmeta(uid, gid, mode, xattrs)
             number = self._numbers[owner] = len(self.attributes)
-            self.attributes.append((header, filez[:8], filez[16:], meta, mode & 0o775 | 0o400))
+            inode: worker.Inode = (-1, -1, mode & 0o775 | 0o400, [(b"user.ostreemeta", meta)])
+            if self._bare:
+                inode = (uid, gid, mode & 0o7777, list(given))
+            self.attributes.append((header, filez[:8], filez[16:], inode))
         return number
 
     def header(self, number: int) -> bytes:
@@ -153,7 +157,7 @@ def write_contents(
     Raises StorageError when the disk refuses, RepositoryError when a source cannot be read, changes or is none, or when
     a worker dies, DamagedContentError when a source has not the digest that its Content says.
     """
-    owners = _Owners()
+    owners = _Owners(target.mode)
     objects = [
         _Object(places, owner, _known(contents[places[0]], owners.header(owner), memo))
         for owner, places in _different(contents, owners)
@@ -249,6 +253,12 @@ def _write_symlink(content: Content, checksum: bytes, target: Target) -> int:
     with fs.storage_errors(target.staging):
         with suppress(FileExistsError):
             os.mkdir(os.path.dirname(path), 0o777)
+        if target.mode is Mode.BARE:
+            os.symlink(text, path)
+            os.chown(path, content.uid, content.gid, follow_symlinks=False)
+            for key, value in content.xattrs:
+                os.setxattr(path, key, value, follow_symlinks=False)
+            return len(text)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
             if target.mode is Mode.ARCHIVE:

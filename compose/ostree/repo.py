@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,7 +48,7 @@ _DIRECTORIES = (
 )
 _PREFIX = re.compile(r"[0-9a-f]{2,63}")
 _Decoded = TypeVar("_Decoded")
-_WRITABLE_MODES = (Mode.ARCHIVE, Mode.BARE_USER)
+_KNOWN_MODES = (Mode.ARCHIVE, Mode.BARE_USER, Mode.BARE)
 
 
 class Repo:
@@ -107,10 +108,16 @@ class Repo:
 
     def check_writable(self) -> None:
         """Raise RepositoryError now when a commit could not be written later."""
-        if self.config.mode not in _WRITABLE_MODES:
+        if self.config.mode not in _KNOWN_MODES:
             raise RepositoryError(
                 f"{self.path} is a {self.config.mode} repository, which cannot be committed to",
-                hint="commit to an archive or bare-user repository; clients pull from it into any other",
+                hint="commit to an archive, bare-user or bare repository; clients pull from it into any other",
+            )
+        if self.config.mode is Mode.BARE and not _is_root():
+            raise RepositoryError(
+                f"{self.path} is a bare repository, whose files have the owners, modes and capabilities of the system: only "
+                "root can write it",
+                hint="compose as root, outside of a user namespace, or commit to an archive or bare-user repository",
             )
         for name in (".", "objects", "tmp", "refs/heads"):
             if not os.access(name, os.W_OK | os.X_OK, dir_fd=self.fd) or os.fstatvfs(self.fd).f_flag & os.ST_RDONLY:
@@ -233,20 +240,46 @@ class Repo:
 
     def read_content(self, checksum: bytes) -> FileContent:
         """A regular file or symlink. Raises RepositoryError when the object is missing or damaged."""
-        archive = self.config.mode is Mode.ARCHIVE
-        if not archive and self.config.mode is not Mode.BARE_USER:
-            raise RepositoryError(f"{self.path}: files of a {self.config.mode} repository are not read here")
-        extension = "filez" if archive else "file"
-        raw = self._read(checksum.hex(), extension)
+        mode = self.config.mode
+        if mode not in _KNOWN_MODES:
+            raise RepositoryError(
+                f"{self.path}: files of a {mode} repository are not read here",
+                hint="pull the commit into an archive, bare-user or bare repository",
+            )
+        extension = "filez" if mode is Mode.ARCHIVE else "file"
+        raw = b"" if mode is Mode.BARE else self._read(checksum.hex(), extension)
         with self._damage(checksum.hex(), extension):
-            if archive:
-                content = decode_filez(raw)
-            else:
-                meta = os.getxattr(self._object(checksum.hex(), extension), "user.ostreemeta")
-                content = decode_bare_user(raw, meta)
+            match mode:
+                case Mode.ARCHIVE:
+                    content = decode_filez(raw)
+                case Mode.BARE_USER:
+                    content = decode_bare_user(
+                        raw, os.getxattr(self._object(checksum.hex(), extension), "user.ostreemeta")
+                    )
+                case _:
+                    content = self._read_bare(checksum.hex())
             if content.checksum() != checksum:
                 raise ValueError("its checksum differs")
         return content
+
+    def _read_bare(self, checksum: str) -> FileContent:
+        """A content object of a bare repository: the file or symlink itself, owner, mode and xattrs those of its inode."""
+        path = self._object(checksum, "file")
+        try:
+            status = os.stat(path, follow_symlinks=False)
+        except OSError as error:
+            raise self._unreadable(checksum, "file", error) from error
+        names = os.listxattr(path, follow_symlinks=False)
+        xattrs = sorted((os.fsencode(name), os.getxattr(path, name, follow_symlinks=False)) for name in names)
+        symlink = stat.S_ISLNK(status.st_mode)
+        return FileContent(
+            uid=status.st_uid,
+            gid=status.st_gid,
+            mode=status.st_mode,
+            xattrs=tuple(xattrs),
+            target=os.readlink(path) if symlink else None,
+            payload=b"" if symlink else self._read(checksum, "file"),
+        )
 
     def _object(self, checksum: str, extension: str) -> str:
         return os.path.join(self.path, "objects", checksum[:2], f"{checksum[2:]}.{extension}")
@@ -279,3 +312,9 @@ class Repo:
                 f"{self.path}: the object {checksum}.{extension} is damaged: {error}",
                 hint=f"see what else is damaged: ostree --repo={self.path} fsck",
             ) from error
+
+
+def _is_root() -> bool:
+    """Are we root, and ids and capabilities what they are to everybody? In a user namespace they are translated."""
+    identity = Path("/proc/self/uid_map").read_text().split()
+    return os.geteuid() == 0 and identity == ["0", "0", "4294967295"]

@@ -24,9 +24,11 @@ READ, WRITE, CHANGED, DAMAGED, NOT_REGULAR = "read", "write", "changed", "damage
 """Kinds of failure: of the source, of the repository's disk, source changed under our hands, source has not the digest it
 should have, source is no file."""
 
-Attributes = tuple[bytes, bytes, bytes, bytes, int]
+Inode = tuple[int, int, int, list[tuple[bytes, bytes]]]
+"""Owner and group, -1 to leave them; mode; xattrs."""
+Attributes = tuple[bytes, bytes, bytes, Inode]
 """What is the same for all files with one owner, mode and xattrs: header of the checksum; what stands before and after
-the size in a .filez header; user.ostreemeta; mode of the inode in a bare-user repository."""
+the size in a .filez header; what the object's inode shows in the other kinds of repository."""
 Setup = tuple[bool, str, str, int | None, list[Attributes]]
 """archive mode; objects directory; staging directory; deflate level; attributes."""
 Batch = list[tuple[str, int, str]]
@@ -145,9 +147,7 @@ class Writer:
             try:
                 written = fill(fd)
                 if not self._archive:
-                    os.setxattr(fd, "user.ostreemeta", attributes[3])
-                    os.fchmod(fd, attributes[4])
-                    os.utime(fd, ns=(0, 0))
+                    _apply(fd, attributes[3])
             finally:
                 os.close(fd)
         except OSError as error:
@@ -170,6 +170,16 @@ class Writer:
         except FileExistsError:
             # another worker has it, or had it
             return -1
+
+
+def _apply(fd: int, inode: Inode) -> None:
+    uid, gid, mode, xattrs = inode
+    # in this order: a new owner takes setuid bits and capabilities away
+    os.fchown(fd, uid, gid)
+    os.fchmod(fd, mode)
+    for name, value in xattrs:
+        os.setxattr(fd, name, value)
+    os.utime(fd, ns=(0, 0))
 
 
 def _filez_header(size: int, attributes: Attributes) -> bytes:

@@ -54,7 +54,7 @@ def moving(site: tiny.Site, packages: Path, tmp_path: Path) -> tiny.Site:
     return here
 
 
-@pytest.fixture(scope="session", params=["archive", "bare-user"])
+@pytest.fixture(scope="session", params=["archive", "bare-user", "bare"])
 def composed(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,

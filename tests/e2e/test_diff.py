@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,14 @@ def test_what_a_client_gets(two: Site) -> None:
         "- /usr/share/locale/de (directory 0755 0:0 system_u:object_r:usr_t:s0)",
     }
     assert expected - set(lines) == set()
+
+
+def test_a_bare_repository_reads_the_same(two: Site, tmp_path: Path) -> None:
+    bare = replace(two, path=tmp_path / "other")
+    bare.path.mkdir()
+    bare.init("bare")
+    bare.ostree("pull-local", "--depth=1", str(two.repo), REF)
+    assert diff(bare, f"{REF}^", REF) == diff(two, f"{REF}^", REF)
 
 
 def test_the_paths_are_those_ostree_names(two: Site) -> None:

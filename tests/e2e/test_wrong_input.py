@@ -276,10 +276,10 @@ def test_not_a_repository(site: Site) -> None:
     says(refused(site), FAILED, "not an OSTree repository")
 
 
-def test_bare_repository(site: Site) -> None:
+def test_repository_that_cannot_hold_a_system(site: Site) -> None:
     shutil.rmtree(site.repo)
-    site.init("bare")
-    says(refused(site), FAILED, "bare", "archive")
+    site.init("bare-user-only")
+    says(refused(site), FAILED, "bare-user-only", "archive, bare-user or bare")
 
 
 @pytest.fixture
