@@ -8,7 +8,7 @@ UNIVERSE := $(BUILD)/universe
 PYTEST := python3 -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test e2e unit check bench run universe fuzz example format clean
+.PHONY: help setup demo test e2e repro unit check bench run universe fuzz example format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,12 @@ check: ## Format, lint, types, import layers
 bench: ## Measure against the peers in one run, a quarter of an hour; ROWS="unchanged import" for some; writes build/bench.json
 	@$(RUN) python3 -m tests.universe big --output $(UNIVERSE)
 	@$(RUN) python3 -m tests.bench --universe $(UNIVERSE) --output $(BUILD)/bench.json $(ROWS)
+
+repro: ## Is the same commit made whatever is different around it: 450 packages, six times
+	@$(RUN) python3 -m tests.universe min --output $(UNIVERSE)
+	@$(RUN) python3 -m tests.universe big --output $(UNIVERSE)
+	@$(RUN) $(PYTEST) -m "slow or not slow" --basetemp=$(BUILD)/repro -o tmp_path_retention_policy=failed \
+		tests/e2e/test_reproducible.py tests/e2e/test_offenders.py
 
 fuzz: ## Coverage-guided fuzzing of every reader; SECONDS=600 for longer
 	@$(RUN) python3 -m tests.fuzz --seconds $(or $(SECONDS),60)

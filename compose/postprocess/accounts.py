@@ -77,11 +77,12 @@ def split_accounts(tree: Tree, store: Contents, *, etc_group_members: tuple[str,
     return editor.build()
 
 
-def normalise_shadow(tree: Tree, store: Contents) -> Tree:
+def normalise_shadow(tree: Tree, store: Contents, epoch: int) -> Tree:
     """/etc/shadow and /etc/gshadow readable by nobody (CVE-2024-2905), and without the day of the compose.
 
-    The day of the last change is blank for locked passwords: it would differ from one compose to the next. A missing
-    file is made when there is a passwd file to go with it, or the client's tools would make it with a mode of theirs.
+    The day of the last change is blank for locked passwords, and at most that of the commit (epoch, seconds since 1970) for
+    others, for which blank would mean that they never grow old. A missing file is made when there is a passwd file to go
+    with it, or the client's tools would make it with a mode of theirs.
     """
     writer = "step:shadow"
     if "etc/passwd" not in tree:
@@ -96,16 +97,24 @@ def normalise_shadow(tree: Tree, store: Contents) -> Tree:
             continue
         if path == "etc/shadow":
             text = store.read(entry.blob).decode("utf-8", "surrogateescape")
-            rewrite(editor, path, unlines([_without_day(line) for line in lines_of(text)]), store, writer=writer)
+            rewrite(
+                editor,
+                path,
+                unlines([_with_steady_day(line, epoch // 86_400) for line in lines_of(text)]),
+                store,
+                writer=writer,
+            )
         if (entry.permissions, entry.uid, entry.gid) != (0, 0, 0):
             editor.replace(path, mode=stat.S_IFREG, uid=0, gid=0, writer=writer)
     return editor.build()
 
 
-def _without_day(line: str) -> str:
+def _with_steady_day(line: str, latest: int) -> str:
     fields = line.split(":")
     if len(fields) > 2 and fields[1].startswith(("!", "*")):
         fields[2] = ""
+    elif len(fields) > 2 and fields[2].isdigit():
+        fields[2] = str(min(int(fields[2]), latest))
     return ":".join(fields)
 
 

@@ -6,7 +6,7 @@ import re
 import stat
 
 from compose.errors import PostprocessError
-from compose.postprocess import accounts, cliwrap, initramfs, kernel, rootfs, rpmdb, var
+from compose.postprocess import accounts, cliwrap, initramfs, kernel, rootfs, rpmdb, var, volatile
 from compose.postprocess.contents import Contents
 from compose.postprocess.options import BootLocation, Dropped, PostprocessOptions
 from compose.tree import Tree
@@ -20,6 +20,7 @@ def finish(
     tree: Tree, options: PostprocessOptions, store: Contents, kver: str | None
 ) -> tuple[Tree, tuple[Dropped, ...]]:
     """The tree as it is committed, and what was dropped. Raises PostprocessError."""
+    tree, volatiles = volatile.settle(tree, store)
     # programs may have put files at the top level and into /boot
     if kver is not None:
         tree = kernel.clear_boot(tree)
@@ -33,14 +34,14 @@ def finish(
     tree = var.add_tmpfiles(tree, store)
     tree, state = var.empty(tree)
     tree = accounts.split_accounts(tree, store, etc_group_members=options.etc_group_members)
-    tree = accounts.normalise_shadow(tree, store)
+    tree = accounts.normalise_shadow(tree, store, options.time)
     tree = accounts.enable_altfiles(tree, store)
     tree = set_machine_id(tree, store, compat=options.machineid_compat)
     tree = cliwrap.wrap(tree, store, options.cliwrap)
     tree = clean(tree)
-    tree = rpmdb.copy_base(tree)
+    tree = rpmdb.copy_base(rpmdb.close(tree, store))
     tree = move_etc(tree)
-    return tree, (*misplaced, *state)
+    return tree, (*volatiles, *misplaced, *state)
 
 
 def is_finished(tree: Tree) -> bool:

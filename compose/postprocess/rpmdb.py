@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from compose.errors import PostprocessError
-from compose.postprocess.contents import Contents, merge_into, write_file
+from compose.postprocess.contents import Contents, merge_into, rewrite, write_file
 from compose.tree import Tree, TreeEditor
 
 WRITER = "step:rpmdb"
@@ -15,7 +15,10 @@ BASE_COPY = "usr/lib/sysimage/rpm-ostree-base-db"
 _LEGACY = "var/lib/rpm"
 _MACROS = "usr/lib/rpm/macros.d/macros.rpm-ostree"
 _DATABASES = ("rpmdb.sqlite", "Packages.db", "Packages")
-_LEFTOVER = re.compile(r"\.rpm\.lock|\.dbenv\.lock|__db\..*")
+_LEFTOVER = re.compile(r"\.(rpm|keyring|dbenv)\.lock|__db\..*|rpmdb\.sqlite-shm")
+_SQLITE, _LOG = "rpmdb.sqlite", "rpmdb.sqlite-wal"
+# "File format write version", then "read version": 1 for a rollback journal, 2 for a log (sqlite.org/fileformat2.html, 1.3)
+_JOURNAL_KIND = slice(18, 20)
 
 
 def place(tree: Tree, store: Contents) -> Tree:
@@ -40,11 +43,27 @@ def place(tree: Tree, store: Contents) -> Tree:
     return editor.build()
 
 
+def close(tree: Tree, store: Contents) -> Tree:
+    """The database as it is when no program has ever opened it for writing: one file, which can be read where /usr cannot be
+    written to. rpm leaves an empty log and says in the database that there is one. A log that is not empty holds packages and
+    stays.
+    """
+    editor = tree.edit()
+    _remove_leftovers(editor, LOCATION)
+    log, path = tree.get(f"{LOCATION}/{_LOG}"), f"{LOCATION}/{_SQLITE}"
+    if log is None or (log.blob is not None and not log.blob.size):
+        editor.remove(f"{LOCATION}/{_LOG}")
+        entry = tree.get(path)
+        data = store.read(entry.blob) if entry is not None and entry.blob is not None else b""
+        if data[_JOURNAL_KIND] == b"\2\2":
+            rewrite(editor, path, data[:18] + b"\1\1" + data[20:], store, writer=WRITER)
+    return editor.build()
+
+
 def copy_base(tree: Tree) -> Tree:
-    """The second copy, which clients compare with after they have layered packages. No leftovers in either."""
+    """The second copy, which clients compare with after they have layered packages."""
     editor = tree.edit()
     editor.remove(BASE_COPY)
-    _remove_leftovers(editor, LOCATION)
     editor.add_dir(BASE_COPY, writer=WRITER)
     for name in editor.children(LOCATION):
         entry = editor[f"{LOCATION}/{name}"]

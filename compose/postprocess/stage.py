@@ -10,7 +10,7 @@ import os
 
 from compose.blobs import BlobStore
 from compose.events import Reporter, Task
-from compose.postprocess import initramfs, kernel, programs
+from compose.postprocess import initramfs, kernel, programs, volatile
 from compose.postprocess.finalize import finalize
 from compose.postprocess.finish import finish, is_finished, move_etc, restore_etc
 from compose.postprocess.layout import lay_out
@@ -60,8 +60,11 @@ def apply_treefile(
     tree, kver, dropped = lay_out(tree, options, store, reporter)
     scripts = list(programs.treefile_scripts(options))
     tree, records = _run_programs(tree, options, store, workdir, reporter, kver, memory, scripts=scripts, last=False)
-    more = losses(before, tree, dropped, records, options.remove_files)
-    return Postprocessed(tree=move_etc(tree), records=records, kernel=kver, dropped=tuple(sorted({*dropped, *more})))
+    # now: of a root that is read back from a directory nobody knows who wrote what
+    tree, volatiles = volatile.settle(tree, store)
+    told = {*dropped, *volatiles}
+    gone = tuple(sorted({*told, *losses(before, tree, told, records, options.remove_files)}))
+    return Postprocessed(tree=move_etc(tree), records=records, kernel=kver, dropped=gone)
 
 
 def complete(

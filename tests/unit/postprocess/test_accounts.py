@@ -42,7 +42,7 @@ def test_a_tree_without_accounts_is_left_alone() -> None:
     store = MemoryStore()
     before = parse("d etc 0755", store)
     assert accounts.split_accounts(before, store) == before
-    assert accounts.normalise_shadow(before, store) == before
+    assert accounts.normalise_shadow(before, store, 1_700_000_000) == before
 
 
 def test_bytes_that_are_not_utf8_survive() -> None:
@@ -62,7 +62,7 @@ def test_shadow_is_closed_and_has_no_day() -> None:
         """,
         store,
     )
-    assert changes(before, accounts.normalise_shadow(before, store), store) == expect(
+    assert changes(before, accounts.normalise_shadow(before, store, 1_700_000_000), store) == expect(
         r"""
         + f etc/gshadow 0000 "" @step:shadow
         - f etc/shadow 0640 "root::19000:0:9:7:::\nbin:*:19001:0:9:7:::\na:!!:19002::::::\nx:$y$h:19003::::::\n" owner=0:42
