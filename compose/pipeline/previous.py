@@ -60,11 +60,13 @@ class Previous:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
     """What a compose takes from a record instead of looking for it. previous: None to look for it all the same.
-    advisories: of the locked packages. lockfile_repos: do the treefile's lockfile-repos take part?"""
+    advisories: of the locked packages. lockfile_repos: do the treefile's lockfile-repos take part? directory: where the record
+    was unpacked, which nobody will find later; "" without one."""
 
     previous: Previous | None = None
     advisories: tuple[Advisory, ...] = ()
     lockfile_repos: bool = False
+    directory: str = ""
 
 
 def _accounts_of(repo: Repo, checksum: str) -> tuple[tuple[str, bytes], ...]:

@@ -113,28 +113,39 @@ def _labels(audit: Audit) -> dict[str, Any]:
 
 
 def keep_records(
-    repo: Repo, options: ComposeOptions, treefile: Treefile, commit: str, known: Records, reporter: Reporter
+    repo: Repo,
+    options: ComposeOptions,
+    treefile: Treefile,
+    commit: str,
+    known: Records,
+    reporter: Reporter,
+    *,
+    unpacked: str = "",
 ) -> None:
-    """For `compose blame` and `compose plan`. The commit is there already, so that a full disk is no more than a warning."""
+    """For `compose blame` and `compose plan`. The commit is there already, so that a full disk is no more than a warning.
+
+    unpacked: a directory with a treefile that is gone afterwards, left out of places; "" for none.
+    """
     try:
-        records.keep(repo, commit, replace(known, places=_places(treefile, options)))
+        records.keep(repo, commit, replace(known, places=_places(treefile, options, unpacked)))
     except StorageError as error:
         reporter.warn(
             f"the record of its making is not kept, and compose blame and plan will not know this commit: {error}"
         )
 
 
-def _places(treefile: Treefile, options: ComposeOptions) -> dict[str, str]:
+def _places(treefile: Treefile, options: ComposeOptions, unpacked: str) -> dict[str, str]:
     """Where the treefile names what can be blamed: packages by name, scripts as their programs are called, added files."""
     found: dict[str, str] = {}
     for each in origins(options.treefile, basearch=treefile.basearch):
         key, _, rest = each.path.partition("[")
+        place = str(each.place).removeprefix(f"{unpacked}/" if unpacked else "")
         if key == "packages":
-            found[f"packages {str(each.value).split()[0]}"] = str(each.place)
+            found[f"packages {str(each.value).split()[0]}"] = place
         elif key == "postprocess":
-            found[each.path] = str(each.place)
+            found[each.path] = place
         elif key == "postprocess-script" and treefile.postprocess_script is not None:
-            found[treefile.postprocess_script.path] = str(each.place)
+            found[treefile.postprocess_script.path] = place
         elif key == "add-files" and rest.endswith("[1]"):
-            found[f"add-files {str(each.value).strip('/')}"] = str(each.place)
+            found[f"add-files {str(each.value).strip('/')}"] = place
     return found

@@ -120,7 +120,8 @@ def _compose_tree(options: ComposeOptions, reporter: Reporter, given: Given | No
         )
         with watch.stage("records"):
             made = records_of(tree, runs_of(each for _, each in programs), inputs.parts)
-            results.keep_records(inputs.repo, options, treefile, committed.checksum, made, reporter)
+            unpacked = inputs.given.directory
+            results.keep_records(inputs.repo, options, treefile, committed.checksum, made, reporter, unpacked=unpacked)
             diff = results.package_diff(inputs.repo, parent, [each.nevra for each in resolution.packages])
         result = ended(
             Outcome.COMMITTED,

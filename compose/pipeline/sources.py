@@ -65,7 +65,11 @@ def options_of(index: Index, name: str, directory: str, options: ComposeOptions)
     facts = index.facts
     try:
         top = str(facts["treefile"])
-        given = Given(advisories=advisories_of(facts["advisories"]), lockfile_repos=bool(facts["lockfile-repos"]))
+        given = Given(
+            advisories=advisories_of(facts["advisories"]),
+            lockfile_repos=bool(facts["lockfile-repos"]),
+            directory=directory,
+        )
         if top not in index.names(_TREEFILE):
             raise ValueError(f"has no {top}")
         changed = dataclasses.replace(
