@@ -8,6 +8,7 @@
         labels/                what policies say of paths          (compose.label.memo)
         programs/              what programs did, and saw          (compose.workroot)
         repomd/  rpms/         repository metadata and RPMs        (compose.solve, compose.fetch)
+        verified               which RPMs were found good          (compose.fetch)
         preview-repo/          where a compose without --repo goes
         composes               what past composes found here, a JSON object per line
         work/XXXXXXXX/         scratch of one running compose

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from compose.assemble.options import AssembleOptions, Dropped
@@ -23,6 +23,7 @@ from compose.tree import Entry, Tree, join
 _MAX_LINKS = 40
 _64_BIT = 2
 _SHOWN = 20
+_GHOST, _DOC = int(FileFlag.GHOST), int(FileFlag.DOC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +50,16 @@ class _Placed:
     file: ManifestFile
 
 
-def merge(ordered: Sequence[PackageManifest], options: AssembleOptions) -> Merged:
-    """Merge packages given in install order. Raises AssembleError listing every conflict, with both packages."""
+def merge(
+    ordered: Sequence[PackageManifest],
+    options: AssembleOptions,
+    on_dropped: Callable[[Sequence[Dropped]], None] = lambda _: None,
+) -> Merged:
+    """Merge packages given in install order. on_dropped: told what is left out, before all else is done. Raises AssembleError
+    listing every conflict, with both packages."""
     dropped: list[Dropped] = []
     files = [_Placed(package, file) for package in ordered for file in _kept_files(package, options, dropped)]
+    on_dropped(dropped)
     links = {
         placed.file.path: placed
         for placed in files
@@ -89,9 +96,11 @@ def _kept_files(package: PackageManifest, options: AssembleOptions, dropped: lis
         dropped.append(Dropped(path=file.path, package=str(package.nevra), reason=reason))
 
     for file in package.files:
-        if file.flags & FileFlag.GHOST:
+        # as a number: an enum's own operators take as long as all the rest
+        flags = int(file.flags)
+        if flags & _GHOST:
             continue
-        if file.flags & FileFlag.DOC and not options.documentation:
+        if flags & _DOC and not options.documentation:
             drop(file, "documentation: false")
         elif not _wanted_language(file.lang, options.install_langs):
             drop(file, "install-langs")

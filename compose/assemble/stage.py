@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from compose import fs
 from compose.assemble import sysusers
@@ -15,7 +16,7 @@ from compose.assemble.accounts import parse_ids, resolve_owners, with_kept
 from compose.assemble.early import lay_under, run_first, settle
 from compose.assemble.layers import lay_over
 from compose.assemble.merge import merge
-from compose.assemble.options import Assembled, AssembleOptions
+from compose.assemble.options import AssembleOptions, Assembled, Dropped
 from compose.assemble.scripts import Plan, ignored_scriptlets, plan
 from compose.blobs import BlobStore
 from compose.errors import ScriptError
@@ -24,7 +25,7 @@ from compose.process import Program
 from compose.rpm.database import DATABASE_PATH, write_database
 from compose.rpm.manifest import PackageManifest
 from compose.rpm.order import install_order
-from compose.tree import Tree
+from compose.tree import BlobRef, Tree
 from compose.workroot.memory import ProgramMemory
 from compose.workroot.workroot import Workroot
 
@@ -54,9 +55,17 @@ def assemble(
     ignored = ignored_scriptlets(options.ignore_scriptlets, by_default=options.default_ignored_scriptlets)
     scripts = plan(ordered, ignored=ignored, epoch=options.epoch, macros=macros)
     may_fail = _may_fail(scripts, ordered, options, reporter)
-    merged = merge(ordered, options)
-    absent = frozenset(each.path for each in merged.dropped)
-    tree, owners = lay_over(merged, options.layers)
+    # librpm writes its database in a process of its own, and waits for nothing but what is left out
+    with ThreadPoolExecutor(1) as background:
+        database: list[Future[BlobRef]] = []
+
+        def write_rpmdb(dropped: Sequence[Dropped]) -> None:
+            absent = frozenset(each.path for each in dropped)
+            database.append(background.submit(_database, ordered, options, store, workdir, reporter, absent))
+
+        merged = merge(ordered, options, write_rpmdb)
+        tree, owners = lay_over(merged, options.layers)
+        rpmdb = database[0].result()
     for package, phase, reason in scripts.skipped:
         reporter.info(f"Not run: {phase} of {package}: {reason}")
     accounts = sysusers.programs(tree, ordered, options.epoch)
@@ -68,7 +77,7 @@ def assemble(
 
         found, records = run_first(scripts.first, tree, store, workdir, reporter, options.epoch, memory, run)
         tree, owners = lay_under(tree, owners, found, ordered)
-        tree = _with_database(tree, ordered, options, store, workdir, reporter, absent)
+        tree = _with_database(tree, rpmdb)
         tree = _with_accounts(tree, options, store)
         with Workroot(
             tree, store, os.path.join(workdir, "assemble"), reporter=reporter, epoch=options.epoch, memory=memory
@@ -148,27 +157,29 @@ def _with_accounts(tree: Tree, options: AssembleOptions, store: BlobStore) -> Tr
     return editor.build()
 
 
-def _with_database(
-    tree: Tree,
+def _database(
     ordered: Sequence[PackageManifest],
     options: AssembleOptions,
     store: BlobStore,
     workdir: str,
     reporter: Reporter,
     absent: frozenset[str],
-) -> Tree:
-    """The rpm database is there before any script runs: scripts query it."""
+) -> BlobRef:
     directory = os.path.join(workdir, "rpmdb")
     os.mkdir(directory, 0o700)
     try:
         write_database(ordered, directory, absent=absent, epoch=options.epoch, reporter=reporter)
         fd = os.open(os.path.join(directory, "rpmdb.sqlite"), os.O_RDONLY | os.O_CLOEXEC)
         try:
-            blob = store.add_fd(fd, 0o644, options.epoch)
+            return store.add_fd(fd, 0o644, options.epoch)
         finally:
             os.close(fd)
     finally:
         fs.remove_tree(directory)
+
+
+def _with_database(tree: Tree, blob: BlobRef) -> Tree:
+    """The rpm database is there before any script runs: scripts query it."""
     editor = tree.edit()
     for path, target in _DATABASE_LINKS:
         editor.remove(path)

@@ -13,6 +13,7 @@ from compose.events import Reporter
 from compose.fetch import dnf, urls, verify
 from compose.fetch.keys import load_keys
 from compose.fetch.rpmfile import RpmFile
+from compose.fetch.verdicts import Verdicts
 from compose.fetch.verify import File, Verdict
 from compose.rpm import child
 from compose.rpm.nevra import Nevra
@@ -29,15 +30,25 @@ def fetch(
     """The packages of a resolution as verified files in CACHEDIR/rpms, in the resolution's order.
 
     Also those of a file:// repository are copied there: what was verified must not change afterwards. A package that is
-    in the cache is not downloaded, but verified as if it were. jobs: threads that hash.
+    in the cache is not downloaded, but verified as if it were, unless it was before and is untouched since. jobs: threads
+    that hash.
 
     Raises TrustError (unsigned, wrong key, no key given), FetchError (cannot be downloaded, corrupted; what is corrupted
     leaves the cache), PackageError (damaged in its repository), StorageError.
     """
     keys = _keys(resolution, access, network, reporter)
     files = tuple(File(package=package, path=_place(package, network)) for package in resolution.packages)
-    present = tuple(file for file in files if _complete(file))
-    verdicts = dict(zip(present, _verified(present, keys, jobs, reporter), strict=True))
+    before = Verdicts(network.cachedir, keys)
+    verdicts: dict[File, Verdict] = {}
+    present = []
+    for file in files:
+        if _complete(file):
+            known = before.look(file)
+            if known is None:
+                present.append(file)
+            else:
+                verdicts[file] = known
+    verdicts.update(zip(present, _verified(present, keys, jobs, reporter), strict=True))
     missing = tuple(file for file in files if file not in verdicts or _discarded(file, verdicts[file]))
     cached = verdicts.keys() - missing
     for file in cached:
@@ -52,9 +63,12 @@ def fetch(
         )
     if missing:
         _download(missing, access, network, reporter, locked=resolution.locked)
+        for file in missing:
+            before.look(file)
         verdicts.update(zip(missing, _verified(missing, keys, jobs, reporter), strict=True))
         for file in missing:
             _discarded(file, verdicts[file])
+    before.note({file: verdicts[file] for file in (*present, *missing)})
     _raise_faults([fault for file in files if (fault := verdicts[file].fault)])
     return tuple(
         RpmFile(

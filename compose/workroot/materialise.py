@@ -19,6 +19,9 @@ MOUNT_POINTS = ("dev", "proc", "sys", "run", "tmp", "var/tmp")
 """Directories that the sandbox mounts something on; made when the tree has nothing there."""
 
 
+_PLAIN = frozenset({stat.S_IFREG | 0o644, stat.S_IFREG | 0o755, stat.S_IFDIR | 0o755, stat.S_IFLNK | 0o777})
+
+
 def kept_xattrs(entry: Entry) -> tuple[tuple[bytes, bytes], ...]:
     """The xattrs that a live root shows: capabilities and user.*. Labels are computed later, from paths."""
     return tuple(pair for pair in entry.xattrs if pair[0] == b"security.capability" or pair[0].startswith(b"user."))
@@ -26,18 +29,21 @@ def kept_xattrs(entry: Entry) -> tuple[tuple[bytes, bytes], ...]:
 
 def as_materialised(entry: Entry) -> Entry:
     """What materialise() makes of an entry: the same, or root's and private when it is not plain."""
-    xattrs = kept_xattrs(entry)
+    if is_plain(entry) or (entry.mode in _PLAIN and not (entry.uid or entry.gid or kept_xattrs(entry))):
+        return entry
     if entry.is_symlink:
-        plain = not entry.uid and not entry.gid
         mode = entry.mode
     elif entry.is_dir:
-        plain = not (entry.uid or entry.gid or xattrs) and entry.permissions == 0o755
         mode = stat.S_IFDIR | 0o755
     else:
-        plain = not (entry.uid or entry.gid or xattrs) and entry.permissions in (0o644, 0o755)
         # %pre and its like may run it already; setuid and who may write wait for the owner
         mode = stat.S_IFREG | (entry.permissions & 0o755) | 0o600
-    return entry if plain else replace(entry, mode=mode, uid=0, gid=0, xattrs=())
+    return replace(entry, mode=mode, uid=0, gid=0, xattrs=())
+
+
+def is_plain(entry: Entry) -> bool:
+    """Is it surely as materialise() makes it? What has xattrs may be too."""
+    return entry.mode in _PLAIN and not (entry.uid or entry.gid or entry.xattrs)
 
 
 def materialise(tree: Tree, store: BlobStore, directory: str, *, link_blobs: bool = True) -> None:

@@ -1,10 +1,10 @@
 """What programs did in earlier composes, and what they saw that made them do it: they need not run again.
 
-    CACHEDIR/programs/ab/cdef...    one program: its last few runs, JSON compressed by zstd
+    CACHEDIR/programs/ab/cdef...    one program: its last few runs, JSON compressed by zstd, in a sealed file
 
 The name is a digest of all that is given to a program: arguments, script, input, environment, the sandbox. Beside that it knows
 but the tree, and what it saw of that is in the file. What depends on the clock or on chance is thereby the same in every
-compose. Files appear by rename, and a damaged one is as good as none.
+compose.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ import zstandard
 
 from compose import __version__, fs
 from compose.process import Program
+from compose.sealed import read_sealed, write_sealed
 from compose.tree import BlobRef, Entry
 from compose.workroot.layer import Change
 from compose.workroot.sight import Sight
 
 # To be raised whenever the same program in the same tree could do something else than before: another sandbox, say.
 _VERSION = 1
+_KIND = b"compose programs 1\n"
 _KEPT = 4
-_MAX_SIZE = 1 << 28
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +50,7 @@ class ProgramMemory:
 
     def recall(self, key: str) -> Iterator[Remembered]:
         """The runs of a program, the last one first."""
-        for row in self._read(key):
-            with suppress(KeyError, TypeError, ValueError, AttributeError):
-                yield _remembered(row)
+        return map(_remembered, self._read(key))
 
     def used(self, key: str) -> None:
         """Say that a program's runs were of use: what was not for long may be forgotten."""
@@ -62,22 +61,20 @@ class ProgramMemory:
         """Remember a run. Raises StorageError."""
         # several at once: one of them is forgotten
         rows = [_row(run), *self._read(key)][:_KEPT]
-        data = zstandard.ZstdCompressor(write_checksum=True).compress(json.dumps(rows).encode())
         path = self._path(key)
         with fs.storage_errors(path):
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-            fs.atomic_write(path, data, 0o600, fsync=False)
+        write_sealed(path, _KIND, zstandard.ZstdCompressor().compress(json.dumps(rows).encode()))
 
     def _path(self, key: str) -> str:
         return f"{self._directory}/{key[:2]}/{key[2:]}"
 
     def _read(self, key: str) -> list[Any]:
-        try:
-            with open(self._path(key), "rb") as file:
-                rows = json.loads(zstandard.ZstdDecompressor().decompress(file.read(), max_output_size=_MAX_SIZE))
-        except (OSError, ValueError, zstandard.ZstdError):
+        data = read_sealed(self._path(key), _KIND)
+        if data is None:
             return []
-        return rows if isinstance(rows, list) else []
+        rows: list[Any] = json.loads(zstandard.ZstdDecompressor().decompress(data))
+        return rows
 
 
 def key_of(program: Program, epoch: int, *, applied: bool) -> str:

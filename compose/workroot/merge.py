@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from operator import itemgetter
 
 from compose.errors import ScriptError
 from compose.tree import Entry, Tree, TreeEditor, parent_of
 from compose.workroot.layer import Change
-from compose.workroot.materialise import as_materialised, kept_xattrs
+from compose.workroot.materialise import as_materialised, is_plain, kept_xattrs
 
 # a signature of the content, which goes with it
 _IMA = b"security.ima"
@@ -33,10 +34,13 @@ def update(before: Tree, after: Tree, *, applied: bool) -> Update:
     removed = [path for path in before.entries if path not in after and parent_of(path) in after]
     made = []
     adjusted = []
-    for path, entry in after.walk():
+    for path, entry in after.entries.items():
         old = before.get(path)
         if old is None:
             made.append((path, entry))
+            continue
+        # nearly all of them
+        if old is entry and (applied or is_plain(old)):
             continue
         shown = old if applied else as_materialised(old)
         if shown is entry:
@@ -46,7 +50,12 @@ def update(before: Tree, after: Tree, *, applied: bool) -> Update:
             made.append((path, entry))
         elif _metadata(shown) != _metadata(entry):
             adjusted.append((path, entry))
-    return Update(removed=tuple(sorted(removed)), made=tuple(made), adjusted=tuple(adjusted))
+    by_path = itemgetter(0)
+    return Update(
+        removed=tuple(sorted(removed)),
+        made=tuple(sorted(made, key=by_path)),
+        adjusted=tuple(sorted(adjusted, key=by_path)),
+    )
 
 
 def with_links(change: Update) -> Update:
@@ -57,7 +66,7 @@ def with_links(change: Update) -> Update:
         return change
     return Update(
         removed=(*change.removed, *(path for path, _ in linked)),
-        made=tuple(sorted((*change.made, *linked), key=lambda row: row[0])),
+        made=tuple(sorted((*change.made, *linked), key=itemgetter(0))),
         adjusted=tuple(row for row in change.adjusted if not row[1].link),
     )
 

@@ -392,3 +392,41 @@ def test_an_interrupt_ends_a_download_at_once_and_the_next_run_continues_it(plac
     first, second = server.asked_for("large-1.0.noarch.rpm")
     assert first == ""
     assert int(second.removeprefix("bytes=").removesuffix("-")) > 1_000_000
+
+
+def verified(place, *specs, **arguments):
+    """Bytes that were read to verify them."""
+    place.log.bytes.clear()
+    place.fetch(*specs, **arguments)
+    return place.log.bytes.get("Verifying packages", 0)
+
+
+def test_what_was_verified_and_is_untouched_is_not_read_again(place, repository):
+    size = {name: (repository / f"{name}-1.0.noarch.rpm").stat().st_size for name in ("small", "large")}
+    assert verified(place, "small") == size["small"]
+    assert verified(place, "small") == 0
+    assert verified(place, "small", "large") == size["large"]
+    (small,) = place.fetch("small")
+    os.utime(small.path)
+    assert verified(place, "small", "large") == size["small"]
+
+
+@pytest.mark.parametrize("change", ["gpgkey=ours.asc\ngpgcheck=0", "gpgkey=ours.asc other.asc"])
+def test_other_keys_are_asked_again(change, place, repository, keys):
+    place.fetch("small")
+    (place.tree / "other.asc").write_bytes(keys.export("other"))
+    place.repo(repository.as_uri(), change)
+    assert verified(place, "small") > 0
+
+
+def test_what_was_wrong_is_looked_at_again(place):
+    first = place.fails(TrustError, "unsigned")
+    assert place.fails(TrustError, "unsigned").message == first.message
+
+
+def test_a_damaged_memory_of_what_was_verified(place):
+    first = place.fetch("small")
+    path = place.cache / "verified"
+    path.write_bytes(path.read_bytes().replace(b'"', b"'", 1))
+    assert verified(place, "small") > 0
+    assert place.fetch("small") == first
