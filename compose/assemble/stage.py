@@ -16,7 +16,7 @@ from compose.assemble.accounts import parse_ids, resolve_owners, with_kept
 from compose.assemble.early import lay_under, run_first, settle
 from compose.assemble.layers import lay_over
 from compose.assemble.merge import merge
-from compose.assemble.options import AssembleOptions, Assembled, Dropped
+from compose.assemble.options import Assembled, AssembleOptions, Dropped
 from compose.assemble.scripts import Plan, ignored_scriptlets, plan
 from compose.blobs import BlobStore
 from compose.errors import ScriptError
