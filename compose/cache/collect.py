@@ -28,8 +28,8 @@ def collect(
     """Remove what is beyond the limits, the least recently used first. Returns what went, and the bytes that remain.
 
     No compose runs meanwhile, and one that begins waits. Without any limit only that goes which no compose would find:
-    blobs that no manifest refers to, manifests that are damaged or of another version, scratch of composes that were
-    killed. timeout: seconds to wait for composes that run. dry_run: nothing is removed. Raises StorageError.
+    blobs that nothing refers to, manifests and memories of programs that are damaged or of another version, scratch of
+    composes that were killed. timeout: seconds to wait for composes that run. dry_run: nothing is removed. Raises StorageError.
     """
     with cache.exclusive(reporter, timeout=timeout):
         items = take_stock(cache)
@@ -67,7 +67,7 @@ def beyond(items: Sequence[Item], limits: Limits) -> Iterator[Item]:
                 useless = True
             case Kind.BLOBS:
                 useless = not references[item.path]
-            case Kind.MANIFESTS:
+            case Kind.MANIFESTS | Kind.PROGRAMS:
                 useless = item.blobs is None
             case _:
                 useless = False

@@ -1,7 +1,7 @@
 """What lies in a cachedir, how much of the disk it takes, and when it was last of use.
 
 The time of use is an mtime: a manifest's, and that of an RPM's directory, both set by every compose that takes them; the
-newest of a repository's metadata, for libdnf5 touches what it loads.
+newest of a repository's metadata, for libdnf5 touches what it loads. What a program did is touched when it is done again.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from compose.blobs import BlobStore
-from compose.cachedir import HISTORY, LABELS, OBJECT_MEMO, PREVIEW, CacheDir
+from compose.cachedir import HISTORY, LABELS, OBJECT_MEMO, PREVIEW, PROGRAMS, CacheDir
 from compose.fs import atomic_write
 from compose.importer.cache import ImportCache, read_manifest
 from compose.rpm.manifest import PackageManifest
+from compose.workroot.memory import ProgramMemory
 
 _KEPT = 1000  # composes in the history
 
@@ -29,6 +30,7 @@ class Kind(StrEnum):
     REPOMD = "repomd"
     RPMS = "rpms"
     MANIFESTS = "manifests"
+    PROGRAMS = PROGRAMS
     BLOBS = "blobs"
     MEMOS = "memos"
     SCRATCH = "work"
@@ -38,8 +40,8 @@ class Kind(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
     """What can be removed on its own. path: absolute. size: bytes on disk, of what is not a hard link to something
-    counted already. used: seconds since 1970. blobs: paths of what a manifest refers to; None when it is none that this
-    version can read, and for what is no manifest."""
+    counted already. used: seconds since 1970. blobs: paths of what a manifest, or what a program did, refers to; None when
+    this version cannot read it, and for what is neither."""
 
     kind: Kind
     path: str
@@ -74,6 +76,10 @@ def take_stock(cache: CacheDir) -> tuple[Item, ...]:
     for path in manifests.paths():
         manifest = read_manifest(path)
         note(Kind.MANIFESTS, path, None if manifest is None else _blobs_of(manifest, store))
+    memory = ProgramMemory(cache.join(Kind.PROGRAMS))
+    for path in memory.paths():
+        left = memory.contents(path)
+        note(Kind.PROGRAMS, path, None if left is None else tuple({store.path(blob) for blob in left}))
     for path in _directories(cache.join(Kind.RPMS)):
         note(Kind.RPMS, path)
     for path in _directories(cache.join(Kind.REPOMD)):

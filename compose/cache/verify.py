@@ -17,18 +17,21 @@ from compose.cachedir import CacheDir
 from compose.events import Reporter
 from compose.fs import remove_tree, storage_errors
 from compose.importer.cache import IMPORTER_VERSION, read_manifest
+from compose.workroot.memory import ProgramMemory
 
 
 def verify(cache: CacheDir, jobs: int, reporter: Reporter) -> tuple[int, tuple[str, ...]]:
-    """Hash all RPMs, manifests and blobs, and remove what is not what it should be. Composes may run meanwhile.
+    """Hash all RPMs, manifests, memories of programs and blobs; remove what is not as it should be. Composes may run meanwhile.
 
     jobs: threads. Returns how many were looked at, and the paths removed. Raises StorageError.
     """
     with cache.shared(reporter):
         store = BlobStore(cache.join(Kind.BLOBS))
+        memory = ProgramMemory(cache.join(Kind.PROGRAMS))
         checks: dict[Kind, Callable[[str], bool]] = {
             Kind.RPMS: _is_sound_rpm,
             Kind.MANIFESTS: _is_sound_manifest,
+            Kind.PROGRAMS: lambda path: memory.contents(path) is not None,
             Kind.BLOBS: store.is_sound,
         }
         items = [item for item in take_stock(cache) if item.kind in checks]

@@ -31,6 +31,7 @@ _WHAT = {
     "repomd": "repository metadata",
     "rpms": "RPMs",
     "manifests": "manifests of RPMs",
+    "programs": "what programs did",
     "blobs": "file contents",
     "memos": "memos of checksums and labels",
     "objects": "checksums of objects",

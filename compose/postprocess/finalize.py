@@ -15,6 +15,7 @@ from compose.postprocess.options import PostprocessOptions
 from compose.postprocess.rootfs import link_tmp
 from compose.process import ProgramRecord
 from compose.tree import Tree
+from compose.workroot.memory import ProgramMemory
 from compose.workroot.workroot import Workroot
 
 _WRITER = "step:finalize"
@@ -23,7 +24,12 @@ _LENT = {"etc": "usr/etc"}
 
 
 def finalize(
-    tree: Tree, options: PostprocessOptions, store: BlobStore, workdir: str, reporter: Reporter
+    tree: Tree,
+    options: PostprocessOptions,
+    store: BlobStore,
+    workdir: str,
+    reporter: Reporter,
+    memory: ProgramMemory | None = None,
 ) -> tuple[Tree, tuple[ProgramRecord, ...]]:
     """Run the programs in their order. Raises ScriptError when one fails, and what a Workroot raises."""
     if not options.finalize:
@@ -35,7 +41,9 @@ def finalize(
     editor.add_dir("tmp", 0o1777, writer=_WRITER)
     live = editor.build()
     with (
-        Workroot(live, store, os.path.join(workdir, "finalize"), reporter=reporter, epoch=options.time) as root,
+        Workroot(
+            live, store, os.path.join(workdir, "finalize"), reporter=reporter, epoch=options.time, memory=memory
+        ) as root,
         reporter.task("Running finalize.d", total=len(options.finalize), unit="programs") as task,
     ):
         root.apply(live)

@@ -40,7 +40,7 @@ def postprocess(
     tree, kver, dropped = lay_out(tree, options, store, reporter)
     scripts = list(programs.treefile_scripts(options))
     tree, records = _run_programs(tree, options, store, workdir, reporter, kver, memory, scripts=scripts, last=True)
-    return _finished(before, tree, options, store, workdir, reporter, kver, records, dropped)
+    return _finished(before, tree, options, store, workdir, reporter, kver, memory, records, dropped)
 
 
 def apply_treefile(
@@ -86,7 +86,7 @@ def complete(
     before = restore_etc(tree)
     tree, kver, dropped = lay_out(before, options, store, reporter)
     tree, records = _run_programs(tree, options, store, workdir, reporter, kver, memory, scripts=[], last=True)
-    return _finished(before, tree, options, store, workdir, reporter, kver, records, dropped)
+    return _finished(before, tree, options, store, workdir, reporter, kver, memory, records, dropped)
 
 
 def _finished(
@@ -97,11 +97,12 @@ def _finished(
     workdir: str,
     reporter: Reporter,
     kver: str | None,
+    memory: ProgramMemory | None,
     records: tuple[ProgramRecord, ...],
     dropped: tuple[Dropped, ...],
 ) -> Postprocessed:
     tree, later = finish(tree, options, store, kver)
-    tree, last = finalize(tree, options, store, workdir, reporter)
+    tree, last = finalize(tree, options, store, workdir, reporter, memory)
     records, told = (*records, *last), {*dropped, *later}
     gone = tuple(sorted({*told, *losses(before, tree, told, records, options.remove_files)}))
     return Postprocessed(tree=tree, records=records, kernel=kver, dropped=gone)

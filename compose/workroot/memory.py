@@ -50,7 +50,24 @@ class ProgramMemory:
 
     def recall(self, key: str) -> Iterator[Remembered]:
         """The runs of a program, the last one first."""
-        return map(_remembered, self._read(key))
+        return map(_remembered, _rows(self._path(key)) or ())
+
+    def paths(self) -> list[str]:
+        """Absolute paths of all that is remembered."""
+        found = []
+        for directory, _, names in sorted(os.walk(self._directory)):
+            found += [os.path.join(directory, name) for name in sorted(names) if not name.endswith(".tmp")]
+        return found
+
+    def contents(self, path: str) -> tuple[BlobRef, ...] | None:
+        """What programs left that a file is about; None when it is damaged, or of another version."""
+        rows = _rows(path)
+        if rows is None:
+            return None
+        changes = (change for row in rows for change in _remembered(row).changes)
+        return tuple(
+            change.entry.blob for change in changes if change.entry is not None and change.entry.blob is not None
+        )
 
     def used(self, key: str) -> None:
         """Say that a program's runs were of use: what was not for long may be forgotten."""
@@ -60,8 +77,8 @@ class ProgramMemory:
     def keep(self, key: str, run: Remembered) -> None:
         """Remember a run. Raises StorageError."""
         # several at once: one of them is forgotten
-        rows = [_row(run), *self._read(key)][:_KEPT]
         path = self._path(key)
+        rows = [_row(run), *(_rows(path) or ())][:_KEPT]
         with fs.storage_errors(path):
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         write_sealed(path, _KIND, zstandard.ZstdCompressor().compress(json.dumps(rows).encode()))
@@ -69,12 +86,13 @@ class ProgramMemory:
     def _path(self, key: str) -> str:
         return f"{self._directory}/{key[:2]}/{key[2:]}"
 
-    def _read(self, key: str) -> list[Any]:
-        data = read_sealed(self._path(key), _KIND)
-        if data is None:
-            return []
-        rows: list[Any] = json.loads(zstandard.ZstdDecompressor().decompress(data))
-        return rows
+
+def _rows(path: str) -> list[dict[str, Any]] | None:
+    data = read_sealed(path, _KIND)
+    if data is None:
+        return None
+    rows: list[dict[str, Any]] = json.loads(zstandard.ZstdDecompressor().decompress(data))
+    return rows
 
 
 def key_of(program: Program, epoch: int, *, applied: bool) -> str:

@@ -19,6 +19,10 @@ from compose.events import Reporter
 from compose.importer import IMPORTER_VERSION, ImportCache
 from compose.rpm.manifest import FileFlag, ManifestFile, PackageManifest
 from compose.rpm.nevra import Nevra
+from compose.tree import Entry
+from compose.workroot.layer import Change
+from compose.workroot.memory import ProgramMemory, Remembered
+from compose.workroot.sight import Sight
 
 QUIET = Reporter()
 
@@ -165,3 +169,23 @@ def test_verify_finds_what_no_inode_tells(cache):
     assert set(damaged) == {blob, paths[0], str(rpm)}
     assert not any(os.path.lexists(path) for path in damaged)
     assert verify(cache, 2, QUIET)[1] == ()
+
+
+def test_what_programs_did(cache):
+    """It keeps what it would put into a tree; what is damaged goes, and so does what only that held."""
+    store = BlobStore(cache.join("blobs"))
+    memory = ProgramMemory(cache.join("programs"))
+    for key, text in (("aa1", b"kept"), ("bb2", b"damaged")):
+        entry = Entry(mode=0o100644, blob=store.add_bytes(text))
+        run = Remembered(
+            sight=Sight(found={"": "d"}, listed={}), output="", changed=("f",), changes=(Change(path="f", entry=entry),)
+        )
+        memory.keep(key, run)
+    (_, damaged) = memory.paths()
+    Path(damaged).write_bytes(Path(damaged).read_bytes()[:-1])
+    assert verify(cache, 1, QUIET)[1] == (damaged,)
+    memory.keep("bb2", run)
+    Path(damaged).write_bytes(b"something else")
+    collect(cache, Limits(), QUIET, timeout=0, dry_run=False)
+    assert [path.endswith("/aa/1") for path in memory.paths()] == [True]
+    assert blobs_left(cache) == {b"kept"}
