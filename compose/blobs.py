@@ -83,6 +83,18 @@ class BlobStore:
             raise storage_error(self.path(ref), error) from error
         return _is_whole(status, ref)
 
+    def is_inode(self, ref: BlobRef, status: os.stat_result) -> bool:
+        """Is what has this status the blob's own inode, whole? Raises StorageError."""
+        try:
+            own = os.lstat(self.path(ref))
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise storage_error(self.path(ref), error) from error
+        return (
+            os.path.samestat(own, status) and status.st_size == ref.size and status.st_mode == stat.S_IFREG | ref.mode
+        )
+
     def open(self, ref: BlobRef) -> int:
         """A descriptor open for reading, the caller's to close. Raises StorageError when the blob is missing."""
         path = self.path(ref)

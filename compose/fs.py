@@ -129,6 +129,21 @@ def is_own_directory(status: os.stat_result) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
+def walk(directory: str) -> Iterator[tuple[str, os.stat_result]]:
+    """(relative path, lstat) of a directory, which is "", and of everything below it, parents first."""
+    yield "", os.lstat(directory)
+    pending = [""]
+    while pending:
+        above = pending.pop()
+        with os.scandir(f"{directory}/{above}") as entries:
+            for each in entries:
+                path = f"{above}/{each.name}" if above else each.name
+                status = each.stat(follow_symlinks=False)
+                yield path, status
+                if stat.S_ISDIR(status.st_mode):
+                    pending.append(path)
+
+
 def remove_tree(path: str) -> None:
     """Remove a directory and everything below it, never following a symlink; a missing one is fine.
 

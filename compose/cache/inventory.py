@@ -80,6 +80,8 @@ def take_stock(cache: CacheDir) -> tuple[Item, ...]:
     for path in memory.paths():
         left = memory.contents(path)
         note(Kind.PROGRAMS, path, None if left is None else tuple({store.path(blob) for blob in left}))
+    for path in memory.lowers():
+        note(Kind.SCRATCH, path)
     for path in _directories(cache.join(Kind.RPMS)):
         note(Kind.RPMS, path)
     for path in _directories(cache.join(Kind.REPOMD)):

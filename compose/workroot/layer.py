@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from compose import fs
 from compose.blobs import BlobStore
 from compose.tree import Entry, join
 
@@ -48,7 +49,7 @@ class Layer:
 
     def stamps(self) -> dict[str, Stamp]:
         """Every path in the directory: comparing two looks gives what a program changed."""
-        return {path: _stamp(status, self._full(path)) for path, status in _walk(self.directory)}
+        return {path: _stamp(status, self._full(path)) for path, status in fs.walk(self.directory)}
 
     def changed(self, before: Mapping[str, Stamp], after: Mapping[str, Stamp]) -> tuple[str, ...]:
         """Paths made, changed or removed between two looks, sorted. A directory that was only copied up is none."""
@@ -76,7 +77,7 @@ class Layer:
 
     def all(self, store: BlobStore) -> Iterator[Change]:
         """Everything there is, parents first."""
-        now = dict(_walk(self.directory))
+        now = dict(fs.walk(self.directory))
         return (_change(path, now[path], self._full(path), store) for path in sorted(now))
 
     def _full(self, path: str) -> str:
@@ -92,20 +93,6 @@ class Layer:
         if (below.st_mode, below.st_uid, below.st_gid) != stamp[2:]:
             return False
         return not stamp[1]
-
-
-def _walk(directory: str) -> Iterator[tuple[str, os.stat_result]]:
-    yield "", os.lstat(directory)
-    pending = [""]
-    while pending:
-        above = pending.pop()
-        with os.scandir(join(directory, above) if above else directory) as entries:
-            for each in entries:
-                path = join(above, each.name)
-                status = each.stat(follow_symlinks=False)
-                yield path, status
-                if stat.S_ISDIR(status.st_mode):
-                    pending.append(path)
 
 
 def _stamp(status: os.stat_result, full: str) -> Stamp:

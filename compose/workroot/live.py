@@ -28,16 +28,21 @@ class LiveRoot:
     """A directory that shows `tree` as materialise() makes it, and the process that runs programs in it; both are gone after
     close().
 
-    directory: of make_directory(). Raises SandboxError when
-    the machine refuses what is needed, StorageError when the disk does.
+    directory: of make_directory(). lower: a directory that was one's lower layer, and stays; None to begin with none. Raises
+    SandboxError when the machine refuses what is needed, StorageError when the disk does.
     """
 
-    def __init__(self, tree: Tree, store: BlobStore, directory: str, *, reporter: Reporter, epoch: int) -> None:
+    def __init__(
+        self, tree: Tree, store: BlobStore, directory: str, *, reporter: Reporter, epoch: int, lower: str | None = None
+    ) -> None:
         self._store = store
         self._directory = directory
         self._reporter = reporter
         self._process: subprocess.Popen[bytes] | None = None
         try:
+            if lower is not None:
+                os.rmdir(f"{directory}/lower")
+                os.symlink(lower, f"{directory}/lower")
             materialise(tree, store, f"{directory}/lower")
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-c", _PROGRAM, directory, store.root, str(epoch), *sys.path],

@@ -10,10 +10,11 @@ import contextlib
 import os
 import stat
 from dataclasses import replace
+from operator import itemgetter
 
 from compose import fs
 from compose.blobs import BlobStore
-from compose.tree import Entry, Tree
+from compose.tree import Entry, Tree, parent_of
 
 MOUNT_POINTS = ("dev", "proc", "sys", "run", "tmp", "var/tmp")
 """Directories that the sandbox mounts something on; made when the tree has nothing there."""
@@ -47,7 +48,7 @@ def is_plain(entry: Entry) -> bool:
 
 
 def materialise(tree: Tree, store: BlobStore, directory: str, *, link_blobs: bool = True) -> None:
-    """Make the tree below an existing, empty, private directory.
+    """Make an existing private directory show the tree. What it shows already, left by another compose, is not made again.
 
     link_blobs: files may be hard links to blobs. False where there is no overlay and programs write to what is made
     here. Raises StorageError.
@@ -55,16 +56,18 @@ def materialise(tree: Tree, store: BlobStore, directory: str, *, link_blobs: boo
     with fs.storage_errors(directory):
         top = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
+            kept = _kept(tree, store, directory, top)
             groups: dict[str, str] = {}
             directories = []
             for path, entry in tree.walk():
-                if path:
+                if path not in kept:
                     _make(path, entry, store, top, groups, link_blobs)
                 if entry.is_dir:
                     directories.append((path or ".", entry.mtime))
             for path in MOUNT_POINTS:
-                if path not in tree and tree.is_dir(path.rpartition("/")[0]):
-                    os.mkdir(path, 0o755, dir_fd=top)
+                if _is_mount_point(path, tree):
+                    if path not in kept:
+                        os.mkdir(path, 0o755, dir_fd=top)
                     directories.append((path, tree[""].mtime))
             # when all is made: font caches and their like remember what they find here
             for path, mtime in directories:
@@ -73,6 +76,47 @@ def materialise(tree: Tree, store: BlobStore, directory: str, *, link_blobs: boo
                 os.utime(path, (mtime, mtime), dir_fd=top, follow_symlinks=False)
         finally:
             os.close(top)
+
+
+def _is_mount_point(path: str, tree: Tree) -> bool:
+    return path in MOUNT_POINTS and path not in tree and tree.is_dir(parent_of(path))
+
+
+def _kept(tree: Tree, store: BlobStore, directory: str, top: int) -> set[str]:
+    """What is there as it should be; all else is removed. Nothing is believed but what the disk says: a compose may have been
+    killed here. Files are right when they are the blobs themselves: a copy does not tell of what."""
+    kept = {""}
+    gone = set()
+    for path, status in sorted(fs.walk(directory), key=itemgetter(0)):
+        if not path:
+            continue
+        if parent_of(path) in gone:
+            gone.add(path)
+        elif _is_right(path, status, tree, store, top):
+            kept.add(path)
+        else:
+            gone.add(path)
+            fs.remove_at(top, path)
+    return kept
+
+
+def _is_right(path: str, status: os.stat_result, tree: Tree, store: BlobStore, top: int) -> bool:
+    entry = tree.get(path)
+    if status.st_uid != os.geteuid():
+        return False
+    if entry is None or entry.is_dir:
+        return stat.S_ISDIR(status.st_mode) and (entry is not None or _is_mount_point(path, tree))
+    if entry.blob is not None:
+        return _may_link(entry) and store.is_inode(entry.blob, status)
+    as_it_was = stat.S_ISLNK(status.st_mode) and status.st_mtime == entry.mtime
+    return as_it_was and os.readlink(path, dir_fd=top) == entry.target
+
+
+def _may_link(entry: Entry) -> bool:
+    """May a file be the blob itself? The inode of a hard-link group is shared by its members only."""
+    assert entry.blob is not None
+    shown = as_materialised(entry)
+    return not entry.link and (entry.blob.mode, entry.blob.mtime) == (shown.permissions, entry.mtime)
 
 
 def _make(path: str, entry: Entry, store: BlobStore, top: int, groups: dict[str, str], link_blobs: bool) -> None:
@@ -88,14 +132,12 @@ def _make(path: str, entry: Entry, store: BlobStore, top: int, groups: dict[str,
     if entry.link and (first := groups.setdefault(entry.link, path)) != path:
         os.link(first, path, src_dir_fd=top, dst_dir_fd=top, follow_symlinks=False)
         return
-    shown = as_materialised(entry)
-    # the inode of a hard-link group is shared by its members only
-    if link_blobs and not entry.link and (entry.blob.mode, entry.blob.mtime) == (shown.permissions, entry.mtime):
+    if link_blobs and _may_link(entry):
         # another filesystem, or too many links to one inode: a copy does
         with contextlib.suppress(OSError):
             os.link(store.path(entry.blob), path, dst_dir_fd=top, follow_symlinks=False)
             return
-    make_file(path, entry, store, top, shown.permissions)
+    make_file(path, entry, store, top, as_materialised(entry).permissions)
 
 
 def make_file(path: str, entry: Entry, store: BlobStore, directory: int, permissions: int) -> None:

@@ -1,6 +1,8 @@
 """What programs did in earlier composes, and what they saw that made them do it: they need not run again.
 
     CACHEDIR/programs/ab/cdef...    one program: its last few runs, JSON compressed by zstd, in a sealed file
+    CACHEDIR/programs/lower-0       the lower layer of a live root, which the next one brings to its own tree: hard links to
+                                    blobs, copies of little else, nothing that is not root's; locked by who has it
 
 The name is a digest of all that is given to a program: arguments, script, input, environment, the sandbox. Beside that it knows
 but the tree, and what it saw of that is in the file. What depends on the clock or on chance is thereby the same in every
@@ -9,11 +11,13 @@ compose.
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +34,7 @@ from compose.workroot.sight import Sight
 _VERSION = 1
 _KIND = b"compose programs 1\n"
 _KEPT = 4
+_LOWER, _LOWERS = "lower-", 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +57,42 @@ class ProgramMemory:
         """The runs of a program, the last one first."""
         return map(_remembered, _rows(self._path(key)) or ())
 
+    @contextmanager
+    def lower(self) -> Iterator[str | None]:
+        """A directory for the lower layer of a live root, as the one before left it; None when others have them all."""
+        for number in range(_LOWERS):
+            path = os.path.join(self._directory, f"{_LOWER}{number}")
+            with fs.storage_errors(path):
+                os.makedirs(self._directory, mode=0o700, exist_ok=True)
+                lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                with suppress(BlockingIOError):
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    with fs.storage_errors(path):
+                        if os.path.lexists(path) and not fs.is_own_directory(os.lstat(path)):
+                            fs.remove_tree(path)
+                        os.makedirs(path, mode=0o700, exist_ok=True)
+                    break
+            except BaseException:
+                os.close(lock)
+                raise
+            os.close(lock)
+        else:
+            yield None
+            return
+        try:
+            yield path
+        finally:
+            os.close(lock)
+
+    def lowers(self) -> list[str]:
+        """Absolute paths of all lower layers that are there."""
+        return sorted(each for each in glob.glob(f"{glob.escape(self._directory)}/{_LOWER}*") if os.path.isdir(each))
+
     def paths(self) -> list[str]:
         """Absolute paths of all that is remembered."""
-        found = []
-        for directory, _, names in sorted(os.walk(self._directory)):
-            found += [os.path.join(directory, name) for name in sorted(names) if not name.endswith(".tmp")]
-        return found
+        found = glob.glob(f"{glob.escape(self._directory)}/??/*")
+        return sorted(path for path in found if not path.endswith(".tmp"))
 
     def contents(self, path: str) -> tuple[BlobRef, ...] | None:
         """What programs left that a file is about; None when it is damaged, or of another version."""

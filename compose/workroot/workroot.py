@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Self
 
@@ -55,6 +56,7 @@ class Workroot:
         self._epoch = epoch
         self._memory = memory
         self._live: LiveRoot | None = None
+        self._stack = ExitStack()
         self._records: list[ProgramRecord] = []
         # what programs left before apply(), as it is on disk
         self._left: dict[str, Entry] = {}
@@ -65,10 +67,11 @@ class Workroot:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._live is not None:
-            self._live.close()
-        else:
-            fs.remove_tree(self._directory)
+        with self._stack:
+            if self._live is not None:
+                self._live.close()
+            else:
+                fs.remove_tree(self._directory)
 
     @property
     def records(self) -> tuple[ProgramRecord, ...]:
@@ -205,7 +208,10 @@ class Workroot:
     def _live_root(self) -> LiveRoot:
         if self._live is None:
             now = self._now.build()
-            self._live = LiveRoot(now, self._store, self._directory, reporter=self._reporter, epoch=self._epoch)
+            lower = None if self._memory is None else self._stack.enter_context(self._memory.lower())
+            self._live = LiveRoot(
+                now, self._store, self._directory, reporter=self._reporter, epoch=self._epoch, lower=lower
+            )
             if self._applied:
                 self._live.show(with_links(update(now, now, applied=False)))
             elif self._left:

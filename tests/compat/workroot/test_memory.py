@@ -17,9 +17,11 @@ import pytest
 from compose.blobs import BlobStore
 from compose.events import Reporter
 from compose.process import Program, ProgramRecord
-from compose.tree import Tree, TreeEditor
+from compose.tree import Entry, Tree, TreeEditor
 from compose.workroot import workroot
+from compose.workroot.materialise import MOUNT_POINTS, as_materialised
 from compose.workroot.memory import ProgramMemory
+from compose.workroot.scan import scan
 from compose.workroot.workroot import Workroot
 
 pytestmark = [
@@ -204,7 +206,7 @@ def test_what_was_done_without_a_program_is_there_for_the_next(small: Tree, site
         "mkdir -m 2750 /usr/made; echo text > /usr/made/f; chown 5:6 /usr/made /usr/made/f; chmod 640 /usr/made/f;"
         " ln /usr/made/f /usr/made/g; rm -r /usr/full/deep; ln -s made /usr/link; rm /usr/capable; echo x >> /etc/passwd"
     )
-    look = "ls -lnR /usr/made /usr/full; cat /usr/link/f /etc/passwd; [ -e /usr/capable ] || echo gone"
+    look = "ls -lnR /usr/made; ls -R /usr/full; cat /usr/link/f /etc/passwd; [ -e /usr/capable ] || echo gone"
     site.run(small, done)
     for first in ((), (shell("echo a live root is there"),)):
         _, (*_, record) = site.run(small, *first, done, shell(look), remembering=False)
@@ -261,7 +263,7 @@ def test_another_program_is_another(other: Program, small: Tree, site: Site) -> 
 def test_a_damaged_cache_is_not_believed(fault: str, small: Tree, site: Site) -> None:
     program = shell(f"echo {fault} > /usr/made")
     expected, _ = site.run(small, program)
-    (memory,) = (path for path in (site.path / "programs").rglob("*") if path.is_file())
+    memory = Path(*site.memory.paths())
     blob = expected["usr/made"].blob
     assert blob is not None
     content = Path(site.store.path(blob))
@@ -311,3 +313,105 @@ def test_what_is_warned_of_is_warned_of_again(small: Tree, site: Site) -> None:
             root.run(shell("mkfifo /usr/fifo"))
             root.absorb()
     assert warnings == ["/usr/fifo: fifo made by scriptlet:x:%post dropped, a commit cannot hold it"] * 2
+
+
+ALWAYS = shell("exit 1")
+"""Never remembered, so that a live root is made."""
+
+
+def test_the_lower_layer_is_brought_to_the_next_tree(small: Tree, site: Site) -> None:
+    site.run(small, ALWAYS)
+    lower = site.path / "programs/lower-0"
+    kept = (lower / "usr/bin/cat").stat().st_ino
+    editor = small.edit()
+    for name in (
+        "a file's content",
+        "an owner",
+        "a file that was missing",
+        "a symlink in place of a directory",
+        "accounts",
+    ):
+        CHANGES[name](editor, site.store)
+    editor.remove("usr/private")
+    editor.add_symlink("usr/private", "full", writer="t")
+    editor.remove("bin")
+    editor.add_dir("bin", writer="t")
+    editor.put("usr/twin", replace(small["usr/setuid"], link="twins"))
+    editor.put("usr/other-twin", replace(small["usr/setuid"], link="twins"))
+    editor.remove("dev")
+    # the second one finds the root of the first, with all that is to change
+    for tree in (editor.build(), small):
+        site.run(tree, ALWAYS)
+        assert shown(lower, site) == as_it_should_be(tree)
+        assert (lower / "usr/bin/cat").stat().st_ino == kept
+
+
+DAMAGE: dict[str, Callable[[Path], None]] = {
+    "a file gone": lambda lower: (lower / "etc/passwd").unlink(),
+    "a file of the same size and time": lambda lower: copied(lower / "usr/full/a", b"b"),
+    "a copy changed in place": lambda lower: copied(lower / "usr/setuid", b"SETUID"),
+    "a file more": lambda lower: copied(lower / "usr/full/deep/more", b"more"),
+    "a directory more": lambda lower: (lower / "usr/full/more/deep").mkdir(parents=True),
+    "a directory as a symlink": lambda lower: (
+        (lower / "usr/full").rename(lower / "usr/f"),
+        (lower / "usr/full").symlink_to("f"),
+    )[1],
+    "a symlink that leads out": lambda lower: ((lower / "bin").unlink(), (lower / "bin").symlink_to("/etc"))[1],
+    "a symlink as a file": lambda lower: copied(lower / "sbin", b"x"),
+    "a file as a directory": lambda lower: ((lower / "usr/full/a").unlink(), (lower / "usr/full/a").mkdir())[1],
+    "another mode and time": lambda lower: (os.chmod(lower / "usr/full", 0o700), os.utime(lower / "usr/full", (9, 9)))[
+        1
+    ],
+    "somebody else's": lambda lower: os.chown(lower / "usr/full", 5, 5),
+    "a file in its own place": lambda lower: (shutil.rmtree(lower), lower.write_bytes(b""))[0],
+    "a symlink in its own place": lambda lower: (shutil.rmtree(lower), lower.symlink_to("/usr"))[1],
+}
+
+
+def copied(path: Path, data: bytes) -> None:
+    """In place of what was there, with its times."""
+    times = path.stat() if path.exists() and not path.is_dir() else None
+    if path.is_symlink() or path.exists():
+        path.unlink()
+    path.write_bytes(data)
+    if times is not None:
+        os.chmod(path, times.st_mode)
+        os.utime(path, ns=(times.st_mtime_ns, times.st_mtime_ns))
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_lower_layer_heals(damage: str, small: Tree, site: Site) -> None:
+    site.run(small, ALWAYS)
+    lower = site.path / "programs/lower-0"
+    DAMAGE[damage](lower)
+    site.run(small, ALWAYS)
+    assert shown(lower, site) == as_it_should_be(small)
+    assert (lower / "usr/full").stat().st_mtime == small["usr/full"].mtime
+    assert small["usr/full/a"].blob is not None
+    assert site.store.read(small["usr/full/a"].blob) == b"a"
+
+
+def test_two_live_roots_at_once(small: Tree, site: Site) -> None:
+    with (
+        Workroot(small, site.store, str(site.path / "one"), reporter=Reporter(), epoch=1, memory=site.memory) as one,
+        Workroot(small, site.store, str(site.path / "two"), reporter=Reporter(), epoch=1, memory=site.memory) as two,
+    ):
+        assert one.run(shell("echo one > /usr/full/a; cat /usr/full/a; exit 1")).output == "one\n"
+        assert two.run(shell("cat /usr/full/a; exit 1")).output == "a"
+        assert len(site.memory.lowers()) == 2
+    site.run(small, ALWAYS)
+    assert len(site.memory.lowers()) == 2
+
+
+def shown(lower: Path, site: Site) -> dict[str, tuple[object, ...]]:
+    tree = scan(str(lower), site.store, writer="t", reporter=Reporter())
+    return {path: facts(entry) for path, entry in tree.entries.items()}
+
+
+def as_it_should_be(tree: Tree) -> dict[str, tuple[object, ...]]:
+    points = {path: facts(Entry(mode=0o40755)) for path in MOUNT_POINTS if tree.is_dir(path.rpartition("/")[0])}
+    return points | {path: facts(as_materialised(entry)) for path, entry in tree.entries.items()}
+
+
+def facts(entry: Entry) -> tuple[object, ...]:
+    return entry.mode, entry.uid, entry.gid, entry.target, entry.blob and entry.blob.digest
