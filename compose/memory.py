@@ -5,6 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from compose.events import Reporter
+
+
+def fitting(jobs: int, each: int, what: str, reporter: Reporter) -> int:
+    """How many of `jobs` processes there is memory for, one at least. each: bytes of one. what: "Importing", for the log."""
+    free = available()
+    if free is None:
+        return jobs
+    count = max(1, min(jobs, free // each))
+    if count < jobs:
+        reporter.info(f"{what} with {count} of {jobs} processes, for only {free / 1e6:.0f} MB of memory are free")
+    return count
+
 
 def available(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int | None:
     """Bytes that may be taken without swapping or being killed; None when nothing says. Page cache counts as free.

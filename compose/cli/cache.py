@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from compose.cachedir import CacheDir
 from compose.cli import flags
 from compose.cli.flags import FOUND, Format, ProgressStyle
 from compose.cli.progress import quantity
@@ -49,7 +51,6 @@ def show(
 ) -> None:
     """Say what the cachedir holds, when it was last of use, and how much past composes found in it."""
     from compose.cache.inventory import past_composes, take_stock
-    from compose.cachedir import CacheDir
 
     with (
         flags.reporter_of(progress, progress_fd) as reporter,
@@ -104,7 +105,6 @@ def gc(
     Without a limit only that goes which no compose would find. Composes that begin meanwhile wait.
     """
     from compose.cache.collect import Limits, collect
-    from compose.cachedir import CacheDir
 
     limits = Limits(
         max_size=None if max_size is None else _bytes(max_size),
@@ -112,8 +112,7 @@ def gc(
         preview=preview,
     )
     with flags.reporter_of(progress, progress_fd) as reporter:
-        cache = CacheDir(flags.cachedir_or_default(cachedir))
-        gone, left = collect(cache, limits, reporter, timeout=wait, dry_run=dry_run)
+        gone, left = collect(_existing(cachedir), limits, reporter, timeout=wait, dry_run=dry_run)
     freed = sum(item.size for item in gone)
     if form is Format.JSON:
         typer.echo(json.dumps({"removed": _kinds(gone), "bytes-freed": freed, "bytes-left": left}, indent=2))
@@ -138,16 +137,22 @@ def verify(
     to the rest. It may run beside composes.
     """
     from compose.cache.verify import verify as look
-    from compose.cachedir import CacheDir
 
     with flags.reporter_of(progress, progress_fd) as reporter:
-        cache = CacheDir(flags.cachedir_or_default(cachedir))
-        count, damaged = look(cache, flags.jobs_or_all(jobs), reporter)
+        count, damaged = look(_existing(cachedir), flags.jobs_or_all(jobs), reporter)
     for path in damaged:
         typer.echo(f"damaged, removed: {path}")
     typer.echo(f"{count - len(damaged)} of {count} are sound")
     if damaged:
         raise typer.Exit(FOUND)
+
+
+def _existing(given: str | None) -> CacheDir:
+    """Raises UsageError for a place where nothing is: it is not meant to be made."""
+    path = flags.cachedir_or_default(given)
+    if not os.path.isdir(path):
+        raise UsageError(f"there is no cachedir {path}")
+    return CacheDir(path)
 
 
 def _kinds(items: Iterable[Item]) -> dict[str, dict[str, Any]]:

@@ -42,19 +42,9 @@ def import_packages(
                 found.append(_expected(file, manifest))
                 task.advance(detail=str(manifest.nevra))
         cache.hits = len(found)
-        found += _import_missing(missing, cache, _fitting(min(jobs, len(missing)), reporter), task)
+        count = memory.fitting(min(jobs, len(missing)), _WORKER_MEMORY, "Importing", reporter)
+        found += _import_missing(missing, cache, count, task)
     return tuple(sorted(found, key=lambda manifest: manifest.nevra))
-
-
-def _fitting(jobs: int, reporter: Reporter) -> int:
-    """Processes that the machine has memory for, one at least."""
-    free = memory.available()
-    if free is None:
-        return jobs
-    count = max(1, min(jobs, free // _WORKER_MEMORY))
-    if count < jobs:
-        reporter.info(f"Importing with {count} of {jobs} processes, for only {free / 1e6:.0f} MB of memory are free")
-    return count
 
 
 def _import_missing(rpm_files: list[RpmFile], cache: ImportCache, jobs: int, task: Task) -> list[PackageManifest]:

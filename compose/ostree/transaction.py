@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Self
 
-from compose import fs
+from compose import fs, memory
 from compose.errors import ComposeError, RepositoryError, StorageError
 from compose.events import Reporter
 from compose.ostree import refs
@@ -35,6 +35,9 @@ from compose.ostree.repo import Repo
 from compose.ostree.sign import gpg_signature, with_signatures
 from compose.ostree.staging import Staging, publish_objects, remove_leftovers, staging_directory, write_staged
 from compose.ostree.summary import write_summary
+
+_WORKER_MEMORY = 160 << 20
+"""Bytes: a file of deflate.WHOLE_MAX and what is made of it, and the interpreter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,8 @@ class Transaction:
             lock=self._staging.lock,
             level=self._repo.config.zlib_level,
         )
-        checksums, stats = write_contents(contents, target, self._jobs, progress, memo)
+        jobs = memory.fitting(self._jobs, _WORKER_MEMORY, "Writing objects", self._reporter)
+        checksums, stats = write_contents(contents, target, jobs, progress, memo)
         self._content += stats
         return checksums
 

@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from compose.fs import FREE_SPACE
 from tests.e2e.tiny import EPOCH, REF, Done, Site
 from tests.support.filesystem import mounted
 
@@ -74,11 +76,19 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
-@pytest.mark.parametrize("place", ["cachedir", "archive", "bare-user", "preview"])
-def test_full_at_any_point(site: Site, expected: str, tmp_path: Path, kind: str, place: str) -> None:
+@pytest.mark.parametrize(
+    ("place", "kind", "step"),
+    [
+        ("cachedir", "tmpfs", 256 * KB),
+        ("cachedir", "ext4", 512 * KB),
+        ("preview", "ext4", 512 * KB),
+        ("archive", "tmpfs", 256 * KB),
+        ("bare-user", "ext4", 512 * KB),
+        ("bare", "tmpfs", 512 * KB),
+    ],
+)
+def test_full_at_any_point(site: Site, expected: str, tmp_path: Path, place: str, kind: str, step: int) -> None:
     """A little more room each time, and what the times before left is still there, until there is enough."""
-    step = 256 * KB if kind == "tmpfs" else 512 * KB
     with mounted(kind, tmp_path / "full", 64 * MB) as top:
         if place in ("cachedir", "preview"):
             site = replace(site, cachedir=top / "cache")
@@ -199,3 +209,31 @@ def test_a_disk_that_fails_when_it_must_have_written(site: Site, expected: str, 
         subprocess.run(["mount", "-o", "remount,size=64m", memory], check=True)
         site.compose(**FIXED)
         check_good(site, expected)
+
+
+def test_full_where_other_commands_write(site: Site, disk: Path) -> None:
+    """The root of install, a lockfile, the ids of id-lock: not there at all rather than in part."""
+    tree = site.write_treefile(id_lock=str(disk / "ids.yaml"))
+    leave(disk, 0)
+
+    def run(*words: str) -> tuple[int, str]:
+        command = [sys.executable, "-m", "compose", *words, f"--cachedir={site.cachedir}"]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        return done.returncode, done.stderr
+
+    asked = (
+        (f"{disk}/out/rootfs", ("install", str(tree), f"{disk}/out", f"--repo={site.repo}", "--accept-new-ids")),
+        (f"{disk}/lock.yaml", ("lock", str(tree), f"--lockfile={disk}/lock.yaml")),
+        (f"{disk}/ids.yaml", ("tree", str(tree), f"--repo={site.repo}", "--accept-new-ids")),
+    )
+    for path, words in asked:
+        status, said = run(*words)
+        assert status == 1
+        assert f": No space left on device\nhint: {FREE_SPACE}" in said
+        assert "Traceback" not in said
+        assert not os.path.lexists(path)
+    assert site.ostree("refs") == ""
+    (disk / "ballast").unlink()
+    for path, words in asked:
+        assert run(*words)[0] == 0
+        assert os.path.lexists(path)

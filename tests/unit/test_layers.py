@@ -21,8 +21,8 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"treefile", "solve", "fetch", "importer", "assemble", "postprocess", "label", "commit"}),
     frozenset({"workroot"}),
     frozenset({"sandbox", "blobs", "rpm", "ostree"}),
-    frozenset({"cachedir", "sealed", "bundle"}),
-    frozenset({"process", "fs", "memory", "tree", "events", "bindings", "findings", "initramfs"}),
+    frozenset({"cachedir", "sealed", "bundle", "memory"}),
+    frozenset({"process", "fs", "tree", "events", "bindings", "findings", "initramfs"}),
     frozenset({"errors"}),
 )
 

@@ -235,7 +235,7 @@ def test_no_more_processes_than_there_is_memory_for(cache, rpm_file, monkeypatch
     rpms = tuple(rpm_file(package(f"p{number}")) for number in range(3))
     pools, recorder = Pools(), Recorder()
     monkeypatch.setattr("compose.importer.ImportPool", pools)
-    monkeypatch.setattr("compose.importer.memory.available", lambda: free)
+    monkeypatch.setattr("compose.memory.available", lambda: free)
     assert len(import_packages(rpms, cache, 8, recorder)) == 3
     assert pools.counts == [count]
     assert [f"with {count} of 3 processes" in line for line in recorder.said] == [True] * said
