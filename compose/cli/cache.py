@@ -36,7 +36,7 @@ _WHAT = {
     "programs": "what programs did",
     "blobs": "file contents",
     "memos": "memos of checksums and labels",
-    "objects": "checksums of objects",
+    "objects": "objects, known and in place",
     "work": "scratch of composes",
     "preview-repo": "preview repository",
 }
@@ -74,9 +74,11 @@ def show(
             used = f"used {_date(row['used-first'])} to {_date(row['used-last'])}"
             typer.echo(f"{_WHAT[kind]:30}{quantity(row['bytes'], 'bytes'):>12}{row['entries']:>9}  {used}")
     typer.echo(f"{'together':30}{quantity(sum(item.size for item in items), 'bytes'):>12}")
+    if composes:
+        typer.echo(f"found by {len(composes)} past composes")
     for what, (asked, hits) in _hits(composes).items():
         share = f" ({100 * hits / asked:.1f} %)" if asked else ""
-        typer.echo(f"{len(composes)} composes found {hits} of {asked} {_WHAT.get(what, what)} here{share}")
+        typer.echo(f"{_WHAT.get(what, what):30}{hits:>9} of {asked}{share}")
 
 
 @app.command("gc")

@@ -115,6 +115,20 @@ def harm_metadata(cache: Path) -> None:
     flip(next((cache / "repomd").rglob("*-primary*")), tell=False)
 
 
+def harm_memos(cache: Path) -> None:
+    """Checksums of objects, labels, and what programs did."""
+    paths = [cache / "object-memo", *files(cache / "labels"), *files(cache / "programs")]
+    assert len(paths) > 4
+    for number, path in enumerate(paths):
+        if number % 3 == 0:
+            flip(path, tell=False)
+        elif number % 3 == 1:
+            os.truncate(path, path.stat().st_size // 2)
+        else:
+            path.unlink()
+            path.symlink_to("/etc/passwd")
+
+
 def harm_directories(cache: Path) -> None:
     (cache / "blobs").chmod(0o777)
     shutil.rmtree(cache / "manifests")
@@ -133,6 +147,7 @@ def harm_directories(cache: Path) -> None:
         harm_manifests,
         harm_rpms,
         harm_metadata,
+        harm_memos,
         harm_directories,
     ],
 )
@@ -166,6 +181,8 @@ def test_composes_at_once_one_killed_one_removing(site: Site) -> None:
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "env": environment}
     running = [subprocess.Popen(each.command("--jobs=1"), **quiet) for each in sites]
     collector = [sys.executable, "-m", "compose", "cache", "gc", f"--cachedir={cachedir}", "--keep-days=0", "--wait=60"]
+    while not cachedir.exists():
+        time.sleep(0.01)
     collecting = subprocess.Popen(collector, **quiet)
     while not list(cachedir.glob("blobs/*/*")):
         assert running[-1].poll() is None
@@ -191,10 +208,12 @@ def test_show_gc_and_hit_rates(fresh: tuple[Site, str]) -> None:
         command = [sys.executable, "-m", "compose", "cache", *words, f"--cachedir={site.cachedir}", "--format=json"]
         return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
-    site.compose(**FIXED)
+    for _ in range(2):
+        site.compose("--force-nocache", **FIXED)
     shown = cache("show")
-    assert shown["composes"] == 2
-    assert shown["hits"]["rpms"] == shown["hits"]["manifests"] == {"asked": 14, "found": 7}
+    assert shown["composes"] == 3
+    assert shown["hits"]["rpms"] == shown["hits"]["manifests"] == {"asked": 21, "found": 14}
+    # of a repository that had them
     assert 0 < shown["hits"]["objects"]["found"] < shown["hits"]["objects"]["asked"]
     assert shown["kinds"]["rpms"]["entries"] == shown["kinds"]["manifests"]["entries"] == 7
     on_disk = int(
