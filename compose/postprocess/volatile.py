@@ -9,33 +9,39 @@ all programs are given, or write no time.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from compose.postprocess.contents import Contents, rewrite
 from compose.postprocess.options import Dropped
 from compose.tree import Entry, Tree
 
-WRITER = "step:volatile"
 _OWN_KEY = "a key that every machine would share: each makes its own"
 _OWN_NAME = "a name that every machine would share: each makes its own"
 
-# Paths of the tree with /etc in its place, and why they are not committed.
-_MACHINE_S = (
-    (r"etc/ssh/ssh_host_[^/]*key(\.pub)?", _OWN_KEY),
-    (r"etc/pki/tls/(private|certs)/localhost\.(key|crt)", _OWN_KEY),
-    (r"etc/ssl/(private|certs)/ssl-cert-snakeoil\.(key|pem)", _OWN_KEY),
-    (r"etc/cockpit/ws-certs\.d/0-self-signed[^/]*", _OWN_KEY),
-    (r"etc/unbound/unbound_(server|control)\.(key|pem)", _OWN_KEY),
-    (r"etc/(bind/)?rndc\.key", _OWN_KEY),
-    (r"etc/brlapi\.key", _OWN_KEY),
-    (r"etc/iscsi/initiatorname\.iscsi|etc/nvme/host(id|nqn)|etc/hostid", _OWN_NAME),
-    (r"etc/openvswitch/system-id\.conf", _OWN_NAME),
-)
-# Of no use to anybody, and not worth a word.
-_LEFTOVERS = (
-    (r"usr/lib/sysimage/(libdnf5|dnf)/.*|usr/share/fonts/(.*/)?\.uuid", "a record of this compose's own runs"),
-)
-_REMOVED = tuple(
-    (re.compile(pattern), reason, rows is _LEFTOVERS) for rows in (_MACHINE_S, _LEFTOVERS) for pattern, reason in rows
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rule:
+    """Paths, with /etc in its place, that are not committed. told: is it worth a word? by_scripts: also when a script of the
+    treefile made it, whose author may have meant a name, but hardly a key."""
+
+    pattern: re.Pattern[str]
+    reason: str
+    told: bool = True
+    by_scripts: bool = True
+
+
+_RULES = (
+    _Rule(pattern=re.compile(r"etc/ssh/ssh_host_[^/]*key(\.pub)?"), reason=_OWN_KEY),
+    _Rule(pattern=re.compile(r"etc/pki/tls/(private|certs)/localhost\.(key|crt)"), reason=_OWN_KEY),
+    _Rule(pattern=re.compile(r"etc/ssl/(private|certs)/ssl-cert-snakeoil\.(key|pem)"), reason=_OWN_KEY),
+    _Rule(pattern=re.compile(r"etc/cockpit/ws-certs\.d/0-self-signed[^/]*"), reason=_OWN_KEY),
+    _Rule(pattern=re.compile(r"etc/unbound/unbound_(server|control)\.(key|pem)"), reason=_OWN_KEY),
+    _Rule(pattern=re.compile(r"etc/((bind/)?rndc|brlapi)\.key"), reason=_OWN_KEY),
+    _Rule(pattern=re.compile(r"etc/iscsi/initiatorname\.iscsi"), reason=_OWN_NAME, by_scripts=False),
+    _Rule(pattern=re.compile(r"etc/nvme/host(id|nqn)|etc/hostid"), reason=_OWN_NAME, by_scripts=False),
+    _Rule(pattern=re.compile(r"etc/openvswitch/system-id\.conf"), reason=_OWN_NAME, by_scripts=False),
+    _Rule(pattern=re.compile(r"usr/share/fonts/(.*/)?\.uuid"), reason="random, and of no use", told=False),
+    _Rule(pattern=re.compile(r"usr/lib/sysimage/(libdnf5|dnf)/.*"), reason="of runs of dnf in the compose", told=False),
 )
 
 
@@ -46,12 +52,11 @@ def settle(tree: Tree, store: Contents) -> tuple[Tree, tuple[Dropped, ...]]:
     for path, entry in tree.walk():
         if entry.is_dir or not _is_made_here(entry):
             continue
-        row = next((row for row in _REMOVED if row[0].fullmatch(path)), None)
-        if row is not None:
+        rule = next((rule for rule in _RULES if rule.pattern.fullmatch(path)), None)
+        if rule is not None and (rule.by_scripts or not entry.writer.startswith("treefile:")):
             editor.remove(path)
-            dropped.append(Dropped(path=path, reason=row[1], expected=row[2]))
-            continue
-        if path.endswith(".pyc") and entry.blob is not None:
+            dropped.append(Dropped(path=path, reason=rule.reason, expected=not rule.told))
+        elif path.endswith(".pyc") and entry.blob is not None:
             rewrite(editor, path, steady_pyc(store.read(entry.blob)), store, writer=entry.writer)
     return editor.build(), tuple(dropped)
 

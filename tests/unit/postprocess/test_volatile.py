@@ -22,15 +22,20 @@ def written(text: str, store: MemoryStore, writer: str) -> Tree:
     return editor.build()
 
 
-OF_A_MACHINE = """\
+KEYS = """\
 f etc/ssh/ssh_host_ed25519_key 0600 "secret"
 f etc/ssh/ssh_host_ed25519_key.pub 0644 "public"
 f etc/pki/tls/private/localhost.key 0600 "secret"
+f etc/ssl/private/ssl-cert-snakeoil.key 0640 "secret"
+f etc/bind/rndc.key 0640 "secret"
+f etc/rndc.key 0640 "secret"
+f usr/lib/sysimage/libdnf5/transaction_history.sqlite 0644 "times"
+f usr/share/fonts/dejavu/.uuid 0644 "random"
+"""
+NAMES = """\
 f etc/iscsi/initiatorname.iscsi 0600 "random"
 f etc/nvme/hostnqn 0644 "random"
 f etc/nvme/hostid 0644 "random"
-f usr/lib/sysimage/libdnf5/transaction_history.sqlite 0644 "times"
-f usr/share/fonts/dejavu/.uuid 0644 "random"
 """
 KEPT = """\
 f etc/ssh/sshd_config 0600 "x"
@@ -40,13 +45,17 @@ f usr/lib/sysimage/rpm/rpmdb.sqlite 0644 "db"
 """
 
 
-@pytest.mark.parametrize("writer", ["scriptlet:openssh-server-9-1.x86_64:%post", "treefile:postprocess[0]", "step:x"])
-def test_what_is_of_one_machine_is_dropped_and_told(writer: str) -> None:
+@pytest.mark.parametrize(
+    ("writer", "names"), [("scriptlet:p-1-1.x86_64:%post", True), ("treefile:postprocess[0]", False), ("step:x", True)]
+)
+def test_what_is_of_one_machine_is_dropped_and_told(writer: str, names: bool) -> None:
     store = MemoryStore()
-    tree, dropped = settle(written(OF_A_MACHINE + KEPT, store, writer), store)
-    gone = [line.split()[1] for line in OF_A_MACHINE.splitlines()]
+    tree, dropped = settle(written(KEYS + NAMES + KEPT, store, writer), store)
+    gone = [line.split()[1] for line in (KEYS + (NAMES if names else "")).splitlines()]
     assert sorted(each.path for each in dropped) == sorted(gone)
-    assert all(line.split()[1] in tree for line in KEPT.splitlines())
+    assert {each.path for each in dropped if each.expected} == {path for path in gone if path.startswith("usr/")}
+    kept = KEPT + ("" if names else NAMES)
+    assert all(line.split()[1] in tree for line in kept.splitlines())
     assert "etc/ssh" in tree
     assert settle(tree, store) == (tree, ())
 
@@ -54,7 +63,7 @@ def test_what_is_of_one_machine_is_dropped_and_told(writer: str) -> None:
 @pytest.mark.parametrize("writer", ["package:openssh-server-9-1.x86_64", "step:add-files", "rootfs"])
 def test_what_somebody_means_stays(writer: str) -> None:
     store = MemoryStore()
-    before = written(OF_A_MACHINE, store, writer)
+    before = written(KEYS + NAMES, store, writer)
     assert settle(before, store) == (before, ())
 
 
