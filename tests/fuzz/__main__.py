@@ -8,9 +8,11 @@ tried is reported per reader.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import random
 import sys
+import tarfile
 import tempfile
 import time
 import traceback
@@ -19,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType
 
+from compose.bundle import INDEX, Source, unpack, write
 from compose.errors import ComposeError
 from compose.lock import own, rpmostree
 from compose.rpm.repofile import read_repo_files, select
@@ -149,6 +152,23 @@ def targets(scratch: Path) -> list[Target]:
         substitute(text, {"a": 1, "b": "x", "c": True})
         evaluate(text, {"a": 1, "b": "x", "c": True})
 
+    good = io.BytesIO()
+    write(good, {"a/x": Source(data=b"1"), "b": Source(data=b"2" * 600, mode=0o755)}, {"facts": [1]})
+    length = int(good.getvalue()[124:135], 8)
+    rest = good.getvalue()[512 + length + -length % 512 :]
+
+    def bundle(data: bytes) -> None:
+        """The index with its header right, the files as they are."""
+        header = tarfile.TarInfo(INDEX)
+        header.size = len(data)
+        stream = header.tobuf(tarfile.PAX_FORMAT) + data + bytes(-len(data) % 512) + rest
+        with tempfile.TemporaryDirectory(dir=scratch) as directory:
+            unpack(io.BytesIO(stream), "x.tar", directory)
+
+    def whole_bundle(data: bytes) -> None:
+        with tempfile.TemporaryDirectory(dir=scratch) as directory:
+            unpack(io.BytesIO(data), "x.tar", directory)
+
     lock = (
         b'compose-lock: 1\narches:\n  x86_64:\n    request: ' + b"ab" * 32 + b'\n    specs: ["a"]\n    repos:\n      "r": 1\n'
         b'    packages:\n      - {"nevra": "a-0:1-1.x86_64", "repo": "r", "location": "a.rpm", "checksum": "sha256:'
@@ -171,6 +191,8 @@ def targets(scratch: Path) -> list[Target]:
         Target("condition", condition, [b"a == 1", b'b != "x"', b"c == true", b"${a} $${b}"], (ConditionFault,)),
         Target(".repo file", repofile, repos),
         Target("lockfile", lambda data: own.parse_lock(data, "x"), [lock]),
+        Target("index of a bundle", bundle, [good.getvalue()[512 : 512 + length]]),
+        Target("bundle", whole_bundle, [good.getvalue()]),
         Target(
             "rpm-ostree lockfile",
             lambda data: rpmostree.read_locked((parse_json if data[:1] == b"{" else parse_yaml)(data, "x")),
