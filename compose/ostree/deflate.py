@@ -17,6 +17,14 @@ WHOLE_MAX = 64 << 20
 
 EMPTY = b"\x03\x00"
 
+_PACKED = (
+    *(b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0", b"BZh"),
+    *(b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"wOF2"),
+)
+"""How gzip, zstd, xz, bzip2, PNG, JPEG and WOFF2 begin: a twentieth of the bytes of an operating system."""
+_PROBE = 16 << 10
+"""Bytes from the middle of such a file that are deflated to see whether that is worth while."""
+
 _SONAME = "libdeflate.so.0"
 _ZLIB_LEVEL = 6
 """What `ostree commit` uses."""
@@ -63,8 +71,10 @@ class Deflater:
         self._zlib_level = _ZLIB_LEVEL if level is None else level
         self._library: Any = _libdeflate() if codec == "libdeflate" else None
         self._compressor = None
+        self._store = None
         if self._library is not None:
             self._compressor = self._library.libdeflate_alloc_compressor(_LIBDEFLATE_LEVEL if level is None else level)
+            self._store = self._library.libdeflate_alloc_compressor(0)
             bound = self._library.libdeflate_deflate_compress_bound(self._compressor, WHOLE_MAX)
             # pages that no output has touched cost nothing
             self._buffer = mmap.mmap(-1, bound)
@@ -73,6 +83,7 @@ class Deflater:
     def __del__(self) -> None:
         if self._compressor is not None:
             self._library.libdeflate_free_compressor(self._compressor)
+            self._library.libdeflate_free_compressor(self._store)
 
     def compress(self, data: bytes) -> bytes | memoryview:
         """A complete raw deflate stream of at most WHOLE_MAX bytes; a view is good until the next call."""
@@ -82,10 +93,20 @@ class Deflater:
             packer = self.stream()
             whole: bytes = packer.compress(data) + packer.flush()
             return whole
-        size = self._library.libdeflate_deflate_compress(
-            self._compressor, data, len(data), self._address, len(self._buffer)
+        compressor = self._compressor
+        if data.startswith(_PACKED):
+            middle = len(data) // 2
+            probe = data[middle : middle + _PROBE]
+            if self._size(compressor, probe) >= len(probe):
+                compressor = self._store
+        return memoryview(self._buffer)[: self._size(compressor, data)]
+
+    def _size(self, compressor: Any, data: bytes) -> int:
+        """Deflate into the buffer."""
+        size: int = self._library.libdeflate_deflate_compress(
+            compressor, data, len(data), self._address, len(self._buffer)
         )
-        return memoryview(self._buffer)[:size]
+        return size
 
     def stream(self) -> Any:
         """A zlib compressobj for content too large to hold."""

@@ -19,6 +19,7 @@ from compose.errors import ComposeError, RepositoryError, StorageError
 from compose.events import Reporter
 from compose.ostree import refs
 from compose.ostree.content import Content, ContentStats, Target, write_contents
+from compose.ostree.deflate import WHOLE_MAX
 from compose.ostree.gvariant import encode
 from compose.ostree.lock import locked
 from compose.ostree.memo import ContentMemo
@@ -36,8 +37,8 @@ from compose.ostree.sign import gpg_signature, with_signatures
 from compose.ostree.staging import Staging, publish_objects, remove_leftovers, staging_directory, write_staged
 from compose.ostree.summary import write_summary
 
-_WORKER_MEMORY = 160 << 20
-"""Bytes: a file of deflate.WHOLE_MAX and what is made of it, and the interpreter."""
+_WORKER_MEMORY = 20 << 20
+"""Bytes that a worker takes beside the file that it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,9 @@ class Transaction:
             lock=self._staging.lock,
             level=self._repo.config.zlib_level,
         )
-        jobs = memory.fitting(self._jobs, _WORKER_MEMORY, "Writing objects", self._reporter)
+        # a worker holds a file and what deflate makes of it
+        most = min(WHOLE_MAX, max((content.size for content in contents), default=0))
+        jobs = memory.fitting(self._jobs, _WORKER_MEMORY + 2 * most, "Writing objects", self._reporter)
         checksums, stats = write_contents(contents, target, jobs, progress, memo)
         self._content += stats
         return checksums

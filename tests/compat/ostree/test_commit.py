@@ -383,3 +383,20 @@ def test_a_damaged_blob_is_neither_committed_nor_remembered(tmp_path: Path) -> N
         path.write_bytes(good)
     assert commit(tree, blobs, repo, memo=memo).stats.content.known == 0
     ostree(repo, "fsck")
+
+
+def test_little_memory_means_fewer_processes(
+    tree: Tree, blobs: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    class Listener(Reporter):
+        def info(self, message: str) -> None:
+            told.append(message)
+
+    monkeypatch.setattr("compose.memory.available", lambda: 200 << 20)
+    options = CommitOptions(metadata=(), parent=None, timestamp=0, ref=None, jobs=5)
+    with Repo.create(str(tmp_path / "repo")) as repo:
+        commit_tree(tree, blobs, repo, options, Listener())
+    # the largest file has 40 MiB: twice that and 20 for each
+    assert [each for each in told if "2 of 5 processes" in each]
