@@ -44,9 +44,9 @@ check: ## Format, lint, types, import layers
 	@$(RUN) mypy
 	@$(RUN) $(PYTEST) -q tests/unit/test_layers.py
 
-bench: ## Measure against the peers in one run, a quarter of an hour; ROWS="unchanged import" for some; writes build/bench.json
-	@$(RUN) python3 -m tests.universe big --output $(UNIVERSE)
-	@$(RUN) python3 -m tests.bench --universe $(UNIVERSE) --output $(BUILD)/bench.json $(ROWS)
+bench: ## Measure beside the peers, a quarter of an hour; ROWS="unchanged import", SET=min for less; writes build/bench.json
+	@$(RUN) python3 -m tests.universe $(or $(SET),big) --output $(UNIVERSE)
+	@$(RUN) python3 -m tests.bench --universe $(UNIVERSE) --set $(or $(SET),big) --output $(BUILD)/bench.json $(ROWS)
 
 repro: ## Is the same commit made whatever is different around it: 450 packages, six times
 	@$(RUN) python3 -m tests.universe min --output $(UNIVERSE)

@@ -36,6 +36,7 @@ ROWS: dict[str, Callable[[Site], dict[str, Any]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(prog="tests.bench")
     parser.add_argument("--universe", type=Path, default=Path("build/universe"))
+    parser.add_argument("--set", default="big", help="of tests/universe; big by default")
     parser.add_argument("--output", type=Path, default=Path("build/bench.json"))
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; all of them by default")
     options = parser.parse_args()
@@ -45,7 +46,7 @@ def main() -> None:
     scratch = output.parent / "bench"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    site = Site(options.universe.resolve(), scratch)
+    site = Site(options.universe.resolve(), options.set, scratch)
     rows: list[dict[str, Any]] = []
     for name, bench in ROWS.items():
         if not options.rows or name in options.rows:

@@ -1,4 +1,4 @@
-"""Composes of `big` beside the steps that take their place without one.
+"""Composes beside the steps that take their place without one.
 
 Ours is the whole of `compose tree`: solve, signatures, import, scriptlets, layout, initramfs, labels, rpmdb, commit. The peer
 is `dnf5 --installroot`, dracut in a chroot and `ostree commit`: the same packages from the same local repositories into an

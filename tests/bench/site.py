@@ -1,4 +1,4 @@
-"""What the rows work on: the packages of `big`, treefiles for them, one cold compose, and the tree that it made."""
+"""What the rows work on: the packages of a set, treefiles for them, one cold compose, and the tree that it made."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from tests.support import rpmrepo
 from tests.universe.archive import read_roots
 
 PROJECT = Path(__file__).parents[2]
-SET = "big"
 LEAF_BYTES = 1 << 20
 _LEAF = """\
 Name: leaf
@@ -35,7 +34,7 @@ cp {content} %{{buildroot}}/usr/share/leaf
 """
 _TREEFILE = """\
 include: min.yaml
-ref: bench/${{basearch}}/big
+ref: bench/${{basearch}}/main
 repos: [leaf-{version}]
 packages: [leaf, {packages}]
 """
@@ -44,10 +43,11 @@ packages: [leaf, {packages}]
 class Site:
     """A directory to measure in. Everything is made when first asked for."""
 
-    def __init__(self, universe: Path, scratch: Path) -> None:
-        self.packages = universe / SET / "Packages"
+    def __init__(self, universe: Path, name: str, scratch: Path) -> None:
+        """name: of a set of tests/universe, made already."""
+        self.packages = universe / name / "Packages"
         self.scratch = scratch
-        self._universe = universe
+        self._name = name
 
     def repo(self, name: str, mode: str = "archive") -> Path:
         """A new repository."""
@@ -63,8 +63,8 @@ class Site:
         directory = self.scratch / "treefiles"
         directory.mkdir()
         shutil.copy(PROJECT / "treefiles/demo/min.yaml", directory)
-        shutil.copy(self._universe / SET / "universe.repo", directory)
-        roots = ", ".join(read_roots(PROJECT / f"tests/universe/sets/{SET}.txt"))
+        shutil.copy(self.packages.parent / "universe.repo", directory)
+        roots = ", ".join(read_roots(PROJECT / f"tests/universe/sets/{self._name}.txt"))
         for version in (1, 2):
             place, content = self.scratch / f"leaf-{version}", self.scratch / "content"
             content.write_bytes(Random(version).randbytes(LEAF_BYTES))
