@@ -31,8 +31,8 @@ from compose.findings import Level, Result, to_codequality
 
 # GitHub refuses a step's summary above 1 MiB, whole
 _SUMMARY_LIMIT = 1_000_000
-# "::name" behind blanks, "##[name" anywhere (actions/runner, ActionCommand.cs)
-_COMMAND = re.compile(r"(?m)^[^\S\n]*:(?=:)|##(?=\[)")
+# "::name" behind blanks, "##[name" anywhere (actions/runner, ActionCommand.cs); a line ends at a carriage return too
+_COMMAND = re.compile(r"(?<![^\r\n])[^\S\r\n]*:(?=:)|##(?=\[)")
 _OUTPUTS = ("ref", "commit", "version")
 _CUT = "\n\n*The rest is left out: a summary ends at 1 MiB.*\n"
 

@@ -150,7 +150,8 @@ def test_github_annotations_groups_and_summary(tree):
         ("a\n  ::stop-commands::x", "a\n  :\\:stop-commands::x"),
         ("x ##[add-path]/tmp", "x ##\\[add-path]/tmp"),
         ("perl(A::B) a::b :x", "perl(A::B) a::b :x"),
-        ("\t\r::x", "\t\r:\\:x"),
+        ("a\r::x", "a\r:\\:x"),
+        ("a ::x", "a ::x"),
     ],
 )
 def test_what_is_not_ours_gives_no_command(text, expected):
