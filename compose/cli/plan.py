@@ -41,7 +41,7 @@ def command(
     previous_commit: flags.PreviousCommit = None,
     previous_inputhash: flags.PreviousInputhash = None,
     download: Annotated[
-        bool, typer.Option("--download", help="Fetch and import packages first: their scriptlets are known then.")
+        bool, typer.Option("--download", help="Fetch what is new or changed first: its scriptlets are known then.")
     ] = False,
     form: Annotated[ReportFormat, typer.Option("--format", help="How to show it.")] = ReportFormat.TEXT,
     write_codequality_to: flags.CodeQualityFile = None,

@@ -45,29 +45,34 @@ from compose.treefile.origin import origins
 def plan(options: ComposeOptions, reporter: Reporter, *, download: bool) -> Plan:
     """What `compose tree` with these options would change. Writes nothing but the cache.
 
-    download: fetch and import the packages first, so that their scriptlets and accounts are known too. Raises what a compose
-    raises until then.
+    download: fetch and import what is new or changed first, so that its scriptlets and accounts are known too. Raises what a
+    compose raises until then.
     """
     watch = Stopwatch(reporter)
     with ExitStack() as stack:
         inputs = gather(replace(options, dry_run=True), reporter, watch, stack)
         resolution, previous, repo = inputs.resolution, inputs.previous, inputs.repo
-        if download:
-            import_files(inputs, fetch_packages(inputs, options, reporter), options, reporter)
         changed = inputs.digest != previous.inputhash
         changes, why_not_known = _input_changes(inputs)
         commit = previous.checksum if previous.present else None
         # a commit that is the same has nothing to tell
         before = installed_packages(repo, commit, reporter) if commit is not None and changed else None
         installed = {each.nevra: each for each in before or ()}
+        listed = packages_of(repo.read_commit(commit)) if commit is not None else None
+
+        def planned(missing: dict[Nevra, int]) -> tuple[PlannedPackage, ...]:
+            return planned_packages(
+                listed or list(installed),
+                resolution.packages,
+                installed=installed,
+                rebuilt=rebuilt_packages(changes or ()),
+                missing=missing,
+            )
+
+        if download:
+            _download(inputs, planned({}), options, reporter)
         missing = missing_bytes(resolution, inputs.network)
-        packages = planned_packages(
-            (packages_of(repo.read_commit(commit)) if commit is not None else None) or list(installed),
-            resolution.packages,
-            installed=installed,
-            rebuilt=rebuilt_packages(changes or ()),
-            missing=missing,
-        )
+        packages = planned(missing)
         manifests, unread = _manifests(inputs, packages)
         size = sum(each.install_size for each in resolution.packages)
         return Plan(
@@ -88,6 +93,13 @@ def plan(options: ComposeOptions, reporter: Reporter, *, download: bool) -> Plan
             unread=unread,
             advisories=None if resolution.locked else _new_advisories(inputs),
         )
+
+
+def _download(inputs: Inputs, packages: Sequence[PlannedPackage], options: ComposeOptions, reporter: Reporter) -> None:
+    wanted = {each.after for each in packages}
+    some = tuple(each for each in inputs.resolution.packages if each.nevra in wanted)
+    part = replace(inputs, resolution=replace(inputs.resolution, packages=some))
+    import_files(part, fetch_packages(part, options, reporter), options, reporter)
 
 
 def _input_changes(inputs: Inputs) -> tuple[tuple[InputChange, ...] | None, str]:

@@ -125,6 +125,16 @@ def test_what_changes_is_what_the_compose_then_changes(changed: Site) -> None:
     assert after["size"] == found["size"]
 
 
+def test_only_what_changed_is_downloaded(changed: Site) -> None:
+    shutil.rmtree(changed.cachedir)
+    found = document(changed, "--download")
+    assert found["unread"] == []
+    assert {path.name for path in changed.cachedir.glob("rpms/*/*.rpm")} == {
+        "hello-lib-2.0.rpm", "tiny-odd.rpm", "tiny-weak.rpm",
+    }  # fmt: skip
+    assert found["download"] > 0
+
+
 def test_which_input_changed(changed: Site) -> None:
     causes = {(row["change"]["kind"], row["change"]["name"]): row["place"] for row in document(changed)["causes"]}
     lines = changed.treefile.read_text().splitlines()
