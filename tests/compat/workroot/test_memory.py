@@ -364,7 +364,7 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     ],
     "somebody else's": lambda lower: os.chown(lower / "usr/full", 5, 5),
     "a file in its own place": lambda lower: (shutil.rmtree(lower), lower.write_bytes(b""))[0],
-    "a symlink in its own place": lambda lower: (shutil.rmtree(lower), lower.symlink_to("/usr"))[1],
+    "a symlink in its own place": lambda lower: (lower.rename(lower.parent / "elsewhere"), lower.symlink_to("elsewhere"))[1],
 }
 
 

@@ -24,7 +24,7 @@ def test_phases_are_in_order_and_packages_within_them() -> None:
 def test_pretrans_in_lua_waits_for_no_file() -> None:
     one = package("one", scripts={"pretrans": Script(interpreter=(LUA,), body="x"), "pre": shell("x")})
     other = package("other", scripts={"pretrans": shell("x")})
-    found = plan([one, other], ignored={})
+    found = plan([one, other], ignored={}, epoch=0)
     assert [each.owner for each in found.first] == ["scriptlet:one-1-1.x86_64"]
     assert [each.phase for each in found.before] == ["%pretrans", "%pre"]
 
