@@ -26,7 +26,7 @@ fi"""
 MACROS = (
     *("debug_package %{nil}", "__os_install_post %{nil}", "_buildshell /usr/bin/bash", "_binary_payload w3.zstdio"),
     *("_build_name_fmt %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm", "_buildhost fedora.example.com"),
-    *("use_source_date_epoch_as_buildtime 1", "dist .fc43"),
+    *("use_source_date_epoch_as_buildtime 1", "dist .fc43", "_build_id_links none"),
     *(f"coreutils {COREUTILS}", f"programs bash sed grep find cpio gzip awk {COREUTILS}"),
     f"systemd_post() {SYSTEMD_POST.strip()}",
 )
