@@ -1,0 +1,41 @@
+"""docs/plan.md has every key of the JSON that it is about."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import pytest
+
+from compose.changes import SystemDiff
+from compose.plan import Plan
+from compose.rpm.nevra import Nevra
+
+TEXT = (Path(__file__).parents[3] / "docs/plan.md").read_text()
+
+
+def keys(kind: Any) -> set[str]:
+    """Names of the fields of a dataclass and of those in it; a NEVRA is text."""
+    if dataclasses.is_dataclass(kind) and kind is not Nevra:
+        hints = get_type_hints(kind)
+        names = {field.name for field in dataclasses.fields(kind)}
+        return names.union(*(keys(hints[name]) for name in names))
+    if isinstance(kind, types.UnionType | types.GenericAlias):
+        return set().union(*(keys(each) for each in get_args(kind)))
+    return set()
+
+
+@pytest.mark.parametrize(
+    ("title", "kind", "told_otherwise"),
+    [
+        ("`compose plan`", Plan, set()),
+        ("`compose diff`", SystemDiff, {"commits", "files", "versions", "references", "url", "title", "severity"}),
+    ],
+)
+def test_each_is_there(title, kind, told_otherwise):
+    section = TEXT.split(f"## {title}\n")[1].split("\n## ")[0]
+    documented = set(re.findall(r"`(\w+)`", section))
+    assert keys(kind) - told_otherwise - documented == set()
