@@ -42,7 +42,8 @@ class ProgramRecord:
     """What a program did.
 
     status: exit status, or minus the signal number, as subprocess has it. timed_out: killed for its time limit.
-    seconds: wall time. output: stdout and stderr as they came, decoded with replacement, at most the last 64 KiB.
+    seconds: wall time, 0 for what was not run but remembered. output: stdout and stderr as they came, decoded with
+    replacement, at most the last 64 KiB.
     changed: paths it made, changed or removed, relative and sorted.
     """
 

@@ -47,7 +47,13 @@ def run_first(
         for path, entry in tree.walk(top) if tree.is_dir(top) else ():
             editor.put(path, entry)
     with Workroot(
-        editor.build(), store, os.path.join(workdir, "first"), reporter=reporter, epoch=epoch, memory=memory
+        editor.build(),
+        store,
+        os.path.join(workdir, "first"),
+        reporter=reporter,
+        epoch=epoch,
+        memory=memory,
+        passing=True,
     ) as root:
         for program in programs:
             run(root, program)

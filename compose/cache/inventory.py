@@ -1,7 +1,8 @@
 """What lies in a cachedir, how much of the disk it takes, and when it was last of use.
 
-The time of use is an mtime: a manifest's, and that of an RPM's directory, both set by every compose that takes them; the
-newest of a repository's metadata, for libdnf5 touches what it loads. What a program did is touched when it is done again.
+The time of use is an mtime: a manifest's, and that of an RPM's directory, both set by every compose that takes them; that of
+what a program did, set when it is done again, and of a lower layer's directory, set when a live root is on it; the newest of
+a repository's metadata, for libdnf5 touches what it loads.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def take_stock(cache: CacheDir) -> tuple[Item, ...]:
         left = memory.contents(path)
         note(Kind.PROGRAMS, path, None if left is None else tuple({store.path(blob) for blob in left}))
     for path in memory.lowers():
-        note(Kind.SCRATCH, path)
+        note(Kind.PROGRAMS, path, ())
     for path in _directories(cache.join(Kind.RPMS)):
         note(Kind.RPMS, path)
     for path in _directories(cache.join(Kind.REPOMD)):
@@ -148,7 +149,7 @@ class _Disk:
             if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
                 self._seen.add(inode)
         match kind:
-            case Kind.RPMS:
+            case Kind.RPMS | Kind.PROGRAMS:
                 used = own.st_mtime
             case Kind.BLOBS:
                 # its mtime is what the package says; each link to it, as composes make, sets this

@@ -31,7 +31,8 @@ def verify(cache: CacheDir, jobs: int, reporter: Reporter) -> tuple[int, tuple[s
         checks: dict[Kind, Callable[[str], bool]] = {
             Kind.RPMS: _is_sound_rpm,
             Kind.MANIFESTS: _is_sound_manifest,
-            Kind.PROGRAMS: lambda path: memory.contents(path) is not None,
+            # who takes a lower layer looks at all of it
+            Kind.PROGRAMS: lambda path: os.path.isdir(path) or memory.contents(path) is not None,
             Kind.BLOBS: store.is_sound,
         }
         items = [item for item in take_stock(cache) if item.kind in checks]

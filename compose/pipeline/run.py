@@ -12,7 +12,7 @@ from typing import Any
 from compose.assemble.options import Assembled
 from compose.assemble.stage import assemble
 from compose.cache.verify import verify
-from compose.cachedir import LABELS, CacheDir
+from compose.cachedir import LABELS, PROGRAMS, CacheDir
 from compose.errors import DamagedError
 from compose.events import Reporter
 from compose.label import audit, label
@@ -118,6 +118,7 @@ def _compose_tree(options: ComposeOptions, reporter: Reporter, given: Given | No
             *(("assemble", each) for each in assembled.records),
             *(("postprocess", each) for each in processed.records),
         )
+        inputs.cache.count(PROGRAMS, asked=len(programs), found=sum(not each.seconds for _, each in programs))
         with watch.stage("records"):
             made = records_of(tree, runs_of(each for _, each in programs), inputs.parts)
             unpacked = inputs.given.directory

@@ -43,7 +43,7 @@ class LiveRoot:
             if lower is not None:
                 os.rmdir(f"{directory}/lower")
                 os.symlink(lower, f"{directory}/lower")
-            materialise(tree, store, f"{directory}/lower")
+            materialise(tree, store, lower or f"{directory}/lower")
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-c", _PROGRAM, directory, store.root, str(epoch), *sys.path],
                 stdin=subprocess.PIPE,

@@ -48,13 +48,14 @@ def is_plain(entry: Entry) -> bool:
 
 
 def materialise(tree: Tree, store: BlobStore, directory: str, *, link_blobs: bool = True) -> None:
-    """Make an existing private directory show the tree. What it shows already, left by another compose, is not made again.
+    """Make an existing private directory show the tree. What it shows already, left by another compose, is not made again;
+    what it should not show is removed.
 
-    link_blobs: files may be hard links to blobs. False where there is no overlay and programs write to what is made
-    here. Raises StorageError.
+    directory: made for this and nothing else, no symlink. link_blobs: files may be hard links to blobs. False where there is
+    no overlay and programs write to what is made here. Raises StorageError.
     """
     with fs.storage_errors(directory):
-        top = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        top = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             kept = _kept(tree, store, directory, top)
             groups: dict[str, str] = {}

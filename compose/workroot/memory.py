@@ -34,7 +34,7 @@ from compose.workroot.sight import Sight
 _VERSION = 1
 _KIND = b"compose programs 1\n"
 _KEPT = 4
-_LOWER, _LOWERS = "lower-", 8
+_LOWER, _LOWERS, _TREE = "lower-", 8, "tree"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +69,13 @@ class ProgramMemory:
                 with suppress(BlockingIOError):
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     with fs.storage_errors(path):
-                        if os.path.lexists(path) and not fs.is_own_directory(os.lstat(path)):
-                            fs.remove_tree(path)
-                        os.makedirs(path, mode=0o700, exist_ok=True)
+                        for each in (path, f"{path}/{_TREE}"):
+                            # what is removed below must be ours: never the place that a symlink leads to
+                            if os.path.lexists(each) and not fs.is_own_directory(os.lstat(each)):
+                                fs.remove_tree(each)
+                            os.makedirs(each, mode=0o700, exist_ok=True)
+                        # when it was last of use: what is below has the times of the tree
+                        os.utime(path)
                     break
             except BaseException:
                 os.close(lock)
@@ -81,12 +85,12 @@ class ProgramMemory:
             yield None
             return
         try:
-            yield path
+            yield f"{path}/{_TREE}"
         finally:
             os.close(lock)
 
     def lowers(self) -> list[str]:
-        """Absolute paths of all lower layers that are there."""
+        """Absolute paths of what holds lower layers."""
         return sorted(each for each in glob.glob(f"{glob.escape(self._directory)}/{_LOWER}*") if os.path.isdir(each))
 
     def paths(self) -> list[str]:

@@ -33,8 +33,9 @@ class Workroot:
 
     directory: absent, or left behind by a compose that was killed; nobody else uses it meanwhile. Until apply() everything
     that is not plain is root's, and never setuid. epoch: SOURCE_DATE_EPOCH for programs. memory: what programs did before
-    and would do again is done without running them; the root is on disk only from the first one on that must run. Raises
-    SandboxError when the machine refuses what is needed, StorageError when the disk does.
+    and would do again is done without running them; the root is on disk only from the first one on that must run. passing:
+    the next live root will show quite another tree, so that this one's lower layer is not worth keeping. Raises SandboxError
+    when the machine refuses what is needed, StorageError when the disk does.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Workroot:
         reporter: Reporter,
         epoch: int,
         memory: ProgramMemory | None = None,
+        passing: bool = False,
     ) -> None:
         self._tree = tree
         self._now = tree.edit()
@@ -55,6 +57,7 @@ class Workroot:
         self._reporter = reporter
         self._epoch = epoch
         self._memory = memory
+        self._passing = passing
         self._live: LiveRoot | None = None
         self._stack = ExitStack()
         self._records: list[ProgramRecord] = []
@@ -208,7 +211,9 @@ class Workroot:
     def _live_root(self) -> LiveRoot:
         if self._live is None:
             now = self._now.build()
-            lower = None if self._memory is None else self._stack.enter_context(self._memory.lower())
+            lower = None
+            if self._memory is not None and not self._passing:
+                lower = self._stack.enter_context(self._memory.lower())
             self._live = LiveRoot(
                 now, self._store, self._directory, reporter=self._reporter, epoch=self._epoch, lower=lower
             )

@@ -215,6 +215,8 @@ def test_show_gc_and_hit_rates(fresh: tuple[Site, str]) -> None:
     assert shown["hits"]["rpms"] == shown["hits"]["manifests"] == {"asked": 21, "found": 14}
     # of a repository that had them
     assert 0 < shown["hits"]["objects"]["found"] < shown["hits"]["objects"]["asked"]
+    if os.uname().machine == "x86_64":
+        assert 0 < shown["hits"]["programs"]["found"] < shown["hits"]["programs"]["asked"]
     assert shown["kinds"]["rpms"]["entries"] == shown["kinds"]["manifests"]["entries"] == 7
     on_disk = int(
         subprocess.run(["du", "-s", "-B1", site.cachedir], check=True, capture_output=True, text=True).stdout.split()[0]

@@ -321,7 +321,7 @@ ALWAYS = shell("exit 1")
 
 def test_the_lower_layer_is_brought_to_the_next_tree(small: Tree, site: Site) -> None:
     site.run(small, ALWAYS)
-    lower = site.path / "programs/lower-0"
+    lower = site.path / "programs/lower-0/tree"
     kept = (lower / "usr/bin/cat").stat().st_ino
     editor = small.edit()
     for name in (
@@ -356,7 +356,9 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
         (lower / "usr/full").rename(lower / "usr/f"),
         (lower / "usr/full").symlink_to("f"),
     )[1],
-    "a symlink that leads out": lambda lower: ((lower / "bin").unlink(), (lower / "bin").symlink_to("/etc"))[1],
+    "a symlink that leads out": lambda lower: ((lower / "bin").unlink(), (lower / "bin").symlink_to(elsewhere(lower)))[
+        1
+    ],
     "a symlink as a file": lambda lower: copied(lower / "sbin", b"x"),
     "a file as a directory": lambda lower: ((lower / "usr/full/a").unlink(), (lower / "usr/full/a").mkdir())[1],
     "another mode and time": lambda lower: (os.chmod(lower / "usr/full", 0o700), os.utime(lower / "usr/full", (9, 9)))[
@@ -364,8 +366,17 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     ],
     "somebody else's": lambda lower: os.chown(lower / "usr/full", 5, 5),
     "a file in its own place": lambda lower: (shutil.rmtree(lower), lower.write_bytes(b""))[0],
-    "a symlink in its own place": lambda lower: (lower.rename(lower.parent / "elsewhere"), lower.symlink_to("elsewhere"))[1],
+    "a symlink in its own place": lambda lower: (shutil.rmtree(lower), lower.symlink_to(elsewhere(lower)))[1],
+    "a symlink above it": lambda lower: (
+        shutil.rmtree(lower.parent),
+        lower.parent.symlink_to(elsewhere(lower)),
+    )[1],
 }
+
+
+def elsewhere(lower: Path) -> Path:
+    """What is not of the cachedir, where symlinks lead: nothing there may change."""
+    return lower.parents[2] / "elsewhere"
 
 
 def copied(path: Path, data: bytes) -> None:
@@ -382,9 +393,13 @@ def copied(path: Path, data: bytes) -> None:
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_lower_layer_heals(damage: str, small: Tree, site: Site) -> None:
     site.run(small, ALWAYS)
-    lower = site.path / "programs/lower-0"
+    lower = site.path / "programs/lower-0/tree"
+    (elsewhere(lower) / "tree/usr").mkdir(parents=True)
+    (elsewhere(lower) / "tree/usr/file").write_text("not ours")
+    before = sorted(elsewhere(lower).rglob("*"))
     DAMAGE[damage](lower)
     site.run(small, ALWAYS)
+    assert sorted(elsewhere(lower).rglob("*")) == before
     assert shown(lower, site) == as_it_should_be(small)
     assert (lower / "usr/full").stat().st_mtime == small["usr/full"].mtime
     assert small["usr/full/a"].blob is not None
