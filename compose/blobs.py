@@ -91,9 +91,7 @@ class BlobStore:
             return False
         except OSError as error:
             raise storage_error(self.path(ref), error) from error
-        return (
-            os.path.samestat(own, status) and status.st_size == ref.size and status.st_mode == stat.S_IFREG | ref.mode
-        )
+        return os.path.samestat(own, status) and _is_whole(own, ref)
 
     def open(self, ref: BlobRef) -> int:
         """A descriptor open for reading, the caller's to close. Raises StorageError when the blob is missing."""

