@@ -1,11 +1,10 @@
 """Merging manifests by RPM's rules: which package's file is at which path.
 
-The same path may be in several packages, directories too, when type, mode, owner and content (target) are the same; the
-first one installed makes it. Of two ELF files of different word size the 64-bit one stays (file colours). A path below a
-symlink to a directory that another package ships (merged /usr) is that directory's; so is one below a symlink that another
-package only owns (%ghost) and its %pretrans makes, before any file is there (Fedora's /usr/sbin). Rules: rpmfilesCompare(),
-handleOverlappedFiles() and handleColorConflict() of librpm 6.1. Not followed: there a %ghost between two packages hides
-from each other what they differ in.
+The same path may be in several packages, directories too, when type, mode, owner and content (target) are the same. Of two
+ELF files of different word size the 64-bit one stays (file colours). A path below a symlink to a directory that another
+package ships (merged /usr) is that directory's. Rules: rpmfilesCompare(), handleOverlappedFiles() and handleColorConflict()
+of librpm 6.1, which compares each file with that of the package installed before: the first one makes what they share, the
+second does not, the third does again, for the one before it did not; a %ghost is like anything.
 """
 
 from __future__ import annotations
@@ -37,17 +36,23 @@ class Owner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merged:
-    """tree: all entries, owned by root so far, with their true modes and capabilities. owners: path to names."""
+    """tree: all entries, owned by root so far, with their true modes and capabilities. owners: path to names. skipped:
+    (package, path as it has it) of files that are not made for it, since another package made them or nobody does."""
 
     tree: Tree
     owners: dict[str, Owner]
     dropped: tuple[Dropped, ...]
+    skipped: frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
     package: PackageManifest
     file: ManifestFile
+
+    @property
+    def is_ghost(self) -> bool:
+        return bool(int(self.file.flags) & _GHOST)
 
 
 def merge(
@@ -60,18 +65,32 @@ def merge(
     dropped: list[Dropped] = []
     files = [_Placed(package, file) for package in ordered for file in _kept_files(package, options, dropped)]
     on_dropped(dropped)
+    # a %ghost matters only between files of others
+    shipped = {placed.file.path for placed in files if not placed.is_ghost}
+    files = [placed for placed in files if placed.file.path in shipped]
     links = {
         placed.file.path: placed
         for placed in files
-        if placed.file.target is not None and stat.S_ISLNK(placed.file.mode)
+        if placed.file.target is not None and stat.S_ISLNK(placed.file.mode) and not placed.is_ghost
     }
     resolver = _Resolver(links, _early_links(ordered))
     chosen: dict[str, _Placed] = {}
+    # the last file at each path, and whether it was made
+    last: dict[str, tuple[_Placed, bool]] = {}
+    skipped = {(each.package, each.path) for each in dropped}
     conflicts: list[str] = []
     for placed in files:
         path = resolver.place(placed)
-        present = chosen.get(path)
-        chosen[path] = placed if present is None else _choose(path, present, placed, conflicts)
+        before = last.get(path)
+        if before is not None and _is_narrower(placed.file, before[0].file):
+            skipped.add((str(placed.package.nevra), placed.file.path))
+            continue
+        made = before is None or _is_made(path, *before, placed, conflicts)
+        last[path] = (placed, made)
+        if not made:
+            skipped.add((str(placed.package.nevra), placed.file.path))
+        elif not placed.is_ghost:
+            chosen[path] = placed
     chosen |= {path: placed for path, placed in resolver.followed.items() if path not in chosen}
     if conflicts:
         more = [f"and {len(conflicts) - _SHOWN} more"] if len(conflicts) > _SHOWN else []
@@ -80,7 +99,7 @@ def merge(
             details=conflicts[:_SHOWN] + more if len(conflicts) > 1 else (),
             hint="exclude one of the packages, or drop its files with remove-from-packages",
         )
-    return _build(chosen, dropped, ima=options.ima)
+    return _build(chosen, dropped, frozenset(skipped), ima=options.ima)
 
 
 def _kept_files(package: PackageManifest, options: AssembleOptions, dropped: list[Dropped]) -> list[ManifestFile]:
@@ -99,8 +118,8 @@ def _kept_files(package: PackageManifest, options: AssembleOptions, dropped: lis
         # as a number: an enum's own operators take as long as all the rest
         flags = int(file.flags)
         if flags & _GHOST:
-            continue
-        if flags & _DOC and not options.documentation:
+            kept.append(file)
+        elif flags & _DOC and not options.documentation:
             drop(file, "documentation: false")
         elif not _wanted_language(file.lang, options.install_langs):
             drop(file, "install-langs")
@@ -207,16 +226,23 @@ class _Resolver:
         return found
 
 
-def _choose(path: str, first: _Placed, second: _Placed, conflicts: list[str]) -> _Placed:
-    """Of two files at one path, the one that stays; first was installed before second."""
+def _is_narrower(one: ManifestFile, two: ManifestFile) -> bool:
+    """Are they programs of different word sizes, and is the first the one that gives way?"""
+    return bool(one.color and two.color == _64_BIT and one.color != _64_BIT and _difference(one, two))
+
+
+def _is_made(path: str, first: _Placed, first_made: bool, second: _Placed, conflicts: list[str]) -> bool:
+    """Is the second of two files at a path made? first: that of the package installed before, made or not."""
+    if first.is_ghost or second.is_ghost:
+        return first.is_ghost or not first_made
     one, two = first.file, second.file
     difference = _difference(one, two)
     if difference is None:
-        return first
-    if one.color and two.color and one.color != two.color:
-        return first if one.color == _64_BIT else second
+        return not first_made
+    if _is_narrower(one, two):
+        return True
     conflicts.append(f"/{path} of {first.package.nevra} and of {second.package.nevra} differ in {difference}")
-    return first
+    return False
 
 
 def _difference(one: ManifestFile, two: ManifestFile) -> str | None:
@@ -245,7 +271,9 @@ def _xattrs(file: ManifestFile, *, ima: bool) -> tuple[tuple[bytes, bytes], ...]
     return (*capability, (b"security.ima", file.ima)) if ima and file.ima else capability
 
 
-def _build(chosen: dict[str, _Placed], dropped: list[Dropped], *, ima: bool) -> Merged:
+def _build(
+    chosen: dict[str, _Placed], dropped: list[Dropped], skipped: frozenset[tuple[str, str]], *, ima: bool
+) -> Merged:
     editor = Tree.empty().edit()
     owners: dict[str, Owner] = {}
     # parents first, so that none is made up that a package ships
@@ -266,4 +294,4 @@ def _build(chosen: dict[str, _Placed], dropped: list[Dropped], *, ima: bool) -> 
         except ValueError as error:
             raise AssembleError(f"{nevra}: /{path} cannot be installed: {error}") from error
         owners[path] = Owner(user=file.user, group=file.group, package=nevra)
-    return Merged(tree=editor.build(), owners=owners, dropped=tuple(dropped))
+    return Merged(tree=editor.build(), owners=owners, dropped=tuple(dropped), skipped=skipped)

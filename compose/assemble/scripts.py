@@ -8,7 +8,7 @@ a program without a script gets no argument.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -49,22 +49,23 @@ def plan(
     ignored: Mapping[tuple[str, str], str],
     epoch: int,
     macros: tuple[tuple[str, str], ...] = (),
+    skipped: Container[tuple[str, str]] = (),
 ) -> Plan:
     """Plan for packages in install order. ignored: (package, kind) -> reason. epoch: of the compose. macros: (name, body) that
-    Lua scripts see.
+    Lua scripts see. skipped: (package, path) of files that are not made for it.
 
     librpm installs one package after the other; here all files are there from the start, so what runs before files
     (%triggerprein, %pre) runs for all packages first, then what runs after them. Within both the order is librpm's.
     %pretrans in Lua needs no file, and finds none, as with librpm: many look for what an older version left. Where librpm would
     find no interpreter either, it waits for the files.
     """
-    skipped: list[tuple[str, str, str]] = []
+    left_out: list[tuple[str, str, str]] = []
 
     def skip(manifest: PackageManifest, kind: str) -> bool:
         reason = ignored.get((manifest.nevra.name, str(kind)))
         row = (str(manifest.nevra), f"%{kind}", reason or "")
-        if reason is not None and row not in skipped:
-            skipped.append(row)
+        if reason is not None and row not in left_out:
+            left_out.append(row)
         return reason is not None
 
     def scriptlets(manifest: PackageManifest, kind: ScriptKind) -> Iterator[Program]:
@@ -99,16 +100,16 @@ def plan(
         before += scriptlets(manifest, ScriptKind.PRE)
     after: list[Program] = []
     for position, manifest in enumerate(ordered):
-        after += fired(triggers.before_post(ordered, position))
+        after += fired(triggers.before_post(ordered, position, skipped))
         after += scriptlets(manifest, ScriptKind.POST)
-        after += fired(triggers.after_post(ordered, position))
+        after += fired(triggers.after_post(ordered, position, skipped))
     after += of_all(ScriptKind.POSTTRANS)
     after += fired(triggers.after_transaction(ordered))
     return Plan(
         first=tuple(program for program in pretrans if program.lua),
         before=tuple(before),
         after=tuple(after),
-        skipped=tuple(skipped),
+        skipped=tuple(left_out),
     )
 
 

@@ -53,8 +53,6 @@ def assemble(
     # what rpm has for its own %lang filter, and scripts that make locale archives ask for
     macros = (("_install_langs", ":".join(options.install_langs)),) if options.install_langs is not None else ()
     ignored = ignored_scriptlets(options.ignore_scriptlets, by_default=options.default_ignored_scriptlets)
-    scripts = plan(ordered, ignored=ignored, epoch=options.epoch, macros=macros)
-    may_fail = _may_fail(scripts, ordered, options, reporter)
     # librpm writes its database in a process of its own, and waits for nothing but what is left out
     with ThreadPoolExecutor(1) as background:
         database: list[Future[BlobRef]] = []
@@ -64,6 +62,8 @@ def assemble(
             database.append(background.submit(_database, ordered, options, store, workdir, reporter, absent))
 
         merged = merge(ordered, options, write_rpmdb)
+        scripts = plan(ordered, ignored=ignored, epoch=options.epoch, macros=macros, skipped=merged.skipped)
+        may_fail = _may_fail(scripts, ordered, options, reporter)
         tree, owners = lay_over(merged, options.layers)
         rpmdb = database[0].result()
     for package, phase, reason in scripts.skipped:

@@ -9,7 +9,7 @@ first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 import rpm
@@ -39,16 +39,21 @@ def before_unpacking(ordered: Sequence[PackageManifest], position: int) -> Itera
     yield from _own(ordered[position], ordered[:position], TriggerKind.PREIN, ("0", "1"))
 
 
-def before_post(ordered: Sequence[PackageManifest], position: int) -> Iterator[Firing]:
-    """%filetriggerin of high priority, between the files of a package and its %post."""
-    yield from _file_triggers(ordered, position, early=True)
+def before_post(
+    ordered: Sequence[PackageManifest], position: int, skipped: Container[tuple[str, str]]
+) -> Iterator[Firing]:
+    """%filetriggerin of high priority, between the files of a package and its %post. skipped: (package, path) of files that
+    are not made for it, which do not set off anything."""
+    yield from _file_triggers(ordered, position, skipped, early=True)
 
 
-def after_post(ordered: Sequence[PackageManifest], position: int) -> Iterator[Firing]:
-    """%triggerin, and %filetriggerin of low priority."""
+def after_post(
+    ordered: Sequence[PackageManifest], position: int, skipped: Container[tuple[str, str]]
+) -> Iterator[Firing]:
+    """%triggerin, and %filetriggerin of low priority. skipped: as in before_post()."""
     yield from _at_name(ordered[: position + 1], ordered[position], TriggerKind.IN, ("1", "1"))
     yield from _own(ordered[position], ordered[: position + 1], TriggerKind.IN, ("1", "1"))
-    yield from _file_triggers(ordered, position, early=False)
+    yield from _file_triggers(ordered, position, skipped, early=False)
 
 
 def after_transaction(ordered: Sequence[PackageManifest]) -> Iterator[Firing]:
@@ -84,10 +89,12 @@ def _own(
         yield Firing(manifest=manifest, trigger=manifest.triggers[index], arguments=arguments)
 
 
-def _file_triggers(ordered: Sequence[PackageManifest], position: int, *, early: bool) -> Iterator[Firing]:
+def _file_triggers(
+    ordered: Sequence[PackageManifest], position: int, skipped: Container[tuple[str, str]], *, early: bool
+) -> Iterator[Firing]:
     target = ordered[position]
     for manifest, trigger in _by_priority(ordered[: position + 1], TriggerKind.FILE_IN):
-        if (trigger.priority >= _EARLY) is early and (stdin := _watched_in(trigger, target)):
+        if (trigger.priority >= _EARLY) is early and (stdin := _watched_in(trigger, target, skipped)):
             yield Firing(manifest=manifest, trigger=trigger, arguments=("1", "1"), stdin=stdin)
     for manifest, trigger in _by_priority((target,), TriggerKind.FILE_IN):
         if (trigger.priority >= _EARLY) is early and (stdin := _watched_anywhere(trigger, ordered[:position])):
@@ -100,16 +107,17 @@ def _by_priority(installed: Sequence[PackageManifest], kind: TriggerKind) -> lis
     return sorted(found, key=lambda row: -row[1].priority)
 
 
-def _watched_in(trigger: Trigger, package: PackageManifest) -> bytes:
+def _watched_in(trigger: Trigger, package: PackageManifest, skipped: Container[tuple[str, str]]) -> bytes:
     """Paths of a package that a file trigger watches, a line each; prefix by prefix, so that one may come twice.
 
     A prefix is a prefix of the text: /usr/lib watches /usr/lib64 too.
     """
+    nevra = str(package.nevra)
     lines = [
         f"/{file.path}\n"
         for condition in trigger.conditions
         for file in package.files
-        if f"/{file.path}".startswith(condition.name)
+        if f"/{file.path}".startswith(condition.name) and (nevra, file.path) not in skipped
     ]
     return "".join(lines).encode()
 

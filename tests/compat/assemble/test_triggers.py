@@ -29,12 +29,13 @@ LOG = "etc/trace"
 
 @dataclass(frozen=True)
 class Lab:
-    """A package. triggers: (kind, options, what it watches)."""
+    """A package. triggers: (kind, options, what it watches). shared: directories, of other packages too."""
 
     name: str
     triggers: tuple[tuple[str, str, str], ...] = ()
     requires: str = "tiny-shell"
     files: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
 
     def spec(self) -> str:
         def script(section: str, tag: str, *, reads: bool = False) -> str:
@@ -54,7 +55,7 @@ class Lab:
             f"Requires: {self.requires}\n%description\nx\n%install\n{made}\n"
             + "\n".join(sections[1:])
             + "\n%files\n"
-            + "\n".join(self.files)
+            + "\n".join((*self.files, *(f"%dir {path}" for path in self.shared)))
             + "\n"
         )
 
@@ -65,8 +66,20 @@ def chain(*labs: Lab) -> list[Lab]:
     for lab in labs:
         requires = found[-1].name if found else "tiny-shell"
         files = lab.files or (f"/usr/share/lab/{lab.name}", f"/usr/share/lab-{lab.name}/file", f"/etc/{lab.name}.conf")
-        found.append(Lab(lab.name, lab.triggers, requires, files))
+        found.append(Lab(lab.name, lab.triggers, requires, files, lab.shared))
     return found
+
+
+SHARED_DIRECTORIES = chain(
+    Lab(
+        "a",
+        (("filetriggerin", "", "/usr/share/lab"), ("transfiletriggerin", "", "/usr/share/lab")),
+        shared=("/usr/share/lab",),
+    ),
+    Lab("b", (("filetriggerin", "-P 20000", "/usr/share"),), shared=("/usr/share/lab",)),
+    Lab("c", (("transfiletriggerin", "", "/usr/share/lab"),), shared=("/usr/share/lab",)),
+    Lab("d", (("filetriggerin", "", "/usr/share/lab"),), shared=("/usr/share/lab",)),
+)
 
 
 EVERY_KIND = chain(
@@ -148,7 +161,11 @@ def phase(entry: str) -> str:
     return entry.split()[1]
 
 
-@pytest.mark.parametrize("labs", [EVERY_KIND, *map(any_labs, range(6))], ids=["every kind", *map(str, range(6))])
+@pytest.mark.parametrize(
+    "labs",
+    [EVERY_KIND, SHARED_DIRECTORIES, *map(any_labs, range(6))],
+    ids=["every kind", "shared directories", *map(str, range(6))],
+)
 def test_as_rpm_runs_them(labs: list[Lab], shell: Path, tmp_path: Path) -> None:
     rpms = tmp_path / "rpms"
     for lab in labs:

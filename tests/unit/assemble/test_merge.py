@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import stat
 from dataclasses import replace
 
@@ -58,8 +59,9 @@ def test_all_conflicts_are_told_together() -> None:
 
 
 def test_of_two_word_sizes_the_wider_one_stays() -> None:
-    narrow, wide = package("narrow", file("usr/x", "32", color=1)), package("wide", file("usr/x", "64", color=2))
-    for order in ((narrow, wide), (wide, narrow)):
+    narrow = [package(name, file("usr/x", "32", color=1)) for name in ("narrow", "thin")]
+    wide = package("wide", file("usr/x", "64", color=2))
+    for order in itertools.permutations((*narrow, wide)):
         assert merged(*order).tree["usr/x"].writer == "package:wide-1-1.x86_64"
 
 
@@ -157,6 +159,22 @@ def test_hard_links_stay_a_group_of_their_package() -> None:
     assert found["usr/a"].link == found["usr/b"].link == "one-1-1.x86_64:1"
     assert found["usr/c"].link == ""
     assert found["usr/d"].link != found["usr/a"].link
+
+
+def test_the_third_of_the_same_is_made_again() -> None:
+    """As rpm compares each with the one before."""
+    packages = [package(name, directory("usr/d"), file("usr/x", "same")) for name in ("one", "two", "three", "four")]
+    found = merged(*packages)
+    assert {found.tree[path].writer for path in ("usr/x", "usr/d")} == {"package:three-1-1.x86_64"}
+    assert found.skipped == {(f"{name}-1-1.x86_64", path) for name in ("two", "four") for path in ("usr/d", "usr/x")}
+
+
+def test_a_ghost_is_like_anything() -> None:
+    one, three = package("one", file("usr/x", "1")), package("three", file("usr/x", "3"))
+    ghost = package("two", file("usr/x", "2", flags=FileFlag.GHOST))
+    assert merged(one, ghost, three).tree["usr/x"].writer == "package:three-1-1.x86_64"
+    assert merged(ghost, one).tree["usr/x"].writer == "package:one-1-1.x86_64"
+    assert merged(one, ghost).tree["usr/x"].writer == "package:one-1-1.x86_64"
 
 
 def test_a_name_that_another_package_has_too_stays_linked() -> None:
