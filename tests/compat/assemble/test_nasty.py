@@ -8,11 +8,15 @@ from __future__ import annotations
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from compose.errors import AssembleError
+from compose.assemble import stage
+from compose.assemble.scripts import Plan, plan
+from compose.errors import AssembleError, ScriptError
 from tests.compat.assemble.test_dnf5 import RULES
 from tests.e2e import tiny
 from tests.support.differential import Rule, assembled, differences, exactly, explain, installed_by_dnf5
@@ -91,6 +95,21 @@ def test_accounts_that_packages_declare(base: list[Path], tmp_path: Path) -> Non
         owner = side.tree["usr/share/floating/user"]
         assert (owner.uid, owner.permissions) == (users["floating"], 0o4755)
     print(f"explained: {dict(explained)}")
+
+
+def test_a_scriptlet_that_hangs_is_stopped(base: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After ten minutes; here after two seconds."""
+
+    def hurried(*arguments: Any, **options: Any) -> Plan:
+        whole = plan(*arguments, **options)
+        return replace(whole, after=tuple(replace(each, timeout=2.0) for each in whole.after))
+
+    monkeypatch.setattr(stage, "plan", hurried)
+    # when all else has ended nothing of it is left, or the workroot could not be removed
+    with pytest.raises(ScriptError, match=r"%post of hangs-1-1\.noarch was stopped after 2 s") as caught:
+        assembled([*base, *build(tiny.SPECS / "hangs", tmp_path / "hangs")], tmp_path, EPOCH)
+    assert caught.value.details == ("waiting for nobody",)
+    assert list((tmp_path / "scratch").iterdir()) == []
 
 
 @pytest.mark.parametrize("case", sorted(path.name for path in (tiny.SPECS / "refused").iterdir()))
