@@ -31,8 +31,9 @@ from contextlib import contextmanager, suppress
 from typing import Self
 
 from compose import fs
-from compose.errors import StorageError
+from compose.errors import SandboxError, StorageError
 from compose.events import Reporter
+from compose.sandbox.identity import remove_tree
 
 PREVIEW = "preview-repo"
 HISTORY = "composes"
@@ -69,6 +70,11 @@ class CacheDir:
             raise StorageError(
                 f"the cachedir {self.path} may be written by others (mode {status.st_mode & 0o7777:04o})",
                 hint=f"chmod go-w {self.path}",
+            )
+        if status.st_mode & stat.S_ISGID and status.st_gid != os.getegid():
+            raise StorageError(
+                f"what is made in the cachedir {self.path} gets the group {status.st_gid}, and composed files would have it",
+                hint=f"chmod g-s {self.path}",
             )
 
     def join(self, name: str) -> str:
@@ -119,8 +125,8 @@ class CacheDir:
             yield directory
         finally:
             # what cannot be removed now is a leftover for the next compose
-            with suppress(OSError):
-                fs.remove_tree(directory)
+            with suppress(OSError, SandboxError):
+                remove_tree(directory)
                 os.unlink(directory + ".lock")
             os.close(lock)
 
@@ -163,8 +169,8 @@ class CacheDir:
                 os.rename(path, aside)
                 reporter.warn(f"{path} is made anew, it cannot be trusted: {_fault(status)}")
                 try:
-                    fs.remove_tree(aside)
-                except PermissionError:
+                    remove_tree(aside)
+                except (PermissionError, SandboxError):
                     reporter.warn(f"{aside} is what it was: not ours to remove")
 
     def _remember(self) -> None:
@@ -214,7 +220,7 @@ def _remove_leftovers(top: str) -> None:
         lock = os.open(directory + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if _try(lock, fcntl.LOCK_EX):
-                fs.remove_tree(directory)
+                remove_tree(directory)
                 os.unlink(directory + ".lock")
         finally:
             os.close(lock)

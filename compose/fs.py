@@ -33,7 +33,8 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 DISK_ERRORS = _FULL | {errno.EROFS, errno.EIO, errno.EFBIG}
 """What only a disk answers."""
 _REFUSED = DISK_ERRORS | {errno.EACCES, errno.EPERM}
-_NO_CLONE = frozenset({errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS})
+# EPERM: of a container's filter that does not know the call; a file that may not be written says so again to write()
+_NO_CLONE = frozenset({errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM})
 
 
 def storage_error(place: str, error: OSError) -> StorageError:
@@ -224,10 +225,15 @@ def open_in_root(root: int, path: str, flags: int, mode: int = 0) -> int:
             raise OSError(number, os.strerror(number), path)
 
 
+def clone(source: int, target: int) -> None:
+    """Make the file `target` share all that `source` holds. Raises OSError where the filesystem cannot."""
+    fcntl.ioctl(target, _FICLONE, source)
+
+
 def clone_or_copy(source: int, target: int) -> None:
     """Make the empty file `target` hold what `source` holds: share extents where the filesystem can, else copy."""
     try:
-        fcntl.ioctl(target, _FICLONE, source)
+        clone(source, target)
         return
     except OSError as error:
         if error.errno not in _NO_CLONE:

@@ -10,6 +10,7 @@ from compose import fs
 from compose.cache.inventory import Item, Kind, take_stock, trim_history
 from compose.cachedir import CacheDir
 from compose.events import Reporter
+from compose.sandbox.identity import remove_tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,7 @@ def collect(
         if not dry_run:
             for item in going:
                 with fs.storage_errors(item.path):
-                    fs.remove_tree(item.path)
+                    remove_tree(item.path)
             trim_history(cache)
     counted = [item for item in items if item.kind is not Kind.PREVIEW]
     gone = {item.path for item in going}

@@ -1,10 +1,10 @@
 """Running one program in a root directory: what happens between fork and exec.
 
-    server ── fork into a new pid namespace ── init (pid 1): mounts, pivot_root, fewer capabilities ── fork ── exec
+    server ── fork: a new pid namespace ── fork: init (pid 1), mounts, pivot_root, fewer capabilities ── fork ── exec
 
-init reaps what the program leaves behind; when it ends, the kernel kills all that is left in its pid namespace. It ends with
-the server, so killing it (time limit) or the server (interrupt) kills everything. After the pivot nothing is imported,
-loaded or looked up by name: the target's files are not to be trusted.
+init reaps what the program leaves behind; when it ends, the kernel kills all that is left in its pid namespace. Each ends
+with the one before it, so killing the first (time limit) or the server (interrupt) kills everything. After the pivot nothing
+is imported, loaded or looked up by name: the target's files are not to be trusted.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from compose.errors import SandboxError
 from compose.process import Program
 from compose.sandbox import filesystems, kernel, observe, seccomp
 from compose.sandbox.observe import Observation, Observer
+from compose.sandbox.refusal import Machine, Step, way_out
 
 OUTPUT_LIMIT = 64 << 10
 """Bytes of a program's output that are kept, the last ones."""
@@ -82,10 +83,11 @@ def run(root: str, program: Program, epoch: int, librpm: Librpm, *, observed: bo
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         status_read, status = ours.detach(), theirs.detach()
         files += [status_read, status]
-        child = _fork_into_new_pid_namespace()
+        child = os.fork()
         if not child:
             try:
                 _arrange(stdin, out, body, status, alive)
+                _enter_pid_namespace()
                 _become_init(root, program, epoch, librpm, observed)
             except BaseException as error:
                 os.write(_STATUS_FD, str(error).encode(errors="replace")[:4000])
@@ -112,8 +114,7 @@ def run(root: str, program: Program, epoch: int, librpm: Librpm, *, observed: bo
 
 def _refused(program: Program, reason: str) -> SandboxError:
     return SandboxError(
-        f"cannot isolate {program.phase} of {program.owner}: {reason}",
-        hint="compose as root where namespaces and mounts are allowed (not in a container without them)",
+        f"cannot isolate {program.phase} of {program.owner}: {reason}", hint=way_out(Step.MOUNT, Machine.here())
     )
 
 
@@ -134,17 +135,22 @@ def _sealed_file(name: str, data: bytes) -> int:
     return fd
 
 
-def _fork_into_new_pid_namespace() -> int:
-    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        kernel.unshare(kernel.CLONE_NEWPID)
-        child = os.fork()
-        if child:
-            # later children belong to this process's own namespace again
-            kernel.enter_namespace(own, kernel.CLONE_NEWPID)
-        return child
-    finally:
-        os.close(own)
+def _enter_pid_namespace() -> None:
+    """Return as pid 1 of a new pid namespace. The process that was, ends with it: a process cannot enter itself, and the
+    server could not come back from one, were it no more than a user outside of its user namespace."""
+    _end_with_parent()
+    kernel.unshare(kernel.CLONE_NEWPID)
+    init = os.fork()
+    if init:
+        os.closerange(0, _EVERY_FD)
+        os.waitpid(init, 0)
+        os._exit(0)
+
+
+def _end_with_parent() -> None:
+    kernel.die_with_parent(signal.SIGKILL)
+    if select.select([_ALIVE_FD], [], [], 0)[0]:
+        os._exit(1)
 
 
 def _collect(out: int, status: int, child: int, timeout: float) -> tuple[str, bool, Observation | None]:
@@ -210,17 +216,16 @@ def _let_observe() -> None:
 
 def _become_init(root: str, program: Program, epoch: int, librpm: Librpm, observed: bool) -> None:
     """pid 1 of the program. Returns by an exception only; its descriptors are those of _arrange()."""
-    kernel.die_with_parent(signal.SIGKILL)
-    if select.select([_ALIVE_FD], [], [], 0)[0]:
-        os._exit(1)
+    _end_with_parent()
     os.setsid()
     _unshare()
-    socket.sethostname(HOSTNAME)
+    kernel.set_host_name(HOSTNAME)
     devices = filesystems.open_devices()
     kernel.pivot_root(root)
     filesystems.mount_all(devices)
     kernel.detach_old_root()
     os.closerange(_ALIVE_FD, _EVERY_FD)
+    _limit_memory()
     _give_up_rights()
     child = os.fork()
     if not child:
@@ -257,16 +262,36 @@ def _arrange(stdin: int, out: int, body: int, status: int, alive: int) -> None:
     os.closerange(_ALIVE_FD + 1, _EVERY_FD)
 
 
+def _limit_memory() -> None:
+    """No process gets more than this machine has, and when that is short the kernel ends these processes before others.
+
+    Not a limit for all of them together: that takes a control group, which is for who starts compose to give.
+    """
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    _lower(resource.RLIMIT_DATA, total, total)
+    with open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
+
+
+def _lower(which: int, soft: int, hard: int) -> None:
+    allowed = resource.getrlimit(which)[1]
+    soft, hard = (limit if allowed == resource.RLIM_INFINITY else min(limit, allowed) for limit in (soft, hard))
+    resource.setrlimit(which, (soft, hard))
+
+
 def _give_up_rights() -> None:
     """From here on: fewer capabilities, no way to more, fixed limits, a shell's signals."""
     os.umask(0o022)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    soft, hard = (limit if hard == resource.RLIM_INFINITY else min(limit, hard) for limit in _OPEN_FILES)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    _lower(resource.RLIMIT_NOFILE, *_OPEN_FILES)
+    _lower(resource.RLIMIT_NPROC, filesystems.PROCESS_LIMIT, filesystems.PROCESS_LIMIT)
+    # those of who composes reach nothing here, but would be seen
+    os.setgroups([0])
+    # /proc/1/exe is this machine's own Python, and as writable as it is there
+    kernel.hide_from_others()
     kernel.drop_capabilities()
     kernel.forbid_new_privileges()
-    filter_ = seccomp.keyring_filter(os.uname().machine)
+    filter_ = seccomp.filter_for(os.uname().machine)
     if filter_ is not None:
         kernel.filter_system_calls(filter_)
     for number in _DEFAULT_SIGNALS:

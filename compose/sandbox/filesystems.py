@@ -19,7 +19,8 @@ _DEVICE_LINKS = (
     ("stderr", "/proc/self/fd/2"),
     ("ptmx", "pts/ptmx"),
 )
-_PRIVATE = (("/run", "mode=0755"), ("/tmp", "mode=1777"), ("/var/tmp", "mode=1777"))
+# All together, with /dev/shm, they hold less than the memory there is; dracut's image is made in /var/tmp.
+_PRIVATE = (("/run", "mode=0755,size=5%"), ("/tmp", "mode=1777,size=20%"), ("/var/tmp", "mode=1777,size=50%"))
 # Where writing would change the host's kernel.
 _READ_ONLY = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs")
 # What says something of the host: a script that copies its kernel's command line or keys must find none.
@@ -86,7 +87,7 @@ def _mount_dev(devices: dict[str, int]) -> None:
     os.mkdir("/dev/pts")
     os.mkdir("/dev/shm")
     kernel.mount("devpts", "/dev/pts", "devpts", _API, "newinstance,ptmxmode=0666,mode=620")
-    kernel.mount("tmpfs", "/dev/shm", "tmpfs", _API | kernel.MS_NODEV, "mode=1777")
+    kernel.mount("tmpfs", "/dev/shm", "tmpfs", _API | kernel.MS_NODEV, "mode=1777,size=5%")
 
 
 def _close_proc() -> None:
@@ -102,7 +103,8 @@ def _close_proc() -> None:
 
 
 def _limit_processes() -> None:
-    """Bound a fork bomb. RLIMIT_NPROC does not hold root; kernel.pid_max does, and is per pid namespace since Linux 6.14."""
+    """Bound a fork bomb. RLIMIT_NPROC does not hold this machine's root; kernel.pid_max does, and is per pid namespace since
+    Linux 6.14."""
     major, minor = (int("".join(filter(str.isdigit, part))) for part in os.uname().release.split(".")[:2])
     if (major, minor) < (6, 14):
         return

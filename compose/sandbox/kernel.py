@@ -11,6 +11,7 @@ CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 
@@ -25,6 +26,7 @@ MS_PRIVATE = 1 << 18
 MNT_DETACH = 2
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_SECCOMP = 22
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
@@ -53,6 +55,7 @@ _LAST_CAPABILITY = 63
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p]
+_libc.sethostname.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
 _libc.prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
 
 
@@ -90,6 +93,12 @@ def detach_old_root() -> None:
     os.chdir("/")
 
 
+def set_host_name(name: str) -> None:
+    """sethostname(2). Raises OSError."""
+    data = name.encode()
+    _checked(_libc.sethostname(data, len(data)), "sethostname")
+
+
 def enter_namespace(fd: int, kind: int) -> None:
     """setns(2). Raises OSError."""
     _checked(_libc.setns(fd, kind), "setns")
@@ -98,6 +107,11 @@ def enter_namespace(fd: int, kind: int) -> None:
 def die_with_parent(signal: int) -> None:
     """Have the kernel send this process a signal when the thread that made it ends."""
     _checked(_libc.prctl(_PR_SET_PDEATHSIG, signal, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
+
+
+def hide_from_others() -> None:
+    """Without ptrace capabilities nobody sees this process's memory, descriptors, root or program, until it runs another."""
+    _checked(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl(PR_SET_DUMPABLE)")
 
 
 def forbid_new_privileges() -> None:

@@ -13,12 +13,12 @@ from typing import Any
 from compose import fs
 from compose.blobs import BlobStore
 from compose.errors import SandboxError, StorageError
-from compose.events import Reporter
 from compose.process import Program
+from compose.sandbox.identity import remove_tree
 from compose.tree import Tree
 from compose.workroot.materialise import materialise
 from compose.workroot.merge import Update
-from compose.workroot.server import Form, Ran
+from compose.workroot.server import Form, Ran, Rung
 
 _PROGRAM = "import sys; sys.path[:] = sys.argv[4:]; from compose.workroot.server import serve; serve(*sys.argv[1:4])"
 _OWN_NAMES = {"lower", "layers", "root"}
@@ -28,16 +28,16 @@ class LiveRoot:
     """A directory that shows `tree` as materialise() makes it, and the process that runs programs in it; both are gone after
     close().
 
-    directory: of make_directory(). lower: a directory that was one's lower layer, and stays; None to begin with none. Raises
-    SandboxError when the machine refuses what is needed, StorageError when the disk does.
+    directory: of make_directory(). lower: a directory that was one's lower layer, and stays; None to begin with none. rung: how
+    it is done here. Raises SandboxError when the machine refuses what is needed, StorageError when the disk does.
     """
 
     def __init__(
-        self, tree: Tree, store: BlobStore, directory: str, *, reporter: Reporter, epoch: int, lower: str | None = None
+        self, tree: Tree, store: BlobStore, directory: str, *, epoch: int, lower: str | None = None
     ) -> None:
         self._store = store
         self._directory = directory
-        self._reporter = reporter
+        self.rung: Rung
         self._process: subprocess.Popen[bytes] | None = None
         try:
             if lower is not None:
@@ -60,11 +60,8 @@ class LiveRoot:
             raise
 
     def _start(self, tree: Tree) -> None:
-        form = self._ask("start")
-        if form is Form.OVERLAY_IN_MEMORY:
-            self._reporter.info(f"{self._directory} cannot hold an overlay's changes: they are kept in memory")
-        elif form is Form.COPY:
-            self._reporter.warn(f"the kernel refuses an overlay at {self._directory}: every file is copied")
+        self.rung = self._ask("start")
+        if self.rung.form is Form.COPY:
             materialise(tree, self._store, f"{self._directory}/root", link_blobs=False)
             self._ask("use_copy")
 
@@ -89,9 +86,9 @@ class LiveRoot:
         for attempt in range(50):
             # programs of a killed server die a moment after it, and may still be writing
             try:
-                fs.remove_tree(self._directory)
+                remove_tree(self._directory)
                 return
-            except OSError:
+            except (OSError, SandboxError):
                 if attempt == 49:
                     raise
                 time.sleep(0.05)
@@ -116,7 +113,7 @@ def make_directory(directory: str) -> None:
         if os.path.lexists(directory):
             if not os.path.isdir(directory) or set(os.listdir(directory)) - _OWN_NAMES:
                 raise StorageError(f"{directory} holds something that is not of a workroot", hint="remove it by hand")
-            fs.remove_tree(directory)
+            remove_tree(directory)
         os.mkdir(directory, 0o700)
         for name in ("lower", "root"):
             os.mkdir(f"{directory}/{name}")

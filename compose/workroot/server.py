@@ -23,8 +23,10 @@ from compose import fs
 from compose.blobs import BlobStore
 from compose.errors import ComposeError, SandboxError, StorageError
 from compose.process import Program, ProgramRecord
-from compose.sandbox import child, kernel, lua
+from compose.sandbox import child, identity, kernel, lua
+from compose.sandbox.identity import Identity
 from compose.sandbox.observe import Observation
+from compose.sandbox.refusal import Machine, Step, way_out
 from compose.tree import Entry, name_of, parent_of
 from compose.workroot.layer import Change, Layer, Stamp
 from compose.workroot.materialise import kept_xattrs, make_file
@@ -32,10 +34,10 @@ from compose.workroot.merge import Update
 
 # index=on lets a write to one path show on another that shares the lower inode, which blobs do. volatile: what a program
 # syncs is thrown away with the root.
-_OPTIONS = (
-    "lowerdir=lower,upperdir=layers/upper,workdir=layers/work,"
-    "index=off,metacopy=off,redirect_dir=nofollow,xino=off,volatile"
-)
+_OPTIONS = "lowerdir=lower,upperdir=layers/upper,workdir=layers/work,index=off,metacopy=off,xino=off,volatile"
+# Where the overlay keeps its notes, and what makes it do so: outside of the first user namespace nobody has trusted.*.
+# userxattr is redirect_dir=off, and refuses to be told so.
+_NOTES = (("trusted.overlay.compose", "redirect_dir=nofollow"), ("user.overlay.compose", "userxattr"))
 # Device nodes and setuid bits of the tree are data: nothing here opens or obeys them.
 _DATA_ONLY = kernel.MS_NOSUID | kernel.MS_NODEV
 
@@ -47,8 +49,19 @@ class Form(enum.Enum):
     """How a live root is made, best first. The last has no overlay: LiveRoot fills root/ with copies."""
 
     OVERLAY = "overlay"
-    OVERLAY_IN_MEMORY = "overlay, changes in memory"
-    COPY = "copy"
+    OVERLAY_IN_MEMORY = "overlay in memory"
+    COPY = "copies"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rung:
+    """What the machine allows, of the ladder of sandboxes."""
+
+    identity: Identity
+    form: Form
+
+    def __str__(self) -> str:
+        return f"{self.identity.value}, {self.form.value}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,15 +85,13 @@ class Server:
         self._layer = Layer(directory=f"{directory}/layers/upper", lower=f"{directory}/lower")
         self._stamps: dict[str, Stamp] = {}
 
-    def start(self) -> Form:
-        """Enter a mount namespace and mount the overlay, if the kernel lets it be."""
+    def start(self) -> Rung:
+        """Enter namespaces and mount the overlay, if the kernel lets it be. Raises SandboxError."""
         os.umask(0o022)
-        kernel.unshare(kernel.CLONE_NEWNS)
-        kernel.mount("", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
-        form = self._mount_overlay()
-        if form is not Form.COPY:
+        rung = Rung(identity=identity.enter(), form=self._mount_overlay())
+        if rung.form is not Form.COPY:
             self._stamps = self._layer.stamps()
-        return form
+        return rung
 
     def _mount_overlay(self) -> Form:
         os.chdir(self._directory)
@@ -91,9 +102,11 @@ class Server:
                     kernel.mount("tmpfs", "layers", "tmpfs", _DATA_ONLY, "mode=0700")
                 for name in ("upper", "work"):
                     os.mkdir(f"layers/{name}", 0o755)
+                option = _notes_of("layers/upper")
                 with contextlib.suppress(OSError):
-                    kernel.mount("overlay", "root", "overlay", _DATA_ONLY, _OPTIONS)
-                    return form
+                    if option:
+                        kernel.mount("overlay", "root", "overlay", _DATA_ONLY, f"{_OPTIONS},{option}")
+                        return form
             return Form.COPY
         finally:
             os.chdir("/")
@@ -204,6 +217,17 @@ class Server:
             os.close(root)
 
 
+def _notes_of(upper: str) -> str:
+    """The option for where an overlay can keep its notes in this directory, "" when it cannot: some would be mounted all
+    the same, and fail later."""
+    for name, option in _NOTES:
+        with contextlib.suppress(OSError):
+            os.setxattr(upper, name, b"")
+            os.removexattr(upper, name)
+            return option
+    return ""
+
+
 def _type(directory: int, name: str) -> int:
     """Type bits of what a name stands for, 0 for nothing."""
     try:
@@ -237,9 +261,7 @@ def _portable(error: Exception) -> Exception:
     if isinstance(error, ComposeError):
         return error
     if isinstance(error, PermissionError):
-        return SandboxError(
-            f"the kernel refuses a workroot: {error}", hint="compose as root where namespaces and mounts are allowed"
-        )
+        return SandboxError(f"the kernel refuses a workroot: {error}", hint=way_out(Step.MOUNT, Machine.here()))
     if isinstance(error, OSError):
         return fs.storage_error(error.filename if isinstance(error.filename, str) else "the workroot", error)
     return RuntimeError(traceback.format_exc())

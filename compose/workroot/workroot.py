@@ -215,7 +215,7 @@ class Workroot:
             if self._memory is not None and not self._passing:
                 lower = self._stack.enter_context(self._memory.lower())
             self._live = LiveRoot(
-                now, self._store, self._directory, reporter=self._reporter, epoch=self._epoch, lower=lower
+                now, self._store, self._directory, epoch=self._epoch, lower=lower
             )
             if self._applied:
                 self._live.show(with_links(update(now, now, applied=False)))

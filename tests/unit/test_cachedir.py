@@ -26,6 +26,15 @@ def test_writable_by_others_is_refused(tmp_path: Path) -> None:
     assert caught.value.hint == f"chmod go-w {tmp_path}"
 
 
+def test_another_group_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.chmod(0o2755)
+    CacheDir(str(tmp_path))
+    monkeypatch.setattr(os, "getegid", lambda: tmp_path.stat().st_gid + 1)
+    with pytest.raises(StorageError, match="composed files would have it") as caught:
+        CacheDir(str(tmp_path))
+    assert caught.value.hint == f"chmod g-s {tmp_path}"
+
+
 def test_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot use"):

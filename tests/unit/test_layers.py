@@ -15,13 +15,13 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"cli"}),
     frozenset({"pipeline"}),
     frozenset({"changes"}),
-    frozenset({"diff", "plan", "variance"}),
+    frozenset({"diff", "doctor", "plan", "variance"}),
     frozenset({"metadata", "lock", "lint", "layers", "rootfs", "records", "installed", "cache"}),
     frozenset({"inputhash"}),
     frozenset({"treefile", "solve", "fetch", "importer", "assemble", "postprocess", "label", "commit"}),
-    frozenset({"workroot"}),
+    frozenset({"workroot", "cachedir"}),
     frozenset({"sandbox", "blobs", "rpm", "ostree"}),
-    frozenset({"cachedir", "sealed", "bundle", "memory"}),
+    frozenset({"sealed", "bundle", "memory"}),
     frozenset({"process", "fs", "tree", "events", "bindings", "findings", "initramfs"}),
     frozenset({"errors"}),
 )
@@ -43,7 +43,7 @@ DOORS = {
     "rich": {"cli"},
     "yaml": {"treefile"},
     "jsonschema": {"treefile"},
-    "subprocess": {"ostree", "workroot", "rpm", "importer"},
+    "subprocess": {"ostree", "workroot", "sandbox", "rpm", "importer"},
 }
 
 

@@ -15,7 +15,21 @@ from compose.tree import Entry, Tree
 
 TOOLS = (
     *("sh", "cat", "chmod", "chown", "cp", "id", "ln", "ls", "mkdir", "mknod", "mkfifo", "mount", "mv", "rm", "rmdir"),
-    *("sleep", "touch", "true", "false", "env", "hostname", "getcap", "setcap", "readlink", "tail", "head", "python3"),
+    *(
+        "setpriv",
+        "sleep",
+        "touch",
+        "true",
+        "false",
+        "env",
+        "hostname",
+        "getcap",
+        "setcap",
+        "readlink",
+        "tail",
+        "head",
+        "python3",
+    ),
 )
 
 

@@ -1,24 +1,25 @@
-"""Live roots where a plain overlay cannot be: on tmpfs, on an overlay, on an overlay on an overlay; and leftovers.
+"""The ladder of sandboxes, rung by rung; where there is none, what is said. And leftovers.
 
-The filesystems are mounted in a process of its own, whose mounts go with it; its programs are Lua, which needs no tools.
+Each runs in a process of its own, whose mounts go with it; its programs are Lua, which needs no tools.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
 from compose.blobs import BlobStore
-from compose.errors import StorageError
+from compose.errors import SandboxError, StorageError
 from compose.events import Reporter
 from compose.process import Program, ProgramRecord
-from compose.sandbox import kernel
 from compose.tree import Tree
+from compose.workroot.probe import probe
 from compose.workroot.workroot import Workroot
+from tests.support.ordinary import Stage
 
 pytestmark = pytest.mark.root
 
@@ -32,14 +33,6 @@ _FIRST = """
     os.remove("/full/deep/b") posix.rmdir("/full/deep") os.remove("/full/a") posix.rmdir("/full") posix.mkdir("/full")
     file = io.open("/full/c", "w") file:write("c") file:close()
 """
-
-
-class Notes(Reporter):
-    def info(self, message: str) -> None:
-        print("info", message.partition(":")[2])
-
-    def warn(self, message: str) -> None:
-        print("warn", message.partition(":")[2])
 
 
 def tree_of(store: BlobStore) -> Tree:
@@ -56,24 +49,17 @@ def lua(body: str) -> Program:
     return Program(owner="x", phase="%post", argv=("<lua>", "1"), body=body, lua=True)
 
 
-def main(base: str, layers: str) -> None:
-    """Compose at `base`, on as many overlays as `layers` says ("tmpfs": none, but a tmpfs)."""
-    kernel.unshare(kernel.CLONE_NEWNS)
-    kernel.mount("", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
-    # an overlay's upper layer must be on something that is none
-    kernel.mount("tmpfs", base, "tmpfs")
-    place = f"{base}/place"
-    os.mkdir(place)
-    for number in range(int(layers)):
-        parts = {name: f"{base}/{name}{number}" for name in ("upper", "work", "place")}
-        for path in parts.values():
-            os.mkdir(path)
-        data = f"lowerdir={place},upperdir={parts['upper']},workdir={parts['work']}"
-        place = parts["place"]
-        kernel.mount("overlay", place, "overlay", 0, data)
+def main(place: str) -> None:
+    """Compose in a directory."""
     store = BlobStore(f"{place}/blobs")
     before = tree_of(store)
-    with Workroot(before, store, f"{place}/workroot", reporter=Notes(), epoch=1) as root:
+    try:
+        rung = probe(store, place)
+    except SandboxError as error:
+        print(error.message, error.hint, sep="\n")
+        return
+    print(rung)
+    with Workroot(before, store, f"{place}/workroot", reporter=Reporter(), epoch=1) as root:
         root.apply(before)
         record: ProgramRecord = root.run(lua(_FIRST))
         print("status", record.status, record.output)
@@ -90,28 +76,41 @@ def main(base: str, layers: str) -> None:
     assert now is not None
     print("now", store.read(now).decode())
     print("owner", after["etc/made"].uid, after["etc/made"].gid)
+    print("left", *sorted(set(os.listdir(place)) - {"blobs"}))
 
 
-@pytest.mark.parametrize(
-    ("layers", "said"),
-    [
-        ("0", []),
-        ("1", ["info  they are kept in memory"]),
-        ("2", ["warn  every file is copied"]),
-    ],
-)
-def test_the_same_changes_everywhere(layers: str, said: list[str], tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, __file__, str(tmp_path), layers], stdout=subprocess.PIPE, text=True, check=False
-    )
-    lines = done.stdout.splitlines()
-    assert lines[: len(said)] == said
-    lines = lines[len(said) :]
-    assert lines[0] == "status 0 "
-    changed = lines[1].split()[1:]
+SCRIPT = ("python3", "/mnt/project/tests/compat/workroot/test_forms.py")
+# an overlay's upper layer must be on something that is none
+OVERLAY = """
+mount -t tmpfs -o mode=755 tmpfs /mnt/home
+for name in 0 1; do
+    mkdir /mnt/home/lower$name /mnt/home/upper$name /mnt/home/work$name /mnt/home/place$name
+    mount -t overlay overlay -o lowerdir=/mnt/home/$below,upperdir=/mnt/home/upper$name,workdir=/mnt/home/work$name \\
+        /mnt/home/place$name
+    chown 4242:4242 /mnt/home/place$name
+    below=place$name
+    [ LAYERS != 1 ] || break
+done
+"""
+PLACES = {
+    "disk": ("", "/mnt/home"),
+    "tmpfs": ("mount -t tmpfs -o mode=755,uid=4242,gid=4242 tmpfs /mnt/home", "/mnt/home"),
+    # no xattrs of any kind
+    "ramfs": ("mount -t ramfs ramfs /mnt/home; chown 4242:4242 /mnt/home", "/mnt/home"),
+    "overlay": ("below=lower0" + OVERLAY.replace("LAYERS", "1"), "/mnt/home/place0"),
+    "two overlays": ("below=lower0" + OVERLAY.replace("LAYERS", "2"), "/mnt/home/place1"),
+}
+
+
+def check(output: str, rung: str) -> None:
+    """The same changes, whatever the rung."""
+    lines = output.splitlines()
+    assert lines[0] == rung, output
+    assert lines[1] == "status 0 ", output
+    changed = lines[2].split()[1:]
     assert set(changed) >= {"etc/append", "etc/removed", "etc/made", "etc/link", "full", "full/c"}
     assert not {"etc", "etc/same", "etc/secret"} & set(changed)
-    assert lines[2] == "nothing"
+    assert lines[3] == "nothing"
     assert [line.split()[1] for line in lines if line.startswith("differs")] == [
         "etc/append",
         "etc/link",
@@ -122,8 +121,205 @@ def test_the_same_changes_everywhere(layers: str, said: list[str], tmp_path: Pat
         "full/deep",
         "full/deep/b",
     ]
-    assert lines[-3:] == ["blob text", "now textmore", "owner 5 6"]
-    assert done.returncode == 0
+    assert lines[-4:] == ["blob text", "now textmore", "owner 5 6", "left"]
+
+
+@pytest.mark.parametrize("who", ["root", "user"])
+@pytest.mark.parametrize(
+    ("place", "form"),
+    [
+        ("disk", "overlay"),
+        ("tmpfs", "overlay"),
+        ("ramfs", "overlay in memory"),
+        ("overlay", "overlay in memory"),
+        ("two overlays", "copies"),
+    ],
+)
+def test_the_same_changes_everywhere(who: str, place: str, form: str, tmp_path: Path) -> None:
+    before, directory = PLACES[place]
+    done = Stage(directory=tmp_path, before=before).run(*SCRIPT, directory, root=who == "root")
+    check(done.stdout, f"{who} namespace{'s' * (who == 'root')}, {form}")
+
+
+# Root of a container of an ordinary user's, with a user of its own in it; newuidmap is setuid only for who owns it there.
+CONTAINER = ("unshare", "--user", "--map-root-user", "--map-auto", "--mount")
+INNER = """set -e
+mount -t tmpfs -o mode=755 tmpfs /run
+for name in newuidmap newgidmap; do
+    cp /usr/bin/$name /run
+    chmod 4755 /run/$name
+    mount --bind /run/$name /usr/bin/$name
+done
+for name in subuid subgid; do
+    printf 'inner:1:999\ninner:1001:64535\n' >/run/$name
+    mount --bind /run/$name /etc/$name
+done
+echo inner:x:1000:1000::/:/bin/sh >/run/passwd
+mount --bind /run/passwd /etc/passwd
+mkdir -m 700 /mnt/home/inner
+chown 1000:1000 /mnt/home/inner
+chmod 755 /mnt/home
+exec setpriv --reuid=1000 --regid=1000 --clear-groups -- "$@" /mnt/home/inner
+"""
+
+
+def test_root_of_a_container(tmp_path: Path) -> None:
+    # root there has no CAP_SYS_ADMIN with podman, docker and kubernetes
+    done = Stage(directory=tmp_path).run(*SCRIPT, "/mnt/home", root=True, flags="--bounding-set=-sys_admin")
+    check(done.stdout, "user namespace, overlay")
+
+
+def test_root_of_an_ordinary_user_s_container(tmp_path: Path) -> None:
+    check(Stage(directory=tmp_path).run(*CONTAINER, *SCRIPT, "/mnt/home").stdout, "root namespaces, overlay")
+
+
+def test_an_ordinary_user_in_an_ordinary_user_s_container(tmp_path: Path) -> None:
+    done = Stage(directory=tmp_path).run(*CONTAINER, "sh", "-c", INNER, "sh", *SCRIPT)
+    check(done.stdout, "user namespace, overlay")
+
+
+# an old filter answers EPERM to calls that are newer
+@pytest.mark.parametrize(
+    ("answer", "calls"),
+    [
+        ("ENOSYS", "copy_file_range clone3 statx renameat2 close_range fchmodat2 faccessat2 io_uring_setup keyctl"),
+        ("EPERM", "copy_file_range statx renameat2 close_range io_uring_setup keyctl add_key ptrace bpf"),
+    ],
+)
+def test_system_calls_that_a_container_may_refuse(answer: str, calls: str, tmp_path: Path) -> None:
+    stage = Stage(directory=tmp_path, around=f"python3 -m tests.support.refusing {answer} {calls} --")
+    check(stage.run(*SCRIPT, "/mnt/home").stdout, "user namespace, overlay")
+
+
+def test_a_cachedir_that_only_a_group_of_the_user_s_leads_to(tmp_path: Path) -> None:
+    before = """
+        mount -t tmpfs -o mode=750,uid=0,gid=77 tmpfs /mnt/home
+        mkdir /mnt/home/cache
+        chown 4242:4242 /mnt/home/cache
+    """
+    stage = Stage(directory=tmp_path, before=before, groups="--groups=77")
+    check(stage.run(*SCRIPT, "/mnt/home/cache").stdout, "user namespace, overlay")
+
+
+REFUSE = "python3 -m tests.support.refusing EPERM {} --"
+PODMAN = "mount -t tmpfs -o mode=755 tmpfs /run; : >/run/.containerenv"
+
+
+@pytest.mark.parametrize(
+    ("who", "stage", "flags", "said", "way_out"),
+    [
+        (
+            "user",
+            {"around": REFUSE.format("unshare mount"), "before": PODMAN},
+            "",
+            "this machine refuses a user namespace: Operation not permitted",
+            "podman run --cap-add=sys_admin",
+        ),
+        (
+            "root",
+            {"around": REFUSE.format("unshare mount"), "before": PODMAN},
+            "",
+            "this machine refuses a user namespace: Operation not permitted",
+            "podman run --cap-add=sys_admin",
+        ),
+        (
+            "root",
+            {"around": REFUSE.format("mount")},
+            "",
+            "this machine refuses mounts: ",
+            "must allow unshare, setns, mount and pivot_root",
+        ),
+        (
+            "user",
+            {"before": "mount --bind /dev/null /proc/cmdline;" + PODMAN},
+            "",
+            "cannot isolate probe of step:probe: [Errno 1] mount proc on /proc: Operation not permitted",
+            "--security-opt unmask=ALL",
+        ),
+        (
+            "user",
+            {"subordinates": ""},
+            "",
+            "no ids for what packages own: /etc/subuid gives composer too few ids",
+            "as root: echo composer:100000:65536 | tee -a /etc/subuid /etc/subgid",
+        ),
+        (
+            "user",
+            {"subordinates": "200000:1000"},
+            "",
+            "no ids for what packages own: /etc/subuid gives composer too few ids",
+            "as root: echo composer:201000:65536 | tee -a /etc/subuid /etc/subgid",
+        ),
+        (
+            "user",
+            {"before": "mount --bind /dev/null /usr/bin/newuidmap"},
+            "",
+            "nothing to give ids for what packages own: newuidmap is not installed",
+            "as root: ",
+        ),
+        (
+            "user",
+            {},
+            "--no-new-privs",
+            "ids for what packages own are refused: newuidmap: ",
+            "which no_new_privs forbids",
+        ),
+    ],
+)
+def test_no_rung(who: str, stage: dict[str, str], flags: str, said: str, way_out: str, tmp_path: Path) -> None:
+    done = Stage(directory=tmp_path, **stage).run(*SCRIPT, "/mnt/home", root=who == "root", flags=flags)  # type: ignore[arg-type]
+    message, hint = done.stdout.splitlines()
+    assert message.startswith(said)
+    assert way_out in hint
+
+
+def test_too_few_ids_in_a_container(tmp_path: Path) -> None:
+    done = Stage(directory=tmp_path).run("unshare", "--user", "--map-root-user", *SCRIPT, "/mnt/home")
+    assert done.stdout.startswith("only the ids 0 to 0 are there for what packages own; 0 to 65534 are needed\n")
+
+
+def test_user_namespaces_shut_off(tmp_path: Path) -> None:
+    shut = 'echo 0 >/proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-sys_admin -- "$@"'
+    done = Stage(directory=tmp_path).run(*CONTAINER, "sh", "-c", shut, "sh", *SCRIPT, "/mnt/home")
+    message, hint = done.stdout.splitlines()
+    assert message == "this machine refuses a user namespace: No space left on device"
+    assert "sysctl -w user.max_user_namespaces=15000" in hint
+
+
+@pytest.mark.parametrize("by", ["the next compose", "compose cache gc"])
+def test_what_a_killed_compose_left_is_removed_though_it_is_not_the_user_s(by: str, tmp_path: Path) -> None:
+    script = """
+import os, sys
+from compose.cachedir import CacheDir
+from compose.sandbox import identity
+cache = CacheDir("/mnt/home/cache")
+scratch = cache.scratch()
+work = scratch.__enter__()
+if sys.argv[1:]:
+    scratch.__exit__(None, None, None)
+elif not os.fork():
+    identity.enter()
+    os.makedirs(f"{work}/upper/var/lib")
+    open(f"{work}/upper/var/lib/file", "w").close()
+    os.chown(f"{work}/upper/var/lib", 5, 6)
+    os.chmod(f"{work}/upper/var", 0)
+    os.chown(f"{work}/upper/var", 7, 8)
+    os._exit(0)
+else:
+    os.wait()
+    os.kill(os.getpid(), 9)
+"""
+    stage = Stage(directory=tmp_path)
+    assert stage.run("python3", "-c", script).returncode == -signal.SIGKILL
+    work = tmp_path / "home/cache/work"
+    assert len(os.listdir(work)) == 3
+    gc = ("-m", "compose", "cache", "gc", "--cachedir=/mnt/home/cache")
+    refused = Stage(directory=tmp_path, subordinates="").run("python3", *gc)
+    assert refused.returncode == 1
+    assert "holds what only a user namespace can remove: no ids for what packages own" in refused.stdout
+    done = stage.run("python3", *(gc if by == "compose cache gc" else ("-c", script, "clean")))
+    assert done.returncode == 0, done.stdout
+    assert [name for name in os.listdir(work) if not name.endswith(".lock")] == []
 
 
 def test_what_a_killed_compose_left_is_cleaned(tmp_path: Path) -> None:

@@ -201,6 +201,20 @@ def test_out_of_reach(what: str, body: str, small: Tree, store: BlobStore, direc
         assert root.run(shell(body.replace("MARKER", str(marker)))).status != 0, what
 
 
+def test_setuid_is_noted_and_obeyed_by_nobody(small: Tree, store: BlobStore, directory: str) -> None:
+    body = """
+        cp /usr/bin/cat /usr/bin/become-root; chmod 4755 /usr/bin/become-root
+        setpriv --reuid=5 --clear-groups /usr/bin/become-root /proc/self/status
+    """
+    with workroot(small, store, directory) as root:
+        record = root.run(shell(body))
+        assert record.status == 0, record.output
+        assert [line.split()[1:] for line in record.output.splitlines() if line.startswith("Uid:")] == [["5"] * 4]
+        assert root.absorb()["usr/bin/become-root"].permissions == 0o4755
+        # on this machine nobody else gets to it
+        assert os.stat(directory).st_mode & 0o7777 == 0o700
+
+
 def test_lua(small: Tree, store: BlobStore, directory: str) -> None:
     body = """
         assert(arg[1] == "<lua>" and arg[2] == 1 and #arg == 2)

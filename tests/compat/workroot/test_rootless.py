@@ -1,0 +1,23 @@
+"""All that a workroot does, as an ordinary user."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.ordinary import Stage
+
+pytestmark = pytest.mark.root
+# what makes files of others to read them again
+NEEDS_ROOT = "test_apply.py::test_a_directory_is_scanned_as_it_is"
+
+
+def test_as_an_ordinary_user(tmp_path: Path) -> None:
+    tests = [f"tests/compat/workroot/test_{name}.py" for name in ("workroot", "apply")]
+    flags = ["-q", "-o", "cache_dir=/mnt/home/pytest", f"--deselect=tests/compat/workroot/{NEEDS_ROOT}"]
+    stage = Stage(directory=tmp_path)
+    done = stage.run("sh", "-c", 'cd /mnt/project && exec "$@"', "sh", sys.executable, "-m", "pytest", *flags, *tests)
+    assert done.returncode == 0, done.stdout
+    assert int(done.stdout.split(" passed")[0].split()[-1]) > 35

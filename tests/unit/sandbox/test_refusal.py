@@ -1,0 +1,76 @@
+"""What a machine that refuses is to be told."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from compose.sandbox.identity import ids_from_zero, subordinate_ranges
+from compose.sandbox.refusal import Machine, Step, next_subordinate, refused, way_out
+
+UBUNTU = Machine(families=("ubuntu", "debian"), settings={"kernel.apparmor_restrict_unprivileged_userns": "1"})
+DEBIAN = Machine(
+    families=("debian",), settings={"kernel.unprivileged_userns_clone": "0", "user.max_user_namespaces": "9"}
+)
+
+
+@pytest.mark.parametrize(
+    ("step", "machine", "told"),
+    [
+        (Step.SUBORDINATES, DEBIAN, "as root: echo me:100000:65536 | tee -a /etc/subuid /etc/subgid"),
+        (Step.PROGRAM, UBUNTU, "as root: apt-get install uidmap"),
+        (Step.PROGRAM, Machine(families=("rhel", "fedora"), settings={}), "as root: dnf install shadow-utils"),
+        (Step.PROGRAM, Machine(settings={}), "install newuidmap and newgidmap, which are part of shadow"),
+        (Step.NAMESPACE, DEBIAN, "sysctl -w kernel.unprivileged_userns_clone=1 (and"),
+        (Step.MOUNT, UBUNTU, "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 (and"),
+        (Step.MAPPING, DEBIAN, "chmod u+s /usr/bin/newuidmap"),
+        (Step.MAPPING, Machine(settings={}, no_new_privileges=True), "no_new_privs"),
+        (Step.MOUNT, Machine(settings={}, container="podman"), "--security-opt unmask=ALL"),
+        (Step.NAMESPACE, Machine(settings={}, container="podman"), "podman run --cap-add=sys_admin "),
+        (Step.MOUNT, Machine(settings={}, container="docker"), "--security-opt systempaths=unconfined"),
+        (
+            Step.MOUNT,
+            Machine(settings={}, container="kubernetes"),
+            "procMount: Unmasked}, and its pod hostUsers: false",
+        ),
+        (Step.NAMESPACE, Machine(settings={}, chrooted=True), "in a chroot"),
+        (Step.NAMESPACE, Machine(settings={}), "whoever started this must allow unshare"),
+    ],
+)
+def test_way_out(step: Step, machine: Machine, told: str) -> None:
+    assert told in way_out(step, machine, user="me")
+
+
+def test_an_error_says_what_the_kernel_said() -> None:
+    error = refused(Step.NAMESPACE, OSError(errno.ENOSPC, "No space left on device"), DEBIAN)
+    assert error.message == "this machine refuses a user namespace: No space left on device"
+    assert error.hint is not None
+    assert "user.max_user_namespaces=15000" in error.hint
+
+
+def test_subordinate_ranges() -> None:
+    text = "other:1:2\nme:100000:65536 # comment\n\n4242:1:999\nme:x:1\nme:200000:5\nmean:7:7\n"
+    assert subordinate_ranges(text, ("me", "4242")) == ((100000, 65536), (1, 999), (200000, 5))
+    assert subordinate_ranges("", ("me",)) == ()
+
+
+def test_next_subordinate() -> None:
+    assert next_subordinate("") == 100000
+    assert next_subordinate("a:100000:65536\nb:165536:65536\n#c:900000:1\na:100000:65536\n") == 231072
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("         0          0 4294967295\n", 4294967295),
+        ("0 1000 1\n1 100000 65536\n", 65537),
+        ("0 1000 1\n", 1),
+        ("0 1 1000\n1000 1000 1\n1001 1001 64535\n", 65536),
+        ("1 100000 65536\n", 0),
+        ("0 1 10\n20 30 100\n", 10),
+        ("", 0),
+    ],
+)
+def test_ids_from_zero(text: str, count: int) -> None:
+    assert ids_from_zero(text) == count
