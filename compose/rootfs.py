@@ -20,13 +20,18 @@ _LABEL = b"security.selinux"
 _KINDS = {stat.S_IFIFO: "a fifo", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
-def write_rootfs(tree: Tree, store: BlobStore, directory: str, reporter: Reporter) -> None:
-    """Make the tree in a directory that does not exist yet. Raises SandboxError without root, StorageError, UsageError."""
+def check_root() -> None:
+    """Raises SandboxError for a user who cannot write a root directory."""
     if os.geteuid() != 0:
         raise SandboxError(
             "a root directory has owners and capabilities, which only root can set",
             hint="run it as root; compose tree keeps them in the commit and needs no such directory",
         )
+
+
+def write_rootfs(tree: Tree, store: BlobStore, directory: str, reporter: Reporter) -> None:
+    """Make the tree in a directory that does not exist yet. Raises SandboxError without root, StorageError, UsageError."""
+    check_root()
     if os.path.lexists(directory):
         raise UsageError(f"{directory} exists already", hint="give a name that is free")
     total = len(tree.entries)

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import compose
-from compose.cli import blame, cache, diff, fetch, lint, lock, parts, plan, tree, treefile, verify, why
+from compose.cli import blame, cache, diff, doctor, fetch, lint, lock, parts, plan, tree, treefile, verify, why
 from compose.cli.ending import Interrupted, describe, exit_code_of
 from compose.cli.services import only_our_commands
 from compose.errors import ComposeError
@@ -39,6 +39,7 @@ app.command("blame")(blame.command)
 app.command("plan")(plan.command)
 app.command("why")(why.why_command)
 app.command("why-not")(why.why_not_command)
+app.command("doctor")(doctor.command)
 app.add_typer(cache.app, name="cache")
 app.add_typer(lock.app, name="lock")
 app.add_typer(treefile.app, name="treefile")

@@ -30,6 +30,8 @@ from compose.solve.solver import solve
 from compose.treefile.load import load_treefile
 from compose.treefile.model import LoadedTreefile, MetadataPlace, Treefile
 from compose.workroot.memory import ProgramMemory
+from compose.workroot.probe import probe
+from compose.workroot.server import Form
 
 
 @dataclass(slots=True)
@@ -154,6 +156,18 @@ def _parts(
 ) -> tuple[Input, ...]:
     rows = [(each.ref, each.content) for each in layers]
     return inputs_of(loaded, resolution.packages, layers=rows, labelled=labelled)
+
+
+def check_sandbox(cache: CacheDir, reporter: Reporter) -> None:
+    """Say on which rung of the ladder programs will run; before anything is downloaded for nothing.
+
+    Raises SandboxError, with the way out, when there is none.
+    """
+    with cache.scratch() as work:
+        rung = probe(BlobStore(cache.join("blobs")), work)
+    reporter.info(f"Sandbox: {rung}")
+    if rung.form is Form.COPY:
+        reporter.warn(f"the kernel refuses an overlay in {cache.path}: every file is copied for each workroot")
 
 
 def fetch_packages(inputs: Inputs, options: ComposeOptions, reporter: Reporter) -> tuple[RpmFile, ...]:

@@ -26,7 +26,7 @@ from compose.pipeline.accounts import keep_new, pinned, read_id_lock
 from compose.pipeline.committing import write_commit
 from compose.pipeline.facts import Facts
 from compose.pipeline.gate import check_tree
-from compose.pipeline.inputs import Stopwatch, fetch_packages, gather, import_files, reread
+from compose.pipeline.inputs import Stopwatch, check_sandbox, fetch_packages, gather, import_files, reread
 from compose.pipeline.options import ComposeOptions, ComposeResult, Installed, Outcome
 from compose.pipeline.previous import Previous, parent_of
 from compose.pipeline.requests import load
@@ -35,7 +35,7 @@ from compose.postprocess.drift import check_accounts
 from compose.postprocess.options import PostprocessOptions
 from compose.postprocess.stage import apply_treefile, complete
 from compose.records import Records, attributed, records_of, records_of_root, runs_of
-from compose.rootfs import read_rootfs, write_rootfs
+from compose.rootfs import check_root, read_rootfs, write_rootfs
 from compose.rpm.database import DATABASE_PATH, read_packages
 from compose.rpm.nevra import Nevra
 from compose.tree import Tree
@@ -68,6 +68,9 @@ def install(
         if options.dry_run:
             results.touch(options)
             return Installed(outcome=Outcome.DRY_RUN, packages=count)
+        if not downloading:
+            check_root()
+            check_sandbox(inputs.cache, reporter)
         files = fetch_packages(inputs, options, reporter)
         if options.download_only_rpms:
             return Installed(outcome=Outcome.DOWNLOADED, packages=count)

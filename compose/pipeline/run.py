@@ -20,7 +20,7 @@ from compose.pipeline import results, settings
 from compose.pipeline.accounts import keep_new, pinned, read_id_lock
 from compose.pipeline.committing import write_commit
 from compose.pipeline.gate import check_tree
-from compose.pipeline.inputs import Stopwatch, fetch_packages, gather, import_files, reread
+from compose.pipeline.inputs import Stopwatch, check_sandbox, fetch_packages, gather, import_files, reread
 from compose.pipeline.making import keep_sources
 from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
 from compose.pipeline.previous import Given, parent_of
@@ -73,6 +73,8 @@ def _compose_tree(options: ComposeOptions, reporter: Reporter, given: Given | No
         if options.dry_run:
             results.touch(options)
             return ended(Outcome.DRY_RUN)
+        if not downloading:
+            check_sandbox(inputs.cache, reporter)
         with watch.stage("fetch"):
             files = fetch_packages(inputs, options, reporter)
         if options.download_only_rpms:

@@ -1,0 +1,39 @@
+"""`compose doctor`: does this machine compose, and what is to be done if not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Annotated
+
+import typer
+
+from compose import doctor
+from compose.cli import flags
+from compose.cli.flags import FOUND, Format
+from compose.doctor import Verdict
+
+_MARKS = {Verdict.OK: "ok", Verdict.WORSE: "note", Verdict.MISSING: "MISSING"}
+
+
+def command(
+    cachedir: flags.CacheDirectory = None,
+    form: Annotated[Format, typer.Option("--format", help="How findings are shown.")] = Format.TEXT,
+) -> None:
+    """Try what composes need of this machine, and say what mends it.
+
+    Exit code 0 when composes work here, for the user who asks; 1 when not.
+    """
+    found = tuple(doctor.examine(flags.cachedir_or_default(cachedir)))
+    if form is Format.JSON:
+        rows = [dataclasses.asdict(each) for each in found]
+        typer.echo(json.dumps({"works": doctor.works(found), "checks": rows}, indent=2))
+    else:
+        width = max(len(each.name) for each in found)
+        for each in found:
+            typer.echo(f"{_MARKS[each.verdict]:8}{each.name:{width}}  {each.found}")
+            if each.mend:
+                typer.echo(f"{'':8}{'':{width}}  -> {each.mend}")
+        typer.echo("composes work here" if doctor.works(found) else "composes do not work here")
+    if not doctor.works(found):
+        raise typer.Exit(FOUND)
