@@ -8,10 +8,10 @@ UNIVERSE := $(BUILD)/universe
 PYTEST := python3 -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test e2e repro unit check bench run universe fuzz example format clean
+.PHONY: help setup demo test e2e repro rootless-check unit check bench run universe fuzz example format clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Make the environment (the other targets do it themselves)
 	@$(TOOLBOX) create
@@ -34,6 +34,12 @@ e2e: ## The slow tests, with all set-up: 450 packages beside dnf5, a disk that b
 	@$(TOOLBOX) need mkfs.ext4 e2fsprogs e2fsprogs
 	@# gigabytes, which a /tmp in memory does not hold
 	@$(RUN) $(PYTEST) -m slow --basetemp=$(BUILD)/e2e -o tmp_path_retention_policy=failed tests
+
+rootless-check: ## Compose min and big as root and as an ordinary user: the same commit; and every rung of the sandbox
+	@$(RUN) python3 -m tests.universe min --output $(UNIVERSE)
+	@$(RUN) python3 -m tests.universe big --output $(UNIVERSE)
+	@$(RUN) $(PYTEST) -rP -m 'slow or not slow' -k ordinary --basetemp=$(BUILD)/rootless -o tmp_path_retention_policy=failed \
+		tests/e2e/test_min.py tests/compat/workroot
 
 unit: ## The pure tests only: seconds
 	@$(RUN) $(PYTEST) tests/unit

@@ -26,8 +26,9 @@ from compose.pipeline.inspect import blame, lint_commit
 from compose.pipeline.options import ComposeResult
 from compose.tree import Tree
 from tests.compat.ostree.test_commit import ostree, served
-from tests.e2e.whole import UNIVERSE, Whole
+from tests.e2e.whole import UNIVERSE, Whole, treefile_in
 from tests.support.labels import compare
+from tests.support.ordinary import Stage
 
 pytestmark = [pytest.mark.root, pytest.mark.universe]
 
@@ -52,6 +53,7 @@ JOINED = {"/var/lib/selinux/default": "/etc/selinux/default"}
 
 @dataclass(frozen=True)
 class Composed:
+    name: str
     result: ComposeResult
     tree: Tree
     checkout: Path
@@ -78,7 +80,32 @@ def composed(request: pytest.FixtureRequest, whole_sets: Callable[[str], Whole])
         if nevra_of(header_of(path)) in names
     ]
     assert len(rpms) == len(names) > 190
-    return Composed(result=result, tree=result.tree, checkout=top / "checkout", rpms=rpms)
+    return Composed(name=request.param, result=result, tree=result.tree, checkout=top / "checkout", rpms=rpms)
+
+
+def test_an_ordinary_user_makes_the_same_commit(composed: Composed, tmp_path: Path) -> None:
+    name = composed.name
+    # make rootless-check is this: setuid and capable programs, odd owners and labels are in it as the next test counts them
+    source = treefile_in(tmp_path / "treefile", name).parent
+    repofile = source / "universe.repo"
+    repofile.write_text(
+        re.sub(r"file:///\S*?(?=/RPM|$)", "file:///mnt/universe", repofile.read_text(), flags=re.MULTILINE)
+    )
+    stage = Stage(directory=tmp_path, bound={"treefile": source, "universe": UNIVERSE.with_name(name)})
+    commands = """
+        ostree --repo=repo init --mode=archive &&
+        python3 -m compose tree /mnt/treefile/whole.yaml --repo=repo --cachedir=cache --write-commitid-to=commit &&
+        ostree --repo=repo fsck --quiet && ls -A cache/work && find . ! -user composer
+    """
+    done = stage.run("sh", "-c", commands)
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout
+    assert "Sandbox: user namespace, overlay" in done.stdout
+    # nothing is left that the user could not remove
+    assert done.stdout.splitlines()[-1] == ".lock"
+    commit = (tmp_path / "home/commit").read_text().strip()
+    print(f"{name}: as root {composed.result.commit}\n{name}: as user {commit}")
+    assert commit == composed.result.commit
 
 
 def test_units_are_enabled_as_systemctl_has_it(composed: Composed) -> None:
