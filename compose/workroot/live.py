@@ -32,9 +32,7 @@ class LiveRoot:
     it is done here. Raises SandboxError when the machine refuses what is needed, StorageError when the disk does.
     """
 
-    def __init__(
-        self, tree: Tree, store: BlobStore, directory: str, *, epoch: int, lower: str | None = None
-    ) -> None:
+    def __init__(self, tree: Tree, store: BlobStore, directory: str, *, epoch: int, lower: str | None = None) -> None:
         self._store = store
         self._directory = directory
         self.rung: Rung

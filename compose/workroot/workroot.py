@@ -214,9 +214,7 @@ class Workroot:
             lower = None
             if self._memory is not None and not self._passing:
                 lower = self._stack.enter_context(self._memory.lower())
-            self._live = LiveRoot(
-                now, self._store, self._directory, epoch=self._epoch, lower=lower
-            )
+            self._live = LiveRoot(now, self._store, self._directory, epoch=self._epoch, lower=lower)
             if self._applied:
                 self._live.show(with_links(update(now, now, applied=False)))
             elif self._left:
