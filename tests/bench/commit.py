@@ -75,8 +75,8 @@ def bench_commit(site: Site, mode: str) -> dict[str, Any]:
         created=len(files),
         stored=size * site.rates.dense if archive else size,
     )
-    bytes_of = {who: {"bytes": count} for who, count in sizes.items()}
-    return row(f"commit-{mode}", costs["ours"], costs["peer"], floor, **bytes_of)
+    of_ours, of_peer = ({"bytes": sizes[who]} for who in ("ours", "peer"))
+    return row(f"commit-{mode}", costs["ours"], costs["peer"], floor, of_ours=of_ours, of_peer=of_peer)
 
 
 def command(who: str, repo: Path, tree: Path) -> list[str | Path]:

@@ -61,8 +61,8 @@ def bench_cold(site: Site) -> dict[str, Any]:
             created=2 * files,
             stored=size + result["ostree-content-bytes-written"],
         ),
-        ours={"bytes": size_of(site.composed / "objects"), "stages": result["stage-seconds"]},
-        peer={"bytes": size_of(site.scratch / "peer/objects"), "stages": _walls(peer)},
+        of_ours={"bytes": size_of(site.composed / "objects"), "stages": result["stage-seconds"]},
+        of_peer={"bytes": size_of(site.scratch / "peer/objects"), "stages": _walls(peer)},
     )
 
 
@@ -84,8 +84,8 @@ def bench_leaf(site: Site) -> dict[str, Any]:
             created=written,
             stored=result["ostree-content-bytes-written"],
         ),
-        ours={"stages": result["stage-seconds"], "object_work": {key: result[key] for key in keys}},
-        peer={"stages": _walls(peer)},
+        of_ours={"stages": result["stage-seconds"], "object_work": {key: result[key] for key in keys}},
+        of_peer={"stages": _walls(peer)},
         ratio_cold=round(cold.wall / ours.wall, 2),
     )
 
@@ -99,7 +99,7 @@ def bench_unchanged(site: Site) -> dict[str, Any]:
     if changed:
         raise RuntimeError("a compose that should find nothing to do made a commit")
     urls = [(site.packages.parent).as_uri(), (site.scratch / f"leaf-{version}").as_uri()]
-    command = [sys.executable, "-c", _LOAD, site.scratch / "load", *urls]
+    command: list[str | Path] = [sys.executable, "-c", _LOAD, site.scratch / "load", *urls]
     measure(command)
     peer = measure(command)
     return row("unchanged", ours, peer, {"total": round(peer.wall, 3)})
@@ -125,7 +125,7 @@ def bench_import(site: Site) -> dict[str, Any]:
         Cost(wall=stages["import"], cpu=ours.cpu, rss=ours.rss, together=ours.together),
         peer,
         site.rates.floor(hashed=size, created=count, stored=size),
-        ours={"whole_program": whole, "stages": stages},
+        of_ours={"whole_program": whole, "stages": stages},
     )
 
 

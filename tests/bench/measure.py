@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -169,15 +169,21 @@ class Rates:
         return {name: round(seconds, 3) for name, seconds in {**parts, "total": total}.items()}
 
 
-def row(name: str, ours: Cost, peer: Cost, floor: dict[str, float], **more: object) -> dict[str, object]:
-    """A row of bench.json. more: "ours" and "peer" are added to theirs, the rest stands beside."""
-    mine, theirs = (more.pop(who, {}) for who in ("ours", "peer"))
-    assert isinstance(mine, dict)
-    assert isinstance(theirs, dict)
+def row(
+    name: str,
+    ours: Cost,
+    peer: Cost,
+    floor: dict[str, float],
+    *,
+    of_ours: Mapping[str, object] | None = None,
+    of_peer: Mapping[str, object] | None = None,
+    **more: object,
+) -> dict[str, object]:
+    """A row of bench.json. of_ours, of_peer: what is added to theirs. more: what stands beside."""
     return {
         "name": name,
-        "ours": {**ours.figures(), **mine},
-        "peer": {**peer.figures(), **theirs},
+        "ours": {**ours.figures(), **(of_ours or {})},
+        "peer": {**peer.figures(), **(of_peer or {})},
         "ratio_wall": round(peer.wall / ours.wall, 2),
         "ratio_cpu": round(peer.cpu / ours.cpu, 2),
         "floor": floor,

@@ -49,7 +49,7 @@ _PACKAGE = """\
 
 def bench_repodata(site: Site) -> dict[str, Any]:
     """`compose tree --dry-run` of ten packages out of N, with an empty cache, beside `dnf5 repoquery` of one."""
-    points = []
+    points: list[dict[str, Any]] = []
     ours = peer = Cost(wall=1, cpu=1, rss=0, together=0)
     for count in PACKAGES:
         top = site.scratch / "repodata"
@@ -123,7 +123,7 @@ def bench_tree(site: Site) -> dict[str, Any]:
     directory with as many files as the smallest tree, into an empty repository."""
     top = site.scratch / "scale-tree"
     top.mkdir()
-    points = []
+    points: list[dict[str, Any]] = []
     for count in ENTRIES:
         out = top / "figures.json"
         measure([sys.executable, "-m", "tests.bench.scale", top / str(count), str(count), out])
@@ -156,7 +156,7 @@ def bench_objects(site: Site) -> dict[str, Any]:
     write_small_files(directory, _SMALL)
     repo = site.repo("scale-repo")
     measure(command("peer", repo, directory))
-    points = []
+    points: list[dict[str, Any]] = []
     made = 0
     costs: dict[str, Cost] = {}
     for count in OBJECTS:
