@@ -123,7 +123,8 @@ PROGRAMS = {
     "tests": "if [ -e /usr/full/c ]; then echo yes; else echo no; fi > /usr/out",
     "tests below what is missing": "[ -e /usr/none/x ] && touch /usr/yes; true",
     "lists": "ls /usr/full > /usr/out",
-    "lists long": "ls -ln /usr/full/a | cut -d' ' -f1-5 > /usr/out 2>/dev/null || ls -ln /usr/full | head -c 20 > /usr/out",
+    # but not how many names a file has: of a blob that depends on the cachedir
+    "lists long": "set -- $(ls -ln /usr/full/a); echo $1 $3 $4 $5 > /usr/out",
     "globs": "for f in /usr/full/*; do echo $f; done > /usr/out",
     "walks": "ls -R /usr/full > /usr/out",
     "appends": "echo more >> /usr/full/a",
