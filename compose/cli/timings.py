@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from compose.pipeline.timings import Timings
 
 _SHOWN = 10
+_LEAST = 0.01
+"""Seconds: programs that were remembered and not run have none."""
 
 
 def table(timings: Timings) -> str:
-    """Stages, then the programs and the packages that took longest."""
+    """Stages, then the programs and the packages that took longest; none that took nothing to speak of."""
     total = sum(seconds for _, seconds in timings.stages)
     usage = timings.usage
     peak = max(usage.own_peak, usage.children_peak) / 1e6
@@ -23,8 +25,12 @@ def table(timings: Timings) -> str:
         (f"{each.phase} of {each.owner.partition(':')[2] or each.owner} ({each.stage})", each.seconds)
         for each in timings.programs
     ]
-    parts += [_rows("seconds  program", programs[:_SHOWN]), _rows("seconds  package", timings.packages[:_SHOWN])]
+    parts += [_rows("seconds  program", _longest(programs)), _rows("seconds  package", _longest(timings.packages))]
     return "\n".join(part for part in parts if part)
+
+
+def _longest(rows: Sequence[tuple[str, float]]) -> Sequence[tuple[str, float]]:
+    return [row for row in rows[:_SHOWN] if row[1] >= _LEAST]
 
 
 def _rows(title: str, rows: Sequence[tuple[str, float]]) -> str:

@@ -106,7 +106,8 @@ def bench_unchanged(site: Site) -> dict[str, Any]:
 
 
 def bench_import(site: Site) -> dict[str, Any]:
-    """The import stage alone beside `rpm2cpio | cpio -i` of each package; the RPMs are in the cache and were checked."""
+    """The import stage beside `rpm2cpio | cpio -i` of each package; the RPMs are in the cache. wall is that of the stage alone,
+    cpu and memory are those of the whole program: solve and signatures too."""
     cache, timings = site.scratch / "import-cache", site.scratch / "timings.json"
     site.compose(1, "--download-only-rpms", cache=cache)
     ours, _ = site.compose(1, "--download-only", f"--write-timings-to={timings}", cache=cache)

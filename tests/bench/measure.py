@@ -107,16 +107,17 @@ class Rates:
 
     @cached_property
     def hash(self) -> float:
+        sample = self._sample
         begun = time.monotonic()
-        for each in self._sample:
+        for each in sample:
             hashlib.sha256(each).digest()
         return self._size / (time.monotonic() - begun)
 
     @cached_property
     def _deflated(self) -> tuple[float, float]:
-        deflater = Deflater(None)
+        sample, deflater = self._sample, Deflater(None)
         begun = time.monotonic()
-        packed = sum(len(deflater.compress(each)) for each in self._sample)
+        packed = sum(len(deflater.compress(each)) for each in sample)
         return self._size / (time.monotonic() - begun), packed / self._size
 
     @property
