@@ -71,10 +71,12 @@ def install(
         if not downloading:
             check_root()
             check_sandbox(inputs.cache, reporter)
-        files = fetch_packages(inputs, options, reporter)
+        with watch.stage("fetch"):
+            files = fetch_packages(inputs, options, reporter)
         if options.download_only_rpms:
             return Installed(outcome=Outcome.DOWNLOADED, packages=count)
-        manifests = import_files(inputs, files, options, reporter)
+        with watch.stage("import"):
+            manifests = import_files(inputs, files, options, reporter)
         if options.download_only:
             return Installed(outcome=Outcome.DOWNLOADED, packages=count)
         id_lock = read_id_lock(inputs.treefile)
@@ -82,16 +84,19 @@ def install(
         version = settings.version(options, inputs.treefile, inputs.previous, epoch)
         store = inputs.store
         with inputs.cache.scratch() as work:
-            how = settings.assemble_options(inputs, epoch)
-            assembled = assemble(manifests, how, store, work, reporter, memory=inputs.memory)
-            ids = pinned(assembled.tree, store, id_lock, accept_new=options.accept_new_ids)
-            layout = settings.postprocess_options(inputs.loaded, inputs.labelled, version, epoch)
-            tree = ids.tree if ids else assembled.tree
-            processed = apply_treefile(tree, layout, store, work, reporter, memory=inputs.memory)
-            dropped, programs = processed.dropped, (*assembled.records, *processed.records)
+            with watch.stage("assemble"):
+                how = settings.assemble_options(inputs, epoch)
+                assembled = assemble(manifests, how, store, work, reporter, memory=inputs.memory)
+                ids = pinned(assembled.tree, store, id_lock, accept_new=options.accept_new_ids)
+            with watch.stage("postprocess"):
+                layout = settings.postprocess_options(inputs.loaded, inputs.labelled, version, epoch)
+                tree = ids.tree if ids else assembled.tree
+                processed = apply_treefile(tree, layout, store, work, reporter, memory=inputs.memory)
+                dropped, programs = processed.dropped, (*assembled.records, *processed.records)
+                if finish:
+                    processed = complete(processed.tree, layout, store, work, reporter, memory=inputs.memory)
+                    dropped, programs = (*dropped, *processed.dropped), (*programs, *processed.records)
             if finish:
-                processed = complete(processed.tree, layout, store, work, reporter, memory=inputs.memory)
-                dropped, programs = (*dropped, *processed.dropped), (*programs, *processed.records)
                 check_tree(processed.tree, store, container=inputs.treefile.container, reporter=reporter)
             tell_dropped(dropped, reporter)
         tree = _with_etc(processed.tree) if plain_etc else processed.tree
@@ -99,7 +104,8 @@ def install(
             os.makedirs(directory, exist_ok=True)
         if keep_new(ids, reporter):
             inputs = reread(inputs, options)
-        write_rootfs(tree, store, rootfs, reporter)
+        with watch.stage("write"):
+            write_rootfs(tree, store, rootfs, reporter)
         known = settings.facts(inputs, version, epoch, processed.kernel)
         beside.write_facts(rootfs, dataclasses.replace(known, tree=making.tree_digest(tree)))
         beside.write_records(rootfs, records_of_root(tree, runs_of(programs), inputs.parts))

@@ -69,6 +69,15 @@ def test_the_events_of_a_compose(site: Site) -> None:
     assert events(run(site, "--progress=json").stderr)[-1]["outcome"] == "unchanged"
 
 
+def test_the_events_of_an_install(site: Site) -> None:
+    done = site.tool("install", site.treefile, site.path / "out", f"--repo={site.repo}", f"--cachedir={site.cachedir}",
+                     "--progress=json")  # fmt: skip
+    found = events(done.stderr)
+    ended = [each["name"] for each in found if each["event"] == "stage" and each["state"] == "ended"]
+    assert ended == ["treefile", "solve", "fetch", "import", "assemble", "postprocess", "write"]
+    assert (found[-1]["outcome"], found[-1]["rootfs"]) == ("installed", f"{site.path}/out/rootfs")
+
+
 def test_the_error_of_a_compose(site: Site) -> None:
     treefile = site.write_treefile("nosuch")
     done = run(site, "--progress=json")
