@@ -6,6 +6,7 @@ QEMU without hardware acceleration, so three boots take some minutes.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,12 +108,19 @@ EXPLAINED = {
 }
 
 
+# Units that fail with SELinux enforcing. Debian's policy lets several of systemd's domains not follow a symlink of type usr_t,
+# and /usr/local is one in an OSTree system; this one fails for it. No label would mend that: it is the policy's for the path.
+POLICY_LACKS = ("systemd-network-generator",)
+
+
 @dataclass(frozen=True)
 class Lived:
-    """Two versions of a system, and three boots of a machine: of v1, of v2 after an upgrade, of v1 after a rollback."""
+    """Two versions of a system, and four boots of a machine: of v1, of v2 after an upgrade, of v1 after a rollback, and of
+    that once more with SELinux enforcing."""
 
     composed: tuple[ComposeResult, ComposeResult]
     boots: tuple[Boot, Boot, Boot]
+    enforcing: Boot
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +164,8 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Lived:
             machine.boot(REPORT + ROLLBACK, timeout=TIMEOUT),
             machine.boot(REPORT, timeout=TIMEOUT),
         )
-    return Lived((first, second), boots)
+        enforcing = machine.boot("", timeout=TIMEOUT, enforcing=True)
+    return Lived((first, second), boots, enforcing)
 
 
 def booted(boot: Boot) -> str:
@@ -230,6 +239,22 @@ def test_files_are_labelled_and_confine_services(lived: Lived) -> None:
         assert domains["systemd-journal"] == "syslogd_t"
         assert domains["dbus-daemon"] == "system_dbusd_t"
         assert domains["sshd"] == "sshd_t"
+
+
+def test_it_reaches_multi_user_with_selinux_enforcing(lived: Lived) -> None:
+    reached_multi_user(lived.enforcing, lived.composed[0].commit)
+
+
+def reached_multi_user(boot: Boot, commit: str | None) -> None:
+    """The marker's unit comes after multi-user.target."""
+    assert "enforcing=1" in boot.console
+    assert any(line.startswith(f"* universe {commit}.") for line in boot.marker), boot.marker
+    failed = [line.split()[1] for line in boot.marker if line.startswith("●")]
+    assert [each for each in failed if not each.startswith(POLICY_LACKS)] == []
+    denied = re.findall(r"avc:  denied .* tcontext=[^:]*:[^:]*:(\w+):\S* .* permissive=([01])", boot.console)
+    # in force; and what is denied is so for want of a rule, not of a label
+    assert {permissive for _, permissive in denied} == {"0"}
+    assert "unlabeled_t" not in {target for target, _ in denied}
 
 
 def test_modes_owners_and_capabilities(lived: Lived) -> None:

@@ -22,11 +22,13 @@ _SCRIPT = "var/universe-test.sh"
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """What one boot left. report: the lines below each "== TITLE" of the script; arguments: of the BLS entry booted."""
+    """What one boot left. report: the lines below each "== TITLE" of the script; marker: those before, of the system's own
+    unit: the deployments, failed units, mounts. arguments: of the BLS entry booted."""
 
     entry: str
     arguments: str
     report: Mapping[str, list[str]]
+    marker: tuple[str, ...]
     console: str
 
 
@@ -64,10 +66,13 @@ class Machine:
             finally:
                 run("umount", place)
 
-    def boot(self, script: str, *, timeout: float) -> Boot:
-        """Boot what is first in the boot menu, run the shell script in it, and power off. AssertionError if it does not."""
+    def boot(self, script: str, *, timeout: float, enforcing: bool = False) -> Boot:
+        """Boot what is first in the boot menu, run the shell script in it, and power off. AssertionError if it does not.
+
+        enforcing: of SELinux, instead of what the boot menu says; the script, which has no label, does not run then.
+        """
         with tempfile.TemporaryDirectory() as scratch:
-            kernel, initrd, marker = Path(scratch, "kernel"), Path(scratch, "initrd"), Path(scratch, "marker")
+            kernel, initrd, serial = Path(scratch, "kernel"), Path(scratch, "initrd"), Path(scratch, "serial")
             with self.mounted() as top:
                 entries = [path.read_text() for path in (top / "boot/loader/entries").glob("*.conf")]
                 entry = max(entries, key=lambda text: int(_field(text, "version")))
@@ -77,13 +82,17 @@ class Machine:
                 place = top / "ostree/deploy" / OS_NAME / _SCRIPT
                 place.write_text(f'#!/bin/sh\nsection() {{ echo "== $1"; shift; "$@" 2>&1; }}\n{script}')
                 place.chmod(0o755)
+            options = _field(entry, "options")
+            if enforcing:
+                # not one more behind it: libselinux takes the first
+                options = options.replace("enforcing=0", "enforcing=1")
             command = [
                 *(QEMU, "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2048", "-no-reboot"),
-                *("-display", "none", "-serial", "stdio", "-serial", f"file:{marker}"),
+                *("-display", "none", "-serial", "stdio", "-serial", f"file:{serial}"),
                 *("-drive", f"file={self.image},if=virtio,format=raw,cache=unsafe"),
                 *("-netdev", "user,id=n", "-device", "virtio-net-pci,netdev=n"),
                 *("-kernel", kernel, "-initrd", initrd),
-                *("-append", f"{_field(entry, 'options')} universe.test=poweroff"),
+                *("-append", f"{options} universe.test=poweroff"),
             ]
             try:
                 done = subprocess.run(
@@ -93,9 +102,10 @@ class Machine:
                 console = done.stdout.decode(errors="replace")
             except subprocess.TimeoutExpired as error:
                 console = f"{(error.stdout or b'').decode(errors='replace')}\n(still running after {timeout} s)"
-            report = marker.read_text(errors="replace")
+            report = serial.read_text(errors="replace")
             assert "UNIVERSE-MARKER-END" in report, f"{console[-6000:]}\n{report}"
-            return Boot(entry, _field(entry, "options"), _sections(report), console)
+            marker = tuple(line.rstrip() for line in report.partition("\n== ")[0].splitlines() if line.strip())
+            return Boot(entry, _field(entry, "options"), _sections(report), marker, console)
 
 
 def _field(entry: str, name: str) -> str:
