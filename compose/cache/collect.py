@@ -77,7 +77,8 @@ def beyond(items: Sequence[Item], limits: Limits) -> Iterator[Item]:
             yield item
         elif item.kind is not Kind.BLOBS:
             useful.append(item)
-    for item in sorted(useful, key=lambda each: each.used):
+    # a lower layer is soon made anew, and while it is there its files take room that removing blobs does not free
+    for item in sorted(useful, key=lambda each: (each.kind is not Kind.LOWERS, each.used)):
         too_old = limits.unused_since is not None and item.used < limits.unused_since
         too_much = limits.max_size is not None and left > limits.max_size
         if too_old or too_much:

@@ -26,12 +26,13 @@ _KEPT = 1000  # composes in the history
 
 
 class Kind(StrEnum):
-    """The value is the name in the cachedir, but for memos, which have several."""
+    """The value is the name in the cachedir, but for lower layers, which lie beside programs, and memos, which have several."""
 
     REPOMD = "repomd"
     RPMS = "rpms"
     MANIFESTS = "manifests"
     PROGRAMS = PROGRAMS
+    LOWERS = "lower-layers"
     BLOBS = "blobs"
     MEMOS = "memos"
     SCRATCH = "work"
@@ -82,7 +83,7 @@ def take_stock(cache: CacheDir) -> tuple[Item, ...]:
         left = memory.contents(path)
         note(Kind.PROGRAMS, path, None if left is None else tuple({store.path(blob) for blob in left}))
     for path in memory.lowers():
-        note(Kind.PROGRAMS, path, ())
+        note(Kind.LOWERS, path, disk.linked_blobs(path))
     for path in _directories(cache.join(Kind.RPMS)):
         note(Kind.RPMS, path)
     for path in _directories(cache.join(Kind.REPOMD)):
@@ -136,6 +137,12 @@ class _Disk:
 
     def __init__(self) -> None:
         self._seen: set[tuple[int, int]] = set()
+        self._blobs: dict[tuple[int, int], str] = {}
+
+    def linked_blobs(self, directory: str) -> tuple[str, ...]:
+        """Those that files below a directory are hard links to: as long as they are, the disk has them."""
+        inodes = {(status.st_dev, status.st_ino) for status in _statuses_below(directory)}
+        return tuple(self._blobs[inode] for inode in inodes & self._blobs.keys())
 
     def item(self, kind: Kind, path: str, blobs: tuple[str, ...] | None = None) -> Item:
         own = os.lstat(path)
@@ -154,6 +161,7 @@ class _Disk:
             case Kind.BLOBS:
                 # its mtime is what the package says; each link to it, as composes make, sets this
                 used = own.st_ctime
+                self._blobs[own.st_dev, own.st_ino] = path
             case _:
                 used = newest
         return Item(kind=kind, path=path, size=size, used=used, blobs=blobs)

@@ -34,6 +34,7 @@ _WHAT = {
     "rpms": "RPMs",
     "manifests": "manifests of RPMs",
     "programs": "what programs did",
+    "lower-layers": "roots that programs saw",
     "blobs": "file contents",
     "memos": "memos of checksums and labels",
     "objects": "objects, known and in place",

@@ -74,3 +74,16 @@ def test_both_limits_hold():
 def test_the_preview_repository_goes_only_when_asked_and_does_not_count():
     assert going(max_size=0, unused_since=10**9) == ALL
     assert going(preview=True) == USELESS | {"preview"}
+
+
+def test_a_lower_layer_holds_its_files_and_goes_first_when_room_is_needed():
+    lower = Item(kind=Kind.LOWERS, path="lower", size=1, used=9000, blobs=("shared", "nobody's"))
+    stock = (*STOCK, lower)
+    assert {item.path for item in beyond(stock, Limits())} == USELESS - {"nobody's"}
+    assert {item.path for item in beyond(stock, Limits(unused_since=1500))} == (
+        USELESS - {"nobody's"} | {"old", "old's", "old.rpm"}
+    )
+    # 156 bytes are of use with it, 55 without
+    assert {item.path for item in beyond(stock, Limits(max_size=156))} == USELESS - {"nobody's"}
+    assert {item.path for item in beyond(stock, Limits(max_size=155))} == USELESS | {"lower"}
+    assert {item.path for item in beyond(stock, Limits(max_size=54))} == USELESS | {"lower", "old", "old's"}
