@@ -23,6 +23,7 @@ from compose.ostree.refs import TEMPORARY_PREFIX
 
 _PREFIX = "staging-"
 _LOCK_SUFFIX = "-lock"
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _TMP_EXPIRY = 86400
 """Seconds after which a file left in tmp/ belongs to nobody: libostree's core.tmp-expiry-secs."""
 
@@ -137,9 +138,12 @@ def write_staged(staging: Staging, name: str, data: bytes) -> None:
     """Write a small object. name: "ab/cdef….EXT". Raises StorageError."""
     path = os.path.join(staging.path, name)
     with fs.storage_errors(staging.path):
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(os.path.dirname(path), 0o777)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            fd = os.open(path, _CREATE, 0o644)
+        except FileNotFoundError:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(os.path.dirname(path), 0o777)
+            fd = os.open(path, _CREATE, 0o644)
         try:
             fs.write_all(fd, data)
         finally:
