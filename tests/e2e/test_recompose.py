@@ -19,6 +19,7 @@ from compose.events import Reporter
 from compose.ostree.repo import Repo
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.run import compose_tree
+from compose.workroot.memory import ProgramMemory
 from tests.e2e.tiny import EPOCH, REF, Site
 from tests.e2e.whole import Whole
 from tests.support import rpmrepo
@@ -141,6 +142,16 @@ def test_a_killed_compose_leaves_nothing_half_remembered(leafy: Site) -> None:
     assert leafy.head() == cold
 
 
+def missed(programs: Path, made: str) -> str:
+    """A file in /etc that the program which made a path looked for, and did not find."""
+    memory = ProgramMemory(str(programs))
+    runs = [run for path in map(Path, memory.paths()) for run in memory.recall(path.parent.name + path.name)]
+    found = next(run.sight.found for run in runs if made in run.changed)
+    return next(
+        path for path in sorted(found) if path.startswith("etc/") and path.count("/") == 1 and found[path] == "-"
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.universe
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="what programs look at is only known on x86_64")
@@ -161,8 +172,8 @@ def test_an_initramfs_is_made_when_something_that_dracut_saw_is_another(
         ("usr/share/leaf/added", False),
         # in a directory that it lists
         ("usr/lib/dracut/dracut.conf.d/99-added.conf", True),
-        # what it looks for, and what it reads
-        ("etc/vconsole.conf", True),
+        # what it looks for and does not find, and what it reads
+        (missed(base.top / "cache/programs", kernel), True),
         ("usr/lib/dracut/modules.d/98ostree/module-setup.sh", True),
     ):
         document: dict[str, object] = {"include": "whole.yaml", "add-files": [["added", added]]}
