@@ -128,6 +128,9 @@ CASES = [
             "check_groups": {"type": "file", "filename": "group"},
         },
         [
+            # what sysusers writes for who has no password
+            "~ /usr/etc/gshadow content",
+            "~ /usr/etc/shadow content",
             "~ /usr/lib/group content",
             "~ /usr/lib/passwd content",
             "~ /usr/share/hello/private owner 700:700 777:778",
