@@ -33,12 +33,12 @@ e2e: ## The slow tests, with all set-up: 450 packages beside dnf5, a disk that b
 	@$(TOOLBOX) need qemu-system-x86_64 qemu-system-x86 qemu-system-x86-core
 	@$(TOOLBOX) need mkfs.ext4 e2fsprogs e2fsprogs
 	@# gigabytes, which a /tmp in memory does not hold
-	@$(RUN) $(PYTEST) -m slow --basetemp=$(BUILD)/e2e -o tmp_path_retention_policy=failed tests
+	@$(RUN) $(PYTEST) -m slow --basetemp=$(BUILD)/e2e tests
 
 rootless-check: ## Compose min and big as root and as an ordinary user: the same commit; and every rung of the sandbox
 	@$(RUN) python3 -m tests.universe min --output $(UNIVERSE)
 	@$(RUN) python3 -m tests.universe big --output $(UNIVERSE)
-	@$(RUN) $(PYTEST) -rP -m 'slow or not slow' -k ordinary --basetemp=$(BUILD)/rootless -o tmp_path_retention_policy=failed \
+	@$(RUN) $(PYTEST) -rP -m 'slow or not slow' -k ordinary --basetemp=$(BUILD)/rootless \
 		tests/e2e/test_min.py tests/compat/workroot
 
 unit: ## The pure tests only: seconds
@@ -57,7 +57,7 @@ bench: ## Measure beside the peers, a quarter of an hour; ROWS="unchanged import
 repro: ## Is the same commit made whatever is different around it: 450 packages, six times
 	@$(RUN) python3 -m tests.universe min --output $(UNIVERSE)
 	@$(RUN) python3 -m tests.universe big --output $(UNIVERSE)
-	@$(RUN) $(PYTEST) -m "slow or not slow" --basetemp=$(BUILD)/repro -o tmp_path_retention_policy=failed \
+	@$(RUN) $(PYTEST) -m "slow or not slow" --basetemp=$(BUILD)/repro \
 		tests/e2e/test_reproducible.py tests/e2e/test_offenders.py
 
 fuzz: ## Coverage-guided fuzzing of every reader; SECONDS=600 for longer
