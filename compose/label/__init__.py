@@ -91,14 +91,15 @@ def label(tree: Tree, store: Contents, workdir: str, reporter: Reporter, memo: s
     return tree.with_entries(labelled)
 
 
-def audit(tree: Tree, store: Contents, workdir: str, reporter: Reporter, memo: str | None = None) -> Audit:
-    """Look every path of a tree up again, in the policy that the tree has now; nothing is known of what label() did.
+def audit(tree: Tree, store: Contents, workdir: str, reporter: Reporter) -> Audit:
+    """Look every path of a tree up again, in the policy that the tree has now; nothing is known of what label() did, and
+    nothing taken from its memo, which the audit is to judge too.
 
-    workdir, memo, LabelError: as in label(). A path that is not remembered costs 13 to 18 us of CPU, with Debian's policy.
+    workdir, LabelError: as in label(). A path costs 13 to 18 us of CPU, with Debian's policy.
     """
     mislabelled = []
     inherited = 0
-    with rules_of(tree, store, workdir, memo, reporter) as rules:
+    with rules_of(tree, store, workdir, None, reporter) as rules:
         for path, entry in tree.walk():
             expected = rules.context(path, entry.mode)
             present = label_of(entry)

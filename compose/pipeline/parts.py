@@ -187,7 +187,7 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
         if labelled:
             memo = cache.join(LABELS)
             tree = label(tree, store, work, reporter, memo)
-            labels = audit(tree, store, work, reporter, memo)
+            labels = audit(tree, store, work, reporter)
         check_tree(tree, store, labels=labels, container=treefile.container, reporter=reporter)
         known = dataclasses.replace(known, version=version, kernel=processed.kernel)
         parent = parent_of(options, repo, treefile.ref)

@@ -105,7 +105,7 @@ def _compose_tree(options: ComposeOptions, reporter: Reporter, given: Given | No
                 with watch.stage("label"):
                     tree = label(tree, store, work, reporter, memo)
             with watch.stage("lint"):
-                labels = audit(tree, store, work, reporter, memo) if inputs.labelled else None
+                labels = audit(tree, store, work, reporter) if inputs.labelled else None
                 check_tree(tree, store, labels=labels, container=treefile.container, reporter=reporter)
             if keep_new(ids, reporter):
                 inputs = reread(inputs, options)
