@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from compose.blobs import BlobStore
 from compose.errors import StorageError
 from compose.events import Reporter
+from compose.ostree.ahead import DeflateAhead
 from compose.ostree.content import Content
 from compose.ostree.memo import ContentMemo
 from compose.ostree.objects import Commit, Metadata
@@ -50,16 +51,25 @@ class Committed:
     stats: Stats
 
 
-def commit_tree(tree: Tree, store: BlobStore, repo: Repo, options: CommitOptions, reporter: Reporter) -> Committed:
-    """Write a tree and a commit of it. Raises RepositoryError, StorageError, or DamagedError when a blob is not what it was;
-    then the repository is as it was."""
+def commit_tree(
+    tree: Tree,
+    store: BlobStore,
+    repo: Repo,
+    options: CommitOptions,
+    reporter: Reporter,
+    ahead: DeflateAhead | None = None,
+) -> Committed:
+    """Write a tree and a commit of it. ahead: what is deflated already, of an archive repository. Raises RepositoryError,
+    StorageError, or DamagedError when a blob is not what it was; then the repository is as it was."""
     total = sum(entry.blob.size for entry in tree.entries.values() if entry.blob is not None)
     memo = ContentMemo.open(options.memo) if options.memo is not None else None
     with (
         reporter.task("Writing objects", total=total, unit="bytes") as task,
         Transaction(repo, jobs=options.jobs, reporter=reporter) as transaction,
     ):
-        root_tree, root_meta = write_tree(tree, store, transaction, lambda _objects, size: task.advance(size), memo)
+        root_tree, root_meta = write_tree(
+            tree, store, transaction, lambda _objects, size: task.advance(size), memo, ahead
+        )
         checksum = transaction.write_commit(
             Commit(
                 metadata=options.metadata,
@@ -90,12 +100,13 @@ def write_tree(
     transaction: Transaction,
     on_progress: Callable[[int, int], None],
     memo: ContentMemo | None = None,
+    ahead: DeflateAhead | None = None,
 ) -> tuple[bytes, bytes]:
     """Write all objects of a tree. Returns checksums of the root's dirtree and dirmeta, 32 bytes each."""
     paths = [path for path, entry in tree.walk() if not entry.is_dir]
     contents = [_content_of(tree[path], store) for path in paths]
     try:
-        checksums = dict(zip(paths, transaction.write_contents(contents, on_progress, memo), strict=True))
+        checksums = dict(zip(paths, transaction.write_contents(contents, on_progress, memo, ahead), strict=True))
     except DamagedContentError as error:
         raise store.damaged(error.path) from error
     del contents

@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import islice
 
 from compose import fs
@@ -19,7 +19,7 @@ from compose.ostree import worker
 from compose.ostree.config import Mode
 from compose.ostree.memo import ContentMemo
 from compose.ostree.objects import Xattrs, encode_dirmeta, encode_xattrs, file_header, filez_header
-from compose.ostree.workers import Job, write_regular
+from compose.ostree.workers import write_regular
 
 _LISTED = 2
 """A directory of objects is listed to its end when it holds at most so many times what is wanted of it."""
@@ -71,7 +71,8 @@ class Target:
     """Where objects go.
 
     objects: the repository's own directory, looked at; staging: written to; lock: descriptor of its lock.
-    level: of deflate, None for the default.
+    level: of deflate, None for the default. spools: files with deflate streams made ahead, streams: those of payloads with
+    these sha256 sums.
     """
 
     mode: Mode
@@ -79,6 +80,8 @@ class Target:
     staging: str
     lock: int
     level: int | None
+    spools: Sequence[str] = ()
+    streams: Mapping[str, worker.Stream] = field(default_factory=dict)
 
     @property
     def suffix(self) -> str:
@@ -157,7 +160,7 @@ def write_contents(
     Raises StorageError when the disk refuses, RepositoryError when a source cannot be read, changes or is none, or when
     a worker dies, DamagedContentError when a source has not the digest that its Content says.
     """
-    owners = _Owners(target.mode)
+    owners, archive = _Owners(target.mode), target.mode is Mode.ARCHIVE
     objects = [
         _Object(places, owner, _known(contents[places[0]], owners.header(owner), memo))
         for owner, places in _different(contents, owners)
@@ -196,7 +199,7 @@ def write_contents(
             objects=len(answers),
             written=len(new),
             bytes_hashed=hashed,
-            bytes_deflated=sum(row[1] for row in new) if target.mode is Mode.ARCHIVE else 0,
+            bytes_deflated=sum(row[1] for row in new) if archive else 0,
             bytes_written=sum(row[2] for row in new),
         )
         on_progress(len(answers), hashed)
@@ -210,8 +213,8 @@ def write_contents(
         on_progress(len(sizes), 0)
 
     write_regular(
-        [_job(contents[each.places[0]], each.owner) for each in regular],
-        (target.mode is Mode.ARCHIVE, target.objects, target.staging, target.level, owners.attributes),
+        [_job(contents[each.places[0]], each.owner, target) for each in regular],
+        (archive, target.objects, target.staging, target.level, owners.attributes, list(target.spools)),
         target.lock,
         jobs,
         take,
@@ -220,8 +223,8 @@ def write_contents(
     return checksums, total + written
 
 
-def _job(content: Content, owner: int) -> Job:
-    return content.path or "", content.size, owner, content.digest
+def _job(content: Content, owner: int, target: Target) -> tuple[int, worker.Job]:
+    return content.size, (content.path or "", owner, content.digest, target.streams.get(content.digest))
 
 
 def _different(contents: Sequence[Content], owners: _Owners) -> Iterable[tuple[int, list[int]]]:

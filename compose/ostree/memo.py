@@ -58,6 +58,10 @@ class ContentMemo:
         rows[digest] = checksum + _number.pack(self._now)
         return checksum
 
+    def digests(self) -> set[bytes]:
+        """Of all payloads that it knows of, whatever their header."""
+        return {digest for rows in self._rows.values() for digest in rows}
+
     def put(self, header: bytes, digest: bytes, checksum: bytes) -> None:
         """Remember a checksum."""
         self._rows.setdefault(header, {})[digest] = checksum + _number.pack(self._now)

@@ -18,8 +18,8 @@ from compose import fs, memory
 from compose.errors import ComposeError, RepositoryError, StorageError
 from compose.events import Reporter
 from compose.ostree import refs
+from compose.ostree.ahead import DeflateAhead
 from compose.ostree.content import Content, ContentStats, Target, write_contents
-from compose.ostree.deflate import WHOLE_MAX
 from compose.ostree.gvariant import encode
 from compose.ostree.lock import locked
 from compose.ostree.memo import ContentMemo
@@ -36,9 +36,7 @@ from compose.ostree.repo import Repo
 from compose.ostree.sign import gpg_signature, with_signatures
 from compose.ostree.staging import Staging, publish_objects, remove_leftovers, staging_directory, write_staged
 from compose.ostree.summary import write_summary
-
-_WORKER_MEMORY = 20 << 20
-"""Bytes that a worker takes beside the file that it holds."""
+from compose.ostree.workers import worker_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +97,12 @@ class Transaction:
         contents: Sequence[Content],
         on_progress: Callable[[int, int], None],
         memo: ContentMemo | None = None,
+        ahead: DeflateAhead | None = None,
     ) -> list[bytes]:
         """Write files and symlinks on all cores; their checksums (32 bytes each) in the order given.
 
         on_progress(objects, bytes) may be called from any thread. memo: a file whose checksum it knows and whose object
-        is in the repository is not read; what is learned goes into it.
+        is in the repository is not read; what is learned goes into it. ahead: is stopped, and its streams are used.
         """
 
         def progress(objects: int, size: int) -> None:
@@ -116,10 +115,11 @@ class Transaction:
             staging=self._staging.path,
             lock=self._staging.lock,
             level=self._repo.config.zlib_level,
+            spools=ahead.spools if ahead is not None else (),
+            streams=ahead.finish() if ahead is not None else {},
         )
-        # a worker holds a file and what deflate makes of it
-        most = min(WHOLE_MAX, max((content.size for content in contents), default=0))
-        jobs = memory.fitting(self._jobs, _WORKER_MEMORY + 2 * most, "Writing objects", self._reporter)
+        largest = max((content.size for content in contents), default=0)
+        jobs = memory.fitting(self._jobs, worker_memory(largest), "Writing objects", self._reporter)
         checksums, stats = write_contents(contents, target, jobs, progress, memo)
         self._content += stats
         return checksums

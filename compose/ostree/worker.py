@@ -1,11 +1,14 @@
-"""The program that each core runs to write regular files: read, hash, deflate, write into staging.
+"""The programs that each core runs: one writes regular files (read, hash, deflate, write into staging), one deflates ahead.
 
-It starts in 20 ms because it imports next to nothing: what a header looks like is worked out by its parent
+They start in 20 ms because they import next to nothing: what a header looks like is worked out by the parent
 (`compose.ostree.content`), once for all files with the same owner, mode and xattrs. Messages are marshal'ed tuples:
 
-    parent -> worker    Setup, then any number of batches
-    worker -> parent    per batch: list of (checksum, payload bytes, bytes written; -1 when the object was there), or
+    parent -> writer    Setup, then any number of batches: lists of Job
+    writer -> parent    per batch: list of (checksum, payload bytes, bytes written; -1 when the object was there), or
                         a failure: (kind, path, errno, text)
+
+    parent -> packer    path of a file to be made, deflate level; then any number of batches: lists of (path, sha256)
+    packer -> parent    per batch: list of (place in that file, bytes) of each stream; no bytes where there is none
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 from compose.ostree.deflate import WHOLE_MAX, Deflater
 
@@ -29,14 +33,17 @@ Inode = tuple[int, int, int, list[tuple[bytes, bytes]]]
 Attributes = tuple[bytes, bytes, bytes, Inode]
 """What is the same for all files with one owner, mode and xattrs: header of the checksum; what stands before and after
 the size in a .filez header; what the object's inode shows in the other kinds of repository."""
-Setup = tuple[bool, str, str, int | None, list[Attributes]]
-"""archive mode; objects directory; staging directory; deflate level; attributes."""
-Batch = list[tuple[str, int, str]]
-"""Of each file path, index into attributes, and sha256 of its bytes, "" when not known."""
+Setup = tuple[bool, str, str, int | None, list[Attributes], list[str]]
+"""archive mode; objects directory; staging directory; deflate level; attributes; files of streams made ahead."""
+Stream = tuple[int, int, int]
+"""A deflate stream made ahead: index of its file, place in that, bytes."""
+Job = tuple[str, int, str, Stream | None]
+"""Of a file path, index into attributes, sha256 of its bytes, "" when not known, and its stream, None when there is none."""
 Written = tuple[bytes, int, int]
 Failure = tuple[str, str, int, str]
 
 _CHUNK = 1 << 20
+_NICE = 19
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
@@ -45,16 +52,27 @@ class _Failed(Exception):
     """Carries a Failure."""
 
 
-def serve() -> None:
-    """Answer batches until standard input ends."""
+def serve_writer() -> None:
+    """Write objects until standard input ends."""
+    writer = Writer(*marshal.load(sys.stdin.buffer))
+    _serve(writer.write_batch)
+
+
+def serve_packer() -> None:
+    """Deflate until standard input ends, when nobody else wants the core."""
+    os.nice(_NICE)
+    packer = Packer(*marshal.load(sys.stdin.buffer))
+    _serve(packer.pack_batch)
+
+
+def _serve(answer: Callable[[Any], Any]) -> None:
     source, sink = sys.stdin.buffer, sys.stdout.buffer
-    writer = Writer(*marshal.load(source))
     while True:
         try:
             batch = marshal.load(source)
         except EOFError:
             return
-        marshal.dump(writer.write_batch(batch), sink)
+        marshal.dump(answer(batch), sink)
         sink.flush()
 
 
@@ -62,7 +80,13 @@ class Writer:
     """Writes regular files as objects into a staging directory, unless they are there or in the repository."""
 
     def __init__(
-        self, archive: bool, objects: str, staging: str, level: int | None, attributes: list[Attributes]
+        self,
+        archive: bool,
+        objects: str,
+        staging: str,
+        level: int | None,
+        attributes: list[Attributes],
+        spools: list[str],
     ) -> None:
         self._archive = archive
         self._suffix = ".filez" if archive else ".file"
@@ -70,16 +94,17 @@ class Writer:
         self._staging = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._attributes = attributes
         self._deflater = Deflater(level)
+        self._spools = [os.open(path, _READ) for path in spools]
 
-    def write_batch(self, batch: Batch) -> list[Written] | Failure:
+    def write_batch(self, batch: list[Job]) -> list[Written] | Failure:
         """All of a batch, or its first failure."""
         try:
-            return [self._write(path, self._attributes[index], sha256) for path, index, sha256 in batch]
+            return [self._write(path, self._attributes[index], sha256, ahead) for path, index, sha256, ahead in batch]
         except _Failed as failed:
             failure: Failure = failed.args[0]
             return failure
 
-    def _write(self, path: str, attributes: Attributes, sha256: str) -> Written:
+    def _write(self, path: str, attributes: Attributes, sha256: str, ahead: Stream | None) -> Written:
         try:
             source = os.open(path, _READ)
             try:
@@ -105,10 +130,20 @@ class Writer:
 
         def fill(fd: int) -> int:
             if self._archive:
-                return _write_pieces(fd, _filez_header(size, attributes), self._deflater.compress(data))
+                return _write_pieces(
+                    fd, _filez_header(size, attributes), self._stream(ahead) or self._deflater.compress(data)
+                )
             return _write_pieces(fd, data)
 
         return checksum, size, self._create(checksum, attributes, fill)
+
+    def _stream(self, ahead: Stream | None) -> bytes | None:
+        """What was made ahead, if it is there whole."""
+        if ahead is None:
+            return None
+        spool, place, size = ahead
+        data = os.pread(self._spools[spool], size, place)
+        return data if len(data) == size else None
 
     def _write_streamed(self, path: str, source: int, size: int, attributes: Attributes, sha256: str) -> Written:
         """A file too large to hold: its checksum first, for the object's name, then its payload in pieces."""
@@ -170,6 +205,39 @@ class Writer:
         except FileExistsError:
             # another worker has it, or had it
             return -1
+
+
+class Packer:
+    """Deflates files, each stream behind the one before in one new file."""
+
+    def __init__(self, spool: str, level: int | None) -> None:
+        self._fd = os.open(spool, _CREATE, 0o600)
+        self._place = 0
+        self._deflater = Deflater(level)
+
+    def pack_batch(self, batch: list[tuple[str, str]]) -> list[tuple[int, int]]:
+        """path and sha256 of each -> place and bytes of its stream."""
+        return [self._pack(path, sha256) for path, sha256 in batch]
+
+    def _pack(self, path: str, sha256: str) -> tuple[int, int]:
+        try:
+            source = os.open(path, _READ)
+            try:
+                size = os.fstat(source).st_size
+                data = _read(source, size) if size <= WHOLE_MAX else b""
+            finally:
+                os.close(source)
+            if not data or hashlib.sha256(data).hexdigest() != sha256:
+                return 0, 0
+            stream = self._deflater.compress(data)
+            written = os.pwrite(self._fd, stream, self._place)
+        except OSError:
+            # the writer meets it again, and says so
+            return 0, 0
+        if written < len(stream):
+            return 0, 0
+        self._place += written
+        return self._place - written, written
 
 
 def _apply(fd: int, inode: Inode) -> None:

@@ -14,19 +14,21 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from typing import Any
 
 from compose import fs
 from compose.errors import RepositoryError, StorageError
 from compose.ostree import worker
+from compose.ostree.deflate import WHOLE_MAX
 
 _BATCH_BYTES = 4 << 20
 _BATCH_FILES = 256
 _BATCHES_AHEAD = 2
 """Batches a worker has at once, so that it never waits for its parent."""
 
-Job = tuple[str, int, int, str]
-"""Path of a regular file; its size, bytes; place of its attributes in the worker's Setup; sha256 of its bytes, "" when not
-known."""
+
+_MEMORY = 20 << 20
+"""Bytes that a process takes beside the file that it holds."""
 
 
 class DamagedContentError(Exception):
@@ -37,48 +39,46 @@ class DamagedContentError(Exception):
         self.path = path
 
 
+def worker_memory(largest: int) -> int:
+    """Bytes that a process takes at most, which holds one file and what deflate makes of it. largest: of the files, bytes."""
+    return _MEMORY + 2 * min(WHOLE_MAX, largest)
+
+
 def write_regular(
-    jobs: Sequence[Job],
+    jobs: Sequence[tuple[int, worker.Job]],
     setup: worker.Setup,
     staging_lock: int,
     processes: int,
     take: Callable[[range, list[worker.Written]], None],
     meanwhile: Callable[[], None],
 ) -> None:
-    """Write files on `processes` cores. take(places in jobs, answers) is called from several threads, under one lock.
+    """Write files on `processes` cores; jobs have their bytes before them. take(places in jobs, answers) is called from
+    several threads, under one lock.
 
     meanwhile: the caller's own share of the work, done while the workers do theirs. Raises as write_contents() does.
     """
-    batches = _batches(jobs)
+    batches = Batches([size for size, _ in jobs])
     failures: list[BaseException] = []
     lock = threading.Lock()
-    workers: list[_Worker] = []
+    workers: list[Worker] = []
 
-    def drive(mine: _Worker) -> None:
-        pending: list[range] = []
+    def drive(mine: Worker) -> None:
         try:
-            while not failures:
-                while len(pending) < _BATCHES_AHEAD:
-                    with lock:
-                        batch = next(batches, None)
-                    if batch is None:
-                        break
-                    mine.send([(path, owner, digest) for path, _, owner, digest in jobs[batch.start : batch.stop]])
-                    pending.append(batch)
-                if not pending:
-                    return
-                answers = mine.receive(setup[2])
+            for batch, answer in mine.work(batches, lambda batch: [jobs[place][1] for place in batch]):
+                if isinstance(answer, tuple):
+                    raise _error_of(answer, setup[2])
                 with lock:
-                    take(pending.pop(0), answers)
+                    take(batch, answer)
         except BaseException as error:
             failures.append(error)
+            batches.stop()
             for each in workers:
                 each.kill()
 
     threads: list[threading.Thread] = []
     try:
         for _ in range(min(max(1, processes), len(jobs))):
-            workers.append(_Worker(setup, staging_lock))
+            workers.append(Worker(worker.serve_writer, setup, staging_lock))
         threads = [threading.Thread(target=drive, args=(each,)) for each in workers]
         for thread in threads:
             thread.start()
@@ -97,53 +97,83 @@ def write_regular(
         raise failures[0]
 
 
-def _batches(jobs: Sequence[Job]) -> Iterator[range]:
-    """In the order given, which is large files first: no core is left alone with one at the end."""
-    first, size = 0, 0
-    for place, job in enumerate(jobs):
-        size += job[1]
-        if size >= _BATCH_BYTES or place - first + 1 >= _BATCH_FILES:
+class Batches:
+    """Work in pieces that many may take from. In the order given, which is large files first: no core is left alone with
+    one at the end."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        """sizes: bytes of each file."""
+        self._lock = threading.Lock()
+        self._rest = _ranges(sizes)
+
+    def next(self) -> range | None:
+        """Places in sizes; None when all are taken."""
+        with self._lock:
+            return next(self._rest, None)
+
+    def stop(self) -> None:
+        """Nothing is left to take from now on."""
+        with self._lock:
+            self._rest = iter(())
+
+
+def _ranges(sizes: Sequence[int]) -> Iterator[range]:
+    first, total = 0, 0
+    for place, size in enumerate(sizes):
+        total += size
+        if total >= _BATCH_BYTES or place - first + 1 >= _BATCH_FILES:
             yield range(first, place + 1)
-            first, size = place + 1, 0
-    if first < len(jobs):
-        yield range(first, len(jobs))
+            first, total = place + 1, 0
+    if first < len(sizes):
+        yield range(first, len(sizes))
 
 
-class _Worker:
-    """A process running `compose.ostree.worker`."""
+class Worker:
+    """A process running a function of `compose.ostree.worker`, which first hears `setup`. inherited: descriptors for it."""
 
-    _PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from compose.ostree.worker import serve; serve()"
+    _PROGRAM = (
+        "import sys; sys.path[:] = sys.argv[2:]; from compose.ostree import worker; getattr(worker, sys.argv[1])()"
+    )
 
-    def __init__(self, setup: worker.Setup, lock: int) -> None:
+    def __init__(self, function: Callable[[], None], setup: object, *inherited: int) -> None:
         self._process = subprocess.Popen(
             # without the site module: sys.path is handed over as it is here
-            [sys.executable, "-I", "-S", "-c", self._PROGRAM, *sys.path],
+            [sys.executable, "-I", "-S", "-c", self._PROGRAM, function.__name__, *sys.path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            pass_fds=(lock,),
+            pass_fds=inherited,
             # an interrupt from the terminal is for the compose, which then ends its workers
             process_group=0,
         )
-        self.send(setup)
+        self._send(setup)
 
-    def send(self, message: worker.Setup | worker.Batch) -> None:
+    def work(self, batches: Batches, message: Callable[[range], object]) -> Iterator[tuple[range, Any]]:
+        """Batches, as long as there are any, with what the process answered to the message of each. Raises
+        RepositoryError when it dies."""
+        pending: list[range] = []
+        while True:
+            while len(pending) < _BATCHES_AHEAD and (batch := batches.next()) is not None:
+                self._send(message(batch))
+                pending.append(batch)
+            if not pending:
+                return
+            yield pending.pop(0), self._receive()
+
+    def _send(self, message: Any) -> None:
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # receive() says why
+        with suppress(BrokenPipeError):  # _receive() says why
             marshal.dump(message, self._process.stdin)
             self._process.stdin.flush()
 
-    def receive(self, staging: str) -> list[worker.Written]:
-        """Answer to the oldest batch sent and not answered. staging: named when the disk refuses."""
+    def _receive(self) -> Any:
+        """Answer to the oldest message without one."""
         assert self._process.stdout is not None
         try:
-            answer: list[worker.Written] | worker.Failure = marshal.load(self._process.stdout)
+            return marshal.load(self._process.stdout)
         except EOFError:
             status = self._process.wait()
             how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
             raise RepositoryError(f"a process writing objects {how}", hint="compose again") from None
-        if isinstance(answer, tuple):
-            raise _error_of(answer, staging)
-        return answer
 
     def kill(self) -> None:
         self._process.kill()

@@ -18,7 +18,7 @@ from compose.events import Reporter
 from compose.label import audit, label
 from compose.pipeline import results, settings
 from compose.pipeline.accounts import keep_new, pinned, read_id_lock
-from compose.pipeline.committing import write_commit
+from compose.pipeline.committing import deflate_ahead, write_commit
 from compose.pipeline.gate import check_tree
 from compose.pipeline.inputs import Stopwatch, check_sandbox, fetch_packages, gather, import_files, reread
 from compose.pipeline.making import keep_sources
@@ -89,7 +89,10 @@ def _compose_tree(options: ComposeOptions, reporter: Reporter, given: Given | No
         epoch = settings.epoch(options, manifests, previous)
         version = settings.version(options, treefile, previous, epoch)
         memo = inputs.cache.join(LABELS)
-        with inputs.cache.scratch() as work:
+        with (
+            inputs.cache.scratch() as work,
+            deflate_ahead(manifests, store, inputs.repo, options, work, reporter) as ahead,
+        ):
             with watch.stage("assemble"):
                 how = settings.assemble_options(inputs, epoch)
                 assembled = assemble(manifests, how, store, work, reporter, memory=inputs.memory)
@@ -112,7 +115,7 @@ def _compose_tree(options: ComposeOptions, reporter: Reporter, given: Given | No
             with watch.stage("commit"):
                 facts = settings.facts(inputs, version, epoch, processed.kernel)
                 parent = parent_of(options, inputs.repo, treefile.ref)
-                committed = write_commit(tree, store, inputs.repo, options, treefile, facts, parent, reporter)
+                committed = write_commit(tree, store, inputs.repo, options, treefile, facts, parent, reporter, ahead)
             content = committed.stats.content
             inputs.cache.count("objects", asked=content.objects, found=content.known)
             keep_sources(inputs, files, options, committed.checksum, facts, parent, work, reporter)

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from compose.blobs import BlobStore
 from compose.commit import CommitOptions, Committed, commit_tree
 from compose.errors import RepositoryError, StorageError
 from compose.events import Reporter
+from compose.ostree.ahead import DeflateAhead
 from compose.ostree.config import Mode
 from compose.ostree.gvariant import Variant
 from compose.ostree.repo import Repo
@@ -96,7 +98,14 @@ def tree(nasty: Path, blobs: BlobStore) -> Tree:
 
 
 def commit(
-    tree: Tree, blobs: BlobStore, repo: Path, *, jobs: int = 2, ref: str = REF, memo: str | None = None
+    tree: Tree,
+    blobs: BlobStore,
+    repo: Path,
+    *,
+    jobs: int = 2,
+    ref: str = REF,
+    memo: str | None = None,
+    ahead: DeflateAhead | None = None,
 ) -> Committed:
     """Commit as `ostree commit --timestamp=@1700000000 -s subject` does."""
     options = CommitOptions(
@@ -110,7 +119,7 @@ def commit(
         memo=memo,
     )
     with Repo.open(str(repo)) as opened:
-        return commit_tree(tree, blobs, opened, options, Reporter())
+        return commit_tree(tree, blobs, opened, options, Reporter(), ahead)
 
 
 @contextlib.contextmanager
@@ -198,6 +207,22 @@ def test_one_job_and_many_give_the_same(tree: Tree, blobs: BlobStore, tmp_path: 
         commit(tree, blobs, tmp_path / "one", jobs=1).checksum
         == commit(tree, blobs, tmp_path / "many", jobs=5).checksum
     )
+
+
+def test_what_is_deflated_ahead_is_used(tree: Tree, blobs: BlobStore, tmp_path: Path) -> None:
+    refs = {entry.blob for entry in tree.entries.values() if entry.blob is not None and entry.blob.size}
+    files = [(blobs.path(ref), ref.size, ref.digest) for ref in refs]
+    ostree(tmp_path / "plain", "init", "--mode=archive")
+    ostree(tmp_path / "ahead", "init", "--mode=archive")
+    expected = commit(tree, blobs, tmp_path / "plain")
+    # at another level, so that one can tell whose streams these are
+    with DeflateAhead(files, str(tmp_path), level=1, processes=2) as background:
+        while len(background.streams) < len({ref.digest for ref in refs}):
+            time.sleep(0.01)
+        found = commit(tree, blobs, tmp_path / "ahead", ahead=background)
+    assert found.checksum == expected.checksum
+    assert found.stats.content.bytes_written > expected.stats.content.bytes_written
+    ostree(tmp_path / "ahead", "fsck")
 
 
 def test_the_second_commit_writes_nothing(tree: Tree, blobs: BlobStore, tmp_path: Path) -> None:

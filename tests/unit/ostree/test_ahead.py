@@ -1,0 +1,71 @@
+"""Streams that are deflated before their objects are known."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import zlib
+from pathlib import Path
+
+import pytest
+
+from compose.ostree import ahead
+from compose.ostree.ahead import DeflateAhead
+from compose.ostree.worker import Packer
+
+CONTENTS = [b"a" * 70_000, bytes(range(256)) * 40, b"b", b""]
+File = tuple[str, int, str]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[File]:
+    made = []
+    for number, data in enumerate(CONTENTS):
+        path = tmp_path / f"file-{number}"
+        path.write_bytes(data)
+        made.append((str(path), len(data), hashlib.sha256(data).hexdigest()))
+    return made
+
+
+def packed(files: list[File], spool: Path) -> list[bytes]:
+    """What the streams of files inflate to, b"" where there is none."""
+    answer = Packer(str(spool), None).pack_batch([(path, sha256) for path, _, sha256 in files])
+    data = spool.read_bytes()
+    return [zlib.decompress(data[place : place + size], wbits=-15) if size else b"" for place, size in answer]
+
+
+def children() -> set[int]:
+    return {int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+
+
+def test_each_stream_is_that_of_its_file(files, tmp_path):
+    assert packed(files, tmp_path / "spool") == CONTENTS
+
+
+def test_a_file_that_is_not_what_it_was_has_no_stream(files, tmp_path):
+    Path(files[0][0]).write_bytes(b"c" * 70_000)
+    Path(files[1][0]).unlink()
+    assert packed(files, tmp_path / "spool") == [b"", b"", b"b", b""]
+
+
+def test_a_full_disk_is_left_alone(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(ahead, "_ROOM", 1 << 60)
+    with DeflateAhead(files, str(tmp_path), level=None, processes=2) as background:
+        assert background.spools == ()
+        assert background.finish() == {}
+
+
+def test_a_process_that_is_killed_is_no_failure(files, tmp_path):
+    before = children()
+    with DeflateAhead(files, str(tmp_path), level=None, processes=1) as background:
+        for pid in children() - before:
+            os.kill(pid, signal.SIGKILL)
+        assert background.finish().keys() <= {sha256 for _, _, sha256 in files}
+
+
+def test_leaving_before_the_end_leaves_no_process(files, tmp_path):
+    before = children()
+    with DeflateAhead(files * 500, str(tmp_path), level=9, processes=2):
+        assert len(children() - before) == 2
+    assert children() == before
