@@ -254,6 +254,23 @@ def clone_or_copy(source: int, target: int) -> None:
         offset += len(chunk)
 
 
+def copy_file(source: str, target: str) -> None:
+    """Make the file `target`, new or written over, hold what the regular file `source` does. Raises OSError, with a part of it
+    there; EINVAL when the source is no regular file. A symlink is no target."""
+    # what is a pipe after all must not be waited for
+    origin = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(origin).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", source)
+        copy = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            clone_or_copy(origin, copy)
+        finally:
+            os.close(copy)
+    finally:
+        os.close(origin)
+
+
 def syncfs(fd: int) -> None:
     """Flush the filesystem that holds fd: syncfs(2)."""
     if _libc.syncfs(fd) < 0:

@@ -78,12 +78,14 @@ def _place(source: Source, network: RepoNetwork) -> str:
 
 
 def _copy(origin: str, path: str, source: Source) -> None:
-    try:
-        with open(origin, "rb") as stream:
-            data = stream.read()
-    except OSError as error:
-        raise TreefileError(f"{source.place}: rpm-files: cannot read {origin}: {error.strerror}") from error
-    fs.atomic_write(path, data)
+    # what is cut short has not the digest, and is copied anew
+    with fs.storage_errors(path):
+        try:
+            fs.copy_file(origin, path)
+        except OSError as error:
+            if error.errno in fs.DISK_ERRORS:
+                raise
+            raise TreefileError(f"{source.place}: rpm-files: cannot read {origin}: {error.strerror}") from error
 
 
 def _digest(path: str) -> str:
