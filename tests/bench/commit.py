@@ -7,7 +7,6 @@ so neither knows a digest before.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,13 +58,12 @@ def bench_commit(site: Site, mode: str) -> dict[str, Any]:
     sizes: dict[str, int] = {}
     commits: set[str] = set()
     for who in ("peer", "ours"):
-        repo = site.repo(f"commit-{who}", mode)
+        repo = site.repo(f"commit-{mode}-{who}", mode)
         # what others have left to write is not this one's cost
         subprocess.run(["sync"], check=True)
         costs[who] = measure(command(who, repo, tree))
         sizes[who] = size_of(repo / "objects")
         commits.add((repo / "refs/heads" / _REF).read_text())
-        shutil.rmtree(repo)
     if len(commits) != 1:
         raise RuntimeError(f"ostree commit and ours differ: {commits}")
     archive = mode == "archive"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -46,7 +45,7 @@ def bench_cold(site: Site) -> dict[str, Any]:
     ours, result = site.cold
     peer = _peer(site, 1)
     total = sum(peer.values(), Cost(wall=0, cpu=0, rss=0, together=0))
-    names = _installed(site.scratch / "root")
+    names = _installed(site.scratch / "root-1")
     if result["packages"] != len(names):
         raise RuntimeError(f"dnf5 installed {len(names)} packages, compose {result['packages']}")
     files, size = result["ostree-n-content-total"], result["content-bytes-hashed"]
@@ -118,8 +117,6 @@ def bench_import(site: Site) -> dict[str, Any]:
     subprocess.run(["sync"], check=True)
     peer = measure(["sh", "-c", script, "sh", site.packages], cwd=unpacked)
     size, count = size_of(unpacked), sum(len(names) for _, _, names in os.walk(unpacked))
-    shutil.rmtree(unpacked)
-    shutil.rmtree(cache)
     whole = ours.figures()
     return row(
         "import",
@@ -136,8 +133,7 @@ def _walls(costs: dict[str, Cost]) -> dict[str, float]:
 
 def _peer(site: Site, version: int) -> dict[str, Cost]:
     """Cost of each step; the root is left, and the commit in the repository "peer"."""
-    root, cache, repo = site.scratch / "root", site.scratch / "dnf", site.scratch / "peer"
-    shutil.rmtree(root, ignore_errors=True)
+    root, cache, repo = site.scratch / f"root-{version}", site.scratch / "dnf", site.scratch / "peer"
     if version == 1:
         site.repo("peer")
     flat = json.loads(flattened_treefile(str(site.treefiles / f"v{version}.yaml")))

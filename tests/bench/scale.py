@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import resource
-import shutil
 import stat
 import subprocess
 import sys
@@ -52,8 +51,7 @@ def bench_repodata(site: Site) -> dict[str, Any]:
     points: list[dict[str, Any]] = []
     ours = peer = Cost(wall=1, cpu=1, rss=0, together=0)
     for count in PACKAGES:
-        top = site.scratch / "repodata"
-        shutil.rmtree(top, ignore_errors=True)
+        top = site.scratch / f"repodata-{count}"
         write_repodata(top / "repo", count)
         (top / "many.repo").write_text(f"[many]\nbaseurl={(top / 'repo').as_uri()}\ngpgcheck=0\n")
         (top / "tree.yaml").write_text('releasever: "1"\nselinux: false\nrepos: [many]\npackages: [package-9]\n')
@@ -73,7 +71,6 @@ def bench_repodata(site: Site) -> dict[str, Any]:
                 **{name: cost.figures() for name, cost in (("first", ours), ("again", again), ("peer", peer))},
             }
         )
-        shutil.rmtree(top)
     return row(
         "scale-repodata",
         ours,
@@ -128,16 +125,13 @@ def bench_tree(site: Site) -> dict[str, Any]:
         out = top / "figures.json"
         measure([sys.executable, "-m", "tests.bench.scale", top / str(count), str(count), out])
         points.append(json.loads(out.read_text()))
-        shutil.rmtree(top / str(count))
     directory = top / "directory"
     write_small_files(directory, ENTRIES[0])
     costs = {}
     for who in ("peer", "ours"):
-        repo = site.repo("scale-repo")
+        repo = site.repo(f"scale-tree-{who}")
         subprocess.run(["sync"], check=True)
         costs[who] = measure(command(who, repo, directory))
-        shutil.rmtree(repo)
-    shutil.rmtree(top)
     first, last = points[0], points[-1]
     return row(
         "scale-tree",
@@ -154,7 +148,7 @@ def bench_objects(site: Site) -> dict[str, Any]:
     """A small tree that is in the repository already, committed again into N other objects."""
     directory = site.scratch / "small"
     write_small_files(directory, _SMALL)
-    repo = site.repo("scale-repo")
+    repo = site.repo("scale-objects")
     measure(command("peer", repo, directory))
     points: list[dict[str, Any]] = []
     made = 0
@@ -169,8 +163,6 @@ def bench_objects(site: Site) -> dict[str, Any]:
         subprocess.run(["sync"], check=True)
         costs = {who: measure(command(who, repo, directory)) for who in ("peer", "ours")}
         points.append({"objects": count, **{who: cost.figures() for who, cost in costs.items()}})
-    shutil.rmtree(repo)
-    shutil.rmtree(directory)
     return row(
         "scale-objects",
         costs["ours"],
