@@ -59,7 +59,7 @@ def assemble(
 
         def write_rpmdb(dropped: Sequence[Dropped]) -> None:
             absent = frozenset(each.path for each in dropped)
-            database.append(background.submit(_database, ordered, options, store, workdir, reporter, absent))
+            database.append(background.submit(_database, ordered, options, store, workdir, absent))
 
         merged = merge(ordered, options, write_rpmdb)
         scripts = plan(ordered, ignored=ignored, epoch=options.epoch, macros=macros, skipped=merged.skipped)
@@ -162,13 +162,12 @@ def _database(
     options: AssembleOptions,
     store: BlobStore,
     workdir: str,
-    reporter: Reporter,
     absent: frozenset[str],
 ) -> BlobRef:
     directory = os.path.join(workdir, "rpmdb")
     os.mkdir(directory, 0o700)
     try:
-        write_database(ordered, directory, absent=absent, epoch=options.epoch, reporter=reporter)
+        write_database(ordered, directory, absent=absent, epoch=options.epoch)
         fd = os.open(os.path.join(directory, "rpmdb.sqlite"), os.O_RDONLY | os.O_CLOEXEC)
         try:
             return store.add_fd(fd, 0o644, options.epoch)

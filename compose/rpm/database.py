@@ -34,39 +34,26 @@ _HEADER_MAGIC = bytes.fromhex("8eade80100000000")
 _DISK = re.compile(r"database or disk is full|disk I/O error")
 # rpmfileState in rpm's rpmfiles.h
 _STATE_NORMAL, _STATE_NOTINSTALLED = 0, 2
-_FILESTATES, _CHAR_TYPE = 1029, 1
+# rpmtag.h
+_INSTALLTIME, _FILESTATES, _INSTALLCOLOR, _INSTALLTID = 1008, 1029, 1127, 1128
+_DIRINDEXES, _BASENAMES, _DIRNAMES = 1116, 1117, 1118
+_CHAR, _INT32 = 1, 4
+# bits of rpm's file colors: 32 and 64 bit
+_ALL_COLORS = 3
+_LAST_TIME = (1 << 32) - 1
+_COUNTS, _ENTRY = struct.Struct(">II"), struct.Struct(">IIII")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Record:
-    """header: of a package. absent: its files that were left out on purpose."""
-
-    header: bytes
-    absent: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Request:
-    records: tuple[_Record, ...]
-    epoch: int
-
-
-def write_database(
-    ordered: Sequence[PackageManifest], directory: str, *, absent: Container[str], epoch: int, reporter: Reporter
-) -> None:
+def write_database(ordered: Sequence[PackageManifest], directory: str, *, absent: Container[str], epoch: int) -> None:
     """Write rpmdb.sqlite into an empty directory.
 
     ordered: packages in install order. absent: paths that were not installed on purpose (%doc files of a tree without
     documentation), recorded so. epoch: seconds since 1970. Raises AssembleError when librpm refuses, StorageError when the
     disk does.
     """
-    records = tuple(
-        _Record(header=manifest.header, absent=frozenset(file.path for file in manifest.files if file.path in absent))
-        for manifest in ordered
-    )
-    stream = child.call(_installed_headers, _Request(records=records, epoch=epoch), reporter, crash=_crash)
     with fs.storage_errors(directory), tempfile.TemporaryFile(dir=directory) as file:
-        file.write(stream)
+        for manifest in ordered:
+            file.write(_HEADER_MAGIC + installed_header(manifest, absent, epoch))
         file.seek(0)
         done = subprocess.run(
             ["rpmdb", "--dbpath", os.path.abspath(directory), "--define", "_db_backend sqlite", "--importdb"],
@@ -97,37 +84,52 @@ def _crash(how: str, lines: tuple[str, ...]) -> ComposeError:
     return AssembleError(f"librpm died while reading headers: {how}", details=lines)
 
 
-def _installed_headers(request: _Request, reporter: Reporter) -> bytes:
-    """The headers as an installation leaves them, one after the other, as --exportdb writes them."""
-    del reporter
-    import rpm
+def installed_header(manifest: PackageManifest, absent: Container[str], epoch: int) -> bytes:
+    """A header as an installation leaves it, and as --exportdb writes it.
 
-    out = bytearray()
-    for record in request.records:
-        header = rpm.hdr(record.header)
-        header[rpm.RPMTAG_INSTALLTIME] = request.epoch
-        header[rpm.RPMTAG_INSTALLTID] = request.epoch
-        header[rpm.RPMTAG_INSTALLCOLOR] = 3
-        states = bytes(
-            _STATE_NOTINSTALLED if name.lstrip("/") in record.absent else _STATE_NORMAL
-            for name in header[rpm.RPMTAG_FILENAMES]
-        )
-        out += _HEADER_MAGIC + _with_file_states(header.unload(), states)
-    return bytes(out)
-
-
-def _with_file_states(blob: bytes, states: bytes) -> bytes:
-    """A header with RPMTAG_FILESTATES added, which the Python bindings cannot set, being of type CHAR.
-
-    A header is two counts (index entries, bytes of data), the entries (tag, type, offset, count), the data; all numbers
-    big-endian, 32 bits (rpm's docs/manual/format_header.md). An entry of its own may follow the ones signed.
+    It has two counts (index entries, bytes of data), the entries (tag, type, offset, count), the data; all numbers
+    big-endian, 32 bits (rpm's docs/manual/format_header.md). Entries of its own may follow the ones signed.
     """
-    if not states:
-        return blob
-    count, size = struct.unpack_from(">II", blob)
-    split = 8 + 16 * count
-    entry = struct.pack(">IIII", _FILESTATES, _CHAR_TYPE, size, len(states))
-    return struct.pack(">II", count + 1, size + len(states)) + blob[8:split] + entry + blob[split:] + states
+    header = manifest.header
+    now = min(epoch, _LAST_TIME).to_bytes(4, "big")
+    more = [
+        (_INSTALLTIME, _INT32, 1, now),
+        (_INSTALLCOLOR, _INT32, 1, _ALL_COLORS.to_bytes(4, "big")),
+        (_INSTALLTID, _INT32, 1, now),
+    ]
+    if manifest.files:
+        left_out = any(file.path in absent for file in manifest.files)
+        names = _file_names(header) if left_out else [""] * len(manifest.files)
+        states = bytes(_STATE_NOTINSTALLED if left_out and name in absent else _STATE_NORMAL for name in names)
+        more.append((_FILESTATES, _CHAR, len(states), states))
+    count, size = _COUNTS.unpack_from(header)
+    split = _COUNTS.size + _ENTRY.size * count
+    index, data = bytearray(), bytearray(-size % 4)
+    for tag, kind, values, value in more:
+        index += _ENTRY.pack(tag, kind, size + len(data), values)
+        data += value
+    counts = _COUNTS.pack(count + len(more), size + len(data))
+    return counts + header[_COUNTS.size : split] + index + header[split:] + data
+
+
+def _file_names(header: bytes) -> list[str]:
+    """Paths without the leading slash, in the header's order."""
+    count, _ = _COUNTS.unpack_from(header)
+    start = _COUNTS.size + _ENTRY.size * count
+    rows = _ENTRY.iter_unpack(header[_COUNTS.size : start])
+    places = {tag: (start + offset, values) for tag, _, offset, values in rows}
+
+    def strings(tag: int) -> list[str]:
+        place, values = places[tag]
+        return [text.decode(errors="surrogateescape") for text in header[place:].split(b"\0", values)[:values]]
+
+    place, values = places[_DIRINDEXES]
+    indexes = struct.unpack_from(f">{values}I", header, place)
+    directories = strings(_DIRNAMES)
+    return [
+        f"{directories[index]}{name}".removeprefix("/")
+        for index, name in zip(indexes, strings(_BASENAMES), strict=True)
+    ]
 
 
 def _settle(directory: str) -> None:

@@ -1,0 +1,66 @@
+"""Headers as an installation leaves them, beside what librpm makes of the same."""
+
+from __future__ import annotations
+
+import stat
+
+import pytest
+import rpm
+
+from compose.rpm.database import installed_header
+from compose.rpm.manifest import FileFlag, ManifestFile, PackageManifest
+from compose.rpm.nevra import Nevra
+
+EPOCH = 1700000000
+# not sorted, as other builders write them
+FILES = [("/usr/share/b/", "x"), ("/usr/share/a/", "ü"), ("/usr/share/b/", "a"), ("/", "top")]
+
+
+def manifest(files: list[tuple[str, str]]) -> PackageManifest:
+    header = rpm.hdr()
+    header["name"] = "odd"
+    if files:
+        directories = sorted({directory for directory, _ in files})
+        header["dirnames"] = directories
+        header["basenames"] = [name for _, name in files]
+        header["dirindexes"] = [directories.index(directory) for directory, _ in files]
+    rows = [
+        ManifestFile(
+            path=f"{directory}{name}"[1:], mode=stat.S_IFREG, user="root", group="root", mtime=0, flags=FileFlag(0)
+        )
+        for directory, name in files
+    ]
+    return PackageManifest(
+        nevra=Nevra(name="odd", epoch=0, version="1", release="1", arch="noarch"),
+        sha256="0" * 64,
+        source_rpm="",
+        build_time=0,
+        size=0,
+        header=header.unload(),
+        files=tuple(sorted(rows, key=lambda row: row.path)),
+        scriptlets=(),
+        triggers=(),
+    )
+
+
+@pytest.mark.parametrize("files", [[], FILES])
+def test_librpm_reads_what_it_would_have_written(files):
+    odd = manifest(files)
+    expected = rpm.hdr(odd.header)
+    for tag, value in (("installtime", EPOCH), ("installtid", EPOCH), ("installcolor", 3)):
+        expected[tag] = value
+    found = rpm.hdr(installed_header(odd, frozenset(), EPOCH))
+    assert {tag: found[tag] for tag in expected.keys()} == {tag: expected[tag] for tag in expected.keys()}  # noqa: SIM118
+    assert list(found["filestates"]) == [0] * len(files)
+
+
+def test_what_was_left_out_is_said_so():
+    absent = {"usr/share/a/ü", "usr/share/b/a", "elsewhere"}
+    found = rpm.hdr(installed_header(manifest(FILES), absent, EPOCH))
+    names = [f"{directory}{name}" for directory, name in FILES]
+    assert found["filenames"] == names
+    assert list(found["filestates"]) == [0, 2, 2, 0]
+
+
+def test_a_time_that_a_header_cannot_hold():
+    assert rpm.hdr(installed_header(manifest([]), frozenset(), 1 << 40))["installtime"] == (1 << 32) - 1
