@@ -58,9 +58,11 @@ def commit_tree(
     options: CommitOptions,
     reporter: Reporter,
     ahead: DeflateAhead | None = None,
+    confirm: Callable[[], None] | None = None,
 ) -> Committed:
-    """Write a tree and a commit of it. ahead: what is deflated already, of an archive repository. Raises RepositoryError,
-    StorageError, or DamagedError when a blob is not what it was; then the repository is as it was."""
+    """Write a tree and a commit of it. ahead: what is deflated already, of an archive repository. confirm: called when the
+    objects are written and none is published. Raises what that raises, RepositoryError, StorageError, or DamagedError when a
+    blob is not what it was; then the repository is as it was."""
     total = sum(entry.blob.size for entry in tree.entries.values() if entry.blob is not None)
     memo = ContentMemo.open(options.memo) if options.memo is not None else None
     with (
@@ -70,6 +72,8 @@ def commit_tree(
         root_tree, root_meta = write_tree(
             tree, store, transaction, lambda _objects, size: task.advance(size), memo, ahead
         )
+        if confirm is not None:
+            confirm()
         checksum = transaction.write_commit(
             Commit(
                 metadata=options.metadata,

@@ -2,50 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from compose.errors import LabelError
 from compose.events import Reporter
+from compose.label.audit import XATTR, Audit, Mislabelled, audit, label_of
 from compose.label.rules import Contents, policy_of, rules_of
 from compose.tree import Entry, Tree, parent_of
 
-__all__ = ["Audit", "Mislabelled", "audit", "label", "label_of", "policy_of"]
+__all__ = ["XATTR", "Audit", "Mislabelled", "audit", "label", "label_of", "policy_of"]
 
-XATTR = b"security.selinux"
 _SHOWN = 5
 # Covered on the running system by filesystems with labels of their own; policies may say <<none>> for them.
 _MOUNT_POINTS = frozenset({"dev", "proc", "run", "sys", "tmp"})
 
-
 Xattrs = tuple[tuple[bytes, bytes], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mislabelled:
-    """path: of the tree. label: what it has, None for none. expected: what the policy gives it."""
-
-    path: str
-    label: str | None
-    expected: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Audit:
-    """Labels of a tree beside the policy in it. checked: paths, all of them. inherited: those that the policy names
-    <<none>> or not at all, which have the label of their directory. The rest is equal or mislabelled."""
-
-    policy: str
-    checked: int
-    inherited: int
-    mislabelled: tuple[Mislabelled, ...]
-
-    @property
-    def unlabelled(self) -> int:
-        return sum(each.label is None for each in self.mislabelled)
-
-    @property
-    def equal(self) -> int:
-        return self.checked - self.inherited - len(self.mislabelled)
 
 
 def label(tree: Tree, store: Contents, workdir: str, reporter: Reporter, memo: str | None = None) -> Tree:
@@ -89,31 +60,3 @@ def label(tree: Tree, store: Contents, workdir: str, reporter: Reporter, memo: s
             + (" ..." if len(inherited) > _SHOWN else "")
         )
     return tree.with_entries(labelled)
-
-
-def audit(tree: Tree, store: Contents, workdir: str, reporter: Reporter) -> Audit:
-    """Look every path of a tree up again, in the policy that the tree has now; nothing is known of what label() did, and
-    nothing taken from its memo, which the audit is to judge too.
-
-    workdir, LabelError: as in label(). A path costs 13 to 18 us of CPU, with Debian's policy.
-    """
-    mislabelled = []
-    inherited = 0
-    with rules_of(tree, store, workdir, None, reporter) as rules:
-        for path, entry in tree.walk():
-            expected = rules.context(path, entry.mode)
-            present = label_of(entry)
-            of_directory = expected is None
-            if expected is None:
-                expected = label_of(tree[parent_of(path)]) if path else None
-            if present is None or present != expected:
-                mislabelled.append(Mislabelled(path=path, label=present, expected=expected or "<<none>>"))
-            elif of_directory:
-                inherited += 1
-    return Audit(policy=rules.policy, checked=len(tree), inherited=inherited, mislabelled=tuple(mislabelled))
-
-
-def label_of(entry: Entry) -> str | None:
-    """The label that an entry has, without the NUL that ends it."""
-    value = next((value for name, value in entry.xattrs if name == XATTR), None)
-    return None if value is None else value.decode("utf-8", "replace").removesuffix("\0")

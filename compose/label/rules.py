@@ -92,10 +92,7 @@ def rules_of(tree: Tree, store: Contents, workdir: str, memo: str | None, report
     Raises LabelError when the tree has no policy, or one that cannot be read.
     """
     policy = policy_of(tree, store)
-    base = f"usr/etc/selinux/{policy}/contexts/files/file_contexts"
-    rules = {suffix: data for suffix in _SUFFIXES if (data := _read(tree, store, base + suffix)) is not None}
-    if "" not in rules:
-        raise LabelError(f"the policy {policy} has no /{base}")
+    rules = read_rules(tree, store, policy)
     known = LabelMemo() if memo is None else LabelMemo.open(memo, rules)
     with ExitStack() as stack:
         yield Rules(policy, rules, known, workdir, stack)
@@ -104,6 +101,15 @@ def rules_of(tree: Tree, store: Contents, workdir: str, memo: str | None, report
             known.save(len(tree))
         except StorageError as error:
             reporter.warn(f"labels are not remembered, and the next compose looks them up again: {error}")
+
+
+def read_rules(tree: Tree, store: Contents, policy: str) -> dict[str, bytes]:
+    """A policy's rules, by suffix of file_contexts. Raises LabelError when it has none."""
+    base = f"usr/etc/selinux/{policy}/contexts/files/file_contexts"
+    rules = {suffix: data for suffix in _SUFFIXES if (data := _read(tree, store, base + suffix)) is not None}
+    if "" not in rules:
+        raise LabelError(f"the policy {policy} has no /{base}")
+    return rules
 
 
 def policy_of(tree: Tree, store: Contents) -> str:

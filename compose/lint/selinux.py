@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from compose.label import XATTR
+from compose.label import XATTR, Audit
 from compose.lint.subject import Finding, Subject, few
 
 _CONFIG = "usr/etc/selinux"
@@ -21,7 +21,13 @@ def unlabelled(subject: Subject) -> Iterator[Finding]:
 
 
 def labels(subject: Subject) -> Iterator[Finding]:
-    wrong = [each for each in (subject.labels.mislabelled if subject.labels else ()) if each.label is not None]
+    if subject.labels is not None:
+        yield from lint_labels(subject.labels)
+
+
+def lint_labels(labels: Audit) -> Iterator[Finding]:
+    """What an audit found; what has no label is another rule's."""
+    wrong = [each for each in labels.mislabelled if each.label is not None]
     for each in wrong[:_SHOWN]:
         message = f"has the label {each.label}, the policy gives {each.expected}"
         yield Finding(rule="label", path=f"/{each.path}", message=message)

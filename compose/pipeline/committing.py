@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from compose import memory, metadata
 from compose.blobs import BlobStore
@@ -37,9 +37,10 @@ def write_commit(
     parent: str | None,
     reporter: Reporter,
     ahead: DeflateAhead | None = None,
+    confirm: Callable[[], None] | None = None,
 ) -> Committed:
-    """Commit, and move the treefile's ref unless --write-commitid-to was given. ahead: of deflate_ahead(). Raises as
-    commit_tree() does."""
+    """Commit, and move the treefile's ref unless --write-commitid-to was given. ahead: of deflate_ahead(). confirm, and what
+    is raised: as of commit_tree()."""
     own = settings.own_metadata(facts, treefile)
     how = CommitOptions(
         metadata=metadata.assemble_metadata(settings.user_metadata(options, treefile), own),
@@ -51,7 +52,7 @@ def write_commit(
         jobs=options.jobs,
         memo=_memo(options),
     )
-    return commit_tree(tree, store, repo, how, reporter, ahead)
+    return commit_tree(tree, store, repo, how, reporter, ahead, confirm)
 
 
 def deflate_ahead(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from compose.blobs import BlobStore
 from compose.errors import PolicyError
 from compose.events import Reporter
@@ -9,18 +11,24 @@ from compose.findings import Level
 from compose.label import Audit
 from compose.lint.check import lint_tree
 from compose.lint.rules import RULES
+from compose.lint.selinux import lint_labels
 from compose.lint.subject import Finding
 from compose.tree import Tree
 
 
-def check_tree(
-    tree: Tree, store: BlobStore, *, container: bool, reporter: Reporter, labels: Audit | None = None
-) -> None:
-    """Warn of what clients can live without. Raises PolicyError for what they cannot, all of it together.
+def check_tree(tree: Tree, store: BlobStore, *, container: bool, reporter: Reporter) -> None:
+    """Warn of what clients can live without. Raises PolicyError for what they cannot, all of it together. The tree may have
+    no labels yet, and those it has are for check_labels()."""
+    _judge(lint_tree(tree, store, bootable=not container), reporter)
 
-    labels: the audit of the tree's, if it has any.
-    """
-    found = lint_tree(tree, store, bootable=not container, labels=labels)
+
+def check_labels(labels: Audit, reporter: Reporter) -> None:
+    """The same for an audit of labels."""
+    _judge(lint_labels(labels), reporter)
+
+
+def _judge(found: Iterable[Finding], reporter: Reporter) -> None:
+    found = tuple(found)
     for finding in found:
         if finding.level is Level.WARNING:
             reporter.warn(_told(finding))

@@ -25,7 +25,7 @@ from compose.pipeline import facts as making
 from compose.pipeline.accounts import keep_new, pinned, read_id_lock
 from compose.pipeline.committing import write_commit
 from compose.pipeline.facts import Facts
-from compose.pipeline.gate import check_tree
+from compose.pipeline.gate import check_labels, check_tree
 from compose.pipeline.inputs import Stopwatch, check_sandbox, fetch_packages, gather, import_files, reread
 from compose.pipeline.options import ComposeOptions, ComposeResult, Installed, Outcome
 from compose.pipeline.previous import Previous, parent_of
@@ -188,7 +188,8 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
             memo = cache.join(LABELS)
             tree = label(tree, store, work, reporter, memo)
             labels = audit(tree, store, work, reporter)
-        check_tree(tree, store, labels=labels, container=treefile.container, reporter=reporter)
+            check_labels(labels, reporter)
+        check_tree(tree, store, container=treefile.container, reporter=reporter)
         known = dataclasses.replace(known, version=version, kernel=processed.kernel)
         parent = parent_of(options, repo, treefile.ref)
         committed = write_commit(tree, store, repo, options, treefile, known, parent, reporter)

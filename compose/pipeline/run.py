@@ -6,6 +6,7 @@ treefile -> solve -> fetch -> import -> assemble -> postprocess -> label -> comm
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
@@ -19,7 +20,7 @@ from compose.label import audit, label
 from compose.pipeline import results, settings
 from compose.pipeline.accounts import keep_new, pinned, read_id_lock
 from compose.pipeline.committing import deflate_ahead, write_commit
-from compose.pipeline.gate import check_tree
+from compose.pipeline.gate import check_labels, check_tree
 from compose.pipeline.inputs import Stopwatch, check_sandbox, fetch_packages, gather, import_files, reread
 from compose.pipeline.making import keep_sources
 from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
@@ -92,6 +93,7 @@ def _compose_tree(options: ComposeOptions, reporter: Reporter, given: Given | No
         with (
             inputs.cache.scratch() as work,
             deflate_ahead(manifests, store, inputs.repo, options, work, reporter) as ahead,
+            ThreadPoolExecutor(1) as background,
         ):
             with watch.stage("assemble"):
                 how = settings.assemble_options(inputs, epoch)
@@ -107,15 +109,22 @@ def _compose_tree(options: ComposeOptions, reporter: Reporter, given: Given | No
             if inputs.labelled:
                 with watch.stage("label"):
                     tree = label(tree, store, work, reporter, memo)
+            audited = background.submit(audit, tree, store, work, reporter) if inputs.labelled else None
+
+            def confirm() -> None:
+                if audited is not None:
+                    check_labels(audited.result(), reporter)
+
             with watch.stage("lint"):
-                labels = audit(tree, store, work, reporter) if inputs.labelled else None
-                check_tree(tree, store, labels=labels, container=treefile.container, reporter=reporter)
+                check_tree(tree, store, container=treefile.container, reporter=reporter)
             if keep_new(ids, reporter):
                 inputs = reread(inputs, options)
             with watch.stage("commit"):
                 facts = settings.facts(inputs, version, epoch, processed.kernel)
                 parent = parent_of(options, inputs.repo, treefile.ref)
-                committed = write_commit(tree, store, inputs.repo, options, treefile, facts, parent, reporter, ahead)
+                committed = write_commit(
+                    tree, store, inputs.repo, options, treefile, facts, parent, reporter, ahead, confirm
+                )
             content = committed.stats.content
             inputs.cache.count("objects", asked=content.objects, found=content.known)
             keep_sources(inputs, files, options, committed.checksum, facts, parent, work, reporter)
@@ -137,7 +146,7 @@ def _compose_tree(options: ComposeOptions, reporter: Reporter, given: Given | No
             commit=committed.checksum,
             version=version,
             tree=tree,
-            labels=labels,
+            labels=audited.result() if audited is not None else None,
             dropped=_all_dropped(assembled, processed),
         )
         results.write_results(options, result, committed, inputs.digest, epoch)
