@@ -26,9 +26,9 @@ class DeflateAhead:
     """Deflates files in the background as long as its context lasts. Nothing that goes wrong matters: who needs a stream
     that is not there makes it.
 
-    files: path, bytes and sha256 (64 hex digits) of each; what has another digest gets no stream. directory: private, and
-    there as long as streams are used. level: of deflate, None for the default. streams: those that are made, by sha256, in
-    spools.
+    files: path, bytes and sha256 (64 hex digits) of each. The digest is for who uses the stream to check, of the same inode.
+    directory: private, and there as long as streams are used. level: of deflate, None for the default. streams: those that
+    are made, by sha256, in spools.
     """
 
     def __init__(
@@ -77,9 +77,9 @@ class DeflateAhead:
         # a process that was killed, for want of memory say, has left what it did before
         with suppress(ComposeError):
             for batch, answer in worker.work(self._batches, self._message):
-                for place, (start, size) in zip(batch, answer, strict=True):
+                for place, (start, size, inode) in zip(batch, answer, strict=True):
                     if size:
-                        self.streams[self._files[place][2]] = (number, start, size)
+                        self.streams[self._files[place][2]] = (number, start, size, inode)
 
-    def _message(self, batch: range) -> list[tuple[str, str]]:
-        return [(path, sha256) for path, _, sha256 in self._files[batch.start : batch.stop]]
+    def _message(self, batch: range) -> list[str]:
+        return [path for path, _, _ in self._files[batch.start : batch.stop]]

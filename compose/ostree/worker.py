@@ -7,8 +7,9 @@ They start in 20 ms because they import next to nothing: what a header looks lik
     writer -> parent    per batch: list of (checksum, payload bytes, bytes written; -1 when the object was there), or
                         a failure: (kind, path, errno, text)
 
-    parent -> packer    path of a file to be made, deflate level; then any number of batches: lists of (path, sha256)
-    packer -> parent    per batch: list of (place in that file, bytes) of each stream; no bytes where there is none
+    parent -> packer    path of a file to be made, deflate level; then any number of batches: lists of paths
+    packer -> parent    per batch: list of (place in that file, bytes, inode that was deflated) of each stream; no bytes
+                        where there is none
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ Attributes = tuple[bytes, bytes, bytes, Inode]
 the size in a .filez header; what the object's inode shows in the other kinds of repository."""
 Setup = tuple[bool, str, str, int | None, list[Attributes], list[str]]
 """archive mode; objects directory; staging directory; deflate level; attributes; files of streams made ahead."""
-Stream = tuple[int, int, int]
-"""A deflate stream made ahead: index of its file, place in that, bytes."""
+Stream = tuple[int, int, int, int]
+"""A deflate stream made ahead: index of its file, place in that, bytes; number of the inode that it was made from."""
 Job = tuple[str, int, str, Stream | None]
 """Of a file path, index into attributes, sha256 of its bytes, "" when not known, and its stream, None when there is none."""
 Written = tuple[bytes, int, int]
@@ -44,6 +45,7 @@ Failure = tuple[str, str, int, str]
 
 _CHUNK = 1 << 20
 _NICE = 19
+_NO_STREAM = (0, 0, 0)
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
@@ -131,17 +133,21 @@ class Writer:
         def fill(fd: int) -> int:
             if self._archive:
                 return _write_pieces(
-                    fd, _filez_header(size, attributes), self._stream(ahead) or self._deflater.compress(data)
+                    fd,
+                    _filez_header(size, attributes),
+                    self._stream(ahead, status.st_ino) or self._deflater.compress(data),
                 )
             return _write_pieces(fd, data)
 
         return checksum, size, self._create(checksum, attributes, fill)
 
-    def _stream(self, ahead: Stream | None) -> bytes | None:
-        """What was made ahead, if it is there whole."""
+    def _stream(self, ahead: Stream | None, inode: int) -> bytes | None:
+        """What was made ahead, if it is there whole and of this inode: whose bytes have just been hashed."""
         if ahead is None:
             return None
-        spool, place, size = ahead
+        spool, place, size, source = ahead
+        if source != inode:
+            return None
         data = os.pread(self._spools[spool], size, place)
         return data if len(data) == size else None
 
@@ -215,29 +221,29 @@ class Packer:
         self._place = 0
         self._deflater = Deflater(level)
 
-    def pack_batch(self, batch: list[tuple[str, str]]) -> list[tuple[int, int]]:
-        """path and sha256 of each -> place and bytes of its stream."""
-        return [self._pack(path, sha256) for path, sha256 in batch]
+    def pack_batch(self, batch: list[str]) -> list[tuple[int, int, int]]:
+        """Place and bytes of the stream of each file, and the inode."""
+        return [self._pack(path) for path in batch]
 
-    def _pack(self, path: str, sha256: str) -> tuple[int, int]:
+    def _pack(self, path: str) -> tuple[int, int, int]:
         try:
             source = os.open(path, _READ)
             try:
-                size = os.fstat(source).st_size
-                data = _read(source, size) if size <= WHOLE_MAX else b""
+                status = os.fstat(source)
+                data = _read(source, status.st_size) if status.st_size <= WHOLE_MAX else b""
             finally:
                 os.close(source)
-            if not data or hashlib.sha256(data).hexdigest() != sha256:
-                return 0, 0
+            if not data or len(data) != status.st_size:
+                return _NO_STREAM
             stream = self._deflater.compress(data)
             written = os.pwrite(self._fd, stream, self._place)
         except OSError:
             # the writer meets it again, and says so
-            return 0, 0
+            return _NO_STREAM
         if written < len(stream):
-            return 0, 0
+            return _NO_STREAM
         self._place += written
-        return self._place - written, written
+        return self._place - written, written, status.st_ino
 
 
 def _apply(fd: int, inode: Inode) -> None:

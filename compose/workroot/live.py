@@ -17,6 +17,7 @@ from compose.process import Program
 from compose.sandbox.identity import remove_tree
 from compose.tree import Tree
 from compose.workroot.materialise import materialise
+from compose.workroot.memory import Lower
 from compose.workroot.merge import Update
 from compose.workroot.server import Form, Ran, Rung
 
@@ -28,20 +29,25 @@ class LiveRoot:
     """A directory that shows `tree` as materialise() makes it, and the process that runs programs in it; both are gone after
     close().
 
-    directory: of make_directory(). lower: a directory that was one's lower layer, and stays; None to begin with none. rung: how
-    it is done here. Raises SandboxError when the machine refuses what is needed, StorageError when the disk does.
+    directory: of make_directory(). lower: what was one's lower layer, and stays; None to begin with none. rung: how it is done
+    here. Raises SandboxError when the machine refuses what is needed, StorageError when the disk does.
     """
 
-    def __init__(self, tree: Tree, store: BlobStore, directory: str, *, epoch: int, lower: str | None = None) -> None:
+    def __init__(self, tree: Tree, store: BlobStore, directory: str, *, epoch: int, lower: Lower | None = None) -> None:
         self._store = store
         self._directory = directory
         self.rung: Rung
+        self._pending: list[Update] = []
         self._process: subprocess.Popen[bytes] | None = None
         try:
-            if lower is not None:
+            if lower is None:
+                materialise(tree, store, f"{directory}/lower")
+            else:
                 os.rmdir(f"{directory}/lower")
-                os.symlink(lower, f"{directory}/lower")
-            materialise(tree, store, lower or f"{directory}/lower")
+                os.symlink(lower.directory, f"{directory}/lower")
+                shown, lower.shown = lower.shown, None
+                materialise(tree, store, lower.directory, shown=shown)
+                lower.shown = tree
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-c", _PROGRAM, directory, store.root, str(epoch), *sys.path],
                 stdin=subprocess.PIPE,
@@ -65,12 +71,15 @@ class LiveRoot:
 
     def run(self, program: Program, *, observed: bool) -> Ran:
         """Run a program in the sandbox. Raises SandboxError when it cannot be run: a missing interpreter is status 127."""
-        ran: Ran = self._ask("run", program, observed)
+        updates, self._pending = tuple(self._pending), []
+        ran: Ran = self._ask("run", program, observed, updates)
         return ran
 
     def show(self, update: Update) -> None:
-        """Make it show another tree. What programs removed or replaced meanwhile is left so."""
-        self._ask("show", update)
+        """Make it show another tree to the programs that run from now on. What programs removed or replaced meanwhile is left
+        so."""
+        # nobody looks before a program runs: each look at what is there then would cost more than the change
+        self._pending.append(update)
 
     def close(self) -> None:
         process = self._process

@@ -47,17 +47,20 @@ def is_plain(entry: Entry) -> bool:
     return entry.mode in _PLAIN and not (entry.uid or entry.gid or entry.xattrs)
 
 
-def materialise(tree: Tree, store: BlobStore, directory: str, *, link_blobs: bool = True) -> None:
+def materialise(
+    tree: Tree, store: BlobStore, directory: str, *, link_blobs: bool = True, shown: Tree | None = None
+) -> None:
     """Make an existing private directory show the tree. What it shows already, left by another compose, is not made again;
     what it should not show is removed.
 
     directory: made for this and nothing else, no symlink. link_blobs: files may be hard links to blobs. False where there is
-    no overlay and programs write to what is made here. Raises StorageError.
+    no overlay and programs write to what is made here. shown: the tree that it shows for certain, None to see what is there.
+    Raises StorageError.
     """
     with fs.storage_errors(directory):
         top = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            kept = _kept(tree, store, directory, top)
+            kept = _found(tree, store, directory, top) if shown is None else _left(tree, shown, top)
             groups: dict[str, str] = {}
             directories = []
             for path, entry in tree.walk():
@@ -83,7 +86,28 @@ def _is_mount_point(path: str, tree: Tree) -> bool:
     return path in MOUNT_POINTS and path not in tree and tree.is_dir(parent_of(path))
 
 
-def _kept(tree: Tree, store: BlobStore, directory: str, top: int) -> set[str]:
+def _left(tree: Tree, shown: Tree, top: int) -> set[str]:
+    """What is there and stays: the same in both trees; all else is removed."""
+    kept = {""}
+    for path, before in shown.walk():
+        if not path or parent_of(path) not in kept:
+            continue
+        now = tree.get(path)
+        # an inode of a group is shared by its members only
+        if now is not None and ((now.is_dir and before.is_dir) or (now == before and not now.link)):
+            kept.add(path)
+        else:
+            fs.remove_at(top, path)
+    for path in MOUNT_POINTS:
+        if _is_mount_point(path, shown) and parent_of(path) in kept:
+            if _is_mount_point(path, tree):
+                kept.add(path)
+            else:
+                fs.remove_at(top, path)
+    return kept
+
+
+def _found(tree: Tree, store: BlobStore, directory: str, top: int) -> set[str]:
     """What is there as it should be; all else is removed. Nothing is believed but what the disk says: a compose may have been
     killed here. Files are right when they are the blobs themselves: a copy does not tell of what."""
     kept = {""}

@@ -16,6 +16,7 @@ import glob
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ import zstandard
 from compose import __version__, fs
 from compose.process import Program
 from compose.sealed import read_sealed, write_sealed
-from compose.tree import BlobRef, Entry
+from compose.tree import BlobRef, Entry, Tree
 from compose.workroot.layer import Change
 from compose.workroot.sight import Sight
 
@@ -47,18 +48,29 @@ class Remembered:
     changes: tuple[Change, ...]
 
 
+@dataclass(slots=True, kw_only=True)
+class Lower:
+    """A directory for a lower layer. shown: the tree that it shows, None when only the disk knows; who changes what it shows
+    sets this to None before and to the new tree afterwards."""
+
+    directory: str
+    shown: Tree | None
+
+
 class ProgramMemory:
     """The memory in one directory, made when first needed. Safe to use from many processes at once."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
+        # the tree in a lower layer, by what was written into its lock when this compose last had it
+        self._shown: dict[bytes, Tree] = {}
 
     def recall(self, key: str) -> Iterator[Remembered]:
         """The runs of a program, the last one first."""
         return map(_remembered, _rows(self._path(key)) or ())
 
     @contextmanager
-    def lower(self) -> Iterator[str | None]:
+    def lower(self) -> Iterator[Lower | None]:
         """A directory for the lower layer of a live root, as the one before left it; None when others have them all."""
         for number in range(_LOWERS):
             path = os.path.join(self._directory, f"{_LOWER}{number}")
@@ -73,7 +85,9 @@ class ProgramMemory:
                             # what is removed below must be ours: never the place that a symlink leads to
                             if os.path.lexists(each) and not fs.is_own_directory(os.lstat(each)):
                                 fs.remove_tree(each)
-                            os.makedirs(each, mode=0o700, exist_ok=True)
+                            if not os.path.lexists(each):
+                                os.mkdir(each, mode=0o700)
+                                self._shown.clear()
                         # when it was last of use: what is below has the times of the tree
                         os.utime(path)
                     break
@@ -85,7 +99,16 @@ class ProgramMemory:
             yield None
             return
         try:
-            yield f"{path}/{_TREE}"
+            # who had it last: nothing in it is otherwise than that one left it
+            mine = f"{os.getpid()} {secrets.token_hex(16)}".encode()
+            last = os.pread(lock, 1024, 0)
+            with fs.storage_errors(path):
+                os.truncate(lock, 0)
+                os.pwrite(lock, mine, 0)
+            lower = Lower(directory=f"{path}/{_TREE}", shown=self._shown.pop(last, None))
+            yield lower
+            if lower.shown is not None:
+                self._shown = {mine: lower.shown}
         finally:
             os.close(lock)
 

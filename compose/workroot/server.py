@@ -118,8 +118,12 @@ class Server:
         self._layer = Layer(directory=self._root, lower="")
         self._stamps = self._layer.stamps()
 
-    def run(self, program: Program, observed: bool) -> Ran:
-        """Run a program. observed: note what it looks at, where the kernel can tell."""
+    def run(self, program: Program, observed: bool, updates: tuple[Update, ...]) -> Ran:
+        """Run a program. observed: note what it looks at, where the kernel can tell. updates: to be shown before."""
+        for update in updates:
+            self._show(update)
+        if updates:
+            self._stamps = self._layer.stamps()
         if lua.needed(program) and not self._librpm_ready:
             lua.prepare()
             self._librpm_ready = True
@@ -146,7 +150,7 @@ class Server:
         changes = tuple(self._layer.changes(changed, before, self._stamps, self._store))
         return Ran(record=record, changes=changes, observation=ended.observed)
 
-    def show(self, update: Update) -> None:
+    def _show(self, update: Update) -> None:
         """Make the live root show another tree. What programs removed or replaced meanwhile is left so."""
         for path in update.removed:
             self._remove(path)
@@ -155,7 +159,6 @@ class Server:
             self._make(path, entry, groups)
         for path, entry in update.adjusted:
             self._adjust(path, entry)
-        self._stamps = self._layer.stamps()
 
     def _remove(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), self._parent(path) as directory:

@@ -12,7 +12,7 @@ import pytest
 
 from compose.ostree import ahead
 from compose.ostree.ahead import DeflateAhead
-from compose.ostree.worker import Packer
+from compose.ostree.worker import Packer, Writer
 
 CONTENTS = [b"a" * 70_000, bytes(range(256)) * 40, b"b", b""]
 File = tuple[str, int, str]
@@ -30,9 +30,9 @@ def files(tmp_path: Path) -> list[File]:
 
 def packed(files: list[File], spool: Path) -> list[bytes]:
     """What the streams of files inflate to, b"" where there is none."""
-    answer = Packer(str(spool), None).pack_batch([(path, sha256) for path, _, sha256 in files])
+    answer = Packer(str(spool), None).pack_batch([path for path, _, _ in files])
     data = spool.read_bytes()
-    return [zlib.decompress(data[place : place + size], wbits=-15) if size else b"" for place, size in answer]
+    return [zlib.decompress(data[place : place + size], wbits=-15) if size else b"" for place, size, _ in answer]
 
 
 def children() -> set[int]:
@@ -43,10 +43,31 @@ def test_each_stream_is_that_of_its_file(files, tmp_path):
     assert packed(files, tmp_path / "spool") == CONTENTS
 
 
-def test_a_file_that_is_not_what_it_was_has_no_stream(files, tmp_path):
-    Path(files[0][0]).write_bytes(b"c" * 70_000)
+def test_a_file_that_cannot_be_read_has_no_stream(files, tmp_path):
+    Path(files[0][0]).unlink()
     Path(files[1][0]).unlink()
+    Path(files[1][0]).symlink_to(files[2][0])
     assert packed(files, tmp_path / "spool") == [b"", b"", b"b", b""]
+
+
+def test_the_stream_of_another_inode_is_not_used(files, tmp_path):
+    """A damaged blob that was replaced since: its stream holds what it was."""
+    for name in ("objects", "staging"):
+        (tmp_path / name).mkdir()
+    path, _, sha256 = files[0]
+    good = Path(path).read_bytes()
+    Path(path).write_bytes(b"c" * len(good))
+    ((place, size, inode),) = Packer(str(tmp_path / "spool"), None).pack_batch([path])
+    (tmp_path / "new").write_bytes(good)
+    (tmp_path / "new").replace(path)
+    attributes = [(b"header", b"", b"", (-1, -1, 0o644, []))]
+    directories = (str(tmp_path / "objects"), str(tmp_path / "staging"))
+    writer = Writer(True, *directories, None, attributes, [str(tmp_path / "spool")])
+    written = writer.write_batch([(path, 0, sha256, (0, place, size, inode))])
+    assert not isinstance(written, tuple)
+    (made,) = (tmp_path / "staging").glob("*/*")
+    # the size stands before the stream
+    assert zlib.decompress(made.read_bytes()[8:], wbits=-15) == good
 
 
 def test_a_full_disk_is_left_alone(files, tmp_path, monkeypatch):
