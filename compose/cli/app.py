@@ -2,47 +2,85 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
+import click
 import typer
+from typer.core import TyperGroup
 
 import compose
-from compose.cli import blame, cache, diff, doctor, fetch, lint, lock, parts, plan, tree, treefile, verify, why
 from compose.cli.ending import Interrupted, describe, exit_code_of
 from compose.cli.services import only_our_commands
 from compose.errors import ComposeError
 
-app = typer.Typer(
+COMMANDS = {
+    "tree": ("tree:command", "Compose a tree and commit it."),
+    "install": ("parts:install_command", "Install packages into a root directory."),
+    "postprocess": ("parts:postprocess_command", "Make a root directory fit for clients."),
+    "commit": ("parts:commit_command", "Label a root directory and commit it."),
+    "rootfs": ("parts:rootfs_command", "Compose a plain root for a container image."),
+    "fetch": ("fetch:command", "Put all that a compose needs into one file."),
+    "verify": ("verify:command", "Compose a commit again and compare."),
+    "lint": ("lint:command", "Look for what clients could not use."),
+    "diff": ("diff:command", "Show what differs between two commits."),
+    "blame": (
+        "blame:command",
+        "Say who made a path: a package, a scriptlet, a script of the treefile, or a step of the compose.",
+    ),
+    "plan": ("plan:command", "Say what a compose would change."),
+    "why": ("why:why_command", "Say why a package is in a compose."),
+    "why-not": ("why:why_not_command", "Say why a package is not in a compose."),
+    "doctor": ("doctor:command", "Try what composes need of this machine, and say what mends it."),
+    "cache": ("cache:app", "Look after what is remembered between composes: show, gc, verify."),
+    "lock": ("lock:app", "Lock the packages of a treefile: compose lock TREEFILE."),
+    "treefile": ("treefile:app", "Look at treefiles, check them, tidy them."),
+}
+"""Where each command is, "MODULE:NAME", and the first sentence of its help."""
+
+
+class _Commands(TyperGroup):
+    """Imports the command that is called and no other: all together they take longer than an unchanged compose may."""
+
+    def __init__(self, **settings: Any) -> None:
+        named = {name: click.Command(name, help=text) for name, (_, text) in COMMANDS.items()}
+        super().__init__(**{**settings, "commands": named})
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load(name) if name and command else None, rest
+
+
+def load(name: str) -> click.Command:
+    """One of COMMANDS, imported."""
+    module, _, attribute = COMMANDS[name][0].partition(":")
+    found = getattr(importlib.import_module(f"compose.cli.{module}"), attribute)
+    holder = _typer()
+    if isinstance(found, typer.Typer):
+        holder.add_typer(found, name=name)
+    else:
+        holder.command(name)(found)
+    return typer.main.get_group(holder).commands[name]
+
+
+def _typer(**settings: Any) -> typer.Typer:
+    return typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, **settings)
+
+
+app = _typer(
     name="compose",
+    cls=_Commands,
     help="Compose operating systems on a server: packages in, OSTree commit out.",
     no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
 )
-app.command("tree")(tree.command)
-app.command("install")(parts.install_command)
-app.command("postprocess")(parts.postprocess_command)
-app.command("commit")(parts.commit_command)
-app.command("rootfs")(parts.rootfs_command)
-app.command("fetch")(fetch.command)
-app.command("verify")(verify.command)
-app.command("lint")(lint.command)
-app.command("diff")(diff.command)
-app.command("blame")(blame.command)
-app.command("plan")(plan.command)
-app.command("why")(why.why_command)
-app.command("why-not")(why.why_not_command)
-app.command("doctor")(doctor.command)
-app.add_typer(cache.app, name="cache")
-app.add_typer(lock.app, name="lock")
-app.add_typer(treefile.app, name="treefile")
 
 
 def _show_version(wanted: bool) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from compose.pipeline.timings import Timings
+if TYPE_CHECKING:
+    from compose.pipeline.timings import Timings
 
 _SHOWN = 10
 _LEAST = 0.01

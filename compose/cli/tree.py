@@ -13,7 +13,6 @@ from compose.cli.flags import ProgressStyle
 from compose.cli.reporter import CommandReporter
 from compose.cli.timings import table
 from compose.errors import UsageError
-from compose.pipeline.flat import flattened_treefile
 from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
 
 
@@ -71,6 +70,8 @@ def command(
     if bundle is not None and (lockfile or source_root or print_only):
         raise UsageError("a bundle has its own treefile, lock and repositories: drop the other flags for these")
     if print_only:
+        from compose.pipeline.flat import flattened_treefile
+
         typer.echo(flattened_treefile(treefile or ""), nl=False)
         return
     # millions of small values without cycles: looking for those took a tenth of the time

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from compose.label import Audit
-from compose.pipeline.timings import Timings
-from compose.solve.resolution import ResolvedPackage
-from compose.tree import Tree
+# a command needs the options before it needs any stage
+if TYPE_CHECKING:
+    from compose.label import Audit
+    from compose.pipeline.timings import Timings
+    from compose.solve.resolution import ResolvedPackage
+    from compose.tree import Tree
 
 
 class Outcome(Enum):
