@@ -76,8 +76,7 @@ def command(
         return
     # millions of small values without cycles: looking for those took a tenth of the time
     gc.set_threshold(100_000)
-    # the stages, and what they bring along, are for who composes
-    from compose.pipeline.bundling import compose_bundle
+    # what comes before the stages, which come with what they need when there is something to do
     from compose.pipeline.run import compose_tree
 
     if no_parent and parent is not None:
@@ -114,7 +113,12 @@ def command(
         source_date_epoch=flags.source_date_epoch(),
     )
     with flags.reporter_of(progress, progress_fd, write_codequality_to) as reporter:
-        result = compose_tree(options, reporter) if bundle is None else compose_bundle(options, bundle, reporter)
+        if bundle is None:
+            result = compose_tree(options, reporter)
+        else:
+            from compose.pipeline.bundling import compose_bundle
+
+            result = compose_bundle(options, bundle, reporter)
         tell(result, reporter)
     if timings and result.timings is not None:
         typer.echo(table(result.timings), err=True, nl=False)

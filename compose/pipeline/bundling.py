@@ -12,7 +12,8 @@ from compose.bundle import Index, Source
 from compose.cachedir import CacheDir
 from compose.errors import FetchError
 from compose.events import Reporter
-from compose.pipeline.inputs import Inputs, Stopwatch, fetch_packages, gather
+from compose.pipeline.contents import fetch_packages
+from compose.pipeline.inputs import Inputs, Stopwatch, gather
 from compose.pipeline.options import ComposeOptions, ComposeResult
 from compose.pipeline.run import compose_tree
 from compose.pipeline.sources import collect, options_of

@@ -1,19 +1,16 @@
-"""The first half of a compose: from the treefile to the exact packages, and their contents in the cache."""
+"""The beginning of a compose: from the treefile to the exact packages."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from compose import fs
-from compose.blobs import BlobStore
 from compose.cachedir import PROGRAMS, CacheDir
 from compose.events import Reporter
-from compose.fetch.fetcher import fetch
-from compose.fetch.rpmfile import RpmFile
-from compose.importer import ImportCache, import_packages
 from compose.inputhash import Input, input_hash, inputs_of
 from compose.layers import LayerCommit, resolve_layers
 from compose.lock.model import ArchLock
@@ -22,16 +19,17 @@ from compose.pipeline import locking
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.previous import Given, Previous
 from compose.pipeline.requests import load, local_rpms, repo_access, request_of
-from compose.rpm.manifest import PackageManifest
 from compose.rpm.repos import RepoAccess, RepoNetwork
 from compose.solve.request import SolveRequest
 from compose.solve.resolution import Resolution
 from compose.solve.solver import solve
 from compose.treefile.load import load_treefile
 from compose.treefile.model import LoadedTreefile, MetadataPlace, Treefile
-from compose.workroot.memory import ProgramMemory
-from compose.workroot.probe import probe
-from compose.workroot.server import Form
+
+# an unchanged compose ends before it needs them
+if TYPE_CHECKING:
+    from compose.blobs import BlobStore
+    from compose.workroot.memory import ProgramMemory
 
 
 @dataclass(slots=True)
@@ -59,7 +57,7 @@ class Stopwatch:
 class Inputs:
     """What decides a tree. labelled: will it have SELinux labels? layers: of ostree-layers. lock: the part of a lockfile
     that was used, None without one. given: what was taken from a record. parts: all that decides, and digest: their hash.
-    memory: of what programs did, None when each is to run."""
+    rerun_programs: run each, whatever is remembered of it."""
 
     loaded: LoadedTreefile
     cache: CacheDir
@@ -75,7 +73,7 @@ class Inputs:
     given: Given
     labelled: bool
     parts: tuple[Input, ...]
-    memory: ProgramMemory | None
+    rerun_programs: bool
 
     @property
     def digest(self) -> str:
@@ -86,7 +84,16 @@ class Inputs:
         return self.loaded.treefile
 
     @property
+    def memory(self) -> ProgramMemory | None:
+        """Of what programs did, None when each is to run."""
+        from compose.workroot.memory import ProgramMemory
+
+        return None if self.rerun_programs else ProgramMemory(self.cache.join(PROGRAMS))
+
+    @property
     def store(self) -> BlobStore:
+        from compose.blobs import BlobStore
+
         return BlobStore(self.cache.join("blobs"))
 
 
@@ -140,7 +147,7 @@ def gather(
         given=given or Given(advisories=resolution.advisories, lockfile_repos=foreign),
         labelled=labelled,
         parts=_parts(loaded, resolution, layers, labelled=labelled),
-        memory=None if options.rerun_programs else ProgramMemory(cache.join(PROGRAMS)),
+        rerun_programs=options.rerun_programs,
     )
 
 
@@ -156,37 +163,6 @@ def _parts(
 ) -> tuple[Input, ...]:
     rows = [(each.ref, each.content) for each in layers]
     return inputs_of(loaded, resolution.packages, layers=rows, labelled=labelled)
-
-
-def check_sandbox(cache: CacheDir, reporter: Reporter) -> None:
-    """Say on which rung of the ladder programs will run; before anything is downloaded for nothing.
-
-    Raises SandboxError, with the way out, when there is none.
-    """
-    with cache.scratch() as work:
-        rung = probe(BlobStore(cache.join("blobs")), work)
-    reporter.info(f"Sandbox: {rung}")
-    if rung.form is Form.COPY:
-        reporter.warn(f"the kernel refuses an overlay in {cache.path}: every file is copied for each workroot")
-
-
-def fetch_packages(inputs: Inputs, options: ComposeOptions, reporter: Reporter) -> tuple[RpmFile, ...]:
-    """The packages as verified files. Raises FetchError, TrustError, PackageError, StorageError."""
-    files = fetch(inputs.resolution, inputs.access, inputs.network, reporter, jobs=options.jobs)
-    inputs.cache.count("rpms", asked=len(files), found=sum(file.cached for file in files))
-    if inputs.lock is not None:
-        locking.check_keys(inputs.lock, files)
-    return files
-
-
-def import_files(
-    inputs: Inputs, files: tuple[RpmFile, ...], options: ComposeOptions, reporter: Reporter
-) -> Sequence[PackageManifest]:
-    """Manifests of the packages; their contents are in the cache."""
-    cache = ImportCache(inputs.cache.join("manifests"), inputs.store)
-    manifests = import_packages(files, cache, options.jobs, reporter)
-    inputs.cache.count("manifests", asked=len(files), found=cache.hits)
-    return manifests
 
 
 def _open_repo(options: ComposeOptions, cache: CacheDir) -> Repo:

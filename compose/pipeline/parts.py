@@ -24,13 +24,14 @@ from compose.pipeline import beside, results, settings
 from compose.pipeline import facts as making
 from compose.pipeline.accounts import keep_new, pinned, read_id_lock
 from compose.pipeline.committing import write_commit
+from compose.pipeline.contents import check_sandbox, fetch_packages, import_files
 from compose.pipeline.facts import Facts
 from compose.pipeline.gate import check_labels, check_tree
-from compose.pipeline.inputs import Stopwatch, check_sandbox, fetch_packages, gather, import_files, reread
+from compose.pipeline.inputs import Stopwatch, gather, reread
 from compose.pipeline.options import ComposeOptions, ComposeResult, Installed, Outcome
 from compose.pipeline.previous import Previous, parent_of
 from compose.pipeline.requests import load
-from compose.pipeline.run import tell_dropped
+from compose.pipeline.stages import tell_dropped
 from compose.postprocess.drift import check_accounts
 from compose.postprocess.options import PostprocessOptions
 from compose.postprocess.stage import apply_treefile, complete

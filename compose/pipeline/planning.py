@@ -20,7 +20,8 @@ from compose.inputhash import InputChange, InputKind, input_changes, input_hash
 from compose.installed import installed_packages
 from compose.pipeline import settings
 from compose.pipeline.accounts import read_id_lock
-from compose.pipeline.inputs import Inputs, Stopwatch, fetch_packages, gather, import_files
+from compose.pipeline.contents import fetch_packages, import_files
+from compose.pipeline.inputs import Inputs, Stopwatch, gather
 from compose.pipeline.options import ComposeOptions
 from compose.plan import (
     AccountChange,

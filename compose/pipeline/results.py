@@ -17,7 +17,7 @@ from compose.events import Reporter
 from compose.label import Audit
 from compose.ostree.repo import Repo
 from compose.pipeline.options import ComposeOptions, ComposeResult
-from compose.pipeline.timings import Timings, usage_document
+from compose.pipeline.timings import usage_document
 from compose.records import Records
 from compose.rpm.compare import package_changes
 from compose.rpm.nevra import Nevra
@@ -92,11 +92,6 @@ def write_results(
             f"{committed.checksum} is committed, but {error}",
             hint="when that is mended, --force-nocache makes a commit and its files anew",
         ) from error
-
-
-def write_timings(options: ComposeOptions, timings: Timings) -> None:
-    if options.write_timings_to is not None:
-        fs.atomic_write(options.write_timings_to, (json.dumps(timings.document(), indent=2) + "\n").encode())
 
 
 def _labels(audit: Audit) -> dict[str, Any]:

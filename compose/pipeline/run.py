@@ -1,38 +1,19 @@
-"""The whole compose on one screen: `compose_tree()`. It alone knows all stages.
+"""A compose from its beginning: `compose_tree()`. What comes after the exact packages are known is in stages.py.
 
 treefile -> solve -> fetch -> import -> assemble -> postprocess -> label -> commit
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Any
 
-from compose.assemble.options import Assembled
-from compose.assemble.stage import assemble
-from compose.cache.verify import verify
-from compose.cachedir import LABELS, PROGRAMS, CacheDir
+from compose.cachedir import CacheDir
 from compose.errors import DamagedError
 from compose.events import Reporter
-from compose.label import audit, label
-from compose.pipeline import results, settings
-from compose.pipeline.accounts import keep_new, pinned, read_id_lock
-from compose.pipeline.committing import deflate_ahead, write_commit
-from compose.pipeline.gate import check_labels, check_tree
-from compose.pipeline.inputs import Stopwatch, check_sandbox, fetch_packages, gather, import_files, reread
-from compose.pipeline.making import keep_sources
+from compose.pipeline.inputs import Stopwatch, gather
 from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
-from compose.pipeline.previous import Given, parent_of
-from compose.pipeline.timings import timings
-from compose.postprocess.drift import check_accounts
-from compose.postprocess.options import Dropped, Postprocessed
-from compose.postprocess.stage import postprocess
-from compose.process import ProgramRecord
-from compose.records import records_of, runs_of
-
-_DROPPED_SHOWN = 20
+from compose.pipeline.outcome import ended
+from compose.pipeline.previous import Given
 
 
 def compose_tree(options: ComposeOptions, reporter: Reporter, given: Given | None = None) -> ComposeResult:
@@ -44,6 +25,8 @@ def compose_tree(options: ComposeOptions, reporter: Reporter, given: Given | Non
     try:
         return _compose_tree(options, reporter, given)
     except DamagedError as error:
+        from compose.cache.verify import verify
+
         reporter.warn(f"{error.message} Looking at all of the cache, then composing once more")
         verify(CacheDir(options.cachedir), options.jobs, reporter)
         return _compose_tree(options, reporter, given)
@@ -53,116 +36,10 @@ def _compose_tree(options: ComposeOptions, reporter: Reporter, given: Given | No
     watch = Stopwatch(reporter)
     with ExitStack() as stack:
         inputs = gather(options, reporter, watch, stack, given)
-        treefile, previous, resolution = inputs.treefile, inputs.previous, inputs.resolution
-
-        def ended(outcome: Outcome, programs: Sequence[tuple[str, ProgramRecord]] = (), **more: Any) -> ComposeResult:
-            spent = timings(watch.laps, programs)
-            results.write_timings(options, spent)
-            return ComposeResult(
-                outcome=outcome,
-                packages=resolution.packages,
-                repo=inputs.repo.path,
-                preview=options.repo is None,
-                ref=treefile.ref,
-                timings=spent,
-                **more,
-            )
-
         downloading = options.download_only or options.download_only_rpms
-        if not options.force_nocache and not downloading and inputs.digest == previous.inputhash:
-            return ended(Outcome.UNCHANGED, commit=previous.checksum)
-        if options.dry_run:
-            results.touch(options)
-            return ended(Outcome.DRY_RUN)
-        if not downloading:
-            check_sandbox(inputs.cache, reporter)
-        with watch.stage("fetch"):
-            files = fetch_packages(inputs, options, reporter)
-        if options.download_only_rpms:
-            return ended(Outcome.DOWNLOADED)
-        with watch.stage("import"):
-            manifests = import_files(inputs, files, options, reporter)
-        if options.download_only:
-            return ended(Outcome.DOWNLOADED)
+        if not options.force_nocache and not downloading and inputs.digest == inputs.previous.inputhash:
+            return ended(inputs, options, watch, Outcome.UNCHANGED, commit=inputs.previous.checksum)
+        # an unchanged compose, which is most of them, takes less time than importing these
+        from compose.pipeline.stages import make_commit
 
-        store = inputs.store
-        id_lock = read_id_lock(treefile)
-        epoch = settings.epoch(options, manifests, previous)
-        version = settings.version(options, treefile, previous, epoch)
-        memo = inputs.cache.join(LABELS)
-        with (
-            inputs.cache.scratch() as work,
-            deflate_ahead(manifests, store, inputs.repo, options, work, reporter) as ahead,
-            ThreadPoolExecutor(1) as background,
-        ):
-            with watch.stage("assemble"):
-                how = settings.assemble_options(inputs, epoch)
-                assembled = assemble(manifests, how, store, work, reporter, memory=inputs.memory)
-                ids = pinned(assembled.tree, store, id_lock, accept_new=options.accept_new_ids)
-            with watch.stage("postprocess"):
-                layout = settings.postprocess_options(inputs.loaded, inputs.labelled, version, epoch)
-                tree = ids.tree if ids else assembled.tree
-                processed = postprocess(tree, layout, store, work, reporter, memory=inputs.memory)
-            tell_dropped(processed.dropped, reporter)
-            check_accounts(processed.tree, store, settings.account_references(options, treefile, previous), reporter)
-            tree = processed.tree
-            if inputs.labelled:
-                with watch.stage("label"):
-                    tree = label(tree, store, work, reporter, memo)
-            audited = background.submit(audit, tree, store, work, reporter) if inputs.labelled else None
-
-            def confirm() -> None:
-                if audited is not None:
-                    check_labels(audited.result(), reporter)
-
-            with watch.stage("lint"):
-                check_tree(tree, store, container=treefile.container, reporter=reporter)
-            if keep_new(ids, reporter):
-                inputs = reread(inputs, options)
-            with watch.stage("commit"):
-                facts = settings.facts(inputs, version, epoch, processed.kernel)
-                parent = parent_of(options, inputs.repo, treefile.ref)
-                committed = write_commit(
-                    tree, store, inputs.repo, options, treefile, facts, parent, reporter, ahead, confirm
-                )
-            content = committed.stats.content
-            inputs.cache.count("objects", asked=content.objects, found=content.known)
-            keep_sources(inputs, files, options, committed.checksum, facts, parent, work, reporter)
-        programs = (
-            *(("assemble", each) for each in assembled.records),
-            *(("postprocess", each) for each in processed.records),
-        )
-        inputs.cache.count(PROGRAMS, asked=len(programs), found=sum(not each.seconds for _, each in programs))
-        with watch.stage("records"):
-            made = records_of(tree, runs_of(each for _, each in programs), inputs.parts)
-            unpacked = inputs.given.directory
-            results.keep_records(inputs.repo, options, treefile, committed.checksum, made, reporter, unpacked=unpacked)
-            diff = results.package_diff(inputs.repo, parent, [each.nevra for each in resolution.packages])
-        result = ended(
-            Outcome.COMMITTED,
-            programs,
-            pkgdiff=diff,
-            ref_moved=treefile.ref is not None and not options.write_commitid_to,
-            commit=committed.checksum,
-            version=version,
-            tree=tree,
-            labels=audited.result() if audited is not None else None,
-            dropped=_all_dropped(assembled, processed),
-        )
-        results.write_results(options, result, committed, inputs.digest, epoch)
-        return result
-
-
-def _all_dropped(assembled: Assembled, processed: Postprocessed) -> tuple[tuple[str, str], ...]:
-    found = [(each.path, each.reason) for each in assembled.dropped]
-    found += [(each.path, each.reason) for each in processed.dropped]
-    return tuple(sorted(found))
-
-
-def tell_dropped(dropped: tuple[Dropped, ...], reporter: Reporter) -> None:
-    """Say what a commit does not hold and somebody may miss."""
-    missed = [each for each in dropped if not each.expected]
-    for each in missed[:_DROPPED_SHOWN]:
-        reporter.info(f"not in the commit: /{each.path} ({each.reason})")
-    if len(missed) > _DROPPED_SHOWN:
-        reporter.info(f"not in the commit: {len(missed) - _DROPPED_SHOWN} more; --write-composejson-to lists all")
+        return make_commit(inputs, options, watch, reporter)

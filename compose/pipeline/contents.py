@@ -1,0 +1,49 @@
+"""From the exact packages to their contents in the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from compose.blobs import BlobStore
+from compose.cachedir import CacheDir
+from compose.events import Reporter
+from compose.fetch.fetcher import fetch
+from compose.fetch.rpmfile import RpmFile
+from compose.importer import ImportCache, import_packages
+from compose.pipeline import locking
+from compose.pipeline.inputs import Inputs
+from compose.pipeline.options import ComposeOptions
+from compose.rpm.manifest import PackageManifest
+from compose.workroot.probe import probe
+from compose.workroot.server import Form
+
+
+def check_sandbox(cache: CacheDir, reporter: Reporter) -> None:
+    """Say on which rung of the ladder programs will run; before anything is downloaded for nothing.
+
+    Raises SandboxError, with the way out, when there is none.
+    """
+    with cache.scratch() as work:
+        rung = probe(BlobStore(cache.join("blobs")), work)
+    reporter.info(f"Sandbox: {rung}")
+    if rung.form is Form.COPY:
+        reporter.warn(f"the kernel refuses an overlay in {cache.path}: every file is copied for each workroot")
+
+
+def fetch_packages(inputs: Inputs, options: ComposeOptions, reporter: Reporter) -> tuple[RpmFile, ...]:
+    """The packages as verified files. Raises FetchError, TrustError, PackageError, StorageError."""
+    files = fetch(inputs.resolution, inputs.access, inputs.network, reporter, jobs=options.jobs)
+    inputs.cache.count("rpms", asked=len(files), found=sum(file.cached for file in files))
+    if inputs.lock is not None:
+        locking.check_keys(inputs.lock, files)
+    return files
+
+
+def import_files(
+    inputs: Inputs, files: tuple[RpmFile, ...], options: ComposeOptions, reporter: Reporter
+) -> Sequence[PackageManifest]:
+    """Manifests of the packages; their contents are in the cache."""
+    cache = ImportCache(inputs.cache.join("manifests"), inputs.store)
+    manifests = import_packages(files, cache, options.jobs, reporter)
+    inputs.cache.count("manifests", asked=len(files), found=cache.hits)
+    return manifests
