@@ -8,6 +8,7 @@
         labels/                what policies say of paths          (compose.label.memo)
         programs/              what programs did, and saw          (compose.workroot)
         repomd/  rpms/         repository metadata and RPMs        (compose.solve, compose.fetch)
+        solved/                what the solver answered            (compose.solve)
         verified               which RPMs were found good          (compose.fetch)
         preview-repo/          where a compose without --repo goes
         composes               what past composes found here, a JSON object per line
@@ -40,7 +41,8 @@ HISTORY = "composes"
 _POLL = 0.1  # seconds
 
 OBJECT_MEMO, LABELS, PROGRAMS = "object-memo", "labels", "programs"
-PARTS = ("blobs", "manifests", LABELS, PROGRAMS, "repomd", "rpms", "work")
+SOLVED = "solved"
+PARTS = ("blobs", "manifests", LABELS, PROGRAMS, SOLVED, "repomd", "rpms", "work")
 """Directories that hold nothing but what can be made or fetched again."""
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from contextlib import suppress
+from pathlib import Path
 
 from compose import fs
 
@@ -41,3 +43,11 @@ def write_sealed(path: str, kind: bytes, data: bytes) -> None:
         fs.atomic_write(path, kind + hashlib.sha256(data).digest() + data, 0o600, fsync=False)
     except OSError as error:
         raise fs.storage_error(path, error) from error
+
+
+def forget_oldest(directory: str, kept: int) -> None:
+    """Remove all but so many files of a directory, those written or touched last."""
+    paths = sorted(Path(directory).iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in paths[kept:]:
+        with suppress(FileNotFoundError):
+            path.unlink()

@@ -11,12 +11,11 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 from compose.fs import storage_errors
-from compose.sealed import read_sealed, write_sealed
+from compose.sealed import forget_oldest, read_sealed, write_sealed
 
 _KIND = b"compose labels 1\n"
 _LIBRARIES = ("/libselinux.so.", "/libpcre2-8.so.")
@@ -70,7 +69,7 @@ class LabelMemo:
                 # mostly paths of trees that are no more: to be found out anew, without them
                 document = {}
             write_sealed(self._path, _KIND, json.dumps(document).encode())
-            _forget(directory)
+            forget_oldest(directory, _POLICIES)
 
 
 def _key(rules: Mapping[str, bytes]) -> str:
@@ -85,10 +84,3 @@ def _libraries() -> dict[str, bytes]:
     lines = Path("/proc/self/maps").read_text(errors="surrogateescape").splitlines()
     paths = {line.split(maxsplit=5)[-1] for line in lines if any(name in line for name in _LIBRARIES)}
     return {path: Path(path).read_bytes() for path in paths}
-
-
-def _forget(directory: str) -> None:
-    paths = sorted(Path(directory).iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in paths[_POLICIES:]:
-        with suppress(FileNotFoundError):
-            path.unlink()

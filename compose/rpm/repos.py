@@ -73,6 +73,10 @@ class RepoNetwork:
         return os.path.join(self.cachedir, "repomd")
 
     @property
+    def solved_dir(self) -> str:
+        return os.path.join(self.cachedir, "solved")
+
+    @property
     def rpms_dir(self) -> str:
         return os.path.join(self.cachedir, "rpms")
 

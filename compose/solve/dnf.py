@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from compose.errors import SolveError, StorageError
 from compose.events import Reporter, Task
@@ -21,6 +22,7 @@ from compose.solve.advisories import security_advisories
 from compose.solve.explain import explain, mentioned, name_of, nearest
 from compose.solve.links import links_of, nevra_of, providing
 from compose.solve.loaderror import SPACE_HINT, LoadError, is_of_disk
+from compose.solve.memo import REPOMD, Answer, Metadata, digest_of, libraries, sizes
 from compose.solve.request import LocalRpm, PackageSpec, SolveRequest
 from compose.solve.resolution import COMMAND_LINE, Reason, RepoSnapshot, Resolution, ResolvedPackage
 
@@ -33,23 +35,27 @@ class Job:
     network: RepoNetwork
 
 
-def resolve(job: Job, reporter: Reporter) -> Resolution:
+def resolve(job: Job, reporter: Reporter) -> Answer:
     """See solver.solve(); to be called in a process of its own."""
     sections = enabled_repos(job.request.access)
     try:
         with _metadata_lock(job.network, reporter):
             session = _open(job, sections, reporter)
+            # which another compose may bring up to date as soon as it can
+            metadata = session.metadata()
     except OSError as error:
         raise StorageError(
             f"cannot write to {error.filename or job.network.metadata_dir}: {error.strerror}",
             hint=SPACE_HINT,
         ) from error
-    return session.solve()
+    resolution = session.solve()
+    return Answer(resolution=resolution, metadata=metadata, libraries=libraries())
 
 
-def describe(job: Job, reporter: Reporter) -> Resolution:
+def describe(job: Job, reporter: Reporter) -> Answer:
     """See solver.describe(); to be called in a process of its own."""
-    return _Session(job, enabled_repos(job.request.access), reporter).describe()
+    resolution = _Session(job, enabled_repos(job.request.access), reporter).describe()
+    return Answer(resolution=resolution, metadata=(), libraries=libraries())
 
 
 @contextmanager
@@ -134,6 +140,24 @@ class _Session:
                 self._base.get_repo_sack().load_repos(self._dnf.repo.Repo.Type_AVAILABLE)
             except (self._dnf.exception.Error, RuntimeError) as error:
                 raise self._load_error(error) from error
+
+    def metadata(self) -> tuple[Metadata, ...] | None:
+        """What was loaded; None when some of it is to be signed, which must be seen each time."""
+        found = []
+        for repo in self._repos:
+            config = repo.get_config()
+            if config.get_repo_gpgcheck_option().get_value():
+                return None
+            cached = repo.get_cachedir()
+            found.append(
+                Metadata(
+                    cached=os.path.relpath(cached, self._network.metadata_dir),
+                    origin=_directory_of(config),
+                    repomd=digest_of(os.path.join(cached, REPOMD)),
+                    files=tuple(sizes(os.path.join(cached, "repodata"))),
+                )
+            )
+        return tuple(found)
 
     def forget_parsed(self) -> None:
         """Remove what libsolv keeps of metadata that it has read; it checks no digest of that."""
@@ -445,6 +469,15 @@ class _Session:
                 )
             )
         return tuple(snapshots)
+
+
+def _directory_of(config: Any) -> str | None:
+    """Of a repository that is one on this machine and nowhere else, by its libdnf5 settings."""
+    if not (config.get_metalink_option().empty() and config.get_mirrorlist_option().empty()):
+        return None
+    urls = config.get_baseurl_option().get_value()
+    url = urlsplit(urls[0])
+    return unquote(url.path) if len(urls) == 1 and url.scheme == "file" and not url.netloc else None
 
 
 def _fresh_keyring(repo: Any) -> None:

@@ -2,29 +2,74 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Literal
+
 from compose.errors import SolveError
-from compose.events import Reporter
-from compose.rpm import child
-from compose.rpm.repos import RepoNetwork
-from compose.solve import dnf
+from compose.events import Reporter, Task
+from compose.rpm.repos import RepoNetwork, enabled_repos
+from compose.solve import memo
 from compose.solve.request import SolveRequest
 from compose.solve.resolution import Resolution
 
+LOADING = "Loading repositories"
+_Question = Literal["solve", "describe"]
+
 
 def solve(request: SolveRequest, network: RepoNetwork, reporter: Reporter) -> Resolution:
-    """The packages that satisfy the request; the same request and repositories give the same answer.
+    """The packages that satisfy the request; the same request and repositories give the same answer, so that it may be one
+    from before (memo.py).
 
     Nothing of the host takes part: no configuration, repositories, variables, installed packages, plugins.
     Raises SolveError for packages that do not exist or do not fit together, FetchError for a repository that cannot be
     loaded (all enabled ones must be), TreefileError for faults in .repo files, StorageError when the cache is refused.
     """
-    return child.call(dnf.resolve, dnf.Job(request=request, network=network), reporter, crash=_crashed)
+    return _ask("solve", request, network, reporter)
 
 
 def describe(request: SolveRequest, network: RepoNetwork, reporter: Reporter) -> Resolution:
     """What can be said without any repository's metadata: the repositories that take part, and the request's RPMs that are
     in none. Raises TreefileError for faults in .repo files."""
-    return child.call(dnf.describe, dnf.Job(request=request, network=network), reporter, crash=_crashed)
+    return _ask("describe", request, network, reporter)
+
+
+def _ask(what: _Question, request: SolveRequest, network: RepoNetwork, reporter: Reporter) -> Resolution:
+    key = memo.key_of(what, request, enabled_repos(request.access))
+    known = memo.recall(key, network)
+    if known is not None:
+        if what == "solve":
+            # looked at, which is what whoever follows the progress waits for
+            reporter.task(LOADING, unit="bytes").close()
+        for message in known.warnings:
+            reporter.warn(message)
+        return known.resolution
+    # who is answered from memory has no use for these
+    from compose.rpm import child
+    from compose.solve import dnf
+
+    listening = _Listening(reporter)
+    function = dnf.resolve if what == "solve" else dnf.describe
+    answer = child.call(function, dnf.Job(request=request, network=network), listening, crash=_crashed)
+    memo.keep(key, replace(answer, warnings=tuple(listening.warnings)), network)
+    return answer.resolution
+
+
+class _Listening(Reporter):
+    """Hands on what it is told, and keeps the warnings."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self.warnings: list[str] = []
+
+    def task(self, name: str, *, total: int | None = None, unit: str = "") -> Task:
+        return self._reporter.task(name, total=total, unit=unit)
+
+    def info(self, message: str) -> None:
+        self._reporter.info(message)
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+        self._reporter.warn(message)
 
 
 def _crashed(how: str, output: tuple[str, ...]) -> SolveError:

@@ -9,6 +9,7 @@ import pytest
 
 from compose.errors import FetchError, SolveError, StorageError, TreefileError
 from compose.events import Reporter
+from compose.rpm import child
 from compose.rpm.repos import RepoAccess, RepoNetwork
 from compose.solve.request import PackageSpec, RepoPackages, SolveRequest
 from compose.solve.resolution import Reason
@@ -366,3 +367,54 @@ def test_a_full_disk(place):
     finally:
         run("umount", str(place.path / "cache/repomd"))
     assert place.names("base") == ["base"]
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """How often libdnf5 was asked."""
+    calls = []
+    call = child.call
+
+    def counted(*arguments, **more):
+        calls.append(arguments[0].__name__)
+        return call(*arguments, **more)
+
+    monkeypatch.setattr(child, "call", counted)
+    return calls
+
+
+def test_the_same_question_is_answered_once(place, repository, asked):
+    place.repo(f"[test]\nbaseurl={repository}\nodd=1\n")
+    first = place.solve("app")
+    assert asked == ["resolve"]
+    assert place.solve("app") == first
+    assert place.solve("app", network={"cache_only": True}) == first
+    assert asked == ["resolve"]
+    # what was told with it is told again
+    assert len(place.log.lines) == 3 == sum("unknown option 'odd'" in line for line in place.log.lines)
+    assert place.solve("app", recommends=False) != first
+    assert asked == ["resolve"] * 2
+
+
+def test_a_repository_that_changed_is_asked_anew(place, tmp_path, asked):
+    directory = tmp_path / "repository"
+    build([Package("one")], directory)
+    index(directory)
+    place.repo(f"[test]\nbaseurl={directory.as_uri()}\n")
+    assert place.names("one") == ["one"]
+    build([Package("one", version="2.0")], directory)
+    index(directory)
+    assert [each.nevra.version for each in place.solve("one").packages] == ["2.0"]
+    assert [each.nevra.version for each in place.solve("one").packages] == ["2.0"]
+    assert asked == ["resolve"] * 2
+    shutil.rmtree(directory / "repodata")
+    assert "metadata cannot be loaded" in place.fails(FetchError, "one").message
+
+
+def test_what_comes_over_the_network_is_brought_up_to_date(place, server, asked):
+    place.repo(f"[test]\nbaseurl={server.url}/repo\n")
+    first = place.solve("app")
+    assert place.solve("app") == first
+    assert asked == ["resolve"] * 2
+    assert place.solve("app", network={"cache_only": True}) == first
+    assert asked == ["resolve"] * 2

@@ -1,0 +1,198 @@
+"""Answers of the solver are remembered under all that was asked, and hold as long as what they were made of is there."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from compose.rpm.nevra import Nevra
+from compose.rpm.repofile import RepoOption, RepoSection
+from compose.rpm.repos import RepoAccess, RepoNetwork
+from compose.solve import memo
+from compose.solve.memo import Answer, Metadata
+from compose.solve.request import (
+    LocalRpm,
+    LockedBuild,
+    LockRequest,
+    PackageSpec,
+    RepoPackages,
+    SolveRequest,
+)
+from compose.solve.resolution import (
+    Advisory,
+    Link,
+    Need,
+    Reason,
+    Reference,
+    RepoSnapshot,
+    Resolution,
+    ResolvedPackage,
+)
+
+SPEC = PackageSpec(text="bash", place="t.yaml:1:1")
+REQUEST = SolveRequest(
+    packages=(SPEC,),
+    access=RepoAccess(
+        repo_dirs=("/repos",),
+        basearch="x86_64",
+        releasever="43",
+        repovars=(("name", "value"),),
+        vars_dirs=("/vars",),
+        repos=("a",),
+        root="/root",
+    ),
+    repo_packages=(RepoPackages(repo="a", packages=(SPEC,), place="t.yaml:2:1"),),
+    exclude_packages=(SPEC,),
+    rpm_files=(LocalRpm(path="/a.rpm", sha256="00", place="t.yaml:3:1"),),
+    lock=LockRequest(
+        builds=(LockedBuild(name="a", evr="1-1", arch="noarch", digest="sha256:00"),),
+        strict=False,
+        repos=frozenset({"a"}),
+    ),
+)
+SECTION = RepoSection(id="a", path="/repos/a.repo", line=1, options=(RepoOption(key="baseurl", value="/a", line=2),))
+BASH = Nevra(name="bash", epoch=1, version="5", release="1", arch="x86_64")
+RESOLUTION = Resolution(
+    packages=(
+        ResolvedPackage(
+            nevra=BASH,
+            repo="a",
+            location="bash.rpm",
+            checksum=("sha256", "00"),
+            download_size=1,
+            install_size=2,
+            source_rpm="bash.src.rpm",
+            reason=Reason.REQUESTED,
+            specs=("bash",),
+        ),
+    ),
+    repos=(RepoSnapshot(id="a", timestamp=1, gpgcheck=True, gpgkeys=("file:///key",)),),
+    advisories=(
+        Advisory(id="x", severity="low", packages=("bash",), references=(Reference(url="https://x", title="CVE"),)),
+    ),
+    links=(Link(source=BASH, target=BASH, need=Need.REQUIRES, dependency="bash"),),
+)
+
+
+def changed(value: Any) -> list[Any]:
+    """Values with one thing another, wherever it is inside."""
+    if dataclasses.is_dataclass(value):
+        fields = [field.name for field in dataclasses.fields(value)]
+        return [replace(value, **{name: each}) for name in fields for each in changed(getattr(value, name))]
+    if isinstance(value, tuple):
+        ways = [(*value[:index], each, *value[index + 1 :]) for index, old in enumerate(value) for each in changed(old)]
+        # a variable is a pair and stays one
+        return ways if value == ("name", "value") else [*ways, value[:-1], (*value, *value[-1:])]
+    if isinstance(value, frozenset):
+        return [value | {"more"}, frozenset()]
+    if isinstance(value, bool):
+        return [not value]
+    assert isinstance(value, str | int), value
+    return [value + type(value)(1)]
+
+
+def test_whatever_is_asked_for_is_in_the_key():
+    """Each field of the request and of the repositories, those that are added later too."""
+    questions = [(REQUEST, SECTION), *((each, SECTION) for each in changed(REQUEST))]
+    questions += [(REQUEST, each) for each in changed(SECTION)]
+    keys = {memo.key_of("solve", request, (section,)) for request, section in questions}
+    keys |= {memo.key_of("describe", REQUEST, (SECTION,)), memo.key_of("solve", REQUEST, ())}
+    assert len(keys) == len(questions) + 2
+    assert len(questions) > 50
+
+
+def test_files_with_variables_are_in_the_key(tmp_path):
+    request = replace(REQUEST, access=replace(REQUEST.access, vars_dirs=(str(tmp_path),)))
+    before = memo.key_of("solve", request, ())
+    (tmp_path / "stream").write_text("next")
+    assert memo.key_of("solve", request, ()) != before
+
+
+class Place:
+    """A cachedir with the metadata of one repository, and the repository."""
+
+    def __init__(self, path):
+        self.network = RepoNetwork(cachedir=str(path / "cache"))
+        self.origin, self.cached = path / "repository", path / "cache/repomd/a-00"
+        for directory in (self.origin, self.cached):
+            (directory / "repodata").mkdir(parents=True)
+            (directory / "repodata/repomd.xml").write_text("one")
+        (self.cached / "repodata/primary.xml").write_text("two")
+        self.library = path / "lib.so"
+        self.library.write_text("library")
+        self.answer = Answer(
+            resolution=RESOLUTION,
+            metadata=(
+                Metadata(
+                    cached="a-00",
+                    origin=str(self.origin),
+                    repomd=memo.digest_of(str(self.cached / memo.REPOMD)),
+                    files=tuple(memo.sizes(str(self.cached / "repodata"))),
+                ),
+            ),
+            libraries=((str(self.library), memo.status_of(str(self.library))),),
+            warnings=("careful",),
+        )
+        memo.keep("key", self.answer, self.network)
+
+    def recall(self, **network):
+        return memo.recall("key", replace(self.network, **network))
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path)
+
+
+def test_an_answer_comes_back_as_it_was(place):
+    assert place.recall() == place.answer
+    assert memo.recall("another", place.network) is None
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        lambda place: (place.origin / "repodata/repomd.xml").write_text("new"),
+        lambda place: (place.origin / "repodata/repomd.xml").unlink(),
+        lambda place: (place.cached / "repodata/repomd.xml").write_text("new"),
+        lambda place: (place.cached / "repodata/primary.xml").write_text("cut"[:1]),
+        lambda place: (place.cached / "repodata/primary.xml").unlink(),
+        lambda place: place.library.write_text("another"),
+        lambda place: place.library.unlink(),
+        lambda place: os.truncate(f"{place.network.solved_dir}/key", 100),
+        lambda place: os.chmod(f"{place.network.solved_dir}/key", 0o666),
+    ],
+)
+def test_it_does_not_hold_when_what_it_was_made_of_changed(place, what):
+    what(place)
+    assert place.recall() is None
+
+
+def test_what_comes_over_the_network_is_asked_for_unless_that_is_not_wanted(place):
+    (metadata,) = place.answer.metadata
+    memo.keep("key", replace(place.answer, metadata=(replace(metadata, origin=None),)), place.network)
+    assert place.recall() is None
+    assert place.recall(cache_only=True) is not None
+
+
+def test_what_is_to_be_signed_is_not_kept(place):
+    memo.keep("signed", replace(place.answer, metadata=None), place.network)
+    assert memo.recall("signed", place.network) is None
+
+
+def test_those_used_last_stay(place):
+    for number in range(120):
+        memo.keep(str(number), place.answer, place.network)
+    assert len(os.listdir(place.network.solved_dir)) == 100
+
+
+def test_a_disk_that_refuses_is_no_fault(place):
+    os.rename(place.network.solved_dir, f"{place.network.solved_dir}-aside")
+    with open(place.network.solved_dir, "w") as file:
+        file.write("in the way")
+    memo.keep("key", place.answer, place.network)
+    assert place.recall() is None
