@@ -9,6 +9,7 @@
         programs/              what programs did, and saw          (compose.workroot)
         repomd/  rpms/         repository metadata and RPMs        (compose.solve, compose.fetch)
         solved/                what the solver answered            (compose.solve)
+        treefiles/             those that are known to be right    (compose.treefile)
         verified               which RPMs were found good          (compose.fetch)
         preview-repo/          where a compose without --repo goes
         composes               what past composes found here, a JSON object per line
@@ -34,15 +35,14 @@ from typing import Self
 from compose import fs
 from compose.errors import SandboxError, StorageError
 from compose.events import Reporter
-from compose.sandbox.identity import remove_tree
 
 PREVIEW = "preview-repo"
 HISTORY = "composes"
 _POLL = 0.1  # seconds
 
 OBJECT_MEMO, LABELS, PROGRAMS = "object-memo", "labels", "programs"
-SOLVED = "solved"
-PARTS = ("blobs", "manifests", LABELS, PROGRAMS, SOLVED, "repomd", "rpms", "work")
+SOLVED, TREEFILES = "solved", "treefiles"
+PARTS = ("blobs", "manifests", LABELS, PROGRAMS, SOLVED, TREEFILES, "repomd", "rpms", "work")
 """Directories that hold nothing but what can be made or fetched again."""
 
 
@@ -128,7 +128,7 @@ class CacheDir:
         finally:
             # what cannot be removed now is a leftover for the next compose
             with suppress(OSError, SandboxError):
-                remove_tree(directory)
+                _remove_tree(directory)
                 os.unlink(directory + ".lock")
             os.close(lock)
 
@@ -171,7 +171,7 @@ class CacheDir:
                 os.rename(path, aside)
                 reporter.warn(f"{path} is made anew, it cannot be trusted: {_fault(status)}")
                 try:
-                    remove_tree(aside)
+                    _remove_tree(aside)
                 except (PermissionError, SandboxError):
                     reporter.warn(f"{aside} is what it was: not ours to remove")
 
@@ -222,7 +222,14 @@ def _remove_leftovers(top: str) -> None:
         lock = os.open(directory + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if _try(lock, fcntl.LOCK_EX):
-                remove_tree(directory)
+                _remove_tree(directory)
                 os.unlink(directory + ".lock")
         finally:
             os.close(lock)
+
+
+def _remove_tree(path: str) -> None:
+    # who only looks into a cachedir has nothing to remove, and imports none of the sandbox
+    from compose.sandbox.identity import remove_tree
+
+    remove_tree(path)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from compose.blobs import BlobStore
-from compose.cachedir import HISTORY, LABELS, OBJECT_MEMO, PREVIEW, PROGRAMS, SOLVED, CacheDir
+from compose.cachedir import HISTORY, LABELS, OBJECT_MEMO, PREVIEW, PROGRAMS, SOLVED, TREEFILES, CacheDir
 from compose.fs import atomic_write
 from compose.importer.cache import ImportCache, read_manifest
 from compose.rpm.manifest import PackageManifest
@@ -89,7 +89,8 @@ def take_stock(cache: CacheDir) -> tuple[Item, ...]:
     for path in _directories(cache.join(Kind.REPOMD)):
         if os.path.isdir(os.path.join(path, "repodata")):
             note(Kind.REPOMD, path)
-    for path in (cache.join(OBJECT_MEMO), *_names(cache.join(LABELS)), *_names(cache.join(SOLVED))):
+    memos = (each for name in (LABELS, SOLVED, TREEFILES) for each in _names(cache.join(name)))
+    for path in (cache.join(OBJECT_MEMO), *memos):
         note(Kind.MEMOS, path)
     for path in _directories(cache.join(Kind.SCRATCH)):
         note(Kind.SCRATCH, path)

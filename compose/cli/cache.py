@@ -36,7 +36,7 @@ _WHAT = {
     "programs": "what programs did",
     "lower-layers": "roots that programs saw",
     "blobs": "file contents",
-    "memos": "memos of checksums, labels and solutions",
+    "memos": "memos of checksums, labels, solutions and treefiles",
     "objects": "objects, known and in place",
     "work": "scratch of composes",
     "preview-repo": "preview repository",

@@ -13,7 +13,8 @@ import json
 
 from compose.assemble.ids import IdLock
 from compose.errors import TreefileError
-from compose.treefile.source import Located, SourceFault, parse_yaml
+from compose.treefile.parse import parse_yaml
+from compose.treefile.source import Located, SourceFault
 
 _MARK = "compose-ids"
 _VERSION = 1

@@ -26,7 +26,8 @@ from compose.errors import TreefileError
 from compose.lock.model import ArchLock, Lock, LockedPackage
 from compose.rpm.nevra import Nevra
 from compose.solve.resolution import Reason, ResolvedPackage
-from compose.treefile.source import Located, SourceFault, parse_yaml
+from compose.treefile.parse import parse_yaml
+from compose.treefile.source import Located, SourceFault
 
 MARK = "compose-lock"
 _VERSION = 1

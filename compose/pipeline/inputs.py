@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,13 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from compose import fs
-from compose.cachedir import PROGRAMS, CacheDir
+from compose.cachedir import PROGRAMS, TREEFILES, CacheDir
 from compose.events import Reporter
 from compose.inputhash import Input, input_hash, inputs_of
-from compose.layers import LayerCommit, resolve_layers
-from compose.lock.model import ArchLock
 from compose.ostree.repo import Repo
-from compose.pipeline import locking
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.previous import Given, Previous
 from compose.pipeline.requests import load, local_rpms, repo_access, request_of
@@ -23,12 +21,16 @@ from compose.rpm.repos import RepoAccess, RepoNetwork
 from compose.solve.request import SolveRequest
 from compose.solve.resolution import Resolution
 from compose.solve.solver import solve
+from compose.treefile.known import KnownFiles
 from compose.treefile.load import load_treefile
 from compose.treefile.model import LoadedTreefile, MetadataPlace, Treefile
 
-# an unchanged compose ends before it needs them
+# most composes are unchanged, without lockfile and layers, and as soon over as these would be imported
 if TYPE_CHECKING:
     from compose.blobs import BlobStore
+    from compose.layers import LayerCommit
+    from compose.lock.model import ArchLock
+    from compose.pipeline.locking import Locking
     from compose.workroot.memory import ProgramMemory
 
 
@@ -104,18 +106,20 @@ def gather(
     # now, and not when the commit is there already
     for path in options.result_files:
         fs.check_place(path)
+    known = KnownFiles(os.path.join(options.cachedir, TREEFILES))
     with watch.stage("treefile"):
-        loaded = load(options, reporter)
+        loaded = load(options, reporter, known)
         treefile = loaded.treefile
-        lock = locking.read(options, treefile, reporter)
+        lock = _read_lock(options, treefile, reporter)
     cache = stack.enter_context(CacheDir(options.cachedir).shared(reporter))
+    known.keep()
     repo = stack.enter_context(_open_repo(options, cache))
     layer_repo = repo if options.layer_repo is None else stack.enter_context(Repo.open(options.layer_repo))
     labelled = treefile.selinux and not options.disable_selinux
     foreign = lock is not None and lock.request is not None
     access = repo_access(options, loaded, with_lockfile=given.lockfile_repos if given else foreign)
     network = RepoNetwork(cachedir=cache.path, cache_only=options.cache_only, proxy=options.proxy)
-    layers = resolve_layers(layer_repo, treefile.ostree_layers, treefile.ostree_override_layers)
+    layers = _resolve_layers(layer_repo, treefile)
     with watch.stage("solve"):
         request = request_of(
             treefile,
@@ -125,12 +129,16 @@ def gather(
             advisories=treefile.advisories_metadata is not MetadataPlace.DISABLED,
         )
         if lock is not None and lock.own is not None:
-            resolution = locking.locked_resolution(lock.own, lock.path, request, network, reporter)
+            from compose.pipeline.locking import locked_resolution
+
+            resolution = locked_resolution(lock.own, lock.path, request, network, reporter)
             resolution = replace(resolution, advisories=given.advisories if given else ())
         else:
             resolution = solve(request, network, reporter)
     if options.write_lockfile_to is not None:
-        locking.write_foreign(options.write_lockfile_to, resolution, options.source_date_epoch, reporter)
+        from compose.pipeline.locking import write_foreign
+
+        write_foreign(options.write_lockfile_to, resolution, options.source_date_epoch, reporter)
     reporter.info(f"{len(resolution.packages)} packages from {', '.join(repo.id for repo in resolution.repos)}")
     return Inputs(
         loaded=loaded,
@@ -149,6 +157,22 @@ def gather(
         parts=_parts(loaded, resolution, layers, labelled=labelled),
         rerun_programs=options.rerun_programs,
     )
+
+
+def _read_lock(options: ComposeOptions, treefile: Treefile, reporter: Reporter) -> Locking | None:
+    if not (options.lockfiles or options.lockfile_strict):
+        return None
+    from compose.pipeline.locking import read
+
+    return read(options, treefile, reporter)
+
+
+def _resolve_layers(repo: Repo, treefile: Treefile) -> tuple[LayerCommit, ...]:
+    if not (treefile.ostree_layers or treefile.ostree_override_layers):
+        return ()
+    from compose.layers import resolve_layers
+
+    return resolve_layers(repo, treefile.ostree_layers, treefile.ostree_override_layers)
 
 
 def reread(inputs: Inputs, options: ComposeOptions) -> Inputs:

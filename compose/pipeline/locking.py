@@ -17,7 +17,8 @@ from compose.solve.request import LockedBuild, LockRequest, SolveRequest
 from compose.solve.resolution import Resolution
 from compose.solve.solver import describe
 from compose.treefile.model import Treefile
-from compose.treefile.source import Located, SourceFault, parse_json, parse_yaml
+from compose.treefile.parse import parse_json, parse_yaml
+from compose.treefile.source import Located, SourceFault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

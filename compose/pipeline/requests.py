@@ -6,18 +6,18 @@ import os
 
 from compose.errors import TreefileError
 from compose.events import Reporter
-from compose.fetch.local import Source, bring
 from compose.pipeline.flat import host_basearch
 from compose.pipeline.options import ComposeOptions
 from compose.rpm.repos import RepoAccess, RepoNetwork
 from compose.solve.request import LocalRpm, LockRequest, PackageSpec, RepoPackages, SolveRequest
+from compose.treefile.known import KnownFiles
 from compose.treefile.load import load_treefile
 from compose.treefile.model import LoadedTreefile, Treefile
 
 
-def load(options: ComposeOptions, reporter: Reporter) -> LoadedTreefile:
+def load(options: ComposeOptions, reporter: Reporter, known: KnownFiles | None = None) -> LoadedTreefile:
     """The treefile of a compose. Raises TreefileError."""
-    loaded = load_treefile(options.treefile, basearch=options.basearch or host_basearch())
+    loaded = load_treefile(options.treefile, basearch=options.basearch or host_basearch(), known=known)
     for warning in loaded.warnings:
         reporter.warn(warning)
     treefile = loaded.treefile
@@ -77,11 +77,14 @@ def local_rpms(
     treefile: Treefile, access: RepoAccess, network: RepoNetwork, reporter: Reporter
 ) -> tuple[LocalRpm, ...]:
     """The RPMs of rpm-files, brought here and checked."""
+    if not treefile.rpm_files:
+        return ()
+    # imports librpm
+    from compose.fetch.local import Source, bring
+
     sources = tuple(
         Source(sha256=each.sha256, place=each.place, path=each.path, url=each.url) for each in treefile.rpm_files
     )
-    if not sources:
-        return ()
     paths = bring(sources, access, network, reporter)
     return tuple(
         LocalRpm(path=path, sha256=source.sha256, place=source.place)

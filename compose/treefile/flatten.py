@@ -17,7 +17,8 @@ from typing import BinaryIO
 from compose.treefile.conditions import ConditionFault, Value, evaluate
 from compose.treefile.keys import KEYS, LEGACY, Merge, nearest
 from compose.treefile.kickstart import parse_kickstart
-from compose.treefile.source import Located, Place, SourceFault, parse_json, parse_yaml
+from compose.treefile.known import KnownFiles
+from compose.treefile.source import Located, Place, SourceFault
 from compose.treefile.validate import faults
 
 _MAX_DEPTH = 50
@@ -55,11 +56,12 @@ class Flattener:
     """State of one flattening; the results are config, variables, externals, faults, warnings and files.
 
     files: the treefiles that were read, by path. opened: path -> (content, mode) of every file, under the name that it was
-    asked for. legacy: (place, old, new) of each old spelling met. untaken: (place, path, why) of each include that was not
-    followed.
+    asked for. known: those that need not be parsed again. legacy: (place, old, new) of each old spelling met.
+    untaken: (place, path, why) of each include that was not followed.
     """
 
     basearch: str
+    known: KnownFiles | None = None
     variables: dict[str, Value] = field(default_factory=dict)
     externals: dict[tuple[str, str], External] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
@@ -119,13 +121,14 @@ class Flattener:
             return None
         self.files[target or path] = data
         self.opened[path] = (data, 0o644)
+        known = self.known.recall(data, path) if self.known else None
         try:
-            source = parse_source(data, path)
-            if is_json(path):
-                source = self._without_comments(source)
+            parsed = known or parse_source(data, path)
         except SourceFault as fault:
             self._fault(fault.place, fault.message, chain)
             return None
+        # of its own: keys are renamed in it
+        source = self._without_comments(parsed) if is_json(path) else Located({**parsed.value}, parsed.place)
         config: Config = source.value
         for old, new in LEGACY.items():
             if old not in config:
@@ -134,11 +137,14 @@ class Flattener:
                 self._fault(config[old].place, f"{old}: the old spelling of {new}, which is given too", chain)
             self.legacy.append((config[old].place, old, new))
             config[new] = config.pop(old)
-        for place, message in faults(source):
+        wrong = [] if known else faults(source)
+        for place, message in wrong:
             self._fault(place, message, chain)
-        if any(fault for fault in faults(source)):
+        if wrong:
             # what is wrong in itself cannot be merged; its includes are still looked at
             config = {key: value for key, value in config.items() if not faults(Located({key: value}, source.place))}
+        elif self.known and not known:
+            self.known.note(data, path, parsed)
         return self._finish(config, path, chain)
 
     def _without_comments(self, source: Located) -> Located:
@@ -328,9 +334,11 @@ def is_json(path: str) -> bool:
 
 def parse_source(data: bytes, path: str) -> Located:
     """The keys of one file as it is written. Raises SourceFault."""
-    if is_json(path):
-        return parse_json(data, path)
-    return parse_kickstart(data, path) if path.endswith(".ks") else parse_yaml(data, path)
+    if path.endswith(".ks"):
+        return parse_kickstart(data, path)
+    from compose.treefile.parse import parse_json, parse_yaml
+
+    return parse_json(data, path) if is_json(path) else parse_yaml(data, path)
 
 
 def _git_symlink(path: str, data: bytes) -> str | None:

@@ -6,7 +6,6 @@ sorted set; UPDATE, per member the includer's counts; TOP, only the top file's v
 
 from __future__ import annotations
 
-import difflib
 import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -93,5 +92,7 @@ CLIENT_ONLY = (
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The one of known that word is most likely a slip of."""
+    import difflib
+
     found = difflib.get_close_matches(word.replace("_", "-"), list(known), n=1, cutoff=0.6)
     return found[0] if found else None

@@ -11,6 +11,7 @@ from compose.errors import TreefileError
 from compose.treefile.conditions import Value, substitute, undefined
 from compose.treefile.flatten import FINALIZE, Config, Flattener
 from compose.treefile.keys import KEYS, Merge
+from compose.treefile.known import KnownFiles
 from compose.treefile.model import (
     AddFile,
     BootLocation,
@@ -46,12 +47,12 @@ _NOT_HASHED = (
 )
 
 
-def load_treefile(path: str, *, basearch: str) -> LoadedTreefile:
-    """Read, validate, flatten. basearch: RPM base architecture of the compose.
+def load_treefile(path: str, *, basearch: str, known: KnownFiles | None = None) -> LoadedTreefile:
+    """Read, validate, flatten. basearch: RPM base architecture of the compose. known: files to be read faster.
 
     Raises TreefileError: its details hold one line per fault, "file:line:column: key: what is wrong".
     """
-    config, flattener = flatten(path, basearch=basearch)
+    config, flattener = flatten(path, basearch=basearch, known=known)
     flat = _flat(config, basearch)
     return LoadedTreefile(
         treefile=_model(config, flattener, basearch),
@@ -64,9 +65,9 @@ def load_treefile(path: str, *, basearch: str) -> LoadedTreefile:
     )
 
 
-def flatten(path: str, *, basearch: str) -> tuple[Config, Flattener]:
+def flatten(path: str, *, basearch: str, known: KnownFiles | None = None) -> tuple[Config, Flattener]:
     """The first half of load_treefile(): every key with the place of its value, and what was met on the way."""
-    flattener = Flattener(basearch=basearch)
+    flattener = Flattener(basearch=basearch, known=known)
     flattener.variables["basearch"] = basearch
     config = flattener.read(path)
     _check_values(config, flattener)

@@ -16,7 +16,8 @@ import yaml
 from compose.errors import TreefileError
 from compose.treefile.flatten import is_json
 from compose.treefile.keys import LEGACY
-from compose.treefile.source import Located, SourceFault, compose_nodes, parse_yaml
+from compose.treefile.parse import compose_nodes, parse_yaml
+from compose.treefile.source import Located, SourceFault
 
 _INDENT = 2
 _BLOCK_INDICATOR = re.compile(r"[|>][+-]?[1-9]")

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import re
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Any
-
-import jsonschema
 
 from compose.treefile.keys import CLIENT_ONLY, KEYS, nearest
 from compose.treefile.source import Located, Place, type_name
@@ -17,13 +15,20 @@ from compose.treefile.source import Located, Place, type_name
 @cache
 def schema() -> dict[str, Any]:
     """The published JSON Schema."""
-    text = resources.files("compose.treefile").joinpath("schema.json").read_text()
-    found: dict[str, Any] = json.loads(text)
+    found: dict[str, Any] = json.loads(schema_text())
     return found
+
+
+def schema_text() -> str:
+    """The same as it is published."""
+    return Path(__file__).with_name("schema.json").read_text(encoding="utf-8")
 
 
 @cache
 def _validator() -> Any:
+    # takes as long to import as an unchanged compose, whose files are known to be right
+    import jsonschema
+
     return jsonschema.Draft202012Validator(schema())
 
 

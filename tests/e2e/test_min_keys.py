@@ -16,7 +16,7 @@ from compose.events import Reporter
 from compose.pipeline.options import ComposeOptions, Outcome
 from compose.pipeline.run import compose_tree
 from compose.treefile.keys import KEYS
-from compose.treefile.source import parse_yaml
+from compose.treefile.parse import parse_yaml
 from tests.compat.ostree.test_commit import ostree, served
 from tests.e2e.whole import PROJECT, UNIVERSE
 

@@ -30,8 +30,9 @@ from compose.treefile.kickstart import parse_kickstart
 from compose.treefile.lint import lint
 from compose.treefile.load import load_treefile
 from compose.treefile.origin import origins
+from compose.treefile.parse import parse_json, parse_yaml
 from compose.treefile.rewrite import OLD_DEFAULTS, format_text, migrate_text
-from compose.treefile.source import SourceFault, parse_json, parse_yaml
+from compose.treefile.source import SourceFault
 
 PROJECT = Path(__file__).parents[2]
 TOOL = sys.monitoring.COVERAGE_ID

@@ -13,7 +13,8 @@ from compose.lock.rpmostree import format_locked, overlay, read_locked
 from compose.rpm.nevra import Nevra
 from compose.solve.request import LockedBuild
 from compose.solve.resolution import Reason, RepoSnapshot, Resolution, ResolvedPackage
-from compose.treefile.source import SourceFault, parse_json, parse_yaml
+from compose.treefile.parse import parse_json, parse_yaml
+from compose.treefile.source import SourceFault
 
 # the form of an overrides file as Fedora CoreOS keeps them
 OVERRIDES = """
