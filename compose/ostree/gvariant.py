@@ -9,11 +9,14 @@ v Variant.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 _FIXED = {"b": 1, "y": 1, "n": 2, "q": 2, "i": 4, "u": 4, "x": 8, "t": 8, "d": 8}
+# types of one repository; what comes from elsewhere may make up any number of them
+_TYPES = 256
 _FORMAT = {"y": "<B", "n": "<h", "q": "<H", "i": "<i", "u": "<I", "x": "<q", "t": "<Q", "d": "<d"}
 
 
@@ -125,16 +128,18 @@ def split_type(signature: str) -> tuple[str, str]:
     raise ValueError(f"unbalanced type {signature!r}")
 
 
-def members(signature: str) -> list[str]:
+@lru_cache(_TYPES)
+def members(signature: str) -> tuple[str, ...]:
     """Types inside a tuple or dictionary entry type."""
     found: list[str] = []
     rest = signature[1:-1]
     while rest:
         first, rest = split_type(rest)
         found.append(first)
-    return found
+    return tuple(found)
 
 
+@lru_cache(_TYPES)
 def alignment(signature: str) -> int:
     """Alignment of a type, bytes."""
     code = signature[0]
@@ -147,6 +152,7 @@ def alignment(signature: str) -> int:
     return _FIXED.get(code, 1)
 
 
+@lru_cache(_TYPES)
 def fixed_size(signature: str) -> int:
     """Size of a fixed-size type, 0 for one of variable size."""
     code = signature[0]
@@ -163,32 +169,42 @@ def fixed_size(signature: str) -> int:
 def decode(signature: str, data: bytes) -> Any:
     """Read a value. Raises ValueError when the bytes are not in normal form as far as framing goes."""
     try:
-        return _decode(signature, memoryview(data))
+        return _decoder(signature)(memoryview(data))
     except (struct.error, IndexError, UnicodeDecodeError) as error:
         raise ValueError(f"damaged value of type {signature}: {error}") from error
 
 
-def _decode(signature: str, data: memoryview) -> Any:
+@lru_cache(_TYPES)
+def _decoder(signature: str) -> Callable[[memoryview], Any]:
+    """What reads values of a type: what follows from the type alone is found out once."""
     code = signature[0]
     if code == "b":
-        return data[0] != 0
+        return lambda data: data[0] != 0
     if code in _FORMAT:
-        return struct.unpack(_FORMAT[code], data)[0]
+        unpack = struct.Struct(_FORMAT[code]).unpack
+        return lambda data: unpack(data)[0]
     if code == "s":
-        if not data or data[-1]:
-            raise ValueError("a string must end with NUL")
-        return bytes(data[:-1]).decode()
+        return _decode_text
     if code == "v":
-        raw = bytes(data)
-        cut = raw.rindex(b"\0")
-        kind = raw[cut + 1 :].decode()
-        return Variant(kind, _decode(kind, data[:cut]))
+        return _decode_variant
     if code == "a":
-        element = signature[1:]
-        return bytes(data) if element == "y" else _decode_array(element, data)
+        return bytes if signature[1:] == "y" else _array_decoder(signature[1:])
     if code in "({":
-        return _decode_tuple(members(signature), data)
+        return _tuple_decoder(members(signature))
     raise ValueError(f"unknown type {signature!r}")
+
+
+def _decode_text(data: memoryview) -> str:
+    if not data or data[-1]:
+        raise ValueError("a string must end with NUL")
+    return str(data[:-1], "utf-8")
+
+
+def _decode_variant(data: memoryview) -> Variant:
+    raw = bytes(data)
+    cut = raw.rindex(b"\0")
+    kind = raw[cut + 1 :].decode()
+    return Variant(kind, _decoder(kind)(data[:cut]))
 
 
 def _offset_width(size: int) -> int:
@@ -201,42 +217,53 @@ def _slice(data: memoryview, begin: int, end: int) -> memoryview:
     return data[begin:end]
 
 
-def _decode_array(element: str, data: memoryview) -> list[Any]:
-    if not len(data):
-        return []
-    if size := fixed_size(element):
-        if len(data) % size:
-            raise ValueError("an array has a broken last element")
-        return [_decode(element, data[at : at + size]) for at in range(0, len(data), size)]
-    width = _offset_width(len(data))
-    last = int.from_bytes(data[len(data) - width :], "little")
-    if last > len(data) or (len(data) - last) % width:
-        raise ValueError("a framing offset points outside")
-    align = alignment(element)
-    values: list[Any] = []
-    begin = 0
-    for at in range(last, len(data), width):
-        end = int.from_bytes(data[at : at + width], "little")
-        begin += -begin % align
-        values.append(_decode(element, _slice(data, begin, end)))
-        begin = end
-    return values
+def _array_decoder(element: str) -> Callable[[memoryview], list[Any]]:
+    size, align = fixed_size(element), alignment(element)
+
+    def decode_array(data: memoryview) -> list[Any]:
+        if not len(data):
+            return []
+        decode = _decoder(element)
+        if size:
+            if len(data) % size:
+                raise ValueError("an array has a broken last element")
+            return [decode(data[at : at + size]) for at in range(0, len(data), size)]
+        width = _offset_width(len(data))
+        last = int.from_bytes(data[len(data) - width :], "little")
+        if last > len(data) or (len(data) - last) % width:
+            raise ValueError("a framing offset points outside")
+        values: list[Any] = []
+        begin = 0
+        for at in range(last, len(data), width):
+            end = int.from_bytes(data[at : at + width], "little")
+            begin += -begin % align
+            values.append(decode(_slice(data, begin, end)))
+            begin = end
+        return values
+
+    return decode_array
 
 
-def _decode_tuple(types: Sequence[str], data: memoryview) -> tuple[Any, ...]:
-    width = _offset_width(len(data))
-    at = len(data)
-    begin = 0
-    values: list[Any] = []
-    for index, each in enumerate(types):
-        begin += -begin % alignment(each)
-        if size := fixed_size(each):
-            end = begin + size
-        elif index == len(types) - 1:
-            end = at
-        else:
-            at -= width
-            end = int.from_bytes(_slice(data, at, at + width), "little")
-        values.append(_decode(each, _slice(data, begin, end)))
-        begin = end
-    return tuple(values)
+def _tuple_decoder(types: Sequence[str]) -> Callable[[memoryview], tuple[Any, ...]]:
+    plan = [(alignment(each), fixed_size(each), _decoder(each)) for each in types]
+    last = len(types) - 1
+
+    def decode_tuple(data: memoryview) -> tuple[Any, ...]:
+        at = len(data)
+        width = _offset_width(at)
+        begin = 0
+        values: list[Any] = []
+        for index, (align, size, decode) in enumerate(plan):
+            begin += -begin % align
+            if size:
+                end = begin + size
+            elif index == last:
+                end = at
+            else:
+                at -= width
+                end = int.from_bytes(_slice(data, at, at + width), "little")
+            values.append(decode(_slice(data, begin, end)))
+            begin = end
+        return tuple(values)
+
+    return decode_tuple

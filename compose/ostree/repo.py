@@ -210,12 +210,13 @@ class Repo:
                 yield below + name, content, None
             pending += [(below + name, inner, owner) for name, inner, owner in reversed(tree.directories)]
 
-    def read_directory(self, commit: str, path: str) -> Dirtree | None:
+    def read_directory(self, commit: str | Commit, path: str) -> Dirtree | None:
         """What a directory of a commit holds, None when it has none such; "" is the root. Symlinks are not followed.
 
-        Raises RepositoryError when an object on the way is missing or damaged.
+        commit: its checksum, or what it was read as. Raises RepositoryError when an object on the way is missing or damaged.
         """
-        tree = self.read_dirtree(self.read_commit(commit).root_tree)
+        root = commit if isinstance(commit, Commit) else self.read_commit(commit)
+        tree = self.read_dirtree(root.root_tree)
         for part in filter(None, path.split("/")):
             found = next((row for row in tree.directories if row[0] == part), None)
             if found is None:
@@ -230,9 +231,11 @@ class Repo:
         """
         above, _, name = path.rpartition("/")
         tree = self.read_directory(commit, above)
-        if tree is None:
-            return None
-        checksum = next((row[1] for row in tree.files if row[0] == name), None)
+        return None if tree is None else self.read_file_in(tree, name)
+
+    def read_file_in(self, directory: Dirtree, name: str) -> bytes | None:
+        """The same for one whose directory has been read."""
+        checksum = next((row[1] for row in directory.files if row[0] == name), None)
         if checksum is None:
             return None
         content = self.read_content(checksum)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from compose import metadata
 from compose.errors import RepositoryError, UsageError
+from compose.ostree.objects import Commit
 from compose.ostree.repo import Repo
 from compose.pipeline.options import ComposeOptions
 from compose.solve.resolution import Advisory
@@ -44,7 +45,7 @@ class Previous:
             timestamp=commit.timestamp if commit else 0,
             inputhash=options.previous_inputhash or (known if isinstance(known, str) else None),
             version=options.previous_version or (version if isinstance(version, str) else None),
-            accounts=_accounts_of(repo, checksum) if commit and checksum else (),
+            accounts=_accounts_of(repo, commit) if commit else (),
         )
 
     @property
@@ -69,11 +70,9 @@ class Given:
     directory: str = ""
 
 
-def _accounts_of(repo: Repo, checksum: str) -> tuple[tuple[str, bytes], ...]:
-    return tuple(
-        (name, b"".join(repo.read_file(checksum, f"usr/{place}/{name}") or b"" for place in ("etc", "lib")))
-        for name in ACCOUNTS
-    )
+def _accounts_of(repo: Repo, commit: Commit) -> tuple[tuple[str, bytes], ...]:
+    places = [tree for place in ("etc", "lib") if (tree := repo.read_directory(commit, f"usr/{place}")) is not None]
+    return tuple((name, b"".join(repo.read_file_in(tree, name) or b"" for tree in places)) for name in ACCOUNTS)
 
 
 def parent_of(options: ComposeOptions, repo: Repo, ref: str | None) -> str | None:
