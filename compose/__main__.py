@@ -2,7 +2,7 @@
 
 import sys
 
-from compose.cli import main
+from compose.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

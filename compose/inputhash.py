@@ -66,14 +66,13 @@ def inputs_of(
 
 def input_hash(inputs: Iterable[Input]) -> str:
     """64 hex digits."""
-    total = hashlib.sha256()
+    found = bytearray()
     for each in sorted(inputs):
         for field in (each.kind, each.name, each.value):
             # length first: two neighbouring fields cannot be mistaken for another pair
             data = field.encode()
-            total.update(len(data).to_bytes(8, "big"))
-            total.update(data)
-    return total.hexdigest()
+            found += len(data).to_bytes(8, "big") + data
+    return hashlib.sha256(found).hexdigest()
 
 
 def input_changes(before: Iterable[Input], after: Iterable[Input]) -> tuple[InputChange, ...]:

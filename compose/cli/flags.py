@@ -16,7 +16,7 @@ from compose.cli.ending import Interrupted, exit_code_of
 from compose.cli.jsonlines import JsonReporter
 from compose.cli.progress import PlainReporter
 from compose.cli.reporter import Both, CommandReporter
-from compose.cli.services import CodeQuality, reporter_for
+from compose.cli.services import reporter_for
 from compose.errors import ComposeError, UsageError
 
 _SETUP = "Where and how"
@@ -282,7 +282,11 @@ def reporter_of(
     alone = style is ProgressStyle.JSON and descriptor in (None, 2)
     with contextlib.ExitStack() as stack:
         events = _events(descriptor or 2) if style is ProgressStyle.JSON else None
-        quality = None if codequality is None else CodeQuality(codequality, os.environ)
+        quality = None
+        if codequality is not None:
+            from compose.cli.codequality import CodeQuality
+
+            quality = CodeQuality(codequality, os.environ)
         people = None if alone else _for_people(style, stack)
         reporter = Both(*(each for each in (events, people, quality) if each is not None))
         try:

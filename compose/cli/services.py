@@ -3,8 +3,7 @@
 GitHub: workflow commands (::error file=...,line=...::, ::group::) in the log become annotations beside the lines and folded
 groups, markdown in the file $GITHUB_STEP_SUMMARY becomes the page of the run, and NAME=VALUE in $GITHUB_OUTPUT what later steps
 can ask for (docs.github.com, "Workflow commands for GitHub Actions"). GitLab: sections of the log that fold (docs.gitlab.com,
-"Job logs"), and a report in Code Climate's format whose rows are shown beside the lines of a merge request (docs.gitlab.com,
-"Code Quality").
+"Job logs"), and what codequality.py writes.
 
 A GitHub runner obeys what looks like a command in the log, whoever wrote it. A scriptlet's output or a changelog is not ours:
 see harmless().
@@ -21,13 +20,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, Any, TextIO, cast
 
-from compose import fs
 from compose.cli import markdown
 from compose.cli.ending import Interrupted, Place, faults_of, message_of, place_in
 from compose.cli.progress import PlainReporter
-from compose.cli.reporter import CommandReporter
 from compose.errors import ComposeError
-from compose.findings import Level, Result, to_codequality
 
 # GitHub refuses a step's summary above 1 MiB, whole
 _SUMMARY_LIMIT = 1_000_000
@@ -152,31 +148,6 @@ class GitLabReporter(PlainReporter):
     def stage_ended(self, name: str, seconds: float, *, failed: bool) -> None:
         super().stage_ended(name, seconds, failed=failed)
         self.raw(f"\033[0Ksection_end:{int(time.time())}:compose_{name}\r\033[0K")
-
-
-class CodeQuality(CommandReporter):
-    """Collects warnings and errors that name a line, for --write-codequality-to."""
-
-    def __init__(self, path: str, environment: Mapping[str, str]) -> None:
-        self._path = path
-        self._environment = environment
-        self._found: list[tuple[Level, Result]] = []
-
-    def warn(self, message: str) -> None:
-        self._add(Level.WARNING, message, place_in(message))
-
-    def failed(self, error: BaseException) -> None:
-        for message, place in faults_of(error):
-            self._add(Level.ERROR, message, place)
-
-    def _add(self, level: Level, message: str, place: Place | None) -> None:
-        if place is not None:
-            path = in_project(place.file, self._environment)
-            self._found.append((level, Result(rule=f"compose-{level}", message=message, path=path, line=place.line)))
-
-    def write(self) -> None:
-        """Raises StorageError."""
-        fs.atomic_write(self._path, to_codequality(self._found).encode())
 
 
 def in_project(path: str, environment: Mapping[str, str]) -> str:

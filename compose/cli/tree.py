@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -74,8 +73,6 @@ def command(
 
         typer.echo(flattened_treefile(treefile or ""), nl=False)
         return
-    # millions of small values without cycles: looking for those took a tenth of the time
-    gc.set_threshold(100_000)
     # what comes before the stages, which come with what they need when there is something to do
     from compose.pipeline.run import compose_tree
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compose import fs
 from compose.pipeline.inputs import Inputs, Stopwatch
 from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
 from compose.pipeline.timings import timings
-from compose.process import ProgramRecord
+
+if TYPE_CHECKING:
+    from compose.process import ProgramRecord
 
 
 def ended(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import resource
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from compose.process import ProgramRecord
+if TYPE_CHECKING:
+    from compose.process import ProgramRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from compose.errors import TreefileError
 
@@ -175,5 +174,7 @@ def absolute(key: str, value: str, directory: str) -> str:
 def _url(item: str, directory: str) -> str:
     if _SCHEME.match(item):
         return item
+    from urllib.parse import quote
+
     path = item.removeprefix("file:")
     return "file://" + quote(os.path.normpath(os.path.join(os.path.abspath(directory), path)))

@@ -13,9 +13,10 @@ import jsonschema
 import pytest
 
 from compose.cli import services
+from compose.cli.codequality import CodeQuality
 from compose.cli.ending import Interrupted, Place, exit_code_of, faults_of, place_in
 from compose.cli.jsonlines import INTERVAL, JsonReporter
-from compose.cli.services import CodeQuality, GitHubReporter, GitLabReporter, harmless
+from compose.cli.services import GitHubReporter, GitLabReporter, harmless
 from compose.errors import SolveError, TreefileError
 
 SCHEMA = json.loads(resources.files("compose.cli").joinpath("events.schema.json").read_text())
