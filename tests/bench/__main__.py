@@ -3,7 +3,8 @@
 A list of rows: name; ours, peer (wall and cpu in seconds; peak_rss_mb of the largest process, peak_together_mb of all at
 once; bytes of the repository's objects); ratio_wall, ratio_cpu (peer's divided by ours: higher is better); floor, the seconds
 that no program can go below here, by rates measured in the same run; above_floor, how many times that ours took. Rows named
-scale-* have points of several sizes and the exponent of a power law through them. What cannot be measured is not there.
+scale-* have points of several sizes and the exponent of a power law through them; more: the same at another size. What cannot
+be measured is not there.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def main() -> None:
 
 
 def summary(row: dict[str, Any]) -> str:
-    """One line of a row."""
+    """One line of a row, and one of the row that is in it."""
     ours, peer = row["ours"], row["peer"]
     sizes = [f"{each['bytes'] / 1e6:.1f}" for each in (ours, peer) if "bytes" in each]
     parts = [
@@ -71,7 +72,8 @@ def summary(row: dict[str, Any]) -> str:
         f"{ours['peak_together_mb']} MB of memory",
         f"exponent {row['exponent']}" if "exponent" in row else "",
     ]
-    return "; ".join(part for part in parts if part)
+    line = "; ".join(part for part in parts if part)
+    return f"{line}\n{summary(row['more'])}" if "more" in row else line
 
 
 if __name__ == "__main__":

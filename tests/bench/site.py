@@ -86,8 +86,8 @@ class Site:
         """The repository that all composes go to."""
         return self.repo("composed")
 
-    def compose(self, version: int, *flags: str, cache: Path | None = None) -> tuple[Cost, dict[str, Any]]:
-        """Run `compose tree` on a treefile; what it took, and the result it wrote ({} when nothing changed)."""
+    def compose(self, name: str, *flags: str, cache: Path | None = None) -> tuple[Cost, dict[str, Any]]:
+        """Run `compose tree` on one of the treefiles; what it took, and the result it wrote ({} when nothing changed)."""
         result = self.scratch / "compose.json"
         result.unlink(missing_ok=True)
         subprocess.run(["sync"], check=True)
@@ -98,7 +98,7 @@ class Site:
                     "-m",
                     "compose",
                     "tree",
-                    self.treefiles / f"v{version}.yaml",
+                    self.treefiles / f"{name}.yaml",
                     f"--repo={self.composed}",
                 ),
                 *(f"--cachedir={cache or self.cache}", f"--write-composejson-to={result}", *flags),
@@ -113,7 +113,7 @@ class Site:
     @cached_property
     def cold(self) -> tuple[Cost, dict[str, Any]]:
         """The first compose, with an empty cache into an empty repository."""
-        return self.compose(1)
+        return self.compose("v1")
 
     @cached_property
     def tree(self) -> Path:
