@@ -23,11 +23,12 @@ from compose.blobs import BlobStore
 from compose.errors import ComposeError, PackageError, StorageError
 from compose.importer.cache import ImportCache
 from compose.importer.unpack import unpack_rpm
+from compose.interpreter import python
 
 # What a worker may answer with; anything else it raises is a fault of ours.
 _ERRORS: dict[str, type[ComposeError]] = {each.__name__: each for each in (PackageError, StorageError)}
 # The worker finds our modules where this process does, whatever its directory and environment.
-_PROGRAM = "import sys; sys.path[:] = sys.argv[3:]; from compose.importer.pool import serve; serve(*sys.argv[1:3])"
+_PROGRAM = "from compose.importer.pool import serve; serve(*sys.argv[1:])"
 
 # Most of its standard error that is shown, bytes and lines.
 _TAIL, _LINES = 16 << 10, 20
@@ -80,7 +81,7 @@ class _Worker:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, lives as long as the process
         self._heard = 0
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-c", _PROGRAM, cache.manifests, cache.blobs.root, *sys.path],
+            python(_PROGRAM, cache.manifests, cache.blobs.root),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

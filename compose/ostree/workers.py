@@ -10,7 +10,6 @@ from __future__ import annotations
 import marshal
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -18,6 +17,7 @@ from typing import Any
 
 from compose import fs
 from compose.errors import RepositoryError, StorageError
+from compose.interpreter import python
 from compose.ostree import worker
 from compose.ostree.deflate import WHOLE_MAX
 
@@ -131,14 +131,11 @@ def _ranges(sizes: Sequence[int]) -> Iterator[range]:
 class Worker:
     """A process running a function of `compose.ostree.worker`, which first hears `setup`. inherited: descriptors for it."""
 
-    _PROGRAM = (
-        "import sys; sys.path[:] = sys.argv[2:]; from compose.ostree import worker; getattr(worker, sys.argv[1])()"
-    )
+    _PROGRAM = "from compose.ostree import worker; getattr(worker, *sys.argv[1:])()"
 
     def __init__(self, function: Callable[[], None], setup: object, *inherited: int) -> None:
         self._process = subprocess.Popen(
-            # without the site module: sys.path is handed over as it is here
-            [sys.executable, "-I", "-S", "-c", self._PROGRAM, function.__name__, *sys.path],
+            python(self._PROGRAM, function.__name__),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=inherited,

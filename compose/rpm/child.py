@@ -10,21 +10,17 @@ The child gets nothing of the caller's environment but what a download needs (pr
 
 from __future__ import annotations
 
-import ctypes
-import importlib
 import os
 import pickle
 import signal
 import subprocess
-import sys
 import tempfile
-import threading
-import traceback
 from collections.abc import Callable
 from typing import Any, BinaryIO, TypeVar
 
 from compose.errors import ComposeError
 from compose.events import Reporter, Task
+from compose.interpreter import python
 
 Request = TypeVar("Request")
 Result = TypeVar("Result")
@@ -32,7 +28,6 @@ Result = TypeVar("Result")
 _PASSED = frozenset({"SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "TMPDIR", "SOURCE_DATE_EPOCH"})
 _PROXIES = frozenset({"http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"})
 _STDERR_SHOWN = 20
-_PR_SET_PDEATHSIG = 1
 
 
 def call(
@@ -49,7 +44,9 @@ def call(
     """
     with tempfile.TemporaryFile() as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-B", "-P", "-m", __name__, f"{function.__module__}:{function.__qualname__}"],
+            python(
+                "from compose.rpm.served import serve; serve(*sys.argv[1:])", function.__module__, function.__qualname__
+            ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -82,8 +79,7 @@ def call(
 
 def _environment() -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if name in _PASSED or name.lower() in _PROXIES}
-    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    return inherited | {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LC_ALL": "C.UTF-8", "PYTHONPATH": package}
+    return inherited | {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LC_ALL": "C.UTF-8"}
 
 
 def _how_it_ended(status: int) -> str:
@@ -119,70 +115,3 @@ def _follow(stream: BinaryIO | Any, reporter: Reporter) -> tuple[str, Any]:
                 reporter.warn(value)
             case _:
                 return kind, value
-
-
-class _Wire:
-    """Messages to the caller; from any thread."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._lock = threading.Lock()
-
-    def send(self, kind: str, value: object) -> None:
-        message = pickle.dumps((kind, value), protocol=pickle.HIGHEST_PROTOCOL)
-        with self._lock:
-            self._stream.write(message)
-            self._stream.flush()
-
-
-class _RemoteTask(Task):
-    def __init__(self, wire: _Wire, number: int) -> None:
-        self._wire = wire
-        self._number = number
-
-    def advance(self, amount: int = 1, *, detail: str = "") -> None:
-        self._wire.send("advance", (self._number, amount, detail))
-
-    def close(self, *, failed: bool = False) -> None:
-        self._wire.send("close", (self._number, failed))
-
-
-class _RemoteReporter(Reporter):
-    def __init__(self, wire: _Wire) -> None:
-        self._wire = wire
-        self._tasks = 0
-
-    def task(self, name: str, *, total: int | None = None, unit: str = "") -> Task:
-        self._tasks += 1
-        self._wire.send("task", (self._tasks, name, total, unit))
-        return _RemoteTask(self._wire, self._tasks)
-
-    def info(self, message: str) -> None:
-        self._wire.send("info", message)
-
-    def warn(self, message: str) -> None:
-        self._wire.send("warn", message)
-
-
-def _serve(target: str) -> None:
-    # a caller that is killed takes its child along
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    request = pickle.load(sys.stdin.buffer)
-    # whatever a library prints on stdout must not get between the messages
-    wire = _Wire(os.fdopen(os.dup(1), "wb"))
-    os.dup2(2, 1)
-    try:
-        module, _, function = target.partition(":")
-        result = getattr(importlib.import_module(module), function)(request, _RemoteReporter(wire))
-    except ComposeError as error:
-        wire.send("error", error)
-    except Exception:
-        wire.send("bug", traceback.format_exc())
-    else:
-        wire.send("result", result)
-    # no teardown: what the libraries' destructors do on the way out is of no use, and has crashed before
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    _serve(sys.argv[1])

@@ -17,11 +17,11 @@ import os
 import pwd
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from compose import fs
 from compose.errors import SandboxError
+from compose.interpreter import python
 from compose.sandbox import kernel
 from compose.sandbox.refusal import Machine, Step, read_text, refused
 
@@ -29,10 +29,7 @@ NEEDED_IDS = 65535
 """Ids 0 to 65534: nobody's is the last."""
 _SUBORDINATES = ((os.geteuid, "/etc/subuid", "newuidmap"), (os.getegid, "/etc/subgid", "newgidmap"))
 _PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
-_REMOVER = (
-    "import sys; sys.path[:] = sys.argv[2:]; from compose import fs; from compose.sandbox import identity; "
-    "identity.enter(); fs.remove_tree(sys.argv[1])"
-)
+_REMOVER = "from compose import fs; from compose.sandbox import identity; identity.enter(); fs.remove_tree(sys.argv[1])"
 
 
 Range = tuple[int, int]
@@ -81,7 +78,7 @@ def remove_tree(path: str) -> None:
         if not os.geteuid():
             raise
     done = subprocess.run(
-        [sys.executable, "-I", "-c", _REMOVER, path, *sys.path],
+        python(_REMOVER, path),
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -31,12 +31,16 @@ _REPO_ID = re.compile(r'(?:repository|repo) "(?P<id>[^"]+)"')
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
+    """known: the metadata that an answer from before was made of, None without one."""
+
     request: SolveRequest
     network: RepoNetwork
+    known: tuple[Metadata, ...] | None = None
 
 
-def resolve(job: Job, reporter: Reporter) -> Answer:
-    """See solver.solve(); to be called in a process of its own."""
+def resolve(job: Job, reporter: Reporter) -> Answer | None:
+    """See solver.solve(); to be called in a process of its own. None: the answer from before holds, now that all metadata has
+    been brought up to date and checked."""
     sections = enabled_repos(job.request.access)
     try:
         with _metadata_lock(job.network, reporter):
@@ -48,6 +52,8 @@ def resolve(job: Job, reporter: Reporter) -> Answer:
             f"cannot write to {error.filename or job.network.metadata_dir}: {error.strerror}",
             hint=SPACE_HINT,
         ) from error
+    if metadata == job.known:
+        return None
     resolution = session.solve()
     return Answer(resolution=resolution, metadata=metadata, libraries=libraries())
 
@@ -141,18 +147,17 @@ class _Session:
             except (self._dnf.exception.Error, RuntimeError) as error:
                 raise self._load_error(error) from error
 
-    def metadata(self) -> tuple[Metadata, ...] | None:
-        """What was loaded; None when some of it is to be signed, which must be seen each time."""
+    def metadata(self) -> tuple[Metadata, ...]:
+        """What was loaded."""
         found = []
         for repo in self._repos:
             config = repo.get_config()
-            if config.get_repo_gpgcheck_option().get_value():
-                return None
             cached = repo.get_cachedir()
             found.append(
                 Metadata(
                     cached=os.path.relpath(cached, self._network.metadata_dir),
                     origin=_directory_of(config),
+                    signed=bool(config.get_repo_gpgcheck_option().get_value()),
                     repomd=digest_of(os.path.join(cached, REPOMD)),
                     files=tuple(sizes(os.path.join(cached, "repodata"))),
                 )

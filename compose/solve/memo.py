@@ -2,10 +2,10 @@
 
     CACHEDIR/solved/KEY     a sealed file for each question, JSON; KEY: digest of all that is asked
 
-An answer holds as long as what it was made of is there unchanged: each repository's metadata, as the cachedir has it and as
-it is where it comes from, and every library that took part. Where the metadata comes from can be looked at without libdnf5
-when that is a directory (file://); of what comes over the network, and of what is to have a signature (repo_gpgcheck), an
-answer is not taken from here, but for --cache-only in the former case.
+An answer holds as long as what it was made of is there unchanged: every library that took part, and each repository's
+metadata, as the cachedir has it and as it is where it comes from. That can be looked at without libdnf5 when it is a
+directory (file://), and need not be with --cache-only. What comes over the network, and what is to have a signature
+(repo_gpgcheck), is for libdnf5 to bring up to date and to check: see dnf.resolve().
 """
 
 from __future__ import annotations
@@ -46,23 +46,27 @@ REPOMD = "repodata/repomd.xml"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metadata:
-    """Of one repository, as it was solved with. cached: its directory below metadata_dir. origin: the directory that it was
-    taken from, None for what is not on this machine. repomd: sha256 of repomd.xml, which has the digests of all others.
-    files: name and size of each in cached/repodata."""
+    """Of one repository, as it was solved with.
+
+    cached: its directory below metadata_dir. origin: the directory that it was taken from, None for what is not on this
+    machine. signed: is its signature to be checked each time? repomd: sha256 of repomd.xml, which has the digests of all
+    others. files: name and size of each in cached/repodata.
+    """
 
     cached: str
     origin: str | None
+    signed: bool
     repomd: str
     files: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """metadata: what it was made of, None for what must be asked for again. libraries: path and status of each file that was
+    """metadata: what it was made of. libraries: path and status of each file that was
     mapped into the solver's process. warnings: that came with it."""
 
     resolution: Resolution
-    metadata: tuple[Metadata, ...] | None
+    metadata: tuple[Metadata, ...]
     libraries: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...] = ()
 
@@ -84,27 +88,37 @@ def key_of(what: str, request: SolveRequest, sections: Iterable[RepoSection]) ->
 
 
 def recall(key: str, network: RepoNetwork) -> Answer | None:
-    """The answer to a question, if it still holds."""
+    """The answer to a question, which is right if the metadata is what it was made of: see holds()."""
     path = os.path.join(network.solved_dir, key)
     data = read_sealed(path, _KIND)
     if data is None:
         return None
-    answer = _answer(json.loads(bytes(data)))
+    try:
+        answer = _answer(json.loads(bytes(data)))
+    except (KeyError, TypeError, ValueError):
+        # of a version that kept something else
+        return None
     if not all(status and status == status_of(each) for each, status in answer.libraries):
         return None
-    if not all(_is_as_it_was(each, network) for each in answer.metadata or ()):
-        return None
-    # when they were last of use
-    for used in (path, *(os.path.join(network.metadata_dir, each.cached, REPOMD) for each in answer.metadata or ())):
-        with suppress(OSError):
-            os.utime(used)
+    # when it was last of use
+    with suppress(OSError):
+        os.utime(path)
     return answer
+
+
+def holds(answer: Answer, network: RepoNetwork) -> bool:
+    """Is the metadata what the answer was made of, as far as can be told without libdnf5?"""
+    if not all(_is_as_it_was(each, network) for each in answer.metadata):
+        return False
+    for each in answer.metadata:
+        # as libdnf5 does it with what it loads
+        with suppress(OSError):
+            os.utime(os.path.join(network.metadata_dir, each.cached, REPOMD))
+    return True
 
 
 def keep(key: str, answer: Answer, network: RepoNetwork) -> None:
     """Remember an answer, where the disk has room for it: who is asked again solves again."""
-    if answer.metadata is None:
-        return
     with suppress(OSError, StorageError):
         os.makedirs(network.solved_dir, mode=0o700, exist_ok=True)
         write_sealed(os.path.join(network.solved_dir, key), _KIND, json.dumps(dataclasses.asdict(answer)).encode())
@@ -141,6 +155,8 @@ def status_of(path: str) -> str:
 def _is_as_it_was(metadata: Metadata, network: RepoNetwork) -> bool:
     directory = os.path.join(network.metadata_dir, metadata.cached)
     places = [directory]
+    if metadata.signed:
+        return False
     if not network.cache_only:
         if metadata.origin is None:
             return False

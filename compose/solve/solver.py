@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Literal
 
@@ -36,21 +37,29 @@ def describe(request: SolveRequest, network: RepoNetwork, reporter: Reporter) ->
 def _ask(what: _Question, request: SolveRequest, network: RepoNetwork, reporter: Reporter) -> Resolution:
     key = memo.key_of(what, request, enabled_repos(request.access))
     known = memo.recall(key, network)
-    if known is not None:
+    if known is not None and memo.holds(known, network):
         if what == "solve":
             # looked at, which is what whoever follows the progress waits for
             reporter.task(LOADING, unit="bytes").close()
-        for message in known.warnings:
-            reporter.warn(message)
-        return known.resolution
+        return _told(known, known.warnings, reporter)
     # who is answered from memory has no use for these
     from compose.rpm import child
     from compose.solve import dnf
 
     listening = _Listening(reporter)
-    function = dnf.resolve if what == "solve" else dnf.describe
-    answer = child.call(function, dnf.Job(request=request, network=network), listening, crash=_crashed)
+    job = dnf.Job(request=request, network=network, known=known.metadata if known else None)
+    answer = child.call(dnf.resolve if what == "solve" else dnf.describe, job, listening, crash=_crashed)
+    if answer is None:
+        assert known is not None
+        return _told(known, [each for each in known.warnings if each not in listening.warnings], reporter)
     memo.keep(key, replace(answer, warnings=tuple(listening.warnings)), network)
+    return answer.resolution
+
+
+def _told(answer: memo.Answer, warnings: Iterable[str], reporter: Reporter) -> Resolution:
+    """What an answer from before says, with warnings that came with it then."""
+    for message in warnings:
+        reporter.warn(message)
     return answer.resolution
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from compose import fs
 from compose.blobs import BlobStore
 from compose.errors import SandboxError, StorageError
+from compose.interpreter import python
 from compose.process import Program
 from compose.sandbox.identity import remove_tree
 from compose.tree import Tree
@@ -21,7 +21,7 @@ from compose.workroot.memory import Lower
 from compose.workroot.merge import Update
 from compose.workroot.server import Form, Ran, Rung
 
-_PROGRAM = "import sys; sys.path[:] = sys.argv[4:]; from compose.workroot.server import serve; serve(*sys.argv[1:4])"
+_PROGRAM = "from compose.workroot.server import serve; serve(*sys.argv[1:])"
 _OWN_NAMES = {"lower", "layers", "root"}
 
 
@@ -49,7 +49,7 @@ class LiveRoot:
                 materialise(tree, store, lower.directory, shown=shown)
                 lower.shown = tree
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _PROGRAM, directory, store.root, str(epoch), *sys.path],
+                python(_PROGRAM, directory, store.root, str(epoch)),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 cwd="/",

@@ -12,6 +12,7 @@ import pytest
 from compose.rpm.nevra import Nevra
 from compose.rpm.repofile import RepoOption, RepoSection
 from compose.rpm.repos import RepoAccess, RepoNetwork
+from compose.sealed import write_sealed
 from compose.solve import memo
 from compose.solve.memo import Answer, Metadata
 from compose.solve.request import (
@@ -130,6 +131,7 @@ class Place:
                 Metadata(
                     cached="a-00",
                     origin=str(self.origin),
+                    signed=False,
                     repomd=memo.digest_of(str(self.cached / memo.REPOMD)),
                     files=tuple(memo.sizes(str(self.cached / "repodata"))),
                 ),
@@ -140,7 +142,9 @@ class Place:
         memo.keep("key", self.answer, self.network)
 
     def recall(self, **network):
-        return memo.recall("key", replace(self.network, **network))
+        """The answer, if it is known to hold."""
+        answer = memo.recall("key", self.network)
+        return answer if answer and memo.holds(answer, replace(self.network, **network)) else None
 
 
 @pytest.fixture
@@ -165,6 +169,7 @@ def test_an_answer_comes_back_as_it_was(place):
         lambda place: place.library.unlink(),
         lambda place: os.truncate(f"{place.network.solved_dir}/key", 100),
         lambda place: os.chmod(f"{place.network.solved_dir}/key", 0o666),
+        lambda place: write_sealed(f"{place.network.solved_dir}/key", memo._KIND, b'{"resolution": {}}'),
     ],
 )
 def test_it_does_not_hold_when_what_it_was_made_of_changed(place, what):
@@ -179,9 +184,11 @@ def test_what_comes_over_the_network_is_asked_for_unless_that_is_not_wanted(plac
     assert place.recall(cache_only=True) is not None
 
 
-def test_what_is_to_be_signed_is_not_kept(place):
-    memo.keep("signed", replace(place.answer, metadata=None), place.network)
-    assert memo.recall("signed", place.network) is None
+def test_a_signature_is_not_looked_at_here(place):
+    (metadata,) = place.answer.metadata
+    memo.keep("key", replace(place.answer, metadata=(replace(metadata, signed=True),)), place.network)
+    assert place.recall() is None
+    assert place.recall(cache_only=True) is None
 
 
 def test_those_used_last_stay(place):

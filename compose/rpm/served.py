@@ -1,0 +1,85 @@
+"""The child's side of compose.rpm.child: runs one function, and tells the caller what it reports and returns.
+
+What is imported here is what each call waits for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import pickle
+import signal
+import sys
+import threading
+from typing import BinaryIO
+
+from compose.errors import ComposeError
+from compose.events import Reporter, Task
+
+_PR_SET_PDEATHSIG = 1
+
+
+class _Wire:
+    """Messages to the caller; from any thread."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def send(self, kind: str, value: object) -> None:
+        message = pickle.dumps((kind, value), protocol=pickle.HIGHEST_PROTOCOL)
+        with self._lock:
+            self._stream.write(message)
+            self._stream.flush()
+
+
+class _RemoteTask(Task):
+    def __init__(self, wire: _Wire, number: int) -> None:
+        self._wire = wire
+        self._number = number
+
+    def advance(self, amount: int = 1, *, detail: str = "") -> None:
+        self._wire.send("advance", (self._number, amount, detail))
+
+    def close(self, *, failed: bool = False) -> None:
+        self._wire.send("close", (self._number, failed))
+
+
+class _RemoteReporter(Reporter):
+    def __init__(self, wire: _Wire) -> None:
+        self._wire = wire
+        self._tasks = 0
+
+    def task(self, name: str, *, total: int | None = None, unit: str = "") -> Task:
+        self._tasks += 1
+        self._wire.send("task", (self._tasks, name, total, unit))
+        return _RemoteTask(self._wire, self._tasks)
+
+    def info(self, message: str) -> None:
+        self._wire.send("info", message)
+
+    def warn(self, message: str) -> None:
+        self._wire.send("warn", message)
+
+
+def serve(module: str, function: str) -> None:
+    """Run a function of a module on the request that comes on standard input."""
+    # a caller that is killed takes its child along
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    request = pickle.load(sys.stdin.buffer)
+    # whatever a library prints on stdout must not get between the messages
+    wire = _Wire(os.fdopen(os.dup(1), "wb"))
+    os.dup2(2, 1)
+    try:
+        result = getattr(importlib.import_module(module), function)(request, _RemoteReporter(wire))
+    except ComposeError as error:
+        wire.send("error", error)
+    except Exception:
+        import traceback
+
+        wire.send("bug", traceback.format_exc())
+    else:
+        wire.send("result", result)
+    # no teardown: what the libraries' destructors do on the way out is of no use, and has crashed before
+    os._exit(0)
