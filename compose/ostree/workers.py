@@ -131,7 +131,7 @@ def _ranges(sizes: Sequence[int]) -> Iterator[range]:
 class Worker:
     """A process running a function of `compose.ostree.worker`, which first hears `setup`. inherited: descriptors for it."""
 
-    _PROGRAM = "from compose.ostree import worker; getattr(worker, *sys.argv[1:])()"
+    _PROGRAM = "from compose.ostree import worker; getattr(worker, sys.argv[1])()"
 
     def __init__(self, function: Callable[[], None], setup: object, *inherited: int) -> None:
         self._process = subprocess.Popen(
