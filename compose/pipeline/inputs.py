@@ -85,9 +85,8 @@ class Inputs:
     def treefile(self) -> Treefile:
         return self.loaded.treefile
 
-    @property
-    def memory(self) -> ProgramMemory | None:
-        """Of what programs did, None when each is to run."""
+    def open_memory(self) -> ProgramMemory | None:
+        """Of what programs did, None when each is to run. One for all of a compose knows what its lower layers show."""
         from compose.workroot.memory import ProgramMemory
 
         return None if self.rerun_programs else ProgramMemory(self.cache.join(PROGRAMS))

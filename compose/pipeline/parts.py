@@ -83,19 +83,19 @@ def install(
         id_lock = read_id_lock(inputs.treefile)
         epoch = settings.epoch(options, manifests, inputs.previous)
         version = settings.version(options, inputs.treefile, inputs.previous, epoch)
-        store = inputs.store
+        store, memory = inputs.store, inputs.open_memory()
         with inputs.cache.scratch() as work:
             with watch.stage("assemble"):
                 how = settings.assemble_options(inputs, epoch)
-                assembled = assemble(manifests, how, store, work, reporter, memory=inputs.memory)
+                assembled = assemble(manifests, how, store, work, reporter, memory=memory)
                 ids = pinned(assembled.tree, store, id_lock, accept_new=options.accept_new_ids)
             with watch.stage("postprocess"):
                 layout = settings.postprocess_options(inputs.loaded, inputs.labelled, version, epoch)
                 tree = ids.tree if ids else assembled.tree
-                processed = apply_treefile(tree, layout, store, work, reporter, memory=inputs.memory)
+                processed = apply_treefile(tree, layout, store, work, reporter, memory=memory)
                 dropped, programs = processed.dropped, (*assembled.records, *processed.records)
                 if finish:
-                    processed = complete(processed.tree, layout, store, work, reporter, memory=inputs.memory)
+                    processed = complete(processed.tree, layout, store, work, reporter, memory=memory)
                     dropped, programs = (*dropped, *processed.dropped), (*programs, *processed.records)
             if finish:
                 check_tree(processed.tree, store, container=inputs.treefile.container, reporter=reporter)

@@ -47,7 +47,7 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
     if options.download_only:
         return ended(inputs, options, watch, Outcome.DOWNLOADED)
 
-    store = inputs.store
+    store, memory = inputs.store, inputs.open_memory()
     id_lock = read_id_lock(treefile)
     epoch = settings.epoch(options, manifests, previous)
     version = settings.version(options, treefile, previous, epoch)
@@ -59,12 +59,12 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
     ):
         with watch.stage("assemble"):
             how = settings.assemble_options(inputs, epoch)
-            assembled = assemble(manifests, how, store, work, reporter, memory=inputs.memory)
+            assembled = assemble(manifests, how, store, work, reporter, memory=memory)
             ids = pinned(assembled.tree, store, id_lock, accept_new=options.accept_new_ids)
         with watch.stage("postprocess"):
             layout = settings.postprocess_options(inputs.loaded, inputs.labelled, version, epoch)
             tree = ids.tree if ids else assembled.tree
-            processed = postprocess(tree, layout, store, work, reporter, memory=inputs.memory)
+            processed = postprocess(tree, layout, store, work, reporter, memory=memory)
         tell_dropped(processed.dropped, reporter)
         check_accounts(processed.tree, store, settings.account_references(options, treefile, previous), reporter)
         tree = processed.tree
