@@ -71,6 +71,7 @@ def summary(row: dict[str, Any]) -> str:
         f"{' / '.join(sizes)} MB" if sizes else "",
         f"{ours['peak_together_mb']} MB of memory",
         f"exponent {row['exponent']}" if "exponent" in row else "",
+        f"the first one {row['first']['wall']:.2f} s, {row['first']['ratio_wall']:.2f}x" if "first" in row else "",
     ]
     line = "; ".join(part for part in parts if part)
     return f"{line}\n{summary(row['more'])}" if "more" in row else line

@@ -58,14 +58,14 @@ class Site:
 
     @cached_property
     def treefiles(self) -> Path:
-        """Directory of v1.yaml and v2.yaml, which differ in one package, and of their .repo files. The RPMs are read once,
-        so that they are in memory."""
+        """Directory of v1.yaml to v3.yaml, which differ in one package, and of their .repo files. The RPMs are read once, so
+        that they are in memory."""
         directory = self.scratch / "treefiles"
         directory.mkdir()
         shutil.copy(PROJECT / "treefiles/demo/min.yaml", directory)
         shutil.copy(self.packages.parent / "universe.repo", directory)
         roots = ", ".join(read_roots(PROJECT / f"tests/universe/sets/{self._name}.txt"))
-        for version in (1, 2):
+        for version in (1, 2, 3):
             place, content = self.scratch / f"leaf-{version}", self.scratch / "content"
             content.write_bytes(Random(version).randbytes(LEAF_BYTES))
             spec = self.scratch / "leaf.spec"
