@@ -19,12 +19,15 @@ _MOUNT_POINTS = frozenset({"dev", "proc", "run", "sys", "tmp"})
 Xattrs = tuple[tuple[bytes, bytes], ...]
 
 
-def label(tree: Tree, store: Contents, workdir: str, reporter: Reporter, memo: str | None = None) -> Tree:
+def label(
+    tree: Tree, store: Contents, workdir: str, reporter: Reporter, memo: str | None = None, *, jobs: int = 1
+) -> Tree:
     """The tree with a label on every entry; labels it had are replaced.
 
     An entry that the policy names <<none>> gets what the kernel gives a file made there: the label of its directory.
     workdir: an existing directory for a private copy of the rules. memo: a directory where it is remembered what a policy
-    says, None to look up everything. Raises LabelError when the tree has no policy, or one that cannot be read.
+    says, None to look up everything. jobs: processes for that. Raises LabelError when the tree has no policy, or one that
+    cannot be read.
     """
     labelled: dict[str, Entry] = {}
     labels: dict[str, bytes] = {}
@@ -36,6 +39,7 @@ def label(tree: Tree, store: Contents, workdir: str, reporter: Reporter, memo: s
         rules_of(tree, store, workdir, memo, reporter) as rules,
         reporter.task("Labelling", total=len(tree), unit="files") as task,
     ):
+        rules.learn(((path, entry.mode) for path, entry in tree.walk()), jobs, reporter)
         for path, entry in tree.walk():
             context = rules.context(path, entry.mode)
             if context is not None:

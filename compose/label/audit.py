@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 
-from compose.errors import LabelError
 from compose.events import Reporter
-from compose.label.memo import LabelMemo
-from compose.label.rules import Contents, Rules, policy_of, read_rules
+from compose.label.rules import Contents, Question, crashed, look_up, policy_of, read_rules
 from compose.rpm import child
 from compose.tree import Entry, Tree, parent_of
 
@@ -45,16 +40,6 @@ class Audit:
         return self.checked - self.inherited - len(self.mislabelled)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Question:
-    """rules: by suffix of file_contexts. paths: with the mode of each. workdir: for a private copy of the rules."""
-
-    policy: str
-    rules: Mapping[str, bytes]
-    paths: tuple[tuple[str, int], ...]
-    workdir: str
-
-
 def audit(tree: Tree, store: Contents, workdir: str, reporter: Reporter) -> Audit:
     """Look every path of a tree up again, in the policy that the tree has now; nothing is known of what label() did, and
     nothing taken from its memo, which the audit is to judge too. May be called in a thread.
@@ -63,13 +48,13 @@ def audit(tree: Tree, store: Contents, workdir: str, reporter: Reporter) -> Audi
     that cannot be read. A path costs 13 to 18 us of CPU, with Debian's policy.
     """
     policy = policy_of(tree, store)
-    question = _Question(
+    question = Question(
         policy=policy,
         rules=read_rules(tree, store, policy),
         paths=tuple((path, entry.mode) for path, entry in tree.walk()),
         workdir=workdir,
     )
-    contexts = child.call(_look_up, question, reporter, crash=_crashed)
+    contexts = child.call(look_up, question, reporter, crash=crashed)
     mislabelled = []
     inherited = 0
     for (path, _), context in zip(question.paths, contexts, strict=True):
@@ -81,20 +66,6 @@ def audit(tree: Tree, store: Contents, workdir: str, reporter: Reporter) -> Audi
         elif context is None:
             inherited += 1
     return Audit(policy=policy, checked=len(tree), inherited=inherited, mislabelled=tuple(mislabelled))
-
-
-def _look_up(question: _Question, reporter: Reporter) -> list[str | None]:
-    """The context of each path, None for <<none>>."""
-    del reporter
-    with ExitStack() as stack:
-        rules = Rules(question.policy, question.rules, LabelMemo(), question.workdir, stack)
-        contexts = [rules.context(path, mode) for path, mode in question.paths]
-    # one object for all that are equal is sent once
-    return [None if each is None else sys.intern(each) for each in contexts]
-
-
-def _crashed(how: str, output: tuple[str, ...]) -> LabelError:
-    return LabelError(f"libselinux died while labels were looked up: {how}", details=output)
 
 
 def label_of(entry: Entry) -> str | None:

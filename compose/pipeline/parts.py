@@ -187,7 +187,7 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
         tree, labels = processed.tree, None
         if labelled:
             memo = cache.join(LABELS)
-            tree = label(tree, store, work, reporter, memo)
+            tree = label(tree, store, work, reporter, memo, jobs=options.jobs)
             labels = audit(tree, store, work, reporter)
             check_labels(labels, reporter)
         check_tree(tree, store, container=treefile.container, reporter=reporter)

@@ -70,7 +70,7 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
         tree = processed.tree
         if inputs.labelled:
             with watch.stage("label"):
-                tree = label(tree, store, work, reporter, memo)
+                tree = label(tree, store, work, reporter, memo, jobs=options.jobs)
         audited = background.submit(audit, tree, store, work, reporter) if inputs.labelled else None
 
         def confirm() -> None:
