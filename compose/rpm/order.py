@@ -1,20 +1,29 @@
-"""The order in which librpm would install packages."""
+"""The order in which packages are installed: librpm's rules, applied to their headers here.
+
+librpm's own order would not be the same on every machine: its versions begin loops at different packages, and it takes a
+dependency on /bin/sh for one on /usr/bin/sh where / of the machine has that link.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from compose.errors import AssembleError, ComposeError
+import rpm
+
+from compose.errors import AssembleError, ComposeError, PackageError
 from compose.events import Reporter
 from compose.rpm import child
 from compose.rpm.manifest import PackageManifest
+from compose.rpm.relations import Candidate, Dependency, relations_of
+from compose.rpm.sorting import sort
 
 
 def install_order(manifests: Sequence[PackageManifest], reporter: Reporter) -> tuple[PackageManifest, ...]:
-    """The packages as librpm's transaction orders them: requirements first.
+    """Requirements first; what nothing else decides goes by NEVRA.
 
-    Given sorted by NEVRA first, for the order depends on the order in which packages are added. Raises AssembleError
-    when librpm fails.
+    Raises PackageError for a header whose dependencies are damaged, AssembleError when librpm dies of one.
     """
     ordered = sorted(manifests, key=lambda manifest: manifest.nevra)
     positions = child.call(_order, [manifest.header for manifest in ordered], reporter, crash=_crash)
@@ -27,11 +36,37 @@ def _crash(how: str, lines: tuple[str, ...]) -> ComposeError:
 
 def _order(headers: list[bytes], reporter: Reporter) -> list[int]:
     del reporter
-    import rpm
+    packages = [_candidate(rpm.hdr(header)) for header in headers]
+    # as librpm does it: those with 32-bit programs wait for the others
+    last = [position for position, package in enumerate(packages) if package.color & 1]
+    return sort(len(packages), relations_of(packages), last)
 
-    transaction = rpm.TransactionSet("/", rpm._RPMVSF_NOSIGNATURES | rpm._RPMVSF_NODIGESTS)
-    rpm.addMacro("_dbpath", "/nonexistent")
-    for position, header in enumerate(headers):
-        transaction.addInstall(rpm.hdr(header), position, "i")
-    transaction.order()
-    return [element.Key() for element in transaction]
+
+def _candidate(header: Any) -> Candidate:
+    files = header[rpm.RPMTAG_FILENAMES]
+    color = 0
+    for each in header[rpm.RPMTAG_FILECOLORS]:
+        color |= each
+    return Candidate(
+        provides=tuple(_dependencies(header, "PROVIDE")),
+        # Recommends and its like have no scriptlets to name, and order nothing
+        needs=(*_dependencies(header, "REQUIRE"), *_dependencies(header, "ORDER")),
+        files=files,
+        links={
+            path: target
+            for path, mode, target in zip(
+                files, header[rpm.RPMTAG_FILEMODES], header[rpm.RPMTAG_FILELINKTOS], strict=False
+            )
+            if stat.S_ISLNK(mode)
+        },
+        color=color,
+    )
+
+
+def _dependencies(header: Any, family: str) -> Iterator[Dependency]:
+    columns = [header[f"{family}{column}"] for column in ("NAME", "FLAGS", "VERSION")]
+    if len(set(map(len, columns))) > 1:
+        raise PackageError(f"{header[rpm.RPMTAG_NEVRA]}: its {family} tags differ in length")
+    for name, flags, version in zip(*columns, strict=True):
+        weak = family == "REQUIRE" and bool(flags & rpm.RPMSENSE_MISSINGOK)
+        yield Dependency(name=name, flags=flags, version=version, weak=weak)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from compose.rpm.nevra import Nevra
+from compose.rpm.richdeps import rich_words
 from compose.solve.resolution import Link, Need
 
-_WORDS = re.compile(r"[()]|[^\s()]+(?:\([^\s()]*\))*")
 _CONDITIONS = ("if", "unless")
 
 
@@ -74,8 +73,7 @@ def satisfied_by(dependency: str, providers: Callable[[str], frozenset[Nevra]]) 
     """
     if not dependency.startswith("("):
         return providers(dependency)
-    words = _WORDS.findall(dependency)
-    return _rich(words, providers)
+    return _rich(rich_words(dependency), providers)
 
 
 def _rich(words: list[str], providers: Callable[[str], frozenset[Nevra]]) -> frozenset[Nevra]:
