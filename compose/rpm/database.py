@@ -3,7 +3,8 @@
 Each header gets what librpm adds when it installs a package (install time, transaction id, state of every file), and
 `rpmdb --importdb` makes the database and its indices of them. A transaction with JUSTDB would read every RPM file once
 more and date it with the clock. What would differ from one compose to the next is fixed: times are SOURCE_DATE_EPOCH,
-and SQLite's file is rewritten whole.
+and SQLite's file is rewritten whole. What
+SQLite writes about itself is taken out: its version, how often it has written, its statistics.
 """
 
 from __future__ import annotations
@@ -42,6 +43,10 @@ _CHAR, _INT32 = 1, 4
 _ALL_COLORS = 3
 _LAST_TIME = (1 << 32) - 1
 _COUNTS, _ENTRY = struct.Struct(">II"), struct.Struct(">IIII")
+# Of SQLite's file format (sqlite.org/fileformat2.html, 1.3): "file change counter", "version-valid-for number" and the
+# SQLITE_VERSION_NUMBER of who wrote last. 1.6: kinds of b-tree pages, with the size of their headers.
+_PAGE_SIZE, _CHANGES, _VALID_FOR, _WRITER, _FILE_HEADER = 16, 24, 92, 96, 100
+_TREE_PAGES = {2: 12, 5: 12, 10: 8, 13: 8}
 
 
 def write_database(ordered: Sequence[PackageManifest], directory: str, *, absent: Container[str], epoch: int) -> None:
@@ -134,13 +139,42 @@ def _file_names(header: bytes) -> list[str]:
 
 def _settle(directory: str) -> None:
     """One file, whose bytes depend on its content only: no write-ahead log, pages in order, no lock files."""
-    with closing(sqlite3.connect(f"{directory}/rpmdb.sqlite", isolation_level=None)) as database:
+    path = f"{directory}/rpmdb.sqlite"
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         database.execute("PRAGMA journal_mode=DELETE")
+        # what ANALYZE counted, in the order and as exactly as this version of it does; rpm's look-ups have one index to choose
+        for table in ("sqlite_stat1", "sqlite_stat4"):
+            database.execute(f"DROP TABLE IF EXISTS {table}")
+        database.execute("PRAGMA page_size=4096")
         database.execute("VACUUM")
+    with fs.storage_errors(path), open(path, "r+b") as file:
+        data = without_its_writer(file.read())
+        file.seek(0)
+        file.write(data)
     for name in os.listdir(directory):
         if name != "rpmdb.sqlite":
             os.unlink(f"{directory}/{name}")
+
+
+def without_its_writer(database: bytes) -> bytes:
+    """An SQLite database without what tells the version of SQLite that wrote it.
+
+    That is its number, how often it has written, and what it left in the gaps of pages: versions before 3.46 leave traces of
+    cells that were moved. Readers look at none of it.
+    """
+    data = bytearray(database)
+    # the first two must be equal, or readers do not believe the number of pages
+    for offset, number in ((_CHANGES, 1), (_VALID_FOR, 1), (_WRITER, 0)):
+        struct.pack_into(">I", data, offset, number)
+    (size,) = struct.unpack_from(">H", data, _PAGE_SIZE)
+    for page in range(0, len(data), size):
+        header = page or _FILE_HEADER
+        if data[header] in _TREE_PAGES:
+            cells, content = struct.unpack_from(">HH", data, header + 3)
+            gap = slice(header + _TREE_PAGES[data[header]] + 2 * cells, page + content)
+            data[gap] = bytes(gap.stop - gap.start)
+    return bytes(data)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
