@@ -41,6 +41,26 @@ def require_bindings(find: Callable[[str], object | None] = importlib.util.find_
     )
 
 
+def versions() -> dict[str, str]:
+    """Of what works on a tree besides compose itself, by name; "" for what does not tell."""
+    # late: these take 20 ms
+    import sqlite3
+    from importlib import metadata
+
+    import rpm
+
+    try:
+        libselinux = metadata.version("selinux")
+    except metadata.PackageNotFoundError:
+        libselinux = ""
+    return {
+        "Python": platform.python_version(),
+        "SQLite": sqlite3.sqlite_version,
+        "libselinux": libselinux,
+        "librpm": rpm.__version__,
+    }
+
+
 def install_hint(modules: Iterable[str], system: Mapping[str, str]) -> str:
     """How to get the modules on the system that os-release (its keys and values) describes."""
     families = (system.get("ID", ""), *system.get("ID_LIKE", "").split())

@@ -6,11 +6,13 @@ import dataclasses
 import os
 from collections.abc import Sequence
 
-from compose import records
+import compose
+from compose import bindings, records
 from compose.bundle import Index, Source
 from compose.errors import ComposeError, FetchError
 from compose.events import Reporter
 from compose.fetch.rpmfile import RpmFile
+from compose.inputhash import Input, InputChange, InputKind, input_changes
 from compose.pipeline.facts import Facts
 from compose.pipeline.inputs import Inputs
 from compose.pipeline.options import ComposeOptions
@@ -44,9 +46,26 @@ def keep_sources(
             "selinux": not options.disable_selinux,
             "metadata": [list(pair) for pair in options.metadata_strings],
         }
+        about["tools"] = _tools()
         records.keep_sources(inputs.repo, commit, files, about)
     except (ComposeError, OSError) as error:
         reporter.warn(f"what it was made of is not kept, and compose verify will not know this commit: {error}")
+
+
+def _tools() -> dict[str, str]:
+    return {"compose": compose.__version__, **bindings.versions()}
+
+
+def other_tools(index: Index, name: str) -> tuple[InputChange, ...]:
+    """Versions of what made a commit that are others here; none for a record that has none. Raises FetchError naming it."""
+    try:
+        before, after = (
+            [Input(kind=InputKind.TOOL, name=str(tool), value=str(version)) for tool, version in tools.items()]
+            for tools in (index.facts.get("tools", _tools()), _tools())
+        )
+    except AttributeError as error:
+        raise FetchError(f"{name}: what it says of its tools is damaged: {error}") from error
+    return input_changes(before, after)
 
 
 def again(index: Index, name: str, directory: str, options: ComposeOptions) -> tuple[ComposeOptions, Given]:

@@ -17,7 +17,7 @@ from compose.ostree.objects import Commit
 from compose.ostree.repo import Repo
 from compose.pipeline.bundling import unpack_bundle
 from compose.pipeline.inspect import commit_of
-from compose.pipeline.making import again
+from compose.pipeline.making import again, other_tools
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.run import compose_tree
 from compose.records import Records, Run
@@ -37,8 +37,9 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """What came of it. commit, rebuilt: checksums. inputs: what decided the two and was not the same, the tool's version for
-    one. metadata: (key, before, after) of the commits' own data; None for what one lacks. paths: of the trees."""
+    """What came of it. commit, rebuilt: checksums. inputs: what decided the two and was not the same, versions of compose and
+    of the libraries too. metadata: (key, before, after) of the commits' own data; None for what one lacks. paths: of the
+    trees."""
 
     commit: str
     rebuilt: str
@@ -69,10 +70,15 @@ def verify(
         sources, packages, scratch = (os.path.join(work, name) for name in ("sources", "bundle", "repo"))
         os.mkdir(sources, 0o700)
         index = records.unpack_sources(repo, checksum, sources)
+        record = f"the record of {checksum}"
+        tools = other_tools(index, record)
+        if tools:
+            told = ", ".join(f"{each.name} {each.before or 'none'}, here {each.after or 'none'}" for each in tools)
+            reporter.warn(f"the commit was made with other versions: {told}")
         if bundle is not None:
             os.mkdir(packages, 0o700)
             unpack_bundle(bundle, cache, packages)
-        changed, given = again(index, f"the record of {checksum}", sources, options)
+        changed, given = again(index, record, sources, options)
         if options.treefile:
             changed = dataclasses.replace(changed, treefile=options.treefile)
         layers = options.layer_repo or repository
@@ -82,17 +88,19 @@ def verify(
             assert rebuilt is not None
             if rebuilt == checksum:
                 return Verification(commit=checksum, rebuilt=rebuilt)
-            return _compared(repo, checksum, other, rebuilt)
+            return _compared(repo, checksum, other, rebuilt, tools)
 
 
-def _compared(repo: Repo, commit: str, other: Repo, rebuilt: str) -> Verification:
+def _compared(repo: Repo, commit: str, other: Repo, rebuilt: str, tools: tuple[InputChange, ...]) -> Verification:
     known = [_known(repo, commit), _known(other, rebuilt)]
     found = diff_commits(repo, commit, rebuilt, other_repo=other)
     inputs = [each.inputs for each in known if each is not None]
+    changes = input_changes(*inputs) if len(inputs) == 2 else ()
     return Verification(
         commit=commit,
         rebuilt=rebuilt,
-        inputs=input_changes(*inputs) if len(inputs) == 2 else (),
+        # of compose's version both tell
+        inputs=tuple(dict.fromkeys((*tools, *changes))),
         metadata=_metadata_changes(repo.read_commit(commit), other.read_commit(rebuilt)),
         paths=tuple(_difference(each, repo, commit, other, rebuilt, known) for each in found.paths),
     )

@@ -37,7 +37,7 @@ TYPES_OF_OTHER_STAGES = frozenset(
 # Foreign libraries with one door each.
 DOORS = {
     "libdnf5": {"solve", "fetch"},
-    "rpm": {"rpm", "fetch", "importer", "assemble", "workroot", "sandbox"},
+    "rpm": {"rpm", "fetch", "importer", "assemble", "workroot", "sandbox", "bindings"},
     "selinux": {"label"},
     "typer": {"cli"},
     "rich": {"cli"},
