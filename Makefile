@@ -3,6 +3,8 @@
 
 TOOLBOX := tests/toolbox/toolbox.sh
 RUN := $(TOOLBOX) run
+# another build host, where there is a Debian to make it of
+ANOTHER := [ ! -e /etc/debian_version ] || TOOLBOX_SUITE=trixie TOOLBOX_NATIVE=0 $(TOOLBOX)
 BUILD := build
 UNIVERSE := $(BUILD)/universe
 PYTEST := python3 -m pytest
@@ -32,6 +34,8 @@ e2e: ## The slow tests, with all set-up: 450 packages beside dnf5, a disk that b
 	@$(RUN) python3 -m tests.universe big --output $(UNIVERSE)
 	@$(TOOLBOX) need qemu-system-x86_64 qemu-system-x86 qemu-system-x86-core
 	@$(TOOLBOX) need mkfs.ext4 e2fsprogs e2fsprogs
+	@$(TOOLBOX) need pivot_root util-linux-extra util-linux
+	@$(ANOTHER) create
 	@# gigabytes, which a /tmp in memory does not hold
 	@$(RUN) $(PYTEST) -m slow --basetemp=$(BUILD)/e2e tests
 
@@ -54,11 +58,13 @@ bench: ## Measure beside the peers, a quarter of an hour; ROWS="unchanged import
 	@$(RUN) python3 -m tests.universe $(or $(SET),big) --output $(UNIVERSE)
 	@$(RUN) python3 -m tests.bench --universe $(UNIVERSE) --set $(or $(SET),big) --output $(BUILD)/bench.json $(ROWS)
 
-repro: ## Is the same commit made whatever is different around it: 450 packages, six times
+repro: ## Is the same commit made whatever is different around it: 450 packages, six times, and once on another host
 	@$(RUN) python3 -m tests.universe min --output $(UNIVERSE)
 	@$(RUN) python3 -m tests.universe big --output $(UNIVERSE)
-	@$(RUN) $(PYTEST) -m "slow or not slow" --basetemp=$(BUILD)/repro \
-		tests/e2e/test_reproducible.py tests/e2e/test_offenders.py
+	@$(TOOLBOX) need pivot_root util-linux-extra util-linux
+	@$(ANOTHER) create
+	@$(RUN) $(PYTEST) -rP -m "slow or not slow" --basetemp=$(BUILD)/repro \
+		tests/e2e/test_reproducible.py tests/e2e/test_offenders.py tests/e2e/test_another_host.py
 
 fuzz: ## Coverage-guided fuzzing of every reader; SECONDS=600 for longer
 	@$(RUN) python3 -m tests.fuzz --seconds $(or $(SECONDS),60)

@@ -57,6 +57,8 @@ def factors(home: Path) -> dict[str, Factor]:
     """By name. home: an existing directory."""
     (home / ".rpmmacros").write_text(MACROS)
     (home / "tmp").mkdir(exist_ok=True)
+    # uname tells of a kernel 2.6; addresses are not random
+    kernel = ("prlimit", "--nofile=512", "--stack=unlimited", "--core=unlimited", "setarch", "--uname-2.6", "-R")
     rename = ("unshare", "--uts", "sh", "-c", 'hostname elsewhere.example.com && exec "$@"', "-")
     return {
         "one core": Factor(words=("taskset", "-c", "0"), flags=("--jobs=1",)),
@@ -64,7 +66,7 @@ def factors(home: Path) -> dict[str, Factor]:
         "TMPDIR": Factor(environment={"TMPDIR": str(home / "tmp")}),
         "locale": Factor(environment={"LC_ALL": "tr_TR.UTF-8", "LANG": "tr_TR.UTF-8", "LANGUAGE": "tr"}),
         "time zone": Factor(environment={"TZ": "Pacific/Kiritimati"}),
-        "host name": Factor(words=rename),
+        "host name and kernel": Factor(words=(*kernel, *rename)),
         "environment": Factor(environment={**NOISE, "HOME": str(home)}),
     }
 

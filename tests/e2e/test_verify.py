@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.tiny import BASE, REF, Done, Site
+from tests.support.filesystem import mounted
 
 pytestmark = pytest.mark.root
 EXTENSIONS = "extensions/compose"
@@ -66,6 +67,14 @@ def test_a_commit_is_what_its_record_makes(site: Site) -> None:
         assert done.status == 0, done.stdout + done.stderr
         assert "composed again, the same" in done.stdout
     assert site.snapshot() == before
+
+
+@pytest.mark.parametrize("kind", ["xfs", "btrfs", "tmpfs"])
+def test_the_filesystem_of_the_cachedir_has_no_part_in_it(site: Site, kind: str, tmp_path: Path) -> None:
+    site.compose()
+    with mounted(kind, tmp_path / kind) as place:
+        done = verify(site, cachedir=place / "cache")
+    assert done.status == 0, done.stdout + done.stderr
 
 
 def test_each_difference_has_a_writer_and_a_kind(site: Site) -> None:

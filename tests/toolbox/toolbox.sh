@@ -14,7 +14,7 @@
 # As an ordinary user everything that needs root goes through sudo.
 #
 # TOOLBOX_DIR      where roots live      (default ${XDG_CACHE_HOME:-~/.cache}/compose-toolbox)
-# TOOLBOX_SUITE    Debian suite          (default forky)
+# TOOLBOX_SUITE    Debian suite          (default forky; trixie makes another build host, see another-host.sh)
 # TOOLBOX_MIRROR   archive base URL      (default: the one this machine's own apt uses)
 # TOOLBOX_KEYRING  archive keyring       (default /usr/share/keyrings/debian-archive-keyring.gpg)
 # TOOLBOX_CWD      directory to run in   (default: the current one)
@@ -28,6 +28,8 @@ PROJECT=$(cd "$(dirname "$0")/../.." && pwd -P)
 DIR=${TOOLBOX_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/compose-toolbox}
 KEYRING=${TOOLBOX_KEYRING:-/usr/share/keyrings/debian-archive-keyring.gpg}
 CWD=${TOOLBOX_CWD:-$(pwd)}
+# inside of a root HOME is another one
+export TOOLBOX_DIR="$DIR"
 
 DEBIAN_PACKAGES="python3-libdnf5 python3-rpm rpm createrepo-c dnf5 python3-selinux selinux-utils ostree libdeflate0
  python3-typer python3-yaml python3-jsonschema python3-zstandard python3-rich
@@ -39,6 +41,9 @@ FEDORA_PACKAGES="python3-libdnf5 python3-rpm rpm-build rpm-sign createrepo_c dnf
  python3-pytest python3-hypothesis python3-mypy ruff python3-pip python3-setuptools
  gnupg2 attr libcap zstd xz bzip2 cpio make apt dpkg debian-keyring gcc"
 MODULES='import libdnf5, rpm, selinux, typer, yaml, jsonschema, zstandard, rich, pytest, hypothesis'
+ANOTHER_PACKAGES="rpm python3-rpm python3-yaml python3-jsonschema python3-typer python3-zstandard python3-rich
+ binutils ca-certificates mount"
+ANOTHER_MODULES='import libdnf5, rpm, selinux, typer, yaml, jsonschema, zstandard, rich'
 PROGRAMS="ostree createrepo_c rpmbuild rpmsign dnf5 gpg getfattr setcap cpio make mypy ruff apt-get dpkg-deb gcc"
 
 say() { echo "toolbox: $*" >&2; }
@@ -92,7 +97,14 @@ mirror() {
     echo "$found"
 }
 
-stamp() { echo "v2 $SUITE $(uname -m) $DEBIAN_PACKAGES" | sha256sum | cut -c1-16; }
+case $SUITE in
+    forky|sid) root_packages=$DEBIAN_PACKAGES root_modules=$MODULES another= ;;
+    *)
+        root_packages=$ANOTHER_PACKAGES root_modules=$ANOTHER_MODULES
+        another="$PROJECT/tests/toolbox/another-host.sh $PROJECT/tests/toolbox/selinux.py" ;;
+esac
+
+stamp() { { echo "v2 $SUITE $(uname -m) $root_packages"; cat /dev/null $another; } | sha256sum | cut -c1-16; }
 root_path() { echo "$DIR/$SUITE-$(stamp)"; }
 
 create_root() {
@@ -115,14 +127,16 @@ create_root() {
     # mmdebstrap does not read the host's apt configuration: carry the network and date rules over (proxy, retries, frozen mirror)
     apt-config dump --no-empty --format '%F "%v";%n' Acquire::http Acquire::https Acquire::Retries \
         Acquire::ForceIPv4 Acquire::Check-Valid-Until Acquire::Check-Date >"$work/apt.conf"
+    set --
+    [ -z "$another" ] || set -- --customize-hook="copy-in $another /tmp" --customize-hook='chroot "$1" sh /tmp/another-host.sh'
     as_root mmdebstrap --mode=root --variant=apt --format=directory --components=main --quiet \
         --keyring="$KEYRING" --aptopt="$work/apt.conf" --aptopt='APT::Install-Recommends "false"' \
         --dpkgopt=force-unsafe-io --dpkgopt='path-exclude=/usr/share/doc/*' \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-        --include="$(echo $DEBIAN_PACKAGES | tr ' ' ,)" \
+        --include="$(echo $root_packages | tr ' ' ,)" "$@" \
         "$SUITE" "$work/root" "$url" >"$work/log" 2>&1 </dev/null || { cat "$work/log" >&2; die "mmdebstrap failed"; }
     # forky rolls: a root that lacks something must fail here, not in the middle of a test
-    as_root chroot "$work/root" python3 -c "$MODULES" || die "the root lacks something the project imports"
+    as_root chroot "$work/root" python3 -c "$root_modules" || die "the root lacks something the project imports"
     as_root sh -c 'echo "$1" >"$2/.compose-toolbox"' sh "$(stamp)" "$work/root"
     as_root mv "$work/root" "$root"
     rm -rf "$work"
