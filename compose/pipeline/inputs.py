@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,18 +9,17 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from compose import fs
-from compose.cachedir import PROGRAMS, TREEFILES, CacheDir
+from compose.cachedir import PROGRAMS, CacheDir
 from compose.events import Reporter
 from compose.inputhash import Input, input_hash, inputs_of
 from compose.ostree.repo import Repo
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.previous import Given, Previous
-from compose.pipeline.requests import load, local_rpms, repo_access, request_of
+from compose.pipeline.requests import known_files, load, local_rpms, repo_access, request_of
 from compose.rpm.repos import RepoAccess, RepoNetwork
 from compose.solve.request import SolveRequest
 from compose.solve.resolution import Resolution
 from compose.solve.solver import solve
-from compose.treefile.known import KnownFiles
 from compose.treefile.load import load_treefile
 from compose.treefile.model import LoadedTreefile, MetadataPlace, Treefile
 
@@ -105,7 +103,7 @@ def gather(
     # now, and not when the commit is there already
     for path in options.result_files:
         fs.check_place(path)
-    known = KnownFiles(os.path.join(options.cachedir, TREEFILES))
+    known = known_files(options)
     with watch.stage("treefile"):
         loaded = load(options, reporter, known)
         treefile = loaded.treefile

@@ -23,6 +23,7 @@ from compose.pipeline.accounts import read_id_lock
 from compose.pipeline.contents import fetch_packages, import_files
 from compose.pipeline.inputs import Inputs, Stopwatch, gather
 from compose.pipeline.options import ComposeOptions
+from compose.pipeline.requests import known_files
 from compose.plan import (
     AccountChange,
     Cause,
@@ -120,7 +121,7 @@ def _input_changes(inputs: Inputs) -> tuple[tuple[InputChange, ...] | None, str]
 def _placed(changes: Sequence[InputChange], options: ComposeOptions, inputs: Inputs) -> tuple[Cause, ...]:
     """Each with the place where the treefile has what is new of a key, or the key, or names the file."""
     places: dict[str, str] = {}
-    for each in origins(options.treefile, basearch=inputs.treefile.basearch):
+    for each in origins(options.treefile, basearch=inputs.treefile.basearch, known=known_files(options)):
         key = each.path.partition("[")[0].partition(".")[0]
         places.setdefault(key, str(each.place))
         places[f"{key} {each.value}"] = str(each.place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from compose.cachedir import TREEFILES
 from compose.errors import TreefileError
 from compose.events import Reporter
 from compose.pipeline.flat import host_basearch
@@ -24,6 +25,11 @@ def load(options: ComposeOptions, reporter: Reporter, known: KnownFiles | None =
     if not treefile.packages and not treefile.repo_packages and not treefile.rpm_files:
         raise TreefileError(f"{options.treefile}: packages: there are none", hint="a tree needs at least one package")
     return loaded
+
+
+def known_files(options: ComposeOptions) -> KnownFiles:
+    """Those that composes with this cachedir have read before."""
+    return KnownFiles(os.path.join(options.cachedir, TREEFILES))
 
 
 def repo_access(options: ComposeOptions, loaded: LoadedTreefile, *, with_lockfile: bool) -> RepoAccess:

@@ -17,6 +17,7 @@ from compose.events import Reporter
 from compose.label import Audit
 from compose.ostree.repo import Repo
 from compose.pipeline.options import ComposeOptions, ComposeResult
+from compose.pipeline.requests import known_files
 from compose.pipeline.timings import usage_document
 from compose.records import Records
 from compose.rpm.compare import package_changes
@@ -132,7 +133,7 @@ def keep_records(
 def _places(treefile: Treefile, options: ComposeOptions, unpacked: str) -> dict[str, str]:
     """Where the treefile names what can be blamed: packages by name, scripts as their programs are called, added files."""
     found: dict[str, str] = {}
-    for each in origins(options.treefile, basearch=treefile.basearch):
+    for each in origins(options.treefile, basearch=treefile.basearch, known=known_files(options)):
         key, _, rest = each.path.partition("[")
         place = str(each.place).removeprefix(f"{unpacked}/" if unpacked else "")
         if key == "packages":
