@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import traceback
 from contextlib import suppress
 from types import TracebackType
 from typing import IO, Any, Self
@@ -144,5 +143,8 @@ def _answer(path: str, sha256: str, cache: ImportCache) -> list[Any] | None:
     except tuple(_ERRORS.values()) as error:
         return [type(error).__name__, error.message, error.hint, list(error.details)]
     except Exception:
+        # of which most workers never have use
+        import traceback
+
         return ["", traceback.format_exc(), None, []]
     return None

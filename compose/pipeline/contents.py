@@ -9,7 +9,8 @@ from compose.cachedir import CacheDir
 from compose.events import Reporter
 from compose.fetch.fetcher import fetch
 from compose.fetch.rpmfile import RpmFile
-from compose.importer import ImportCache, import_packages
+from compose.importer.cache import ImportCache
+from compose.importer.stage import import_packages
 from compose.pipeline import locking
 from compose.pipeline.inputs import Inputs
 from compose.pipeline.options import ComposeOptions

@@ -15,7 +15,7 @@ from compose.diff import packages_of
 from compose.errors import RepositoryError
 from compose.events import Reporter
 from compose.fetch.fetcher import missing_bytes
-from compose.importer import ImportCache
+from compose.importer.cache import ImportCache
 from compose.inputhash import InputChange, InputKind, input_changes, input_hash
 from compose.installed import installed_packages
 from compose.pipeline import settings

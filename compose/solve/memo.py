@@ -39,7 +39,7 @@ from compose.solve.resolution import (
 
 # To be raised whenever the same question could be answered otherwise than before.
 _KIND = b"compose solved 1\n"
-_KEPT = 100
+_KEPT = 50
 _LINKER = "/etc/ld.so.cache"
 REPOMD = "repodata/repomd.xml"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from compose.importer import IMPORTER_VERSION
+from compose.importer.cache import IMPORTER_VERSION
 from tests.e2e.tiny import EPOCH, Site
 from tests.support.filesystem import mounted
 

@@ -16,7 +16,8 @@ import rpm
 from compose.blobs import BlobStore
 from compose.events import Reporter
 from compose.fetch.rpmfile import RpmFile
-from compose.importer import ImportCache, import_packages
+from compose.importer.cache import ImportCache
+from compose.importer.stage import import_packages
 from compose.importer.unpack import unpack_rpm
 from compose.rpm.manifest import FileFlag, ScriptKind, TriggerKind
 from compose.rpm.nevra import Nevra

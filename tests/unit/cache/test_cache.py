@@ -16,7 +16,7 @@ from compose.cache.verify import verify
 from compose.cachedir import HISTORY, CacheDir
 from compose.errors import StorageError
 from compose.events import Reporter
-from compose.importer import IMPORTER_VERSION, ImportCache
+from compose.importer.cache import IMPORTER_VERSION, ImportCache
 from compose.rpm.manifest import FileFlag, ManifestFile, PackageManifest
 from compose.rpm.nevra import Nevra
 from compose.tree import Entry

@@ -15,8 +15,9 @@ from compose.blobs import BlobStore
 from compose.errors import PackageError, StorageError
 from compose.events import Reporter, Task
 from compose.fetch.rpmfile import RpmFile
-from compose.importer import IMPORTER_VERSION, ImportCache, import_packages
+from compose.importer.cache import IMPORTER_VERSION, ImportCache
 from compose.importer.pool import ImportPool
+from compose.importer.stage import import_packages
 from compose.importer.unpack import unpack_rpm
 from compose.rpm.manifest import FileFlag, TriggerKind
 from compose.rpm.nevra import Nevra
@@ -234,7 +235,7 @@ class Pools:
 def test_no_more_processes_than_there_is_memory_for(cache, rpm_file, monkeypatch, free, count, said):
     rpms = tuple(rpm_file(package(f"p{number}")) for number in range(3))
     pools, recorder = Pools(), Recorder()
-    monkeypatch.setattr("compose.importer.ImportPool", pools)
+    monkeypatch.setattr("compose.importer.stage.ImportPool", pools)
     monkeypatch.setattr("compose.memory.available", lambda: free)
     assert len(import_packages(rpms, cache, 8, recorder)) == 3
     assert pools.counts == [count]
