@@ -478,11 +478,11 @@ class _Session:
 
 def _directory_of(config: Any) -> str | None:
     """Of a repository that is one on this machine and nowhere else, by its libdnf5 settings."""
-    if not (config.get_metalink_option().empty() and config.get_mirrorlist_option().empty()):
-        return None
     urls = config.get_baseurl_option().get_value()
+    if len(urls) != 1 or not (config.get_metalink_option().empty() and config.get_mirrorlist_option().empty()):
+        return None
     url = urlsplit(urls[0])
-    return unquote(url.path) if len(urls) == 1 and url.scheme == "file" and not url.netloc else None
+    return unquote(url.path) if url.scheme == "file" and url.netloc in ("", "localhost") else None
 
 
 def _fresh_keyring(repo: Any) -> None:
