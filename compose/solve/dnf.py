@@ -22,7 +22,7 @@ from compose.solve.advisories import security_advisories
 from compose.solve.explain import explain, mentioned, name_of, nearest
 from compose.solve.links import links_of, nevra_of, providing
 from compose.solve.loaderror import SPACE_HINT, LoadError, is_of_disk
-from compose.solve.memo import REPOMD, Answer, Metadata, digest_of, libraries, sizes
+from compose.solve.memo import LOADING, REPOMD, Answer, Metadata, digest_of, libraries, sizes
 from compose.solve.request import LocalRpm, PackageSpec, SolveRequest
 from compose.solve.resolution import COMMAND_LINE, Reason, RepoSnapshot, Resolution, ResolvedPackage
 
@@ -52,7 +52,7 @@ def resolve(job: Job, reporter: Reporter) -> Answer | None:
             f"cannot write to {error.filename or job.network.metadata_dir}: {error.strerror}",
             hint=SPACE_HINT,
         ) from error
-    if metadata == job.known:
+    if metadata == job.known and all(each.repomd for each in metadata):
         return None
     resolution = session.solve()
     return Answer(resolution=resolution, metadata=metadata, libraries=libraries())
@@ -134,7 +134,7 @@ class _Session:
 
     def load(self) -> None:
         """Fetch and read the metadata of all repositories. Raises LoadError for the first that fails."""
-        with self._reporter.task("Loading repositories", unit="bytes") as task:
+        with self._reporter.task(LOADING, unit="bytes") as task:
             callbacks = self._watch(task)
             self._base.set_download_callbacks(self._dnf.repo.DownloadCallbacksUniquePtr(callbacks))
             # held: a callback object that is collected aborts the process

@@ -42,6 +42,8 @@ _KIND = b"compose solved 1\n"
 _KEPT = 50
 _LINKER = "/etc/ld.so.cache"
 REPOMD = "repodata/repomd.xml"
+LOADING = "Loading repositories"
+"""What whoever follows the progress is told while metadata is looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,7 @@ class Metadata:
 
     cached: its directory below metadata_dir. origin: the directory that it was taken from, None for what is not on this
     machine. signed: is its signature to be checked each time? repomd: sha256 of repomd.xml, which has the digests of all
-    others. files: name and size of each in cached/repodata.
+    others, or "" where there is none, which is never as it was. files: name and size of each in cached/repodata.
     """
 
     cached: str
@@ -62,8 +64,8 @@ class Metadata:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """metadata: what it was made of. libraries: path and status of each file that was
-    mapped into the solver's process. warnings: that came with it."""
+    """metadata: what it was made of. libraries: path and status of each file that was mapped into the solver's process.
+    warnings: that came with it."""
 
     resolution: Resolution
     metadata: tuple[Metadata, ...]
@@ -155,7 +157,7 @@ def status_of(path: str) -> str:
 def _is_as_it_was(metadata: Metadata, network: RepoNetwork) -> bool:
     directory = os.path.join(network.metadata_dir, metadata.cached)
     places = [directory]
-    if metadata.signed:
+    if metadata.signed or not metadata.repomd:
         return False
     if not network.cache_only:
         if metadata.origin is None:
@@ -200,6 +202,7 @@ def _answer(row: dict[str, Any]) -> Answer:
                 )
                 for each in found["links"]
             ),
+            locked=found["locked"],
         ),
         metadata=tuple(
             Metadata(**each | {"files": tuple((name, size) for name, size in each["files"])})

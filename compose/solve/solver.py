@@ -13,7 +13,6 @@ from compose.solve import memo
 from compose.solve.request import SolveRequest
 from compose.solve.resolution import Resolution
 
-LOADING = "Loading repositories"
 _Question = Literal["solve", "describe"]
 
 
@@ -40,7 +39,7 @@ def _ask(what: _Question, request: SolveRequest, network: RepoNetwork, reporter:
     if known is not None and memo.holds(known, network):
         if what == "solve":
             # looked at, which is what whoever follows the progress waits for
-            reporter.task(LOADING, unit="bytes").close()
+            reporter.task(memo.LOADING, unit="bytes").close()
         return _told(known, known.warnings, reporter)
     # who is answered from memory has no use for these
     from compose.rpm import child

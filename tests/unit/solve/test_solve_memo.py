@@ -191,6 +191,13 @@ def test_a_signature_is_not_looked_at_here(place):
     assert place.recall(cache_only=True) is None
 
 
+def test_metadata_that_is_nowhere_is_not_as_it_was(place):
+    (metadata,) = place.answer.metadata
+    nowhere = replace(metadata, cached="b-00", origin=str(place.origin / "nowhere"), repomd="", files=())
+    memo.keep("key", replace(place.answer, metadata=(nowhere,)), place.network)
+    assert place.recall() is None
+
+
 def test_those_used_last_stay(place):
     for number in range(60):
         memo.keep(str(number), place.answer, place.network)
