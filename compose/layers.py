@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from compose.blobs import BlobStore
+from compose.commit import write_tree
 from compose.errors import TreefileError
+from compose.events import Reporter
 from compose.ostree.repo import Repo
+from compose.ostree.transaction import Transaction
 from compose.tree import Entry, Tree
 
 
@@ -25,15 +28,19 @@ class LayerCommit:
     content: str
 
 
-def resolve_layers(repo: Repo, refs: Iterable[str], overrides: Iterable[str]) -> tuple[LayerCommit, ...]:
-    """The commits that layers are now, those that override last. Raises TreefileError for a ref that is not there."""
+def resolve_layers(
+    repo: Repo, refs: Iterable[str], overrides: Iterable[str], recorded: Mapping[str, str]
+) -> tuple[LayerCommit, ...]:
+    """The commits that layers are now, those that override last. recorded: those of a record, by ref; they go before what the
+    refs are now. Raises TreefileError for what is not there."""
     found = []
     for ref, override in (*((each, False) for each in refs), *((each, True) for each in overrides)):
-        checksum = repo.resolve(ref)
+        checksum = recorded.get(ref) or repo.resolve(ref)
         if checksum is None or not repo.has(checksum, "commit"):
             key = "ostree-override-layers" if override else "ostree-layers"
+            name = f"{ref}, of which {checksum} was taken" if ref in recorded else ref
             raise TreefileError(
-                f"{key}: {repo.path} has no commit {ref}",
+                f"{key}: {repo.path} has no commit {name}",
                 hint="pull it into the repository, or give the one that has it with --layer-repo",
             )
         commit = repo.read_commit(checksum)
@@ -71,3 +78,14 @@ def read_layer(repo: Repo, commit: str, store: BlobStore) -> Tree:
             writer=commit,
         )
     return Tree(entries)
+
+
+def copy_layers(
+    repo: Repo, layers: Iterable[LayerCommit], store: BlobStore, target: Repo, jobs: int, reporter: Reporter
+) -> None:
+    """Copy the commits of layers into another repository, by way of the store. Raises as read_layer() and Transaction do."""
+    for commit in dict.fromkeys(each.commit for each in layers):
+        tree = read_layer(repo, commit, store)
+        with Transaction(target, jobs=jobs, reporter=reporter) as transaction:
+            write_tree(tree, store, transaction, lambda _objects, _size: None)
+            transaction.write_commit(repo.read_commit(commit))

@@ -15,6 +15,7 @@ from compose.pipeline.options import ComposeOptions
 def command(
     treefile: flags.Treefile,
     bundle: Annotated[str, typer.Option("--bundle", metavar="FILE", help="The file to write.", show_default=False)],
+    layer_repo: flags.LayerRepo = None,
     lockfile: flags.Lockfile = None,
     lockfile_strict: flags.LockfileStrict = False,
     cachedir: flags.CacheDirectory = None,
@@ -27,13 +28,14 @@ def command(
 ) -> None:
     """Put all that a compose needs into one file.
 
-    Treefile and its files, keys, metadata and packages; compose tree --bundle=FILE then needs no network.
+    Treefile and its files, keys, metadata, packages and layers; compose tree --bundle=FILE then needs no network.
     """
     from compose.pipeline.bundling import write_bundle
 
     options = ComposeOptions(
         treefile=treefile,
         cachedir=flags.cachedir_or_default(cachedir),
+        layer_repo=layer_repo,
         source_root=source_root,
         jobs=flags.jobs_or_all(jobs),
         proxy=flags.proxy_or_environment(proxy),

@@ -66,8 +66,8 @@ def command(
         raise UsageError(
             "give a TREEFILE" if bundle is None else "a bundle has its own treefile and lock: give no TREEFILE"
         )
-    if bundle is not None and (lockfile or source_root or print_only):
-        raise UsageError("a bundle has its own treefile, lock and repositories: drop the other flags for these")
+    if bundle is not None and (lockfile or source_root or layer_repo or print_only):
+        raise UsageError("a bundle has its own treefile, lock, repositories and layers: drop the other flags for these")
     if print_only:
         from compose.pipeline.flat import flattened_treefile
 

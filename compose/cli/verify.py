@@ -27,7 +27,7 @@ def command(
     ] = "",
     layer_repo: flags.LayerRepo = None,
     bundle: Annotated[
-        str | None, typer.Option("--bundle", metavar="FILE", help="Take packages from this bundle.")
+        str | None, typer.Option("--bundle", metavar="FILE", help="Take packages and layers from this bundle.")
     ] = None,
     cachedir: flags.CacheDirectory = None,
     jobs: flags.Jobs = None,

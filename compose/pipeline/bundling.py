@@ -12,6 +12,8 @@ from compose.bundle import Index, Source
 from compose.cachedir import CacheDir
 from compose.errors import FetchError
 from compose.events import Reporter
+from compose.layers import copy_layers
+from compose.ostree.repo import Repo
 from compose.pipeline.contents import fetch_packages
 from compose.pipeline.inputs import Inputs, Stopwatch, gather
 from compose.pipeline.options import ComposeOptions, ComposeResult
@@ -20,6 +22,7 @@ from compose.pipeline.sources import collect, options_of
 
 _RPMS = "rpms"
 _METADATA = "repomd"
+_LAYERS = "layers"
 
 
 def write_bundle(options: ComposeOptions, path: str, reporter: Reporter) -> int:
@@ -35,8 +38,8 @@ def write_bundle(options: ComposeOptions, path: str, reporter: Reporter) -> int:
         for each in rpms:
             files[os.path.relpath(each.path, inputs.cache.path)] = Source(path=each.path)
         files |= _metadata(inputs)
-        for layer in inputs.layers:
-            reporter.warn(f"the layer {layer.ref} is not in the bundle: compose with --layer-repo, where it is")
+        if inputs.layers:
+            files |= _layers(inputs, os.path.join(work, _LAYERS), options, reporter)
         _write(path, files, facts)
         return len(rpms)
 
@@ -45,7 +48,8 @@ def compose_bundle(options: ComposeOptions, path: str, reporter: Reporter) -> Co
     """compose_tree() of what is in a bundle; nothing is taken from the network, whatever options say."""
     with CacheDir(options.cachedir).shared(reporter) as cache, cache.scratch() as work:
         index = unpack_bundle(path, cache, work)
-        changed, given = options_of(index, path, work, dataclasses.replace(options, cache_only=True))
+        offline = dataclasses.replace(options, cache_only=True, layer_repo=bundled_layers(index, work))
+        changed, given = options_of(index, path, work, offline)
         return compose_tree(changed, reporter, given)
 
 
@@ -67,6 +71,21 @@ def unpack_bundle(path: str, cache: CacheDir, work: str) -> Index:
             os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
             os.rename(os.path.join(work, name), place)
     return index
+
+
+def bundled_layers(index: Index, directory: str) -> str | None:
+    """Path of the repository that a bundle, unpacked into a directory, brings its layers in; None when it has none."""
+    return os.path.join(directory, _LAYERS) if index.names(_LAYERS) else None
+
+
+def _layers(inputs: Inputs, path: str, options: ComposeOptions, reporter: Reporter) -> dict[str, Source]:
+    """The layers' commits, as an archive repository: its files are no more than their bytes."""
+    with Repo.create(path) as repo:
+        copy_layers(inputs.layer_repo, inputs.layers, inputs.store, repo, options.jobs, reporter)
+    names = ["config"]
+    for directory, _, files in os.walk(os.path.join(path, "objects")):
+        names += [os.path.relpath(os.path.join(directory, name), path) for name in files]
+    return {f"{_LAYERS}/{name}": Source(path=os.path.join(path, name)) for name in names}
 
 
 def _metadata(inputs: Inputs) -> dict[str, Source]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -116,7 +116,7 @@ def gather(
     foreign = lock is not None and lock.request is not None
     access = repo_access(options, loaded, with_lockfile=given.lockfile_repos if given else foreign)
     network = RepoNetwork(cachedir=cache.path, cache_only=options.cache_only, proxy=options.proxy)
-    layers = _resolve_layers(layer_repo, treefile)
+    layers = _resolve_layers(layer_repo, treefile, given.layers if given else {})
     with watch.stage("solve"):
         request = request_of(
             treefile,
@@ -164,12 +164,12 @@ def _read_lock(options: ComposeOptions, treefile: Treefile, reporter: Reporter) 
     return read(options, treefile, reporter)
 
 
-def _resolve_layers(repo: Repo, treefile: Treefile) -> tuple[LayerCommit, ...]:
+def _resolve_layers(repo: Repo, treefile: Treefile, recorded: Mapping[str, str]) -> tuple[LayerCommit, ...]:
     if not (treefile.ostree_layers or treefile.ostree_override_layers):
         return ()
     from compose.layers import resolve_layers
 
-    return resolve_layers(repo, treefile.ostree_layers, treefile.ostree_override_layers)
+    return resolve_layers(repo, treefile.ostree_layers, treefile.ostree_override_layers, recorded)
 
 
 def reread(inputs: Inputs, options: ComposeOptions) -> Inputs:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from compose import metadata
 from compose.errors import RepositoryError, UsageError
@@ -61,12 +62,14 @@ class Previous:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
     """What a compose takes from a record instead of looking for it. previous: None to look for it all the same.
-    advisories: of the locked packages. lockfile_repos: do the treefile's lockfile-repos take part? directory: where the record
-    was unpacked, which nobody will find later; "" without one."""
+    advisories: of the locked packages. lockfile_repos: do the treefile's lockfile-repos take part? layers: checksums of the
+    commits that were laid over, by ref. directory: where the record was unpacked, which nobody will find later; "" without
+    one."""
 
     previous: Previous | None = None
     advisories: tuple[Advisory, ...] = ()
     lockfile_repos: bool = False
+    layers: Mapping[str, str] = field(default_factory=dict)
     directory: str = ""
 
 

@@ -55,6 +55,7 @@ def collect(
         "treefile": top,
         "basearch": inputs.treefile.basearch,
         "lockfile-repos": inputs.given.lockfile_repos,
+        "layers": {each.ref: each.commit for each in inputs.layers},
         "advisories": [dataclasses.asdict(each) for each in inputs.resolution.advisories],
     }
     return files, facts
@@ -68,6 +69,7 @@ def options_of(index: Index, name: str, directory: str, options: ComposeOptions)
         given = Given(
             advisories=advisories_of(facts["advisories"]),
             lockfile_repos=bool(facts["lockfile-repos"]),
+            layers={str(ref): str(commit) for ref, commit in facts["layers"].items()},
             directory=directory,
         )
         if top not in index.names(_TREEFILE):

@@ -15,7 +15,7 @@ from compose.inputhash import InputChange, input_changes
 from compose.ostree.config import Mode
 from compose.ostree.objects import Commit
 from compose.ostree.repo import Repo
-from compose.pipeline.bundling import unpack_bundle
+from compose.pipeline.bundling import bundled_layers, unpack_bundle
 from compose.pipeline.inspect import commit_of
 from compose.pipeline.making import again, other_tools
 from compose.pipeline.options import ComposeOptions
@@ -57,8 +57,8 @@ def verify(
 ) -> Verification:
     """Make a commit again, in a repository that is gone afterwards.
 
-    options: where and how; its treefile, unless "", is composed in place of the recorded one. bundle: packages that are
-    taken from there. Raises a ComposeError: RepositoryError for a commit without a record, FetchError when packages are
+    options: where and how; its treefile, unless "", is composed in place of the recorded one. bundle: packages and layers
+    that are taken from there. Raises a ComposeError: RepositoryError for a commit without a record, FetchError when packages are
     no longer to be had.
     """
     with (
@@ -75,15 +75,15 @@ def verify(
         if tools:
             told = ", ".join(f"{each.name} {each.before or 'none'}, here {each.after or 'none'}" for each in tools)
             reporter.warn(f"the commit was made with other versions: {told}")
+        layers = options.layer_repo
         if bundle is not None:
             os.mkdir(packages, 0o700)
-            unpack_bundle(bundle, cache, packages)
+            layers = layers or bundled_layers(unpack_bundle(bundle, cache, packages), packages)
         changed, given = again(index, record, sources, options)
         if options.treefile:
             changed = dataclasses.replace(changed, treefile=options.treefile)
-        layers = options.layer_repo or repository
         with Repo.create(scratch, Mode.BARE_USER) as other:
-            changed = dataclasses.replace(changed, repo=scratch, layer_repo=layers, rerun_programs=True)
+            changed = dataclasses.replace(changed, repo=scratch, layer_repo=layers or repository, rerun_programs=True)
             rebuilt = compose_tree(changed, reporter, given).commit
             assert rebuilt is not None
             if rebuilt == checksum:

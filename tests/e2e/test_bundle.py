@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tarfile
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_verify import compose
-from tests.e2e.tiny import BASE, Done, Site
+from tests.e2e.test_verify import compose, verify
+from tests.e2e.tiny import BASE, REF, Done, Site
+from tests.support import rpmrepo
 
 pytestmark = pytest.mark.root
 
@@ -110,6 +112,45 @@ def test_a_treefile_that_names_files_by_absolute_paths(site: Site, tmp_path: Pat
     done = site.run()
     assert done.status == 0
     assert "compose verify will not know this commit" in done.stderr
+
+
+@pytest.mark.parametrize("mode", ["archive", "bare-user", "bare"])
+def test_layers_are_in_it(site: Site, tmp_path: Path, mode: str) -> None:
+    """And the commit knows those that it was made of, whatever their refs are later."""
+    layers, tree = tmp_path / "layers", tmp_path / "tree"
+    (tree / "usr/share").mkdir(parents=True)
+    (tree / "usr/share/extra").write_text("extra\n")
+    (tree / "usr/share/link").symlink_to("extra")
+    (tree / "usr/share/odd").write_text("odd\n")
+    os.chown(tree / "usr/share/odd", 700, 700)
+    (tree / "usr/share/odd").chmod(0o4750)
+
+    def ostree(*words: str) -> str:
+        return rpmrepo.run("ostree", f"--repo={layers}", *words).strip()
+
+    ostree("init", f"--mode={mode}")
+    taken = ostree("commit", "--branch=layer/extra", f"--tree=dir={tree}")
+    site.write_treefile(ostree_layers=["layer/extra"])
+    bundle = tmp_path / "all.tar"
+    where = f"--layer-repo={layers}"
+    assert fetch(site, bundle, where).status == 0
+    site.compose(where)
+    expected = site.head()
+    assert "-04750 700 700" in site.ostree("ls", REF, "/usr/share/odd")
+    site.ostree("refs", "--delete", "tiny")
+    layers.rename(tmp_path / "away")
+    done = compose_offline(site, bundle, tmp_path / "cold")
+    assert done.status == 0, done.stderr
+    assert Path(f"{bundle}.id").read_text() == expected
+    done = verify(site, commit=expected)
+    assert done.status == 2
+    assert f"has no commit layer/extra, of which {taken} was taken" in done.stderr
+    assert "--layer-repo" in done.stderr
+    assert verify(site, f"--bundle={bundle}", commit=expected).status == 0
+    (tmp_path / "away").rename(layers)
+    (tree / "usr/share/extra").write_text("later\n")
+    ostree("commit", "--branch=layer/extra", f"--tree=dir={tree}")
+    assert verify(site, where, commit=expected).status == 0
 
 
 def test_wrong_use(site: Site, tmp_path: Path) -> None:
