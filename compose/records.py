@@ -1,8 +1,8 @@
 """Who made each path of a commit, which programs ran and what decided it: kept in the repository beside the commit, not in it.
 
 In REPO/extensions, which OSTree leaves to others; clients do not pull it. A commit has two files, compressed by zstd:
-COMMIT.json.zst, and COMMIT.sources.tar.zst with all files that decided it but the packages (bundle.py). The first lies beside
-the root directory of a compose in parts too, until that is committed.
+COMMIT.json.zst, and COMMIT.sources.tar.zst with all files that decided it but the packages (bundle.py). Both lie beside the
+root directory of a compose in parts too, until that is committed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import zstandard
 
 from compose import bundle, fs
 from compose.bundle import Index, Source
-from compose.errors import RepositoryError
+from compose.errors import FetchError, RepositoryError
 from compose.inputhash import Input, InputKind
 from compose.ostree.repo import Repo
 from compose.process import ProgramRecord
@@ -152,25 +152,46 @@ def keep(repo: Repo, commit: str, records: Records) -> None:
 def keep_sources(repo: Repo, commit: str, files: Mapping[str, Source], facts: Mapping[str, Any]) -> None:
     """Keep what decided a commit. Raises StorageError."""
     directory = os.path.join(repo.path, _DIRECTORY)
-    data = io.BytesIO()
-    with zstandard.ZstdCompressor().stream_writer(data, closefd=False) as stream:
-        bundle.write(stream, files, facts)
     with fs.storage_errors(directory):
         os.makedirs(directory, exist_ok=True)
-        fs.atomic_write(os.path.join(directory, commit + _SOURCES), data.getvalue())
+        write_sources(os.path.join(directory, commit + _SOURCES), files, facts)
 
 
 def unpack_sources(repo: Repo, commit: str, directory: str) -> Index:
     """Unpack what decided a commit below an empty, private directory. Raises RepositoryError when it was not kept, FetchError
     when it is damaged, StorageError."""
-    path = os.path.join(repo.path, _DIRECTORY, commit + _SOURCES)
+    index = read_sources(os.path.join(repo.path, _DIRECTORY, commit + _SOURCES), directory)
+    if index is None:
+        if read(repo, commit).inputs:
+            raise RepositoryError(
+                f"{repo.path} does not hold what {commit} was made of",
+                hint="the compose that made it said why it is not kept",
+            )
+        raise RepositoryError(
+            f"{commit} was committed from a root directory that is not what compose install made of the treefile",
+            hint="compose tree, or compose commit of a root that nobody changed, makes commits that can be made again",
+        )
+    return index
+
+
+def write_sources(path: str, files: Mapping[str, Source], facts: Mapping[str, Any]) -> None:
+    """A bundle, compressed. Raises StorageError."""
+    data = io.BytesIO()
+    with zstandard.ZstdCompressor().stream_writer(data, closefd=False) as stream:
+        bundle.write(stream, files, facts)
+    fs.atomic_write(path, data.getvalue())
+
+
+def read_sources(path: str, directory: str) -> Index | None:
+    """Unpack what write_sources() wrote below an empty, private directory; None when there is none. Raises FetchError when it
+    is damaged, StorageError."""
     try:
         with open(path, "rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
             return bundle.unpack(stream, path, directory)
-    except FileNotFoundError as error:
-        raise _unknown(repo, commit) from error
+    except FileNotFoundError:
+        return None
     except zstandard.ZstdError as error:
-        raise RepositoryError(f"{path} is damaged: {error}") from error
+        raise FetchError(f"{path} is damaged: {error}", hint="remove it") from error
 
 
 def read(repo: Repo, commit: str) -> Records:

@@ -1,11 +1,15 @@
 """What `compose install` leaves beside a root directory for `compose postprocess` and `compose commit`: the facts of its
-making, and the records that `compose blame` answers from."""
+making, the records that `compose blame` answers from, and the sources that `compose verify` makes it again of."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
 
 from compose import fs, records
+from compose.bundle import Index, Source
 from compose.errors import UsageError
 from compose.pipeline import facts
 from compose.pipeline.facts import Facts
@@ -13,6 +17,7 @@ from compose.records import Records
 
 _FACTS = "compose.json"
 _RECORDS = "compose-records.json.zst"
+_SOURCES = "compose-sources.tar.zst"
 
 
 def read_facts(rootfs: str) -> Facts | None:
@@ -40,6 +45,21 @@ def write_facts(rootfs: str, known: Facts) -> None:
 
 def write_records(rootfs: str, known: Records) -> None:
     fs.atomic_write(_path(rootfs, _RECORDS), records.encode(known))
+
+
+def write_sources(rootfs: str, files: Mapping[str, Source], about: Mapping[str, Any]) -> None:
+    records.write_sources(_path(rootfs, _SOURCES), files, about)
+
+
+def remove_sources(rootfs: str) -> None:
+    """Those of another root, which was here before."""
+    with suppress(FileNotFoundError), fs.storage_errors(rootfs):
+        os.unlink(_path(rootfs, _SOURCES))
+
+
+def unpack_sources(rootfs: str, directory: str) -> Index | None:
+    """Unpack them below an empty, private directory; None when there are none. Raises FetchError, StorageError."""
+    return records.read_sources(_path(rootfs, _SOURCES), directory)
 
 
 def _path(rootfs: str, name: str) -> str:

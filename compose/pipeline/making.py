@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import compose
 from compose import bindings, records
 from compose.bundle import Index, Source
-from compose.errors import ComposeError, FetchError
+from compose.errors import ComposeError, FetchError, UsageError
 from compose.events import Reporter
 from compose.fetch.rpmfile import RpmFile
 from compose.inputhash import Input, InputChange, InputKind, input_changes
+from compose.ostree.repo import Repo
+from compose.pipeline import beside
 from compose.pipeline.facts import Facts
 from compose.pipeline.inputs import Inputs
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.previous import Given, Previous
-from compose.pipeline.sources import collect, options_of
+from compose.pipeline.sources import TREEFILE, collect, options_of, treefile_files
+from compose.treefile.model import LoadedTreefile
 
 _ACCOUNTS = "accounts"
 _METADATA = "metadata"
@@ -34,20 +39,50 @@ def keep_sources(
     reporter: Reporter,
 ) -> None:
     """For `compose verify`. The commit is there already, so that what goes wrong here is no more than a warning."""
+    with _no_more_than_a_warning(reporter):
+        files, about = _sources(inputs, rpms, options, work, reporter)
+        _keep(inputs.repo, files, about, options, commit, facts, parent)
+
+
+def leave_sources(
+    inputs: Inputs, rpms: Sequence[RpmFile], options: ComposeOptions, rootfs: str, reporter: Reporter
+) -> None:
+    """The same beside a root directory, for when it is committed."""
+    beside.remove_sources(rootfs)
+    with _no_more_than_a_warning(reporter), inputs.cache.scratch() as work:
+        beside.write_sources(rootfs, *_sources(inputs, rpms, options, work, reporter))
+
+
+def keep_sources_of_root(
+    repo: Repo,
+    rootfs: str,
+    loaded: LoadedTreefile,
+    options: ComposeOptions,
+    commit: str,
+    facts: Facts,
+    parent: str | None,
+    work: str,
+    reporter: Reporter,
+) -> None:
+    """Keep what leave_sources() left beside a root, with the treefile as it is now: it says more of a commit than decides the
+    tree."""
+    with _no_more_than_a_warning(reporter):
+        left = os.path.join(work, "left")
+        os.mkdir(left, 0o700)
+        index = beside.unpack_sources(rootfs, left)
+        if index is None:
+            raise UsageError("compose install left no sources beside the root")
+        top, files = treefile_files(loaded, options.treefile, os.path.join(work, "sources"))
+        for each in index.members:
+            if not each.path.startswith(f"{TREEFILE}/"):
+                files[each.path] = Source(path=os.path.join(left, each.path), mode=each.mode)
+        _keep(repo, files, {**index.facts, "treefile": top}, options, commit, facts, parent)
+
+
+@contextmanager
+def _no_more_than_a_warning(reporter: Reporter) -> Iterator[None]:
     try:
-        files, about = collect(inputs, rpms, options, work, reporter)
-        files |= {f"{_ACCOUNTS}/{name}": Source(data=data) for name, data in inputs.previous.accounts}
-        for number, path in enumerate(options.metadata_files):
-            files[f"{_METADATA}/{number}.json"] = Source(path=path)
-        about["commit"] = {
-            "epoch": facts.epoch,
-            "version": facts.version,
-            "parent": parent,
-            "selinux": not options.disable_selinux,
-            "metadata": [list(pair) for pair in options.metadata_strings],
-        }
-        about["tools"] = _tools()
-        records.keep_sources(inputs.repo, commit, files, about)
+        yield
     except (ComposeError, OSError) as error:
         reporter.warn(f"what it was made of is not kept, and compose verify will not know this commit: {error}")
 
@@ -66,6 +101,36 @@ def other_tools(index: Index, name: str) -> tuple[InputChange, ...]:
     except AttributeError as error:
         raise FetchError(f"{name}: what it says of its tools is damaged: {error}") from error
     return input_changes(before, after)
+
+
+def _sources(
+    inputs: Inputs, rpms: Sequence[RpmFile], options: ComposeOptions, work: str, reporter: Reporter
+) -> tuple[dict[str, Source], dict[str, Any]]:
+    files, about = collect(inputs, rpms, options, work, reporter)
+    files |= {f"{_ACCOUNTS}/{name}": Source(data=data) for name, data in inputs.previous.accounts}
+    return files, about
+
+
+def _keep(
+    repo: Repo,
+    files: dict[str, Source],
+    about: dict[str, Any],
+    options: ComposeOptions,
+    commit: str,
+    facts: Facts,
+    parent: str | None,
+) -> None:
+    for number, path in enumerate(options.metadata_files):
+        files[f"{_METADATA}/{number}.json"] = Source(path=path)
+    about["commit"] = {
+        "epoch": facts.epoch,
+        "version": facts.version,
+        "parent": parent,
+        "selinux": not options.disable_selinux,
+        "metadata": [list(pair) for pair in options.metadata_strings],
+    }
+    about["tools"] = _tools()
+    records.keep_sources(repo, commit, files, about)
 
 
 def again(index: Index, name: str, directory: str, options: ComposeOptions) -> tuple[ComposeOptions, Given]:

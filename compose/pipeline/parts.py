@@ -18,6 +18,7 @@ from compose.blobs import BlobStore
 from compose.cachedir import LABELS, PROGRAMS, CacheDir
 from compose.errors import UsageError
 from compose.events import Reporter
+from compose.inputhash import InputKind, inputs_of
 from compose.label import audit, label
 from compose.ostree.repo import Repo
 from compose.pipeline import beside, results, settings
@@ -28,6 +29,7 @@ from compose.pipeline.contents import check_sandbox, fetch_packages, import_file
 from compose.pipeline.facts import Facts
 from compose.pipeline.gate import check_labels, check_tree
 from compose.pipeline.inputs import Stopwatch, gather, reread
+from compose.pipeline.making import keep_sources_of_root, leave_sources
 from compose.pipeline.options import ComposeOptions, ComposeResult, Installed, Outcome
 from compose.pipeline.previous import Previous, parent_of
 from compose.pipeline.requests import load
@@ -40,7 +42,7 @@ from compose.rootfs import check_root, read_rootfs, write_rootfs
 from compose.rpm.database import DATABASE_PATH, read_packages
 from compose.rpm.nevra import Nevra
 from compose.tree import Tree
-from compose.treefile.model import Treefile
+from compose.treefile.model import LoadedTreefile, Treefile
 from compose.workroot.memory import ProgramMemory
 
 ROOTFS = "rootfs"
@@ -110,6 +112,7 @@ def install(
         known = settings.facts(inputs, version, epoch, processed.kernel)
         beside.write_facts(rootfs, dataclasses.replace(known, tree=making.tree_digest(tree)))
         beside.write_records(rootfs, records_of_root(tree, runs_of(programs), inputs.parts))
+        leave_sources(inputs, files, options, rootfs, reporter)
         results.touch(options)
         return Installed(outcome=Outcome.INSTALLED, packages=count, rootfs=rootfs)
 
@@ -131,7 +134,8 @@ def _postprocess_rootfs(
     with cache.scratch() as work:
         tree = _read(rootfs, made, store, reporter)
         when = epoch if epoch is not None else known.epoch if known else int(time.time())
-        layout = _layout(treefile, cache.path, known, when, reporter)
+        loaded = load(ComposeOptions(treefile=treefile, cachedir=cache.path), reporter) if treefile else None
+        layout = _layout(loaded, known, when)
         processed = complete(tree, layout, store, work, reporter, memory=ProgramMemory(cache.join(PROGRAMS)))
         if processed.tree is tree:
             return False
@@ -147,7 +151,9 @@ def _postprocess_rootfs(
     finally:
         fs.remove_tree(scratch)
     if known is not None:
-        beside.write_facts(rootfs, dataclasses.replace(_still(known, tree), tree=making.tree_digest(processed.tree)))
+        labelled = loaded is not None and loaded.treefile.selinux
+        known = _still(known, tree, made, loaded, labelled=labelled)
+        beside.write_facts(rootfs, dataclasses.replace(known, tree=making.tree_digest(processed.tree)))
     if made is not None:
         programs = (*made.programs, *runs_of(processed.records))
         beside.write_records(rootfs, records_of_root(processed.tree, programs, made.inputs))
@@ -177,10 +183,11 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
         made = beside.read_records(rootfs)
         tree = _read(rootfs, made, store, reporter)
         known = beside.read_facts(rootfs) or _facts_from(options, treefile, previous)
-        known = _still(known, tree)
+        known = _still(known, tree, made, loaded, labelled=labelled)
         if not known.digest:
             known = dataclasses.replace(known, packages=_packages_in(tree, store, work, reporter))
-        version = dict(options.metadata_strings).get("version") or known.version
+        installed = known.version
+        version = dict(options.metadata_strings).get("version") or installed
         layout = settings.postprocess_options(loaded, labelled, version, known.epoch)
         processed = complete(tree, layout, store, work, reporter, memory=ProgramMemory(cache.join(PROGRAMS)))
         check_accounts(processed.tree, store, settings.account_references(options, treefile, previous), reporter)
@@ -212,6 +219,9 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
         decided = made.inputs if made and known.digest else ()
         kept = records_of(tree, programs, decided)
         results.keep_records(repo, options, treefile, committed.checksum, kept, reporter)
+        # the version is in the tree too
+        if known.digest and version == installed:
+            keep_sources_of_root(repo, rootfs, loaded, options, committed.checksum, known, parent, work, reporter)
         results.write_results(options, result, committed, known.digest, known.epoch)
         return result
 
@@ -230,9 +240,12 @@ def _read(rootfs: str, made: Records | None, store: BlobStore, reporter: Reporte
     return attributed(read_rootfs(rootfs, store, reporter, writer=_CHANGED), made)
 
 
-def _still(known: Facts, tree: Tree) -> Facts:
-    """The facts, without the input hash when somebody changed the root: a compose would not make that tree."""
-    return known if known.tree == making.tree_digest(tree) else dataclasses.replace(known, digest="")
+def _still(known: Facts, tree: Tree, made: Records | None, loaded: LoadedTreefile | None, *, labelled: bool) -> Facts:
+    """The facts, without the input hash when a compose would not make that tree: somebody changed the root since `install`, or
+    what it is finished with is not what it was begun with."""
+    begun = {each for each in made.inputs if each.kind not in (InputKind.PACKAGE, InputKind.LAYER)} if made else set()
+    same = loaded is not None and begun == set(inputs_of(loaded, (), labelled=labelled))
+    return known if same and known.tree == making.tree_digest(tree) else dataclasses.replace(known, digest="")
 
 
 def _facts_from(options: ComposeOptions, treefile: Treefile, previous: Previous) -> Facts:
@@ -256,11 +269,8 @@ def _packages_in(tree: Tree, store: BlobStore, work: str, reporter: Reporter) ->
     return tuple(each.nevra for each in read_packages(directory, reporter)) if found else ()
 
 
-def _layout(
-    treefile: str | None, cachedir: str, known: Facts | None, epoch: int, reporter: Reporter
-) -> PostprocessOptions:
-    if treefile is None:
+def _layout(loaded: LoadedTreefile | None, known: Facts | None, epoch: int) -> PostprocessOptions:
+    if loaded is None:
         return PostprocessOptions(treefile_json=None, selinux=False, time=epoch)
-    loaded = load(ComposeOptions(treefile=treefile, cachedir=cachedir), reporter)
     version = known.version if known else None
     return settings.postprocess_options(loaded, loaded.treefile.selinux, version, epoch)

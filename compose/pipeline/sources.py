@@ -30,8 +30,9 @@ from compose.pipeline.inputs import Inputs
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.previous import Given
 from compose.treefile.load import load_treefile
+from compose.treefile.model import LoadedTreefile
 
-_TREEFILE = "treefile"
+TREEFILE = "treefile"
 _ROOT = "root"
 _REPOS = f"{_ROOT}/etc/yum.repos.d/compose.repo"
 _LOCK = "compose.lock.yaml"
@@ -44,8 +45,7 @@ def collect(
 
     Raises UsageError when the treefile cannot be carried elsewhere.
     """
-    top, files = _treefile_files(inputs, options.treefile)
-    _try(inputs, top, files, os.path.join(work, "sources"))
+    top, files = treefile_files(inputs.loaded, options.treefile, os.path.join(work, "sources"))
     files |= _repositories(inputs, {each.package.repo for each in rpms}, reporter)
     part = lock_of(inputs.request, inputs.resolution, {each.package.nevra: each.key for each in rpms})
     lock = own.format_lock(Lock(arches={inputs.treefile.basearch: part}))
@@ -72,7 +72,7 @@ def options_of(index: Index, name: str, directory: str, options: ComposeOptions)
             layers={str(ref): str(commit) for ref, commit in facts["layers"].items()},
             directory=directory,
         )
-        if top not in index.names(_TREEFILE):
+        if top not in index.names(TREEFILE):
             raise ValueError(f"has no {top}")
         changed = dataclasses.replace(
             options,
@@ -86,27 +86,33 @@ def options_of(index: Index, name: str, directory: str, options: ComposeOptions)
     return changed, given
 
 
-def _treefile_files(inputs: Inputs, treefile: str) -> tuple[str, dict[str, Source]]:
-    paths = {os.path.abspath(each.path): each for each in inputs.loaded.files}
+def treefile_files(loaded: LoadedTreefile, treefile: str, trial: str) -> tuple[str, dict[str, Source]]:
+    """The place of the treefile among the files of a bundle, and these: it and all that it names. trial: an absent directory.
+
+    Raises UsageError when the treefile cannot be carried elsewhere.
+    """
+    paths = {os.path.abspath(each.path): each for each in loaded.files}
     common = os.path.commonpath([os.path.dirname(path) for path in paths])
 
     def place(path: str) -> str:
-        return f"{_TREEFILE}/{os.path.relpath(path, common)}"
+        return f"{TREEFILE}/{os.path.relpath(path, common)}"
 
     files = {place(path): Source(data=each.data, mode=each.mode) for path, each in paths.items()}
-    return place(os.path.abspath(treefile)), files
+    top = place(os.path.abspath(treefile))
+    _try(loaded, top, files, trial)
+    return top, files
 
 
-def _try(inputs: Inputs, top: str, files: Mapping[str, Source], directory: str) -> None:
+def _try(original: LoadedTreefile, top: str, files: Mapping[str, Source], directory: str) -> None:
     """Does the treefile mean the same in another place? An absolute path in it, for one, leads back to the first."""
     for path, source in files.items():
         place = os.path.join(directory, path)
         with fs.storage_errors(place):
             os.makedirs(os.path.dirname(place), exist_ok=True)
             fs.atomic_write(place, source.data or b"", source.mode, fsync=False)
-    loaded = load_treefile(os.path.join(directory, top), basearch=inputs.treefile.basearch)
+    loaded = load_treefile(os.path.join(directory, top), basearch=original.treefile.basearch)
     outside = [each.path for each in loaded.files if not os.path.abspath(each.path).startswith(f"{directory}/")]
-    before, after = ((each.deciding_keys, each.deciding_files) for each in (inputs.loaded, loaded))
+    before, after = ((each.deciding_keys, each.deciding_files) for each in (original, loaded))
     if outside or before != after:
         raise UsageError(
             f"the treefile cannot be carried elsewhere: {outside[0] if outside else 'its includes'} would not be found there",

@@ -58,8 +58,8 @@ def verify(
     """Make a commit again, in a repository that is gone afterwards.
 
     options: where and how; its treefile, unless "", is composed in place of the recorded one. bundle: packages and layers
-    that are taken from there. Raises a ComposeError: RepositoryError for a commit without a record, FetchError when packages are
-    no longer to be had.
+    that are taken from there. Raises a ComposeError: RepositoryError for a commit without a record, FetchError when packages
+    are no longer to be had.
     """
     with (
         Repo.open(repository) as repo,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -67,6 +68,8 @@ def test_the_parts_make_the_commit_that_tree_makes(site: Site, tree: Path) -> No
     run(site, "commit", tree, rootfs, f"--repo={site.repo}")
     assert site.head() == whole
     site.ostree("fsck", "--quiet")
+    shutil.rmtree(site.path / "out")
+    assert "composed again, the same" in run(site, "verify", REF, f"--repo={site.repo}")
 
 
 def test_commit_postprocesses_what_was_not(site: Site, tree: Path) -> None:
@@ -87,10 +90,37 @@ def test_what_was_changed_in_between_is_committed(site: Site, tree: Path) -> Non
     run(site, "commit", tree, rootfs, f"--repo={site.repo}")
     assert "00644 700 700" in site.ostree("ls", REF, "/usr/share/by-hand")
     assert "hello.conf" not in site.ostree("ls", REF, "/usr/etc")
+    told = run(site, "verify", REF, f"--repo={site.repo}", status=1)
+    assert "was committed from a root directory that is not what compose install made of the treefile" in told
     # a compose would not make this tree, so the next one has something to do
     assert "rpmostree.inputhash" not in site.ostree("show", "--raw", REF)
     assert "No apparent changes" not in site.compose(treefile=tree)
     assert "by-hand" not in site.ostree("ls", REF, "/usr/share")
+
+
+@pytest.mark.parametrize("step", ["postprocess", "commit"])
+def test_finished_with_another_treefile(site: Site, tree: Path, step: str) -> None:
+    """It is not what the first one makes, so that a compose of that has something to do."""
+    run(site, "install", tree, site.path / "out", f"--repo={site.repo}")
+    rootfs = site.path / "out/rootfs"
+    other = site.write_treefile(name="other.yaml", **KEYS | {"default_target": "rescue.target"})
+    if step == "postprocess":
+        run(site, "postprocess", rootfs, other)
+        run(site, "commit", tree, rootfs, f"--repo={site.repo}")
+    else:
+        run(site, "commit", other, rootfs, f"--repo={site.repo}")
+    assert "rpmostree.inputhash" not in site.ostree("show", "--raw", REF)
+    run(site, "verify", REF, f"--repo={site.repo}", status=1)
+
+
+def test_what_does_not_decide_the_tree_may_change(site: Site, tree: Path) -> None:
+    run(site, "install", tree, site.path / "out", f"--repo={site.repo}")
+    (site.path / "extra.json").write_text('{"example.number": 7}')
+    site.write_treefile(**KEYS, add_commit_metadata={"example.text": "x"})
+    extra = f"--add-metadata-from-json={site.path}/extra.json"
+    run(site, "commit", tree, site.path / "out/rootfs", f"--repo={site.repo}", extra)
+    assert "'x'" in site.ostree("show", REF, "--print-metadata-key=example.text")
+    assert "composed again, the same" in run(site, "verify", REF, f"--repo={site.repo}")
 
 
 def test_a_root_that_something_else_made(site: Site) -> None:
@@ -110,7 +140,7 @@ def test_postprocessing_leaves_nothing_beside_the_root(site: Site) -> None:
     (site.path / "out/rootfs.new").write_text("mine")
     run(site, "postprocess", site.path / "out/rootfs", tree)
     assert sorted(path.name for path in (site.path / "out").iterdir()) == [
-        "compose-records.json.zst", "compose.json", "rootfs", "rootfs.new", "rootfs.old",
+        "compose-records.json.zst", "compose-sources.tar.zst", "compose.json", "rootfs", "rootfs.new", "rootfs.old",
     ]  # fmt: skip
 
 
