@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,7 +15,8 @@ from compose.diff import CommitDiff, PackageChange, diff_commits
 from compose.events import Reporter
 from compose.installed import installed_packages
 from compose.ostree.repo import Repo
-from compose.rpm.database import ChangelogEntry, InstalledPackage
+from compose.rpm.changelog import Changelog, changelogs
+from compose.rpm.database import InstalledPackage
 from compose.rpm.nevra import Nevra
 from compose.solve.resolution import Advisory
 
@@ -80,14 +81,6 @@ class PackageSize:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Changelog:
-    """What packagers wrote between two builds. packages: of one source, with the same entries. entries: newest first."""
-
-    packages: tuple[Nevra, ...]
-    entries: tuple[ChangelogEntry, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SystemDiff:
     """installed: bytes of all packages in both, None where there is no rpm database. files: by how many bytes the files of the
     tree grew. advisories_added, advisories_gone: None when neither commit has any recorded."""
@@ -122,7 +115,7 @@ def diff_systems(repo: Repo, before: str, after: str, reporter: Reporter) -> Sys
         sizes=_sizes(commits.packages or (), old, new),
         units=_unit_changes(units[0], units[1]),
         accounts=_account_changes(accounts[0], accounts[1]),
-        changelogs=_changelogs(commits.packages or (), old, new),
+        changelogs=changelogs(_builds(commits.packages or (), old, new)),
         advisories_added=_without(advisories[1], advisories[0]) if known else None,
         advisories_gone=_without(advisories[0], advisories[1]) if known else None,
     )
@@ -152,28 +145,14 @@ def _sizes(
     return tuple(found)
 
 
-def _changelogs(
+def _builds(
     changes: Iterable[PackageChange], old: Mapping[Nevra, InstalledPackage], new: Mapping[Nevra, InstalledPackage]
-) -> tuple[Changelog, ...]:
-    found: dict[tuple[str, tuple[ChangelogEntry, ...]], list[Nevra]] = {}
+) -> Iterator[tuple[InstalledPackage, InstalledPackage]]:
     for each in changes:
         was = old.get(each.before) if each.before else None
         now = new.get(each.after) if each.after else None
-        if was is not None and now is not None and (entries := new_entries(was.changelog, now.changelog)):
-            found.setdefault((now.source_rpm, entries), []).append(now.nevra)
-    rows = [Changelog(packages=tuple(sorted(packages)), entries=entries) for (_, entries), packages in found.items()]
-    return tuple(sorted(rows, key=lambda row: row.packages))
-
-
-def new_entries(before: Sequence[ChangelogEntry], after: Sequence[ChangelogEntry]) -> tuple[ChangelogEntry, ...]:
-    """Those of the later build down to the first that the earlier one has too: packagers cut off what is old."""
-    known = set(before)
-    found = []
-    for entry in after:
-        if entry in known:
-            break
-        found.append(entry)
-    return tuple(found)
+        if was is not None and now is not None:
+            yield was, now
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from compose.assemble.accounts import declared_ids
 from compose.assemble.ids import SYSUSERS, IdLock
 from compose.assemble.scripts import RUN
 from compose.inputhash import InputChange, InputKind
+from compose.rpm.changelog import Changelog
 from compose.rpm.compare import Change, package_changes
 from compose.rpm.database import InstalledPackage
 from compose.rpm.manifest import PackageManifest, Script, Scriptlet, Trigger
@@ -104,8 +105,9 @@ class Plan:
 
     changed: would it make a commit? previous: checksum of the commit that it follows, None for the first one. causes: None when
     they are not known, and why_not_known says why. total: packages of the compose. size_before: None when not known; size:
-    bytes. unread: packages whose scriptlets and accounts are not known before they are downloaded. advisories: those that the
-    previous commit does not have; None when not known.
+    bytes. unread: packages whose scriptlets, accounts and changelogs are not known before they are downloaded. advisories:
+    those that the previous commit does not have; None when not known. changelogs: between the two builds of packages that are
+    read.
     """
 
     ref: str | None
@@ -124,6 +126,7 @@ class Plan:
     accounts: tuple[AccountChange, ...]
     unread: tuple[Nevra, ...]
     advisories: tuple[Advisory, ...] | None
+    changelogs: tuple[Changelog, ...]
 
 
 def planned_packages(

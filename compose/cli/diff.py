@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,11 +12,11 @@ import typer
 from compose.cli import markdown
 from compose.cli.flags import ReportFormat
 from compose.cli.plain import plain
-from compose.cli.plan import describe_advisory
+from compose.cli.plan import changelog_lines, changelog_section, describe_advisory
 from compose.cli.sizes import delta, size
 
 if TYPE_CHECKING:
-    from compose.changes import AccountDiff, Changelog, PackageSize, SystemDiff, UnitChange
+    from compose.changes import AccountDiff, PackageSize, SystemDiff, UnitChange
     from compose.diff import Attributes, PackageChange, PathChange
     from compose.rpm.nevra import Nevra
 
@@ -84,9 +83,7 @@ def _text(found: SystemDiff) -> Iterator[str]:
     for how, advisories in (("added", found.advisories_added), ("gone", found.advisories_gone)):
         for advisory in advisories or ():
             yield f"advisory {how}: {describe_advisory(advisory)}"
-    for changelog in found.changelogs:
-        yield f"changelog of {', '.join(str(each) for each in changelog.packages)}:"
-        yield from (f"  {line}" for line in _entries(changelog))
+    yield from changelog_lines(found.changelogs)
 
 
 def _markdown(found: SystemDiff, paths: Sequence[PathChange]) -> Iterator[str]:
@@ -119,12 +116,7 @@ def _markdown(found: SystemDiff, paths: Sequence[PathChange]) -> Iterator[str]:
                 for each in found.commits.packages
             ],
         )
-    if found.changelogs:
-        yield "### Changelogs"
-        yield ""
-        for changelog in found.changelogs:
-            title = ", ".join(str(each) for each in changelog.packages)
-            yield from markdown.folded(title, markdown.fenced(_entries(changelog)))
+    yield from changelog_section(found.changelogs)
     yield from _list("Units", (f"{_unit_name(each)} {each.event}: {each.unit}" for each in found.units))
     yield from _list("Users and groups", (f"{each.kind} {_account_line(each)}" for each in found.accounts))
     if paths:
@@ -169,12 +161,6 @@ def _account_line(each: AccountDiff) -> str:
     old, new = plain(each.before), plain(each.after)
     told = ", ".join(f"{name} {old[name]} -> {new[name]}" for name in old if old[name] != new[name])
     return f"changed: {each.name} ({told})"
-
-
-def _entries(changelog: Changelog) -> Iterator[str]:
-    for entry in changelog.entries:
-        yield f"* {time.strftime('%Y-%m-%d', time.gmtime(entry.time))} {entry.author}"
-        yield from entry.text.splitlines()
 
 
 def line_of(change: PathChange) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,6 +19,7 @@ from compose.pipeline.options import ComposeOptions
 
 if TYPE_CHECKING:
     from compose.plan import AccountChange, Cause, Plan, PlannedPackage, ScriptChange
+    from compose.rpm.changelog import Changelog
     from compose.solve.resolution import Advisory
 
 _SIGNS = {"added": "+", "removed": "-", "upgraded": "^", "downgraded": "v", "rebuilt": "="}
@@ -103,6 +105,7 @@ def _text(plan: Plan) -> Iterator[str]:
     yield from _section("security advisories", [describe_advisory(each) for each in plan.advisories or ()])
     if plan.advisories is None:
         yield "security advisories: not known: the packages come from a lockfile"
+    yield from changelog_lines(plan.changelogs)
 
 
 def as_markdown(plan: Plan) -> Iterator[str]:
@@ -137,6 +140,7 @@ def as_markdown(plan: Plan) -> Iterator[str]:
         yield f"{_unread(plan)}."
         yield ""
     yield from _heading("Security advisories", [describe_advisory(each) for each in plan.advisories or ()])
+    yield from changelog_section(plan.changelogs)
 
 
 def _section(title: str, lines: list[str]) -> Iterator[str]:
@@ -256,9 +260,31 @@ def _account(each: AccountChange) -> str:
 
 def _unread(plan: Plan) -> str:
     return (
-        f"Scriptlets and accounts of {len(plan.unread)} packages are not known before the download: "
+        f"Scriptlets, accounts and changelogs of {len(plan.unread)} packages are not known before the download: "
         "--download fetches them first"
     )
+
+
+def changelog_lines(changelogs: Iterable[Changelog]) -> Iterator[str]:
+    for changelog in changelogs:
+        yield f"changelog of {', '.join(str(each) for each in changelog.packages)}:"
+        yield from (f"  {line}" for line in _entries(changelog))
+
+
+def changelog_section(changelogs: Sequence[Changelog]) -> Iterator[str]:
+    """As markdown, each folded."""
+    if changelogs:
+        yield "### Changelogs"
+        yield ""
+    for changelog in changelogs:
+        title = ", ".join(str(each) for each in changelog.packages)
+        yield from markdown.folded(title, markdown.fenced(_entries(changelog)))
+
+
+def _entries(changelog: Changelog) -> Iterator[str]:
+    for entry in changelog.entries:
+        yield f"* {time.strftime('%Y-%m-%d', time.gmtime(entry.time))} {entry.author}"
+        yield from entry.text.splitlines()
 
 
 def describe_advisory(each: Advisory) -> str:

@@ -37,6 +37,8 @@ from compose.plan import (
     rebuilt_packages,
     script_changes,
 )
+from compose.rpm import database
+from compose.rpm.changelog import Changelog, changelogs
 from compose.rpm.database import InstalledPackage
 from compose.rpm.manifest import PackageManifest
 from compose.rpm.nevra import Nevra
@@ -94,6 +96,7 @@ def plan(options: ComposeOptions, reporter: Reporter, *, download: bool) -> Plan
             accounts=_accounts(inputs, manifests),
             unread=unread,
             advisories=None if resolution.locked else _new_advisories(inputs),
+            changelogs=_changelogs(manifests, packages, installed, reporter),
         )
 
 
@@ -180,6 +183,23 @@ def _scripts(
             if each.before is None or before is not None:
                 found += script_changes(before, manifests[each.after], ignored)
     return tuple(found)
+
+
+def _changelogs(
+    manifests: dict[Nevra, PackageManifest],
+    packages: Sequence[PlannedPackage],
+    installed: dict[Nevra, InstalledPackage],
+    reporter: Reporter,
+) -> tuple[Changelog, ...]:
+    builds = [
+        (installed[each.before], manifests[each.after])
+        for each in packages
+        if each.before in installed and each.after in manifests
+    ]
+    if not builds:
+        return ()
+    after = database.packages_of([manifest for _, manifest in builds], reporter)
+    return changelogs(zip((before for before, _ in builds), after, strict=True))
 
 
 def _accounts(inputs: Inputs, manifests: dict[Nevra, PackageManifest]) -> tuple[AccountChange, ...]:

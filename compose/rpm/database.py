@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Container, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 from compose import fs
 from compose.errors import AssembleError, ComposeError, StorageError
@@ -216,25 +217,40 @@ def _list_packages(directory: str, reporter: Reporter) -> tuple[InstalledPackage
         for header in transaction.dbMatch():
             if header["name"] == "gpg-pubkey":
                 continue
-            nevra = Nevra(
-                name=header["name"],
-                epoch=int(header["epoch"] or 0),
-                version=header["version"],
-                release=header["release"],
-                arch=header["arch"] or "",
-            )
-            scriptlets, triggers = scripts_of(header, str(nevra))
-            changes = zip(header["changelogtime"], header["changelogname"], header["changelogtext"], strict=False)
-            found.append(
-                InstalledPackage(
-                    nevra=nevra,
-                    size=int(header["longsize"] or 0),
-                    source_rpm=header["sourcerpm"] or "",
-                    scriptlets=scriptlets,
-                    triggers=triggers,
-                    changelog=tuple(ChangelogEntry(time=when, author=by, text=text) for when, by, text in changes),
-                )
-            )
+            found.append(_package(header))
     except rpm.error as error:
         raise AssembleError(f"the rpm database cannot be read: {error}") from error
     return tuple(sorted(found, key=lambda each: each.nevra))
+
+
+def packages_of(manifests: Sequence[PackageManifest], reporter: Reporter) -> tuple[InstalledPackage, ...]:
+    """What a database would tell of packages once they are installed, in their order."""
+    return child.call(_describe, tuple(each.header for each in manifests), reporter, crash=_crash)
+
+
+def _describe(headers: tuple[bytes, ...], reporter: Reporter) -> tuple[InstalledPackage, ...]:
+    import rpm
+
+    del reporter
+    return tuple(_package(rpm.hdr(header)) for header in headers)
+
+
+def _package(header: Any) -> InstalledPackage:
+    """Of a header of librpm's."""
+    nevra = Nevra(
+        name=header["name"],
+        epoch=int(header["epoch"] or 0),
+        version=header["version"],
+        release=header["release"],
+        arch=header["arch"] or "",
+    )
+    scriptlets, triggers = scripts_of(header, str(nevra))
+    changes = zip(header["changelogtime"], header["changelogname"], header["changelogtext"], strict=False)
+    return InstalledPackage(
+        nevra=nevra,
+        size=int(header["longsize"] or 0),
+        source_rpm=header["sourcerpm"] or "",
+        scriptlets=scriptlets,
+        triggers=triggers,
+        changelog=tuple(ChangelogEntry(time=when, author=by, text=text) for when, by, text in changes),
+    )

@@ -24,7 +24,8 @@ echo 'u hello-lib 500' >%{buildroot}/usr/lib/sysusers.d/lib.conf
 head -c 100000 /dev/zero >%{buildroot}/usr/share/big
 """
 _FILES = "%files\n/usr/lib/sysusers.d/lib.conf\n/usr/share/big\n"
-LIB = _SPEC.replace("%install\n", _POST + _INSTALL).replace("%files\n", _FILES)
+_LOG = "\n%changelog\n* Mon Jan 05 2026 Tess <tess@example.com> - 2.0-1\n- A new lib, with a `fence`\n"
+LIB = _SPEC.replace("%install\n", _POST + _INSTALL).replace("%files\n", _FILES) + _LOG
 UPDATEINFO = """<?xml version="1.0"?>
 <updates><update type="security"><id>TINY-2026-1</id><title>t</title><severity>Critical</severity>
 <issued date="2026-01-01 00:00:00"/>
@@ -106,6 +107,9 @@ def test_what_changes_is_what_the_compose_then_changes(changed: Site) -> None:
     downloaded = document(changed, "--download")
     assert downloaded["download"] == 0
     assert downloaded["unread"] == []
+    ((changelog),) = downloaded["changelogs"]
+    assert changelog["packages"] == ["hello-lib-2.0-1.noarch"]
+    assert [each["text"] for each in changelog["entries"]] == ["- A new lib, with a `fence`"]
     ((script),) = downloaded["scripts"]
     assert (script["package"], script["phase"], script["before"]) == ("hello-lib-2.0-1.noarch", "%post", None)
     assert [(each["kind"], each["name"], each["before"], each["after"]) for each in downloaded["accounts"]] == [
@@ -186,6 +190,8 @@ def test_markdown(changed: Site) -> None:
     assert "| upgraded | `hello-lib.noarch` | `1.0-1` | `2.0-1` | `tiny` | +0.1 MB |" in text
     assert "````diff\n" in text
     assert "+echo 'of a | pipe and ``` fences'" in text
+    assert "<summary>hello-lib-2.0-1.noarch</summary>" in text
+    assert "- A new lib, with a `fence`\n" in text
     assert "- `TINY-2026-1 (critical): hello-lib-2.0-1.noarch, CVE-2026-1`" in text
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from compose.changes import new_entries
+from compose.rpm.changelog import new_entries
 from compose.rpm.database import ChangelogEntry
 
 
