@@ -229,9 +229,6 @@ def _become_init(root: str, program: Program, epoch: int, librpm: Librpm, observ
     _give_up_rights()
     child = os.fork()
     if not child:
-        # soon another program, and until then alone; an ordinary user's server could not observe it hidden
-        if not program.lua:
-            kernel.hide_from_others(False)
         if observed:
             _let_observe()
         os.close(_STATUS_FD)

@@ -109,9 +109,9 @@ def die_with_parent(signal: int) -> None:
     _checked(_libc.prctl(_PR_SET_PDEATHSIG, signal, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
 
 
-def hide_from_others(hidden: bool = True) -> None:
+def hide_from_others() -> None:
     """Without ptrace capabilities nobody sees this process's memory, descriptors, root or program, until it runs another."""
-    _checked(_libc.prctl(_PR_SET_DUMPABLE, int(not hidden), 0, 0, 0), "prctl(PR_SET_DUMPABLE)")
+    _checked(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl(PR_SET_DUMPABLE)")
 
 
 def forbid_new_privileges() -> None:

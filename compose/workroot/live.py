@@ -14,7 +14,7 @@ from compose.blobs import BlobStore
 from compose.errors import SandboxError, StorageError
 from compose.interpreter import python
 from compose.process import Program
-from compose.sandbox.identity import remove_tree
+from compose.sandbox.identity import Identity, remove_tree
 from compose.tree import Tree
 from compose.workroot.materialise import materialise
 from compose.workroot.memory import Lower
@@ -64,7 +64,8 @@ class LiveRoot:
             raise
 
     def _start(self, tree: Tree) -> None:
-        self.rung = self._ask("start")
+        entered: Identity = self._ask("enter")
+        self.rung = Rung(identity=entered, form=self._ask("mount"))
         if self.rung.form is Form.COPY:
             materialise(tree, self._store, f"{self._directory}/root", link_blobs=False)
             self._ask("use_copy")

@@ -85,13 +85,16 @@ class Server:
         self._layer = Layer(directory=f"{directory}/layers/upper", lower=f"{directory}/lower")
         self._stamps: dict[str, Stamp] = {}
 
-    def start(self) -> Rung:
-        """Enter namespaces and mount the overlay, if the kernel lets it be. Raises SandboxError."""
-        os.umask(0o022)
-        rung = Rung(identity=identity.enter(), form=self._mount_overlay())
-        if rung.form is not Form.COPY:
+    def enter(self) -> Identity:
+        """Enter namespaces. In a user namespace the process begins anew when this is answered. Raises SandboxError."""
+        return identity.enter()
+
+    def mount(self) -> Form:
+        """Mount the overlay, if the kernel lets it be. Raises SandboxError."""
+        form = self._mount_overlay()
+        if form is not Form.COPY:
             self._stamps = self._layer.stamps()
-        return rung
+        return form
 
     def _mount_overlay(self) -> Form:
         os.chdir(self._directory)
@@ -242,6 +245,7 @@ def _type(directory: int, name: str) -> int:
 def serve(directory: str, blobs: str, epoch: str) -> None:
     """Answer requests until standard input ends."""
     kernel.die_with_parent(signal.SIGKILL)
+    os.umask(0o022)
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     # nothing that a library prints may get between the answers
     os.dup2(2, 1)
@@ -258,6 +262,9 @@ def serve(directory: str, blobs: str, epoch: str) -> None:
             answer = _portable(error)
         pickle.dump(answer, answers, protocol=pickle.HIGHEST_PROTOCOL)
         answers.flush()
+        if answer is Identity.USER:
+            os.dup2(answers.fileno(), 1)
+            identity.renew()
 
 
 def _portable(error: Exception) -> Exception:

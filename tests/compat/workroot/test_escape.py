@@ -207,10 +207,12 @@ def probes(host_pid: int, abstract: str) -> dict[str, object]:
 
 def main(root: str, host_pid: str, abstract: str, observed: str) -> None:
     """Run the probes, in a process of its own: its mounts go when it ends."""
-    for name in ("dev", "proc", "sys", "run", "tmp", "var/tmp", "usr", "etc"):
-        os.makedirs(f"{root}/{name}")
+    if not os.path.exists(root):
+        for name in ("dev", "proc", "sys", "run", "tmp", "var/tmp", "usr", "etc"):
+            os.makedirs(f"{root}/{name}")
+        if identity.enter() is identity.Identity.USER:
+            identity.renew()
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
-    identity.enter()
     kernel.mount(root, root, flags=kernel.MS_BIND)
     leaked = os.open("/etc/passwd", os.O_RDONLY)
     os.set_inheritable(leaked, True)

@@ -238,6 +238,21 @@ def test_before_owners_are_known(small: Tree, site: Site) -> None:
             assert root.run(shell("ls -ln /usr/setuid")).output.startswith("-rwsr-xr-x 1 3 4")
 
 
+@pytest.mark.parametrize("before", [(), (shell("exit 1"),)])
+def test_lua(before: tuple[Program, ...], small: Tree, site: Site) -> None:
+    """It runs in a process of ours, which hides from programs; not from who hears what it looks at."""
+    body = "for name in posix.files('/usr/full') do print(name) end print(posix.stat('/usr/full/c', 'type'))"
+    program = Program(owner="scriptlet:x", phase="%post", argv=("<lua>", "1"), body=body, lua=True)
+    site.run(small, *before, program)
+    _, (*_, record) = site.run(small, *before, program)
+    assert not was_run(record)
+    editor = small.edit()
+    put("usr/full/c", "c")(editor, site.store)
+    _, (*_, record) = site.run(editor.build(), *before, program)
+    assert was_run(record)
+    assert record.output.endswith("regular\n")
+
+
 @pytest.mark.parametrize("ends", ["exit 3", "kill -9 $$", "sleep 5"])
 def test_what_failed_is_tried_again(ends: str, small: Tree, site: Site) -> None:
     program = shell(f"touch /usr/made; {ends}", timeout=0.5)
