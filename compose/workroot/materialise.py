@@ -14,6 +14,7 @@ from operator import itemgetter
 
 from compose import fs
 from compose.blobs import BlobStore
+from compose.sandbox import identity
 from compose.tree import Entry, Tree, parent_of
 
 MOUNT_POINTS = ("dev", "proc", "sys", "run", "tmp", "var/tmp")
@@ -121,7 +122,11 @@ def _found(tree: Tree, store: BlobStore, directory: str, top: int) -> set[str]:
             kept.add(path)
         else:
             gone.add(path)
-            fs.remove_at(top, path)
+            try:
+                fs.remove_at(top, path)
+            except PermissionError:
+                # one of an ordinary user's subordinate ids owns it
+                identity.remove_tree(os.path.join(directory, path))
     return kept
 
 

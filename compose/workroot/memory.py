@@ -26,6 +26,7 @@ import zstandard
 
 from compose import __version__, fs
 from compose.process import Program
+from compose.sandbox import identity
 from compose.sealed import read_sealed, write_sealed
 from compose.tree import BlobRef, Entry, Tree
 from compose.workroot.layer import Change
@@ -84,7 +85,7 @@ class ProgramMemory:
                         for each in (path, f"{path}/{_TREE}"):
                             # what is removed below must be ours: never the place that a symlink leads to
                             if os.path.lexists(each) and not fs.is_own_directory(os.lstat(each)):
-                                fs.remove_tree(each)
+                                identity.remove_tree(each)
                             if not os.path.lexists(each):
                                 os.mkdir(each, mode=0o700)
                                 self._shown.clear()

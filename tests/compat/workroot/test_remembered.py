@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -364,6 +365,14 @@ def test_the_lower_layer_is_brought_to_the_next_tree(small: Tree, site: Site) ->
         assert (lower / "usr/bin/cat").stat().st_ino == kept
 
 
+def give_away(path: Path) -> None:
+    if os.geteuid():
+        # to one of the user's subordinate ids
+        subprocess.run(["unshare", "--user", "--map-root-user", "--map-auto", "chown", "5:5", path], check=True)
+    else:
+        os.chown(path, 5, 5)
+
+
 DAMAGE: dict[str, Callable[[Path], None]] = {
     "a file gone": lambda lower: (lower / "etc/passwd").unlink(),
     "a file of the same size and time": lambda lower: copied(lower / "usr/full/a", b"b"),
@@ -382,7 +391,8 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     "another mode and time": lambda lower: (os.chmod(lower / "usr/full", 0o700), os.utime(lower / "usr/full", (9, 9)))[
         1
     ],
-    "somebody else's": lambda lower: os.chown(lower / "usr/full", 5, 5),
+    "somebody else's": lambda lower: give_away(lower / "usr/full"),
+    "all of it somebody else's": give_away,
     "a file in its own place": lambda lower: (shutil.rmtree(lower), lower.write_bytes(b""))[0],
     "a symlink in its own place": lambda lower: (shutil.rmtree(lower), lower.symlink_to(elsewhere(lower)))[1],
     "a symlink above it": lambda lower: (
@@ -440,7 +450,13 @@ def test_two_live_roots_at_once(small: Tree, site: Site) -> None:
 
 def shown(lower: Path, site: Site) -> dict[str, tuple[object, ...]]:
     tree = scan(str(lower), site.store, writer="t", reporter=Reporter())
-    return {path: facts(entry) for path, entry in tree.entries.items()}
+    # from outside, what is root's is the user's
+    mine = {os.geteuid(): 0, os.getegid(): 0}
+    inside = {
+        path: replace(entry, uid=mine.get(entry.uid, entry.uid), gid=mine.get(entry.gid, entry.gid))
+        for path, entry in tree.entries.items()
+    }
+    return {path: facts(entry) for path, entry in inside.items()}
 
 
 def as_it_should_be(tree: Tree) -> dict[str, tuple[object, ...]]:

@@ -16,15 +16,7 @@ NEEDS_ROOT = "test_apply.py::test_a_directory_is_scanned_as_it_is"
 
 def test_as_an_ordinary_user(tmp_path: Path) -> None:
     tests = [f"tests/compat/workroot/test_{name}.py" for name in ("workroot", "apply", "remembered")]
-    # from outside, the lower layer is the user's
-    flags = [
-        "-q",
-        "-k",
-        "not lower",
-        "-o",
-        "cache_dir=/mnt/home/pytest",
-        f"--deselect=tests/compat/workroot/{NEEDS_ROOT}",
-    ]
+    flags = ["-q", "-o", "cache_dir=/mnt/home/pytest", f"--deselect=tests/compat/workroot/{NEEDS_ROOT}"]
     stage = Stage(directory=tmp_path)
     done = stage.run("sh", "-c", 'cd /mnt/project && exec "$@"', "sh", sys.executable, "-m", "pytest", *flags, *tests)
     assert done.returncode == 0, done.stdout
