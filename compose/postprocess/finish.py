@@ -44,6 +44,17 @@ def finish(
     return tree, (*volatiles, *misplaced, *state)
 
 
+def settle_again(tree: Tree, options: PostprocessOptions, store: Contents) -> tuple[Tree, tuple[Dropped, ...]]:
+    """A finished tree after more programs have run: what they leave behind goes the way of what all others left. What they
+    removed stays so."""
+    tree, volatiles = volatile.settle(restore_etc(tree), store)
+    tree, state = var.empty(var.add_tmpfiles(tree, store))
+    tree = accounts.normalise_shadow(tree, store, options.time)
+    if "etc/machine-id" in tree:
+        tree = set_machine_id(tree, store, compat=options.machineid_compat)
+    return move_etc(rpmdb.close(clean(tree), store)), (*volatiles, *state)
+
+
 def is_finished(tree: Tree) -> bool:
     """Has finish() been here? Its last file says so."""
     return rpmdb.BASE_COPY in tree

@@ -12,7 +12,7 @@ from compose.blobs import BlobStore
 from compose.events import Reporter, Task
 from compose.postprocess import initramfs, kernel, programs, volatile
 from compose.postprocess.finalize import finalize
-from compose.postprocess.finish import finish, is_finished, move_etc, restore_etc
+from compose.postprocess.finish import finish, is_finished, move_etc, restore_etc, settle_again
 from compose.postprocess.layout import lay_out
 from compose.postprocess.losses import losses
 from compose.postprocess.options import Dropped, Postprocessed, PostprocessOptions
@@ -104,6 +104,9 @@ def _finished(
     tree, later = finish(tree, options, store, kver)
     tree, last = finalize(tree, options, store, workdir, reporter, memory)
     records, told = (*records, *last), {*dropped, *later}
+    if last:
+        tree, leavings = settle_again(tree, options, store)
+        told.update(leavings)
     gone = tuple(sorted({*told, *losses(before, tree, told, records, options.remove_files)}))
     return Postprocessed(tree=tree, records=records, kernel=kver, dropped=gone)
 

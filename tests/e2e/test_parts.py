@@ -44,7 +44,10 @@ def tree(site: Site) -> Path:
     (site.path / "motd").write_text("hello\n")
     finalize = site.path / "finalize.d" / "10-mark"
     finalize.parent.mkdir()
-    finalize.write_text("#!/bin/sh\necho finalized >/usr/share/finalized\ncat /etc/motd >>/usr/share/finalized\n")
+    finalize.write_text(
+        "#!/bin/sh\nset -e\necho finalized >/usr/share/finalized\ncat /etc/motd >>/usr/share/finalized\n"
+        "mkdir -p /var/lib/left /var/log\necho log >/var/log/left\necho old >/etc/passwd-\n"
+    )
     finalize.chmod(0o755)
     return site.write_treefile(**KEYS)
 
@@ -68,6 +71,10 @@ def test_the_parts_make_the_commit_that_tree_makes(site: Site, tree: Path) -> No
     run(site, "commit", tree, rootfs, f"--repo={site.repo}")
     assert site.head() == whole
     site.ostree("fsck", "--quiet")
+    # what finalize.d left there goes the way of what all programs leave
+    assert site.ostree("ls", "-R", REF, "/var").splitlines() == ["d00755 0 0      0 /var"]
+    assert "d /var/lib/left 0755 root root" in site.ostree("cat", REF, "/usr/lib/tmpfiles.d/rpm-ostree-autovar.conf")
+    assert "passwd-" not in site.ostree("ls", REF, "/usr/etc")
     shutil.rmtree(site.path / "out")
     assert "composed again, the same" in run(site, "verify", REF, f"--repo={site.repo}")
 

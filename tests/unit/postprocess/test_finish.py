@@ -52,6 +52,46 @@ def test_backups_and_locks_are_cleaned_away() -> None:
     )
 
 
+def test_what_finalize_leaves_behind() -> None:
+    options = PostprocessOptions(no_initramfs=True)
+    store = MemoryStore()
+    pyc = b"\xa7\r\r\n" + bytes(4) + b"TIME" + b"SIZE" + b"code"
+    before = parse(
+        """
+        d usr/etc/ssh 0755
+        d var 0755
+        f usr/etc/passwd 0644 "root:x:0:0::/:/bin/sh"
+        f usr/etc/shadow 0 "root:*:::::::"
+        f usr/share/rpm/rpmdb.sqlite 0644 "db"
+        """,
+        store,
+    )
+    editor = before.edit()
+    writer = "treefile:finalize.d/1"
+    for path, data in {
+        "usr/etc/ssh/ssh_host_rsa_key": b"key",
+        "usr/etc/passwd-": b"old",
+        "usr/etc/machine-id": b"0123",
+        "usr/lib/x.pyc": pyc,
+        "usr/share/rpm/rpmdb.sqlite-shm": b"x",
+        "usr/share/rpm/rpmdb.sqlite-wal": b"",
+        "usr/share/made": b"made",
+        "var/log/x": b"log",
+    }.items():
+        editor.add_file(path, store.add_bytes(data, 0o644), writer=writer)
+    editor.add_dir("var/lib/made", 0o700, writer=writer)
+    after, dropped = finish.settle_again(editor.build(), options, store)
+    new = set(after.entries) - set(before.entries)
+    assert {each for each in new if not after[each].is_dir} == {
+        "usr/etc/gshadow", "usr/etc/machine-id", "usr/lib/x.pyc", "usr/lib/tmpfiles.d/rpm-ostree-autovar.conf", "usr/share/made"
+    }  # fmt: skip
+    assert store.read(after["usr/lib/x.pyc"].blob) == pyc.replace(b"TIME", bytes(4))
+    assert store.read(after["usr/etc/machine-id"].blob) == b""
+    assert b"d /var/lib/made 0700" in store.read(after["usr/lib/tmpfiles.d/rpm-ostree-autovar.conf"].blob)
+    assert [(each.path, each.expected) for each in dropped] == [("etc/ssh/ssh_host_rsa_key", False)]
+    assert finish.settle_again(after, options, store) == (after, ())
+
+
 def test_machine_id() -> None:
     store = MemoryStore()
     before = parse('f etc/machine-id 0644 "0123"', store)
