@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import py_compile
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from compose.postprocess.volatile import settle, steady_pyc
+from compose.postprocess.volatile import settle, steady_jks, steady_pyc
 from compose.tree import Tree
 from tests.support.treetext import MemoryStore, changes, expect, parse
 
@@ -97,3 +99,44 @@ def test_python_believes_it_where_sources_have_no_time(tmp_path: Path) -> None:
         [sys.executable, "-B", "-v", "-c", "import module"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert f"{compiled} matches" in done.stderr
+
+
+def key_store(when: int, *, tag: int = 2, password: str = "changeit") -> bytes:
+    body = bytes.fromhex("feedfeed0000000200000002")
+    for name in (b"one", b"another"):
+        body += struct.pack(">IH", tag, len(name)) + name + struct.pack(">Q", when)
+        body += struct.pack(">H", 5) + b"X.509" + struct.pack(">I", 300) + bytes(300)
+    return body + hashlib.sha1(password.encode("utf-16-be") + b"Mighty Aphrodite" + body).digest()
+
+
+def test_times_in_a_java_key_store() -> None:
+    assert steady_jks(key_store(1_700_000_000_000)) == key_store(0)
+    assert steady_jks(key_store(0)) == key_store(0)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"x", b"x" * 40, key_store(7, tag=1), key_store(7, password="secret"), key_store(7)[:-1],
+        key_store(7).replace(bytes(300), bytes(299)),
+    ],
+)  # fmt: skip
+def test_what_is_no_such_key_store_stays(data: bytes) -> None:
+    assert steady_jks(data) == data
+
+
+def test_a_key_store_that_ends_early_stays() -> None:
+    body = bytes.fromhex("feedfeed00000002000000ff") + bytes(3)
+    data = body + hashlib.sha1("changeit".encode("utf-16-be") + b"Mighty Aphrodite" + body).digest()
+    assert steady_jks(data) == data
+
+
+def test_a_key_store_is_known_by_its_name() -> None:
+    store = MemoryStore()
+    editor = Tree.empty().edit()
+    for path in ("etc/pki/ca-trust/extracted/java/cacerts", "etc/other.jks"):
+        editor.add_file(path, store.add_bytes(key_store(7), 0o444), 0o444, writer="scriptlet:p-1-1.noarch:%post")
+    tree, dropped = settle(editor.build(), store)
+    assert not dropped
+    assert store.read(tree["etc/pki/ca-trust/extracted/java/cacerts"].blob) == key_store(0)
+    assert store.read(tree["etc/other.jks"].blob) == key_store(7)
