@@ -48,6 +48,13 @@ def test_who_made(made: Site, path: str, expected: str) -> None:
     assert done.stdout.startswith(expected.format(treefile=made.treefile)), done.stdout
 
 
+def test_in_each_kind_of_repository(composed: Site) -> None:
+    assert blame(composed, "/usr/bin/sh").stdout.startswith("/usr/bin/sh: package tiny-shell-1-1.x86_64, asked for at ")
+    assert blame(composed, "/usr/share/hello/made-by-post").stdout.startswith(
+        "/usr/share/hello/made-by-post: %post of "
+    )
+
+
 def test_programs_that_changed_it(made: Site) -> None:
     done = json.loads(blame(made, "/etc/hello.conf", "--format=json").stdout)
     assert [each["phase"] for each in done["changed"]][-1] == "postprocess[0]"

@@ -136,6 +136,10 @@ def test_packages_that_are_gone_are_taken_from_a_bundle(site: Site, tmp_path: Pa
     assert done.status == 0, done.stderr
 
 
+def test_in_each_kind_of_repository(composed: Site) -> None:
+    assert verify(composed).status == 0
+
+
 def test_a_commit_without_record(site: Site) -> None:
     site.compose()
     shutil.rmtree(site.repo / EXTENSIONS)
