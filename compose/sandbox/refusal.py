@@ -34,8 +34,9 @@ _RUNNERS = {
     "rather: --security-opt seccomp=unconfined --security-opt unmask=ALL --security-opt label=disable)",
     "docker": "run the container with: docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined "
     "--security-opt systempaths=unconfined",
-    "kubernetes": "the container needs securityContext: {seccompProfile: {type: Unconfined}, procMount: Unmasked}, "
-    "and its pod hostUsers: false",
+    # an Unmasked procMount is refused without hostUsers: false; where a node has AppArmor, its runtime's profile denies mounts
+    "kubernetes": "the container needs securityContext: {seccompProfile: {type: Unconfined}, appArmorProfile: {type: "
+    "Unconfined}, procMount: Unmasked}, and its pod hostUsers: false",
 }
 _ELSEWHERE = (
     "whoever started this must allow unshare, setns, mount and pivot_root (seccomp, AppArmor or SELinux policy), and "
@@ -128,10 +129,14 @@ def way_out(step: Step, machine: Machine, *, number: int = 0, user: str = "") ->
             return "newuidmap and newgidmap must be setuid root: chmod u+s /usr/bin/newuidmap /usr/bin/newgidmap"
         case Step.NAMESPACE if number == errno.ENOSPC:
             return "as root: sysctl -w user.max_user_namespaces=15000 (or namespaces are nested too deep)"
-    if shut := machine.shut():
-        return f"as root: {' && '.join(shut)} (and into a file of /etc/sysctl.d, to last)"
+    shut = machine.shut()
+    opened = f"as root: {' && '.join(shut)} (and into a file of /etc/sysctl.d, to last)" if shut else ""
     if machine.container:
-        return _RUNNERS[machine.container]
+        # without a profile of AppArmor's, Ubuntu's restriction holds in a container too
+        further = f"; where that is not enough, on the machine itself {opened}" if opened else ""
+        return _RUNNERS[machine.container] + further
+    if opened:
+        return opened
     if machine.chrooted:
         return "the kernel makes no user namespace in a chroot: enter it with pivot_root instead, or as a container"
     return _ELSEWHERE

@@ -32,7 +32,12 @@ DEBIAN = Machine(
         (
             Step.MOUNT,
             Machine(settings={}, container="kubernetes"),
-            "procMount: Unmasked}, and its pod hostUsers: false",
+            "appArmorProfile: {type: Unconfined}, procMount: Unmasked}, and its pod hostUsers: false",
+        ),
+        (
+            Step.NAMESPACE,
+            Machine(container="docker", settings=UBUNTU.settings),
+            "systempaths=unconfined; where that is not enough, on the machine itself as root: sysctl -w kernel.apparmor_",
         ),
         (Step.NAMESPACE, Machine(settings={}, chrooted=True), "in a chroot"),
         (Step.NAMESPACE, Machine(settings={}), "whoever started this must allow unshare"),
