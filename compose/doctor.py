@@ -7,7 +7,6 @@ import os
 import platform
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -65,8 +64,11 @@ def examine(cachedir: str) -> Iterator[Check]:
             yield from _sandbox(work)
     except ComposeError as error:
         yield _from_error("cachedir", error)
-        with tempfile.TemporaryDirectory() as work:
-            yield from _sandbox(work)
+        try:
+            with fs.temporary_directory("compose-doctor-") as work:
+                yield from _sandbox(work)
+        except ComposeError as nowhere:
+            yield _from_error("sandbox", nowhere)
     yield _library()
     yield _gnupg()
 

@@ -13,6 +13,7 @@ import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import BinaryIO
 
 from compose.errors import StorageError
 
@@ -80,6 +81,26 @@ def check_place(path: str) -> None:
             file.write(bytes(4096))
     except OSError as error:
         raise storage_error(path, error) from error
+
+
+def memory_file(name: str) -> BinaryIO:
+    """A file without a place on any disk, for what a child process says. name: for who looks into /proc."""
+    return os.fdopen(os.memfd_create(name, os.MFD_CLOEXEC), "w+b")
+
+
+@contextmanager
+def temporary_directory(prefix: str, place: str | None = None) -> Iterator[str]:
+    """A directory that is gone when the context is left. place: where, by default where programs keep such (TMPDIR). Raises
+    StorageError when there is no place."""
+    try:
+        made = tempfile.TemporaryDirectory(prefix=prefix, dir=place)
+    except OSError as error:
+        raise StorageError(
+            f"there is no place for temporary files: {error.strerror}",
+            hint="set TMPDIR to a directory that can be written",
+        ) from error
+    with made as directory:
+        yield directory
 
 
 def atomic_write(

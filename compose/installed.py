@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 
 from compose import fs
 from compose.errors import AssembleError, PackageError, RepositoryError
@@ -14,15 +13,18 @@ from compose.rpm.database import DATABASE_PATH, InstalledPackage, read_packages
 _NAME = "rpmdb.sqlite"
 
 
-def installed_packages(repo: Repo, commit: str, reporter: Reporter) -> tuple[InstalledPackage, ...] | None:
+def installed_packages(
+    repo: Repo, commit: str, reporter: Reporter, *, workdir: str | None = None
+) -> tuple[InstalledPackage, ...] | None:
     """Sorted by NEVRA; None when the commit has no database of the kind that rpm has had since 4.16.
 
+    workdir: where the database may be for a moment, by default where temporary files are.
     Raises RepositoryError when it is damaged, StorageError.
     """
     data = repo.read_file(commit, f"{DATABASE_PATH}/{_NAME}")
     if data is None:
         return None
-    with tempfile.TemporaryDirectory(prefix="compose-rpmdb-") as directory:
+    with fs.temporary_directory("compose-rpmdb-", workdir) as directory:
         path = os.path.join(directory, _NAME)
         with fs.storage_errors(path), open(path, "wb") as file:
             file.write(data)

@@ -9,13 +9,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO, cast
 
 import click
 import typer
 from typer.core import TyperGroup
 
 import compose
+from compose import fs
 from compose.cli.ending import Interrupted, describe, exit_code_of
 from compose.cli.services import only_our_commands
 from compose.errors import ComposeError
@@ -119,9 +120,37 @@ def _signals_raise() -> Iterator[None]:
             signal.signal(each, handler)
 
 
+class _Results:
+    """Standard output: that it cannot be written to is an error like others."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with fs.storage_errors("to standard output"):
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with fs.storage_errors("to standard output"):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def _results_matter() -> Iterator[None]:
+    before = sys.stdout
+    sys.stdout = cast(TextIO, _Results(before))
+    try:
+        yield
+    finally:
+        sys.stdout = before
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code (see compose.errors; 128 + number after a signal)."""
-    with only_our_commands(os.environ):
+    with only_our_commands(os.environ), _results_matter():
         return _run(arguments)
 
 

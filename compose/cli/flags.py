@@ -12,6 +12,7 @@ from typing import Annotated
 import click
 import typer
 
+from compose import fs
 from compose.cli.ending import Interrupted, exit_code_of
 from compose.cli.jsonlines import JsonReporter
 from compose.cli.progress import PlainReporter
@@ -279,6 +280,9 @@ def reporter_of(
     """
     if descriptor is not None and style is not ProgressStyle.JSON:
         raise UsageError("--progress-fd needs --progress=json")
+    if codequality is not None:
+        # now, and not when the commit is there already
+        fs.check_place(codequality)
     alone = style is ProgressStyle.JSON and descriptor in (None, 2)
     with contextlib.ExitStack() as stack:
         events = _events(descriptor or 2) if style is ProgressStyle.JSON else None

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from compose import fs
 from compose.cli import flags
 from compose.cli.flags import ProgressStyle
 from compose.cli.tree import summary, tell
@@ -206,7 +207,8 @@ def rootfs_command(
         source_date_epoch=flags.source_date_epoch(),
     )
     # beside DEST, for the root is moved there at the end
-    scratch = tempfile.mkdtemp(prefix=".compose-", dir=os.path.dirname(dest))
+    with fs.storage_errors(dest):
+        scratch = tempfile.mkdtemp(prefix=".compose-", dir=os.path.dirname(dest))
     try:
         with flags.reporter_of(progress, progress_fd) as reporter:
             install(options, scratch, reporter, finish=True, plain_etc=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import IO
 
 from compose.cli.reporter import CommandReporter
@@ -26,8 +27,8 @@ class PlainReporter(CommandReporter):
         self.raw(f"[{time.monotonic() - self._begun:7.1f}s] {text}")
 
     def raw(self, text: str) -> None:
-        """A line as it is."""
-        with self._lock:
+        """A line as it is. One that cannot be written stops nothing: the disk of a log is not that of a compose."""
+        with self._lock, suppress(OSError):
             self._stream.write(f"{text}\n")
             self._stream.flush()
 

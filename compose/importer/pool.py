@@ -12,12 +12,12 @@ import queue
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from contextlib import suppress
 from types import TracebackType
 from typing import IO, Any, Self
 
+from compose import fs
 from compose.blobs import BlobStore
 from compose.errors import ComposeError, PackageError, StorageError
 from compose.importer.cache import ImportCache
@@ -77,7 +77,7 @@ class ImportPool:
 
 class _Worker:
     def __init__(self, cache: ImportCache) -> None:
-        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, lives as long as the process
+        self._errors: IO[bytes] = fs.memory_file("stderr")
         self._heard = 0
         self._process = subprocess.Popen(
             python(_PROGRAM, cache.manifests, cache.blobs.root),

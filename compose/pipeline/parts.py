@@ -110,10 +110,15 @@ def install(
         with watch.stage("write"):
             write_rootfs(tree, store, rootfs, reporter)
         known = settings.facts(inputs, version, epoch, processed.kernel)
-        beside.write_facts(rootfs, dataclasses.replace(known, tree=making.tree_digest(tree)))
-        beside.write_records(rootfs, records_of_root(tree, runs_of(programs), inputs.parts))
-        leave_sources(inputs, files, options, rootfs, reporter)
-        results.touch(options)
+        try:
+            beside.write_facts(rootfs, dataclasses.replace(known, tree=making.tree_digest(tree)))
+            beside.write_records(rootfs, records_of_root(tree, runs_of(programs), inputs.parts))
+            leave_sources(inputs, files, options, rootfs, reporter)
+            results.touch(options)
+        except BaseException:
+            # of a root alone nobody knows what it is
+            fs.remove_tree(rootfs)
+            raise
         return Installed(outcome=Outcome.INSTALLED, packages=count, rootfs=rootfs)
 
 

@@ -60,7 +60,10 @@ def plan(options: ComposeOptions, reporter: Reporter, *, download: bool) -> Plan
         changes, why_not_known = _input_changes(inputs)
         commit = previous.checksum if previous.present else None
         # a commit that is the same has nothing to tell
-        before = installed_packages(repo, commit, reporter) if commit is not None and changed else None
+        before = None
+        if commit is not None and changed:
+            with inputs.cache.scratch() as work:
+                before = installed_packages(repo, commit, reporter, workdir=work)
         installed = {each.nevra: each for each in before or ()}
         listed = packages_of(repo.read_commit(commit)) if commit is not None else None
 

@@ -14,10 +14,10 @@ import os
 import pickle
 import signal
 import subprocess
-import tempfile
 from collections.abc import Callable
 from typing import Any, BinaryIO, TypeVar
 
+from compose import fs
 from compose.errors import ComposeError
 from compose.events import Reporter, Task
 from compose.interpreter import python
@@ -42,7 +42,7 @@ def call(
     Raises what function raises when that is a ComposeError; what crash(how it ended, last lines of its stderr) makes
     when the child died; RuntimeError with the child's traceback for any other exception (a bug).
     """
-    with tempfile.TemporaryFile() as stderr:
+    with fs.memory_file("stderr") as stderr:
         process = subprocess.Popen(
             python(
                 "from compose.rpm.served import serve; serve(*sys.argv[1:])", function.__module__, function.__qualname__

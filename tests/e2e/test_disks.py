@@ -131,7 +131,11 @@ def test_a_program_that_goes_on_when_the_disk_is_full_fails_the_compose(site: Si
 
 
 @pytest.mark.parametrize(
-    "flag", ["--write-composejson-to", "--write-commitid-to", "--touch-if-changed", "--write-lockfile-to"]
+    "flag",
+    [
+        *("--write-composejson-to", "--write-commitid-to", "--touch-if-changed", "--write-lockfile-to"),
+        *("--write-timings-to", "--write-codequality-to"),
+    ],
 )
 def test_files_that_could_not_be_written_are_told_of_before_anything_is_made(site: Site, disk: Path, flag: str) -> None:
     leave(disk, 0)
@@ -212,8 +216,9 @@ def test_a_disk_that_fails_when_it_must_have_written(site: Site, expected: str, 
 
 
 def test_full_where_other_commands_write(site: Site, disk: Path) -> None:
-    """The root of install, a lockfile, the ids of id-lock: not there at all rather than in part."""
+    """The root of install, a plain one, a lockfile, the ids of id-lock, a bundle: not there at all rather than in part."""
     tree = site.write_treefile(id_lock=str(disk / "ids.yaml"))
+    other = site.write_treefile(name="other.yaml")
     leave(disk, 0)
 
     def run(*words: str) -> tuple[int, str]:
@@ -225,6 +230,8 @@ def test_full_where_other_commands_write(site: Site, disk: Path) -> None:
         (f"{disk}/out/rootfs", ("install", str(tree), f"{disk}/out", f"--repo={site.repo}", "--accept-new-ids")),
         (f"{disk}/lock.yaml", ("lock", str(tree), f"--lockfile={disk}/lock.yaml")),
         (f"{disk}/ids.yaml", ("tree", str(tree), f"--repo={site.repo}", "--accept-new-ids")),
+        (f"{disk}/plain", ("rootfs", str(other), f"{disk}/plain")),
+        (f"{disk}/all.tar", ("fetch", str(other), f"--bundle={disk}/all.tar")),
     )
     for path, words in asked:
         status, said = run(*words)
@@ -233,7 +240,88 @@ def test_full_where_other_commands_write(site: Site, disk: Path) -> None:
         assert "Traceback" not in said
         assert not os.path.lexists(path)
     assert site.ostree("refs") == ""
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    for _, words in asked:
+        status, said = run(*words)
+        assert status == 1
+        assert "Read-only file system\nhint: " in said
+        assert "Traceback" not in said
+    subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
     (disk / "ballast").unlink()
     for path, words in asked:
         assert run(*words)[0] == 0
         assert os.path.lexists(path)
+
+
+def test_a_root_that_nothing_is_known_of_is_no_root(site: Site, disk: Path) -> None:
+    """There is room for the root, and none for what belongs beside it."""
+    words = ("install", site.treefile, disk / "out", f"--cachedir={site.cachedir}", f"--repo={site.repo}")
+    site.tool(*words)
+    left = os.statvfs(disk)
+    beside = [path.stat().st_blocks * 512 for path in (disk / "out").iterdir() if path.is_file()]
+    assert len(beside) == 3
+    shutil.rmtree(disk / "out")
+    (disk / "ballast").write_bytes(bytes(left.f_bfree * left.f_frsize + sum(beside)))
+    done = site.tool(*words, status=1)
+    assert f"error: cannot write {disk}/out/compose" in done.stderr
+    assert not (disk / "out/rootfs").exists()
+    (disk / "ballast").unlink()
+    site.tool(*words)
+
+
+@pytest.mark.parametrize("events", [[], ["--progress=json"], ["--progress=json", "--progress-fd=3"]])
+def test_a_log_that_cannot_be_written_stops_nothing(site: Site, expected: str, events: list[str]) -> None:
+    full = "3>/dev/full" if "--progress-fd=3" in events else "2>/dev/full"
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {full}', "sh", *site.command(*events)],
+        env=os.environ | FIXED, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, f"{REF} => {expected}")
+    check_good(site, expected)
+
+
+def test_results_that_cannot_be_written_are_an_error(site: Site, expected: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            site.command(), env=os.environ | FIXED, stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE,
+            text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert "error: cannot write to standard output: No space left on device\nhint: " in done.stderr
+    assert "Traceback" not in done.stderr
+    # it was made, and the rerun says so
+    check_good(site, expected)
+    assert "No apparent changes" in site.compose(**FIXED)
+
+
+_READ_ONLY = """set -e
+for each in "$1" "$2"; do mkdir -p "$each"; mount --bind "$each" "$each"; done
+for each in /tmp /var/tmp "$3"; do mount --rbind "$each" "$each"; mount -o remount,bind,ro "$each"; done
+shift 3
+unset TMPDIR
+# Python takes the working directory, when nothing else is left
+cd /proc
+exec "$@"
+"""
+
+
+def test_a_container_that_is_read_only_but_for_cachedir_and_repository(
+    site: Site, expected: str, tmp_path: Path
+) -> None:
+    site.compose(**FIXED)
+    site.write_treefile("tiny-odd")
+    around = ["unshare", "--mount", "--propagation=private", "sh", "-c", _READ_ONLY, "sh"]
+    around += [str(site.repo), str(tmp_path / "cache"), str(tmp_path.parent)]
+
+    def run(*words: str | Path) -> str:
+        command = [sys.executable, "-m", "compose", *map(str, words), f"--cachedir={tmp_path}/cache"]
+        environment = os.environ | FIXED | {"PYTHONPATH": str(Path(__file__).parents[2])}
+        done = subprocess.run([*around, *command], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    where = f"--repo={site.repo}"
+    assert "tiny-odd" in run("plan", site.treefile, where)
+    assert f"{REF} => " in run("tree", site.treefile, where)
+    assert "composed again, the same" in run("verify", REF, where)
+    assert site.ostree("rev-parse", f"{REF}^").strip() == expected
