@@ -21,16 +21,26 @@ def installed_packages(
     workdir: where the database may be for a moment, by default where temporary files are.
     Raises RepositoryError when it is damaged, StorageError.
     """
-    data = repo.read_file(commit, f"{DATABASE_PATH}/{_NAME}")
-    if data is None:
-        return None
     with fs.temporary_directory("compose-rpmdb-", workdir) as directory:
-        path = os.path.join(directory, _NAME)
-        with fs.storage_errors(path), open(path, "wb") as file:
-            file.write(data)
+        if not extract_database(repo, commit, directory):
+            return None
         try:
             return read_packages(directory, reporter)
         except (AssembleError, PackageError) as error:
             raise RepositoryError(
                 f"{repo.path}: the rpm database of {commit} cannot be read: {error.message}", details=error.details
             ) from error
+
+
+def extract_database(repo: Repo, commit: str, directory: str) -> bool:
+    """Write a commit's rpm database into a directory; False when it has none of the kind that rpm has had since 4.16.
+
+    Raises RepositoryError when an object is damaged, StorageError.
+    """
+    data = repo.read_file(commit, f"{DATABASE_PATH}/{_NAME}")
+    if data is None:
+        return False
+    path = os.path.join(directory, _NAME)
+    with fs.storage_errors(path), open(path, "wb") as file:
+        file.write(data)
+    return True

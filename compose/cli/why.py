@@ -10,6 +10,7 @@ import typer
 from compose.cli import flags
 from compose.cli.flags import Format, ProgressStyle
 from compose.cli.sizes import size
+from compose.errors import UsageError
 from compose.pipeline.options import ComposeOptions
 
 if TYPE_CHECKING:
@@ -24,7 +25,15 @@ _Package = Annotated[
 
 def why_command(
     package: _Package,
-    treefile: flags.Treefile,
+    treefile: Annotated[
+        str, typer.Argument(metavar="[TREEFILE]", help="Treefile; none with --ref.", show_default=False)
+    ] = "",
+    repo: Annotated[
+        str | None, typer.Option("--repo", "-r", metavar="REPO", help="The repository that has the commit.")
+    ] = None,
+    ref: Annotated[
+        str | None, typer.Option("--ref", metavar="REV", help="A ref or commit, in place of a treefile.")
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="One chain from each line that leads to it.")] = False,
     form: Annotated[Format, typer.Option("--format", help="How to show it.")] = Format.TEXT,
     cachedir: flags.CacheDirectory = None,
@@ -36,15 +45,23 @@ def why_command(
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,
 ) -> None:
-    """Say why a package is in a compose.
+    """Say why a package is in a compose, or in a commit.
 
-    The shortest chain from a line of the treefile to it; one without weak dependencies is preferred.
+    The shortest chain from a line of the treefile to it; one without weak dependencies is preferred. Of a commit (--repo and
+    --ref) by its own packages and the record of its making, whatever the package repositories have now.
     """
-    from compose.pipeline.why import why
+    from compose.pipeline.why import why, why_in_commit
 
+    if (ref is None) is not bool(treefile):
+        raise UsageError("give a TREEFILE, or --repo and --ref")
+    if (ref is None) is not (repo is None):
+        raise UsageError("--repo and --ref belong together")
     options = _options(treefile, cachedir, source_root, lockfile, lockfile_strict, cache_only, proxy)
     with flags.reporter_of(progress, progress_fd) as reporter:
-        found = why(options, package, reporter)
+        if repo is not None and ref is not None:
+            found = why_in_commit(repo, ref, package, options.cachedir, reporter)
+        else:
+            found = why(options, package, reporter)
     if form is Format.JSON:
         typer.echo(json.dumps([_presence(each, every=every) for each in found], indent=2))
         return
@@ -53,7 +70,9 @@ def why_command(
         for chain in each.chains if every else each.chains[:1]:
             for line in _chain(chain, each.package):
                 typer.echo(f"  {line}")
-        if each.chains[0].weak:
+        if not each.chains:
+            typer.echo("  no package that a line of the treefile names leads to it: rpm-files do")
+        elif each.chains[0].weak:
             typer.echo("  only by weak dependencies: recommends: false leaves it out")
         if len(each.chains) > 1 and not every:
             typer.echo(f"  {len(each.chains) - 1} more of the treefile's lines lead to it: --all shows them")
@@ -91,7 +110,8 @@ def why_not_command(
         typer.echo(f"  {_link(link)}")
     if found.brings:
         total = size(sum(each.install_size for each in found.brings))
-        typer.echo(f"  asking for it brings {len(found.brings)} packages, {total} installed:")
+        count = "1 package" if len(found.brings) == 1 else f"{len(found.brings)} packages"
+        typer.echo(f"  asking for it brings {count}, {total} installed:")
         for each in found.brings:
             typer.echo(f"    {each.nevra} ({each.repo})")
     elif found.hint:

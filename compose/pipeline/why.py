@@ -1,24 +1,34 @@
-"""Why a package is in a compose, or is not: asked of the solver, nothing is downloaded but metadata."""
+"""Why a package is in a compose, or is not: asked of the solver, nothing is downloaded but metadata. Why it is in a commit:
+asked of the commit's rpm database and of the record of its making."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from compose import fs, records
 from compose.cachedir import CacheDir
-from compose.errors import SolveError, UsageError
+from compose.errors import RepositoryError, SolveError, UsageError
 from compose.events import Reporter
+from compose.installed import extract_database
+from compose.ostree.repo import Repo
 from compose.pipeline import locking
+from compose.pipeline.inspect import commit_of
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.requests import load, local_rpms, repo_access, request_of
+from compose.pipeline.sources import TREEFILE, options_of
 from compose.rpm.compare import compare_evr
+from compose.rpm.database import DATABASE_PATH
 from compose.rpm.nevra import Nevra
 from compose.rpm.repos import RepoNetwork
 from compose.solve.chains import Chain, Root, chains_to
+from compose.solve.installed import installed_links
 from compose.solve.request import PackageSpec, SolveRequest
-from compose.solve.resolution import Link, RepoSnapshot, Resolution, ResolvedPackage
+from compose.solve.resolution import COMMAND_LINE, Link, Reason, RepoSnapshot, Resolution, ResolvedPackage
 from compose.solve.solver import solve
+from compose.treefile.load import load_treefile
 from compose.treefile.origin import origins
 
 _HYPOTHESIS = "if it were asked for"
@@ -26,7 +36,8 @@ _HYPOTHESIS = "if it were asked for"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Presence:
-    """chains: the best one of each line of the treefile that leads to the package, the best of all first."""
+    """chains: the best one of each line of the treefile that leads to the package, the best of all first. In a commit there
+    are none for what only rpm-files bring."""
 
     package: ResolvedPackage
     chains: tuple[Chain, ...]
@@ -67,6 +78,63 @@ def why(options: ComposeOptions, subject: str, reporter: Reporter) -> tuple[Pres
         )
     roots = _roots(question.request, resolution)
     return tuple(Presence(package=each, chains=chains_to(each.nevra, roots, resolution.links)) for each in found)
+
+
+def why_in_commit(
+    repository: str, revision: str, subject: str, cachedir: str, reporter: Reporter
+) -> tuple[Presence, ...]:
+    """The same of a package of a commit; repositories are not looked at. Places are relative to the directory that holds all
+    files of the treefile.
+
+    Raises UsageError when the commit has no such package, RepositoryError when it has no record or no rpm database.
+    """
+    with (
+        Repo.open(repository) as repo,
+        CacheDir(cachedir).shared(reporter) as cache,
+        cache.scratch() as work,
+    ):
+        commit = commit_of(repo, revision)
+        sources, root = (os.path.join(work, name) for name in ("sources", "root"))
+        database = os.path.join(root, DATABASE_PATH)
+        with fs.storage_errors(work):
+            os.mkdir(sources, 0o700)
+            os.makedirs(database)
+        index = records.unpack_sources(repo, commit, sources)
+        options, _ = options_of(
+            index, f"the record of {commit}", sources, ComposeOptions(treefile="", cachedir=cache.path)
+        )
+        loaded = load_treefile(options.treefile, basearch=options.basearch or "")
+        lock = locking.read(options, loaded.treefile, reporter)
+        if not extract_database(repo, commit, database):
+            raise RepositoryError(f"{commit} has no rpm database of a kind that is read here")
+        packages, links = installed_links(root, reporter)
+    found = [nevra for nevra in packages if _is(subject, nevra)]
+    if not found:
+        raise UsageError(f"{revision} has no package {subject}", hint=f"see: compose why-not {subject} TREEFILE")
+    locked = [row.package for row in lock.own.packages] if lock is not None and lock.own is not None else []
+    known = {package.nevra: package for package in locked}
+    request = request_of(loaded.treefile, repo_access(options, loaded, with_lockfile=True))
+    roots = [
+        replace(each, place=each.place.removeprefix(os.path.join(sources, TREEFILE, "")))
+        for each in _roots(request, Resolution(packages=tuple(locked), repos=()))
+    ]
+    return tuple(
+        Presence(package=known.get(nevra) or _of_no_repository(nevra), chains=chains_to(nevra, roots, links))
+        for nevra in found
+    )
+
+
+def _of_no_repository(nevra: Nevra) -> ResolvedPackage:
+    return ResolvedPackage(
+        nevra=nevra,
+        repo=COMMAND_LINE,
+        location="",
+        checksum=("", ""),
+        download_size=0,
+        install_size=0,
+        source_rpm="",
+        reason=Reason.REQUESTED,
+    )
 
 
 def why_not(options: ComposeOptions, subject: str, reporter: Reporter) -> Absence:

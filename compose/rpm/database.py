@@ -199,6 +199,13 @@ class InstalledPackage:
     changelog: tuple[ChangelogEntry, ...]
 
 
+def look_in(directory: str) -> None:
+    """Have librpm, and libdnf5 by it, look for the database in a directory. For a process of its own."""
+    import rpm
+
+    rpm.addMacro("_dbpath", directory)
+
+
 def read_packages(directory: str, reporter: Reporter) -> tuple[InstalledPackage, ...]:
     """The packages of the database in a directory, by NEVRA. Raises AssembleError when librpm refuses it."""
     return child.call(_list_packages, directory, reporter, crash=_crash)
@@ -208,7 +215,7 @@ def _list_packages(directory: str, reporter: Reporter) -> tuple[InstalledPackage
     import rpm
 
     del reporter
-    rpm.addMacro("_dbpath", directory)
+    look_in(directory)
     transaction = rpm.TransactionSet()
     # nothing here was signed; it is read, and nothing of it run
     transaction.setVSFlags(rpm._RPMVSF_NOSIGNATURES)
