@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import os
 import re
+import shutil
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
@@ -23,7 +24,12 @@ from compose.changes import units_of
 from compose.events import Reporter
 from compose.ostree.repo import Repo
 from compose.pipeline.inspect import blame, lint_commit
-from compose.pipeline.options import ComposeResult
+from compose.pipeline.options import ComposeOptions, ComposeResult
+from compose.pipeline.requests import load, repo_access, request_of
+from compose.rpm.database import DATABASE_PATH
+from compose.rpm.repos import RepoNetwork
+from compose.solve.installed import installed_links
+from compose.solve.solver import solve
 from compose.tree import Tree
 from tests.compat.ostree.test_commit import ostree, served
 from tests.e2e.whole import UNIVERSE, Whole, treefile_in
@@ -256,6 +262,23 @@ def test_every_label_is_what_the_policy_says(composed: Composed, tmp_path: Path)
     print(f"compared {compared} labels, {len(unnamed)} that the policy does not name: {unnamed[:5]}")
     assert compared > 11_000
     assert len(unnamed) < 10
+
+
+def test_what_brings_what_is_known_of_the_commit_as_of_its_repositories(
+    composed: Composed, whole_sets: Callable[[str], Whole], tmp_path: Path
+) -> None:
+    whole = whole_sets(composed.name)
+    options = ComposeOptions(treefile=str(whole.treefile), cachedir=str(whole.top / "cache"))
+    loaded = load(options, Reporter())
+    request = request_of(loaded.treefile, repo_access(options, loaded, with_lockfile=False), links=True)
+    solved = solve(request, RepoNetwork(cachedir=options.cachedir), Reporter())
+    database = tmp_path / DATABASE_PATH
+    database.mkdir(parents=True)
+    shutil.copy(composed.checkout / DATABASE_PATH / "rpmdb.sqlite", database)
+    packages, links = installed_links(str(tmp_path), Reporter())
+    assert packages == tuple(each.nevra for each in solved.packages)
+    assert len(links) > 500
+    assert links == solved.links
 
 
 def test_the_target_s_own_rpm_reads_the_database(composed: Composed) -> None:
