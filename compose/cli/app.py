@@ -36,7 +36,7 @@ COMMANDS = {
         "Say who made a path: a package, a scriptlet, a script of the treefile, or a step of the compose.",
     ),
     "plan": ("plan:command", "Say what a compose would change."),
-    "why": ("why:why_command", "Say why a package is in a compose."),
+    "why": ("why:why_command", "Say why a package is in a compose, or in a commit."),
     "why-not": ("why:why_not_command", "Say why a package is not in a compose."),
     "doctor": ("doctor:command", "Try what composes need of this machine, and say what mends it."),
     "cache": ("cache:app", "Look after what is remembered between composes: show, gc, verify."),
