@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,21 +28,23 @@ from compose.treefile.model import LoadedTreefile
 _ACCOUNTS = "accounts"
 _METADATA = "metadata"
 
+Sources = tuple[dict[str, Source], dict[str, Any]]
+"""Files by path, and facts."""
+
 
 def keep_sources(
-    inputs: Inputs,
-    rpms: Sequence[RpmFile],
+    repo: Repo,
+    sources: Future[Sources],
     options: ComposeOptions,
     commit: str,
     facts: Facts,
     parent: str | None,
-    work: str,
     reporter: Reporter,
 ) -> None:
-    """For `compose verify`. The commit is there already, so that what goes wrong here is no more than a warning."""
+    """For `compose verify`. sources: sources_of() what the commit was made of. The commit is there already, so that what goes
+    wrong here is no more than a warning."""
     with _no_more_than_a_warning(reporter):
-        files, about = _sources(inputs, rpms, options, work, reporter)
-        _keep(inputs.repo, files, about, options, commit, facts, parent)
+        _keep(repo, *sources.result(), options, commit, facts, parent)
 
 
 def leave_sources(
@@ -50,7 +53,7 @@ def leave_sources(
     """The same beside a root directory, for when it is committed."""
     beside.remove_sources(rootfs)
     with _no_more_than_a_warning(reporter), inputs.cache.scratch() as work:
-        beside.write_sources(rootfs, *_sources(inputs, rpms, options, work, reporter))
+        beside.write_sources(rootfs, *sources_of(inputs, rpms, options, work, reporter))
 
 
 def keep_sources_of_root(
@@ -103,9 +106,10 @@ def other_tools(index: Index, name: str) -> tuple[InputChange, ...]:
     return input_changes(before, after)
 
 
-def _sources(
+def sources_of(
     inputs: Inputs, rpms: Sequence[RpmFile], options: ComposeOptions, work: str, reporter: Reporter
-) -> tuple[dict[str, Source], dict[str, Any]]:
+) -> Sources:
+    """What a compose is made of. work: an existing directory. Raises ComposeError for what cannot be carried elsewhere."""
     files, about = collect(inputs, rpms, options, work, reporter)
     files |= {f"{_ACCOUNTS}/{name}": Source(data=data) for name, data in inputs.previous.accounts}
     return files, about

@@ -18,7 +18,7 @@ from compose.pipeline.committing import deflate_ahead, write_commit
 from compose.pipeline.contents import check_sandbox, fetch_packages, import_files
 from compose.pipeline.gate import check_labels, check_tree
 from compose.pipeline.inputs import Inputs, Stopwatch, reread
-from compose.pipeline.making import keep_sources
+from compose.pipeline.making import keep_sources, sources_of
 from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
 from compose.pipeline.outcome import ended
 from compose.pipeline.previous import parent_of
@@ -57,6 +57,7 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
         deflate_ahead(manifests, store, inputs.repo, options, work, reporter) as ahead,
         ThreadPoolExecutor(1) as background,
     ):
+        sources = background.submit(sources_of, inputs, files, options, work, reporter)
         with watch.stage("assemble"):
             how = settings.assemble_options(inputs, epoch)
             assembled = assemble(manifests, how, store, work, reporter, memory=memory)
@@ -81,6 +82,7 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
             check_tree(tree, store, container=treefile.container, reporter=reporter)
         if keep_new(ids, reporter):
             inputs = reread(inputs, options)
+            sources = background.submit(sources_of, inputs, files, options, work, reporter)
         with watch.stage("commit"):
             facts = settings.facts(inputs, version, epoch, processed.kernel)
             parent = parent_of(options, inputs.repo, treefile.ref)
@@ -89,7 +91,7 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
             )
         content = committed.stats.content
         inputs.cache.count("objects", asked=content.objects, found=content.known)
-        keep_sources(inputs, files, options, committed.checksum, facts, parent, work, reporter)
+        keep_sources(inputs.repo, sources, options, committed.checksum, facts, parent, reporter)
     programs = (
         *(("assemble", each) for each in assembled.records),
         *(("postprocess", each) for each in processed.records),
