@@ -174,7 +174,7 @@ def _resolve_layers(repo: Repo, treefile: Treefile, recorded: Mapping[str, str])
 
 def reread(inputs: Inputs, options: ComposeOptions) -> Inputs:
     """The same with the treefile's files as they are now: --accept-new-ids has written one."""
-    loaded = load_treefile(options.treefile, basearch=inputs.treefile.basearch)
+    loaded = load_treefile(options.treefile, basearch=inputs.treefile.basearch, known=known_files(options))
     parts = _parts(loaded, inputs.resolution, inputs.layers, labelled=inputs.labelled)
     return replace(inputs, loaded=loaded, parts=parts)
 

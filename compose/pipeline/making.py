@@ -75,7 +75,7 @@ def keep_sources_of_root(
         index = beside.unpack_sources(rootfs, left)
         if index is None:
             raise UsageError("compose install left no sources beside the root")
-        top, files = treefile_files(loaded, options.treefile, os.path.join(work, "sources"))
+        top, files = treefile_files(loaded, options, os.path.join(work, "sources"))
         for each in index.members:
             if not each.path.startswith(f"{TREEFILE}/"):
                 files[each.path] = Source(path=os.path.join(left, each.path), mode=each.mode)

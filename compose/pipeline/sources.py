@@ -29,6 +29,8 @@ from compose.pipeline.facts import advisories_of
 from compose.pipeline.inputs import Inputs
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.previous import Given
+from compose.pipeline.requests import known_files
+from compose.treefile.known import KnownFiles
 from compose.treefile.load import load_treefile
 from compose.treefile.model import LoadedTreefile
 
@@ -45,7 +47,7 @@ def collect(
 
     Raises UsageError when the treefile cannot be carried elsewhere.
     """
-    top, files = treefile_files(inputs.loaded, options.treefile, os.path.join(work, "sources"))
+    top, files = treefile_files(inputs.loaded, options, os.path.join(work, "sources"))
     files |= _repositories(inputs, {each.package.repo for each in rpms}, reporter)
     part = lock_of(inputs.request, inputs.resolution, {each.package.nevra: each.key for each in rpms})
     lock = own.format_lock(Lock(arches={inputs.treefile.basearch: part}))
@@ -86,7 +88,7 @@ def options_of(index: Index, name: str, directory: str, options: ComposeOptions)
     return changed, given
 
 
-def treefile_files(loaded: LoadedTreefile, treefile: str, trial: str) -> tuple[str, dict[str, Source]]:
+def treefile_files(loaded: LoadedTreefile, options: ComposeOptions, trial: str) -> tuple[str, dict[str, Source]]:
     """The place of the treefile among the files of a bundle, and these: it and all that it names. trial: an absent directory.
 
     Raises UsageError when the treefile cannot be carried elsewhere.
@@ -98,19 +100,19 @@ def treefile_files(loaded: LoadedTreefile, treefile: str, trial: str) -> tuple[s
         return f"{TREEFILE}/{os.path.relpath(path, common)}"
 
     files = {place(path): Source(data=each.data, mode=each.mode) for path, each in paths.items()}
-    top = place(os.path.abspath(treefile))
-    _try(loaded, top, files, trial)
+    top = place(os.path.abspath(options.treefile))
+    _try(loaded, top, files, trial, known_files(options))
     return top, files
 
 
-def _try(original: LoadedTreefile, top: str, files: Mapping[str, Source], directory: str) -> None:
+def _try(original: LoadedTreefile, top: str, files: Mapping[str, Source], directory: str, known: KnownFiles) -> None:
     """Does the treefile mean the same in another place? An absolute path in it, for one, leads back to the first."""
     for path, source in files.items():
         place = os.path.join(directory, path)
         with fs.storage_errors(place):
             os.makedirs(os.path.dirname(place), exist_ok=True)
             fs.atomic_write(place, source.data or b"", source.mode, fsync=False)
-    loaded = load_treefile(os.path.join(directory, top), basearch=original.treefile.basearch)
+    loaded = load_treefile(os.path.join(directory, top), basearch=original.treefile.basearch, known=known)
     outside = [each.path for each in loaded.files if not os.path.abspath(each.path).startswith(f"{directory}/")]
     before, after = ((each.deciding_keys, each.deciding_files) for each in (original, loaded))
     if outside or before != after:
