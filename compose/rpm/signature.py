@@ -93,7 +93,7 @@ class Keyring:
         by = next((signer for signer in signers if signer in known), None)
         if by is None:
             # librpm took a signature whose key it does not name: not to be understood, so not to be trusted
-            raise TrustError(f"{name}: librpm does not say which key signed it")
+            raise TrustError(f"{name}: librpm {rpm.__version__} does not say which key signed it", hint=_FORMAT_HINT)
         return _checked(header, by)
 
     def _refused(self, fd: int, name: str, reason: str) -> TrustError:
@@ -121,6 +121,7 @@ class Keyring:
 
 
 _UNSIGNED_HINT = "sign it (rpmsign --addsign), or set gpgcheck=0 for its repository if nobody can tamper with it"
+_FORMAT_HINT = "librpm 4 does not read signatures of packages in RPM 6's format: compose where librpm 6 is"
 _BROKEN_HINT = "the file was changed after it was signed: do not use it, and tell whoever runs the repository"
 
 
