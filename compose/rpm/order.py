@@ -7,7 +7,10 @@ dependency on /bin/sh for one on /usr/bin/sh where / of the machine has that lin
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from operator import or_
+from types import MappingProxyType
 from typing import Any
 
 import rpm
@@ -18,6 +21,8 @@ from compose.rpm import child
 from compose.rpm.manifest import PackageManifest
 from compose.rpm.relations import Candidate, Dependency, relations_of
 from compose.rpm.sorting import sort
+
+_NO_COLORS: Mapping[int, int] = MappingProxyType({})
 
 
 def install_order(manifests: Sequence[PackageManifest], reporter: Reporter) -> tuple[PackageManifest, ...]:
@@ -37,20 +42,18 @@ def _crash(how: str, lines: tuple[str, ...]) -> ComposeError:
 def _order(headers: list[bytes], reporter: Reporter) -> list[int]:
     del reporter
     packages = [_candidate(rpm.hdr(header)) for header in headers]
-    # as librpm does it: those with 32-bit programs wait for the others
-    last = [position for position, package in enumerate(packages) if package.color & 1]
+    # as librpm does it: what has 32-bit programs waits for the others
+    last = {position: package.color for position, package in enumerate(packages) if package.color & 1}
     return sort(len(packages), relations_of(packages), last)
 
 
 def _candidate(header: Any) -> Candidate:
     files = header[rpm.RPMTAG_FILENAMES]
-    color = 0
-    for each in header[rpm.RPMTAG_FILECOLORS]:
-        color |= each
+    colors = _colors(header)
     return Candidate(
         provides=tuple(_dependencies(header, "PROVIDE")),
         # Recommends and its like have no scriptlets to name, and order nothing
-        needs=(*_dependencies(header, "REQUIRE"), *_dependencies(header, "ORDER")),
+        needs=(*_dependencies(header, "REQUIRE", colors), *_dependencies(header, "ORDER")),
         files=files,
         links={
             path: target
@@ -59,14 +62,26 @@ def _candidate(header: Any) -> Candidate:
             )
             if stat.S_ISLNK(mode)
         },
-        color=color,
+        color=reduce(or_, colors.values(), 0),
     )
 
 
-def _dependencies(header: Any, family: str) -> Iterator[Dependency]:
+def _colors(header: Any) -> dict[int, int]:
+    """Of the provides and requires, by their numbers in RPMTAG_DEPENDSDICT: together those of the files they are of."""
+    entries = header[rpm.RPMTAG_DEPENDSDICT]
+    columns = (header[tag] for tag in (rpm.RPMTAG_FILECOLORS, rpm.RPMTAG_FILEDEPENDSX, rpm.RPMTAG_FILEDEPENDSN))
+    found: dict[int, int] = {}
+    for color, start, count in zip(*columns, strict=False):
+        for entry in entries[start : start + count]:
+            found[entry] = found.get(entry, 0) | color
+    return found
+
+
+def _dependencies(header: Any, family: str, colors: Mapping[int, int] = _NO_COLORS) -> Iterator[Dependency]:
     columns = [header[f"{family}{column}"] for column in ("NAME", "FLAGS", "VERSION")]
     if len(set(map(len, columns))) > 1:
         raise PackageError(f"{header[rpm.RPMTAG_NEVRA]}: its {family} tags differ in length")
-    for name, flags, version in zip(*columns, strict=True):
+    for position, (name, flags, version) in enumerate(zip(*columns, strict=True)):
         weak = family == "REQUIRE" and bool(flags & rpm.RPMSENSE_MISSINGOK)
-        yield Dependency(name=name, flags=flags, version=version, weak=weak)
+        color = colors.get(ord("R") << 24 | position, 0)
+        yield Dependency(name=name, flags=flags, version=version, weak=weak, color=color)

@@ -29,18 +29,19 @@ _MOST_LINKS = 40
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependency:
     """name: or a rich dependency, "(a or b)". flags: RPMSENSE_*. version: [EPOCH:]VERSION[-RELEASE], "" for any.
-    weak: the package can do without."""
+    weak: the package can do without. color: of the ELF files that need it, 1 = 32 bit, 2 = 64 bit, 0 = none or not known."""
 
     name: str
     flags: int
     version: str
     weak: bool = False
+    color: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """What of a package decides the order. files: paths, "/usr/bin/sh". links: its symlinks, path -> target. color: of its ELF
-    files, 1 = 32 bit, 2 = 64 bit, 3 = both, 0 = none. needs: in librpm's order, Requires first."""
+    files, 3 = of 32 and of 64 bit. needs: in librpm's order, Requires first."""
 
     provides: tuple[Dependency, ...]
     needs: tuple[Dependency, ...]
@@ -120,14 +121,14 @@ class _Index:
                     self._owners.setdefault(self._place(path), []).append(position)
 
     def provider(self, position: int, need: Dependency) -> int | None:
-        """The package that a dependency of a package is on: best one of its own architecture, and itself. None: none here."""
+        """The package that a dependency of a package is on: best one of its bits, and itself. None: none here."""
         found = self._owners.get(self._place(need.name), []) if need.name.startswith("/") else []
         if not found:
             found = [other for other, each in self._provides.get(need.name, ()) if _overlap(each, need)]
-        return max(found, key=lambda other: self._score(position, other), default=None)
+        return max(found, key=lambda other: self._score(position, other, need.color), default=None)
 
-    def _score(self, position: int, other: int) -> tuple[bool, bool]:
-        return self._packages[other].color == _PREFERRED_COLOR, other == position
+    def _score(self, position: int, other: int, color: int) -> tuple[bool, bool]:
+        return self._packages[other].color == (color or _PREFERRED_COLOR), other == position
 
     def _place(self, path: str) -> str:
         """A path with its directories as the links of packages have them: /bin/sh is /usr/bin/sh where /bin is a link."""

@@ -8,8 +8,11 @@ itself took the members of a loop in the reverse order before 6.0, and asks the 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+
+_NONE: Mapping[int, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,16 +24,17 @@ class Relation:
     strong: bool
 
 
-def sort(count: int, relations: Sequence[Relation], last: Collection[int] = ()) -> list[int]:
+def sort(count: int, relations: Sequence[Relation], last: Mapping[int, int] = _NONE) -> list[int]:
     """Positions 0 to count - 1 in the order of installation.
 
-    relations: each two packages once, none with itself. last: packages that wait for the others that could be next.
+    relations: each two packages once, none with itself. last: packages that wait for the others that could be next, each with
+    a kind; those of one kind do not wait for each other.
     """
-    return _Sorter(count, relations, frozenset(last)).run()
+    return _Sorter(count, relations, last).run()
 
 
 class _Sorter:
-    def __init__(self, count: int, relations: Sequence[Relation], last: frozenset[int]) -> None:
+    def __init__(self, count: int, relations: Sequence[Relation], last: Mapping[int, int]) -> None:
         self._last = last
         self._order: list[int] = []
         # relations that were found last come first, as in librpm
@@ -67,7 +71,7 @@ class _Sorter:
     def _enqueue(self, node: int, queue: list[int]) -> None:
         """Before the first that is not required by more packages."""
         for position, other in enumerate(queue):
-            waits = node in self._last and other not in self._last
+            waits = node in self._last and self._last[node] != self._last.get(other)
             if not waits and len(self._followers[other]) <= len(self._followers[node]):
                 queue.insert(position, node)
                 return

@@ -16,7 +16,7 @@ from compose.errors import PackageError
 from compose.events import Reporter
 from compose.rpm import order
 from tests.e2e.whole import UNIVERSE
-from tests.support.rpmmaker import INT32, STRINGS, RpmMaker, Tag
+from tests.support.rpmmaker import INT32, STRINGS, Member, RpmMaker, Tag
 
 pytestmark = pytest.mark.skipif(int(rpm.__version_info__[0]) < 6, reason="librpm before 6.0 orders loops otherwise")
 
@@ -39,7 +39,7 @@ def librpm(headers: list[bytes]) -> list[int]:
     return [element.Key() for element in transaction]
 
 
-def header(name: str, needs: list[Need]) -> bytes:
+def header(name: str, needs: list[Need], color: int) -> bytes:
     tags: dict[int, Tag] = {}
     for family in ("PROVIDE", *{*ORDERING, *OTHERS}):
         rows = [row[1:] for row in needs if row[0] == family]
@@ -53,7 +53,11 @@ def header(name: str, needs: list[Need]) -> bytes:
                 ("VERSION", STRINGS, versions),
             ):
                 tags[getattr(rpm, f"RPMTAG_{family}{column}")] = (kind, list(values))
-    return read(RpmMaker(name=name, version="1", tags=dict(tags)).build())
+    # one file, of which are all that it provides and requires
+    requires = [number for number, row in enumerate(row for row in needs if row[0] == "REQUIRE")]
+    entries = [ord("P") << 24, *(ord("R") << 24 | number for number in requires)]
+    tags |= {1143: (INT32, [0]), 1144: (INT32, [len(entries)]), 1145: (INT32, entries)}
+    return read(RpmMaker([Member(f"/usr/share/{name}", color=color)], name=name, version="1", tags=dict(tags)).build())
 
 
 def read(package: bytes) -> bytes:
@@ -65,22 +69,23 @@ def read(package: bytes) -> bytes:
 
 
 @st.composite
-def packages(draw: st.DrawFn) -> dict[str, list[Need]]:
+def packages(draw: st.DrawFn) -> dict[str, tuple[list[Need], int]]:
     names = NAMES[: draw(st.integers(2, len(NAMES)))]
-    single = st.sampled_from(names)
+    single = st.sampled_from([*names, *(f"/usr/share/{name}" for name in names)])
+    color = st.sampled_from([0, 0, 1, 2, 3])
     rich = st.builds("({} {} {})".format, single, st.sampled_from(["or", "and", "if", "unless", "with"]), single)
     needs = st.one_of(
         st.tuples(st.sampled_from(ORDERING), st.one_of(single, rich), st.sampled_from(FLAGS), st.just("")),
         st.tuples(st.sampled_from(ORDERING), single, st.sampled_from(VERSIONED), st.just("1-1")),
         st.tuples(st.sampled_from(OTHERS), single, st.just(0), st.just("")),
     )
-    return {name: draw(st.lists(needs, max_size=4)) for name in names}
+    return {name: (draw(st.lists(needs, max_size=4)), draw(color)) for name in names}
 
 
 @settings(max_examples=300, deadline=None)
 @given(packages())
-def test_any_packages(declared: dict[str, list[Need]]) -> None:
-    headers = [header(name, needs) for name, needs in declared.items()]
+def test_any_packages(declared: dict[str, tuple[list[Need], int]]) -> None:
+    headers = [header(name, needs, color) for name, (needs, color) in declared.items()]
     assert order._order(headers, Reporter()) == librpm(headers)
 
 

@@ -66,6 +66,13 @@ def test_a_package_that_provides_it_itself_needs_no_other_unless_that_is_of_64_b
     assert found(package("a", provides=(x,), color=2), mine) == [(0, 1)]
 
 
+def test_what_32_bit_files_need_is_of_32_bits() -> None:
+    x = Dependency(name="x", flags=0, version="")
+    providers = (package("x64", provides=(x,), color=2), package("x32", provides=(x,), color=1))
+    assert found(package("a", "x"), *providers) == [(1, 0)]
+    assert found(package("a", Dependency(name="x", flags=0, version="", color=1)), *providers) == [(2, 0)]
+
+
 @pytest.mark.parametrize("path", ["/usr/bin/sh", "/bin/sh"])
 def test_files_are_found_by_the_links_of_packages_and_not_of_this_machine(path: str) -> None:
     shell = package("shell", files=("/usr/bin/sh",))

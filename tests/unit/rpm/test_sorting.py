@@ -39,7 +39,9 @@ def test_a_loop_is_whole_before_what_requires_one_of_it() -> None:
 
 
 def test_some_wait_for_the_others() -> None:
-    assert sort(3, [], last=[2]) == [1, 0, 2]
+    assert sort(3, [], last={2: 1}) == [1, 0, 2]
+    assert sort(3, [], last={1: 1, 2: 1}) == [0, 2, 1]
+    assert sort(2, [], last={0: 1, 1: 3}) == [0, 1]
 
 
 @given(st.data())
