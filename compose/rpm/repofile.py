@@ -96,7 +96,10 @@ def read_repo_files(directories: Iterable[str]) -> tuple[RepoSection, ...]:
                 if other is not section:
                     faults.append(f"{section.place}: repository {section.id!r} is already described at {other.place}")
     if faults:
-        raise TreefileError(faults[0] if len(faults) == 1 else f"{len(faults)} faults in .repo files", details=faults)
+        raise TreefileError(
+            faults[0] if len(faults) == 1 else f"{len(faults)} faults in .repo files",
+            details=faults if len(faults) > 1 else (),
+        )
     return tuple(sections[name] for name in sorted(sections))
 
 
