@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _SIGNS = {"added": "+", "removed": "-", "upgraded": "^", "downgraded": "v", "rebuilt": "="}
 _SHOWN = 80
+_ADVISORIES_UNKNOWN = "not known: the packages come from a lockfile"
 
 
 def command(
@@ -104,7 +105,7 @@ def _text(plan: Plan) -> Iterator[str]:
         yield _unread(plan)
     yield from _section("security advisories", [describe_advisory(each) for each in plan.advisories or ()])
     if plan.advisories is None:
-        yield "security advisories: not known: the packages come from a lockfile"
+        yield f"security advisories: {_ADVISORIES_UNKNOWN}"
     yield from changelog_lines(plan.changelogs)
 
 
@@ -140,6 +141,9 @@ def as_markdown(plan: Plan) -> Iterator[str]:
         yield f"{_unread(plan)}."
         yield ""
     yield from _heading("Security advisories", [describe_advisory(each) for each in plan.advisories or ()])
+    if plan.advisories is None:
+        yield f"Security advisories: {_ADVISORIES_UNKNOWN}."
+        yield ""
     yield from changelog_section(plan.changelogs)
 
 

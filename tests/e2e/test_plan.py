@@ -195,6 +195,17 @@ def test_markdown(changed: Site) -> None:
     assert "- `TINY-2026-1 (critical): hello-lib-2.0-1.noarch, CVE-2026-1`" in text
 
 
+def test_of_a_lockfile(changed: Site) -> None:
+    """What it has is in the plan; what only repositories know is said to be unknown, not to be nothing."""
+    lock = changed.path / "lock.yaml"
+    changed.tool("lock", changed.treefile, f"--lockfile={lock}", f"--cachedir={changed.cachedir}")
+    text = plan(changed, f"--lockfile={lock}").stdout
+    assert "^ hello-lib.noarch 1.0-1 -> 2.0-1 (tiny" in text
+    assert "\nsecurity advisories: not known: the packages come from a lockfile\n" in text
+    text = plan(changed, f"--lockfile={lock}", "--format=markdown").stdout
+    assert "\nSecurity advisories: not known: the packages come from a lockfile.\n" in text
+
+
 def test_the_repository_of_the_packages_is_gone(moving: Site) -> None:
     moving.compose()
     index(moving.packages)
