@@ -112,7 +112,7 @@ def sources_of(
     """What a compose is made of. work: an existing directory. Raises ComposeError for what cannot be carried elsewhere."""
     files, about = collect(inputs, rpms, options, work, reporter)
     files |= {f"{_ACCOUNTS}/{name}": Source(data=data) for name, data in inputs.previous.accounts}
-    return files, about
+    return files, {**about, "tools": _tools()}
 
 
 def _keep(
@@ -133,7 +133,6 @@ def _keep(
         "selinux": not options.disable_selinux,
         "metadata": [list(pair) for pair in options.metadata_strings],
     }
-    about["tools"] = _tools()
     records.keep_sources(repo, commit, files, about)
 
 
