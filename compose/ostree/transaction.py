@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Self
 
@@ -37,6 +38,9 @@ from compose.ostree.sign import gpg_signature, with_signatures
 from compose.ostree.staging import Staging, publish_objects, remove_leftovers, staging_directory, write_staged
 from compose.ostree.summary import write_summary
 from compose.ostree.workers import worker_memory
+
+_FLUSH_EVERY = 0.5
+"""Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,8 @@ class Transaction:
         )
         largest = max((content.size for content in contents), default=0)
         jobs = memory.fitting(self._jobs, worker_memory(largest), "Writing objects", self._reporter)
-        checksums, stats = write_contents(contents, target, jobs, progress, memo)
+        with self._flushed_meanwhile():
+            checksums, stats = write_contents(contents, target, jobs, progress, memo)
         self._content += stats
         return checksums
 
@@ -165,6 +170,34 @@ class Transaction:
                 write_staged(self._staging, name, data)
             self._metadata[name] = new
         return checksum
+
+    @contextmanager
+    def _flushed_meanwhile(self) -> Iterator[None]:
+        """What is written in the block is brought to disk while it is: the disk would have nothing to do until all of it must
+        be there."""
+        if not self._repo.config.fsync:
+            yield
+            return
+        over = threading.Event()
+        failures: list[OSError] = []
+
+        def flush() -> None:
+            while not over.wait(_FLUSH_EVERY):
+                try:
+                    fs.syncfs(self._repo.fd)
+                except OSError as error:
+                    # the kernel tells of it only once
+                    failures.append(error)
+
+        flusher = threading.Thread(target=flush)
+        flusher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            flusher.join()
+        if failures:
+            raise fs.storage_error(self._repo.path, failures[0])
 
     def _publish(self) -> None:
         repo, fsync = self._repo, self._repo.config.fsync
