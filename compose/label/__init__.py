@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from compose.errors import LabelError
 from compose.events import Reporter
-from compose.label.audit import XATTR, Audit, Mislabelled, audit, label_of
+from compose.label.audit import XATTR, Audit, Mislabelled, audit, compare, expected, label_of
 from compose.label.rules import Contents, policy_of, rules_of
 from compose.tree import Entry, Tree, parent_of
 
-__all__ = ["XATTR", "Audit", "Mislabelled", "audit", "label", "label_of", "policy_of"]
+__all__ = ["XATTR", "Audit", "Mislabelled", "audit", "compare", "expected", "label", "label_of", "policy_of"]
 
 _SHOWN = 5
 # Covered on the running system by filesystems with labels of their own; policies may say <<none>> for them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from compose.events import Reporter
@@ -40,9 +41,22 @@ class Audit:
         return self.checked - self.inherited - len(self.mislabelled)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What a policy says. contexts: by path, None for <<none>> and where it says nothing."""
+
+    policy: str
+    contexts: Mapping[str, str | None]
+
+
 def audit(tree: Tree, store: Contents, workdir: str, reporter: Reporter) -> Audit:
-    """Look every path of a tree up again, in the policy that the tree has now; nothing is known of what label() did, and
-    nothing taken from its memo, which the audit is to judge too. May be called in a thread.
+    """The labels of a tree beside the policy in it. Arguments and errors are those of expected()."""
+    return compare(tree, expected(tree, store, workdir, reporter))
+
+
+def expected(tree: Tree, store: Contents, workdir: str, reporter: Reporter) -> Expected:
+    """Look every path of a tree up in the policy that the tree has now. Nothing is known of what label() does or did, and
+    nothing taken from its memo, which are to be judged. May be called in a thread, before there are labels.
 
     workdir: an existing directory for a private copy of the rules. Raises LabelError when the tree has no policy, or one
     that cannot be read. A path costs 13 to 18 us of CPU, with Debian's policy.
@@ -55,17 +69,24 @@ def audit(tree: Tree, store: Contents, workdir: str, reporter: Reporter) -> Audi
         workdir=workdir,
     )
     contexts = child.call(look_up, question, reporter, crash=crashed)
+    paths = (path for path, _ in question.paths)
+    return Expected(policy=policy, contexts=dict(zip(paths, contexts, strict=True)))
+
+
+def compare(tree: Tree, expected: Expected) -> Audit:
+    """The labels of a tree beside what is expected of the same paths."""
     mislabelled = []
     inherited = 0
-    for (path, _), context in zip(question.paths, contexts, strict=True):
-        present, expected = label_of(tree[path]), context
-        if expected is None:
-            expected = label_of(tree[parent_of(path)]) if path else None
-        if present is None or present != expected:
-            mislabelled.append(Mislabelled(path=path, label=present, expected=expected or "<<none>>"))
+    for path, entry in tree.walk():
+        context, present = expected.contexts[path], label_of(entry)
+        wanted = context
+        if wanted is None:
+            wanted = label_of(tree[parent_of(path)]) if path else None
+        if present is None or present != wanted:
+            mislabelled.append(Mislabelled(path=path, label=present, expected=wanted or "<<none>>"))
         elif context is None:
             inherited += 1
-    return Audit(policy=policy, checked=len(tree), inherited=inherited, mislabelled=tuple(mislabelled))
+    return Audit(policy=expected.policy, checked=len(tree), inherited=inherited, mislabelled=tuple(mislabelled))
 
 
 def label_of(entry: Entry) -> str | None:

@@ -11,7 +11,7 @@ from compose.assemble.options import Assembled
 from compose.assemble.stage import assemble
 from compose.cachedir import LABELS, PROGRAMS
 from compose.events import Reporter
-from compose.label import audit, label
+from compose.label import compare, expected, label
 from compose.pipeline import results, settings
 from compose.pipeline.accounts import keep_new, pinned, read_id_lock
 from compose.pipeline.committing import deflate_ahead, write_commit
@@ -68,15 +68,18 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
             processed = postprocess(tree, layout, store, work, reporter, memory=memory)
         tell_dropped(processed.dropped, reporter)
         check_accounts(processed.tree, store, settings.account_references(options, treefile, previous), reporter)
-        tree = processed.tree
+        tree, labels, asked = processed.tree, None, None
         if inputs.labelled:
+            # what judges the labels takes longer than they do
+            asked = background.submit(expected, tree, store, work, reporter)
             with watch.stage("label"):
                 tree = label(tree, store, work, reporter, memo, jobs=options.jobs)
-        audited = background.submit(audit, tree, store, work, reporter) if inputs.labelled else None
 
         def confirm() -> None:
-            if audited is not None:
-                check_labels(audited.result(), reporter)
+            nonlocal labels
+            if asked is not None:
+                labels = compare(tree, asked.result())
+                check_labels(labels, reporter)
 
         with watch.stage("lint"):
             check_tree(tree, store, container=treefile.container, reporter=reporter)
@@ -113,7 +116,7 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
         commit=committed.checksum,
         version=version,
         tree=tree,
-        labels=audited.result() if audited is not None else None,
+        labels=labels,
         dropped=_all_dropped(assembled, processed),
     )
     results.write_results(options, result, committed, inputs.digest, epoch)
