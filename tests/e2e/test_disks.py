@@ -4,12 +4,13 @@ written, and the rerun gives the commit that it would have been."""
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -211,6 +212,38 @@ def test_a_disk_that_fails_when_it_must_have_written(site: Site, expected: str, 
             check_failed(site, site.run(**FIXED), f"cannot write {site.repo}", clean=False)
             assert [path for path in (site.repo / "objects").rglob("*") if path.is_file()] == []
         subprocess.run(["mount", "-o", "remount,size=64m", memory], check=True)
+        site.compose(**FIXED)
+        check_good(site, expected)
+
+
+@contextmanager
+def failing(disk: Path, room: int) -> Iterator[None]:
+    """The device of a mounted image answers with I/O errors from `room` bytes on, as long as the context lasts."""
+    image = disk.with_name(disk.name + ".img")
+    (device,) = subprocess.check_output(["losetup", "--noheadings", "--output=NAME", "-j", image], text=True).split()
+    os.sync()
+    tail = image.read_bytes()[room:]
+    os.truncate(image, room)
+    subprocess.run(["losetup", "--set-capacity", device], check=True)
+    try:
+        yield
+    finally:
+        with image.open("r+b") as file:
+            file.seek(room)
+            file.write(tail)
+        subprocess.run(["losetup", "--set-capacity", device], check=True)
+
+
+@pytest.mark.parametrize("room", [9, 10, 11])
+def test_a_cachedir_whose_disk_fails(room: int, site: Site, expected: str, tmp_path: Path) -> None:
+    """Each write is waited for. room: MB of the disk that are in order: what ext2 itself needs at once, and a bit of the blobs."""
+    with mounted("ext2", tmp_path / "failing", 64 * MB, options="sync") as disk:
+        site = replace(site, cachedir=disk / "cache")
+        with failing(disk, room * MB):
+            done = site.run(**FIXED)
+        check_failed(site, done, clean=False)
+        # the kernel's words, or SQLite's
+        assert re.search("Input/output error|disk I/O error", done.stderr)
         site.compose(**FIXED)
         check_good(site, expected)
 
