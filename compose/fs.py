@@ -45,7 +45,8 @@ def storage_error(place: str, error: OSError) -> StorageError:
         hint = FREE_SPACE
     elif error.errno == errno.EFBIG:
         hint = "raise the limit of file sizes (ulimit -f), or give a place on a filesystem that holds larger files"
-    elif error.errno == errno.EIO:
+    elif error.errno in (errno.EIO, errno.ENOMEM):
+        # ENOMEM: what ext2 and ext4 say of a bitmap that they cannot read
         hint = FAILING
     elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         hint = "the place must be writable by the user who composes"
