@@ -277,18 +277,24 @@ def clone_or_copy(source: int, target: int) -> None:
 
 
 def copy_file(source: str, target: str) -> None:
-    """Make the file `target`, new or written over, hold what the regular file `source` does. Raises OSError, with a part of it
-    there; EINVAL when the source is no regular file. A symlink is no target."""
+    """Make `target` hold what the regular file `source` does; what is there meanwhile is what was there before, for others may
+    be reading it. Raises OSError, EINVAL when the source is no regular file."""
     # what is a pipe after all must not be waited for
     origin = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(origin).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", source)
-        copy = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        temporary = f"{target}.{secrets.token_hex(6)}.tmp"
+        copy = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
-            clone_or_copy(origin, copy)
-        finally:
-            os.close(copy)
+            try:
+                clone_or_copy(origin, copy)
+            finally:
+                os.close(copy)
+            os.rename(temporary, target)
+        except BaseException:
+            os.unlink(temporary)
+            raise
     finally:
         os.close(origin)
 

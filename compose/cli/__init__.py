@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 
 from compose.bindings import require_bindings
@@ -21,6 +22,12 @@ def program() -> int:
         return main()
     finally:
         gc.freeze()
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:
+                # it was told, or there is nowhere to tell it: the interpreter would try once more, and end with status 120
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -78,7 +78,6 @@ def _place(source: Source, network: RepoNetwork) -> str:
 
 
 def _copy(origin: str, path: str, source: Source) -> None:
-    # what is cut short has not the digest, and is copied anew
     with fs.storage_errors(path):
         try:
             fs.copy_file(origin, path)

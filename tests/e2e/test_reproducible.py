@@ -58,7 +58,7 @@ def factors(home: Path) -> dict[str, Factor]:
     (home / ".rpmmacros").write_text(MACROS)
     (home / "tmp").mkdir(exist_ok=True)
     # uname tells of a kernel 2.6; addresses are not random
-    kernel = ("prlimit", "--nofile=512", "--stack=unlimited", "--core=unlimited", "setarch", "--uname-2.6", "-R")
+    kernel = ("prlimit", "--nofile=512", "--stack=16777216", "--core=0", "setarch", "--uname-2.6", "-R")
     rename = ("unshare", "--uts", "sh", "-c", 'hostname elsewhere.example.com && exec "$@"', "-")
     return {
         "one core": Factor(words=("taskset", "-c", "0"), flags=("--jobs=1",)),

@@ -150,7 +150,7 @@ CLEAN="PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=
 
 run_native() {
     cd "$CWD"
-    set -- env -u PYTHONHOME -u VIRTUAL_ENV -u PYTHONDONTWRITEBYTECODE $CLEAN "$@"
+    set -- env -u PYTHONHOME -u VIRTUAL_ENV -u PYTHONDONTWRITEBYTECODE -u PYTHONUNBUFFERED $CLEAN "$@"
     [ "$(id -u)" = 0 ] || exec sudo --preserve-env -- "$@"
     exec "$@"
 }
@@ -185,7 +185,7 @@ run_in_root() {
         pivot_root . .
         umount -l .
         cd "$directory"
-        exec env -u PYTHONHOME -u VIRTUAL_ENV -u PYTHONDONTWRITEBYTECODE HOME=/root '"$(echo $CLEAN)"' "$@"
+        exec env -u PYTHONHOME -u VIRTUAL_ENV -u PYTHONDONTWRITEBYTECODE -u PYTHONUNBUFFERED HOME=/root '"$(echo $CLEAN)"' "$@"
     ' toolbox "$root" "$PROJECT" "$CWD" "$@"
     [ "$(id -u)" = 0 ] || exec sudo --preserve-env -- "$@"
     exec "$@"

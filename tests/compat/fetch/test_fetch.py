@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from compose import fs
 from compose.errors import FetchError, PackageError, StorageError, TrustError
 from compose.events import Reporter, Task
 from compose.fetch.fetcher import fetch
@@ -124,6 +125,15 @@ def test_files_of_a_local_repository(place, repository, keys):
     assert not os.path.samefile(small.path, original)
     total = sum(path.stat().st_size for path in repository.glob("[sl]*.rpm"))
     assert place.log.bytes["Downloading packages"] == place.log.bytes["Verifying packages"] == total
+
+
+def test_who_reads_a_package_is_not_disturbed_by_who_brings_it_again(place, repository):
+    (small,) = place.fetch("small")
+    with open(small.path, "rb") as reader:
+        fs.copy_file(str(repository / "small-1.0.noarch.rpm"), small.path)
+        assert reader.read() == (repository / "small-1.0.noarch.rpm").read_bytes()
+        assert os.fstat(reader.fileno()).st_nlink == 0
+    assert place.cached() == ["small-1.0.noarch.rpm"]
 
 
 def test_what_is_cached_is_not_downloaded_again(place, server):
