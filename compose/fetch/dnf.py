@@ -9,12 +9,12 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from compose import fs
 from compose.errors import FetchError, StorageError
 from compose.events import Reporter, Task
 from compose.fetch.verify import File
+from compose.rpm.repofile import local_path
 from compose.rpm.repos import RepoAccess, RepoNetwork, add_repos, configure, enabled_repos
 
 # librepo's wording of what is the server's own trouble or the line's, and may be over in a moment
@@ -67,11 +67,11 @@ def _copied(package: Any, file: File) -> bool:
     librepo reads and hashes it in pieces of 16 KiB, each a call of Python; what comes here is verified in any case.
     """
     # of several places the first is tried first
-    first = urlsplit(next(iter(package.get_remote_locations()), ""))
-    if first.scheme != "file" or first.netloc not in ("", "localhost"):
+    source = local_path(next(iter(package.get_remote_locations()), ""))
+    if source is None:
         return False
     try:
-        fs.copy_file(unquote(first.path), file.path)
+        fs.copy_file(source, file.path)
     except OSError:
         return False
     return True

@@ -3,8 +3,8 @@
 Each header gets what librpm adds when it installs a package (install time, transaction id, state of every file), and
 `rpmdb --importdb` makes the database and its indices of them. A transaction with JUSTDB would read every RPM file once
 more and date it with the clock. What would differ from one compose to the next is fixed: times are SOURCE_DATE_EPOCH,
-and SQLite's file is rewritten whole. What
-SQLite writes about itself is taken out: its version, how often it has written, its statistics.
+and SQLite's file is rewritten whole. What SQLite writes about itself is taken out: its version, how often it has
+written, its statistics.
 """
 
 from __future__ import annotations

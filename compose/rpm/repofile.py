@@ -181,3 +181,12 @@ def _url(item: str, directory: str) -> str:
 
     path = item.removeprefix("file:")
     return "file://" + quote(os.path.normpath(os.path.join(os.path.abspath(directory), path)))
+
+
+def local_path(url: str) -> str | None:
+    """What a file:// URL names; None for what is elsewhere."""
+    # here, for an unchanged compose does without
+    from urllib.parse import unquote, urlsplit
+
+    parts = urlsplit(url)
+    return unquote(parts.path) if parts.scheme == "file" and parts.netloc in ("", "localhost") else None

@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from compose.errors import SolveError, StorageError
 from compose.events import Reporter, Task
-from compose.rpm.repofile import RepoSection, absolute, split_list
+from compose.rpm.repofile import RepoSection, absolute, local_path, split_list
 from compose.rpm.repos import RepoNetwork, add_repos, configure, enabled_repos, substitute
 from compose.solve import groups, locked
 from compose.solve.advisories import security_advisories
@@ -481,8 +480,7 @@ def _directory_of(config: Any) -> str | None:
     urls = config.get_baseurl_option().get_value()
     if len(urls) != 1 or not (config.get_metalink_option().empty() and config.get_mirrorlist_option().empty()):
         return None
-    url = urlsplit(urls[0])
-    return unquote(url.path) if url.scheme == "file" and url.netloc in ("", "localhost") else None
+    return local_path(urls[0])
 
 
 def _fresh_keyring(repo: Any) -> None:
