@@ -19,11 +19,11 @@ import marshal
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from compose.ostree.deflate import WHOLE_MAX, Deflater
+from compose.ostree.deflate import PIECE, WHOLE_MAX, Deflater
 
 READ, WRITE, CHANGED, DAMAGED, NOT_REGULAR = "read", "write", "changed", "damaged", "not regular"
 """Kinds of failure: of the source, of the repository's disk, source changed under our hands, source has not the digest it
@@ -43,7 +43,6 @@ Job = tuple[str, int, str, Stream | None]
 Written = tuple[bytes, int, int]
 Failure = tuple[str, str, int, str]
 
-_CHUNK = 1 << 20
 _NICE = 19
 _NO_STREAM = (0, 0, 0)
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -115,7 +114,7 @@ class Writer:
                 if not stat.S_ISREG(status.st_mode):
                     raise _Failed((NOT_REGULAR, path, 0, ""))
                 if size > WHOLE_MAX:
-                    return self._write_streamed(path, source, size, attributes, sha256)
+                    return self._write_streamed(path, source, status, attributes, sha256, ahead)
                 data = _read(source, size)
             finally:
                 os.close(source)
@@ -135,24 +134,33 @@ class Writer:
                 return _write_pieces(
                     fd,
                     _filez_header(size, attributes),
-                    self._stream(ahead, status.st_ino) or self._deflater.compress(data),
+                    *(self._stream(ahead, status.st_ino) or (self._deflater.compress(data),)),
                 )
             return _write_pieces(fd, data)
 
         return checksum, size, self._create(checksum, attributes, fill)
 
-    def _stream(self, ahead: Stream | None, inode: int) -> bytes | None:
+    def _stream(self, ahead: Stream | None, inode: int) -> Iterable[bytes] | None:
         """What was made ahead, if it is there whole and of this inode: whose bytes have just been hashed."""
         if ahead is None:
             return None
         spool, place, size, source = ahead
-        if source != inode:
+        fd = self._spools[spool]
+        if source != inode or os.fstat(fd).st_size < place + size:
             return None
-        data = os.pread(self._spools[spool], size, place)
-        return data if len(data) == size else None
+        return _chunks(fd, place, place + size)
 
-    def _write_streamed(self, path: str, source: int, size: int, attributes: Attributes, sha256: str) -> Written:
+    def _write_streamed(
+        self,
+        path: str,
+        source: int,
+        status: os.stat_result,
+        attributes: Attributes,
+        sha256: str,
+        ahead: Stream | None,
+    ) -> Written:
         """A file too large to hold: its checksum first, for the object's name, then its payload in pieces."""
+        size = status.st_size
         digest, plain = hashlib.sha256(attributes[0]), hashlib.sha256()
         for chunk in _chunks(source):
             digest.update(chunk)
@@ -163,9 +171,11 @@ class Writer:
         checksum = digest.digest()
 
         def fill(fd: int) -> int:
+            written = _write_pieces(fd, _filez_header(size, attributes)) if self._archive else 0
+            if self._archive and (stream := self._stream(ahead, status.st_ino)):
+                return written + sum(_write_pieces(fd, piece) for piece in stream)
             again = hashlib.sha256(attributes[0])
             packer = self._deflater.stream()
-            written = _write_pieces(fd, _filez_header(size, attributes)) if self._archive else 0
             for chunk in _chunks(source):
                 again.update(chunk)
                 written += _write_pieces(fd, packer.compress(chunk) if self._archive else chunk)
@@ -230,20 +240,30 @@ class Packer:
             source = os.open(path, _READ)
             try:
                 status = os.fstat(source)
-                data = _read(source, status.st_size) if status.st_size <= WHOLE_MAX else b""
+                place, packed = self._place, 0
+                for stream in self._streams(source, status.st_size):
+                    packed += len(stream)
+                    if os.pwrite(self._fd, stream, place + packed - len(stream)) < len(stream):
+                        return _NO_STREAM
             finally:
                 os.close(source)
-            if not data or len(data) != status.st_size:
-                return _NO_STREAM
-            stream = self._deflater.compress(data)
-            written = os.pwrite(self._fd, stream, self._place)
         except OSError:
             # the writer meets it again, and says so
             return _NO_STREAM
-        if written < len(stream):
-            return _NO_STREAM
-        self._place += written
-        return self._place - written, written, status.st_ino
+        self._place += packed
+        return place, packed, status.st_ino
+
+    def _streams(self, source: int, size: int) -> Iterator[bytes | memoryview]:
+        """A stream of a file's bytes, in pieces; nothing when it has not so many."""
+        if size <= WHOLE_MAX:
+            data = _read(source, size)
+            if data and len(data) == size:
+                yield self._deflater.compress(data)
+            return
+        packer = self._deflater.stream()
+        for chunk in _chunks(source):
+            yield packer.compress(chunk)
+        yield packer.flush()
 
 
 def _apply(fd: int, inode: Inode) -> None:
@@ -268,11 +288,10 @@ def _read(fd: int, size: int) -> bytes:
     return data
 
 
-def _chunks(fd: int) -> Iterator[bytes]:
-    offset = 0
-    while chunk := os.pread(fd, _CHUNK, offset):
+def _chunks(fd: int, place: int = 0, end: int = sys.maxsize) -> Iterator[bytes]:
+    while place < end and (chunk := os.pread(fd, min(PIECE, end - place), place)):
         yield chunk
-        offset += len(chunk)
+        place += len(chunk)
 
 
 def _write_pieces(fd: int, *pieces: bytes | memoryview) -> int:

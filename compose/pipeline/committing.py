@@ -12,7 +12,6 @@ from compose.commit import CommitOptions, Committed, commit_tree
 from compose.events import Reporter
 from compose.ostree.ahead import DeflateAhead
 from compose.ostree.config import Mode
-from compose.ostree.deflate import WHOLE_MAX
 from compose.ostree.memo import ContentMemo
 from compose.ostree.repo import Repo
 from compose.ostree.workers import worker_memory
@@ -71,7 +70,7 @@ def deflate_ahead(
         known = ContentMemo.open(_memo(options)).digests()
         for manifest in manifests:
             for blob in (each.blob for each in manifest.files):
-                if blob is not None and 0 < blob.size <= WHOLE_MAX and bytes.fromhex(blob.digest) not in known:
+                if blob is not None and blob.size and bytes.fromhex(blob.digest) not in known:
                     files[blob.digest] = (store.path(blob), blob.size, blob.digest)
     sizes = [size for _, size, _ in files.values()]
     if sum(sizes) < _WORTH_WHILE:

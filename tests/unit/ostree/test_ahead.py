@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from compose.ostree import ahead
+from compose.ostree import ahead, worker
 from compose.ostree.ahead import DeflateAhead
 from compose.ostree.worker import Packer, Writer
 
@@ -35,12 +35,38 @@ def packed(files: list[File], spool: Path) -> list[bytes]:
     return [zlib.decompress(data[place : place + size], wbits=-15) if size else b"" for place, size, _ in answer]
 
 
+def archive_writer(place: Path, spool: Path) -> tuple[Writer, Path]:
+    """A writer, and where it writes to."""
+    objects, staging = place / "objects", place / "staging"
+    objects.mkdir()
+    staging.mkdir()
+    attributes = [(b"header", b"", b"", (-1, -1, 0o644, []))]
+    return Writer(True, str(objects), str(staging), None, attributes, [str(spool)]), staging
+
+
 def children() -> set[int]:
     return {int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
 
 
 def test_each_stream_is_that_of_its_file(files, tmp_path):
     assert packed(files, tmp_path / "spool") == CONTENTS
+
+
+def test_a_file_too_large_to_hold_is_deflated_in_pieces_and_its_stream_used(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(worker, "WHOLE_MAX", 1 << 10)
+    monkeypatch.setattr(worker, "PIECE", 1 << 10)
+    spool = tmp_path / "spool"
+    assert packed(files, spool) == CONTENTS
+    path, _, sha256 = files[0]
+    with spool.open("ab") as stream:
+        size = stream.write(mark := zlib.compress(b"of another file", wbits=-15))
+    made_ahead = (0, spool.stat().st_size - size, size, os.stat(path).st_ino)
+    writer, staging = archive_writer(tmp_path, spool)
+    ((_, taken, written),) = writer.write_batch([(path, 0, sha256, made_ahead)])
+    assert taken == len(CONTENTS[0])
+    (made,) = staging.glob("*/*")
+    assert made.read_bytes()[8:] == mark
+    assert written == 8 + size
 
 
 def test_a_file_that_cannot_be_read_has_no_stream(files, tmp_path):
@@ -52,20 +78,16 @@ def test_a_file_that_cannot_be_read_has_no_stream(files, tmp_path):
 
 def test_the_stream_of_another_inode_is_not_used(files, tmp_path):
     """A damaged blob that was replaced since: its stream holds what it was."""
-    for name in ("objects", "staging"):
-        (tmp_path / name).mkdir()
     path, _, sha256 = files[0]
     good = Path(path).read_bytes()
     Path(path).write_bytes(b"c" * len(good))
     ((place, size, inode),) = Packer(str(tmp_path / "spool"), None).pack_batch([path])
     (tmp_path / "new").write_bytes(good)
     (tmp_path / "new").replace(path)
-    attributes = [(b"header", b"", b"", (-1, -1, 0o644, []))]
-    directories = (str(tmp_path / "objects"), str(tmp_path / "staging"))
-    writer = Writer(True, *directories, None, attributes, [str(tmp_path / "spool")])
+    writer, staging = archive_writer(tmp_path, tmp_path / "spool")
     written = writer.write_batch([(path, 0, sha256, (0, place, size, inode))])
     assert not isinstance(written, tuple)
-    (made,) = (tmp_path / "staging").glob("*/*")
+    (made,) = staging.glob("*/*")
     # the size stands before the stream
     assert zlib.decompress(made.read_bytes()[8:], wbits=-15) == good
 
