@@ -154,43 +154,45 @@ def _end_with_parent() -> None:
 
 
 def _collect(out: int, status: int, child: int, timeout: float) -> tuple[str, bool, Observation | None]:
-    """Read until the other end of `out` closes; (the last of it, whether the time limit struck, what was observed)."""
+    """Wait until child ends, and all with it; (the last that came from `out`, whether the time limit struck, what was
+    observed)."""
     deadline = time.monotonic() + timeout
     kept = bytearray()
     timed_out = False
     observer = None
+    over = os.pidfd_open(child)
     poll = select.poll()
-    poll.register(out, select.POLLIN)
-    poll.register(status, select.POLLIN)
+    for fd in (out, status, over):
+        poll.register(fd, select.POLLIN)
     try:
         while True:
             left = deadline - time.monotonic()
             if left <= 0 and not timed_out:
                 timed_out = True
                 os.kill(child, signal.SIGKILL)
-            for fd, event in poll.poll(None if timed_out else max(0, left) * 1000 + 1):
-                if observer is not None and fd == observer.fd:
-                    if event & select.POLLIN:
-                        observer.hear()
-                    else:
-                        # nobody is left to be heard of
-                        poll.unregister(fd)
-                elif fd == status:
-                    observer = _observer(status)
-                    # what comes next is how the program ended
-                    poll.unregister(status)
-                    if observer is not None:
-                        poll.register(observer.fd, select.POLLIN)
-                elif fd == out:
-                    chunk = os.read(out, 1 << 16)
-                    if not chunk:
-                        seen = observer.observation() if observer is not None else None
-                        return kept.decode(errors="replace"), timed_out, seen
-                    kept += chunk
-                    del kept[:-OUTPUT_LIMIT]
+            ready = {fd for fd, _ in poll.poll(None if timed_out else max(0, left) * 1000 + 1)}
+            if status in ready:
+                observer = _observer(status)
+                # what comes next is how the program ended
+                poll.unregister(status)
+            if out in ready:
+                chunk = os.read(out, 1 << 16)
+                if not chunk:
+                    # which programs close that have nothing to say
+                    poll.unregister(out)
+                kept += chunk
+                del kept[:-OUTPUT_LIMIT]
+            elif over in ready:
+                break
+    except BaseException:
+        os.kill(child, signal.SIGKILL)
+        raise
     finally:
+        os.close(over)
         if observer is not None:
             observer.close()
+    seen = observer.observation() if observer is not None else None
+    return kept.decode(errors="replace"), timed_out, seen
 
 
 def _observer(status: int) -> Observer | None:

@@ -254,6 +254,20 @@ def test_lua(before: tuple[Program, ...], small: Tree, site: Site) -> None:
     assert record.output.endswith("regular\n")
 
 
+def test_what_is_looked_at_after_the_output_was_closed(small: Tree, site: Site) -> None:
+    program = shell("exec >&- 2>&-; sleep 0.1; cat /usr/full/a >/usr/made")
+    site.run(small, program)
+    _, (record,) = site.run(small, program)
+    assert not was_run(record)
+    editor = small.edit()
+    put("usr/full/a", "another")(editor, site.store)
+    tree, (record,) = site.run(editor.build(), program)
+    assert was_run(record)
+    made = tree["usr/made"].blob
+    assert made is not None
+    assert made.size == len("another")
+
+
 @pytest.mark.parametrize("ends", ["exit 3", "kill -9 $$", "sleep 5"])
 def test_what_failed_is_tried_again(ends: str, small: Tree, site: Site) -> None:
     program = shell(f"touch /usr/made; {ends}", timeout=0.5)

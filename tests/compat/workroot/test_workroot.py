@@ -150,6 +150,15 @@ def test_signal_missing_interpreter_and_time_limit(small: Tree, store: BlobStore
         assert time.monotonic() - begun < 5
 
 
+def test_a_program_that_closes_its_output_goes_on(small: Tree, store: BlobStore, directory: str) -> None:
+    with workroot(small, store, directory) as root:
+        record = root.run(
+            shell("echo said; exec >/dev/null 2>&1; sleep 0.3; cat /usr/full/a && touch /usr/made; exit 7")
+        )
+        assert (record.status, record.output, record.changed) == (7, "said\n", ("usr/made",))
+        assert root.run(shell("exec >&- 2>&-; sleep 100", timeout=0.3)).timed_out
+
+
 def test_stdin_and_environment(small: Tree, store: BlobStore, directory: str) -> None:
     with workroot(small, store, directory) as root:
         assert root.run(shell("cat", stdin=b"/usr/a\n/usr/b\n")).output == "/usr/a\n/usr/b\n"

@@ -1,0 +1,121 @@
+"""Hearing of look-ups: what is heard, of whom, and the end of it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+
+import pytest
+
+from compose.sandbox import kernel, observe
+from compose.sandbox.observe import Observation, Observer
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.uname().machine != "x86_64", reason="what programs look at is only known on x86_64"),
+]
+
+
+def observed(body: Callable[[], object]) -> Observation | None:
+    """What is heard of a process that calls this."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    child = os.fork()
+    if not child:
+        try:
+            kernel.forbid_new_privileges()
+            listener = observe.start()
+            assert listener is not None
+            socket.send_fds(theirs, [b"x"], [listener])
+            os.close(listener)
+            body()
+        finally:
+            os._exit(0)
+    try:
+        _, (listener,), _, _ = socket.recv_fds(ours, 1, 1)
+        observer = Observer(listener, os.open("/", os.O_PATH))
+        os.waitpid(child, 0)
+        observer.close()
+        return observer.observation()
+    finally:
+        ours.close()
+        theirs.close()
+
+
+def exists(path: str, directory: int | None = None) -> bool:
+    try:
+        os.stat(path, dir_fd=directory)
+    except OSError:
+        return False
+    return True
+
+
+def test_paths_are_heard_however_they_are_said() -> None:
+    def body() -> None:
+        usr = os.open("/usr", os.O_PATH)
+        for _ in range(3):
+            exists("none", usr)
+            exists("/usr//./lib/" + "long" * 200)
+        os.close(usr)
+        # the same number, another directory
+        os.open("/etc", os.O_PATH)
+        exists("none", usr)
+        os.chdir("/usr/lib")
+        exists("none")
+
+    found = observed(body)
+    assert found is not None
+    assert {"/usr/none", "/etc/none", "/usr/lib/none", "/usr/lib/" + "long" * 200} <= found.looked
+
+
+@pytest.mark.parametrize("release", [(5, 14), (99, 0)])
+def test_kernels_that_tell_of_the_end_and_others(release: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observe, "_release", lambda: release)
+    found = observed(lambda: exists("/usr/none"))
+    assert found is not None
+    assert "/usr/none" in found.looked
+
+
+def test_a_process_is_followed_through_what_it_becomes() -> None:
+    """The child of vfork() shares the memory of its parent until it becomes another program."""
+    inner = "test -e /usr/none-2; exec /bin/sh -c 'test -e /usr/none-3'"
+    script = f'test -e /usr/none-1; /bin/sh -c "{inner}"; test -e /usr/none-4'
+
+    def body() -> None:
+        exists("/usr/none-0")
+        for _ in range(20):
+            os.waitpid(os.posix_spawn("/bin/sh", ["sh", "-c", script], {}), 0)
+        exists("/usr/none-5")
+
+    found = observed(body)
+    assert found is not None
+    assert {f"/usr/none-{number}" for number in range(6)} <= found.looked
+    assert "/bin/sh" in found.run
+
+
+def test_more_processes_than_are_kept_open() -> None:
+    def body() -> None:
+        children = []
+        for number in range(observe._MOST_PROCESSES + 10):
+            child = os.fork()
+            if not child:
+                exists(f"/usr/none-{number}")
+                os._exit(0)
+            children.append(child)
+        for child in children:
+            os.waitpid(child, 0)
+
+    found = observed(body)
+    assert found is not None
+    assert {f"/usr/none-{number}" for number in range(observe._MOST_PROCESSES + 10)} <= found.looked
+
+
+@pytest.mark.parametrize("address", [1, (1 << 47) - 1, 1 << 47, 1 << 63, (1 << 64) - 1])
+def test_no_address_is_a_fault_of_who_gives_it(address: int) -> None:
+    def body() -> None:
+        kernel._libc.syscall(4, kernel.ctypes.c_ulong(address), 0)
+        exists("/usr/none")
+
+    found = observed(body)
+    assert found is not None
+    assert "/usr/none" in found.looked
