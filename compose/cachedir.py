@@ -24,9 +24,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import secrets
 import stat
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -120,7 +118,8 @@ class CacheDir:
             with _locked(os.path.join(top, ".lock")):
                 # under the lock of all: nobody takes a directory for a leftover before its own lock is held
                 _remove_leftovers(top)
-                directory = tempfile.mkdtemp(dir=top)
+                directory = os.path.join(top, os.urandom(4).hex())
+                os.mkdir(directory, 0o700)
                 lock = os.open(directory + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 fcntl.flock(lock, fcntl.LOCK_EX)
         try:
@@ -165,7 +164,7 @@ class CacheDir:
                 continue
             if fs.is_own_directory(status):
                 continue
-            aside = f"{path}.untrusted-{secrets.token_hex(4)}"
+            aside = f"{path}.untrusted-{os.urandom(4).hex()}"
             # another compose may be at it too
             with suppress(FileNotFoundError), fs.storage_errors(path):
                 os.rename(path, aside)

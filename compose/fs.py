@@ -1,29 +1,19 @@
-"""Files: atomic writes, removal that stays inside, copying the cheapest way, system calls that `os` lacks."""
+"""Files: atomic writes, removal that stays inside, copying the cheapest way."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import os
-import secrets
 import stat
-import struct
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
 from compose.errors import StorageError
 
-_libc = ctypes.CDLL(None, use_errno=True)
 _FICLONE = 0x40049409  # linux/fs.h
-_RENAME_NOREPLACE = 1  # linux/fs.h
-_RENAME_EXCHANGE = 2
-_AT_FDCWD = -100
-_SYS_OPENAT2 = 437  # the same number everywhere
-_RESOLVE_IN_ROOT = 0x10  # linux/openat2.h
 _DEEP = 64
 FREE_SPACE = "free some space there; nothing was lost, and a rerun goes on"
 """What to do about a full disk."""
@@ -74,6 +64,9 @@ def is_full(path: str) -> bool:
 
 def check_place(path: str) -> None:
     """Raise StorageError when a file could not be written at a path, as far as can be told before it is."""
+    # here and below: it brings more modules than an unchanged compose has time for
+    import tempfile
+
     try:
         if os.path.isdir(path):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -93,6 +86,8 @@ def memory_file(name: str) -> BinaryIO:
 def temporary_directory(prefix: str, place: str | None = None) -> Iterator[str]:
     """A directory that is gone when the context is left. place: where, by default where programs keep such (TMPDIR). Raises
     StorageError when there is no place."""
+    import tempfile
+
     try:
         made = tempfile.TemporaryDirectory(prefix=prefix, dir=place)
     except OSError as error:
@@ -117,7 +112,7 @@ def atomic_write(
 
     temporary: the name it has meanwhile, beside the path unless given. dir_fd: what relative names are relative to.
     """
-    temporary = temporary or f"{path}.{secrets.token_hex(6)}.tmp"
+    temporary = temporary or f"{path}.{os.urandom(6).hex()}.tmp"
     with storage_errors(_full_path(path, dir_fd)):
         try:
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=dir_fd)
@@ -224,7 +219,7 @@ def _empty(directory: int, top: int, depth: int) -> None:
                 if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
                     raise error
             if depth == _DEEP:
-                os.rename(name, secrets.token_hex(16), src_dir_fd=directory, dst_dir_fd=top)
+                os.rename(name, os.urandom(16).hex(), src_dir_fd=directory, dst_dir_fd=top)
                 continue
             below = _open_to_empty(directory, name)
             try:
@@ -232,19 +227,6 @@ def _empty(directory: int, top: int, depth: int) -> None:
             finally:
                 os.close(below)
             os.rmdir(name, dir_fd=directory)
-
-
-def open_in_root(root: int, path: str, flags: int, mode: int = 0) -> int:
-    """openat2(RESOLVE_IN_ROOT): symlinks and ".." are followed as if the directory open at `root` were "/"."""
-    how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode, _RESOLVE_IN_ROOT)
-    while True:
-        fd: int = _libc.syscall(_SYS_OPENAT2, root, os.fsencode(path), how, len(how))
-        if fd >= 0:
-            return fd
-        number = ctypes.get_errno()
-        # EAGAIN: something was renamed elsewhere while ".." was followed
-        if number not in (errno.EAGAIN, errno.EINTR):
-            raise OSError(number, os.strerror(number), path)
 
 
 def clone(source: int, target: int) -> None:
@@ -284,7 +266,7 @@ def copy_file(source: str, target: str) -> None:
     try:
         if not stat.S_ISREG(os.fstat(origin).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", source)
-        temporary = f"{target}.{secrets.token_hex(6)}.tmp"
+        temporary = f"{target}.{os.urandom(6).hex()}.tmp"
         copy = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
             try:
@@ -299,35 +281,6 @@ def copy_file(source: str, target: str) -> None:
         os.close(origin)
 
 
-def syncfs(fd: int) -> None:
-    """Flush the filesystem that holds fd: syncfs(2)."""
-    if _libc.syncfs(fd) < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-
-
-def rename_noreplace(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> bool:
-    """renameat2(RENAME_NOREPLACE); False when target exists already.
-
-    Where the filesystem cannot do that a file is linked and unlinked instead, and a directory is not moved: False.
-    """
-    if _libc.renameat2(src_dir_fd, os.fsencode(source), dst_dir_fd, os.fsencode(target), _RENAME_NOREPLACE) == 0:
-        return True
-    number = ctypes.get_errno()
-    if number == errno.EEXIST:
-        return False
-    if number not in (errno.EINVAL, errno.ENOSYS):
-        raise OSError(number, os.strerror(number), target)
-    if stat.S_ISDIR(os.stat(source, dir_fd=src_dir_fd, follow_symlinks=False).st_mode):
-        return False
-    try:
-        os.link(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd, follow_symlinks=False)
-    except FileExistsError:
-        return False
-    os.unlink(source, dir_fd=src_dir_fd)
-    return True
-
-
 def replace(source: str, path: str) -> None:
     """Rename to a path, whatever is there, a directory with all below it too."""
     try:
@@ -335,16 +288,3 @@ def replace(source: str, path: str) -> None:
     except IsADirectoryError:
         remove_tree(path)
         os.rename(source, path)
-
-
-def exchange(one: str, other: str) -> None:
-    """Each gets the other's name: renameat2(RENAME_EXCHANGE), or three renames where the filesystem cannot do that."""
-    if _libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
-        return
-    number = ctypes.get_errno()
-    if number not in (errno.EINVAL, errno.ENOSYS):
-        raise OSError(number, os.strerror(number), other)
-    between = f"{one}.{secrets.token_hex(6)}"
-    os.rename(other, between)
-    os.rename(one, other)
-    os.rename(between, one)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 
 from compose import fs
 from compose.errors import RepositoryError
@@ -108,5 +107,5 @@ def write_ref(repo_fd: int, name: str, checksum: str, *, fsync: bool) -> None:
 
 def replace_file(repo_fd: int, path: str, data: bytes, *, fsync: bool) -> None:
     """Write a file of the repository, complete, by rename from tmp/, where what a killed process leaves is cleaned up."""
-    temporary = f"tmp/{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+    temporary = f"tmp/{TEMPORARY_PREFIX}{os.urandom(8).hex()}"
     fs.atomic_write(path, data, temporary=temporary, dir_fd=repo_fd, fsync=fsync)

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from compose import fs
+from compose import fs, syscalls
 from compose.ostree.lock import try_lock
 from compose.ostree.refs import TEMPORARY_PREFIX
 
@@ -117,7 +117,7 @@ def publish_objects(staging: Staging, objects: int, *, fsync: bool) -> None:
 
 def _move(directory: str, names: list[str], source: int, objects: int) -> None:
     # in a new repository one rename does for all objects of the directory
-    if fs.rename_noreplace(directory, directory, src_dir_fd=source, dst_dir_fd=objects):
+    if syscalls.rename_noreplace(directory, directory, src_dir_fd=source, dst_dir_fd=objects):
         return
     with contextlib.suppress(FileExistsError):
         os.mkdir(directory, 0o777, dir_fd=objects)
@@ -127,7 +127,7 @@ def _move(directory: str, names: list[str], source: int, objects: int) -> None:
             # its name is the commit's checksum, not its own: what is written last counts
             os.rename(path, path, src_dir_fd=source, dst_dir_fd=objects)
         else:
-            fs.rename_noreplace(path, path, src_dir_fd=source, dst_dir_fd=objects)
+            syscalls.rename_noreplace(path, path, src_dir_fd=source, dst_dir_fd=objects)
 
 
 def _is_commit(name: str) -> bool:

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Self
 
-from compose import fs, memory
+from compose import fs, memory, syscalls
 from compose.errors import ComposeError, RepositoryError, StorageError
 from compose.events import Reporter
 from compose.ostree import refs
@@ -184,7 +184,7 @@ class Transaction:
         def flush() -> None:
             while not over.wait(_FLUSH_EVERY):
                 try:
-                    fs.syncfs(self._repo.fd)
+                    syscalls.syncfs(self._repo.fd)
                 except OSError as error:
                     # the kernel tells of it only once
                     failures.append(error)
@@ -202,7 +202,7 @@ class Transaction:
     def _publish(self) -> None:
         repo, fsync = self._repo, self._repo.config.fsync
         if fsync:
-            fs.syncfs(repo.fd)
+            syscalls.syncfs(repo.fd)
         objects = os.open("objects", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=repo.fd)
         try:
             publish_objects(self._staging, objects, fsync=fsync)

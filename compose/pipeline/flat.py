@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import platform
+import os
 
 from compose.treefile.load import load_treefile
 
@@ -14,5 +14,5 @@ def flattened_treefile(path: str, *, basearch: str | None = None) -> str:
 
 def host_basearch() -> str:
     """RPM base architecture of this machine."""
-    machine = platform.machine()
+    machine = os.uname().machine
     return {"i686": "i386", "i586": "i386", "armv7l": "armhfp"}.get(machine, machine)

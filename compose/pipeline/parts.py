@@ -12,7 +12,7 @@ import tempfile
 import time
 from contextlib import ExitStack
 
-from compose import fs
+from compose import fs, syscalls
 from compose.assemble.stage import assemble
 from compose.blobs import BlobStore
 from compose.cachedir import LABELS, PROGRAMS, CacheDir
@@ -152,7 +152,7 @@ def _postprocess_rootfs(
         fresh = os.path.join(scratch, ROOTFS)
         write_rootfs(processed.tree, store, fresh, reporter)
         with fs.storage_errors(rootfs):
-            fs.exchange(fresh, rootfs)
+            syscalls.exchange(fresh, rootfs)
     finally:
         fs.remove_tree(scratch)
     if known is not None:

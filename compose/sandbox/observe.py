@@ -20,7 +20,7 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 
-from compose import fs
+from compose import syscalls
 from compose.sandbox import kernel
 
 PRIVATE = ("/tmp", "/var/tmp", "/run", "/dev", "/proc", "/sys")
@@ -334,7 +334,7 @@ class Observer:
 
     def _open(self, path: str) -> int | None:
         try:
-            return fs.open_in_root(self._root, path, os.O_PATH)
+            return syscalls.open_in_root(self._root, path, os.O_PATH)
         except OSError:
             return None
 

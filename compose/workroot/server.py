@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from compose import fs
+from compose import fs, syscalls
 from compose.blobs import BlobStore
 from compose.errors import ComposeError, SandboxError, StorageError
 from compose.process import Program, ProgramRecord
@@ -218,7 +218,7 @@ class Server:
         """Symlinks are followed inside the root."""
         root = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return fs.open_in_root(root, path or ".", flags)
+            return syscalls.open_in_root(root, path or ".", flags)
         finally:
             os.close(root)
 

@@ -22,7 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"workroot", "cachedir"}),
     frozenset({"sandbox", "blobs", "rpm", "ostree"}),
     frozenset({"sealed", "bundle", "memory"}),
-    frozenset({"process", "fs", "tree", "events", "bindings", "findings", "initramfs", "interpreter"}),
+    frozenset({"process", "fs", "syscalls", "tree", "events", "bindings", "findings", "initramfs", "interpreter"}),
     frozenset({"errors"}),
 )
 

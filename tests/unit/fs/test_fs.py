@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from compose import fs
+from compose import fs, syscalls
 from compose.errors import StorageError
 
 
@@ -60,18 +60,18 @@ def test_exchange(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     one.mkdir()
     other.write_text("other")
-    fs.exchange(str(one), str(other))
+    syscalls.exchange(str(one), str(other))
     assert other.is_dir()
     assert one.read_text() == "other"
     with pytest.raises(FileNotFoundError):
-        fs.exchange(str(one), str(tmp_path / "absent"))
+        syscalls.exchange(str(one), str(tmp_path / "absent"))
 
 
 def test_rename_noreplace(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("a")
     (tmp_path / "b").write_text("b")
     fd = os.open(tmp_path, os.O_RDONLY)
-    assert not fs.rename_noreplace("a", "b", src_dir_fd=fd, dst_dir_fd=fd)
-    assert fs.rename_noreplace("a", "c", src_dir_fd=fd, dst_dir_fd=fd)
+    assert not syscalls.rename_noreplace("a", "b", src_dir_fd=fd, dst_dir_fd=fd)
+    assert syscalls.rename_noreplace("a", "c", src_dir_fd=fd, dst_dir_fd=fd)
     os.close(fd)
     assert sorted(os.listdir(tmp_path)) == ["b", "c"]
