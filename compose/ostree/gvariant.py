@@ -9,7 +9,8 @@ v Variant.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -168,8 +169,27 @@ def fixed_size(signature: str) -> int:
 
 def decode(signature: str, data: bytes) -> Any:
     """Read a value. Raises ValueError when the bytes are not in normal form as far as framing goes."""
-    try:
+    with _damage(signature):
         return _decoder(signature)(memoryview(data))
+
+
+def decode_entries(data: bytes, keys: Container[str]) -> list[tuple[str, Variant]]:
+    """What decode() finds in an a{sv} under these keys, without a look at the values of others. Raises ValueError."""
+    found: list[tuple[str, Variant]] = []
+    with _damage("a{sv}"):
+        for entry in _elements(memoryview(data), alignment("{sv}")) if data else ():
+            last = len(entry) - _offset_width(len(entry))
+            end = int.from_bytes(_slice(entry, last, len(entry)), "little")
+            key = _decode_text(_slice(entry, 0, end))
+            if key in keys:
+                found.append((key, _decode_variant(_slice(entry, end + -end % alignment("v"), last))))
+    return found
+
+
+@contextmanager
+def _damage(signature: str) -> Iterator[None]:
+    try:
+        yield
     except (struct.error, IndexError, UnicodeDecodeError) as error:
         raise ValueError(f"damaged value of type {signature}: {error}") from error
 
@@ -228,20 +248,23 @@ def _array_decoder(element: str) -> Callable[[memoryview], list[Any]]:
             if len(data) % size:
                 raise ValueError("an array has a broken last element")
             return [decode(data[at : at + size]) for at in range(0, len(data), size)]
-        width = _offset_width(len(data))
-        last = int.from_bytes(data[len(data) - width :], "little")
-        if last > len(data) or (len(data) - last) % width:
-            raise ValueError("a framing offset points outside")
-        values: list[Any] = []
-        begin = 0
-        for at in range(last, len(data), width):
-            end = int.from_bytes(data[at : at + width], "little")
-            begin += -begin % align
-            values.append(decode(_slice(data, begin, end)))
-            begin = end
-        return values
+        return [decode(each) for each in _elements(data, align)]
 
     return decode_array
+
+
+def _elements(data: memoryview, align: int) -> Iterator[memoryview]:
+    """Of an array that is not empty, and whose elements are of variable size."""
+    width = _offset_width(len(data))
+    last = int.from_bytes(data[len(data) - width :], "little")
+    if last > len(data) or (len(data) - last) % width:
+        raise ValueError("a framing offset points outside")
+    begin = 0
+    for at in range(last, len(data), width):
+        end = int.from_bytes(data[at : at + width], "little")
+        begin += -begin % align
+        yield _slice(data, begin, end)
+        begin = end
 
 
 def _tuple_decoder(types: Sequence[str]) -> Callable[[memoryview], tuple[Any, ...]]:

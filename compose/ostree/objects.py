@@ -10,17 +10,19 @@ import hashlib
 import stat
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from compose.ostree.gvariant import Variant, be32, be64, decode, encode, frame
+from compose.ostree.gvariant import Variant, be32, be64, decode, decode_entries, encode, frame
 
 Xattrs = tuple[tuple[bytes, bytes], ...]
 """(name without NUL, value), sorted by name, names unique, no empty value: what `ostree commit` reads from a disk."""
 
 EMPTY_DIRTREE = b"\0"
 COMMIT_TYPE = "(a{sv}aya(say)sstayay)"
+# the same with the metadata's bytes: they come first, so that their alignment is no matter
+_COMMIT_UNREAD_TYPE = "(ayaya(say)sstayay)"
 MAX_METADATA_SIZE = 128 << 20
 """Bytes; clients refuse larger metadata objects (OSTREE_MAX_METADATA_SIZE)."""
 
@@ -250,13 +252,13 @@ def encode_commit(commit: Commit) -> bytes:
     return data
 
 
-def decode_commit(data: bytes) -> Commit:
-    """Reverse of encode_commit(). Raises ValueError."""
-    metadata, parent, _, subject, body, timestamp, tree, meta = decode(COMMIT_TYPE, data)
+def decode_commit(data: bytes, keys: Container[str] | None = None) -> Commit:
+    """Reverse of encode_commit(). keys: of the metadata that is wanted, None for all. Raises ValueError."""
+    raw, parent, _, subject, body, timestamp, tree, meta = decode(_COMMIT_UNREAD_TYPE, data)
     if len(parent) not in (0, 32) or len(tree) != 32 or len(meta) != 32:
         raise ValueError("a commit holds a checksum that has not 32 bytes")
     return Commit(
-        metadata=tuple((key, value) for key, value in metadata),
+        metadata=tuple(decode("a{sv}", raw) if keys is None else decode_entries(raw, keys)),
         parent=parent,
         subject=subject,
         body=body,

@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self, TypeVar
@@ -173,9 +173,10 @@ class Repo:
         """Was the commit pulled in part only?"""
         return os.path.exists(os.path.join(self.path, "state", f"{commit}.commitpartial"))
 
-    def read_commit(self, checksum: str) -> Commit:
-        """Raises RepositoryError when the object is missing or damaged."""
-        return self._decoded(checksum, "commit", decode_commit)
+    def read_commit(self, checksum: str, keys: Container[str] | None = None) -> Commit:
+        """keys: of the metadata that is wanted, None for all: a list of packages takes time to read. Raises RepositoryError
+        when the object is missing or damaged."""
+        return self._decoded(checksum, "commit", lambda data: decode_commit(data, keys))
 
     def read_detached(self, commit: str) -> Metadata:
         """What is kept beside a commit, nothing when nothing is. Raises RepositoryError when it is damaged."""

@@ -14,7 +14,7 @@ from compose.events import Reporter
 from compose.inputhash import Input, input_hash, inputs_of
 from compose.ostree.repo import Repo
 from compose.pipeline.options import ComposeOptions
-from compose.pipeline.previous import Given, Previous
+from compose.pipeline.previous import Accounts, Given, Previous
 from compose.pipeline.requests import known_files, load, local_rpms, repo_access, request_of
 from compose.rpm.repos import RepoAccess, RepoNetwork
 from compose.solve.request import SolveRequest
@@ -83,6 +83,11 @@ class Inputs:
     def treefile(self) -> Treefile:
         return self.loaded.treefile
 
+    def read_accounts(self) -> Accounts:
+        """Those of the commit before. Raises RepositoryError."""
+        known = self.given.accounts
+        return known if known is not None else self.previous.read_accounts(self.repo)
+
     def open_memory(self) -> ProgramMemory | None:
         """Of what programs did, None when each is to run. One for all of a compose knows what its lower layers show."""
         from compose.workroot.memory import ProgramMemory
@@ -142,7 +147,7 @@ def gather(
         cache=cache,
         repo=repo,
         layer_repo=layer_repo,
-        previous=given.previous if given and given.previous else Previous.of(repo, options, treefile.ref),
+        previous=Previous() if given and given.accounts is not None else Previous.of(repo, options, treefile.ref),
         access=access,
         network=network,
         request=request,

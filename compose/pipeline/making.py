@@ -21,7 +21,7 @@ from compose.pipeline import beside
 from compose.pipeline.facts import Facts
 from compose.pipeline.inputs import Inputs
 from compose.pipeline.options import ComposeOptions
-from compose.pipeline.previous import Given, Previous
+from compose.pipeline.previous import Accounts, Given
 from compose.pipeline.sources import TREEFILE, collect, options_of, treefile_files
 from compose.treefile.model import LoadedTreefile
 
@@ -48,12 +48,17 @@ def keep_sources(
 
 
 def leave_sources(
-    inputs: Inputs, rpms: Sequence[RpmFile], options: ComposeOptions, rootfs: str, reporter: Reporter
+    inputs: Inputs,
+    accounts: Accounts,
+    rpms: Sequence[RpmFile],
+    options: ComposeOptions,
+    rootfs: str,
+    reporter: Reporter,
 ) -> None:
     """The same beside a root directory, for when it is committed."""
     beside.remove_sources(rootfs)
     with _no_more_than_a_warning(reporter), inputs.cache.scratch() as work:
-        beside.write_sources(rootfs, *sources_of(inputs, rpms, options, work, reporter))
+        beside.write_sources(rootfs, *sources_of(inputs, accounts, rpms, options, work, reporter))
 
 
 def keep_sources_of_root(
@@ -107,11 +112,11 @@ def other_tools(index: Index, name: str) -> tuple[InputChange, ...]:
 
 
 def sources_of(
-    inputs: Inputs, rpms: Sequence[RpmFile], options: ComposeOptions, work: str, reporter: Reporter
+    inputs: Inputs, accounts: Accounts, rpms: Sequence[RpmFile], options: ComposeOptions, work: str, reporter: Reporter
 ) -> Sources:
     """What a compose is made of. work: an existing directory. Raises ComposeError for what cannot be carried elsewhere."""
     files, about = collect(inputs, rpms, options, work, reporter)
-    files |= {f"{_ACCOUNTS}/{name}": Source(data=data) for name, data in inputs.previous.accounts}
+    files |= {f"{_ACCOUNTS}/{name}": Source(data=data) for name, data in accounts.items()}
     return files, {**about, "tools": _tools()}
 
 
@@ -157,8 +162,8 @@ def again(index: Index, name: str, directory: str, options: ComposeOptions) -> t
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FetchError(f"{name}: what it says of its commit is damaged: {error}") from error
-    accounts = []
+    accounts = {}
     for path in index.names(_ACCOUNTS):
         with open(os.path.join(directory, path), "rb") as file:
-            accounts.append((os.path.basename(path), file.read()))
-    return changed, dataclasses.replace(given, previous=Previous(accounts=tuple(accounts)))
+            accounts[os.path.basename(path)] = file.read()
+    return changed, dataclasses.replace(given, accounts=accounts)

@@ -74,6 +74,7 @@ def install(
         if not downloading:
             check_root()
             check_sandbox(inputs.cache, reporter)
+        accounts = inputs.read_accounts()
         with watch.stage("fetch"):
             files = fetch_packages(inputs, options, reporter)
         if options.download_only_rpms:
@@ -88,7 +89,7 @@ def install(
         store, memory = inputs.store, inputs.open_memory()
         with inputs.cache.scratch() as work:
             with watch.stage("assemble"):
-                how = settings.assemble_options(inputs, epoch)
+                how = settings.assemble_options(inputs, accounts, epoch)
                 assembled = assemble(manifests, how, store, work, reporter, memory=memory)
                 ids = pinned(assembled.tree, store, id_lock, accept_new=options.accept_new_ids)
             with watch.stage("postprocess"):
@@ -113,7 +114,7 @@ def install(
         try:
             beside.write_facts(rootfs, dataclasses.replace(known, tree=making.tree_digest(tree)))
             beside.write_records(rootfs, records_of_root(tree, runs_of(programs), inputs.parts))
-            leave_sources(inputs, files, options, rootfs, reporter)
+            leave_sources(inputs, accounts, files, options, rootfs, reporter)
             results.touch(options)
         except BaseException:
             # of a root alone nobody knows what it is
@@ -195,7 +196,8 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
         version = dict(options.metadata_strings).get("version") or installed
         layout = settings.postprocess_options(loaded, labelled, version, known.epoch)
         processed = complete(tree, layout, store, work, reporter, memory=ProgramMemory(cache.join(PROGRAMS)))
-        check_accounts(processed.tree, store, settings.account_references(options, treefile, previous), reporter)
+        references = settings.account_references(options, treefile, previous, previous.read_accounts(repo))
+        check_accounts(processed.tree, store, references, reporter)
         tree, labels = processed.tree, None
         if labelled:
             memo = cache.join(LABELS)

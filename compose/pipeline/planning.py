@@ -206,7 +206,8 @@ def _changelogs(
 
 
 def _accounts(inputs: Inputs, manifests: dict[Nevra, PackageManifest]) -> tuple[AccountChange, ...]:
-    users, groups = (parse_ids(inputs.previous.account_file(name) or b"") for name in ("passwd", "group"))
+    before = inputs.read_accounts()
+    users, groups = (parse_ids(before.get(name, b"")) for name in ("passwd", "group"))
     return account_changes(
         manifests.values(),
         inputs.store,

@@ -7,28 +7,27 @@ from dataclasses import dataclass, field
 
 from compose import metadata
 from compose.errors import RepositoryError, UsageError
-from compose.ostree.objects import Commit
 from compose.ostree.repo import Repo
 from compose.pipeline.options import ComposeOptions
 from compose.solve.resolution import Advisory
 
-ACCOUNTS = ("passwd", "group", "shadow", "gshadow")
-"""Files of accounts that a compose looks at in the commit before."""
+Accounts = Mapping[str, bytes]
+"""passwd, group, shadow and gshadow, each with what /usr/etc and /usr/lib of a commit have of it, one after the other; empty
+without a commit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Previous:
     """The commit that this compose follows: what it is compared with, and what ids and version come from.
 
-    timestamp: seconds since 1970, 0 when there is none. accounts: each of ACCOUNTS with what /usr/etc and /usr/lib have of it,
-    one after the other; empty when the commit is not there.
+    timestamp: seconds since 1970, 0 when there is none. present: is the commit there, and whole?
     """
 
     checksum: str | None = None
     timestamp: int = 0
     inputhash: str | None = None
     version: str | None = None
-    accounts: tuple[tuple[str, bytes], ...] = ()
+    present: bool = False
 
     @classmethod
     def of(cls, repo: Repo, options: ComposeOptions, ref: str | None) -> Previous:
@@ -38,7 +37,7 @@ class Previous:
             raise RepositoryError(f"{repo.path} has no commit {options.previous_commit}", hint="see: ostree refs")
         commit = None
         if checksum is not None and repo.has(checksum, "commit") and not repo.is_partial(checksum):
-            commit = repo.read_commit(checksum)
+            commit = repo.read_commit(checksum, (metadata.INPUTHASH, "version"))
         known = commit.get(metadata.INPUTHASH) if commit else None
         version = commit.get("version") if commit else None
         return cls(
@@ -46,36 +45,34 @@ class Previous:
             timestamp=commit.timestamp if commit else 0,
             inputhash=options.previous_inputhash or (known if isinstance(known, str) else None),
             version=options.previous_version or (version if isinstance(version, str) else None),
-            accounts=_accounts_of(repo, commit) if commit else (),
+            present=commit is not None,
         )
 
-    @property
-    def present(self) -> bool:
-        """Is the commit there, and whole?"""
-        return bool(self.accounts)
-
-    def account_file(self, name: str) -> bytes | None:
-        """Entries of the commit's passwd, group, shadow or gshadow; None without a commit."""
-        return dict(self.accounts).get(name)
+    def read_accounts(self, repo: Repo) -> Accounts:
+        """Raises RepositoryError when something of the commit is missing or damaged."""
+        if self.checksum is None or not self.present:
+            return {}
+        commit = repo.read_commit(self.checksum, ())
+        places = [tree for place in ("etc", "lib") if (tree := repo.read_directory(commit, f"usr/{place}")) is not None]
+        return {
+            name: b"".join(repo.read_file_in(tree, name) or b"" for tree in places)
+            for name in ("passwd", "group", "shadow", "gshadow")
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """What a compose takes from a record instead of looking for it. previous: None to look for it all the same.
+    """What a compose takes from a record instead of looking for it. accounts: of the commit before, which is not looked for
+    then; None to look for it all the same.
     advisories: of the locked packages. lockfile_repos: do the treefile's lockfile-repos take part? layers: checksums of the
     commits that were laid over, by ref. directory: where the record was unpacked, which nobody will find later; "" without
     one."""
 
-    previous: Previous | None = None
+    accounts: Accounts | None = None
     advisories: tuple[Advisory, ...] = ()
     lockfile_repos: bool = False
     layers: Mapping[str, str] = field(default_factory=dict)
     directory: str = ""
-
-
-def _accounts_of(repo: Repo, commit: Commit) -> tuple[tuple[str, bytes], ...]:
-    places = [tree for place in ("etc", "lib") if (tree := repo.read_directory(commit, f"usr/{place}")) is not None]
-    return tuple((name, b"".join(repo.read_file_in(tree, name) or b"" for tree in places)) for name in ACCOUNTS)
 
 
 def parent_of(options: ComposeOptions, repo: Repo, ref: str | None) -> str | None:

@@ -14,7 +14,7 @@ from compose.ostree.gvariant import Variant
 from compose.pipeline.facts import Facts
 from compose.pipeline.inputs import Inputs
 from compose.pipeline.options import ComposeOptions
-from compose.pipeline.previous import Previous
+from compose.pipeline.previous import Accounts, Previous
 from compose.postprocess.drift import Reference, parse_entries
 from compose.postprocess.options import AddedFile, BootLocation, OptUsrLocal, PostprocessOptions, Script
 from compose.rpm.manifest import PackageManifest
@@ -43,7 +43,8 @@ def version(options: ComposeOptions, treefile: Treefile, previous: Previous, epo
         raise TreefileError(f"{options.treefile}: automatic-version-prefix: {error}") from error
 
 
-def assemble_options(inputs: Inputs, epoch: int) -> AssembleOptions:
+def assemble_options(inputs: Inputs, accounts: Accounts, epoch: int) -> AssembleOptions:
+    """accounts: of the commit before."""
     treefile = inputs.treefile
     return AssembleOptions(
         epoch=epoch,
@@ -55,7 +56,7 @@ def assemble_options(inputs: Inputs, epoch: int) -> AssembleOptions:
         default_ignored_scriptlets=ignores_by_default(treefile),
         ignore_scriptlets=treefile.ignore_scriptlets,
         allow_scriptlet_failures=treefile.allow_scriptlet_failures,
-        accounts=_accounts(inputs) if treefile.preserve_passwd else (),
+        accounts=_kept_accounts(treefile, accounts) if treefile.preserve_passwd else (),
         ima=treefile.ima,
         layers=tuple(
             Layer(name=each.ref, tree=read_layer(inputs.layer_repo, each.commit, inputs.store), override=each.override)
@@ -69,32 +70,33 @@ def ignores_by_default(treefile: Treefile) -> bool:
     return treefile.default_ignored_scriptlets and treefile.boot_location != "kernel-install"
 
 
-def _accounts(inputs: Inputs) -> tuple[tuple[str, bytes], ...]:
+def _kept_accounts(treefile: Treefile, accounts: Accounts) -> tuple[tuple[str, bytes], ...]:
     """Accounts that keep their ids, from the treefile's files, else from the previous commit; with their lines of shadow and
     gshadow, which sysusers and useradd write only for accounts that they make themselves."""
-    treefile, previous = inputs.treefile, inputs.previous
     found: list[tuple[str, bytes]] = []
     for name, hidden, check in (
         ("passwd", "shadow", treefile.check_passwd),
         ("group", "gshadow", treefile.check_groups),
     ):
-        before = previous.account_file(name)
+        before = accounts.get(name)
         if check.kind is CheckKind.FILE and check.file is not None:
             found += [(name, check.file.data), (hidden, locked_lines(check.file.data, hidden))]
         elif before is not None:
-            found += [(name, before), (hidden, still_locked(previous.account_file(hidden) or b""))]
+            found += [(name, before), (hidden, still_locked(accounts.get(hidden, b"")))]
     return tuple(found)
 
 
-def account_references(options: ComposeOptions, treefile: Treefile, previous: Previous) -> tuple[Reference, ...]:
-    """What check-passwd and check-groups compare the accounts with."""
+def account_references(
+    options: ComposeOptions, treefile: Treefile, previous: Previous, accounts: Accounts
+) -> tuple[Reference, ...]:
+    """What check-passwd and check-groups compare the accounts with. accounts: of the commit before."""
     found = []
     for key, database, check, ignored in (
         ("check-passwd", "passwd", treefile.check_passwd, treefile.ignore_removed_users),
         ("check-groups", "group", treefile.check_groups, treefile.ignore_removed_groups),
     ):
         entries: dict[str, tuple[int, ...]]
-        before = previous.account_file(database)
+        before = accounts.get(database)
         if check.kind is CheckKind.FILE and check.file is not None:
             source = check.file.path
             entries = parse_entries(database, check.file.data.decode(errors="replace"))

@@ -38,6 +38,7 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
         return ended(inputs, options, watch, Outcome.DRY_RUN)
     if not (options.download_only or options.download_only_rpms):
         check_sandbox(inputs.cache, reporter)
+    accounts = inputs.read_accounts()
     with watch.stage("fetch"):
         files = fetch_packages(inputs, options, reporter)
     if options.download_only_rpms:
@@ -57,9 +58,9 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
         deflate_ahead(manifests, store, inputs.repo, options, work, reporter) as ahead,
         ThreadPoolExecutor(1) as background,
     ):
-        sources = background.submit(sources_of, inputs, files, options, work, reporter)
+        sources = background.submit(sources_of, inputs, accounts, files, options, work, reporter)
         with watch.stage("assemble"):
-            how = settings.assemble_options(inputs, epoch)
+            how = settings.assemble_options(inputs, accounts, epoch)
             assembled = assemble(manifests, how, store, work, reporter, memory=memory)
             ids = pinned(assembled.tree, store, id_lock, accept_new=options.accept_new_ids)
         with watch.stage("postprocess"):
@@ -67,7 +68,8 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
             tree = ids.tree if ids else assembled.tree
             processed = postprocess(tree, layout, store, work, reporter, memory=memory)
         tell_dropped(processed.dropped, reporter)
-        check_accounts(processed.tree, store, settings.account_references(options, treefile, previous), reporter)
+        references = settings.account_references(options, treefile, previous, accounts)
+        check_accounts(processed.tree, store, references, reporter)
         tree, labels, asked = processed.tree, None, None
         if inputs.labelled:
             # what judges the labels takes longer than they do
@@ -85,7 +87,7 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
             check_tree(tree, store, container=treefile.container, reporter=reporter)
         if keep_new(ids, reporter):
             inputs = reread(inputs, options)
-            sources = background.submit(sources_of, inputs, files, options, work, reporter)
+            sources = background.submit(sources_of, inputs, accounts, files, options, work, reporter)
         with watch.stage("commit"):
             facts = settings.facts(inputs, version, epoch, processed.kernel)
             parent = parent_of(options, inputs.repo, treefile.ref)

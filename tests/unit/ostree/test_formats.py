@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 
@@ -66,6 +67,7 @@ def test_commit_is_read_back() -> None:
     assert again == commit
     assert again.get("version") == "1"
     assert again.get("absent") is None
+    assert decode_commit(encode_commit(commit), ("n", "absent")) == replace(commit, metadata=commit.metadata[1:])
 
 
 def test_xattrs() -> None:

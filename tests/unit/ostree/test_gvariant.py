@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compose.ostree.gvariant import Variant, be32, be64, decode, encode, fixed_size, frame, split_type
+from compose.ostree.gvariant import (
+    Variant,
+    be32,
+    be64,
+    decode,
+    decode_entries,
+    encode,
+    fixed_size,
+    frame,
+    split_type,
+)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +72,23 @@ values = st.recursive(
 def test_round_trip(pair: tuple[str, object]) -> None:
     signature, value = pair
     assert decode(signature, encode(signature, value)) == value
+
+
+entries = st.lists(
+    st.tuples(st.sampled_from(["", "key", "version", "x" * 300]), values.map(lambda pair: Variant(*pair)))
+)
+
+
+@given(entries, st.sets(st.sampled_from(["", "key", "version", "absent"])))
+def test_entries_of_some_keys_are_those_among_all(rows: list[tuple[str, Variant]], keys: set[str]) -> None:
+    assert decode_entries(encode("a{sv}", rows), keys) == [row for row in rows if row[0] in keys]
+
+
+@given(st.binary(max_size=200))
+def test_damage_of_what_is_looked_for_is_a_value_error(data: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        found = decode_entries(data, {"", "a"})
+        assert [key for key, _ in found if key not in ("", "a")] == []
 
 
 @given(
