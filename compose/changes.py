@@ -18,7 +18,7 @@ from compose.ostree.repo import Repo
 from compose.rpm.changelog import Changelog, changelogs
 from compose.rpm.database import InstalledPackage
 from compose.rpm.nevra import Nevra
-from compose.solve.resolution import Advisory
+from compose.solve.advisories import Advisory
 
 # systemd.unit(5)
 _UNIT_TYPES = (

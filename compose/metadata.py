@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compose.errors import UsageError
 from compose.ostree.gvariant import Variant, be32, be64, be64_signed
 from compose.ostree.objects import Commit, Metadata
 from compose.rpm.nevra import Nevra
-from compose.solve.resolution import Advisory, Reference, RepoSnapshot
+from compose.solve.resolution import RepoSnapshot
+
+# an unchanged compose, which is most of them, has nothing to say of these
+if TYPE_CHECKING:
+    from compose.solve.advisories import Advisory
 
 PKGLIST = "rpmostree.rpmdb.pkglist"
 INPUTHASH = "rpmostree.inputhash"
@@ -92,6 +96,8 @@ def advisories_of(commit: Commit, detached: Metadata = ()) -> tuple[Advisory, ..
         rows = next((value.value for key, value in detached if key == ADVISORIES), None)
     if rows is None:
         return None
+    from compose.solve.advisories import Advisory, Reference
+
     severities = {be32(number): name for name, number in _SEVERITIES.items()}
     return tuple(
         Advisory(

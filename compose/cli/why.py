@@ -16,7 +16,8 @@ from compose.pipeline.options import ComposeOptions
 if TYPE_CHECKING:
     from compose.pipeline.why import Absence, Presence
     from compose.solve.chains import Chain
-    from compose.solve.resolution import Link, ResolvedPackage
+    from compose.solve.links import Link
+    from compose.solve.resolution import ResolvedPackage
 
 _Package = Annotated[
     str, typer.Argument(metavar="PACKAGE", help="NAME, NAME.ARCH, NAME-VERSION or NAME-[EPOCH:]VERSION-RELEASE.ARCH.")

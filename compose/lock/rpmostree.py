@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from compose.errors import TreefileError
-from compose.solve.request import LockedBuild
+from compose.solve.locked import LockedBuild
 from compose.solve.resolution import COMMAND_LINE, Resolution
 from compose.treefile.source import Located
 

@@ -13,7 +13,8 @@ from compose.lock import own, rpmostree
 from compose.lock.model import ArchLock, Lock, request_digest, resolution_of, specs_of
 from compose.pipeline.options import ComposeOptions
 from compose.rpm.repos import RepoNetwork
-from compose.solve.request import LockedBuild, LockRequest, SolveRequest
+from compose.solve.locked import LockedBuild, LockRequest
+from compose.solve.request import SolveRequest
 from compose.solve.resolution import Resolution
 from compose.solve.solver import describe
 from compose.treefile.model import Treefile

@@ -42,7 +42,8 @@ from compose.rpm.changelog import Changelog, changelogs
 from compose.rpm.database import InstalledPackage
 from compose.rpm.manifest import PackageManifest
 from compose.rpm.nevra import Nevra
-from compose.solve.resolution import Advisory, ResolvedPackage
+from compose.solve.advisories import Advisory
+from compose.solve.resolution import ResolvedPackage
 from compose.treefile.origin import origins
 
 

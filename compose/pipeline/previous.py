@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from compose import metadata
 from compose.errors import RepositoryError, UsageError
 from compose.ostree.repo import Repo
 from compose.pipeline.options import ComposeOptions
-from compose.solve.resolution import Advisory
+
+if TYPE_CHECKING:
+    from compose.solve.advisories import Advisory
 
 Accounts = Mapping[str, bytes]
 """passwd, group, shadow and gshadow, each with what /usr/etc and /usr/lib of a commit have of it, one after the other; empty

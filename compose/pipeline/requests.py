@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from compose.cachedir import TREEFILES
 from compose.errors import TreefileError
@@ -10,10 +11,13 @@ from compose.events import Reporter
 from compose.pipeline.flat import host_basearch
 from compose.pipeline.options import ComposeOptions
 from compose.rpm.repos import RepoAccess, RepoNetwork
-from compose.solve.request import LocalRpm, LockRequest, PackageSpec, RepoPackages, SolveRequest
+from compose.solve.request import LocalRpm, SolveRequest
 from compose.treefile.known import KnownFiles
 from compose.treefile.load import load_treefile
 from compose.treefile.model import LoadedTreefile, Treefile
+
+if TYPE_CHECKING:
+    from compose.solve.locked import LockRequest
 
 
 def load(options: ComposeOptions, reporter: Reporter, known: KnownFiles | None = None) -> LoadedTreefile:
@@ -60,16 +64,9 @@ def request_of(
 ) -> SolveRequest:
     """What a treefile asks the solver for."""
     return SolveRequest(
-        packages=tuple(PackageSpec(text=spec.text, place=spec.place) for spec in treefile.packages),
-        repo_packages=tuple(
-            RepoPackages(
-                repo=row.repo,
-                packages=tuple(PackageSpec(text=spec.text, place=spec.place) for spec in row.packages),
-                place=row.place,
-            )
-            for row in treefile.repo_packages
-        ),
-        exclude_packages=tuple(PackageSpec(text=spec.text, place=spec.place) for spec in treefile.exclude_packages),
+        packages=treefile.packages,
+        repo_packages=treefile.repo_packages,
+        exclude_packages=treefile.exclude_packages,
         recommends=treefile.recommends,
         access=access,
         rpm_files=rpm_files,

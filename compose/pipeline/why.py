@@ -23,10 +23,12 @@ from compose.rpm.compare import compare_evr
 from compose.rpm.database import DATABASE_PATH
 from compose.rpm.nevra import Nevra
 from compose.rpm.repos import RepoNetwork
+from compose.rpm.specs import PackageSpec
 from compose.solve.chains import Chain, Root, chains_to
 from compose.solve.installed import installed_links
-from compose.solve.request import PackageSpec, SolveRequest
-from compose.solve.resolution import COMMAND_LINE, Link, Reason, RepoSnapshot, Resolution, ResolvedPackage
+from compose.solve.links import Link
+from compose.solve.request import SolveRequest
+from compose.solve.resolution import COMMAND_LINE, Reason, RepoSnapshot, Resolution, ResolvedPackage
 from compose.solve.solver import solve
 from compose.treefile.load import load_treefile
 from compose.treefile.origin import origins

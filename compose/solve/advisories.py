@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
-
-from compose.solve.resolution import Advisory, Reference
 
 _SECURITY = "security"
 _CVE = "cve"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A CVE."""
+
+    url: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advisory:
+    """A security advisory. severity: "critical", "important", "moderate", "low", or "" and others for none.
+    packages: NEVRAs of the compose that it names."""
+
+    id: str
+    severity: str
+    packages: tuple[str, ...]
+    references: tuple[Reference, ...]
 
 
 def security_advisories(dnf: Any, base: Any, packages: Iterable[Any]) -> tuple[Advisory, ...]:

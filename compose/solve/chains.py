@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from compose.rpm.nevra import Nevra
-from compose.solve.resolution import Link
+from compose.solve.links import Link
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

@@ -16,13 +16,14 @@ from compose.errors import SolveError, StorageError
 from compose.events import Reporter, Task
 from compose.rpm.repofile import RepoSection, absolute, local_path, split_list
 from compose.rpm.repos import RepoNetwork, add_repos, configure, enabled_repos, substitute
+from compose.rpm.specs import PackageSpec
 from compose.solve import groups, locked
 from compose.solve.advisories import security_advisories
 from compose.solve.explain import explain, mentioned, name_of, nearest
 from compose.solve.links import links_of, nevra_of, providing
 from compose.solve.loaderror import SPACE_HINT, LoadError, is_of_disk
 from compose.solve.memo import LOADING, REPOMD, Answer, Metadata, digest_of, libraries, sizes
-from compose.solve.request import LocalRpm, PackageSpec, SolveRequest
+from compose.solve.request import LocalRpm, SolveRequest
 from compose.solve.resolution import COMMAND_LINE, Reason, RepoSnapshot, Resolution, ResolvedPackage
 
 _REPO_ID = re.compile(r'(?:repository|repo) "(?P<id>[^"]+)"')

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from compose.errors import SolveError
+from compose.rpm.specs import PackageSpec
 from compose.solve.explain import nearest
-from compose.solve.request import PackageSpec
 
 
 def is_group(text: str) -> bool:

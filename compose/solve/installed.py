@@ -9,8 +9,7 @@ from compose.events import Reporter
 from compose.rpm import child
 from compose.rpm.database import DATABASE_PATH, look_in
 from compose.rpm.nevra import Nevra
-from compose.solve.links import links_of, nevra_of
-from compose.solve.resolution import Link
+from compose.solve.links import Link, links_of, nevra_of
 
 
 def installed_links(root: str, reporter: Reporter) -> tuple[tuple[Nevra, ...], tuple[Link, ...]]:

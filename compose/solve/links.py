@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from compose.rpm.nevra import Nevra
 from compose.rpm.richdeps import rich_words
-from compose.solve.resolution import Link, Need
 
 _CONDITIONS = ("if", "unless")
+
+
+class Need(enum.StrEnum):
+    """The kinds of dependency that bring a package along."""
+
+    REQUIRES = "requires"
+    RECOMMENDS = "recommends"
+    SUPPLEMENTS = "supplements"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Link:
+    """source brings target along. dependency: as declared ("libc.so.6()(64bit)"), by the target itself when it supplements."""
+
+    source: Nevra
+    target: Nevra
+    need: Need
+    dependency: str
+
+    @property
+    def weak(self) -> bool:
+        return self.need is not Need.REQUIRES
 
 
 def links_of(dnf: Any, base: Any, packages: Iterable[Any]) -> tuple[Link, ...]:

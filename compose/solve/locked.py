@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from compose.errors import SolveError
 from compose.events import Reporter
-from compose.solve.request import LockedBuild, LockRequest
 
 _SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockedBuild:
+    """A build that a lockfile has. evr: [epoch:]version-release. arch: None for any. digest: "sha256:...", or None."""
+
+    name: str
+    evr: str
+    arch: str | None = None
+    digest: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.evr}" + (f".{self.arch}" if self.arch else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockRequest:
+    """builds: those a solve may take of their names. strict: of other names it may take nothing. repos: from these it may
+    take only what is locked. place: the lockfile, for messages."""
+
+    builds: tuple[LockedBuild, ...]
+    strict: bool
+    repos: frozenset[str] = frozenset()
+    place: str = "lockfile"
 
 
 def hide(dnf: Any, base: Any, lock: LockRequest, reporter: Reporter) -> frozenset[str]:

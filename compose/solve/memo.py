@@ -17,7 +17,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import compose
 from compose.errors import StorageError
@@ -26,16 +26,11 @@ from compose.rpm.repofile import RepoSection
 from compose.rpm.repos import RepoNetwork, variables
 from compose.sealed import forget_oldest, read_sealed, write_sealed
 from compose.solve.request import SolveRequest
-from compose.solve.resolution import (
-    Advisory,
-    Link,
-    Need,
-    Reason,
-    Reference,
-    RepoSnapshot,
-    Resolution,
-    ResolvedPackage,
-)
+from compose.solve.resolution import Reason, RepoSnapshot, Resolution, ResolvedPackage
+
+if TYPE_CHECKING:
+    from compose.solve.advisories import Advisory
+    from compose.solve.links import Link
 
 # To be raised whenever the same question could be answered otherwise than before.
 _KIND = b"compose solved 1\n"
@@ -184,24 +179,8 @@ def _answer(row: dict[str, Any]) -> Answer:
         resolution=Resolution(
             packages=tuple(map(_package, found["packages"])),
             repos=tuple(RepoSnapshot(**each | {"gpgkeys": tuple(each["gpgkeys"])}) for each in found["repos"]),
-            advisories=tuple(
-                Advisory(
-                    id=each["id"],
-                    severity=each["severity"],
-                    packages=tuple(each["packages"]),
-                    references=tuple(Reference(**reference) for reference in each["references"]),
-                )
-                for each in found["advisories"]
-            ),
-            links=tuple(
-                Link(
-                    source=Nevra(**each["source"]),
-                    target=Nevra(**each["target"]),
-                    need=Need(each["need"]),
-                    dependency=each["dependency"],
-                )
-                for each in found["links"]
-            ),
+            advisories=tuple(map(_advisory, found["advisories"])),
+            links=tuple(map(_link, found["links"])),
             locked=found["locked"],
         ),
         metadata=tuple(
@@ -222,3 +201,25 @@ def _package(row: dict[str, Any]) -> ResolvedPackage:
         "specs": tuple(row["specs"]),
     }
     return ResolvedPackage(**row | changed)
+
+
+def _advisory(row: dict[str, Any]) -> Advisory:
+    from compose.solve.advisories import Advisory, Reference
+
+    return Advisory(
+        id=row["id"],
+        severity=row["severity"],
+        packages=tuple(row["packages"]),
+        references=tuple(Reference(**each) for each in row["references"]),
+    )
+
+
+def _link(row: dict[str, Any]) -> Link:
+    from compose.solve.links import Link, Need
+
+    return Link(
+        source=Nevra(**row["source"]),
+        target=Nevra(**row["target"]),
+        need=Need(row["need"]),
+        dependency=row["dependency"],
+    )

@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from compose.rpm.repos import RepoAccess
+from compose.rpm.specs import PackageSpec, RepoPackages
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackageSpec:
-    """text: one dnf-style spec: "bash", "bash-5.2", "bash.x86_64", "perl(Foo)", "/usr/bin/dnf", "skopeo >= 2:1.7".
-    place: where the treefile says it, "fedora.yaml:12:5"."""
-
-    text: str
-    place: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RepoPackages:
-    """Packages that must come from one repository. place: of the entry in the treefile."""
-
-    repo: str
-    packages: tuple[PackageSpec, ...]
-    place: str
+# most composes are made without
+if TYPE_CHECKING:
+    from compose.solve.locked import LockRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,30 +20,6 @@ class LocalRpm:
     path: str
     sha256: str
     place: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LockedBuild:
-    """A build that a lockfile has. evr: [epoch:]version-release. arch: None for any. digest: "sha256:...", or None."""
-
-    name: str
-    evr: str
-    arch: str | None = None
-    digest: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.name}-{self.evr}" + (f".{self.arch}" if self.arch else "")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LockRequest:
-    """builds: those a solve may take of their names. strict: of other names it may take nothing. repos: from these it may
-    take only what is locked. place: the lockfile, for messages."""
-
-    builds: tuple[LockedBuild, ...]
-    strict: bool
-    repos: frozenset[str] = frozenset()
-    place: str = "lockfile"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from compose.rpm.nevra import Nevra
+
+# most composes are unchanged, and have none or are not asked for any
+if TYPE_CHECKING:
+    from compose.solve.advisories import Advisory
+    from compose.solve.links import Link
 
 COMMAND_LINE = "@commandline"
 """What libdnf5 calls the repository of RPMs that are in none."""
@@ -49,47 +55,6 @@ class RepoSnapshot:
     gpgcheck: bool
     gpgkeys: tuple[str, ...]
     priority: int = 99
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reference:
-    """A CVE."""
-
-    url: str
-    title: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Advisory:
-    """A security advisory. severity: "critical", "important", "moderate", "low", or "" and others for none.
-    packages: NEVRAs of the compose that it names."""
-
-    id: str
-    severity: str
-    packages: tuple[str, ...]
-    references: tuple[Reference, ...]
-
-
-class Need(enum.StrEnum):
-    """The kinds of dependency that bring a package along."""
-
-    REQUIRES = "requires"
-    RECOMMENDS = "recommends"
-    SUPPLEMENTS = "supplements"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Link:
-    """source brings target along. dependency: as declared ("libc.so.6()(64bit)"), by the target itself when it supplements."""
-
-    source: Nevra
-    target: Nevra
-    need: Need
-    dependency: str
-
-    @property
-    def weak(self) -> bool:
-        return self.need is not Need.REQUIRES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from compose.treefile.conditions import ConditionFault, Value, evaluate
 from compose.treefile.keys import KEYS, LEGACY, Merge, nearest
 from compose.treefile.kickstart import parse_kickstart
 from compose.treefile.known import KnownFiles
+from compose.treefile.model import ExternalFile
 from compose.treefile.source import Located, Place, SourceFault
 from compose.treefile.validate import faults
 
@@ -41,33 +42,23 @@ _CONTAINER = {
 Config = dict[str, Located]
 
 
-@dataclass(frozen=True, slots=True)
-class External:
-    """A file beside a treefile that a key names."""
-
-    key: str
-    path: str
-    data: bytes
-    mode: int
-
-
 @dataclass(slots=True)
 class Flattener:
     """State of one flattening; the results are config, variables, externals, faults, warnings and files.
 
-    files: the treefiles that were read, by path. opened: path -> (content, mode) of every file, under the name that it was
-    asked for. known: those that need not be parsed again. legacy: (place, old, new) of each old spelling met.
-    untaken: (place, path, why) of each include that was not followed.
+    externals: files that keys name, by key and by their name in it, "" where there is but one. files: the treefiles that were
+    read, by path. opened: every file, under the name that it was asked for. known: those that need not be parsed again.
+    legacy: (place, old, new) of each old spelling met. untaken: (place, path, why) of each include that was not followed.
     """
 
     basearch: str
     known: KnownFiles | None = None
     variables: dict[str, Value] = field(default_factory=dict)
-    externals: dict[tuple[str, str], External] = field(default_factory=dict)
+    externals: dict[tuple[str, str], ExternalFile] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
-    opened: dict[str, tuple[bytes, int]] = field(default_factory=dict)
+    opened: dict[str, ExternalFile] = field(default_factory=dict)
     legacy: list[tuple[Place, str, str]] = field(default_factory=list)
     untaken: list[tuple[Place, str, str]] = field(default_factory=list)
     _seen: dict[tuple[int, int], str] = field(default_factory=dict)
@@ -120,7 +111,7 @@ class Flattener:
             self._fault(chain[-1] if chain else Place(path), f"include loop: {path} is included already", chain[:-1])
             return None
         self.files[target or path] = data
-        self.opened[path] = (data, 0o644)
+        self.opened[path] = ExternalFile(path=path, data=data, mode=0o644)
         known = self.known.recall(data, path) if self.known else None
         try:
             parsed = known or parse_source(data, path)
@@ -266,14 +257,13 @@ class Flattener:
             path = os.path.join(directory, name.value)
             try:
                 with open(path, "rb") as file:
-                    external = External(key, path, file.read(), _mode(file))
-                    self.opened[path] = (external.data, external.mode)
+                    external = self.opened[path] = ExternalFile(path=path, data=file.read(), mode=_mode(file))
             except FileNotFoundError as error:
                 if key != "id-lock":
                     self._fault(name.place, f"{key}: cannot read {path}: {error.strerror}", chain)
                     continue
                 # not yet written
-                external = External(key, path, b"", 0o644)
+                external = ExternalFile(path=path, data=b"", mode=0o644)
             except OSError as error:
                 self._fault(name.place, f"{key}: cannot read {path}: {error.strerror}", chain)
                 continue
@@ -298,9 +288,8 @@ class Flattener:
                 with open(path, "rb") as file:
                     mode = _mode(file)
                     if mode & 0o111:
-                        external = External(FINALIZE, path, file.read(), mode)
-                        self.externals[(FINALIZE, name)] = external
-                        self.opened[path] = (external.data, mode)
+                        external = ExternalFile(path=path, data=file.read(), mode=mode)
+                        self.externals[(FINALIZE, name)] = self.opened[path] = external
             except OSError as error:
                 self._fault(Place(path), f"{FINALIZE}: cannot be read: {error.strerror}", ())
 

@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 from compose.errors import TreefileError
+from compose.rpm.specs import PackageSpec, RepoPackages
 from compose.treefile.conditions import Value, substitute, undefined
 from compose.treefile.flatten import FINALIZE, Config, Flattener
 from compose.treefile.keys import KEYS, Merge
@@ -21,9 +22,7 @@ from compose.treefile.model import (
     LoadedTreefile,
     MetadataPlace,
     OptUsrLocal,
-    RepoSpecs,
     RpmSource,
-    Spec,
     Treefile,
 )
 from compose.treefile.source import Located
@@ -60,7 +59,7 @@ def load_treefile(path: str, *, basearch: str, known: KnownFiles | None = None) 
         deciding_keys=_deciding_keys(flat, config),
         deciding_files=_deciding_files(flattener),
         directory=os.path.dirname(os.path.abspath(path)),
-        files=tuple(ExternalFile(path=name, data=data, mode=mode) for name, (data, mode) in flattener.opened.items()),
+        files=tuple(flattener.opened.values()),
         warnings=tuple(flattener.warnings),
     )
 
@@ -174,14 +173,13 @@ def _model(config: Config, flattener: Flattener, basearch: str) -> Treefile:
     def texts(key: str) -> tuple[str, ...]:
         return tuple(value(key, ()))
 
-    def specs(key: str) -> tuple[Spec, ...]:
+    def specs(key: str) -> tuple[PackageSpec, ...]:
         rows = config[key].value if key in config else []
         first = {row.value: row.place for row in reversed(rows)}
-        return tuple(Spec(text=text, place=str(first[text])) for text in sorted(first))
+        return tuple(PackageSpec(text=text, place=str(first[text])) for text in sorted(first))
 
     def external(key: str, name: str = "") -> ExternalFile | None:
-        found = flattener.externals.get((key, name))
-        return None if found is None else ExternalFile(path=found.path, data=found.data, mode=found.mode)
+        return flattener.externals.get((key, name))
 
     def check(key: str) -> Check:
         row = value(key, {"type": "previous"})
@@ -251,11 +249,7 @@ def _model(config: Config, flattener: Flattener, basearch: str) -> Treefile:
         ostree_layers=texts("ostree-layers"),
         ostree_override_layers=texts("ostree-override-layers"),
         id_lock=external("id-lock"),
-        finalize=tuple(
-            ExternalFile(path=found.path, data=found.data, mode=found.mode)
-            for (key, _), found in sorted(flattener.externals.items())
-            if key == FINALIZE
-        ),
+        finalize=tuple(found for (key, _), found in sorted(flattener.externals.items()) if key == FINALIZE),
     )
 
 
@@ -274,15 +268,15 @@ def _rpm_files(config: Config) -> tuple[RpmSource, ...]:
     return tuple(found)
 
 
-def _repo_packages(config: Config) -> tuple[RepoSpecs, ...]:
+def _repo_packages(config: Config) -> tuple[RepoPackages, ...]:
     """A later entry's package is no longer an earlier entry's (an includer overrides what it includes)."""
     rows = config["repo-packages"].value if "repo-packages" in config else []
     taken: set[str] = set()
-    found: list[RepoSpecs] = []
+    found: list[RepoPackages] = []
     for row in reversed(rows):
         items = [item for item in row.value["packages"].value if item.value not in taken]
         taken.update(item.value for item in items)
         if items:
-            packages = tuple(Spec(text=item.value, place=str(item.place)) for item in items)
-            found.append(RepoSpecs(repo=row.value["repo"].value, packages=packages, place=str(row.place)))
+            packages = tuple(PackageSpec(text=item.value, place=str(item.place)) for item in items)
+            found.append(RepoPackages(repo=row.value["repo"].value, packages=packages, place=str(row.place)))
     return tuple(reversed(found))

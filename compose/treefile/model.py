@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass
 from typing import Any
 
+from compose.rpm.specs import PackageSpec, RepoPackages
+
 
 class OptUsrLocal(enum.StrEnum):
     VAR = "var"
@@ -33,21 +35,6 @@ class CheckKind(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spec:
-    """A package spec and where the treefile says it, "fedora.yaml:12:5"."""
-
-    text: str
-    place: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RepoSpecs:
-    repo: str
-    packages: tuple[Spec, ...]
-    place: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ExternalFile:
     """A file named by the treefile, read when it was loaded. mode: permission bits, group and others not writing."""
 
@@ -58,6 +45,8 @@ class ExternalFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddFile:
+    """A file that the compose puts into the tree. dest: absolute or below the root."""
+
     dest: str
     source: ExternalFile
 
@@ -94,9 +83,9 @@ class Treefile:
     releasever: str | None = None
     repos: tuple[str, ...] | None = None
     repovars: tuple[tuple[str, str], ...] = ()
-    packages: tuple[Spec, ...] = ()
-    repo_packages: tuple[RepoSpecs, ...] = ()
-    exclude_packages: tuple[Spec, ...] = ()
+    packages: tuple[PackageSpec, ...] = ()
+    repo_packages: tuple[RepoPackages, ...] = ()
+    exclude_packages: tuple[PackageSpec, ...] = ()
     recommends: bool = True
     documentation: bool = True
     install_langs: tuple[str, ...] | None = None

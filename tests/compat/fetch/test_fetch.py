@@ -17,7 +17,8 @@ from compose.errors import FetchError, PackageError, StorageError, TrustError
 from compose.events import Reporter, Task
 from compose.fetch.fetcher import fetch
 from compose.rpm.repos import RepoAccess, RepoNetwork
-from compose.solve.request import PackageSpec, SolveRequest
+from compose.rpm.specs import PackageSpec
+from compose.solve.request import SolveRequest
 from compose.solve.solver import solve
 from tests.support.rpmrepo import Keys, Package, Server, build, index, run
 

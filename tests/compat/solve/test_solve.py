@@ -11,7 +11,8 @@ from compose.errors import FetchError, SolveError, StorageError, TreefileError
 from compose.events import Reporter
 from compose.rpm import child
 from compose.rpm.repos import RepoAccess, RepoNetwork
-from compose.solve.request import PackageSpec, RepoPackages, SolveRequest
+from compose.rpm.specs import PackageSpec, RepoPackages
+from compose.solve.request import SolveRequest
 from compose.solve.resolution import Reason
 from compose.solve.solver import solve
 from tests.support.rpmrepo import Package, Server, build, index, run

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from compose.errors import TreefileError
 from compose.lock.rpmostree import format_locked, overlay, read_locked
 from compose.rpm.nevra import Nevra
-from compose.solve.request import LockedBuild
+from compose.solve.locked import LockedBuild
 from compose.solve.resolution import Reason, RepoSnapshot, Resolution, ResolvedPackage
 from compose.treefile.parse import parse_json, parse_yaml
 from compose.treefile.source import SourceFault

@@ -6,8 +6,7 @@ import pytest
 
 from compose.rpm.nevra import Nevra
 from compose.solve.chains import Root, chains_to
-from compose.solve.links import satisfied_by
-from compose.solve.resolution import Link, Need
+from compose.solve.links import Link, Need, satisfied_by
 
 
 def package(name):

@@ -12,27 +12,15 @@ import pytest
 from compose.rpm.nevra import Nevra
 from compose.rpm.repofile import RepoOption, RepoSection
 from compose.rpm.repos import RepoAccess, RepoNetwork
+from compose.rpm.specs import PackageSpec, RepoPackages
 from compose.sealed import write_sealed
 from compose.solve import memo
+from compose.solve.advisories import Advisory, Reference
+from compose.solve.links import Link, Need
+from compose.solve.locked import LockedBuild, LockRequest
 from compose.solve.memo import Answer, Metadata
-from compose.solve.request import (
-    LocalRpm,
-    LockedBuild,
-    LockRequest,
-    PackageSpec,
-    RepoPackages,
-    SolveRequest,
-)
-from compose.solve.resolution import (
-    Advisory,
-    Link,
-    Need,
-    Reason,
-    Reference,
-    RepoSnapshot,
-    Resolution,
-    ResolvedPackage,
-)
+from compose.solve.request import LocalRpm, SolveRequest
+from compose.solve.resolution import Reason, RepoSnapshot, Resolution, ResolvedPackage
 
 SPEC = PackageSpec(text="bash", place="t.yaml:1:1")
 REQUEST = SolveRequest(
