@@ -6,9 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from compose import fs
-from compose.cli.ending import Place, faults_of, place_in
+from compose.cli.places import Place, faults_of, in_project, place_in
 from compose.cli.reporter import CommandReporter
-from compose.cli.services import in_project
 from compose.findings import Level, Result, to_codequality
 
 

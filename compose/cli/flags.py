@@ -7,18 +7,20 @@ import os
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import click
 import typer
 
 from compose import fs
 from compose.cli.ending import Interrupted, exit_code_of
-from compose.cli.jsonlines import JsonReporter
 from compose.cli.progress import PlainReporter
 from compose.cli.reporter import Both, CommandReporter
 from compose.cli.services import reporter_for
 from compose.errors import ComposeError, UsageError
+
+if TYPE_CHECKING:
+    from compose.cli.jsonlines import JsonReporter
 
 _SETUP = "Where and how"
 _INPUT = "Packages"
@@ -318,6 +320,8 @@ def _events(descriptor: int) -> JsonReporter:
         handed_in = False
     if not handed_in:
         raise UsageError(f"--progress-fd={descriptor}: is not open", hint=f"open it: {descriptor}>events.jsonl")
+    from compose.cli.jsonlines import JsonReporter
+
     # programs that a compose runs have no use for it
     os.set_inheritable(descriptor, descriptor <= 2)
     return JsonReporter(descriptor, click.get_current_context().command_path)

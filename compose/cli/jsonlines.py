@@ -11,7 +11,8 @@ from itertools import count
 from typing import Any
 
 import compose
-from compose.cli.ending import Place, exit_code_of, faults_of, message_of, place_in
+from compose.cli.ending import exit_code_of, message_of
+from compose.cli.places import Place, faults_of, place_in
 from compose.cli.reporter import CommandReporter
 from compose.errors import ComposeError
 from compose.events import Task

@@ -1,36 +1,17 @@
-"""CI services that show more than a log: GitHub Actions and GitLab CI, each in its own words.
+"""CI services that show more than a log, each in its own words.
 
-GitHub: workflow commands (::error file=...,line=...::, ::group::) in the log become annotations beside the lines and folded
-groups, markdown in the file $GITHUB_STEP_SUMMARY becomes the page of the run, and NAME=VALUE in $GITHUB_OUTPUT what later steps
-can ask for (docs.github.com, "Workflow commands for GitHub Actions"). GitLab: sections of the log that fold (docs.gitlab.com,
-"Job logs"), and what codequality.py writes.
-
-A GitHub runner obeys what looks like a command in the log, whoever wrote it. A scriptlet's output or a changelog is not ours:
-see harmless().
+GitHub Actions: see github.py. GitLab CI: sections of the log that fold (docs.gitlab.com, "Job logs"), and what codequality.py
+writes.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import stat
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO, Any, TextIO, cast
 
-from compose.cli import markdown
-from compose.cli.ending import Interrupted, Place, faults_of, message_of, place_in
 from compose.cli.progress import PlainReporter
-from compose.errors import ComposeError
-
-# GitHub refuses a step's summary above 1 MiB, whole
-_SUMMARY_LIMIT = 1_000_000
-# "::name" behind blanks, "##[name" anywhere (actions/runner, ActionCommand.cs); a line ends at a carriage return too
-_COMMAND = re.compile(r"(?<![^\r\n])[^\S\r\n]*:(?=:)|##(?=\[)")
-_OUTPUTS = ("ref", "commit", "version")
-_CUT = "\n\n*The rest is left out: a summary ends at 1 MiB.*\n"
 
 
 @contextmanager
@@ -38,105 +19,25 @@ def only_our_commands(environment: Mapping[str, str]) -> Iterator[None]:
     """On GitHub, nothing that is printed to the log is a command; those of the reporter go past this."""
     before = (sys.stdout, sys.stderr)
     if environment.get("GITHUB_ACTIONS") == "true":
-        sys.stdout, sys.stderr = (stream if _is_file(stream) else cast(TextIO, _Harmless(stream)) for stream in before)
+        # brings what is of use nowhere else, as below
+        from compose.cli.github import harmless_log
+
+        sys.stdout, sys.stderr = map(harmless_log, before)
     try:
         yield
     finally:
         sys.stdout, sys.stderr = before
 
 
-def harmless(text: str) -> str:
-    """With a backslash in what a runner takes for a command."""
-    return _COMMAND.sub(lambda match: match[0] + "\\", text)
-
-
-class _Harmless:
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        return self._stream.write(harmless(text))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
-def _is_file(stream: TextIO) -> bool:
-    try:
-        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
-    except (OSError, ValueError):
-        return False
-
-
 def reporter_for(environment: Mapping[str, str]) -> PlainReporter | None:
     """The reporter of the service that runs this, None for none or one that shows logs only."""
     if environment.get("GITHUB_ACTIONS") == "true":
+        from compose.cli.github import GitHubReporter
+
         return GitHubReporter(environment)
     if environment.get("GITLAB_CI") == "true":
         return GitLabReporter()
     return None
-
-
-class GitHubReporter(PlainReporter):
-    """Stages are groups of the log, warnings and errors annotations."""
-
-    def __init__(self, environment: Mapping[str, str], stream: IO[str] | None = None) -> None:
-        # not sys.stderr, which is kept from giving commands
-        super().__init__(stream or sys.__stderr__)
-        self._environment = environment
-        self._summary = environment.get("GITHUB_STEP_SUMMARY")
-        self._output = environment.get("GITHUB_OUTPUT")
-
-    def line(self, text: str) -> None:
-        super().line(harmless(text))
-
-    def stage_begun(self, name: str) -> None:
-        self.raw(f"::group::{name}")
-
-    def stage_ended(self, name: str, seconds: float, *, failed: bool) -> None:
-        super().stage_ended(name, seconds, failed=failed)
-        self.raw("::endgroup::")
-
-    def warn(self, message: str) -> None:
-        self.annotate("warning", message, place_in(message))
-
-    def result(self, outcome: str, **facts: Any) -> None:
-        rows = {"outcome": outcome, **{name: facts[name] for name in _OUTPUTS if facts.get(name) is not None}}
-        # a value of several lines would be more outputs than one
-        lines = [f"{name}={value}\n" for name, value in rows.items() if len(str(value).splitlines()) == 1]
-        if self._output:
-            self._append(self._output, "".join(lines).encode())
-
-    def failed(self, error: BaseException) -> None:
-        for message, place in faults_of(error):
-            self.annotate("error", message, place)
-        self.summarise(_failure(error))
-
-    def annotate(self, level: str, message: str, place: Place | None) -> None:
-        """level: "error", "warning" or "notice"."""
-        properties = {"title": "compose"}
-        if place is not None:
-            properties |= {"file": in_project(place.file, self._environment), "line": str(place.line)}
-            if place.column is not None:
-                properties["col"] = str(place.column)
-        told = ",".join(f"{key}={_property(value)}" for key, value in properties.items())
-        self.raw(f"::{level} {told}::{_data(message)}")
-
-    def summarise(self, lines: Sequence[str]) -> None:
-        if not self._summary:
-            return
-        data = ("\n".join(lines) + "\n\n").encode()
-        room = _SUMMARY_LIMIT - (os.path.getsize(self._summary) if os.path.exists(self._summary) else 0)
-        if len(data) > room:
-            data = data[: max(0, room)].decode(errors="ignore").encode() + _CUT.encode()
-        self._append(self._summary, data)
-
-    def _append(self, path: str, data: bytes) -> None:
-        try:
-            with open(path, "ab") as file:
-                file.write(data)
-        except OSError as error:
-            self.line(f"warning: cannot write to {path}: {error.strerror}")
 
 
 class GitLabReporter(PlainReporter):
@@ -148,30 +49,3 @@ class GitLabReporter(PlainReporter):
     def stage_ended(self, name: str, seconds: float, *, failed: bool) -> None:
         super().stage_ended(name, seconds, failed=failed)
         self.raw(f"\033[0Ksection_end:{int(time.time())}:compose_{name}\r\033[0K")
-
-
-def in_project(path: str, environment: Mapping[str, str]) -> str:
-    """As the code host knows a file: relative to the checkout; as it is when it lies elsewhere."""
-    root = environment.get("GITHUB_WORKSPACE") or environment.get("CI_PROJECT_DIR") or os.getcwd()
-    found = os.path.relpath(os.path.realpath(path), os.path.realpath(root))
-    return path if found.startswith("../") else found
-
-
-def _failure(error: BaseException) -> list[str]:
-    if isinstance(error, Interrupted):
-        return [f"## compose: {message_of(error)}"]
-    lines = ["## compose failed", "", *markdown.fenced([message_of(error)])]
-    if isinstance(error, ComposeError):
-        if error.details:
-            lines += ["", *markdown.folded("details", markdown.fenced(error.details))]
-        if error.hint:
-            lines += ["", f"What to do: {markdown.code(error.hint)}"]
-    return lines
-
-
-def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")

@@ -15,9 +15,10 @@ import typer
 import compose
 from compose import fs
 from compose.cli import flags
-from compose.cli.ending import Place
 from compose.cli.flags import FOUND, Format, TreefileLintFormat
-from compose.cli.services import GitHubReporter, in_project, reporter_for
+from compose.cli.github import GitHubReporter
+from compose.cli.places import Place, in_project
+from compose.cli.services import reporter_for
 from compose.errors import TreefileError
 from compose.findings import Level, Result, to_codequality, to_sarif
 from compose.pipeline.flat import flattened_treefile, host_basearch

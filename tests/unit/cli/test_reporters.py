@@ -12,11 +12,13 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from compose.cli import services
+from compose.cli import github
 from compose.cli.codequality import CodeQuality
-from compose.cli.ending import Interrupted, Place, exit_code_of, faults_of, place_in
+from compose.cli.ending import Interrupted, exit_code_of
+from compose.cli.github import GitHubReporter, harmless
 from compose.cli.jsonlines import INTERVAL, JsonReporter
-from compose.cli.services import GitHubReporter, GitLabReporter, harmless
+from compose.cli.places import Place, faults_of, place_in
+from compose.cli.services import GitLabReporter
 from compose.errors import SolveError, TreefileError
 
 SCHEMA = json.loads(resources.files("compose.cli").joinpath("events.schema.json").read_text())
@@ -166,7 +168,7 @@ def test_github_outputs(tree):
 
 
 def test_a_summary_ends_before_github_refuses_it(tree, monkeypatch):
-    monkeypatch.setattr(services, "_SUMMARY_LIMIT", 100)
+    monkeypatch.setattr(github, "_SUMMARY_LIMIT", 100)
     summary = tree / "summary.md"
     reporter = GitHubReporter({"GITHUB_STEP_SUMMARY": str(summary)}, io.StringIO())
     reporter.summarise(["ü" * 300])
