@@ -61,7 +61,7 @@ def inputs_of(
         *((InputKind.PACKAGE, str(each.nevra), ":".join(each.checksum)) for each in packages),
         *((InputKind.LAYER, f"{number} {ref}", content) for number, (ref, content) in enumerate(layers)),
     ]
-    return tuple(sorted(Input(kind=kind, name=name, value=value) for kind, name, value in rows))
+    return tuple(Input(kind=kind, name=name, value=value) for kind, name, value in sorted(rows))
 
 
 def input_hash(inputs: Iterable[Input]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +15,11 @@ from compose.cli.flags import ProgressStyle
 from compose.cli.tree import summary, tell
 from compose.errors import UsageError
 from compose.pipeline.flat import flattened_treefile
-from compose.pipeline.options import ComposeOptions, Installed, Outcome
+from compose.pipeline.options import ComposeOptions, Outcome
+
+# what a command calls is imported when it is
+if TYPE_CHECKING:
+    from compose.pipeline.parts import Installed
 
 _Directory = Annotated[str, typer.Argument(metavar="DESTDIR", help="The root goes to DESTDIR/rootfs.")]
 _Rootfs = Annotated[str, typer.Argument(metavar="ROOTFS", help="Root directory.")]

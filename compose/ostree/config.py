@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import enum
 from dataclasses import dataclass
 
@@ -42,24 +41,22 @@ _UNITS = {"MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 
 def parse_config(text: str, path: str) -> Config:
     """Read a repository's config. Raises RepositoryError naming path and key."""
-    parser = configparser.RawConfigParser(strict=False, interpolation=None, delimiters=("=",), comment_prefixes=("#",))
-    try:
-        parser.read_string(text)
-        core = parser["core"]
-    except (configparser.Error, KeyError) as error:
-        raise RepositoryError(f"{path}: not a repository configuration: {error}") from error
+    groups = _parse_keyfile(text, path)
+    if "core" not in groups:
+        raise RepositoryError(f"{path}: not a repository configuration: it has no [core]")
+    core = groups["core"]
 
-    def number(section: str, key: str) -> int | None:
-        value = parser.get(section, key, fallback=None)
+    def number(group: str, key: str) -> int | None:
+        value = groups.get(group, {}).get(key)
         if value is None:
             return None
         try:
             return int(value)
         except ValueError:
-            raise RepositoryError(f"{path}: {section}.{key} must be a number, not {value!r}") from None
+            raise RepositoryError(f"{path}: {group}.{key} must be a number, not {value!r}") from None
 
     def flag(key: str, default: bool) -> bool:
-        value = core.get(key, "").strip().lower()
+        value = core.get(key, "").lower()
         if value in ("", "true", "1", "false", "0"):
             return default if not value else value in ("true", "1")
         raise RepositoryError(f"{path}: core.{key} must be true or false, not {value!r}")
@@ -87,6 +84,25 @@ def parse_config(text: str, path: str) -> Config:
         tombstones=flag("tombstone-commits", False),
         zlib_level=None if level is None else min(9, max(1, level)),
     )
+
+
+def _parse_keyfile(text: str, path: str) -> dict[str, dict[str, str]]:
+    """Keys and values of each group, as GLib's GKeyFile reads them: of two equal keys the last counts, two equal groups are
+    one."""
+    groups: dict[str, dict[str, str]] = {}
+    group: dict[str, str] | None = None
+    for number, line in enumerate(map(str.strip, text.split("\n")), start=1):
+        if not line or line[0] == "#":
+            continue
+        key, equals, value = line.partition("=")
+        if line[0] == "[" and line[-1] == "]":
+            group = groups.setdefault(line[1:-1], {})
+        elif equals and group is not None:
+            group[key.rstrip()] = value.lstrip()
+        else:
+            fault = f"{line!r} is not key=value" if group is not None else f"{line!r} stands before the first [group]"
+            raise RepositoryError(f"{path}:{number}: not a repository configuration: {fault}")
+    return groups
 
 
 def _size(text: str, path: str) -> int:

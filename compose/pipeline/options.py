@@ -105,12 +105,3 @@ class ComposeResult:
     def stage_seconds(self) -> tuple[tuple[str, float], ...]:
         """Wall time per stage, in order."""
         return self.timings.stages if self.timings is not None else ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Installed:
-    """What `install` ended with. rootfs: the directory, None when there was nothing to do."""
-
-    outcome: Outcome
-    packages: int
-    rootfs: str | None = None

@@ -11,6 +11,7 @@ import os
 import tempfile
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 from compose import fs, syscalls
 from compose.assemble.stage import assemble
@@ -30,7 +31,7 @@ from compose.pipeline.facts import Facts
 from compose.pipeline.gate import check_labels, check_tree
 from compose.pipeline.inputs import Stopwatch, gather, reread
 from compose.pipeline.making import keep_sources_of_root, leave_sources
-from compose.pipeline.options import ComposeOptions, ComposeResult, Installed, Outcome
+from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
 from compose.pipeline.previous import Previous, parent_of
 from compose.pipeline.requests import load
 from compose.pipeline.stages import tell_dropped
@@ -48,6 +49,15 @@ from compose.workroot.memory import ProgramMemory
 ROOTFS = "rootfs"
 # Writers of what is in a root directory: made by something else, or changed after `install`.
 _FOREIGN, _CHANGED = "rootfs", "rootfs:changed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installed:
+    """What `install` ended with. rootfs: the directory, None when there was nothing to do."""
+
+    outcome: Outcome
+    packages: int
+    rootfs: str | None = None
 
 
 def install(

@@ -94,7 +94,8 @@ def test_hash_order_keeps_every_key() -> None:
 def test_config() -> None:
     config = parse_config(
         "# comment\n[core]\nrepo_version=1\nmode=archive\nfsync=false\nlock-timeout-secs=5\nmin-free-space-size=2GB\n"
-        'auto-update-summary=true\n[archive]\nzlib-level=12\n[remote "x"]\nurl=http://example.com\n',
+        'auto-update-summary=true\n[archive]\nzlib-level=12\n[remote "x"]\nurl=http://example.com/?a=b\n'
+        "\n  [core]\n fsync = true\nfsync= false \n",
         "config",
     )
     assert config.mode is Mode.ARCHIVE
@@ -109,7 +110,8 @@ def test_config() -> None:
     ("text", "message"),
     [
         ("", "not a repository configuration"),
-        ("mode=archive", "not a repository configuration"),
+        ("mode=archive", "/repo/config:1: not a repository configuration"),
+        ("[core]\nmode=bare\n[other\n", "/repo/config:3: not a repository configuration"),
         ("[core]\nmode=odd\n", "core.mode=odd"),
         ("[core]\nmode=bare\nrepo_version=2\n", "version 2"),
         ("[core]\nmode=bare\nfsync=perhaps\n", "core.fsync"),
