@@ -35,16 +35,6 @@ class Input:
     value: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InputChange:
-    """before: None for what is new; after: None for what is gone."""
-
-    kind: InputKind
-    name: str
-    before: str | None
-    after: str | None
-
-
 def inputs_of(
     loaded: LoadedTreefile,
     packages: Iterable[ResolvedPackage],
@@ -73,15 +63,3 @@ def input_hash(inputs: Iterable[Input]) -> str:
             data = field.encode()
             found += len(data).to_bytes(8, "big") + data
     return hashlib.sha256(found).hexdigest()
-
-
-def input_changes(before: Iterable[Input], after: Iterable[Input]) -> tuple[InputChange, ...]:
-    """What differs, sorted by kind and name."""
-    old = {(each.kind, each.name): each.value for each in before}
-    new = {(each.kind, each.name): each.value for each in after}
-    order = list(InputKind)
-    return tuple(
-        InputChange(kind=kind, name=name, before=old.get((kind, name)), after=new.get((kind, name)))
-        for kind, name in sorted(old.keys() | new.keys(), key=lambda key: (order.index(key[0]), key[1]))
-        if old.get((kind, name)) != new.get((kind, name))
-    )

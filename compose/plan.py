@@ -14,7 +14,8 @@ from typing import Protocol
 from compose.assemble.accounts import declared_ids
 from compose.assemble.ids import SYSUSERS, IdLock
 from compose.assemble.scripts import RUN
-from compose.inputhash import InputChange, InputKind
+from compose.inputdiff import InputChange
+from compose.inputhash import InputKind
 from compose.rpm.changelog import Changelog
 from compose.rpm.compare import Change, package_changes
 from compose.rpm.database import InstalledPackage

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from compose.pipeline.timings import Timings
+    from compose.process import Program
 
 _SHOWN = 10
 _LEAST = 0.01
@@ -23,12 +24,13 @@ def table(timings: Timings) -> str:
         f"{total:7.2f}  in all; {usage.own_cpu:.1f} s of CPU here and {usage.children_cpu:.1f} s in programs; "
         f"{peak:.0f} MB in the largest process\n",
     ]
-    programs = [
-        (f"{each.phase} of {each.owner.partition(':')[2] or each.owner} ({each.stage})", each.seconds)
-        for each in timings.programs
-    ]
+    programs = [(_name(stage, each.program), each.seconds) for stage, each in timings.programs]
     parts += [_rows("seconds  program", _longest(programs)), _rows("seconds  package", _longest(timings.packages))]
     return "\n".join(part for part in parts if part)
+
+
+def _name(stage: str, program: Program) -> str:
+    return f"{program.phase} of {program.owner.partition(':')[2] or program.owner} ({stage})"
 
 
 def _longest(rows: Sequence[tuple[str, float]]) -> Sequence[tuple[str, float]]:

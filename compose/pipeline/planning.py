@@ -16,7 +16,8 @@ from compose.errors import RepositoryError
 from compose.events import Reporter
 from compose.fetch.fetcher import missing_bytes
 from compose.importer.cache import ImportCache
-from compose.inputhash import InputChange, InputKind, input_changes, input_hash
+from compose.inputdiff import InputChange, input_changes
+from compose.inputhash import InputKind, input_hash
 from compose.installed import installed_packages
 from compose.pipeline import settings
 from compose.pipeline.accounts import read_id_lock

@@ -36,36 +36,21 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProgramTime:
-    """stage: that ran it. owner, phase: as in process.Program. seconds: wall."""
-
-    stage: str
-    owner: str
-    phase: str
-    seconds: float
-
-    @property
-    def package(self) -> str | None:
-        """NEVRA of the package whose scriptlet it is."""
-        kind, _, name = self.owner.partition(":")
-        return name if kind == "scriptlet" else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Timings:
-    """stages: (name, wall seconds), in order. programs: those that took longest first."""
+    """stages: (name, wall seconds), in order. programs: (stage, program), those that took longest first."""
 
     stages: tuple[tuple[str, float], ...]
-    programs: tuple[ProgramTime, ...]
+    programs: tuple[tuple[str, ProgramRecord], ...]
     usage: Usage
 
     @property
     def packages(self) -> tuple[tuple[str, float], ...]:
         """(NEVRA, wall seconds of all its scriptlets), those that took longest first."""
         total: dict[str, float] = {}
-        for each in self.programs:
-            if each.package is not None:
-                total[each.package] = total.get(each.package, 0.0) + each.seconds
+        for _, each in self.programs:
+            kind, _, name = each.program.owner.partition(":")
+            if kind == "scriptlet":
+                total[name] = total.get(name, 0.0) + each.seconds
         return tuple(sorted(total.items(), key=lambda row: (-row[1], row[0])))
 
     def document(self) -> dict[str, Any]:
@@ -74,8 +59,13 @@ class Timings:
             "stages": [{"name": name, "seconds": round(seconds, 3)} for name, seconds in self.stages],
             "packages": [{"package": name, "seconds": round(seconds, 3)} for name, seconds in self.packages],
             "programs": [
-                {"stage": each.stage, "owner": each.owner, "phase": each.phase, "seconds": round(each.seconds, 3)}
-                for each in self.programs
+                {
+                    "stage": stage,
+                    "owner": each.program.owner,
+                    "phase": each.program.phase,
+                    "seconds": round(each.seconds, 3),
+                }
+                for stage, each in self.programs
             ],
             **usage_document(self.usage),
         }
@@ -83,11 +73,7 @@ class Timings:
 
 def timings(stages: Sequence[tuple[str, float]], records: Iterable[tuple[str, ProgramRecord]]) -> Timings:
     """Of a compose that ends now. records: (stage, program)."""
-    programs = [
-        ProgramTime(stage=stage, owner=each.program.owner, phase=each.program.phase, seconds=each.seconds)
-        for stage, each in records
-    ]
-    programs.sort(key=lambda each: -each.seconds)
+    programs = sorted(records, key=lambda row: -row[1].seconds)
     return Timings(stages=tuple(stages), programs=tuple(programs), usage=Usage.now())
 
 

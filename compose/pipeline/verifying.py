@@ -11,7 +11,7 @@ from compose.cachedir import CacheDir
 from compose.diff import PathChange, diff_commits
 from compose.errors import RepositoryError
 from compose.events import Reporter
-from compose.inputhash import InputChange, input_changes
+from compose.inputdiff import InputChange, input_changes
 from compose.ostree.config import Mode
 from compose.ostree.objects import Commit
 from compose.ostree.repo import Repo
