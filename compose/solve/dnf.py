@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
-import shutil
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from compose.errors import SolveError, StorageError
-from compose.events import Reporter, Task
-from compose.rpm.repofile import RepoSection, absolute, local_path, split_list
-from compose.rpm.repos import RepoNetwork, add_repos, configure, enabled_repos, substitute
+from compose.events import Reporter
+from compose.rpm.repos import RepoNetwork
 from compose.rpm.specs import PackageSpec
 from compose.solve import groups, locked
 from compose.solve.advisories import security_advisories
 from compose.solve.explain import explain, mentioned, name_of, nearest
 from compose.solve.links import links_of, nevra_of, providing
-from compose.solve.loaderror import SPACE_HINT, LoadError, is_of_disk
-from compose.solve.memo import LOADING, REPOMD, Answer, Metadata, digest_of, libraries, sizes
+from compose.solve.loaderror import SPACE_HINT, is_of_disk, plain
+from compose.solve.memo import Answer, Metadata, libraries
+from compose.solve.repositories import Repositories, load_repositories
 from compose.solve.request import LocalRpm, SolveRequest
-from compose.solve.resolution import COMMAND_LINE, Reason, RepoSnapshot, Resolution, ResolvedPackage
-
-_REPO_ID = re.compile(r'(?:repository|repo) "(?P<id>[^"]+)"')
+from compose.solve.resolution import COMMAND_LINE, Reason, Resolution, ResolvedPackage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,175 +35,32 @@ class Job:
 def resolve(job: Job, reporter: Reporter) -> Answer | None:
     """See solver.solve(); to be called in a process of its own. None: the answer from before holds, now that all metadata has
     been brought up to date and checked."""
-    sections = enabled_repos(job.request.access)
-    try:
-        with _metadata_lock(job.network, reporter):
-            session = _open(job, sections, reporter)
-            # which another compose may bring up to date as soon as it can
-            metadata = session.metadata()
-    except OSError as error:
-        raise StorageError(
-            f"cannot write to {error.filename or job.network.metadata_dir}: {error.strerror}",
-            hint=SPACE_HINT,
-        ) from error
+    repositories = load_repositories(job.request, job.network, reporter)
+    metadata = repositories.metadata
     if metadata == job.known and all(each.repomd for each in metadata):
         return None
-    resolution = session.solve()
+    resolution = _Solver(repositories, job, reporter).solve()
     return Answer(resolution=resolution, metadata=metadata, libraries=libraries())
 
 
 def describe(job: Job, reporter: Reporter) -> Answer:
     """See solver.describe(); to be called in a process of its own."""
-    resolution = _Session(job, enabled_repos(job.request.access), reporter).describe()
+    repositories = Repositories(job.request, job.network, reporter)
+    resolution = _Solver(repositories, job, reporter).describe()
     return Answer(resolution=resolution, metadata=(), libraries=libraries())
 
 
-@contextmanager
-def _metadata_lock(network: RepoNetwork, reporter: Reporter) -> Iterator[None]:
-    """Held while metadata is brought up to date: two composes may share a cachedir."""
-    os.makedirs(network.metadata_dir, mode=0o700, exist_ok=True)
-    descriptor = os.open(os.path.join(network.metadata_dir, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            reporter.info(f"Waiting for another compose that refreshes {network.metadata_dir}")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+class _Solver:
+    """Asks libdnf5, with repositories that are loaded; for describe() they need not be."""
 
-
-def _open(job: Job, sections: tuple[RepoSection, ...], reporter: Reporter) -> _Session:
-    """Load all repositories, trying again when that may help."""
-    pause = job.network.pause
-    for attempt in range(1, job.network.attempts + 1):
-        session = _Session(job, sections, reporter)
-        try:
-            session.load()
-        except LoadError as error:
-            last = attempt == job.network.attempts
-            if error.of_cache and not last:
-                reporter.info(f"Repository {error.section.id!r}: {error.cause}; reading its metadata anew")
-                session.forget_parsed()
-                continue
-            if last or not error.may_pass:
-                raise error.told(job.network.metadata_dir) from error
-            reporter.info(f"Repository {error.section.id!r}: {error.cause}; trying again in {pause:g} s")
-            time.sleep(pause)
-            pause *= 2
-        else:
-            return session
-    raise AssertionError("attempts is at least 1")
-
-
-class _Session:
-    """A libdnf5 Base with the request's repositories. It lives until the process ends: whatever libdnf5 handed out is
-    invalid, and crashes, once the Base is gone."""
-
-    def __init__(self, job: Job, sections: tuple[RepoSection, ...], reporter: Reporter) -> None:
-        import libdnf5
-
-        self._dnf = libdnf5
+    def __init__(self, repositories: Repositories, job: Job, reporter: Reporter) -> None:
+        self._repositories = repositories
+        self._dnf = repositories.dnf
+        self._base = repositories.base
         self._request = job.request
         self._network = job.network
-        self._sections = sections
         self._reporter = reporter
-        root = os.path.join(job.network.metadata_dir, "empty-root")
-        os.makedirs(root, mode=0o700, exist_ok=True)
-        self._base = libdnf5.base.Base()
-        configure(self._base, job.request.access, job.network, root)
-        config = self._base.get_config()
-        config.get_install_weak_deps_option().set(job.request.recommends)
-        types = ["filelists"]
-        if any(groups.is_group(spec.text) for spec in job.request.packages):
-            types.append("comps")
-        if job.request.advisories:
-            types.append("updateinfo")
-        config.get_optional_metadata_types_option().set(types)
-        self._base.setup()
-        self._repos = add_repos(self._base, sections, job.network, reporter)
-        self._failures: list[tuple[str, str]] = []
         self._locked_out: frozenset[str] = frozenset()
-
-    def load(self) -> None:
-        """Fetch and read the metadata of all repositories. Raises LoadError for the first that fails."""
-        with self._reporter.task(LOADING, unit="bytes") as task:
-            callbacks = self._watch(task)
-            self._base.set_download_callbacks(self._dnf.repo.DownloadCallbacksUniquePtr(callbacks))
-            # held: a callback object that is collected aborts the process
-            self._callbacks = callbacks
-            for repo in self._repos:
-                _fresh_keyring(repo)
-            try:
-                # only the available ones: loading the system's makes an rpmdb in the root
-                self._base.get_repo_sack().load_repos(self._dnf.repo.Repo.Type_AVAILABLE)
-            except (self._dnf.exception.Error, RuntimeError) as error:
-                raise self._load_error(error) from error
-
-    def metadata(self) -> tuple[Metadata, ...]:
-        """What was loaded."""
-        found = []
-        for repo in self._repos:
-            config = repo.get_config()
-            cached = repo.get_cachedir()
-            found.append(
-                Metadata(
-                    cached=os.path.relpath(cached, self._network.metadata_dir),
-                    origin=_directory_of(config),
-                    signed=bool(config.get_repo_gpgcheck_option().get_value()),
-                    repomd=digest_of(os.path.join(cached, REPOMD)),
-                    files=tuple(sizes(os.path.join(cached, "repodata"))),
-                )
-            )
-        return tuple(found)
-
-    def forget_parsed(self) -> None:
-        """Remove what libsolv keeps of metadata that it has read; it checks no digest of that."""
-        for repo in self._repos:
-            shutil.rmtree(os.path.join(repo.get_cachedir(), "solv"), ignore_errors=True)
-
-    def _watch(self, task: Task) -> Any:
-        failures = self._failures
-
-        class Watch(self._dnf.repo.DownloadCallbacks):  # type: ignore[name-defined,misc]
-            """No body may raise: that aborts the process."""
-
-            def __init__(self) -> None:
-                super().__init__()
-                self.repos: list[str] = []
-                self.done: list[int] = []
-
-            def add_new_download(self, user_data: Any, description: str, total: float) -> int:
-                self.repos.append(description)
-                self.done.append(0)
-                return len(self.done) - 1
-
-            def progress(self, number: int, total: float, downloaded: float) -> int:
-                task.advance(int(downloaded) - self.done[number])
-                self.done[number] = int(downloaded)
-                return 0
-
-            def mirror_failure(self, number: int, message: str, url: str, metadata: str) -> int:
-                failures.append((self.repos[number], str(message)))
-                return 0
-
-        return Watch()
-
-    def _load_error(self, error: Exception) -> LoadError:
-        text = _plain(self._dnf, error)
-        match = _REPO_ID.search(text)
-        section = next((each for each in self._sections if match and each.id == match["id"]), self._sections[0])
-        failures = tuple(message for repo, message in self._failures if repo == section.id)
-        _, _, cause = text.partition(f'repository "{section.id}": ')
-        return LoadError(section, self._url(section), cause or text, failures)
-
-    def _url(self, section: RepoSection) -> str:
-        """Where the repository is said to be, variables replaced."""
-        for key in ("metalink", "mirrorlist", "baseurl"):
-            if option := section.option(key):
-                return absolute(key, substitute(self._base, option.value), os.path.dirname(section.path))
-        raise AssertionError("enabled_repos() lets no repository without a source pass")
 
     def describe(self) -> Resolution:
         """The repositories and the RPMs of none, nothing loaded."""
@@ -217,7 +68,7 @@ class _Session:
         local = self._add_local(goal)
         query = self._dnf.rpm.PackageQuery(self._base)
         packages = [self._resolved(package, Reason.REQUESTED, set(), local) for package in query] if local else []
-        return Resolution(packages=tuple(packages), repos=self._snapshots(metadata=False))
+        return Resolution(packages=tuple(packages), repos=self._repositories.snapshots())
 
     def solve(self) -> Resolution:
         """Raises SolveError."""
@@ -242,7 +93,7 @@ class _Session:
             transaction = goal.resolve()
         except self._dnf.exception.Error as error:
             # only now what it has read is written to its cache
-            text = _plain(self._dnf, error)
+            text = plain(self._dnf, error)
             if not is_of_disk(text):
                 raise
             raise StorageError(
@@ -252,7 +103,7 @@ class _Session:
         chosen = [item.get_package() for item in transaction.get_transaction_packages()]
         return Resolution(
             packages=self._packages(transaction, jobs, by_group, local),
-            repos=self._snapshots(),
+            repos=self._repositories.snapshots(),
             advisories=security_advisories(self._dnf, self._base, chosen) if self._request.advisories else (),
             links=links_of(self._dnf, self._base, chosen) if self._request.links else (),
         )
@@ -265,7 +116,7 @@ class _Session:
         try:
             self._base.get_repo_sack().add_cmdline_packages(sorted(found), True)
         except (self._dnf.exception.Error, RuntimeError) as error:
-            raise SolveError(f"an RPM of rpm-files cannot be read: {_plain(self._dnf, error)}") from error
+            raise SolveError(f"an RPM of rpm-files cannot be read: {plain(self._dnf, error)}") from error
         query = self._dnf.rpm.PackageQuery(self._base)
         query.filter_repo_id([COMMAND_LINE])
         for package in query:
@@ -274,7 +125,7 @@ class _Session:
 
     def _jobs(self) -> Iterator[tuple[PackageSpec, str | None]]:
         """Every spec with the repository it must come from, None for any."""
-        known = {section.id for section in self._sections}
+        known = {section.id for section in self._repositories.sections}
         for spec in self._request.packages:
             if not groups.is_group(spec.text):
                 yield spec, None
@@ -349,7 +200,7 @@ class _Session:
                 hint="drop it from packages or from the excludes"
                 if hidden.issuperset(spec.text for spec, _ in missing)
                 else "check the spelling, and that the repository that has it is enabled (now: "
-                f"{', '.join(section.id for section in self._sections)})",
+                f"{', '.join(section.id for section in self._repositories.sections)})",
                 details=() if len(lines) == 1 else lines,
             )
         raise self._conflict("\n".join(solver), told, jobs, excluded)
@@ -456,50 +307,3 @@ class _Session:
             reason=reason,
             specs=tuple(sorted(asked if given is None else {*asked, os.path.basename(given.path)})),
         )
-
-    def _snapshots(self, *, metadata: bool = True) -> tuple[RepoSnapshot, ...]:
-        snapshots = []
-        for section, repo in zip(self._sections, self._repos, strict=True):
-            keys: tuple[str, ...] = ()
-            if option := section.option("gpgkey"):
-                value = substitute(self._base, option.value)
-                keys = split_list(absolute("gpgkey", value, os.path.dirname(section.path)))
-            snapshots.append(
-                RepoSnapshot(
-                    id=section.id,
-                    timestamp=int(repo.get_max_timestamp()) if metadata else 0,
-                    gpgcheck=section.gpgcheck,
-                    gpgkeys=keys,
-                    priority=int(repo.get_priority()),
-                )
-            )
-        return tuple(snapshots)
-
-
-def _directory_of(config: Any) -> str | None:
-    """Of a repository that is one on this machine and nowhere else, by its libdnf5 settings."""
-    urls = config.get_baseurl_option().get_value()
-    if len(urls) != 1 or not (config.get_metalink_option().empty() and config.get_mirrorlist_option().empty()):
-        return None
-    return local_path(urls[0])
-
-
-def _fresh_keyring(repo: Any) -> None:
-    """For repo_gpgcheck=1: librepo puts the keys of gpgkey= into a GnuPG home and trusts what it finds there.
-
-    So it is made anew: a key that was taken out of the .repo file must not stay trusted. gpg-agent, of no use for public
-    keys, would outlive the compose.
-    """
-    if not repo.get_config().get_repo_gpgcheck_option().get_value():
-        return
-    home = os.path.join(repo.get_cachedir(), "pubring")
-    shutil.rmtree(home, ignore_errors=True)
-    os.makedirs(home, mode=0o700)
-    with open(os.path.join(home, "gpg.conf"), "w", encoding="ascii") as stream:
-        stream.write("no-autostart\n")
-
-
-def _plain(dnf: Any, error: Exception) -> str:
-    """The whole chain of a nested libdnf5 exception on one line."""
-    text = error.format(dnf.exception.FormatDetailLevel_Plain) if hasattr(error, "format") else str(error)
-    return " ".join(text.split())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Any
 
 from compose.errors import FetchError, StorageError
 from compose.rpm.repofile import RepoSection
@@ -23,6 +24,12 @@ SPACE_HINT = "free some space, or give another place with --cachedir"
 def _free_bytes(place: str) -> int:
     status = os.statvfs(place)
     return status.f_bavail * status.f_frsize
+
+
+def plain(dnf: Any, error: Exception) -> str:
+    """The whole chain of a nested libdnf5 exception on one line."""
+    text = error.format(dnf.exception.FormatDetailLevel_Plain) if hasattr(error, "format") else str(error)
+    return " ".join(text.split())
 
 
 def is_of_disk(text: str) -> bool:
