@@ -29,3 +29,13 @@ def test_help_imports_no_command_and_no_stage():
     assert not {name for name in own if name.split(".")[1] in ("pipeline", "treefile", "solve", "sandbox")}
     assert not own & {f"compose.cli.{each.partition(':')[0]}" for each, _ in COMMANDS.values()}
     assert not modules & {"jsonschema", "rich", "yaml", "libdnf5", "rpm"}
+
+
+def test_until_a_compose_has_something_to_make_it_imports_nothing_to_make_it_with():
+    """Most composes are unchanged, and as soon over as these would be imported."""
+    modules = imported("from compose.cli.app import load; load('tree'); import compose.pipeline.run")
+    parts = {name.split(".")[1] for name in modules if name.startswith("compose.")}
+    assert not parts & {"sandbox", "workroot", "blobs", "fetch", "importer", "assemble", "postprocess", "label"}
+    assert not modules & {f"compose.solve.{name}" for name in ("dnf", "repositories", "locked", "links", "advisories")}
+    assert not modules & {"jsonschema", "rich", "yaml", "libdnf5", "rpm"}
+    assert not modules & {"configparser", "ctypes", "secrets", "tempfile", "urllib.parse"}
