@@ -83,6 +83,11 @@ class Inputs:
     def treefile(self) -> Treefile:
         return self.loaded.treefile
 
+    def unchanged(self, options: ComposeOptions) -> bool:
+        """Did the commit before come of the same, so that there is nothing to make, and is nothing asked for all the same?"""
+        downloading = options.download_only or options.download_only_rpms
+        return not options.force_nocache and not downloading and self.digest == self.previous.inputhash
+
     def read_accounts(self) -> Accounts:
         """Those of the commit before. Raises RepositoryError."""
         known = self.given.accounts

@@ -14,7 +14,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from compose import fs, syscalls
-from compose.assemble.stage import assemble
 from compose.blobs import BlobStore
 from compose.cachedir import LABELS, PROGRAMS, CacheDir
 from compose.errors import UsageError
@@ -24,7 +23,7 @@ from compose.label import audit, label
 from compose.ostree.repo import Repo
 from compose.pipeline import beside, results, settings
 from compose.pipeline import facts as making
-from compose.pipeline.accounts import keep_new, pinned, read_id_lock
+from compose.pipeline.accounts import keep_new
 from compose.pipeline.committing import write_commit
 from compose.pipeline.contents import check_sandbox, fetch_packages, import_files
 from compose.pipeline.facts import Facts
@@ -34,10 +33,10 @@ from compose.pipeline.making import keep_sources_of_root, leave_sources
 from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
 from compose.pipeline.previous import Previous, parent_of
 from compose.pipeline.requests import load
-from compose.pipeline.stages import tell_dropped
+from compose.pipeline.stages import make_tree, tell_dropped
 from compose.postprocess.drift import check_accounts
 from compose.postprocess.options import PostprocessOptions
-from compose.postprocess.stage import apply_treefile, complete
+from compose.postprocess.stage import complete
 from compose.records import Records, attributed, records_of, records_of_root, runs_of
 from compose.rootfs import check_root, read_rootfs, write_rootfs
 from compose.rpm.database import DATABASE_PATH, read_packages
@@ -75,13 +74,12 @@ def install(
     with ExitStack() as stack:
         inputs = gather(options, reporter, watch, stack)
         count = len(inputs.resolution.packages)
-        downloading = options.download_only or options.download_only_rpms
-        if not options.force_nocache and not downloading and inputs.digest == inputs.previous.inputhash:
+        if inputs.unchanged(options):
             return Installed(outcome=Outcome.UNCHANGED, packages=count)
         if options.dry_run:
             results.touch(options)
             return Installed(outcome=Outcome.DRY_RUN, packages=count)
-        if not downloading:
+        if not (options.download_only or options.download_only_rpms):
             check_root()
             check_sandbox(inputs.cache, reporter)
         accounts = inputs.read_accounts()
@@ -93,37 +91,22 @@ def install(
             manifests = import_files(inputs, files, options, reporter)
         if options.download_only:
             return Installed(outcome=Outcome.DOWNLOADED, packages=count)
-        id_lock = read_id_lock(inputs.treefile)
-        epoch = settings.epoch(options, manifests, inputs.previous)
-        version = settings.version(options, inputs.treefile, inputs.previous, epoch)
-        store, memory = inputs.store, inputs.open_memory()
         with inputs.cache.scratch() as work:
-            with watch.stage("assemble"):
-                how = settings.assemble_options(inputs, accounts, epoch)
-                assembled = assemble(manifests, how, store, work, reporter, memory=memory)
-                ids = pinned(assembled.tree, store, id_lock, accept_new=options.accept_new_ids)
-            with watch.stage("postprocess"):
-                layout = settings.postprocess_options(inputs.loaded, inputs.labelled, version, epoch)
-                tree = ids.tree if ids else assembled.tree
-                processed = apply_treefile(tree, layout, store, work, reporter, memory=memory)
-                dropped, programs = processed.dropped, (*assembled.records, *processed.records)
-                if finish:
-                    processed = complete(processed.tree, layout, store, work, reporter, memory=memory)
-                    dropped, programs = (*dropped, *processed.dropped), (*programs, *processed.records)
-            if finish:
-                check_tree(processed.tree, store, container=inputs.treefile.container, reporter=reporter)
-            tell_dropped(dropped, reporter)
-        tree = _with_etc(processed.tree) if plain_etc else processed.tree
+            made = make_tree(inputs, manifests, accounts, options, work, watch, reporter, finish=finish)
+        if finish:
+            check_tree(made.tree, inputs.store, container=inputs.treefile.container, reporter=reporter)
+        tree = _with_etc(made.tree) if plain_etc else made.tree
         with fs.storage_errors(directory):
             os.makedirs(directory, exist_ok=True)
-        if keep_new(ids, reporter):
+        if keep_new(made.ids, reporter):
             inputs = reread(inputs, options)
         with watch.stage("write"):
-            write_rootfs(tree, store, rootfs, reporter)
-        known = settings.facts(inputs, version, epoch, processed.kernel)
+            write_rootfs(tree, inputs.store, rootfs, reporter)
+        known = settings.facts(inputs, made.version, made.epoch, made.kernel)
         try:
             beside.write_facts(rootfs, dataclasses.replace(known, tree=making.tree_digest(tree)))
-            beside.write_records(rootfs, records_of_root(tree, runs_of(programs), inputs.parts))
+            programs = runs_of(each for _, each in made.programs)
+            beside.write_records(rootfs, records_of_root(tree, programs, inputs.parts))
             leave_sources(inputs, accounts, files, options, rootfs, reporter)
             results.touch(options)
         except BaseException:

@@ -65,11 +65,12 @@ class Previous:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """What a compose takes from a record instead of looking for it. accounts: of the commit before, which is not looked for
-    then; None to look for it all the same.
-    advisories: of the locked packages. lockfile_repos: do the treefile's lockfile-repos take part? layers: checksums of the
-    commits that were laid over, by ref. directory: where the record was unpacked, which nobody will find later; "" without
-    one."""
+    """What a compose takes from a record instead of looking for it.
+
+    accounts: of the commit before; None to look for that commit all the same. advisories: of the locked packages.
+    lockfile_repos: do the treefile's lockfile-repos take part? layers: checksums of the commits that were laid over, by ref.
+    directory: where the record was unpacked, which nobody will find later; "" without one.
+    """
 
     accounts: Accounts | None = None
     advisories: tuple[Advisory, ...] = ()

@@ -36,8 +36,7 @@ def _compose_tree(options: ComposeOptions, reporter: Reporter, given: Given | No
     watch = Stopwatch(reporter)
     with ExitStack() as stack:
         inputs = gather(options, reporter, watch, stack, given)
-        downloading = options.download_only or options.download_only_rpms
-        if not options.force_nocache and not downloading and inputs.digest == inputs.previous.inputhash:
+        if inputs.unchanged(options):
             return ended(inputs, options, watch, Outcome.UNCHANGED, commit=inputs.previous.checksum)
         # an unchanged compose, which is most of them, takes less time than importing these
         from compose.pipeline.stages import make_commit

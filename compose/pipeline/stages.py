@@ -5,9 +5,11 @@ With run.py the only module that knows them all.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
-from compose.assemble.options import Assembled
+from compose.assemble.ids import Pinned
 from compose.assemble.stage import assemble
 from compose.cachedir import LABELS, PROGRAMS
 from compose.events import Reporter
@@ -21,11 +23,14 @@ from compose.pipeline.inputs import Inputs, Stopwatch, reread
 from compose.pipeline.making import keep_sources, sources_of
 from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
 from compose.pipeline.outcome import ended
-from compose.pipeline.previous import parent_of
+from compose.pipeline.previous import Accounts, parent_of
 from compose.postprocess.drift import check_accounts
-from compose.postprocess.options import Dropped, Postprocessed
-from compose.postprocess.stage import postprocess
+from compose.postprocess.options import Dropped
+from compose.postprocess.stage import apply_treefile, postprocess
+from compose.process import ProgramRecord
 from compose.records import records_of, runs_of
+from compose.rpm.manifest import PackageManifest
+from compose.tree import Tree
 
 _DROPPED_SHOWN = 20
 
@@ -48,29 +53,17 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
     if options.download_only:
         return ended(inputs, options, watch, Outcome.DOWNLOADED)
 
-    store, memory = inputs.store, inputs.open_memory()
-    id_lock = read_id_lock(treefile)
-    epoch = settings.epoch(options, manifests, previous)
-    version = settings.version(options, treefile, previous, epoch)
-    memo = inputs.cache.join(LABELS)
+    store, memo = inputs.store, inputs.cache.join(LABELS)
     with (
         inputs.cache.scratch() as work,
         deflate_ahead(manifests, store, inputs.repo, options, work, reporter) as ahead,
         ThreadPoolExecutor(1) as background,
     ):
         sources = background.submit(sources_of, inputs, accounts, files, options, work, reporter)
-        with watch.stage("assemble"):
-            how = settings.assemble_options(inputs, accounts, epoch)
-            assembled = assemble(manifests, how, store, work, reporter, memory=memory)
-            ids = pinned(assembled.tree, store, id_lock, accept_new=options.accept_new_ids)
-        with watch.stage("postprocess"):
-            layout = settings.postprocess_options(inputs.loaded, inputs.labelled, version, epoch)
-            tree = ids.tree if ids else assembled.tree
-            processed = postprocess(tree, layout, store, work, reporter, memory=memory)
-        tell_dropped(processed.dropped, reporter)
+        made = make_tree(inputs, manifests, accounts, options, work, watch, reporter)
+        tree, labels, asked = made.tree, None, None
         references = settings.account_references(options, treefile, previous, accounts)
-        check_accounts(processed.tree, store, references, reporter)
-        tree, labels, asked = processed.tree, None, None
+        check_accounts(tree, store, references, reporter)
         if inputs.labelled:
             # what judges the labels takes longer than they do
             asked = background.submit(expected, tree, store, work, reporter)
@@ -85,11 +78,11 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
 
         with watch.stage("lint"):
             check_tree(tree, store, container=treefile.container, reporter=reporter)
-        if keep_new(ids, reporter):
+        if keep_new(made.ids, reporter):
             inputs = reread(inputs, options)
             sources = background.submit(sources_of, inputs, accounts, files, options, work, reporter)
         with watch.stage("commit"):
-            facts = settings.facts(inputs, version, epoch, processed.kernel)
+            facts = settings.facts(inputs, made.version, made.epoch, made.kernel)
             parent = parent_of(options, inputs.repo, treefile.ref)
             committed = write_commit(
                 tree, store, inputs.repo, options, treefile, facts, parent, reporter, ahead, confirm
@@ -97,15 +90,12 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
         content = committed.stats.content
         inputs.cache.count("objects", asked=content.objects, found=content.known)
         keep_sources(inputs.repo, sources, options, committed.checksum, facts, parent, reporter)
-    programs = (
-        *(("assemble", each) for each in assembled.records),
-        *(("postprocess", each) for each in processed.records),
-    )
+    programs = made.programs
     inputs.cache.count(PROGRAMS, asked=len(programs), found=sum(not each.seconds for _, each in programs))
     with watch.stage("records"):
-        made = records_of(tree, runs_of(each for _, each in programs), inputs.parts)
+        kept = records_of(tree, runs_of(each for _, each in programs), inputs.parts)
         unpacked = inputs.given.directory
-        results.keep_records(inputs.repo, options, treefile, committed.checksum, made, reporter, unpacked=unpacked)
+        results.keep_records(inputs.repo, options, treefile, committed.checksum, kept, reporter, unpacked=unpacked)
         diff = results.package_diff(inputs.repo, parent, [each.nevra for each in resolution.packages])
     result = ended(
         inputs,
@@ -116,19 +106,69 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
         pkgdiff=diff,
         ref_moved=treefile.ref is not None and not options.write_commitid_to,
         commit=committed.checksum,
-        version=version,
+        version=made.version,
         tree=tree,
         labels=labels,
-        dropped=_all_dropped(assembled, processed),
+        dropped=made.dropped,
     )
-    results.write_results(options, result, committed, inputs.digest, epoch)
+    results.write_results(options, result, committed, inputs.digest, made.epoch)
     return result
 
 
-def _all_dropped(assembled: Assembled, processed: Postprocessed) -> tuple[tuple[str, str], ...]:
-    found = [(each.path, each.reason) for each in assembled.dropped]
-    found += [(each.path, each.reason) for each in processed.dropped]
-    return tuple(sorted(found))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A tree that has no labels yet. ids: the locked ones, None without a lock. epoch, version: what it is dated and called.
+    programs: (stage, program). dropped: (path, reason) of what packages brought and it does not hold."""
+
+    tree: Tree
+    ids: Pinned | None
+    epoch: int
+    version: str | None
+    kernel: str | None
+    programs: tuple[tuple[str, ProgramRecord], ...]
+    dropped: tuple[tuple[str, str], ...]
+
+
+def make_tree(
+    inputs: Inputs,
+    manifests: Sequence[PackageManifest],
+    accounts: Accounts,
+    options: ComposeOptions,
+    work: str,
+    watch: Stopwatch,
+    reporter: Reporter,
+    *,
+    finish: bool = True,
+) -> Made:
+    """Assemble and postprocess. finish: False to go no further than the treefile's own steps. Raises a ComposeError."""
+    treefile, store, memory = inputs.treefile, inputs.store, inputs.open_memory()
+    id_lock = read_id_lock(treefile)
+    epoch = settings.epoch(options, manifests, inputs.previous)
+    version = settings.version(options, treefile, inputs.previous, epoch)
+    with watch.stage("assemble"):
+        how = settings.assemble_options(inputs, accounts, epoch)
+        assembled = assemble(manifests, how, store, work, reporter, memory=memory)
+        ids = pinned(assembled.tree, store, id_lock, accept_new=options.accept_new_ids)
+    with watch.stage("postprocess"):
+        layout = settings.postprocess_options(inputs.loaded, inputs.labelled, version, epoch)
+        tree = ids.tree if ids else assembled.tree
+        step = postprocess if finish else apply_treefile
+        processed = step(tree, layout, store, work, reporter, memory=memory)
+    tell_dropped(processed.dropped, reporter)
+    dropped = [(each.path, each.reason) for each in assembled.dropped]
+    dropped += [(each.path, each.reason) for each in processed.dropped]
+    return Made(
+        tree=processed.tree,
+        ids=ids,
+        epoch=epoch,
+        version=version,
+        kernel=processed.kernel,
+        programs=(
+            *(("assemble", each) for each in assembled.records),
+            *(("postprocess", each) for each in processed.records),
+        ),
+        dropped=tuple(sorted(dropped)),
+    )
 
 
 def tell_dropped(dropped: tuple[Dropped, ...], reporter: Reporter) -> None:
