@@ -57,7 +57,8 @@ def call(
         assert process.stdin is not None and process.stdout is not None
         try:
             try:
-                pickle.dump(request, process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
+                # in one piece: after each, a thread waits for the others
+                process.stdin.write(pickle.dumps(request, protocol=pickle.HIGHEST_PROTOCOL))
                 process.stdin.close()
             except BrokenPipeError:
                 pass  # it died at once: told below
