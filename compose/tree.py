@@ -74,7 +74,21 @@ class Entry:
         rest = [pair for pair in self.xattrs if pair[0] != name]
         if value is not None:
             rest.append((name, value))
-        return dataclasses.replace(self, xattrs=tuple(sorted(rest)))
+        return self.with_xattrs(tuple(sorted(rest)))
+
+    def with_xattrs(self, xattrs: tuple[tuple[bytes, bytes], ...]) -> Entry:
+        """The same entry with other xattrs. All entries get labels: dataclasses.replace() takes three times as long."""
+        return Entry(
+            mode=self.mode,
+            uid=self.uid,
+            gid=self.gid,
+            xattrs=xattrs,
+            blob=self.blob,
+            target=self.target,
+            mtime=self.mtime,
+            link=self.link,
+            writer=self.writer,
+        )
 
 
 def parent_of(path: str) -> str:

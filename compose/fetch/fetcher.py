@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from compose import fs
 from compose.errors import ComposeError, FetchError, PackageError, StorageError, TrustError
@@ -24,14 +24,24 @@ from compose.solve.resolution import COMMAND_LINE, Resolution, ResolvedPackage
 Keys = tuple[tuple[str, tuple[PublicKey, ...] | None], ...]
 
 
+_LITTLE = 16 << 20
+"""Bytes that are downloaded sooner than it is known whether they will be of use."""
+
+
 def fetch(
-    resolution: Resolution, access: RepoAccess, network: RepoNetwork, reporter: Reporter, *, jobs: int = 1
+    resolution: Resolution,
+    access: RepoAccess,
+    network: RepoNetwork,
+    reporter: Reporter,
+    *,
+    jobs: int = 1,
+    before_much: Callable[[], object] = lambda: None,
 ) -> tuple[RpmFile, ...]:
     """The packages of a resolution as verified files in CACHEDIR/rpms, in the resolution's order.
 
     Also those of a file:// repository are copied there: what was verified must not change afterwards. A package that is
     in the cache is not downloaded, but verified as if it were, unless it was before and is untouched since. jobs: threads
-    that hash.
+    that hash. before_much: called before more than a little is downloaded.
 
     Raises TrustError (unsigned, wrong key, no key given), FetchError (cannot be downloaded, corrupted; what is corrupted
     leaves the cache), PackageError (damaged in its repository), StorageError.
@@ -62,6 +72,8 @@ def fetch(
             details=tuple(str(file.package.nevra) for file in missing),
         )
     if missing:
+        if sum(file.package.download_size for file in missing) > _LITTLE:
+            before_much()
         _download(missing, access, network, reporter, locked=resolution.locked)
         for file in missing:
             before.look(file)

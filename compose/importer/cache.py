@@ -206,13 +206,13 @@ def _file(row: list[Any], flags: dict[int, FileFlag]) -> ManifestFile:
         group=group,
         mtime=mtime,
         flags=flag,
-        caps=bytes.fromhex(caps),
+        caps=bytes.fromhex(caps) if caps else b"",
         target=target,
         blob=blob,
         link=link,
         color=color,
         lang=lang,
-        ima=bytes.fromhex(ima),
+        ima=bytes.fromhex(ima) if ima else b"",
     )
 
 

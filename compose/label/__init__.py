@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from compose.errors import LabelError
 from compose.events import Reporter
-from compose.label.audit import XATTR, Audit, Mislabelled, audit, compare, expected, label_of
+from compose.label.audit import XATTR, Audit, Mislabelled, audit, compare, expected, label_of, question
 from compose.label.rules import Contents, policy_of, rules_of
 from compose.tree import Entry, Tree, parent_of
 
-__all__ = ["XATTR", "Audit", "Mislabelled", "audit", "compare", "expected", "label", "label_of", "policy_of"]
+__all__ = [
+    "XATTR",
+    "Audit",
+    "Mislabelled",
+    "audit",
+    "compare",
+    "expected",
+    "label",
+    "label_of",
+    "policy_of",
+    "question",
+]
 
 _SHOWN = 5
 # Covered on the running system by filesystems with labels of their own; policies may say <<none>> for them.
@@ -55,7 +64,7 @@ def label(
             wanted = xattrs.get((entry.xattrs, value))
             if wanted is None:
                 wanted = xattrs[entry.xattrs, value] = entry.with_xattr(XATTR, value).xattrs
-            labelled[path] = entry if entry.xattrs == wanted else replace(entry, xattrs=wanted)
+            labelled[path] = entry if entry.xattrs == wanted else entry.with_xattrs(wanted)
         task.advance(len(tree))
     if inherited:
         shown = ", ".join(f"/{path}" for path in inherited[:_SHOWN])

@@ -50,27 +50,27 @@ class Expected:
 
 
 def audit(tree: Tree, store: Contents, workdir: str, reporter: Reporter) -> Audit:
-    """The labels of a tree beside the policy in it. Arguments and errors are those of expected()."""
-    return compare(tree, expected(tree, store, workdir, reporter))
+    """The labels of a tree beside the policy in it. Arguments and errors are those of question() and expected()."""
+    return compare(tree, expected(question(tree, store, workdir), reporter))
 
 
-def expected(tree: Tree, store: Contents, workdir: str, reporter: Reporter) -> Expected:
-    """Look every path of a tree up in the policy that the tree has now. Nothing is known of what label() does or did, and
-    nothing taken from its memo, which are to be judged. May be called in a thread, before there are labels.
+def question(tree: Tree, store: Contents, workdir: str) -> Question:
+    """Of every path of a tree, for the policy that it has now; it need not have labels yet.
 
-    workdir: an existing directory for a private copy of the rules. Raises LabelError when the tree has no policy, or one
-    that cannot be read. A path costs 13 to 18 us of CPU, with Debian's policy.
+    workdir: an existing directory for a private copy of the rules, there until it is answered. Raises LabelError when the
+    tree has no policy, or one that cannot be read.
     """
     policy = policy_of(tree, store)
-    question = Question(
-        policy=policy,
-        rules=read_rules(tree, store, policy),
-        paths=tuple((path, entry.mode) for path, entry in tree.walk()),
-        workdir=workdir,
-    )
+    paths = tuple((path, entry.mode) for path, entry in tree.walk())
+    return Question(policy=policy, rules=read_rules(tree, store, policy), paths=paths, workdir=workdir)
+
+
+def expected(question: Question, reporter: Reporter) -> Expected:
+    """What the policy says. Nothing is known of what label() does or did, and nothing taken from its memo, which are to be
+    judged. May be called in a thread. Raises LabelError. A path costs 13 to 18 us of CPU, with Debian's policy."""
     contexts = child.call(look_up, question, reporter, crash=crashed)
     paths = (path for path, _ in question.paths)
-    return Expected(policy=policy, contexts=dict(zip(paths, contexts, strict=True)))
+    return Expected(policy=question.policy, contexts=dict(zip(paths, contexts, strict=True)))
 
 
 def compare(tree: Tree, expected: Expected) -> Audit:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from compose.blobs import BlobStore
 from compose.cachedir import CacheDir
@@ -19,11 +21,20 @@ from compose.workroot.probe import probe
 from compose.workroot.server import Form
 
 
-def check_sandbox(cache: CacheDir, reporter: Reporter) -> None:
-    """Say on which rung of the ladder programs will run; before anything is downloaded for nothing.
+@contextmanager
+def sandbox_checked(cache: CacheDir, options: ComposeOptions, reporter: Reporter) -> Iterator[Callable[[], object]]:
+    """Find out meanwhile on which rung of the ladder programs will run, and say so. Gives a function that waits for it, as
+    the end of the context does: both raise SandboxError, with the way out, when there is none."""
+    if options.download_only or options.download_only_rpms:
+        yield lambda: None
+        return
+    with ThreadPoolExecutor(1) as background:
+        checked = background.submit(_check_sandbox, cache, reporter)
+        yield checked.result
+        checked.result()
 
-    Raises SandboxError, with the way out, when there is none.
-    """
+
+def _check_sandbox(cache: CacheDir, reporter: Reporter) -> None:
     with cache.scratch() as work:
         rung = probe(BlobStore(cache.join("blobs")), work)
     reporter.info(f"Sandbox: {rung}")
@@ -31,9 +42,14 @@ def check_sandbox(cache: CacheDir, reporter: Reporter) -> None:
         reporter.warn(f"the kernel refuses an overlay in {cache.path}: every file is copied for each workroot")
 
 
-def fetch_packages(inputs: Inputs, options: ComposeOptions, reporter: Reporter) -> tuple[RpmFile, ...]:
-    """The packages as verified files. Raises FetchError, TrustError, PackageError, StorageError."""
-    files = fetch(inputs.resolution, inputs.access, inputs.network, reporter, jobs=options.jobs)
+def fetch_packages(
+    inputs: Inputs, options: ComposeOptions, reporter: Reporter, before_much: Callable[[], object] = lambda: None
+) -> tuple[RpmFile, ...]:
+    """The packages as verified files. before_much: called before more than a little is downloaded. Raises FetchError,
+    TrustError, PackageError, StorageError."""
+    files = fetch(
+        inputs.resolution, inputs.access, inputs.network, reporter, jobs=options.jobs, before_much=before_much
+    )
     inputs.cache.count("rpms", asked=len(files), found=sum(file.cached for file in files))
     if inputs.lock is not None:
         locking.check_keys(inputs.lock, files)

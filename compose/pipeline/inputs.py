@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -107,9 +107,15 @@ class Inputs:
 
 
 def gather(
-    options: ComposeOptions, reporter: Reporter, watch: Stopwatch, stack: ExitStack, given: Given | None = None
+    options: ComposeOptions,
+    reporter: Reporter,
+    watch: Stopwatch,
+    stack: ExitStack,
+    given: Given | None = None,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> Inputs:
-    """Read the treefile and decide on every package; nothing of them is downloaded yet. Raises a ComposeError."""
+    """Read the treefile and decide on every package; nothing of them is downloaded yet. meanwhile: as of solve(). Raises a
+    ComposeError."""
     # now, and not when the commit is there already
     for path in options.result_files:
         fs.check_place(path)
@@ -141,7 +147,7 @@ def gather(
             resolution = locked_resolution(lock.own, lock.path, request, network, reporter)
             resolution = replace(resolution, advisories=given.advisories if given else ())
         else:
-            resolution = solve(request, network, reporter)
+            resolution = solve(request, network, reporter, meanwhile)
     if options.write_lockfile_to is not None:
         from compose.pipeline.locking import write_foreign
 

@@ -25,7 +25,7 @@ from compose.pipeline import beside, results, settings
 from compose.pipeline import facts as making
 from compose.pipeline.accounts import keep_new
 from compose.pipeline.committing import write_commit
-from compose.pipeline.contents import check_sandbox, fetch_packages, import_files
+from compose.pipeline.contents import fetch_packages, import_files, sandbox_checked
 from compose.pipeline.facts import Facts
 from compose.pipeline.gate import check_labels, check_tree
 from compose.pipeline.inputs import Stopwatch, gather, reread
@@ -81,10 +81,9 @@ def install(
             return Installed(outcome=Outcome.DRY_RUN, packages=count)
         if not (options.download_only or options.download_only_rpms):
             check_root()
-            check_sandbox(inputs.cache, reporter)
         accounts = inputs.read_accounts()
-        with watch.stage("fetch"):
-            files = fetch_packages(inputs, options, reporter)
+        with sandbox_checked(inputs.cache, options, reporter) as checked, watch.stage("fetch"):
+            files = fetch_packages(inputs, options, reporter, checked)
         if options.download_only_rpms:
             return Installed(outcome=Outcome.DOWNLOADED, packages=count)
         with watch.stage("import"):

@@ -35,10 +35,14 @@ def compose_tree(options: ComposeOptions, reporter: Reporter, given: Given | Non
 def _compose_tree(options: ComposeOptions, reporter: Reporter, given: Given | None) -> ComposeResult:
     watch = Stopwatch(reporter)
     with ExitStack() as stack:
-        inputs = gather(options, reporter, watch, stack, given)
+        inputs = gather(options, reporter, watch, stack, given, meanwhile=_import_stages)
         if inputs.unchanged(options):
             return ended(inputs, options, watch, Outcome.UNCHANGED, commit=inputs.previous.checksum)
-        # an unchanged compose, which is most of them, takes less time than importing these
         from compose.pipeline.stages import make_commit
 
         return make_commit(inputs, options, watch, reporter)
+
+
+def _import_stages() -> None:
+    """An unchanged compose, which is most of them, takes less time than this; one for which libdnf5 is asked has that time."""
+    import compose.pipeline.stages  # noqa: F401

@@ -13,11 +13,11 @@ from compose.assemble.ids import Pinned
 from compose.assemble.stage import assemble
 from compose.cachedir import LABELS, PROGRAMS
 from compose.events import Reporter
-from compose.label import compare, expected, label
+from compose.label import compare, expected, label, question
 from compose.pipeline import results, settings
 from compose.pipeline.accounts import keep_new, pinned, read_id_lock
 from compose.pipeline.committing import deflate_ahead, write_commit
-from compose.pipeline.contents import check_sandbox, fetch_packages, import_files
+from compose.pipeline.contents import fetch_packages, import_files, sandbox_checked
 from compose.pipeline.gate import check_labels, check_tree
 from compose.pipeline.inputs import Inputs, Stopwatch, reread
 from compose.pipeline.making import keep_sources, sources_of
@@ -41,11 +41,9 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
     if options.dry_run:
         results.touch(options)
         return ended(inputs, options, watch, Outcome.DRY_RUN)
-    if not (options.download_only or options.download_only_rpms):
-        check_sandbox(inputs.cache, reporter)
     accounts = inputs.read_accounts()
-    with watch.stage("fetch"):
-        files = fetch_packages(inputs, options, reporter)
+    with sandbox_checked(inputs.cache, options, reporter) as checked, watch.stage("fetch"):
+        files = fetch_packages(inputs, options, reporter, checked)
     if options.download_only_rpms:
         return ended(inputs, options, watch, Outcome.DOWNLOADED)
     with watch.stage("import"):
@@ -65,8 +63,8 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
         references = settings.account_references(options, treefile, previous, accounts)
         check_accounts(tree, store, references, reporter)
         if inputs.labelled:
-            # what judges the labels takes longer than they do
-            asked = background.submit(expected, tree, store, work, reporter)
+            # what judges the labels takes longer than they do, and so begins before
+            asked = background.submit(expected, question(tree, store, work), reporter)
             with watch.stage("label"):
                 tree = label(tree, store, work, reporter, memo, jobs=options.jobs)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Literal
 
@@ -16,24 +16,30 @@ from compose.solve.resolution import Resolution
 _Question = Literal["solve", "describe"]
 
 
-def solve(request: SolveRequest, network: RepoNetwork, reporter: Reporter) -> Resolution:
+def solve(
+    request: SolveRequest, network: RepoNetwork, reporter: Reporter, meanwhile: Callable[[], object] = lambda: None
+) -> Resolution:
     """The packages that satisfy the request; the same request and repositories give the same answer, so that it may be one
     from before (memo.py).
 
-    Nothing of the host takes part: no configuration, repositories, variables, installed packages, plugins.
+    Nothing of the host takes part: no configuration, repositories, variables, installed packages, plugins. meanwhile: called,
+    in a thread, when the answer is not known and libdnf5 is asked.
+
     Raises SolveError for packages that do not exist or do not fit together, FetchError for a repository that cannot be
     loaded (all enabled ones must be), TreefileError for faults in .repo files, StorageError when the cache is refused.
     """
-    return _ask("solve", request, network, reporter)
+    return _ask("solve", request, network, reporter, meanwhile)
 
 
 def describe(request: SolveRequest, network: RepoNetwork, reporter: Reporter) -> Resolution:
     """What can be said without any repository's metadata: the repositories that take part, and the request's RPMs that are
     in none. Raises TreefileError for faults in .repo files."""
-    return _ask("describe", request, network, reporter)
+    return _ask("describe", request, network, reporter, lambda: None)
 
 
-def _ask(what: _Question, request: SolveRequest, network: RepoNetwork, reporter: Reporter) -> Resolution:
+def _ask(
+    what: _Question, request: SolveRequest, network: RepoNetwork, reporter: Reporter, meanwhile: Callable[[], object]
+) -> Resolution:
     key = memo.key_of(what, request, enabled_repos(request.access))
     known = memo.recall(key, network)
     if known is not None and memo.holds(known, network):
@@ -42,12 +48,19 @@ def _ask(what: _Question, request: SolveRequest, network: RepoNetwork, reporter:
             reporter.task(memo.LOADING, unit="bytes").close()
         return _told(known, known.warnings, reporter)
     # who is answered from memory has no use for these
+    import threading
+
     from compose.rpm import child
     from compose.solve import dnf
 
     listening = _Listening(reporter)
     job = dnf.Job(request=request, network=network, known=known.metadata if known else None)
-    answer = child.call(dnf.resolve if what == "solve" else dnf.describe, job, listening, crash=_crashed)
+    other = threading.Thread(target=meanwhile)
+    other.start()
+    try:
+        answer = child.call(dnf.resolve if what == "solve" else dnf.describe, job, listening, crash=_crashed)
+    finally:
+        other.join()
     if answer is None:
         assert known is not None
         return _told(known, [each for each in known.warnings if each not in listening.warnings], reporter)
