@@ -43,6 +43,8 @@ _CHAR, _INT32 = 1, 4
 # bits of rpm's file colors: 32 and 64 bit
 _ALL_COLORS = 3
 _LAST_TIME = (1 << 32) - 1
+_WRITTEN_AT_ONCE = 64
+"""Headers: after each write a thread waits for the others."""
 _COUNTS, _ENTRY = struct.Struct(">II"), struct.Struct(">IIII")
 # Of SQLite's file format (sqlite.org/fileformat2.html, 1.3): "file change counter", "version-valid-for number" and the
 # SQLITE_VERSION_NUMBER of who wrote last. 1.6: kinds of b-tree pages, with the size of their headers.
@@ -58,8 +60,9 @@ def write_database(ordered: Sequence[PackageManifest], directory: str, *, absent
     disk does.
     """
     with fs.storage_errors(directory), tempfile.TemporaryFile(dir=directory) as file:
-        # in one piece: after each, a thread waits for the others
-        file.write(b"".join(_HEADER_MAGIC + installed_header(each, absent, epoch) for each in ordered))
+        for first in range(0, len(ordered), _WRITTEN_AT_ONCE):
+            some = ordered[first : first + _WRITTEN_AT_ONCE]
+            file.write(b"".join(_HEADER_MAGIC + installed_header(each, absent, epoch) for each in some))
         file.seek(0)
         done = subprocess.run(
             ["rpmdb", "--dbpath", os.path.abspath(directory), "--define", "_db_backend sqlite", "--importdb"],
