@@ -78,10 +78,12 @@ def _copied(package: Any, file: File) -> bool:
 
 
 def stop_for_disk(place: str, failures: dict[str, str]) -> None:
-    """Raise StorageError when a download failed for want of space, which trying again does not mend."""
+    """Raise StorageError when a download failed because the disk refused, which trying again does not mend."""
     for text in failures.values():
         if _DISK.search(text):
-            raise StorageError(f"cannot store packages in {place}: {text}", hint="free some space")
+            # curl does not hand on what the kernel said
+            hint = fs.FREE_SPACE if fs.is_full(place) else f"see whether a quota is used up; else {fs.FAILING}"
+            raise StorageError(f"cannot store packages in {place}: {text}", hint=hint)
 
 
 def _failed(missing: dict[str, File], failures: dict[str, str]) -> FetchError:

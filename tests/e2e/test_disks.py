@@ -242,8 +242,9 @@ def test_a_cachedir_whose_disk_fails(room: int, site: Site, expected: str, tmp_p
         with failing(disk, room * MB):
             done = site.run(**FIXED)
         check_failed(site, done, clean=False)
-        # the kernel's words, or SQLite's
-        assert re.search("Input/output error|Cannot allocate memory|disk I/O error", done.stderr)
+        # the kernel's words, SQLite's, or curl's
+        assert re.search("Input/output error|Cannot allocate memory|disk I/O error|Failure writing output", done.stderr)
+        assert "dmesg" in done.stderr
         site.compose(**FIXED)
         check_good(site, expected)
 
