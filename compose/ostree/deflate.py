@@ -64,7 +64,7 @@ def codec_name() -> str:
     return "zlib" if _libdeflate() is None else "libdeflate"
 
 
-class Packer(Protocol):
+class Compressor(Protocol):
     """Makes one raw deflate stream: all that compress() returns, in order, and at the end flush()."""
 
     def compress(self, data: bytes, /) -> bytes: ...
@@ -119,7 +119,7 @@ class Deflater:
         )
         return size
 
-    def stream(self) -> Packer:
+    def stream(self) -> Compressor:
         """For content too large to hold; of pieces of at most WHOLE_MAX bytes, better of PIECE. Nothing else is done with
         this Deflater meanwhile."""
         if self._compressor is None or not joining.can_join():

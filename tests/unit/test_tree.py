@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import stat
 
 import pytest
@@ -100,6 +101,14 @@ def test_editing_leaves_the_tree_alone() -> None:
     tree = sample()
     tree.edit().remove("usr")
     assert "usr/bin/sh" in tree
+
+
+def test_with_xattrs_changes_nothing_else() -> None:
+    values = {"blob": BLOB, "target": "x", "link": "x", "writer": "x", "xattrs": ((b"user.a", b"1"),)}
+    # every field has another value than its default, those of later too
+    given = {each.name: values.get(each.name, number) for number, each in enumerate(dataclasses.fields(Entry), start=1)}
+    entry = Entry(**given)  # type: ignore[arg-type]
+    assert entry.with_xattrs(()) == dataclasses.replace(entry, xattrs=())
 
 
 def test_with_xattr_sorts_and_removes() -> None:
