@@ -32,13 +32,13 @@ class _Readable(Protocol):
 class PayloadReader:
     """The decompressed payload of the RPM file open at fd.
 
-    package: what messages call the RPM. Memory stays at a few MiB beside the compressor's window. Raises PackageError
-    when the compressor is not known.
+    package: what messages call the RPM. hashed: finish() compares the payload's digest with the header's. Memory stays at a
+    few MiB beside the compressor's window. Raises PackageError when the compressor is not known.
     """
 
-    def __init__(self, fd: int, header: PackageHeader, package: str) -> None:
+    def __init__(self, fd: int, header: PackageHeader, package: str, *, hashed: bool = True) -> None:
         self._package = package
-        self._source = _HashingSource(fd, header.payload_offset, header.payload_digest, package)
+        self._source = _Source(fd, header.payload_offset, header.payload_digest if hashed else None, package)
         compressor = header.compressor or ("gzip" if self._source.begins_with(_GZIP_MAGIC) else "none")
         if compressor not in _OPENERS:
             raise PackageError(f"{package}: its payload is compressed with {compressor!r}, which is not known")
@@ -56,15 +56,15 @@ class PayloadReader:
         self._source.check()
 
 
-class _HashingSource(io.RawIOBase):
-    """The bytes of a file from an offset on, hashed as they are read."""
+class _Source(io.RawIOBase):
+    """The bytes of a file from an offset on, hashed as they are read when a digest is expected."""
 
     def __init__(self, fd: int, offset: int, expected: tuple[str, str] | None, package: str) -> None:
         self._fd = fd
         self._offset = offset
         self._package = package
         self._expected = expected
-        self._hash = hashlib.new(expected[0] if expected else "sha256", usedforsecurity=False)
+        self._hash = hashlib.new(expected[0], usedforsecurity=False) if expected else None
 
     def readable(self) -> bool:
         return True
@@ -75,13 +75,14 @@ class _HashingSource(io.RawIOBase):
     def read(self, size: int = -1, /) -> bytes:
         data = self._pread(size if size >= 0 else _CHUNK)
         self._offset += len(data)
-        self._hash.update(data)
+        if self._hash is not None:
+            self._hash.update(data)
         return data
 
     def check(self) -> None:
         while self.read(_CHUNK):
             pass
-        if self._expected is not None and self._hash.hexdigest() != self._expected[1]:
+        if self._expected is not None and self._hash is not None and self._hash.hexdigest() != self._expected[1]:
             raise PackageError(f"{self._package}: its payload has not the digest that its header says: it is damaged")
 
     def _pread(self, size: int) -> bytes:
@@ -93,7 +94,7 @@ class _HashingSource(io.RawIOBase):
 
 
 class _Plain:
-    def __init__(self, source: _HashingSource) -> None:
+    def __init__(self, source: _Source) -> None:
         self._source = source
 
     def read1(self, limit: int, /) -> bytes:
@@ -106,9 +107,7 @@ class _Members:
     LZMAFile and BZ2File do the same but know no limit of memory, and take garbage behind a stream for its end.
     """
 
-    def __init__(
-        self, source: _HashingSource, start: Callable[[], lzma.LZMADecompressor | bz2.BZ2Decompressor]
-    ) -> None:
+    def __init__(self, source: _Source, start: Callable[[], lzma.LZMADecompressor | bz2.BZ2Decompressor]) -> None:
         self._source = source
         self._start = start
         self._member = start()
@@ -130,26 +129,26 @@ class _Members:
                 return piece
 
 
-def _open_gzip(source: _HashingSource) -> _Readable:
+def _open_gzip(source: _Source) -> _Readable:
     return gzip.GzipFile(fileobj=source, mode="rb")
 
 
-def _open_bzip2(source: _HashingSource) -> _Readable:
+def _open_bzip2(source: _Source) -> _Readable:
     return _Members(source, bz2.BZ2Decompressor)
 
 
-def _open_lzma(source: _HashingSource) -> _Readable:
+def _open_lzma(source: _Source) -> _Readable:
     return _Members(source, lambda: lzma.LZMADecompressor(memlimit=_MAX_WINDOW))
 
 
-def _open_zstd(source: _HashingSource) -> _Readable:
+def _open_zstd(source: _Source) -> _Readable:
     decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
     stream: _Readable = decompressor.stream_reader(cast(IO[bytes], source), read_size=_CHUNK, read_across_frames=True)
     return stream
 
 
 # RPMTAG_PAYLOADCOMPRESSOR, and what an absent one means.
-_OPENERS: dict[str, Callable[[_HashingSource], _Readable]] = {
+_OPENERS: dict[str, Callable[[_Source], _Readable]] = {
     "gzip": _open_gzip,
     "bzip2": _open_bzip2,
     "lzma": _open_lzma,

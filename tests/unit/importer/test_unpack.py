@@ -276,8 +276,14 @@ HOSTILE = {
         "nasty-1.0-1.noarch",
         "cut short",
     ),
-    "payload of another package": (
-        RpmMaker([Member("/a")], tags={5092: (STRINGS, ["0" * 64])}),
+    # where its files vouch for the payload, fetch alone looks at its digest
+    "payload of another package, weak digests": (
+        RpmMaker([Member("/a")], tags={5092: (STRINGS, ["0" * 64])}, digest_number=1, digest_name="md5"),
+        "nasty-1.0-1.noarch",
+        "digest",
+    ),
+    "payload of another package, a file without digest": (
+        RpmMaker([Member("/a"), Member("/b", digest="")], tags={5092: (STRINGS, ["0" * 64])}),
         "nasty-1.0-1.noarch",
         "digest",
     ),
