@@ -10,7 +10,8 @@ The mode and mtime are part of the name because a workroot hard-links these inod
 Nothing is fsynced: the store is a cache. What a power failure cuts short has another size than its reference says, and
 what was written to since has another mtime; `has()` denies both, and the next writer replaces them. Bytes that a failing
 disk changed, or somebody who then set the mtime back, show only when they are hashed: read() does that, so does the
-writer of an object that is new to its repository, and `compose cache verify` does it for all.
+writer of an object that is new to its repository if the blob is of an earlier compose, and `compose cache verify` does it
+for all.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from compose.fs import clone_or_copy, is_own_directory, remove_tree, replace, st
 from compose.tree import BlobRef
 
 _CHUNK = 1 << 20
+# Bytes of a blob that are not in a file before it is known that there must be one.
+_HELD = 64 << 10
 _TMP = "tmp"
 # What a filesystem with 32-bit times makes of later ones.
 _LAST_MTIME = (1 << 31) - 1
@@ -50,11 +53,13 @@ def plain_mode(permissions: int) -> int:
 class BlobStore:
     """The blobs below one directory. Safe to use from many threads and processes at once.
 
+    made: those that were made since this store was opened, by it or by who told it: their bytes were hashed a moment ago.
     Raises StorageError when the directory cannot be made, belongs to somebody else or may be written by others.
     """
 
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
+        self.made: set[BlobRef] = set()
         try:
             os.makedirs(os.path.join(self.root, _TMP), mode=0o700, exist_ok=True)
             status = os.stat(self.root)
@@ -75,13 +80,11 @@ class BlobStore:
 
     def has(self, ref: BlobRef) -> bool:
         """Whether the blob is there and whole, as far as its inode tells: a regular file of ours, nothing about it changed."""
+        path = self.path(ref)
         try:
-            status = os.lstat(self.path(ref))
-        except FileNotFoundError:
-            return False
+            return _is_whole_at(path, ref)
         except OSError as error:
-            raise storage_error(self.path(ref), error) from error
-        return _is_whole(status, ref)
+            raise storage_error(path, error) from error
 
     def is_inode(self, ref: BlobRef, status: os.stat_result) -> bool:
         """Is what has this status the blob's own inode, whole? Raises StorageError."""
@@ -152,7 +155,7 @@ class BlobStore:
 
     def writer(self, mode: int = 0o644, mtime: int = 0) -> BlobWriter:
         """Begin a blob. mode: permission bits, stored as plain_mode() has them. mtime: seconds since 1970."""
-        return BlobWriter(self.root, plain_mode(mode), mtime)
+        return BlobWriter(self.root, plain_mode(mode), mtime, self.made)
 
     def add_bytes(self, data: bytes, mode: int = 0o644, mtime: int = 0) -> BlobRef:
         """Store bytes."""
@@ -169,26 +172,24 @@ class BlobStore:
 
 class BlobWriter:
     """A blob being written: `write()` as often as needed, then `commit()`. Leaving the context before that, or by an
-    exception, leaves nothing behind. Raises StorageError when the disk refuses."""
+    exception, leaves nothing behind. Raises StorageError when the disk refuses.
 
-    def __init__(self, root: str, mode: int, mtime: int) -> None:
+    made: as of BlobStore. A small blob that is in it is not written at all: packages are full of files that are empty or
+    alike, and a file that is made to be removed costs more than its bytes.
+    """
+
+    def __init__(self, root: str, mode: int, mtime: int, made: set[BlobRef]) -> None:
         self._root = root
         self._mode = mode
         self._mtime = mtime
+        self._made = made
         self._hash = hashlib.sha256()
         self._size = 0
+        # what is not in a file yet
+        self._held: list[bytes] = []
         # name below the root while the file has one; "" for an O_TMPFILE
         self._name = ""
         self._fd = -1
-        try:
-            try:
-                self._fd = os.open(f"{root}/{_TMP}", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            except OSError as error:
-                if error.errno not in _NO_TMPFILE:
-                    raise
-                self._name, self._fd = _locked_file(root)
-        except OSError as error:
-            raise storage_error(root, error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -202,19 +203,23 @@ class BlobWriter:
         """Append."""
         self._hash.update(data)
         self._size += len(data)
+        if self._size <= _HELD:
+            self._held.append(bytes(data))
+            return
         try:
-            write_all(self._fd, data)
+            write_all(self._file(), data)
         except OSError as error:
             raise storage_error(self._root, error) from error
 
     def take(self, fd: int) -> None:
         """Make an empty blob hold what the regular file `fd` holds."""
         try:
-            clone_or_copy(fd, self._fd)
+            own = self._file()
+            clone_or_copy(fd, own)
         except OSError as error:
             raise storage_error(self._root, error) from error
         # the copy is hashed, not its source: that could be changed meanwhile
-        for chunk in _chunks(self._fd):
+        for chunk in _chunks(own):
             self._hash.update(chunk)
             self._size += len(chunk)
 
@@ -223,21 +228,27 @@ class BlobWriter:
         ref = self._ref()
         path = f"{self._root}/{_relative(ref)}"
         try:
-            os.fchmod(self._fd, self._mode)
-            os.utime(self._fd, (self._mtime, self._mtime))
+            if self._fd < 0 and ref in self._made and _is_whole_at(path, ref):
+                return ref
+            fd = self._file()
+            os.fchmod(fd, self._mode)
+            os.utime(fd, (self._mtime, self._mtime))
             try:
-                self._give_name(path)
+                new = self._give_name(path, ref)
             except FileNotFoundError:
                 os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-                self._give_name(path)
+                new = self._give_name(path, ref)
         except OSError as error:
             raise storage_error(path, error) from error
         finally:
             self.abort()
+        if new:
+            self._made.add(ref)
         return ref
 
     def abort(self) -> None:
         """Drop what was written; nothing to do after commit()."""
+        self._held.clear()
         if self._name:
             os.unlink(self._name)
             self._name = ""
@@ -245,22 +256,39 @@ class BlobWriter:
             os.close(self._fd)
             self._fd = -1
 
+    def _file(self) -> int:
+        """The file, made when first asked for, with what was held for it. Raises OSError."""
+        if self._fd < 0:
+            try:
+                self._fd = os.open(f"{self._root}/{_TMP}", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                if error.errno not in _NO_TMPFILE:
+                    raise
+                self._name, self._fd = _locked_file(self._root)
+            for piece in self._held:
+                write_all(self._fd, piece)
+            self._held.clear()
+        return self._fd
+
     def _ref(self) -> BlobRef:
         return BlobRef(digest=self._hash.hexdigest(), size=self._size, mode=self._mode, mtime=self._mtime)
 
-    def _give_name(self, path: str) -> None:
+    def _give_name(self, path: str, ref: BlobRef) -> bool:
+        """False when a blob of that name, and whole, was there."""
         if self._name:
             replace(self._name, path)
             self._name = ""
-            return
+            return True
         try:
             _link_open_file(self._fd, path)
         except FileExistsError:
-            if not _is_whole(os.lstat(path), self._ref()):
-                # replaced in one step, for others may be reading the name
-                whole = _unused_name(self._root)
-                _link_open_file(self._fd, whole)
-                replace(whole, path)
+            if _is_whole(os.lstat(path), ref):
+                return False
+            # replaced in one step, for others may be reading the name
+            whole = _unused_name(self._root)
+            _link_open_file(self._fd, whole)
+            replace(whole, path)
+        return True
 
 
 def _relative(ref: BlobRef) -> str:
@@ -274,6 +302,13 @@ def _is_whole(status: os.stat_result, ref: BlobRef) -> bool:
         and status.st_uid == os.geteuid()
         and status.st_mtime_ns in (ref.mtime * 10**9, min(ref.mtime, _LAST_MTIME) * 10**9)
     )
+
+
+def _is_whole_at(path: str, ref: BlobRef) -> bool:
+    try:
+        return _is_whole(os.lstat(path), ref)
+    except FileNotFoundError:
+        return False
 
 
 def _unused_name(root: str) -> str:

@@ -137,5 +137,13 @@ def _content_of(entry: Entry, store: BlobStore) -> Content:
     blob = entry.blob
     if blob is None:
         return Content(entry.uid, entry.gid, entry.mode, entry.xattrs, target=entry.target)
-    path = store.path(blob)
-    return Content(entry.uid, entry.gid, entry.mode, entry.xattrs, path=path, size=blob.size, digest=blob.digest)
+    return Content(
+        entry.uid,
+        entry.gid,
+        entry.mode,
+        entry.xattrs,
+        path=store.path(blob),
+        size=blob.size,
+        digest=blob.digest,
+        hashed=blob in store.made,
+    )

@@ -57,12 +57,13 @@ class ImportPool:
             for worker in self._started:
                 worker.kill()
 
-    def import_rpm(self, path: str, sha256: str) -> None:
-        """Have a worker import an RPM into the cache; waits for it. Raises what unpack_rpm() raises."""
+    def import_rpm(self, path: str, sha256: str) -> frozenset[str]:
+        """Have a worker import an RPM into the cache; waits for it. Returns the paths of its blobs that were there already.
+        Raises what unpack_rpm() raises."""
         worker = self._idle.get()
         try:
             worker = worker or self._start()
-            worker.import_rpm(path, sha256)
+            return worker.import_rpm(path, sha256)
         finally:
             self._idle.put(worker)
 
@@ -88,7 +89,7 @@ class _Worker:
             process_group=0,
         )
 
-    def import_rpm(self, path: str, sha256: str) -> None:
+    def import_rpm(self, path: str, sha256: str) -> frozenset[str]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._heard = self._written()
@@ -99,8 +100,8 @@ class _Worker:
         if not line:
             raise self._death(path)
         answer = json.loads(line)
-        if answer is None:
-            return
+        if isinstance(answer[0], list):
+            return frozenset(answer[0])
         kind, message, hint, details = answer
         if kind in _ERRORS:
             raise _ERRORS[kind](message, hint=hint, details=details or self._said())
@@ -137,9 +138,12 @@ def serve(manifests: str, blobs: str) -> None:
         sys.stdout.flush()
 
 
-def _answer(path: str, sha256: str, cache: ImportCache) -> list[Any] | None:
+def _answer(path: str, sha256: str, cache: ImportCache) -> list[Any]:
     try:
-        cache.store(unpack_rpm(path, sha256, cache.blobs))
+        manifest = unpack_rpm(path, sha256, cache.blobs)
+        cache.store(manifest)
+        blobs = {file.blob for file in manifest.files if file.blob is not None}
+        return [[cache.blobs.path(blob) for blob in blobs - cache.blobs.made]]
     except tuple(_ERRORS.values()) as error:
         return [type(error).__name__, error.message, error.hint, list(error.details)]
     except Exception:
@@ -147,4 +151,3 @@ def _answer(path: str, sha256: str, cache: ImportCache) -> list[Any] | None:
         import traceback
 
         return ["", traceback.format_exc(), None, []]
-    return None

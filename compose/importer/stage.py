@@ -60,10 +60,13 @@ def _import_missing(rpm_files: list[RpmFile], cache: ImportCache, jobs: int, tas
 
 
 def _import_one(file: RpmFile, cache: ImportCache, pool: ImportPool) -> PackageManifest:
-    pool.import_rpm(file.path, file.sha256)
+    there = pool.import_rpm(file.path, file.sha256)
     manifest = cache.load(file.sha256)
     if manifest is None:
         raise PackageError(f"{file.package.nevra}: what was imported of it is damaged already; is the disk failing?")
+    store = cache.blobs
+    blobs = (each.blob for each in manifest.files if each.blob is not None)
+    store.made.update(blob for blob in blobs if not there or store.path(blob) not in there)
     return _expected(file, manifest)
 
 

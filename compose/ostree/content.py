@@ -33,7 +33,8 @@ class Content:
     """One content object to write: a regular file read from `path`, or a symlink with `target`.
 
     mode: full st_mode. size: bytes, for sharing out the work and for progress; 0 for a symlink. digest: sha256 of the bytes
-    at path, 64 hex digits, "" when not known; files of one digest are read once, and a memo needs it.
+    at path, 64 hex digits, "" when not known; files of one digest are read once, and a memo needs it. hashed: it was worked
+    out of these very bytes a moment ago, and is not worked out again to see whether they are still the same.
     """
 
     uid: int
@@ -44,6 +45,7 @@ class Content:
     target: str | None = None
     size: int = 0
     digest: str = ""
+    hashed: bool = False
 
     @property
     def owner(self) -> Owner:
@@ -224,7 +226,8 @@ def write_contents(
 
 
 def _job(content: Content, owner: int, target: Target) -> tuple[int, worker.Job]:
-    return content.size, (content.path or "", owner, content.digest, target.streams.get(content.digest))
+    expected = "" if content.hashed else content.digest
+    return content.size, (content.path or "", owner, expected, target.streams.get(content.digest))
 
 
 def _different(contents: Sequence[Content], owners: _Owners) -> Iterable[tuple[int, list[int]]]:

@@ -39,7 +39,8 @@ Setup = tuple[bool, str, str, int | None, list[Attributes], list[str]]
 Stream = tuple[int, int, int, int]
 """A deflate stream made ahead: index of its file, place in that, bytes; number of the inode that it was made from."""
 Job = tuple[str, int, str, Stream | None]
-"""Of a file path, index into attributes, sha256 of its bytes, "" when not known, and its stream, None when there is none."""
+"""Of a file path, index into attributes, sha256 that its bytes must have ("" for any) and its stream, None when there is
+none."""
 Written = tuple[bytes, int, int]
 Failure = tuple[str, str, int, str]
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from compose import fs
@@ -53,7 +54,7 @@ class Stopwatch:
             self.reporter.stage_ended(name, seconds, failed=failed)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Inputs:
     """What decides a tree. labelled: will it have SELinux labels? layers: of ostree-layers. lock: the part of a lockfile
     that was used, None without one. given: what was taken from a record. parts: all that decides, and digest: their hash.
@@ -99,8 +100,9 @@ class Inputs:
 
         return None if self.rerun_programs else ProgramMemory(self.cache.join(PROGRAMS))
 
-    @property
+    @cached_property
     def store(self) -> BlobStore:
+        """One for all of a compose: it knows what was made meanwhile."""
         from compose.blobs import BlobStore
 
         return BlobStore(self.cache.join("blobs"))

@@ -176,6 +176,24 @@ def test_a_directory_of_blobs_that_is_none_of_ours_is_removed(store, tmp_path, f
     assert fault == "open to others" or os.listdir(tmp_path / "elsewhere")
 
 
+def test_what_was_made_before_is_not_made_again(store, monkeypatch):
+    there = BlobStore(store.root).add_bytes(b"there before", 0o644, 1)
+    ref = store.add_bytes(b"something", 0o644, 1)
+    store.add_bytes(b"there before", 0o644, 1)
+    assert store.made == {ref}
+    assert there not in store.made
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", None)
+        assert store.add_bytes(b"something", 0o644, 1) == ref
+    # unless something has happened to it
+    written_to(store.path(ref))
+    assert store.add_bytes(b"something", 0o644, 1) == ref
+    assert store.read(ref) == b"something"
+    # another mtime is another inode
+    assert store.add_bytes(b"something", 0o644, 2) != ref
+    assert store.has(store.add_bytes(b"something", 0o644, 2))
+
+
 def test_times_that_a_filesystem_cannot_hold(store):
     """xfs without bigtime and ext4 with small inodes end in 2038."""
     ref = store.add_bytes(b"late", 0o644, 4_000_000_000)
@@ -201,7 +219,7 @@ def test_without_o_tmpfile(store):
     ref = store.add_bytes(b"renamed", 0o755, 5)
     assert store.read(ref) == b"renamed"
     with pytest.raises(RuntimeError), store.writer() as writer:
-        writer.write(b"half")
+        writer.write(b"half" * 100_000)
         assert len(leftovers(store)) == 1
         raise RuntimeError
     assert leftovers(store) == []
@@ -264,6 +282,8 @@ def test_a_full_disk_is_a_storage_error(store, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "write", full)
-    with pytest.raises(StorageError, match="No space left") as caught, store.writer() as writer:
-        writer.write(b"x")
-    assert caught.value.hint is not None
+    for size in (1, 1 << 20):
+        with pytest.raises(StorageError, match="No space left") as caught, store.writer() as writer:
+            writer.write(b"x" * size)
+            writer.commit()
+        assert caught.value.hint is not None

@@ -82,6 +82,20 @@ def manifest_path(cache, file):
     return f"{cache.manifests}/{file.sha256}.{IMPORTER_VERSION}"
 
 
+def test_the_store_knows_what_the_import_made(cache, rpm_file):
+    there = cache.blobs.add_bytes(b"there before", 0o644, 1700000000)
+    store = BlobStore(cache.blobs.root)
+    file = rpm_file(RpmMaker([Member("/new", b"new"), Member("/same", b"new"), Member("/old", b"there before")]))
+    (manifest,) = import_packages((file,), ImportCache(cache.manifests, store), 1, Reporter())
+    contents = {each.path: each.blob for each in manifest.files}
+    assert contents["old"] == there
+    assert store.made == {contents["new"]}
+    # one that nothing was imported for has made nothing
+    again = BlobStore(cache.blobs.root)
+    import_packages((file,), ImportCache(cache.manifests, again), 1, Reporter())
+    assert again.made == set()
+
+
 def test_what_is_stored_is_loaded(cache, rpm_file):
     file = rpm_file(package())
     manifest = unpack_rpm(file.path, file.sha256, cache.blobs)
