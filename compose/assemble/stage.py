@@ -22,9 +22,8 @@ from compose.blobs import BlobStore
 from compose.errors import ScriptError
 from compose.events import Reporter, Task
 from compose.process import Program
-from compose.rpm.database import DATABASE_PATH, write_database
+from compose.rpm.database import DATABASE_PATH, make_database
 from compose.rpm.manifest import PackageManifest
-from compose.rpm.order import install_order
 from compose.tree import BlobRef, Tree
 from compose.workroot.memory import ProgramMemory
 from compose.workroot.workroot import Workroot
@@ -35,7 +34,7 @@ _DATABASE_LINKS = (("usr/lib/sysimage/rpm", "../../share/rpm"), ("var/lib/rpm", 
 
 
 def assemble(
-    manifests: Sequence[PackageManifest],
+    ordered: Sequence[PackageManifest],
     options: AssembleOptions,
     store: BlobStore,
     workdir: str,
@@ -43,13 +42,12 @@ def assemble(
     *,
     memory: ProgramMemory | None = None,
 ) -> Assembled:
-    """Make one tree of packages. workdir: private, on a filesystem that can be below an overlay. memory: of what programs did
-    in other composes.
+    """Make one tree of packages. ordered: as they are to be installed. workdir: private, on a filesystem that can be below an
+    overlay. memory: of what programs did in other composes.
 
     Raises AssembleError when they do not fit together, ScriptError when one of their programs fails, SandboxError and
     StorageError when the machine does.
     """
-    ordered = install_order(manifests, reporter)
     # what rpm has for its own %lang filter, and scripts that make locale archives ask for
     macros = (("_install_langs", ":".join(options.install_langs)),) if options.install_langs is not None else ()
     ignored = ignored_scriptlets(options.ignore_scriptlets, by_default=options.default_ignored_scriptlets)
@@ -167,12 +165,8 @@ def _database(
     directory = os.path.join(workdir, "rpmdb")
     os.mkdir(directory, 0o700)
     try:
-        write_database(ordered, directory, absent=absent, epoch=options.epoch)
-        fd = os.open(os.path.join(directory, "rpmdb.sqlite"), os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return store.add_fd(fd, 0o644, options.epoch)
-        finally:
-            os.close(fd)
+        database = make_database(ordered, directory, absent=absent, epoch=options.epoch)
+        return store.add_bytes(database, 0o644, options.epoch)
     finally:
         fs.remove_tree(directory)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 
 from compose import memory
 from compose.errors import PackageError
@@ -25,38 +27,52 @@ def import_packages(
     PackageError for a damaged or hostile package and for one that is not what the repository called it, StorageError when
     the disk refuses.
     """
-    found: list[PackageManifest] = []
-    missing: list[RpmFile] = []
     with reporter.task("Importing packages", total=len(rpm_files), unit="packages") as task:
+        known: list[RpmFile] = []
+        missing: list[RpmFile] = []
         for file in rpm_files:
-            manifest = cache.load(file.sha256)
-            if manifest is None:
-                missing.append(file)
-            else:
-                found.append(_expected(file, manifest))
-                task.advance(detail=str(manifest.nevra))
-        cache.hits = len(found)
-        count = memory.fitting(min(jobs, len(missing)), _WORKER_MEMORY, "Importing", reporter)
-        found += _import_missing(missing, cache, count, task)
+            (known if cache.has(file.sha256) else missing).append(file)
+        with _importing(missing, cache, jobs, reporter) as futures:
+            found, damaged = [], []
+            # read while others are imported
+            for file in known:
+                manifest = cache.load(file.sha256)
+                if manifest is None:
+                    damaged.append(file)
+                else:
+                    found.append(_expected(file, manifest))
+                    task.advance(detail=str(manifest.nevra))
+            cache.hits = len(found)
+            found += _taken(futures, task)
+        with _importing(damaged, cache, jobs, reporter) as futures:
+            found += _taken(futures, task)
     return tuple(sorted(found, key=lambda manifest: manifest.nevra))
 
 
-def _import_missing(rpm_files: list[RpmFile], cache: ImportCache, jobs: int, task: Task) -> list[PackageManifest]:
+@contextmanager
+def _importing(
+    rpm_files: list[RpmFile], cache: ImportCache, jobs: int, reporter: Reporter
+) -> Iterator[list[Future[PackageManifest]]]:
+    """Import in the background; what is not done when the block ends is given up."""
     if not rpm_files:
-        return []
+        yield []
+        return
+    count = memory.fitting(min(jobs, len(rpm_files)), _WORKER_MEMORY, "Importing", reporter)
     # a big package begun last would keep one core busy long after the others are done
     queue = sorted(rpm_files, key=lambda file: (-file.package.install_size, file.package.nevra))
-    found = []
-    with ThreadPoolExecutor(jobs) as threads:
+    with ThreadPoolExecutor(count) as threads:
         try:
-            with ImportPool(jobs, cache) as pool:
-                for future in as_completed([threads.submit(_import_one, file, cache, pool) for file in queue]):
-                    manifest = future.result()
-                    found.append(manifest)
-                    task.advance(detail=str(manifest.nevra))
+            with ImportPool(count, cache) as pool:
+                yield [threads.submit(_import_one, file, cache, pool) for file in queue]
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
-    return found
+
+
+def _taken(futures: list[Future[PackageManifest]], task: Task) -> Iterator[PackageManifest]:
+    for future in as_completed(futures):
+        manifest = future.result()
+        task.advance(detail=str(manifest.nevra))
+        yield manifest
 
 
 def _import_one(file: RpmFile, cache: ImportCache, pool: ImportPool) -> PackageManifest:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Container, Iterable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+from compose import fs
 from compose.errors import ComposeError
 from compose.ostree.worker import Stream, serve_packer
 from compose.ostree.workers import Batches, Worker
@@ -22,37 +23,38 @@ _ROOM = 3
 """Free bytes there must be for each byte to deflate: programs and objects need theirs."""
 
 
+_WORTH_WHILE = 4 << 20
+"""Bytes; fewer are deflated before a process has started for them."""
+
+File = tuple[str, int, str]
+"""Path, bytes, and sha256 of them (64 hex digits). The digest is for who uses the stream to check, of the same inode."""
+
+
 class DeflateAhead:
     """Deflates files in the background as long as its context lasts. Nothing that goes wrong matters: who needs a stream
     that is not there makes it.
 
-    files: path, bytes and sha256 (64 hex digits) of each. The digest is for who uses the stream to check, of the same inode.
-    directory: private, and there as long as streams are used. level: of deflate, None for the default. streams: those that
-    are made, by sha256, in spools.
+    directory: private, and there as long as streams are used. level: of deflate, None for the default. processes: started
+    when there is something to do. known: digests (32 bytes) of payloads whose streams nobody needs. streams: those that are
+    made, by sha256, in spools.
     """
 
     def __init__(
-        self, files: Sequence[tuple[str, int, str]], directory: str, *, level: int | None, processes: int
+        self, directory: str, *, level: int | None, processes: int, known: Container[bytes] = frozenset()
     ) -> None:
-        self._files = sorted(files, key=lambda each: each[1], reverse=True)
-        disk = os.statvfs(directory)
-        size = sum(each[1] for each in files)
-        if disk.f_bavail * disk.f_frsize < _ROOM * size:
-            processes = 0
-        self.spools = tuple(os.path.join(directory, f"deflated-{number}") for number in range(processes))
+        self._directory = directory
         self._level = level
-        self._batches = Batches([size for _, size, _ in self._files])
+        self._processes = processes
+        self._known = known
+        self._offered: set[str] = set()
+        self._files: list[File] = []
+        self._batches = Batches(more=True)
+        self.spools: tuple[str, ...] = ()
         self.streams: dict[str, Stream] = {}
         self._workers: list[Worker] = []
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
-        for number, spool in enumerate(self.spools):
-            worker = Worker(serve_packer, (spool, self._level))
-            self._workers.append(worker)
-            thread = threading.Thread(target=self._drive, args=(number, worker))
-            self._threads.append(thread)
-            thread.start()
         return self
 
     def __exit__(
@@ -66,12 +68,43 @@ class DeflateAhead:
         for worker in self._workers:
             worker.close()
 
+    def add(self, files: Iterable[File]) -> None:
+        """Deflate these before what is left of those added earlier. Raises StorageError."""
+        wanted = []
+        for file in files if self._processes else ():
+            _, size, sha256 = file
+            if size and sha256 not in self._offered and bytes.fromhex(sha256) not in self._known:
+                self._offered.add(sha256)
+                wanted.append(file)
+        disk, total = os.statvfs(self._directory), sum(size for _, size, _ in wanted)
+        worth_while = bool(wanted) and (total >= _WORTH_WHILE or bool(self._workers))
+        if not worth_while or disk.f_bavail * disk.f_frsize < _ROOM * total:
+            return
+        wanted.sort(key=lambda file: file[1], reverse=True)
+        self._files += wanted
+        self._batches.add([size for _, size, _ in wanted])
+        if not self._workers:
+            self._begin()
+
     def finish(self) -> dict[str, Stream]:
         """Stop; all streams that were made."""
+        self._processes = 0
         self._batches.stop()
         for thread in self._threads:
             thread.join()
         return self.streams
+
+    def _begin(self) -> None:
+        self.spools = tuple(os.path.join(self._directory, f"deflated-{number}") for number in range(self._processes))
+        for number, spool in enumerate(self.spools):
+            with fs.storage_errors(spool), open(spool, "xb"):
+                # there for who looks for streams, though the process may not come to make any
+                pass
+            worker = Worker(serve_packer, (spool, self._level))
+            self._workers.append(worker)
+            thread = threading.Thread(target=self._drive, args=(number, worker))
+            self._threads.append(thread)
+            thread.start()
 
     def _drive(self, number: int, worker: Worker) -> None:
         # a process that was killed, for want of memory say, has left what it did before

@@ -7,7 +7,7 @@ They start in 20 ms because they import next to nothing: what a header looks lik
     writer -> parent    per batch: list of (checksum, payload bytes, bytes written; -1 when the object was there), or
                         a failure: (kind, path, errno, text)
 
-    parent -> packer    path of a file to be made, deflate level; then any number of batches: lists of paths
+    parent -> packer    path of an empty file, deflate level; then any number of batches: lists of paths
     packer -> parent    per batch: list of (place in that file, bytes, inode that was deflated) of each stream; no bytes
                         where there is none
 """
@@ -225,10 +225,10 @@ class Writer:
 
 
 class Packer:
-    """Deflates files, each stream behind the one before in one new file."""
+    """Deflates files, each stream behind the one before in one file, which is there and empty."""
 
     def __init__(self, spool: str, level: int | None) -> None:
-        self._fd = os.open(spool, _CREATE, 0o600)
+        self._fd = os.open(spool, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         self._place = 0
         self._deflater = Deflater(level)
 

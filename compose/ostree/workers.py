@@ -11,6 +11,7 @@ import marshal
 import signal
 import subprocess
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -101,31 +102,47 @@ class Batches:
     """Work in pieces that many may take from. In the order given, which is large files first: no core is left alone with
     one at the end."""
 
-    def __init__(self, sizes: Sequence[int]) -> None:
-        """sizes: bytes of each file."""
-        self._lock = threading.Lock()
-        self._rest = _ranges(sizes)
+    def __init__(self, sizes: Sequence[int] = (), *, more: bool = False) -> None:
+        """sizes: bytes of each file. more: others will follow, until stop()."""
+        self._changed = threading.Condition()
+        self._rest = deque(_ranges(sizes))
+        self._count = len(sizes)
+        self._more = more
 
-    def next(self) -> range | None:
-        """Places in sizes; None when all are taken."""
-        with self._lock:
-            return next(self._rest, None)
+    def next(self, *, wait: bool = True) -> range | None:
+        """Places in sizes. None when all are taken and none follow, or when one would have to be waited for."""
+        with self._changed:
+            while wait and self._more and not self._rest:
+                self._changed.wait()
+            return self._rest.popleft() if self._rest else None
+
+    def add(self, sizes: Sequence[int]) -> None:
+        """Files behind those that there are, to be taken before what is left of them."""
+        with self._changed:
+            if self._more:
+                self._rest.extendleft(reversed([*_ranges(sizes, self._count)]))
+            self._count += len(sizes)
+            self._changed.notify_all()
 
     def stop(self) -> None:
         """Nothing is left to take from now on."""
-        with self._lock:
-            self._rest = iter(())
+        with self._changed:
+            self._rest.clear()
+            self._more = False
+            self._changed.notify_all()
 
 
-def _ranges(sizes: Sequence[int]) -> Iterator[range]:
-    first, total = 0, 0
-    for place, size in enumerate(sizes):
+def _ranges(sizes: Sequence[int], place: int = 0) -> Iterator[range]:
+    """place: that of the first of sizes."""
+    first, total = place, 0
+    for size in sizes:
         total += size
-        if total >= _BATCH_BYTES or place - first + 1 >= _BATCH_FILES:
-            yield range(first, place + 1)
-            first, total = place + 1, 0
-    if first < len(sizes):
-        yield range(first, len(sizes))
+        place += 1
+        if total >= _BATCH_BYTES or place - first >= _BATCH_FILES:
+            yield range(first, place)
+            first, total = place, 0
+    if first < place:
+        yield range(first, place)
 
 
 class Worker:
@@ -149,7 +166,7 @@ class Worker:
         RepositoryError when it dies."""
         pending: list[range] = []
         while True:
-            while len(pending) < _BATCHES_AHEAD and (batch := batches.next()) is not None:
+            while len(pending) < _BATCHES_AHEAD and (batch := batches.next(wait=not pending)) is not None:
                 self._send(message(batch))
                 pending.append(batch)
             if not pending:

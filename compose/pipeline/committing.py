@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from compose import memory, metadata
 from compose.blobs import BlobStore
 from compose.cachedir import OBJECT_MEMO
 from compose.commit import CommitOptions, Committed, commit_tree
 from compose.events import Reporter
-from compose.ostree.ahead import DeflateAhead
+from compose.ostree.ahead import DeflateAhead, File
 from compose.ostree.config import Mode
+from compose.ostree.deflate import WHOLE_MAX
 from compose.ostree.memo import ContentMemo
 from compose.ostree.repo import Repo
 from compose.ostree.workers import worker_memory
@@ -19,11 +20,8 @@ from compose.pipeline import settings
 from compose.pipeline.facts import Facts
 from compose.pipeline.options import ComposeOptions
 from compose.rpm.manifest import PackageManifest
-from compose.tree import Tree
+from compose.tree import BlobRef, Tree
 from compose.treefile.model import Treefile
-
-_WORTH_WHILE = 16 << 20
-"""Bytes; fewer are deflated before a process has started for them."""
 
 
 def write_commit(
@@ -38,7 +36,7 @@ def write_commit(
     ahead: DeflateAhead | None = None,
     confirm: Callable[[], None] | None = None,
 ) -> Committed:
-    """Commit, and move the treefile's ref unless --write-commitid-to was given. ahead: of deflate_ahead(). confirm, and what
+    """Commit, and move the treefile's ref unless --write-commitid-to was given. ahead: of deflating(). confirm, and what
     is raised: as of commit_tree()."""
     own = settings.own_metadata(facts, treefile)
     how = CommitOptions(
@@ -54,30 +52,29 @@ def write_commit(
     return commit_tree(tree, store, repo, how, reporter, ahead, confirm)
 
 
-def deflate_ahead(
-    manifests: Sequence[PackageManifest],
-    store: BlobStore,
-    repo: Repo,
-    options: ComposeOptions,
-    work: str,
-    reporter: Reporter,
-) -> DeflateAhead:
-    """Deflate what packages brought and no commit of this cache had yet, on the cores that their scriptlets leave idle; for
-    an archive repository. work: private, there until the commit is made."""
-    files: dict[str, tuple[str, int, str]] = {}
+def deflating(repo: Repo, options: ComposeOptions, work: str, reporter: Reporter) -> DeflateAhead:
+    """What deflates, on the cores that scriptlets leave idle, what no commit of this cache had yet; for an archive repository.
+    work: private, there until the commit is made."""
     processes = options.jobs - 1 if repo.config.mode is Mode.ARCHIVE else 0
     if processes:
-        known = ContentMemo.open(_memo(options)).digests()
-        for manifest in manifests:
-            for blob in (each.blob for each in manifest.files):
-                if blob is not None and blob.size and bytes.fromhex(blob.digest) not in known:
-                    files[blob.digest] = (store.path(blob), blob.size, blob.digest)
-    sizes = [size for _, size, _ in files.values()]
-    if sum(sizes) < _WORTH_WHILE:
-        processes = 0
-    if processes:
-        processes = memory.fitting(processes, worker_memory(max(sizes)), "Deflating ahead", reporter)
-    return DeflateAhead(list(files.values()), work, level=repo.config.zlib_level, processes=processes)
+        processes = memory.fitting(processes, worker_memory(WHOLE_MAX), "Deflating ahead", reporter)
+    known = ContentMemo.open(_memo(options)).digests() if processes else frozenset[bytes]()
+    return DeflateAhead(work, level=repo.config.zlib_level, processes=processes, known=known)
+
+
+def deflate_packages(ahead: DeflateAhead, manifests: Sequence[PackageManifest], store: BlobStore) -> None:
+    """Begin with what packages brought."""
+    ahead.add(_files((each.blob for manifest in manifests for each in manifest.files), store))
+
+
+def deflate_made(ahead: DeflateAhead, tree: Tree, store: BlobStore) -> None:
+    """Go on with what a stage has made: the rpm database above all."""
+    made = (each.blob for each in tree.entries.values() if not each.writer.startswith("package:"))
+    ahead.add(_files(made, store))
+
+
+def _files(blobs: Iterable[BlobRef | None], store: BlobStore) -> Iterator[File]:
+    return ((store.path(blob), blob.size, blob.digest) for blob in blobs if blob is not None)
 
 
 def _memo(options: ComposeOptions) -> str:

@@ -17,6 +17,7 @@ from compose.pipeline import locking
 from compose.pipeline.inputs import Inputs
 from compose.pipeline.options import ComposeOptions
 from compose.rpm.manifest import PackageManifest
+from compose.rpm.order import install_order
 from compose.workroot.probe import probe
 from compose.workroot.server import Form
 
@@ -59,8 +60,13 @@ def fetch_packages(
 def import_files(
     inputs: Inputs, files: tuple[RpmFile, ...], options: ComposeOptions, reporter: Reporter
 ) -> Sequence[PackageManifest]:
-    """Manifests of the packages; their contents are in the cache."""
+    """Manifests of the packages, as they are to be installed; their contents are in the cache. Raises PackageError,
+    AssembleError, StorageError."""
     cache = ImportCache(inputs.cache.join("manifests"), inputs.store)
-    manifests = import_packages(files, cache, options.jobs, reporter)
+    with ThreadPoolExecutor(1) as background:
+        # one core is enough to read what is imported already
+        order = background.submit(install_order, [(file.package.nevra, file.path) for file in files], reporter)
+        manifests = import_packages(files, cache, options.jobs, reporter)
     inputs.cache.count("manifests", asked=len(files), found=cache.hits)
-    return manifests
+    named = {manifest.nevra: manifest for manifest in manifests}
+    return [named[nevra] for nevra in order.result()]

@@ -14,9 +14,10 @@ from compose.assemble.stage import assemble
 from compose.cachedir import LABELS, PROGRAMS
 from compose.events import Reporter
 from compose.label import compare, expected, label, question
+from compose.ostree.ahead import DeflateAhead
 from compose.pipeline import results, settings
 from compose.pipeline.accounts import keep_new, pinned, read_id_lock
-from compose.pipeline.committing import deflate_ahead, write_commit
+from compose.pipeline.committing import deflate_made, deflate_packages, deflating, write_commit
 from compose.pipeline.contents import fetch_packages, import_files, sandbox_checked
 from compose.pipeline.gate import check_labels, check_tree
 from compose.pipeline.inputs import Inputs, Stopwatch, reread
@@ -54,11 +55,12 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
     store, memo = inputs.store, inputs.cache.join(LABELS)
     with (
         inputs.cache.scratch() as work,
-        deflate_ahead(manifests, store, inputs.repo, options, work, reporter) as ahead,
+        deflating(inputs.repo, options, work, reporter) as ahead,
         ThreadPoolExecutor(1) as background,
     ):
+        deflate_packages(ahead, manifests, store)
         sources = background.submit(sources_of, inputs, accounts, files, options, work, reporter)
-        made = make_tree(inputs, manifests, accounts, options, work, watch, reporter)
+        made = make_tree(inputs, manifests, accounts, options, work, watch, reporter, ahead=ahead)
         tree, labels, asked = made.tree, None, None
         references = settings.account_references(options, treefile, previous, accounts)
         check_accounts(tree, store, references, reporter)
@@ -137,8 +139,10 @@ def make_tree(
     reporter: Reporter,
     *,
     finish: bool = True,
+    ahead: DeflateAhead | None = None,
 ) -> Made:
-    """Assemble and postprocess. finish: False to go no further than the treefile's own steps. Raises a ComposeError."""
+    """Assemble and postprocess. finish: False to go no further than the treefile's own steps. ahead: hears what there is to
+    deflate. Raises a ComposeError."""
     treefile, store, memory = inputs.treefile, inputs.store, inputs.open_memory()
     id_lock = read_id_lock(treefile)
     epoch = settings.epoch(options, manifests, inputs.previous)
@@ -147,6 +151,8 @@ def make_tree(
         how = settings.assemble_options(inputs, accounts, epoch)
         assembled = assemble(manifests, how, store, work, reporter, memory=memory)
         ids = pinned(assembled.tree, store, id_lock, accept_new=options.accept_new_ids)
+    if ahead is not None:
+        deflate_made(ahead, assembled.tree, store)
     with watch.stage("postprocess"):
         layout = settings.postprocess_options(inputs.loaded, inputs.labelled, version, epoch)
         tree = ids.tree if ids else assembled.tree

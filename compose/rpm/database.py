@@ -52,12 +52,12 @@ _PAGE_SIZE, _CHANGES, _VALID_FOR, _WRITER, _FILE_HEADER = 16, 24, 92, 96, 100
 _TREE_PAGES = {2: 12, 5: 12, 10: 8, 13: 8}
 
 
-def write_database(ordered: Sequence[PackageManifest], directory: str, *, absent: Container[str], epoch: int) -> None:
-    """Write rpmdb.sqlite into an empty directory.
+def make_database(ordered: Sequence[PackageManifest], directory: str, *, absent: Container[str], epoch: int) -> bytes:
+    """What rpmdb.sqlite is to hold.
 
-    ordered: packages in install order. absent: paths that were not installed on purpose (%doc files of a tree without
-    documentation), recorded so. epoch: seconds since 1970. Raises AssembleError when librpm refuses, StorageError when the
-    disk does.
+    ordered: packages in install order. directory: private and empty, left with leftovers. absent: paths that were not
+    installed on purpose (%doc files of a tree without documentation), recorded so. epoch: seconds since 1970. Raises
+    AssembleError when librpm refuses, StorageError when the disk does.
     """
     with fs.storage_errors(directory), tempfile.TemporaryFile(dir=directory) as file:
         for first in range(0, len(ordered), _WRITTEN_AT_ONCE):
@@ -79,7 +79,7 @@ def write_database(ordered: Sequence[PackageManifest], directory: str, *, absent
                 raise _refused(directory, line)
         raise AssembleError("librpm refuses to record the packages", details=lines)
     try:
-        _settle(directory)
+        return _settled(directory)
     except sqlite3.OperationalError as error:
         raise _refused(directory, str(error)) from error
 
@@ -141,24 +141,20 @@ def _file_names(header: bytes) -> list[str]:
     ]
 
 
-def _settle(directory: str) -> None:
-    """One file, whose bytes depend on its content only: no write-ahead log, pages in order, no lock files."""
-    path = f"{directory}/rpmdb.sqlite"
+def _settled(directory: str) -> bytes:
+    """One file, whose bytes depend on its content only: no write-ahead log, pages in order."""
+    path, whole = f"{directory}/rpmdb.sqlite", f"{directory}/whole.sqlite"
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        database.execute("PRAGMA journal_mode=DELETE")
+        # nobody needs what a crash leaves
+        database.execute("PRAGMA synchronous=OFF")
         # what ANALYZE counted, in the order and as exactly as this version of it does; rpm's look-ups have one index to choose
         for table in ("sqlite_stat1", "sqlite_stat4"):
             database.execute(f"DROP TABLE IF EXISTS {table}")
         database.execute("PRAGMA page_size=4096")
-        database.execute("VACUUM")
-    with fs.storage_errors(path), open(path, "r+b") as file:
-        data = without_its_writer(file.read())
-        file.seek(0)
-        file.write(data)
-    for name in os.listdir(directory):
-        if name != "rpmdb.sqlite":
-            os.unlink(f"{directory}/{name}")
+        # into another file, for that is written once, without a journal
+        database.execute("VACUUM INTO ?", (whole,))
+    with fs.storage_errors(whole), open(whole, "rb") as file:
+        return without_its_writer(file.read())
 
 
 def without_its_writer(database: bytes) -> bytes:

@@ -143,15 +143,21 @@ def read_header(fd: int, name: str) -> PackageHeader:
     librpm checks the header's own digests; signatures were checked when the file was fetched. Leaves the offset of fd
     at the payload. Raises PackageError for what is no binary RPM, is damaged, or lists files that no tree can hold.
     """
-    transaction = rpm.TransactionSet()
-    transaction.setVSFlags(rpm._RPMVSF_NOSIGNATURES)
-    os.lseek(fd, 0, os.SEEK_SET)
     try:
-        header = transaction.hdrFromFdno(fd)
+        header = load_header(fd)
     except rpm.error as error:
         raise PackageError(f"{name}: not an RPM, or its header is damaged") from error
     offset = os.lseek(fd, 0, os.SEEK_CUR)
     return parse_header(header, name, offset)
+
+
+def load_header(fd: int) -> Any:
+    """The rpm.hdr of the RPM file open at fd (a seekable one), whose offset is left at the payload. librpm checks the header's
+    own digests, no signature. Raises rpm.error."""
+    transaction = rpm.TransactionSet()
+    transaction.setVSFlags(rpm._RPMVSF_NOSIGNATURES)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return transaction.hdrFromFdno(fd)
 
 
 def parse_header(header: Any, name: str, payload_offset: int) -> PackageHeader:

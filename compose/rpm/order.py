@@ -6,6 +6,7 @@ dependency on /bin/sh for one on /usr/bin/sh where / of the machine has that lin
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
@@ -15,33 +16,49 @@ from typing import Any
 
 import rpm
 
-from compose.errors import AssembleError, ComposeError, PackageError
+from compose.errors import AssembleError, ComposeError, PackageError, StorageError
 from compose.events import Reporter
 from compose.rpm import child
-from compose.rpm.manifest import PackageManifest
+from compose.rpm.header import load_header
+from compose.rpm.nevra import Nevra
 from compose.rpm.relations import Candidate, Dependency, relations_of
 from compose.rpm.sorting import sort
 
 _NO_COLORS: Mapping[int, int] = MappingProxyType({})
 
 
-def install_order(manifests: Sequence[PackageManifest], reporter: Reporter) -> tuple[PackageManifest, ...]:
-    """Requirements first; what nothing else decides goes by NEVRA.
+def install_order(packages: Sequence[tuple[Nevra, str]], reporter: Reporter) -> tuple[Nevra, ...]:
+    """Requirements first; what nothing else decides goes by NEVRA. packages: with the path of the RPM of each.
 
-    Raises PackageError for a header whose dependencies are damaged, AssembleError when librpm dies of one.
+    May be called in a thread. Raises PackageError for a header that is damaged, AssembleError when librpm dies of one.
     """
-    ordered = sorted(manifests, key=lambda manifest: manifest.nevra)
-    positions = child.call(_order, [manifest.header for manifest in ordered], reporter, crash=_crash)
-    return tuple(ordered[position] for position in positions)
+    by_name = sorted(packages)
+    positions = child.call(_order_files, [path for _, path in by_name], reporter, crash=_crash)
+    return tuple(by_name[position][0] for position in positions)
 
 
 def _crash(how: str, lines: tuple[str, ...]) -> ComposeError:
     return AssembleError(f"librpm died while ordering the packages: {how}", details=lines)
 
 
-def _order(headers: list[bytes], reporter: Reporter) -> list[int]:
+def _order_files(paths: list[str], reporter: Reporter) -> list[int]:
     del reporter
-    packages = [_candidate(rpm.hdr(header)) for header in headers]
+    return order([_load(path) for path in paths])
+
+
+def _load(path: str) -> Any:
+    try:
+        with open(path, "rb") as file:
+            return load_header(file.fileno())
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror}") from error
+    except rpm.error as error:
+        raise PackageError(f"{os.path.basename(path)}: its header is damaged") from error
+
+
+def order(headers: Sequence[Any]) -> list[int]:
+    """Places of packages in the order of installation. headers: rpm.hdr of each, sorted by what else decides."""
+    packages = [_candidate(header) for header in headers]
     # as librpm does it: what has 32-bit programs waits for the others
     last = {position: package.color for position, package in enumerate(packages) if package.color & 1}
     return sort(len(packages), relations_of(packages), last)

@@ -16,6 +16,7 @@ from typing import Any
 import rpm
 
 from compose.errors import PackageError, TrustError
+from compose.rpm.header import load_header
 from compose.rpm.nevra import Nevra
 from compose.rpm.pgp import PublicKey
 
@@ -98,7 +99,7 @@ class Keyring:
 
     def _refused(self, fd: int, name: str, reason: str) -> TrustError:
         try:
-            signers = _signers(_read_unverified(fd))
+            signers = _signers(load_header(fd))
         except rpm.error:
             return TrustError(f"{name}: its header is damaged or its signature is wrong", hint=_BROKEN_HINT)
         by = " and ".join(signers) or "an unnamed key"
@@ -128,7 +129,7 @@ _BROKEN_HINT = "the file was changed after it was signed: do not use it, and tel
 def check_unsigned(fd: int, name: str) -> Checked:
     """For a repository with gpgcheck=0: librpm reads the header and checks its digests. Raises PackageError."""
     try:
-        header = _read_unverified(fd)
+        header = load_header(fd)
     except rpm.error as error:
         raise PackageError(f"{name}: its header is damaged: {error}") from error
     return _checked(header, "")
@@ -159,13 +160,6 @@ def _section(fd: int, offset: int, name: str) -> tuple[int, int]:
     if magic != _INTRO_MAGIC or count > _MAX_ENTRIES or data > _MAX_DATA:
         raise PackageError(f"{name} is damaged: there is no header where one must be")
     return count, offset + _INTRO.size + count * _ENTRY.size + data
-
-
-def _read_unverified(fd: int) -> Any:
-    transaction = rpm.TransactionSet()
-    transaction.setVSFlags(rpm._RPMVSF_NOSIGNATURES)
-    os.lseek(fd, 0, os.SEEK_SET)
-    return transaction.hdrFromFdno(fd)
 
 
 def _signers(header: Any) -> tuple[str, ...]:

@@ -21,6 +21,8 @@ from compose.blobs import BlobStore
 from compose.events import Reporter
 from compose.importer.unpack import unpack_rpm
 from compose.rootfs import read_rootfs
+from compose.rpm.manifest import PackageManifest
+from compose.rpm.order import install_order
 from compose.tree import Entry, Tree
 from tests.support.rpmrepo import run
 
@@ -71,13 +73,22 @@ class Rule:
     applies: Callable[[Difference, Side, Side], bool]
 
 
+def imported(rpms: Sequence[Path], store: BlobStore) -> list[PackageManifest]:
+    """Packages as they are to be installed."""
+    found = {}
+    for path in rpms:
+        manifest = unpack_rpm(str(path), hashlib.sha256(path.read_bytes()).hexdigest(), store)
+        found[manifest.nevra] = (manifest, str(path))
+    order = install_order([(nevra, path) for nevra, (_, path) in found.items()], Reporter())
+    return [found[nevra][0] for nevra in order]
+
+
 def assembled(rpms: Sequence[Path], work: Path, epoch: int, **options: Any) -> Side:
     """What assembly makes of the packages. work: an empty directory to work in. options: of AssembleOptions."""
     store = BlobStore(str(work / "blobs"))
-    manifests = [unpack_rpm(str(path), hashlib.sha256(path.read_bytes()).hexdigest(), store) for path in rpms]
     scratch = work / "scratch"
     scratch.mkdir()
-    done = assemble(manifests, AssembleOptions(epoch=epoch, **options), store, str(scratch), Reporter())
+    done = assemble(imported(rpms, store), AssembleOptions(epoch=epoch, **options), store, str(scratch), Reporter())
     return Side(done.tree, store)
 
 

@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compose.errors import PackageError
-from compose.events import Reporter
-from compose.rpm import order
+from compose.rpm.order import order
 from tests.e2e.whole import UNIVERSE
 from tests.support.rpmmaker import INT32, STRINGS, Member, RpmMaker, Tag
 
@@ -86,7 +85,7 @@ def packages(draw: st.DrawFn) -> dict[str, tuple[list[Need], int]]:
 @given(packages())
 def test_any_packages(declared: dict[str, tuple[list[Need], int]]) -> None:
     headers = [header(name, needs, color) for name, (needs, color) in declared.items()]
-    assert order._order(headers, Reporter()) == librpm(headers)
+    assert order([rpm.hdr(each) for each in headers]) == librpm(headers)
 
 
 @pytest.mark.universe
@@ -102,10 +101,10 @@ def test_real_packages(name: str) -> None:
             found.append(transaction.hdrFromFdno(file))
     headers = [each.unload() for each in sorted(found, key=lambda each: (each["name"], each["evr"], each["arch"]))]
     assert len(headers) > 200
-    assert order._order(headers, Reporter()) == librpm(headers)
+    assert order([rpm.hdr(each) for each in headers]) == librpm(headers)
 
 
 def test_dependencies_that_are_damaged() -> None:
     made = read(RpmMaker(name="bad", tags={rpm.RPMTAG_REQUIRENAME: (STRINGS, ["a", "b"])}).build())
     with pytest.raises(PackageError, match=r"^bad-1.0-1.noarch: its REQUIRE tags differ in length"):
-        order._order([made], Reporter())
+        order([rpm.hdr(made)])

@@ -6,7 +6,6 @@ and the input must be rpm's.
 
 from __future__ import annotations
 
-import hashlib
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,8 @@ from compose.assemble.options import AssembleOptions
 from compose.assemble.stage import assemble
 from compose.blobs import BlobStore
 from compose.events import Reporter
-from compose.importer.unpack import unpack_rpm
 from tests.e2e import tiny
+from tests.support.differential import imported
 from tests.support.rpmrepo import run
 
 pytestmark = pytest.mark.root
@@ -179,10 +178,9 @@ def test_as_rpm_runs_them(labs: list[Lab], shell: Path, tmp_path: Path) -> None:
     theirs = runs((root / LOG).read_text())
 
     store = BlobStore(str(tmp_path / "blobs"))
-    manifests = [unpack_rpm(str(path), hashlib.sha256(path.read_bytes()).hexdigest(), store) for path in paths]
     work = tmp_path / "work"
     work.mkdir()
-    tree = assemble(manifests, AssembleOptions(epoch=1), store, str(work), Reporter()).tree
+    tree = assemble(imported(paths, store), AssembleOptions(epoch=1), store, str(work), Reporter()).tree
     blob = tree[LOG].blob
     assert blob is not None
     ours = runs(store.read(blob).decode())

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,7 @@ def files(tmp_path: Path) -> list[File]:
 
 def packed(files: list[File], spool: Path) -> list[bytes]:
     """What the streams of files inflate to, b"" where there is none."""
+    spool.touch()
     answer = Packer(str(spool), None).pack_batch([path for path, _, _ in files])
     data = spool.read_bytes()
     return [zlib.decompress(data[place : place + size], wbits=-15) if size else b"" for place, size, _ in answer]
@@ -81,6 +84,7 @@ def test_the_stream_of_another_inode_is_not_used(files, tmp_path):
     path, _, sha256 = files[0]
     good = Path(path).read_bytes()
     Path(path).write_bytes(b"c" * len(good))
+    (tmp_path / "spool").touch()
     ((place, size, inode),) = Packer(str(tmp_path / "spool"), None).pack_batch([path])
     (tmp_path / "new").write_bytes(good)
     (tmp_path / "new").replace(path)
@@ -92,23 +96,72 @@ def test_the_stream_of_another_inode_is_not_used(files, tmp_path):
     assert zlib.decompress(made.read_bytes()[8:], wbits=-15) == good
 
 
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "_WORTH_WHILE", 0)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_what_is_added_later_and_what_nobody_needs(files, tmp_path):
+    digests = [sha256 for _, _, sha256 in files]
+    with DeflateAhead(
+        str(tmp_path), level=None, processes=1, known={bytes.fromhex(digests[1]), bytes.fromhex(digests[3])}
+    ) as background:
+        background.add(files[:2])
+        wait_for(lambda: background.streams.keys() == {digests[0]})
+        # its process has had nothing to do for a while
+        background.add(files[1:] * 2)
+        wait_for(lambda: background.streams.keys() == {digests[0], digests[2]})
+        streams = background.finish()
+        background.add([(files[0][0], 1, "0" * 64)])
+        assert background.finish() == streams
+    (spool,) = background.spools
+    data = Path(spool).read_bytes()
+    for content, digest in zip(CONTENTS, digests, strict=True):
+        if digest in streams:
+            _, place, size, _ = streams[digest]
+            assert zlib.decompress(data[place : place + size], wbits=-15) == content
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it does not come")
+
+
+@pytest.mark.usefixtures("at_once")
 def test_a_full_disk_is_left_alone(files, tmp_path, monkeypatch):
     monkeypatch.setattr(ahead, "_ROOM", 1 << 60)
-    with DeflateAhead(files, str(tmp_path), level=None, processes=2) as background:
+    with DeflateAhead(str(tmp_path), level=None, processes=2) as background:
+        background.add(files)
         assert background.spools == ()
         assert background.finish() == {}
 
 
+def test_little_is_not_worth_a_process(files, tmp_path):
+    with DeflateAhead(str(tmp_path), level=None, processes=2) as background:
+        background.add(files)
+        assert background.spools == ()
+
+
+@pytest.mark.usefixtures("at_once")
 def test_a_process_that_is_killed_is_no_failure(files, tmp_path):
     before = children()
-    with DeflateAhead(files, str(tmp_path), level=None, processes=1) as background:
+    with DeflateAhead(str(tmp_path), level=None, processes=1) as background:
+        background.add(files)
         for pid in children() - before:
             os.kill(pid, signal.SIGKILL)
         assert background.finish().keys() <= {sha256 for _, _, sha256 in files}
+        # its place to write to is there for who looks
+        assert [Path(spool).exists() for spool in background.spools] == [True]
 
 
+@pytest.mark.usefixtures("at_once")
 def test_leaving_before_the_end_leaves_no_process(files, tmp_path):
     before = children()
-    with DeflateAhead(files * 500, str(tmp_path), level=9, processes=2):
+    with DeflateAhead(str(tmp_path), level=9, processes=2) as background:
+        background.add(files)
         assert len(children() - before) == 2
     assert children() == before
