@@ -28,7 +28,7 @@ from types import TracebackType
 from typing import Self
 
 from compose.errors import DamagedError, StorageError
-from compose.fs import clone_or_copy, is_own_directory, remove_tree, replace, storage_error, write_all
+from compose.fs import clone_or_copy, is_own_directory, remove_tree, replace, storage_error, storage_errors, write_all
 from compose.tree import BlobRef
 
 _CHUNK = 1 << 20
@@ -53,13 +53,15 @@ def plain_mode(permissions: int) -> int:
 class BlobStore:
     """The blobs below one directory. Safe to use from many threads and processes at once.
 
-    made: those that were made since this store was opened, by it or by who told it: their bytes were hashed a moment ago.
-    Raises StorageError when the directory cannot be made, belongs to somebody else or may be written by others.
+    It knows those that were made since it was opened, by it or by who told it: their bytes were hashed a moment ago. Raises
+    StorageError when the directory cannot be made, belongs to somebody else or may be written by others.
     """
 
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
-        self.made: set[BlobRef] = set()
+        # by digest, which is enough to say no
+        self._made: dict[str, set[BlobRef]] = {}
+        self._owner = os.geteuid()
         try:
             os.makedirs(os.path.join(self.root, _TMP), mode=0o700, exist_ok=True)
             status = os.stat(self.root)
@@ -76,15 +78,26 @@ class BlobStore:
 
     def path(self, ref: BlobRef) -> str:
         """Absolute path of the inode, whether it exists or not."""
-        return f"{self.root}/{_relative(ref)}"
+        return f"{self.root}/{ref.digest[:2]}/{ref.digest[2:]}.{ref.mode:o}.{ref.mtime}"
 
     def has(self, ref: BlobRef) -> bool:
         """Whether the blob is there and whole, as far as its inode tells: a regular file of ours, nothing about it changed."""
         path = self.path(ref)
         try:
-            return _is_whole_at(path, ref)
+            return self._is_whole(os.lstat(path), ref)
+        except FileNotFoundError:
+            return False
         except OSError as error:
             raise storage_error(path, error) from error
+
+    def has_made(self, ref: BlobRef) -> bool:
+        """Was it made since the store was opened?"""
+        made = self._made.get(ref.digest)
+        return made is not None and ref in made
+
+    def note_made(self, ref: BlobRef) -> None:
+        """Somebody has just made it, and hashed it."""
+        self._made.setdefault(ref.digest, set()).add(ref)
 
     def is_inode(self, ref: BlobRef, status: os.stat_result) -> bool:
         """Is what has this status the blob's own inode, whole? Raises StorageError."""
@@ -94,7 +107,7 @@ class BlobStore:
             return False
         except OSError as error:
             raise storage_error(self.path(ref), error) from error
-        return os.path.samestat(own, status) and _is_whole(own, ref)
+        return os.path.samestat(own, status) and self._is_whole(own, ref)
 
     def open(self, ref: BlobRef) -> int:
         """A descriptor open for reading, the caller's to close. Raises StorageError when the blob is missing."""
@@ -133,7 +146,7 @@ class BlobStore:
             digest, mode, mtime = name.split(".")
             status = os.lstat(path)
             ref = BlobRef(digest=directory + digest, size=status.st_size, mode=int(mode, 8), mtime=int(mtime))
-            if not _is_whole(status, ref):
+            if not self._is_whole(status, ref):
                 return False
             with open(self.open(ref), "rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest() == ref.digest
@@ -143,6 +156,32 @@ class BlobStore:
             if error.errno == errno.EIO:
                 return False
             raise storage_error(path, error) from error
+
+    def append(self, ref: BlobRef, more: bytes, mode: int = 0o644, mtime: int = 0) -> BlobRef:
+        """A blob with what another holds and more behind that, in pieces: it may be large. Raises as read() does."""
+        path = self.path(ref)
+        with open(self.open(ref), "rb") as file, storage_errors(path):
+            total = hashlib.file_digest(file, "sha256")
+            if total.hexdigest() != ref.digest:
+                raise self.damaged(path)
+            total.update(more)
+            whole = BlobRef(digest=total.hexdigest(), size=ref.size + len(more), mode=plain_mode(mode), mtime=mtime)
+            if self.has(whole):
+                return whole
+            with self.writer(mode, mtime) as writer:
+                for chunk in _chunks(file.fileno()):
+                    writer.write(chunk)
+                writer.write(more)
+                return writer.commit()
+
+    def _is_whole(self, status: os.stat_result, ref: BlobRef) -> bool:
+        mtime = status.st_mtime_ns
+        return (
+            status.st_size == ref.size
+            and status.st_mode == stat.S_IFREG | ref.mode
+            and (mtime == ref.mtime * 10**9 or mtime == min(ref.mtime, _LAST_MTIME) * 10**9)
+            and status.st_uid == self._owner
+        )
 
     def damaged(self, path: str) -> DamagedError:
         """What to raise for the blob at a path whose content is not what its name says; it is removed."""
@@ -155,7 +194,7 @@ class BlobStore:
 
     def writer(self, mode: int = 0o644, mtime: int = 0) -> BlobWriter:
         """Begin a blob. mode: permission bits, stored as plain_mode() has them. mtime: seconds since 1970."""
-        return BlobWriter(self.root, plain_mode(mode), mtime, self.made)
+        return BlobWriter(self, plain_mode(mode), mtime)
 
     def add_bytes(self, data: bytes, mode: int = 0o644, mtime: int = 0) -> BlobRef:
         """Store bytes."""
@@ -174,15 +213,15 @@ class BlobWriter:
     """A blob being written: `write()` as often as needed, then `commit()`. Leaving the context before that, or by an
     exception, leaves nothing behind. Raises StorageError when the disk refuses.
 
-    made: as of BlobStore. A small blob that is in it is not written at all: packages are full of files that are empty or
-    alike, and a file that is made to be removed costs more than its bytes.
+    A small blob that its store has just made is not written at all: packages are full of files that are empty or alike, and a
+    file that is made to be removed costs more than its bytes.
     """
 
-    def __init__(self, root: str, mode: int, mtime: int, made: set[BlobRef]) -> None:
-        self._root = root
+    def __init__(self, store: BlobStore, mode: int, mtime: int) -> None:
+        self._store = store
+        self._root = store.root
         self._mode = mode
         self._mtime = mtime
-        self._made = made
         self._hash = hashlib.sha256()
         self._size = 0
         # what is not in a file yet
@@ -226,10 +265,10 @@ class BlobWriter:
     def commit(self) -> BlobRef:
         """Give the blob its name. A blob of that name that is there already is as good."""
         ref = self._ref()
-        path = f"{self._root}/{_relative(ref)}"
+        if self._fd < 0 and self._store.has_made(ref) and self._store.has(ref):
+            return ref
+        path = self._store.path(ref)
         try:
-            if self._fd < 0 and ref in self._made and _is_whole_at(path, ref):
-                return ref
             fd = self._file()
             os.fchmod(fd, self._mode)
             os.utime(fd, (self._mtime, self._mtime))
@@ -243,7 +282,7 @@ class BlobWriter:
         finally:
             self.abort()
         if new:
-            self._made.add(ref)
+            self._store.note_made(ref)
         return ref
 
     def abort(self) -> None:
@@ -282,33 +321,13 @@ class BlobWriter:
         try:
             _link_open_file(self._fd, path)
         except FileExistsError:
-            if _is_whole(os.lstat(path), ref):
+            if self._store.has(ref):
                 return False
             # replaced in one step, for others may be reading the name
             whole = _unused_name(self._root)
             _link_open_file(self._fd, whole)
             replace(whole, path)
         return True
-
-
-def _relative(ref: BlobRef) -> str:
-    return f"{ref.digest[:2]}/{ref.digest[2:]}.{ref.mode:o}.{ref.mtime}"
-
-
-def _is_whole(status: os.stat_result, ref: BlobRef) -> bool:
-    return (
-        status.st_mode == stat.S_IFREG | ref.mode
-        and status.st_size == ref.size
-        and status.st_uid == os.geteuid()
-        and status.st_mtime_ns in (ref.mtime * 10**9, min(ref.mtime, _LAST_MTIME) * 10**9)
-    )
-
-
-def _is_whole_at(path: str, ref: BlobRef) -> bool:
-    try:
-        return _is_whole(os.lstat(path), ref)
-    except FileNotFoundError:
-        return False
 
 
 def _unused_name(root: str) -> str:

@@ -136,14 +136,14 @@ def write_tree(
 def _content_of(entry: Entry, store: BlobStore) -> Content:
     blob = entry.blob
     if blob is None:
-        return Content(entry.uid, entry.gid, entry.mode, entry.xattrs, target=entry.target)
+        return Content(uid=entry.uid, gid=entry.gid, mode=entry.mode, xattrs=entry.xattrs, target=entry.target)
     return Content(
-        entry.uid,
-        entry.gid,
-        entry.mode,
-        entry.xattrs,
+        uid=entry.uid,
+        gid=entry.gid,
+        mode=entry.mode,
+        xattrs=entry.xattrs,
         path=store.path(blob),
         size=blob.size,
         digest=blob.digest,
-        hashed=blob in store.made,
+        hashed=store.has_made(blob),
     )

@@ -11,14 +11,17 @@ import dataclasses
 import stat
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from compose.values import value
+
 ROOT_WRITER = "step:root"
+# Of a mode: what stat.S_IFMT() leaves of it, without the call; asked a million times.
+_TYPE = 0o170000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class BlobRef:
     """Content in the blob store: one inode of it, for a workroot may hard-link the inode and sees its mode and mtime.
 
@@ -32,7 +35,7 @@ class BlobRef:
     mtime: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Entry:
     """One path of a tree.
 
@@ -54,15 +57,15 @@ class Entry:
 
     @property
     def is_dir(self) -> bool:
-        return stat.S_ISDIR(self.mode)
+        return self.mode & _TYPE == stat.S_IFDIR
 
     @property
     def is_file(self) -> bool:
-        return stat.S_ISREG(self.mode)
+        return self.mode & _TYPE == stat.S_IFREG
 
     @property
     def is_symlink(self) -> bool:
-        return stat.S_ISLNK(self.mode)
+        return self.mode & _TYPE == stat.S_IFLNK
 
     @property
     def permissions(self) -> int:
@@ -174,13 +177,16 @@ class Tree:
 
     def walk(self, top: str = "") -> Iterator[tuple[str, Entry]]:
         """(path, entry) of top and everything below, parents first, siblings sorted."""
-        if top not in self._entries:
-            return
         paths = self._ordered()
+        if not top:
+            return zip(paths, map(self._entries.__getitem__, paths), strict=True)
+        return self._walk(top, paths) if top in self._entries else iter(())
+
+    def _walk(self, top: str, paths: list[str]) -> Iterator[tuple[str, Entry]]:
         first = bisect_left(paths, _order(top), key=_order)
         for index in range(first, len(paths)):
             path = paths[index]
-            if top and index > first and not path.startswith(f"{top}/"):
+            if index > first and not path.startswith(f"{top}/"):
                 return
             yield path, self._entries[path]
 

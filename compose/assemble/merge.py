@@ -18,6 +18,7 @@ from compose.assemble.options import AssembleOptions, Dropped
 from compose.errors import AssembleError
 from compose.rpm.manifest import FileFlag, ManifestFile, PackageManifest, ScriptKind
 from compose.tree import Entry, Tree, join
+from compose.values import value
 
 _MAX_LINKS = 40
 _64_BIT = 2
@@ -45,7 +46,7 @@ class Merged:
     skipped: frozenset[tuple[str, str]]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Placed:
     package: PackageManifest
     file: ManifestFile
@@ -63,8 +64,9 @@ def merge(
     """Merge packages given in install order. on_dropped: told what is left out, before all else is done. Raises AssembleError
     listing every conflict, with both packages."""
     dropped: list[Dropped] = []
-    files = [_Placed(package, file) for package in ordered for file in _kept_files(package, options, dropped)]
+    kept = [(package, _kept_files(package, options, dropped)) for package in ordered]
     on_dropped(dropped)
+    files = [_Placed(package=package, file=file) for package, some in kept for file in some]
     # a %ghost matters only between files of others
     shipped = {placed.file.path for placed in files if not placed.is_ghost}
     files = [placed for placed in files if placed.file.path in shipped]
@@ -142,7 +144,7 @@ def _kept_files(package: PackageManifest, options: AssembleOptions, dropped: lis
 def _early_links(ordered: Sequence[PackageManifest]) -> dict[str, _Placed]:
     """Symlinks that packages own and, having a %pretrans, may make themselves. Those that nothing is below are left to it."""
     return {
-        file.path: _Placed(package, file)
+        file.path: _Placed(package=package, file=file)
         for package in ordered
         if any(scriptlet.kind is ScriptKind.PRETRANS for scriptlet in package.scriptlets)
         for file in package.files

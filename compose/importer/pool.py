@@ -143,7 +143,7 @@ def _answer(path: str, sha256: str, cache: ImportCache) -> list[Any]:
         manifest = unpack_rpm(path, sha256, cache.blobs)
         cache.store(manifest)
         blobs = {file.blob for file in manifest.files if file.blob is not None}
-        return [[cache.blobs.path(blob) for blob in blobs - cache.blobs.made]]
+        return [[cache.blobs.path(blob) for blob in blobs if not cache.blobs.has_made(blob)]]
     except tuple(_ERRORS.values()) as error:
         return [type(error).__name__, error.message, error.hint, list(error.details)]
     except Exception:

@@ -80,9 +80,9 @@ def _import_one(file: RpmFile, cache: ImportCache, pool: ImportPool) -> PackageM
     manifest = cache.load(file.sha256)
     if manifest is None:
         raise PackageError(f"{file.package.nevra}: what was imported of it is damaged already; is the disk failing?")
-    store = cache.blobs
-    blobs = (each.blob for each in manifest.files if each.blob is not None)
-    store.made.update(blob for blob in blobs if not there or store.path(blob) not in there)
+    for blob in (each.blob for each in manifest.files if each.blob is not None):
+        if not there or cache.blobs.path(blob) not in there:
+            cache.blobs.note_made(blob)
     return _expected(file, manifest)
 
 

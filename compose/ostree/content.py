@@ -11,7 +11,6 @@ import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
-from itertools import islice
 
 from compose import fs
 from compose.errors import RepositoryError
@@ -19,16 +18,17 @@ from compose.ostree import worker
 from compose.ostree.config import Mode
 from compose.ostree.memo import ContentMemo
 from compose.ostree.objects import Xattrs, encode_dirmeta, encode_xattrs, file_header, filez_header
+from compose.ostree.presence import Presence
 from compose.ostree.workers import write_regular
+from compose.values import value
 
-_LISTED = 2
-"""A directory of objects is listed to its end when it holds at most so many times what is wanted of it."""
+_TYPE = 0o170000
+"""Of a mode."""
 
-Owner = tuple[int, int, int, Xattrs]
-"""uid, gid, mode (full st_mode), xattrs."""
+_NOT_SHARED = None, None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Content:
     """One content object to write: a regular file read from `path`, or a symlink with `target`.
 
@@ -46,10 +46,6 @@ class Content:
     size: int = 0
     digest: str = ""
     hashed: bool = False
-
-    @property
-    def owner(self) -> Owner:
-        return self.uid, self.gid, self.mode, self.xattrs
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +68,14 @@ class ContentStats:
 class Target:
     """Where objects go.
 
-    objects: the repository's own directory, looked at; staging: written to; lock: descriptor of its lock.
-    level: of deflate, None for the default. spools: files with deflate streams made ahead, streams: those of payloads with
-    these sha256 sums.
+    objects: the repository's own directory, looked at; presence: what is in it; staging: written to; lock: descriptor of its
+    lock. level: of deflate, None for the default. spools: files with deflate streams made ahead, streams: those of payloads
+    with these sha256 sums.
     """
 
     mode: Mode
     objects: str
+    presence: Presence
     staging: str
     lock: int
     level: int | None
@@ -89,52 +86,38 @@ class Target:
     def suffix(self) -> str:
         return ".filez" if self.mode is Mode.ARCHIVE else ".file"
 
-    def present(self, wanted: Iterable[bytes]) -> set[bytes]:
-        """Which of these content objects are in the repository.
-
-        Directories are listed, for that reads no inodes: 0.16 s for 55,000 objects of which nothing is in memory, where
-        looking up each takes 0.9 s. One that holds much more than what is wanted is not read to its end.
-        """
-        by_directory: dict[str, dict[str, bytes]] = {}
-        for checksum in wanted:
-            text = checksum.hex()
-            by_directory.setdefault(text[:2], {})[text[2:] + self.suffix] = checksum
-        found: set[bytes] = set()
-        for directory, names in by_directory.items():
-            path, most = f"{self.objects}/{directory}", _LISTED * len(names)
-            try:
-                with os.scandir(path) as entries:
-                    listed = {entry.name for entry in islice(entries, most + 1)}
-            except FileNotFoundError:
-                continue
-            if len(listed) > most:
-                listed |= {name for name in names.keys() - listed if os.path.lexists(f"{path}/{name}")}
-            found.update(names[name] for name in names.keys() & listed)
-        return found
-
 
 class _Owners:
     """What is the same for all content objects with one owner, mode and xattrs, worked out once."""
 
     def __init__(self, mode: Mode) -> None:
         self._bare = mode is Mode.BARE
-        self._numbers: dict[Owner, int] = {}
+        self._numbers: dict[Xattrs, dict[tuple[int, int, int], int]] = {}
+        # the same by identity: most files share these tuples, which take longer to hash than all the rest
+        self._shared: dict[int, tuple[Xattrs, dict[tuple[int, int, int], int]]] = {}
         self.attributes: list[worker.Attributes] = []
 
-    def number(self, owner: Owner) -> int:
-        """Its place in attributes."""
-        number = self._numbers.get(owner)
+    def number(self, content: Content) -> int:
+        """Place of its owner, mode and xattrs in attributes."""
+        _, numbers = self._shared.get(id(content.xattrs), _NOT_SHARED)
+        if numbers is None:
+            numbers = self._numbers.setdefault(content.xattrs, {})
+            self._shared[id(content.xattrs)] = content.xattrs, numbers
+        owner = content.uid, content.gid, content.mode
+        number = numbers.get(owner)
         if number is None:
-            uid, gid, mode, given = owner
-            xattrs = encode_xattrs(given)
-            filez = filez_header(0, uid, gid, mode, b"", xattrs)
-            header, meta = file_header(uid, gid, mode, b"", xattrs), encode_dirmeta(uid, gid, mode, xattrs)
-            number = self._numbers[owner] = len(self.attributes)
-            inode: worker.Inode = (-1, -1, mode & 0o775 | 0o400, [(b"user.ostreemeta", meta)])
-            if self._bare:
-                inode = (uid, gid, mode & 0o7777, list(given))
-            self.attributes.append((header, filez[:8], filez[16:], inode))
+            number = numbers[owner] = len(self.attributes)
+            self.attributes.append(self._attributes(*owner, content.xattrs))
         return number
+
+    def _attributes(self, uid: int, gid: int, mode: int, given: Xattrs) -> worker.Attributes:
+        xattrs = encode_xattrs(given)
+        filez = filez_header(0, uid, gid, mode, b"", xattrs)
+        header, meta = file_header(uid, gid, mode, b"", xattrs), encode_dirmeta(uid, gid, mode, xattrs)
+        inode: worker.Inode = (-1, -1, mode & 0o775 | 0o400, [(b"user.ostreemeta", meta)])
+        if self._bare:
+            inode = (uid, gid, mode & 0o7777, list(given))
+        return header, filez[:8], filez[16:], inode
 
     def header(self, number: int) -> bytes:
         """What precedes a regular file in its checksum."""
@@ -167,7 +150,7 @@ def write_contents(
         _Object(places, owner, _known(contents[places[0]], owners.header(owner), memo))
         for owner, places in _different(contents, owners)
     ]
-    present = target.present(each.checksum for each in objects if each.checksum is not None)
+    present = target.presence.content((each.checksum for each in objects if each.checksum is not None), target.suffix)
     checksums: list[bytes] = [b""] * len(contents)
     symlinks: list[_Object] = []
     regular: list[_Object] = []
@@ -234,11 +217,12 @@ def _different(contents: Sequence[Content], owners: _Owners) -> Iterable[tuple[i
     """Number of the owner, and places in contents, of each object. Raises RepositoryError for what is neither kind."""
     found: dict[tuple[int, str | None, str | None], list[int]] = {}
     for index, content in enumerate(contents):
-        if stat.S_IFMT(content.mode) != (stat.S_IFREG if content.target is None else stat.S_IFLNK):
-            what = f"a symlink to {content.target}" if content.target is not None else content.path
+        target = content.target
+        if content.mode & _TYPE != (stat.S_IFREG if target is None else stat.S_IFLNK):
+            what = f"a symlink to {target}" if target is not None else content.path
             raise RepositoryError(f"{what} has mode {content.mode:o}, which is that of something else")
-        key = (owners.number(content.owner), content.target, content.digest or content.path)
-        found.setdefault(key, []).append(index)
+        places = found.setdefault((owners.number(content), target, content.digest or content.path), [])
+        places.append(index)
     return [(key[0], places) for key, places in found.items()]
 
 

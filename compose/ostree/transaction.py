@@ -33,6 +33,7 @@ from compose.ostree.objects import (
     encode_dirtree,
     encode_xattrs,
 )
+from compose.ostree.presence import Presence
 from compose.ostree.repo import Repo
 from compose.ostree.sign import gpg_signature, with_signatures
 from compose.ostree.staging import Staging, publish_objects, remove_leftovers, staging_directory, write_staged
@@ -65,6 +66,7 @@ class Transaction:
         self._stack = ExitStack()
         self._staging = Staging("", -1)
         self._objects = os.path.join(repo.path, "objects")
+        self._presence = Presence(self._objects)
         self._refs: list[tuple[str, str]] = []
         self._commits: list[str] = []
         self._metadata: dict[str, bool] = {}
@@ -116,6 +118,7 @@ class Transaction:
         target = Target(
             mode=self._repo.config.mode,
             objects=self._objects,
+            presence=self._presence,
             staging=self._staging.path,
             lock=self._staging.lock,
             level=self._repo.config.zlib_level,
@@ -165,7 +168,7 @@ class Transaction:
         text = checksum.hex()
         name = f"{text[:2]}/{text[2:]}.{extension}"
         if name not in self._metadata:
-            new = not os.path.lexists(f"{self._objects}/{name}")
+            new = not self._presence.metadata(name)
             if new:
                 write_staged(self._staging, name, data)
             self._metadata[name] = new

@@ -5,8 +5,8 @@ With run.py the only module that knows them all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from compose.assemble.ids import Pinned
@@ -14,14 +14,13 @@ from compose.assemble.stage import assemble
 from compose.cachedir import LABELS, PROGRAMS
 from compose.events import Reporter
 from compose.label import compare, expected, label, question
-from compose.ostree.ahead import DeflateAhead
 from compose.pipeline import results, settings
 from compose.pipeline.accounts import keep_new, pinned, read_id_lock
 from compose.pipeline.committing import deflate_made, deflate_packages, deflating, write_commit
 from compose.pipeline.contents import fetch_packages, import_files, sandbox_checked
 from compose.pipeline.gate import check_labels, check_tree
 from compose.pipeline.inputs import Inputs, Stopwatch, reread
-from compose.pipeline.making import keep_sources, sources_of
+from compose.pipeline.making import Sources, keep_sources, sources_of
 from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
 from compose.pipeline.outcome import ended
 from compose.pipeline.previous import Accounts, parent_of
@@ -59,8 +58,15 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
         ThreadPoolExecutor(1) as background,
     ):
         deflate_packages(ahead, manifests, store)
-        sources = background.submit(sources_of, inputs, accounts, files, options, work, reporter)
-        made = make_tree(inputs, manifests, accounts, options, work, watch, reporter, ahead=ahead)
+        sources: Future[Sources]
+
+        def when_assembled(tree: Tree) -> None:
+            # from here on a recompose leaves a core idle for a while; before, the rpm database needs it
+            nonlocal sources
+            deflate_made(ahead, tree, store)
+            sources = background.submit(sources_of, inputs, accounts, files, options, work, reporter)
+
+        made = make_tree(inputs, manifests, accounts, options, work, watch, reporter, when_assembled=when_assembled)
         tree, labels, asked = made.tree, None, None
         references = settings.account_references(options, treefile, previous, accounts)
         check_accounts(tree, store, references, reporter)
@@ -139,10 +145,10 @@ def make_tree(
     reporter: Reporter,
     *,
     finish: bool = True,
-    ahead: DeflateAhead | None = None,
+    when_assembled: Callable[[Tree], None] = lambda _: None,
 ) -> Made:
-    """Assemble and postprocess. finish: False to go no further than the treefile's own steps. ahead: hears what there is to
-    deflate. Raises a ComposeError."""
+    """Assemble and postprocess. finish: False to go no further than the treefile's own steps. when_assembled: called between
+    them. Raises a ComposeError."""
     treefile, store, memory = inputs.treefile, inputs.store, inputs.open_memory()
     id_lock = read_id_lock(treefile)
     epoch = settings.epoch(options, manifests, inputs.previous)
@@ -151,8 +157,7 @@ def make_tree(
         how = settings.assemble_options(inputs, accounts, epoch)
         assembled = assemble(manifests, how, store, work, reporter, memory=memory)
         ids = pinned(assembled.tree, store, id_lock, accept_new=options.accept_new_ids)
-    if ahead is not None:
-        deflate_made(ahead, assembled.tree, store)
+    when_assembled(assembled.tree)
     with watch.stage("postprocess"):
         layout = settings.postprocess_options(inputs.loaded, inputs.labelled, version, epoch)
         tree = ids.tree if ids else assembled.tree

@@ -16,6 +16,8 @@ class Contents(Protocol):
 
     def add_bytes(self, data: bytes, mode: int = 0o644, mtime: int = 0) -> BlobRef: ...
 
+    def append(self, ref: BlobRef, more: bytes, mode: int = 0o644, mtime: int = 0) -> BlobRef: ...
+
 
 def resolve(tree: Tree, path: str, *, follow_last: bool = True) -> str:
     """Tree.resolve(), its failure a PostprocessError."""

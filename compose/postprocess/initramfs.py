@@ -72,11 +72,10 @@ def finish(tree: Tree, store: Contents, kver: str) -> Tree:
     entry = tree.get(path)
     if entry is None or entry.blob is None or not entry.blob.size:
         raise PostprocessError(f"dracut succeeded, but /{path} is not there")
-    data = store.read(entry.blob)
     # the kernel wants an archive that follows another to begin at a multiple of four, with zeros between
-    padding = bytes(4 + -len(data) % 4)
+    padding = bytes(4 + -entry.blob.size % 4)
     editor = tree.edit()
-    blob = store.add_bytes(data + padding + device_nodes(), 0o644)
+    blob = store.append(entry.blob, padding + device_nodes())
     editor.replace(path, mode=stat.S_IFREG | 0o644, uid=0, gid=0, blob=blob, link="", writer=WRITER)
     return editor.build()
 

@@ -15,7 +15,7 @@ import sqlite3
 import struct
 import subprocess
 import tempfile
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +52,7 @@ _PAGE_SIZE, _CHANGES, _VALID_FOR, _WRITER, _FILE_HEADER = 16, 24, 92, 96, 100
 _TREE_PAGES = {2: 12, 5: 12, 10: 8, 13: 8}
 
 
-def make_database(ordered: Sequence[PackageManifest], directory: str, *, absent: Container[str], epoch: int) -> bytes:
+def make_database(ordered: Sequence[PackageManifest], directory: str, *, absent: Collection[str], epoch: int) -> bytes:
     """What rpmdb.sqlite is to hold.
 
     ordered: packages in install order. directory: private and empty, left with leftovers. absent: paths that were not
@@ -93,7 +93,7 @@ def _crash(how: str, lines: tuple[str, ...]) -> ComposeError:
     return AssembleError(f"librpm died while reading headers: {how}", details=lines)
 
 
-def installed_header(manifest: PackageManifest, absent: Container[str], epoch: int) -> bytes:
+def installed_header(manifest: PackageManifest, absent: Collection[str], epoch: int) -> bytes:
     """A header as an installation leaves it, and as --exportdb writes it.
 
     It has two counts (index entries, bytes of data), the entries (tag, type, offset, count), the data; all numbers
@@ -107,9 +107,9 @@ def installed_header(manifest: PackageManifest, absent: Container[str], epoch: i
         (_INSTALLTID, _INT32, 1, now),
     ]
     if manifest.files:
-        left_out = any(file.path in absent for file in manifest.files)
-        names = _file_names(header) if left_out else [""] * len(manifest.files)
-        states = bytes(_STATE_NOTINSTALLED if left_out and name in absent else _STATE_NORMAL for name in names)
+        states = bytes([_STATE_NORMAL]) * len(manifest.files)
+        if absent and any(file.path in absent for file in manifest.files):
+            states = bytes(_STATE_NOTINSTALLED if name in absent else _STATE_NORMAL for name in _file_names(header))
         more.append((_FILESTATES, _CHAR, len(states), states))
     count, size = _COUNTS.unpack_from(header)
     split = _COUNTS.size + _ENTRY.size * count

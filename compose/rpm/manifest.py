@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from compose.rpm.nevra import Nevra
 from compose.tree import BlobRef
+from compose.values import value
 
 
 class FileFlag(enum.IntFlag):
@@ -26,7 +27,7 @@ class FileFlag(enum.IntFlag):
     ARTIFACT = 1 << 12
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ManifestFile:
     """One file of a package, as its header says; content as its payload has it.
 

@@ -37,6 +37,9 @@ class MemoryStore:
         self._contents[digest] = data
         return BlobRef(digest=digest, size=len(data), mode=plain_mode(mode), mtime=mtime)
 
+    def append(self, ref: BlobRef, more: bytes, mode: int = 0o644, mtime: int = 0) -> BlobRef:
+        return self.add_bytes(self.read(ref) + more, mode, mtime)
+
     def read(self, ref: BlobRef) -> bytes:
         return self._contents[ref.digest]
 

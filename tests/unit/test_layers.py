@@ -23,7 +23,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"sandbox", "blobs", "rpm", "ostree"}),
     frozenset({"sealed", "bundle", "memory"}),
     frozenset({"process", "fs", "syscalls", "tree", "events", "bindings", "findings", "initramfs", "interpreter"}),
-    frozenset({"errors"}),
+    frozenset({"errors", "values"}),
 )
 
 # A stage imports the types of the stage before it, no more.

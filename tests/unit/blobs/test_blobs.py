@@ -180,8 +180,8 @@ def test_what_was_made_before_is_not_made_again(store, monkeypatch):
     there = BlobStore(store.root).add_bytes(b"there before", 0o644, 1)
     ref = store.add_bytes(b"something", 0o644, 1)
     store.add_bytes(b"there before", 0o644, 1)
-    assert store.made == {ref}
-    assert there not in store.made
+    assert store.has_made(ref)
+    assert not store.has_made(there)
     with monkeypatch.context() as patched:
         patched.setattr(os, "open", None)
         assert store.add_bytes(b"something", 0o644, 1) == ref
@@ -192,6 +192,17 @@ def test_what_was_made_before_is_not_made_again(store, monkeypatch):
     # another mtime is another inode
     assert store.add_bytes(b"something", 0o644, 2) != ref
     assert store.has(store.add_bytes(b"something", 0o644, 2))
+
+
+def test_more_behind_what_a_blob_holds(store):
+    ref = store.add_bytes(b"x" * 3_000_000, 0o600)
+    for _ in range(2):
+        longer = store.append(ref, b"more", 0o755, 7)
+        assert store.read(longer) == b"x" * 3_000_000 + b"more"
+        assert (longer.size, longer.mode, longer.mtime) == (3_000_004, 0o755, 7)
+    written_to(store.path(ref))
+    with pytest.raises(DamagedError):
+        store.append(ref, b"something else")
 
 
 def test_times_that_a_filesystem_cannot_hold(store):

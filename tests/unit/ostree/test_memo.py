@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import pytest
 
 from compose.errors import StorageError
 from compose.ostree import memo as module
-from compose.ostree.config import Mode
-from compose.ostree.content import Target
 from compose.ostree.memo import ContentMemo
 
 HEADER = b"header of 0:0 0644"
@@ -97,16 +94,3 @@ def test_damage_is_noticed_and_healed(damage: str, tmp_path: Path) -> None:
     else:
         remembered(path, "a")
         assert known(path, "a") == [True]
-
-
-def test_objects_that_are_there_are_found_in_small_and_large_directories(tmp_path: Path) -> None:
-    target = Target(mode=Mode.ARCHIVE, objects=str(tmp_path), staging="", lock=-1, level=None)
-    here = [b"\1" + os.urandom(31) for _ in range(20)]
-    absent = [b"\1" + os.urandom(31), b"\2" + os.urandom(31)]
-    (tmp_path / "01").mkdir()
-    for checksum in here:
-        (tmp_path / "01" / f"{checksum.hex()[2:]}.filez").touch()
-    assert target.present([*here, *absent]) == set(here)
-    # few of many, and one under another extension
-    (tmp_path / "01" / f"{absent[0].hex()[2:]}.dirtree").touch()
-    assert target.present([here[7], here[19], *absent]) == {here[7], here[19]}
