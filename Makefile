@@ -54,7 +54,7 @@ check: ## Format, lint, types, import layers
 	@$(RUN) mypy
 	@$(RUN) $(PYTEST) -q tests/unit/test_layers.py
 
-bench: ## Measure beside the peers, a quarter of an hour; ROWS="unchanged import", SET=min for less; writes build/bench.json
+bench: ## Measure beside the peers, an hour and 60 GB of disk; ROWS="unchanged import", SET=min for less; writes build/bench.json
 	@$(RUN) python3 -m tests.universe $(or $(SET),big) --output $(UNIVERSE)
 	@$(RUN) python3 -m tests.bench --universe $(UNIVERSE) --set $(or $(SET),big) --output $(BUILD)/bench.json $(ROWS)
 

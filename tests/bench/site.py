@@ -6,17 +6,20 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from functools import cached_property
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.bench.measure import Cost, Rates, measure, regular_files
+from tests.bench.measure import Cost, Rates, measure, regular_files, without_journal
 from tests.support import rpmrepo
 from tests.universe.archive import read_roots
 
 PROJECT = Path(__file__).parents[2]
 LEAF_BYTES = 1 << 20
+_FORGOTTEN_AFTER = 65
+"""Seconds."""
 _LEAF = """\
 Name: leaf
 Version: {version}
@@ -42,7 +45,7 @@ packages: [leaf, {packages}]
 
 class Site:
     """A directory to measure in. Everything is made when first asked for, and nothing of it is removed before all is measured:
-    ext4 without a journal is slow to make files for some minutes after others were removed."""
+    see rest()."""
 
     def __init__(self, universe: Path, name: str, scratch: Path) -> None:
         """name: of a set of tests/universe, made already."""
@@ -56,16 +59,26 @@ class Site:
         subprocess.run(["ostree", f"--repo={path}", "init", f"--mode={mode}"], check=True, stdin=subprocess.DEVNULL)
         return path
 
+    def rest(self) -> None:
+        """Wait until what others wrote is on disk, and what they removed is forgotten.
+
+        When ext4 without a journal makes a file, it looks at each inode nearby that was removed within the last minute, or
+        within six as long as that is not on disk (recently_deleted() in the kernel's fs/ext4/ialloc.c): 250 us instead of 25.
+        """
+        subprocess.run(["sync"], check=True)
+        if without_journal(self.scratch):
+            time.sleep(_FORGOTTEN_AFTER)
+
     @cached_property
     def treefiles(self) -> Path:
-        """Directory of v1.yaml to v3.yaml, which differ in one package, and of their .repo files. The RPMs are read once, so
+        """Directory of v1.yaml to v4.yaml, which differ in one package, and of their .repo files. The RPMs are read once, so
         that they are in memory."""
         directory = self.scratch / "treefiles"
         directory.mkdir()
         shutil.copy(PROJECT / "treefiles/demo/min.yaml", directory)
         shutil.copy(self.packages.parent / "universe.repo", directory)
         roots = ", ".join(read_roots(PROJECT / f"tests/universe/sets/{self._name}.txt"))
-        for version in (1, 2, 3):
+        for version in (1, 2, 3, 4):
             place, content = self.scratch / f"leaf-{version}", self.scratch / "content"
             content.write_bytes(Random(version).randbytes(LEAF_BYTES))
             spec = self.scratch / "leaf.spec"
@@ -86,7 +99,9 @@ class Site:
         """The repository that all composes go to."""
         return self.repo("composed")
 
-    def compose(self, name: str, *flags: str, cache: Path | None = None) -> tuple[Cost, dict[str, Any]]:
+    def compose(
+        self, name: str, *flags: str, cache: Path | None = None, repo: Path | None = None
+    ) -> tuple[Cost, dict[str, Any]]:
         """Run `compose tree` on one of the treefiles; what it took, and the result it wrote ({} when nothing changed)."""
         result = self.scratch / "compose.json"
         result.unlink(missing_ok=True)
@@ -99,7 +114,7 @@ class Site:
                     "compose",
                     "tree",
                     self.treefiles / f"{name}.yaml",
-                    f"--repo={self.composed}",
+                    f"--repo={repo or self.composed}",
                 ),
                 *(f"--cachedir={cache or self.cache}", f"--write-composejson-to={result}", *flags),
             ]
@@ -112,8 +127,11 @@ class Site:
 
     @cached_property
     def cold(self) -> tuple[Cost, dict[str, Any]]:
-        """The first compose, with an empty cache into an empty repository."""
-        return self.compose("v1")
+        """The first compose, with an empty cache into an empty repository. The better of two; the first is gone on with."""
+        first = self.compose("v1")
+        self.rest()
+        again = self.compose("v1", cache=self.scratch / "cache-again", repo=self.repo("composed-again"))
+        return min(first, again, key=lambda each: each[0].wall)
 
     @cached_property
     def tree(self) -> Path:
