@@ -97,6 +97,8 @@ class Writer:
         self._attributes = attributes
         self._deflater = Deflater(level)
         self._spools = [os.open(path, _READ) for path in spools]
+        self._umask = os.umask(0)
+        os.umask(self._umask)
 
     def write_batch(self, batch: list[Job]) -> list[Written] | Failure:
         """All of a batch, or its first failure."""
@@ -193,20 +195,20 @@ class Writer:
         text = checksum.hex()
         name = f"{text[:2]}/{text[2:]}{self._suffix}"
         try:
-            fd = self._open_new(name)
+            fd = self._open_new(name, 0o644 if self._archive else attributes[3][2] & 0o777)
             if fd < 0:
                 return -1
             try:
                 written = fill(fd)
                 if not self._archive:
-                    _apply(fd, attributes[3])
+                    _apply(fd, attributes[3], self._umask)
             finally:
                 os.close(fd)
         except OSError as error:
             raise _Failed((WRITE, "", error.errno or 0, error.strerror or str(error))) from error
         return written
 
-    def _open_new(self, name: str) -> int:
+    def _open_new(self, name: str, mode: int) -> int:
         try:
             os.stat(name, dir_fd=self._objects, follow_symlinks=False)
             return -1
@@ -214,11 +216,11 @@ class Writer:
             pass
         try:
             try:
-                return os.open(name, _CREATE, 0o644, dir_fd=self._staging)
+                return os.open(name, _CREATE, mode, dir_fd=self._staging)
             except FileNotFoundError:
                 with suppress(FileExistsError):
                     os.mkdir(name[:2], 0o777, dir_fd=self._staging)
-                return os.open(name, _CREATE, 0o644, dir_fd=self._staging)
+                return os.open(name, _CREATE, mode, dir_fd=self._staging)
         except FileExistsError:
             # another worker has it, or had it
             return -1
@@ -267,11 +269,14 @@ class Packer:
         yield packer.flush()
 
 
-def _apply(fd: int, inode: Inode) -> None:
+def _apply(fd: int, inode: Inode, umask: int) -> None:
+    """To a file that was made with this mode, as far as the umask lets it."""
     uid, gid, mode, xattrs = inode
     # in this order: a new owner takes setuid bits and capabilities away
-    os.fchown(fd, uid, gid)
-    os.fchmod(fd, mode)
+    if uid >= 0:
+        os.fchown(fd, uid, gid)
+    if uid >= 0 or mode & umask:
+        os.fchmod(fd, mode)
     for name, value in xattrs:
         os.setxattr(fd, name, value)
     os.utime(fd, ns=(0, 0))
