@@ -67,6 +67,8 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
             sources = background.submit(sources_of, inputs, accounts, files, options, work, reporter)
 
         made = make_tree(inputs, manifests, accounts, options, work, watch, reporter, when_assembled=when_assembled)
+        # what the stages behind this make takes their place
+        del manifests
         tree, labels, asked = made.tree, None, None
         references = settings.account_references(options, treefile, previous, accounts)
         check_accounts(tree, store, references, reporter)
