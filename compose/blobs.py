@@ -172,7 +172,9 @@ class BlobStore:
                 for chunk in _chunks(file.fileno()):
                     writer.write(chunk)
                 writer.write(more)
-                return writer.commit()
+                if writer.commit() != whole:
+                    raise self.damaged(path)
+                return whole
 
     def _is_whole(self, status: os.stat_result, ref: BlobRef) -> bool:
         mtime = status.st_mtime_ns

@@ -1,7 +1,8 @@
 """The importer's processes: each takes one RPM at a time, until the compose ends or is interrupted.
 
 Processes and not threads, for half of the work is Python's own; not forked ones, for the compose has threads. They
-speak JSON, one line per request and answer. A worker ends when its input does, so none outlives a killed compose.
+speak JSON, one line per request and answer: [path, sha256]; [[paths of blobs]] or [kind of error, message, hint, details].
+A worker ends when its input does, so none outlives a killed compose.
 """
 
 from __future__ import annotations

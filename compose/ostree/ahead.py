@@ -14,10 +14,11 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from compose import fs
+from compose import memory
 from compose.errors import ComposeError
+from compose.events import Reporter
 from compose.ostree.worker import Stream, serve_packer
-from compose.ostree.workers import Batches, Worker
+from compose.ostree.workers import Batches, Worker, worker_memory
 
 _ROOM = 3
 """Free bytes there must be for each byte to deflate: programs and objects need theirs."""
@@ -34,18 +35,25 @@ class DeflateAhead:
     """Deflates files in the background as long as its context lasts. Nothing that goes wrong matters: who needs a stream
     that is not there makes it.
 
-    directory: private, and there as long as streams are used. level: of deflate, None for the default. processes: started
-    when there is something to do. known: digests (32 bytes) of payloads whose streams nobody needs. streams: those that are
-    made, by sha256, in spools.
+    directory: private, and there as long as streams are used. level: of deflate, None for the default. processes: at most,
+    where there is memory for them, and none before there is something to do. known: digests (32 bytes) of payloads whose
+    streams nobody needs. streams: those that are made, by sha256, in spools.
     """
 
     def __init__(
-        self, directory: str, *, level: int | None, processes: int, known: Container[bytes] = frozenset()
+        self,
+        directory: str,
+        *,
+        level: int | None,
+        processes: int,
+        known: Container[bytes] = frozenset(),
+        reporter: Reporter,
     ) -> None:
         self._directory = directory
         self._level = level
         self._processes = processes
         self._known = known
+        self._reporter = reporter
         self._offered: set[str] = set()
         self._files: list[File] = []
         self._batches = Batches(more=True)
@@ -69,22 +77,25 @@ class DeflateAhead:
             worker.close()
 
     def add(self, files: Iterable[File]) -> None:
-        """Deflate these before what is left of those added earlier. Raises StorageError."""
+        """Deflate these before what is left of those added earlier."""
         wanted = []
         for file in files if self._processes else ():
             _, size, sha256 = file
             if size and sha256 not in self._offered and bytes.fromhex(sha256) not in self._known:
                 self._offered.add(sha256)
                 wanted.append(file)
-        disk, total = os.statvfs(self._directory), sum(size for _, size, _ in wanted)
-        worth_while = bool(wanted) and (total >= _WORTH_WHILE or bool(self._workers))
-        if not worth_while or disk.f_bavail * disk.f_frsize < _ROOM * total:
+        total = sum(size for _, size, _ in wanted)
+        if not wanted or (total < _WORTH_WHILE and not self._workers):
+            return
+        disk = os.statvfs(self._directory)
+        if disk.f_bavail * disk.f_frsize < _ROOM * total:
             return
         wanted.sort(key=lambda file: file[1], reverse=True)
         self._files += wanted
         self._batches.add([size for _, size, _ in wanted])
         if not self._workers:
-            self._begin()
+            with suppress(OSError):
+                self._begin(wanted[0][1])
 
     def finish(self) -> dict[str, Stream]:
         """Stop; all streams that were made."""
@@ -94,12 +105,14 @@ class DeflateAhead:
             thread.join()
         return self.streams
 
-    def _begin(self) -> None:
-        self.spools = tuple(os.path.join(self._directory, f"deflated-{number}") for number in range(self._processes))
-        for number, spool in enumerate(self.spools):
-            with fs.storage_errors(spool), open(spool, "xb"):
+    def _begin(self, largest: int) -> None:
+        """largest: of the files, bytes. Raises OSError."""
+        processes = memory.fitting(self._processes, worker_memory(largest), "Deflating ahead", self._reporter)
+        for number in range(processes):
+            spool = os.path.join(self._directory, f"deflated-{number}")
+            with open(spool, "xb"):
                 # there for who looks for streams, though the process may not come to make any
-                pass
+                self.spools += (spool,)
             worker = Worker(serve_packer, (spool, self._level))
             self._workers.append(worker)
             thread = threading.Thread(target=self._drive, args=(number, worker))

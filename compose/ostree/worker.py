@@ -195,13 +195,15 @@ class Writer:
         text = checksum.hex()
         name = f"{text[:2]}/{text[2:]}{self._suffix}"
         try:
-            fd = self._open_new(name, 0o644 if self._archive else attributes[3][2] & 0o777)
+            # whatever it will be, its owner must be able to write to it, also xattrs
+            made = (0o644 if self._archive else attributes[3][2] & 0o777 | 0o200) & ~self._umask
+            fd = self._open_new(name, made)
             if fd < 0:
                 return -1
             try:
                 written = fill(fd)
                 if not self._archive:
-                    _apply(fd, attributes[3], self._umask)
+                    _apply(fd, attributes[3], made)
             finally:
                 os.close(fd)
         except OSError as error:
@@ -269,16 +271,16 @@ class Packer:
         yield packer.flush()
 
 
-def _apply(fd: int, inode: Inode, umask: int) -> None:
-    """To a file that was made with this mode, as far as the umask lets it."""
+def _apply(fd: int, inode: Inode, made: int) -> None:
+    """made: the mode that it has."""
     uid, gid, mode, xattrs = inode
-    # in this order: a new owner takes setuid bits and capabilities away
+    # in this order: a new owner takes setuid bits and capabilities away, and who may not write sets no xattrs
     if uid >= 0:
         os.fchown(fd, uid, gid)
-    if uid >= 0 or mode & umask:
-        os.fchmod(fd, mode)
     for name, value in xattrs:
         os.setxattr(fd, name, value)
+    if uid >= 0 or mode != made:
+        os.fchmod(fd, mode)
     os.utime(fd, ns=(0, 0))
 
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from compose import memory, metadata
+from compose import metadata
 from compose.blobs import BlobStore
 from compose.cachedir import OBJECT_MEMO
 from compose.commit import CommitOptions, Committed, commit_tree
 from compose.events import Reporter
 from compose.ostree.ahead import DeflateAhead, File
 from compose.ostree.config import Mode
-from compose.ostree.deflate import WHOLE_MAX
 from compose.ostree.memo import ContentMemo
 from compose.ostree.repo import Repo
-from compose.ostree.workers import worker_memory
 from compose.pipeline import settings
 from compose.pipeline.facts import Facts
 from compose.pipeline.options import ComposeOptions
@@ -56,10 +54,8 @@ def deflating(repo: Repo, options: ComposeOptions, work: str, reporter: Reporter
     """What deflates, on the cores that scriptlets leave idle, what no commit of this cache had yet; for an archive repository.
     work: private, there until the commit is made."""
     processes = options.jobs - 1 if repo.config.mode is Mode.ARCHIVE else 0
-    if processes:
-        processes = memory.fitting(processes, worker_memory(WHOLE_MAX), "Deflating ahead", reporter)
     known = ContentMemo.open(_memo(options)).digests() if processes else frozenset[bytes]()
-    return DeflateAhead(work, level=repo.config.zlib_level, processes=processes, known=known)
+    return DeflateAhead(work, level=repo.config.zlib_level, processes=processes, known=known, reporter=reporter)
 
 
 def deflate_packages(ahead: DeflateAhead, manifests: Sequence[PackageManifest], store: BlobStore) -> None:

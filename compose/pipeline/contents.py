@@ -60,13 +60,17 @@ def fetch_packages(
 def import_files(
     inputs: Inputs, files: tuple[RpmFile, ...], options: ComposeOptions, reporter: Reporter
 ) -> Sequence[PackageManifest]:
-    """Manifests of the packages, as they are to be installed; their contents are in the cache. Raises PackageError,
-    AssembleError, StorageError."""
+    """Manifests of the packages, as they are to be installed, if they are; their contents are in the cache. Raises
+    PackageError, AssembleError, StorageError."""
     cache = ImportCache(inputs.cache.join("manifests"), inputs.store)
     with ThreadPoolExecutor(1) as background:
-        # one core is enough to read what is imported already
-        order = background.submit(install_order, [(file.package.nevra, file.path) for file in files], reporter)
+        order = None
+        if not options.download_only:
+            # reading what is imported already leaves a core for it
+            order = background.submit(install_order, [(file.package.nevra, file.path) for file in files], reporter)
         manifests = import_packages(files, cache, options.jobs, reporter)
     inputs.cache.count("manifests", asked=len(files), found=cache.hits)
+    if order is None:
+        return manifests
     named = {manifest.nevra: manifest for manifest in manifests}
     return [named[nevra] for nevra in order.result()]

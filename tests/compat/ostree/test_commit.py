@@ -216,7 +216,7 @@ def test_what_is_deflated_ahead_is_used(tree: Tree, blobs: BlobStore, tmp_path: 
     ostree(tmp_path / "ahead", "init", "--mode=archive")
     expected = commit(tree, blobs, tmp_path / "plain")
     # at another level, so that one can tell whose streams these are
-    with DeflateAhead(str(tmp_path), level=1, processes=2) as background:
+    with DeflateAhead(str(tmp_path), level=1, processes=2, reporter=Reporter()) as background:
         background.add(files)
         while len(background.streams) < len({ref.digest for ref in refs}):
             time.sleep(0.01)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from compose.events import Reporter
 from compose.ostree import ahead, worker
 from compose.ostree.ahead import DeflateAhead
 from compose.ostree.worker import Packer, Writer
@@ -105,7 +106,11 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_added_later_and_what_nobody_needs(files, tmp_path):
     digests = [sha256 for _, _, sha256 in files]
     with DeflateAhead(
-        str(tmp_path), level=None, processes=1, known={bytes.fromhex(digests[1]), bytes.fromhex(digests[3])}
+        str(tmp_path),
+        level=None,
+        processes=1,
+        known={bytes.fromhex(digests[1]), bytes.fromhex(digests[3])},
+        reporter=Reporter(),
     ) as background:
         background.add(files[:2])
         wait_for(lambda: background.streams.keys() == {digests[0]})
@@ -134,14 +139,14 @@ def wait_for(condition: Callable[[], bool]) -> None:
 @pytest.mark.usefixtures("at_once")
 def test_a_full_disk_is_left_alone(files, tmp_path, monkeypatch):
     monkeypatch.setattr(ahead, "_ROOM", 1 << 60)
-    with DeflateAhead(str(tmp_path), level=None, processes=2) as background:
+    with DeflateAhead(str(tmp_path), level=None, processes=2, reporter=Reporter()) as background:
         background.add(files)
         assert background.spools == ()
         assert background.finish() == {}
 
 
 def test_little_is_not_worth_a_process(files, tmp_path):
-    with DeflateAhead(str(tmp_path), level=None, processes=2) as background:
+    with DeflateAhead(str(tmp_path), level=None, processes=2, reporter=Reporter()) as background:
         background.add(files)
         assert background.spools == ()
 
@@ -149,7 +154,7 @@ def test_little_is_not_worth_a_process(files, tmp_path):
 @pytest.mark.usefixtures("at_once")
 def test_a_process_that_is_killed_is_no_failure(files, tmp_path):
     before = children()
-    with DeflateAhead(str(tmp_path), level=None, processes=1) as background:
+    with DeflateAhead(str(tmp_path), level=None, processes=1, reporter=Reporter()) as background:
         background.add(files)
         for pid in children() - before:
             os.kill(pid, signal.SIGKILL)
@@ -161,7 +166,7 @@ def test_a_process_that_is_killed_is_no_failure(files, tmp_path):
 @pytest.mark.usefixtures("at_once")
 def test_leaving_before_the_end_leaves_no_process(files, tmp_path):
     before = children()
-    with DeflateAhead(str(tmp_path), level=9, processes=2) as background:
+    with DeflateAhead(str(tmp_path), level=9, processes=2, reporter=Reporter()) as background:
         background.add(files)
         assert len(children() - before) == 2
     assert children() == before
