@@ -128,6 +128,8 @@ class Site:
     @cached_property
     def cold(self) -> tuple[Cost, dict[str, Any]]:
         """The first compose, with an empty cache into an empty repository. The better of two; the first is gone on with."""
+        _ = self.treefiles
+        self.rest()
         first = self.compose("v1")
         self.rest()
         again = self.compose("v1", cache=self.scratch / "cache-again", repo=self.repo("composed-again"))
