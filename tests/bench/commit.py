@@ -17,13 +17,12 @@ from compose.ostree.gvariant import Variant
 from compose.ostree.objects import Commit
 from compose.ostree.repo import Repo
 from compose.ostree.transaction import Transaction
-from tests.bench.measure import Cost, best, measure, regular_files, row, size_of
+from tests.bench.measure import ROUNDS, Cost, best, measure, regular_files, row, size_of
 from tests.bench.site import Site
 from tests.support.contents import write_directory
 
 _REF = "bench"
 _TIMESTAMP = 1700000000
-_ROUNDS = 2
 
 
 def commit_ours(repo: str, tree: str) -> str:
@@ -55,16 +54,16 @@ def bench_commit(site: Site, mode: str) -> dict[str, Any]:
     size = sum(path.stat().st_size for path in files)
     for path in files:
         path.read_bytes()
-    costs: dict[str, list[Cost]] = {"peer": [], "ours": []}
+    costs: dict[str, list[tuple[Cost, None]]] = {"peer": [], "ours": []}
     sizes: dict[str, int] = {}
     commits: set[str] = set()
     site.rest()
-    for number in range(_ROUNDS):
+    for number in range(ROUNDS):
         for who, runs in costs.items():
             repo = site.repo(f"commit-{mode}-{who}-{number}", mode)
             # what others have left to write is not this one's cost
             subprocess.run(["sync"], check=True)
-            runs.append(measure(command(who, repo, tree)))
+            runs.append((measure(command(who, repo, tree)), None))
             sizes[who] = size_of(repo / "objects")
             commits.add((repo / "refs/heads" / _REF).read_text())
     if len(commits) != 1:
@@ -77,7 +76,8 @@ def bench_commit(site: Site, mode: str) -> dict[str, Any]:
         stored=size * site.rates.dense if archive else size,
     )
     of_ours, of_peer = ({"bytes": sizes[who]} for who in ("ours", "peer"))
-    return row(f"commit-{mode}", best(costs["ours"]), best(costs["peer"]), floor, of_ours=of_ours, of_peer=of_peer)
+    (ours, _), (peer, _) = best(costs["ours"]), best(costs["peer"])
+    return row(f"commit-{mode}", ours, peer, floor, of_ours=of_ours, of_peer=of_peer)
 
 
 def command(who: str, repo: Path, tree: Path) -> list[str | Path]:

@@ -12,11 +12,12 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from compose.pipeline.flat import flattened_treefile
-from tests.bench.measure import Cost, best, measure, row, size_of
+from tests.bench.measure import ROUNDS, Cost, best, measure, row, size_of
 from tests.bench.scale import write_repodata
 from tests.bench.site import Site
 
@@ -41,7 +42,6 @@ sack.load_repos(libdnf5.repo.Repo.Type_AVAILABLE)
 """What an unchanged compose cannot do without: the interpreter, libdnf5, the repositories' metadata brought up to date."""
 
 _RUNS = 5
-_ROUNDS = 2
 _MANY = 60_000
 
 
@@ -78,7 +78,7 @@ def bench_leaf(site: Site) -> dict[str, Any]:
     cold, _ = site.cold
     site.rest()
     first, _ = site.compose("v2")
-    ours, result = min((site.compose(name) for name in ("v3", "v4")), key=lambda each: each[0].wall)
+    ours, result = best(site.compose(name) for name in ("v3", "v4"))
     total, peer = _peers(site, 3)
     written = result["ostree-n-content-written"] + result["ostree-n-metadata-written"]
     keys = ("ostree-n-content-total", "ostree-n-content-written", "ostree-n-cache-hits", "content-bytes-hashed")
@@ -116,7 +116,8 @@ def bench_unchanged(site: Site) -> dict[str, Any]:
             raise RuntimeError("a compose that should find nothing to do made a commit")
         load: list[str | Path] = [sys.executable, "-c", _LOAD, site.scratch / "load", *repositories]
         measure(load)
-        pairs.append((best(cost for cost, _ in runs), best(measure(load) for _ in range(_RUNS))))
+        loads = [(measure(load), None) for _ in range(_RUNS)]
+        pairs.append((best(runs)[0], best(loads)[0]))
     (ours, peer), large = pairs
     more = row(f"unchanged-{_MANY}", *large, {"total": round(large[1].wall, 3)})
     return row("unchanged", ours, peer, {"total": round(peer.wall, 3)}, more=more)
@@ -129,25 +130,24 @@ def bench_import(site: Site) -> dict[str, Any]:
     script = 'set -e; for each in "$1"/*.rpm; do rpm2cpio "$each" | cpio --extract --make-directories --quiet; done'
     runs, peers = [], []
     site.rest()
-    for number in range(_ROUNDS):
+    for number in range(ROUNDS):
         cache, unpacked = site.scratch / f"import-cache-{number}", site.scratch / f"unpacked-{number}"
         site.compose("v1", "--download-only-rpms", cache=cache)
         whole, _ = site.compose("v1", "--download-only", f"--write-timings-to={timings}", cache=cache)
         stages = {each["name"]: each["seconds"] for each in json.loads(timings.read_text())["stages"]}
-        runs.append((stages["import"], whole, stages))
+        runs.append((replace(whole, wall=stages["import"]), (whole, stages)))
         unpacked.mkdir()
         subprocess.run(["sync"], check=True)
-        peers.append(measure(["sh", "-c", script, "sh", site.packages], cwd=unpacked))
-    wall, ours, stages = min(runs, key=lambda each: each[0])
-    peer = best(peers)
+        peers.append((measure(["sh", "-c", script, "sh", site.packages], cwd=unpacked), None))
+    ours, (whole, stages) = best(runs)
+    peer, _ = best(peers)
     size, count = size_of(unpacked), sum(len(names) for _, _, names in os.walk(unpacked))
-    whole = ours.figures()
     return row(
         "import",
-        Cost(wall=wall, cpu=ours.cpu, rss=ours.rss, together=ours.together),
+        ours,
         peer,
         site.rates.floor(hashed=size, created=count, stored=size),
-        of_ours={"whole_program": whole, "stages": stages},
+        of_ours={"whole_program": whole.figures(), "stages": stages},
     )
 
 
@@ -157,9 +157,8 @@ def _walls(costs: dict[str, Cost]) -> dict[str, float]:
 
 def _peers(site: Site, version: int) -> tuple[Cost, dict[str, Cost]]:
     """The best of several times: all of it, and each step."""
-    runs = [_peer(site, version, number) for number in range(1, _ROUNDS + 1)]
-    sums = [sum(steps.values(), Cost(wall=0, cpu=0, rss=0, together=0)) for steps in runs]
-    return min(zip(sums, runs, strict=True), key=lambda each: each[0].wall)
+    runs = [_peer(site, version, number) for number in range(1, ROUNDS + 1)]
+    return best((sum(steps.values(), Cost(wall=0, cpu=0, rss=0, together=0)), steps) for steps in runs)
 
 
 def _peer(site: Site, version: int, number: int) -> dict[str, Cost]:

@@ -11,13 +11,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from compose.ostree.deflate import Deflater
 
+Result = TypeVar("Result")
+
 CORES = len(os.sched_getaffinity(0))
+ROUNDS = 2
+"""How often what takes long is measured, on either side."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +88,13 @@ def without_journal(directory: Path) -> bool:
     return False
 
 
-def best(costs: Iterable[Cost]) -> Cost:
-    """Of several runs: what else the machine did can only have made them slower."""
-    return min(costs, key=lambda cost: cost.wall)
+def best(runs: Iterable[tuple[Cost, Result]]) -> tuple[Cost, Result]:
+    """The quickest of several runs, and what came of it: what else the machine did can only have made them slower. Its memory
+    is the most that any of them took."""
+    all_runs = list(runs)
+    cost, result = min(all_runs, key=lambda run: run[0].wall)
+    rss, together = max(each.rss for each, _ in all_runs), max(each.together for each, _ in all_runs)
+    return replace(cost, rss=rss, together=together), result
 
 
 def regular_files(directory: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench.__main__ import ROWS, summary
-from tests.bench.measure import Cost, exponent, measure, row
+from tests.bench.measure import Cost, best, exponent, measure, row
 
 
 @pytest.mark.parametrize("power", [0, 1, 2])
@@ -23,6 +23,11 @@ def test_a_row_says_how_much_better_and_how_far_from_the_floor() -> None:
     assert (found["ratio_wall"], found["ratio_cpu"], found["above_floor"]) == (5, 5, 2)
     assert found["name"] in ROWS
     assert "5.00x wall" in summary(json.loads(json.dumps(found)))
+
+
+def test_the_best_run_hides_no_memory() -> None:
+    quick, slow = Cost(wall=1, cpu=3, rss=10, together=20), Cost(wall=2, cpu=2, rss=11, together=19)
+    assert best([(slow, "slow"), (quick, "quick")]) == (Cost(wall=1, cpu=3, rss=11, together=20), "quick")
 
 
 def test_what_a_program_takes_is_its_own(tmp_path: Path) -> None:
