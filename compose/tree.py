@@ -17,8 +17,6 @@ from typing import Any
 from compose.values import value
 
 ROOT_WRITER = "step:root"
-# Of a mode: what stat.S_IFMT() leaves of it, without the call; asked a million times.
-_TYPE = 0o170000
 
 
 @value
@@ -57,15 +55,15 @@ class Entry:
 
     @property
     def is_dir(self) -> bool:
-        return self.mode & _TYPE == stat.S_IFDIR
+        return stat.S_ISDIR(self.mode)
 
     @property
     def is_file(self) -> bool:
-        return self.mode & _TYPE == stat.S_IFREG
+        return stat.S_ISREG(self.mode)
 
     @property
     def is_symlink(self) -> bool:
-        return self.mode & _TYPE == stat.S_IFLNK
+        return stat.S_ISLNK(self.mode)
 
     @property
     def permissions(self) -> int:

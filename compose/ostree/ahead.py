@@ -22,8 +22,6 @@ from compose.ostree.workers import Batches, Worker, worker_memory
 
 _ROOM = 3
 """Free bytes there must be for each byte to deflate: programs and objects need theirs."""
-
-
 _WORTH_WHILE = 4 << 20
 """Bytes; fewer are deflated before a process has started for them."""
 
@@ -54,7 +52,7 @@ class DeflateAhead:
         self._processes = processes
         self._known = known
         self._reporter = reporter
-        self._offered: set[str] = set()
+        self._taken: set[str] = set()
         self._files: list[File] = []
         self._batches = Batches(more=True)
         self.spools: tuple[str, ...] = ()
@@ -78,19 +76,19 @@ class DeflateAhead:
 
     def add(self, files: Iterable[File]) -> None:
         """Deflate these before what is left of those added earlier."""
-        wanted = []
-        for file in files if self._processes else ():
-            _, size, sha256 = file
-            if size and sha256 not in self._offered and bytes.fromhex(sha256) not in self._known:
-                self._offered.add(sha256)
-                wanted.append(file)
+        new = {
+            sha256: (path, size, sha256)
+            for path, size, sha256 in (files if self._processes else ())
+            if size and sha256 not in self._taken and bytes.fromhex(sha256) not in self._known
+        }
+        wanted = sorted(new.values(), key=lambda file: file[1], reverse=True)
         total = sum(size for _, size, _ in wanted)
         if not wanted or (total < _WORTH_WHILE and not self._workers):
             return
         disk = os.statvfs(self._directory)
         if disk.f_bavail * disk.f_frsize < _ROOM * total:
             return
-        wanted.sort(key=lambda file: file[1], reverse=True)
+        self._taken |= new.keys()
         self._files += wanted
         self._batches.add([size for _, size, _ in wanted])
         if not self._workers:

@@ -22,9 +22,6 @@ from compose.ostree.presence import Presence
 from compose.ostree.workers import write_regular
 from compose.values import value
 
-_TYPE = 0o170000
-"""Of a mode."""
-
 _NOT_SHARED = None, None
 
 
@@ -218,11 +215,10 @@ def _different(contents: Sequence[Content], owners: _Owners) -> Iterable[tuple[i
     found: dict[tuple[int, str | None, str | None], list[int]] = {}
     for index, content in enumerate(contents):
         target = content.target
-        if content.mode & _TYPE != (stat.S_IFREG if target is None else stat.S_IFLNK):
+        if stat.S_IFMT(content.mode) != (stat.S_IFREG if target is None else stat.S_IFLNK):
             what = f"a symlink to {target}" if target is not None else content.path
             raise RepositoryError(f"{what} has mode {content.mode:o}, which is that of something else")
-        places = found.setdefault((owners.number(content), target, content.digest or content.path), [])
-        places.append(index)
+        found.setdefault((owners.number(content), target, content.digest or content.path), []).append(index)
     return [(key[0], places) for key, places in found.items()]
 
 

@@ -63,8 +63,8 @@ class _Source(io.RawIOBase):
         self._fd = fd
         self._offset = offset
         self._package = package
-        self._expected = expected
-        self._hash = hashlib.new(expected[0], usedforsecurity=False) if expected else None
+        name, self._expected = expected or ("", "")
+        self._hash = hashlib.new(name, usedforsecurity=False) if name else None
 
     def readable(self) -> bool:
         return True
@@ -80,9 +80,11 @@ class _Source(io.RawIOBase):
         return data
 
     def check(self) -> None:
+        if self._hash is None:
+            return
         while self.read(_CHUNK):
             pass
-        if self._expected is not None and self._hash is not None and self._hash.hexdigest() != self._expected[1]:
+        if self._hash.hexdigest() != self._expected:
             raise PackageError(f"{self._package}: its payload has not the digest that its header says: it is damaged")
 
     def _pread(self, size: int) -> bytes:

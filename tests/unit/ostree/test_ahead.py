@@ -145,10 +145,15 @@ def test_a_full_disk_is_left_alone(files, tmp_path, monkeypatch):
         assert background.finish() == {}
 
 
-def test_little_is_not_worth_a_process(files, tmp_path):
-    with DeflateAhead(str(tmp_path), level=None, processes=2, reporter=Reporter()) as background:
+def test_little_is_not_worth_a_process_but_goes_with_more(files, tmp_path):
+    with DeflateAhead(str(tmp_path), level=None, processes=1, reporter=Reporter()) as background:
         background.add(files)
         assert background.spools == ()
+        large = tmp_path / "large"
+        large.write_bytes(bytes(5 << 20))
+        digest = hashlib.sha256(large.read_bytes()).hexdigest()
+        background.add([*files, (str(large), 5 << 20, digest)])
+        wait_for(lambda: background.streams.keys() == {digest, *(sha256 for _, size, sha256 in files if size)})
 
 
 @pytest.mark.usefixtures("at_once")
