@@ -20,6 +20,7 @@ from compose.errors import ComposeError, RepositoryError, StorageError
 from compose.events import Reporter
 from compose.ostree import refs
 from compose.ostree.ahead import DeflateAhead
+from compose.ostree.config import Mode
 from compose.ostree.content import Content, ContentStats, Target, write_contents
 from compose.ostree.gvariant import encode
 from compose.ostree.lock import locked
@@ -42,6 +43,8 @@ from compose.ostree.workers import worker_memory
 
 _FLUSH_EVERY = 0.5
 """Seconds."""
+_WAITING = 2
+"""Processes more than cores where large files go past the page cache, for some wait for the disk: 6 s instead of 7."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,18 +118,23 @@ class Transaction:
             on_progress(objects, size)
             self._check_free_space()
 
+        config = self._repo.config
         target = Target(
-            mode=self._repo.config.mode,
+            mode=config.mode,
             objects=self._objects,
             presence=self._presence,
             staging=self._staging.path,
             lock=self._staging.lock,
-            level=self._repo.config.zlib_level,
+            at_once=config.fsync,
+            level=config.zlib_level,
             spools=ahead.spools if ahead is not None else (),
             streams=ahead.finish() if ahead is not None else {},
         )
         largest = max((content.size for content in contents), default=0)
-        jobs = memory.fitting(self._jobs, worker_memory(largest), "Writing objects", self._reporter)
+        direct = config.fsync and config.mode is not Mode.ARCHIVE
+        jobs = memory.fitting(
+            self._jobs + (_WAITING if direct else 0), worker_memory(largest), "Writing objects", self._reporter
+        )
         with self._flushed_meanwhile():
             checksums, stats = write_contents(contents, target, jobs, progress, memo)
         self._content += stats

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
+from compose.ostree import direct
 from compose.ostree.deflate import PIECE, WHOLE_MAX, Deflater
 
 READ, WRITE, CHANGED, DAMAGED, NOT_REGULAR = "read", "write", "changed", "damaged", "not regular"
@@ -34,8 +35,9 @@ Inode = tuple[int, int, int, list[tuple[bytes, bytes]]]
 Attributes = tuple[bytes, bytes, bytes, Inode]
 """What is the same for all files with one owner, mode and xattrs: header of the checksum; what stands before and after
 the size in a .filez header; what the object's inode shows in the other kinds of repository."""
-Setup = tuple[bool, str, str, int | None, list[Attributes], list[str]]
-"""archive mode; objects directory; staging directory; deflate level; attributes; files of streams made ahead."""
+Setup = tuple[bool, bool, str, str, int | None, list[Attributes], list[str]]
+"""archive mode; do bytes that are written as they are have to be on disk soon; objects directory; staging directory; deflate
+level; attributes; files of streams made ahead."""
 Stream = tuple[int, int, int, int]
 """A deflate stream made ahead: index of its file, place in that, bytes; number of the inode that it was made from."""
 Job = tuple[str, int, str, Stream | None]
@@ -84,6 +86,7 @@ class Writer:
     def __init__(
         self,
         archive: bool,
+        at_once: bool,
         objects: str,
         staging: str,
         level: int | None,
@@ -96,6 +99,8 @@ class Writer:
         self._staging = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._attributes = attributes
         self._deflater = Deflater(level)
+        # one byte more shows that a file grew
+        self._buffer = direct.Buffer(WHOLE_MAX + 1) if at_once and not archive else None
         self._spools = [os.open(path, _READ) for path in spools]
         self._umask = os.umask(0)
         os.umask(self._umask)
@@ -118,7 +123,7 @@ class Writer:
                     raise _Failed((NOT_REGULAR, path, 0, ""))
                 if size > WHOLE_MAX:
                     return self._write_streamed(path, source, status, attributes, sha256, ahead)
-                data = _read(source, size)
+                data = self._read(source, size)
             finally:
                 os.close(source)
         except OSError as error:
@@ -133,6 +138,8 @@ class Writer:
         checksum = digest.digest()
 
         def fill(fd: int) -> int:
+            if isinstance(data, memoryview):
+                return direct.write(fd, data)
             if self._archive:
                 return _write_pieces(
                     fd,
@@ -142,6 +149,21 @@ class Writer:
             return _write_pieces(fd, data)
 
         return checksum, size, self._create(checksum, attributes, fill)
+
+    def _read(self, source: int, size: int) -> bytes | memoryview:
+        """As _read(); what may go past the page cache lies where that can be done from."""
+        if self._buffer is None or size < direct.LEAST:
+            return _read(source, size)
+        return self._buffer.read(source, size + 1)
+
+    def _pieces(self, source: int) -> Iterator[bytes | memoryview]:
+        if self._buffer is None:
+            yield from _chunks(source)
+            return
+        place = 0
+        while piece := self._buffer.read(source, PIECE, place):
+            yield piece
+            place += len(piece)
 
     def _stream(self, ahead: Stream | None, inode: int) -> Iterable[bytes] | None:
         """What was made ahead, if it is there whole and of this inode: whose bytes have just been hashed."""
@@ -165,7 +187,7 @@ class Writer:
         """A file too large to hold: its checksum first, for the object's name, then its payload in pieces."""
         size = status.st_size
         digest, plain = hashlib.sha256(attributes[0]), hashlib.sha256()
-        for chunk in _chunks(source):
+        for chunk in self._pieces(source):
             digest.update(chunk)
             if sha256:
                 plain.update(chunk)
@@ -179,9 +201,12 @@ class Writer:
                 return written + sum(_write_pieces(fd, piece) for piece in stream)
             again = hashlib.sha256(attributes[0])
             packer = self._deflater.stream()
-            for chunk in _chunks(source):
+            for chunk in self._pieces(source):
                 again.update(chunk)
-                written += _write_pieces(fd, packer.compress(chunk) if self._archive else chunk)
+                if isinstance(chunk, memoryview):
+                    written += direct.write(fd, chunk, written)
+                else:
+                    written += _write_pieces(fd, packer.compress(chunk) if self._archive else chunk)
             if self._archive:
                 written += _write_pieces(fd, packer.flush())
             if again.digest() != checksum:

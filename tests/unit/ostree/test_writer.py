@@ -44,7 +44,7 @@ def test_an_ordinary_user_writes_bare_user_objects_of_any_mode(mode: int, umask:
         before = os.umask(umask)
         try:
             attributes = [(b"header", b"", b"", (-1, -1, mode, [_META]))]
-            writer = Writer(False, str(top / "objects"), str(top / "staging"), None, attributes, [])
+            writer = Writer(False, True, str(top / "objects"), str(top / "staging"), None, attributes, [])
             with ordinary_user(top / "staging"):
                 ((_, size, written),) = writer.write_batch([(str(top / "source"), 0, "", None)])
         finally:
