@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import platform
 from collections.abc import Callable, Iterable, Mapping
 
 from compose.errors import UsageError
@@ -31,6 +30,9 @@ def require_bindings(find: Callable[[str], object | None] = importlib.util.find_
     missing = tuple(module for module in _PACKAGES if find(module) is None)
     if not missing:
         return
+    # late: most have nothing to miss
+    import platform
+
     try:
         system = platform.freedesktop_os_release()
     except OSError:
@@ -44,6 +46,7 @@ def require_bindings(find: Callable[[str], object | None] = importlib.util.find_
 def versions() -> dict[str, str]:
     """Of what works on a tree besides compose itself, by name; "" for what does not tell."""
     # late: these take 20 ms
+    import platform
     import sqlite3
     from importlib import metadata
 

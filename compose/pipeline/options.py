@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
+
+from compose.values import value
 
 # a command needs the options before it needs any stage
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Outcome(Enum):
     INSTALLED = auto()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ComposeOptions:
     """Where and how to compose; what to compose is the treefile's business.
 
@@ -80,7 +81,7 @@ class ComposeOptions:
         return tuple(path for path in asked if path is not None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ComposeResult:
     """What came of it. commit: 64 hex digits, None unless committed. tree: what was committed, each entry with its writer.
     labels: the audit of its labels, None without SELinux. dropped: (path, reason) of what packages brought and the commit

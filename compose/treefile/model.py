@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compose.rpm.specs import PackageSpec, RepoPackages
+from compose.values import value
 
 
 class OptUsrLocal(enum.StrEnum):
@@ -71,7 +72,7 @@ class Check:
     data: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Treefile:
     """Every key a compose acts on, with rpm-ostree's defaults; names are the keys', with underscores.
 
