@@ -14,7 +14,6 @@ from compose import fs
 from compose.errors import FetchError, StorageError
 from compose.events import Reporter, Task
 from compose.fetch.verify import File
-from compose.rpm.repofile import local_path
 from compose.rpm.repos import RepoAccess, RepoNetwork, add_repos, configure, enabled_repos
 
 # librepo's wording of what is the server's own trouble or the line's, and may be over in a moment
@@ -59,22 +58,6 @@ def download(job: Job, reporter: Reporter) -> None:
             time.sleep(pause)
             pause *= 2
     raise _failed(missing, failures)
-
-
-def _copied(package: Any, file: File) -> bool:
-    """Copy a file of this machine. False for what is elsewhere, and for what fails: the downloader says why.
-
-    librepo reads and hashes it in pieces of 16 KiB, each a call of Python; what comes here is verified in any case.
-    """
-    # of several places the first is tried first
-    source = local_path(next(iter(package.get_remote_locations()), ""))
-    if source is None:
-        return False
-    try:
-        fs.copy_file(source, file.path)
-    except OSError:
-        return False
-    return True
 
 
 def stop_for_disk(place: str, failures: dict[str, str]) -> None:
@@ -140,9 +123,6 @@ class _Session:
             package = self._packages.get((file.package.repo, file.package.location, file.package.checksum[1]))
             if package is None:
                 watch.failures[key] = "it is no longer in the repository's metadata"
-                continue
-            if _copied(package, file):
-                task.advance(file.package.download_size, detail=str(file.package.nevra))
                 continue
             watch.order.append(key)
             downloader.add(package, os.path.dirname(file.path))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from compose import fs
 from compose.errors import ComposeError, FetchError, PackageError, StorageError, TrustError
@@ -74,7 +75,7 @@ def fetch(
     if missing:
         if sum(file.package.download_size for file in missing) > _LITTLE:
             before_much()
-        _download(missing, access, network, reporter, locked=resolution.locked)
+        _bring(missing, resolution, access, network, reporter, jobs)
         for file in missing:
             before.look(file)
         verdicts.update(zip(missing, _verified(missing, keys, jobs, reporter), strict=True))
@@ -175,8 +176,13 @@ def _discarded(file: File, verdict: Verdict) -> bool:
     return True
 
 
-def _download(
-    files: Sequence[File], access: RepoAccess, network: RepoNetwork, reporter: Reporter, *, locked: bool
+def _bring(
+    files: Sequence[File],
+    resolution: Resolution,
+    access: RepoAccess,
+    network: RepoNetwork,
+    reporter: Reporter,
+    jobs: int,
 ) -> None:
     try:
         for file in files:
@@ -191,14 +197,45 @@ def _download(
         except BlockingIOError:
             reporter.info(f"Waiting for another compose that downloads to {network.rpms_dir}")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if locked:
-            by_url = urls.PackagesJob(files=tuple(files), access=access, network=network)
+        elsewhere = _copied(files, dict(resolution.directories), reporter, jobs)
+        if elsewhere and resolution.locked:
+            by_url = urls.PackagesJob(files=elsewhere, access=access, network=network)
             child.call(urls.download_packages, by_url, reporter, crash=_downloader_crashed)
-        else:
-            job = dnf.Job(files=tuple(files), access=access, network=network)
+        elif elsewhere:
+            job = dnf.Job(files=elsewhere, access=access, network=network)
             child.call(dnf.download, job, reporter, crash=_downloader_crashed)
     finally:
         os.close(descriptor)
+
+
+def _copied(files: Sequence[File], directories: Mapping[str, str], reporter: Reporter, jobs: int) -> tuple[File, ...]:
+    """Copy files of this machine; what comes is verified in any case. Returns those of elsewhere, and those that could not be
+    copied: the downloader, which can do it as well, says why.
+
+    It reads and hashes a local file in pieces of 16 KiB, each a call of Python.
+    """
+    here = [(file, directories[file.package.repo]) for file in files if file.package.repo in directories]
+    if not here:
+        return tuple(files)
+    with (
+        reporter.task(
+            "Copying packages", total=sum(file.package.download_size for file, _ in here), unit="bytes"
+        ) as task,
+        ThreadPoolExecutor(jobs) as threads,
+    ):
+
+        def copy(file: File, directory: str) -> bool:
+            try:
+                fs.copy_file(os.path.join(directory, file.package.location), file.path)
+            except OSError:
+                return False
+            task.advance(file.package.download_size, detail=str(file.package.nevra))
+            return True
+
+        copied = {
+            file for (file, _), done in zip(here, threads.map(copy, *zip(*here, strict=True)), strict=True) if done
+        }
+    return tuple(file for file in files if file not in copied)
 
 
 def _raise_faults(faults: Sequence[ComposeError]) -> None:

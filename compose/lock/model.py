@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from compose.rpm.nevra import Nevra
@@ -89,17 +89,17 @@ def lock_of(request: SolveRequest, resolution: Resolution, keys: Mapping[Nevra, 
     )
 
 
-def resolution_of(lock: ArchLock, snapshots: Sequence[RepoSnapshot], local: Sequence[ResolvedPackage]) -> Resolution:
-    """What solving gave when the lock was made. snapshots: the repositories as their .repo files say now, of which keys
-    are taken; local: RPMs of no repository."""
+def resolution_of(lock: ArchLock, now: Resolution) -> Resolution:
+    """What solving gave when the lock was made. now: the repositories as their .repo files say, of which keys are taken, and
+    RPMs of no repository."""
     times = dict(lock.repos)
     repos = tuple(
         RepoSnapshot(id=each.id, timestamp=times.get(each.id, 0), gpgcheck=each.gpgcheck, gpgkeys=each.gpgkeys)
-        for each in snapshots
+        for each in now.repos
         if each.id in times
     )
-    packages = (*(each.package for each in lock.packages), *local)
-    return Resolution(packages=tuple(sorted(packages, key=lambda each: each.nevra)), repos=repos, locked=True)
+    packages = sorted((*(each.package for each in lock.packages), *now.packages), key=lambda each: each.nevra)
+    return Resolution(packages=tuple(packages), repos=repos, directories=now.directories, locked=True)
 
 
 def changes(before: ArchLock | None, after: ArchLock | None) -> tuple[Change, ...]:

@@ -98,7 +98,7 @@ def locked_resolution(
         raise SolveError(
             f"{path}: packages are locked from {', '.join(gone)}, which is not enabled", hint="enable it under repos:"
         )
-    return resolution_of(lock, now.repos, now.packages)
+    return resolution_of(lock, now)
 
 
 def check_keys(lock: ArchLock, files: Sequence[RpmFile]) -> None:

@@ -68,7 +68,11 @@ class _Solver:
         local = self._add_local(goal)
         query = self._dnf.rpm.PackageQuery(self._base)
         packages = [self._resolved(package, Reason.REQUESTED, set(), local) for package in query] if local else []
-        return Resolution(packages=tuple(packages), repos=self._repositories.snapshots())
+        return Resolution(
+            packages=tuple(packages),
+            repos=self._repositories.snapshots(),
+            directories=self._repositories.directories(),
+        )
 
     def solve(self) -> Resolution:
         """Raises SolveError."""
@@ -106,6 +110,7 @@ class _Solver:
             repos=self._repositories.snapshots(),
             advisories=security_advisories(self._dnf, self._base, chosen) if self._request.advisories else (),
             links=links_of(self._dnf, self._base, chosen) if self._request.links else (),
+            directories=self._repositories.directories(),
         )
 
     def _add_local(self, goal: Any) -> dict[str, LocalRpm]:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from compose.solve.links import Link
 
 # To be raised whenever the same question could be answered otherwise than before.
-_KIND = b"compose solved 2\n"
+_KIND = b"compose solved 3\n"
 _KEPT = 50
 _LINKER = "/etc/ld.so.cache"
 REPOMD = "repodata/repomd.xml"
@@ -184,6 +184,7 @@ def _answer(row: dict[str, Any]) -> Answer:
             repos=tuple(RepoSnapshot(**each | {"gpgkeys": tuple(each["gpgkeys"])}) for each in found["repos"]),
             advisories=tuple(map(_advisory, found["advisories"])),
             links=tuple(map(_link, found["links"])),
+            directories=tuple((name, directory) for name, directory in found["directories"]),
             locked=found["locked"],
         ),
         metadata=tuple(

@@ -136,7 +136,7 @@ class Repositories:
     def snapshots(self) -> tuple[RepoSnapshot, ...]:
         """As they are now; of what is not loaded nobody knows the time."""
         snapshots = []
-        for section, repo in zip(self.sections, self._repos, strict=True):
+        for section, repo in self._pairs():
             keys: tuple[str, ...] = ()
             if option := section.option("gpgkey"):
                 value = substitute(self.base, option.value)
@@ -151,6 +151,14 @@ class Repositories:
                 )
             )
         return tuple(snapshots)
+
+    def directories(self) -> tuple[tuple[str, str], ...]:
+        """Those that are on this machine and nowhere else: id and path."""
+        found = ((section.id, _directory_of(repo.get_config())) for section, repo in self._pairs())
+        return tuple((name, directory) for name, directory in found if directory is not None)
+
+    def _pairs(self) -> Iterator[tuple[RepoSection, Any]]:
+        return zip(self.sections, self._repos, strict=True)
 
     def _metadata_of(self, repo: Any) -> Metadata:
         config = repo.get_config()

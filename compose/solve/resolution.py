@@ -61,11 +61,13 @@ class RepoSnapshot:
 class Resolution:
     """packages: sorted by NEVRA. repos: those enabled, sorted by id. advisories: sorted by id. links: sorted, those asked for.
 
-    locked: taken from a lockfile without looking at any repository's metadata.
+    directories: id and path of each repository that is a directory on this machine and nowhere else. locked: taken from a
+    lockfile without looking at any repository's metadata.
     """
 
     packages: tuple[ResolvedPackage, ...]
     repos: tuple[RepoSnapshot, ...]
     advisories: tuple[Advisory, ...] = ()
     links: tuple[Link, ...] = ()
+    directories: tuple[tuple[str, str], ...] = ()
     locked: bool = False

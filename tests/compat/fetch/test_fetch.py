@@ -125,7 +125,17 @@ def test_files_of_a_local_repository(place, repository, keys):
     # a copy: whoever changes the repository afterwards does not change what was verified
     assert not os.path.samefile(small.path, original)
     total = sum(path.stat().st_size for path in repository.glob("[sl]*.rpm"))
-    assert place.log.bytes["Downloading packages"] == place.log.bytes["Verifying packages"] == total
+    assert place.log.bytes["Copying packages"] == place.log.bytes["Verifying packages"] == total
+    assert "Downloading packages" not in place.log.bytes
+
+
+def test_a_package_that_a_local_repository_lacks_is_named(place, repository, tmp_path):
+    shutil.copytree(repository, tmp_path / "less")
+    (tmp_path / "less/large-1.0.noarch.rpm").unlink()
+    place.repo("../less")
+    error = place.fails(FetchError, "small", "large")
+    assert "large-1.0-1.noarch of repository 'test'" in error.message
+    assert "small-1.0.noarch.rpm" in place.cached()
 
 
 def test_who_reads_a_package_is_not_disturbed_by_who_brings_it_again(place, repository):

@@ -64,6 +64,7 @@ RESOLUTION = Resolution(
         Advisory(id="x", severity="low", packages=("bash",), references=(Reference(url="https://x", title="CVE"),)),
     ),
     links=(Link(source=BASH, target=BASH, need=Need.REQUIRES, dependency="bash"),),
+    directories=(("a", "/repository"),),
 )
 
 
