@@ -42,7 +42,7 @@ def fetch(
 
     Also those of a file:// repository are copied there: what was verified must not change afterwards. A package that is
     in the cache is not downloaded, but verified as if it were, unless it was before and is untouched since. jobs: threads
-    that hash. before_much: called before more than a little is downloaded.
+    that copy and hash. before_much: called before more than a little is downloaded.
 
     Raises TrustError (unsigned, wrong key, no key given), FetchError (cannot be downloaded, corrupted; what is corrupted
     leaves the cache), PackageError (damaged in its repository), StorageError.
