@@ -66,8 +66,8 @@ class Target:
     """Where objects go.
 
     objects: the repository's own directory, looked at; presence: what is in it; staging: written to; lock: descriptor of its
-    lock. at_once: do bytes have to be on disk when they are published? level: of deflate, None for the default. spools: files
-    with deflate streams made ahead, streams: those of payloads with these sha256 sums.
+    lock. direct: do large files that are not deflated go past the page cache? level: of deflate, None for the default. spools:
+    files with deflate streams made ahead, streams: those of payloads with these sha256 sums.
     """
 
     mode: Mode
@@ -75,7 +75,7 @@ class Target:
     presence: Presence
     staging: str
     lock: int
-    at_once: bool
+    direct: bool
     level: int | None
     spools: Sequence[str] = ()
     streams: Mapping[str, worker.Stream] = field(default_factory=dict)
@@ -197,7 +197,7 @@ def write_contents(
 
     write_regular(
         [_job(contents[each.places[0]], each.owner, target) for each in regular],
-        (archive, target.at_once, target.objects, target.staging, target.level, owners.attributes, list(target.spools)),
+        (archive, target.direct, target.objects, target.staging, target.level, owners.attributes, list(target.spools)),
         target.lock,
         jobs,
         take,

@@ -119,19 +119,19 @@ class Transaction:
             self._check_free_space()
 
         config = self._repo.config
+        direct = config.fsync and config.mode is not Mode.ARCHIVE
         target = Target(
             mode=config.mode,
             objects=self._objects,
             presence=self._presence,
             staging=self._staging.path,
             lock=self._staging.lock,
-            at_once=config.fsync,
+            direct=direct,
             level=config.zlib_level,
             spools=ahead.spools if ahead is not None else (),
             streams=ahead.finish() if ahead is not None else {},
         )
         largest = max((content.size for content in contents), default=0)
-        direct = config.fsync and config.mode is not Mode.ARCHIVE
         jobs = memory.fitting(
             self._jobs + (_WAITING if direct else 0), worker_memory(largest), "Writing objects", self._reporter
         )

@@ -36,8 +36,8 @@ Attributes = tuple[bytes, bytes, bytes, Inode]
 """What is the same for all files with one owner, mode and xattrs: header of the checksum; what stands before and after
 the size in a .filez header; what the object's inode shows in the other kinds of repository."""
 Setup = tuple[bool, bool, str, str, int | None, list[Attributes], list[str]]
-"""archive mode; do bytes that are written as they are have to be on disk soon; objects directory; staging directory; deflate
-level; attributes; files of streams made ahead."""
+"""archive mode; do large files go past the page cache, in another mode; objects directory; staging directory; deflate level;
+attributes; files of streams made ahead."""
 Stream = tuple[int, int, int, int]
 """A deflate stream made ahead: index of its file, place in that, bytes; number of the inode that it was made from."""
 Job = tuple[str, int, str, Stream | None]
@@ -86,7 +86,7 @@ class Writer:
     def __init__(
         self,
         archive: bool,
-        at_once: bool,
+        past_cache: bool,
         objects: str,
         staging: str,
         level: int | None,
@@ -100,7 +100,7 @@ class Writer:
         self._attributes = attributes
         self._deflater = Deflater(level)
         # one byte more shows that a file grew
-        self._buffer = direct.Buffer(WHOLE_MAX + 1) if at_once and not archive else None
+        self._buffer = direct.Buffer(WHOLE_MAX + 1) if past_cache else None
         self._spools = [os.open(path, _READ) for path in spools]
         self._umask = os.umask(0)
         os.umask(self._umask)
@@ -123,7 +123,7 @@ class Writer:
                     raise _Failed((NOT_REGULAR, path, 0, ""))
                 if size > WHOLE_MAX:
                     return self._write_streamed(path, source, status, attributes, sha256, ahead)
-                data = self._read(source, size)
+                data = self._content(source, size)
             finally:
                 os.close(source)
         except OSError as error:
@@ -150,7 +150,7 @@ class Writer:
 
         return checksum, size, self._create(checksum, attributes, fill)
 
-    def _read(self, source: int, size: int) -> bytes | memoryview:
+    def _content(self, source: int, size: int) -> bytes | memoryview:
         """As _read(); what may go past the page cache lies where that can be done from."""
         if self._buffer is None or size < direct.LEAST:
             return _read(source, size)

@@ -45,7 +45,7 @@ def archive_writer(place: Path, spool: Path) -> tuple[Writer, Path]:
     objects.mkdir()
     staging.mkdir()
     attributes = [(b"header", b"", b"", (-1, -1, 0o644, []))]
-    return Writer(True, True, str(objects), str(staging), None, attributes, [str(spool)]), staging
+    return Writer(True, False, str(objects), str(staging), None, attributes, [str(spool)]), staging
 
 
 def children() -> set[int]:

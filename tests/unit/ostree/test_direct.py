@@ -68,14 +68,14 @@ def test_a_full_disk_is_no_reason_to_go_on(tmp_path: Path, monkeypatch: pytest.M
         through(tmp_path / "source", tmp_path / "target", 1 << 20)
 
 
-@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("past_cache", [True, False])
 @pytest.mark.parametrize("size", _SIZES)
-def test_an_object_is_its_file(tmp_path: Path, size: int, at_once: bool) -> None:
+def test_an_object_is_its_file(tmp_path: Path, size: int, past_cache: bool) -> None:
     for name in ("objects", "staging"):
         (tmp_path / name).mkdir()
     (tmp_path / "source").write_bytes(content(size))
     attributes = [(b"header", b"", b"", (-1, -1, 0o644, []))]
-    writer = Writer(False, at_once, str(tmp_path / "objects"), str(tmp_path / "staging"), None, attributes, [])
+    writer = Writer(False, past_cache, str(tmp_path / "objects"), str(tmp_path / "staging"), None, attributes, [])
     ((_, read, written),) = writer.write_batch([(str(tmp_path / "source"), 0, "", None)])
     (made,) = (tmp_path / "staging").glob("*/*")
     assert read == written == size
