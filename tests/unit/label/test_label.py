@@ -69,7 +69,7 @@ def test_every_entry_by_path_and_type(tmp_path: Path) -> None:
     assert (found["bin"], found["var"], found["usr/bin/ä"]) == ("default_t", "var_t", "bin_t")
 
 
-@pytest.mark.parametrize("jobs", [2, 3, 50])
+@pytest.mark.parametrize("jobs", [2, 3, 12])
 def test_more_processes_say_the_same(jobs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rules, "_MANY", 1)
     text = "f usr/bin/sh 0755 ''\nl bin usr/bin\nf usr/bin/ä 0755 ''\nd usr/share/secret 0755\nf usr/share/secret/x 0644 ''"

@@ -12,9 +12,11 @@ from compose.rpm.database import without_its_writer
 
 def written(path: Path) -> bytes:
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("BEGIN")
         database.execute("CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT)")
         database.executemany("INSERT INTO t (b) VALUES (?)", ((str(number) * 9,) for number in range(2000)))
         database.execute("CREATE INDEX i ON t (b)")
+        database.execute("COMMIT")
         database.execute("VACUUM")
     return path.read_bytes()
 
