@@ -20,7 +20,7 @@ from compose.rpm import child
 from compose.rpm.nevra import Nevra
 from compose.rpm.pgp import PublicKey
 from compose.rpm.repos import RepoAccess, RepoNetwork
-from compose.solve.resolution import COMMAND_LINE, Resolution, ResolvedPackage
+from compose.solve.resolution import COMMAND_LINE, Resolution, ResolvedPackage, lies_below
 
 Keys = tuple[tuple[str, tuple[PublicKey, ...] | None], ...]
 
@@ -214,27 +214,22 @@ def _copied(files: Sequence[File], directories: Mapping[str, str], reporter: Rep
 
     It reads and hashes a local file in pieces of 16 KiB, each a call of Python.
     """
-    here = [(file, directories[file.package.repo]) for file in files if file.package.repo in directories]
+    here = [file for file in files if file.package.repo in directories and lies_below(file.package.location)]
     if not here:
         return tuple(files)
-    with (
-        reporter.task(
-            "Copying packages", total=sum(file.package.download_size for file, _ in here), unit="bytes"
-        ) as task,
-        ThreadPoolExecutor(jobs) as threads,
-    ):
+    total = sum(file.package.download_size for file in here)
+    with reporter.task("Copying packages", total=total, unit="bytes") as task, ThreadPoolExecutor(jobs) as threads:
 
-        def copy(file: File, directory: str) -> bool:
+        def copy(file: File) -> bool:
+            package = file.package
             try:
-                fs.copy_file(os.path.join(directory, file.package.location), file.path)
+                fs.copy_file(os.path.join(directories[package.repo], package.location), file.path)
             except OSError:
                 return False
-            task.advance(file.package.download_size, detail=str(file.package.nevra))
+            task.advance(package.download_size, detail=str(package.nevra))
             return True
 
-        copied = {
-            file for (file, _), done in zip(here, threads.map(copy, *zip(*here, strict=True)), strict=True) if done
-        }
+        copied = {file for file, done in zip(here, threads.map(copy, here), strict=True) if done}
     return tuple(file for file in files if file not in copied)
 
 

@@ -25,7 +25,7 @@ from typing import Any
 from compose.errors import TreefileError
 from compose.lock.model import ArchLock, Lock, LockedPackage
 from compose.rpm.nevra import Nevra
-from compose.solve.resolution import Reason, ResolvedPackage
+from compose.solve.resolution import Reason, ResolvedPackage, lies_below
 from compose.treefile.parse import parse_yaml
 from compose.treefile.source import Located, SourceFault
 
@@ -190,7 +190,7 @@ class _Reader:
             self._fault(row, f"{texts['checksum']!r} is not algorithm:digest")
         if texts["reason"] not in list(Reason):
             self._fault(row, f"{texts['reason']!r} is not one of {', '.join(Reason)}")
-        if texts["location"].startswith("/") or ".." in texts["location"].split("/"):
+        if not lies_below(texts["location"]):
             self._fault(row, f"the location {texts['location']!r} does not lie in the repository")
         if nevra is None or checksum is None or len(self.faults) > before:
             return None

@@ -44,7 +44,8 @@ from compose.ostree.workers import worker_memory
 _FLUSH_EVERY = 0.5
 """Seconds."""
 _WAITING = 2
-"""Processes more than cores where large files go past the page cache, for some wait for the disk: 6 s instead of 7."""
+"""Processes more than cores where large files go past the page cache, for some wait for the disk: 6 s instead of 7. Who wants
+one gets one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +133,8 @@ class Transaction:
             streams=ahead.finish() if ahead is not None else {},
         )
         largest = max((content.size for content in contents), default=0)
-        jobs = memory.fitting(
-            self._jobs + (_WAITING if direct else 0), worker_memory(largest), "Writing objects", self._reporter
-        )
+        most = self._jobs + (_WAITING if direct and self._jobs > 1 else 0)
+        jobs = memory.fitting(most, worker_memory(largest), "Writing objects", self._reporter)
         with self._flushed_meanwhile():
             checksums, stats = write_contents(contents, target, jobs, progress, memo)
         self._content += stats

@@ -45,6 +45,11 @@ class ResolvedPackage:
     specs: tuple[str, ...] = ()
 
 
+def lies_below(location: str) -> bool:
+    """Is the RPM at a location in its repository, and nowhere else? Metadata may say anything."""
+    return not location.startswith("/") and ".." not in location.split("/")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepoSnapshot:
     """A repository as it was when solved. timestamp: of its repomd.xml, seconds since 1970 (rpmostree.rpmmd-repos).
