@@ -1,6 +1,6 @@
 """The last stage: a labelled tree becomes OSTree objects and one commit.
 
-Contents are written on all cores, directories bottom-up, the ref last, all in one transaction.
+Contents are written on all cores, directories meanwhile, the ref last, all in one transaction.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from compose.errors import StorageError
 from compose.events import Reporter
 from compose.ostree.ahead import DeflateAhead
 from compose.ostree.content import Content
+from compose.ostree.directories import Directory, DirectoryWriter
 from compose.ostree.memo import ContentMemo
 from compose.ostree.objects import Commit, Metadata
 from compose.ostree.repo import Repo
 from compose.ostree.transaction import Stats, Transaction
 from compose.ostree.workers import DamagedContentError
-from compose.tree import Entry, Tree, join
+from compose.tree import Entry, Tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,30 +108,29 @@ def write_tree(
     ahead: DeflateAhead | None = None,
 ) -> tuple[bytes, bytes]:
     """Write all objects of a tree. Returns checksums of the root's dirtree and dirmeta, 32 bytes each."""
-    paths = [path for path, entry in tree.walk() if not entry.is_dir]
-    contents = [_content_of(tree[path], store) for path in paths]
+    directories: list[Directory] = []
+    names: list[tuple[int, bytes]] = []
+    contents: list[Content] = []
+    places = {"": -1}
+    for path, entry in tree.walk():
+        parent, _, name = path.rpartition("/")
+        place = places[parent]
+        if entry.is_dir:
+            places[path] = len(directories)
+            directories.append(
+                Directory(
+                    parent=place, name=name.encode(), uid=entry.uid, gid=entry.gid, mode=entry.mode, xattrs=entry.xattrs
+                )
+            )
+        else:
+            names.append((place, name.encode()))
+            contents.append(_content_of(entry, store))
+    writer = DirectoryWriter(transaction, directories, names)
     try:
-        checksums = dict(zip(paths, transaction.write_contents(contents, on_progress, memo, ahead), strict=True))
+        transaction.write_contents(contents, writer.take, on_progress, memo, ahead)
     except DamagedContentError as error:
         raise store.damaged(error.path) from error
-    del contents
-    written: dict[str, tuple[bytes, bytes]] = {}
-    # what a directory holds comes behind it
-    for path, entry in reversed([(path, entry) for path, entry in tree.walk() if entry.is_dir]):
-        files: list[tuple[bytes, bytes]] = []
-        directories: list[tuple[bytes, bytes, bytes]] = []
-        for name in tree.children(path):
-            below = join(path, name)
-            # names sort by their UTF-8 bytes, which is the order of their code points
-            if (checksum := checksums.get(below)) is not None:
-                files.append((name.encode(), checksum))
-            else:
-                directories.append((name.encode(), *written.pop(below)))
-        written[path] = (
-            transaction.write_dirtree(files, directories),
-            transaction.write_dirmeta(entry.uid, entry.gid, entry.mode, entry.xattrs),
-        )
-    return written[""]
+    return writer.root
 
 
 def _content_of(entry: Entry, store: BlobStore) -> Content:

@@ -23,6 +23,9 @@ from compose.ostree.workers import write_regular
 from compose.values import value
 
 _NOT_SHARED = None, None
+_LARGE = 1 << 20
+"""Bytes. Such files are written first, for no core shall be left alone with one at the end; all others in the order given, for
+what is together in a directory shall be known together."""
 
 
 @value
@@ -135,10 +138,12 @@ def write_contents(
     contents: Sequence[Content],
     target: Target,
     jobs: int,
+    on_known: Callable[[Iterable[tuple[int, bytes]]], None],
     on_progress: Callable[[int, int], None],
     memo: ContentMemo | None = None,
-) -> tuple[list[bytes], ContentStats]:
-    """Checksums (32 bytes each) in the order of contents. on_progress(objects, bytes) may come from any thread.
+) -> ContentStats:
+    """on_known(places in contents, each with its checksum, 32 bytes), one call at a time, and on_progress(objects, bytes) may
+    come from any thread.
 
     Raises StorageError when the disk refuses, RepositoryError when a source cannot be read, changes or is none, or when
     a worker dies, DamagedContentError when a source has not the digest that its Content says.
@@ -149,7 +154,7 @@ def write_contents(
         for owner, places in _different(contents, owners)
     ]
     present = target.presence.content((each.checksum for each in objects if each.checksum is not None), target.suffix)
-    checksums: list[bytes] = [b""] * len(contents)
+    found: list[tuple[int, bytes]] = []
     symlinks: list[_Object] = []
     regular: list[_Object] = []
     known, size = 0, 0
@@ -162,18 +167,18 @@ def write_contents(
             symlinks.append(each)
         else:
             known, size = known + 1, size + content.size
-        for place in each.places:
-            checksums[place] = each.checksum
+        found += [(place, each.checksum) for place in each.places]
+    on_known(found)
     on_progress(known, size)
     total = ContentStats(objects=known, known=known)
-    regular.sort(key=lambda each: contents[each.places[0]].size, reverse=True)
+    regular.sort(key=lambda each: _turn(contents[each.places[0]].size))
 
     def take(places: range, answers: list[worker.Written]) -> None:
         nonlocal total
+        learned: list[tuple[int, bytes]] = []
         for place, (checksum, _, _) in zip(places, answers, strict=True):
             each = regular[place]
-            for index in each.places:
-                checksums[index] = checksum
+            learned += [(index, checksum) for index in each.places]
             if memo is not None and (digest := contents[each.places[0]].digest):
                 memo.put(owners.header(each.owner), bytes.fromhex(digest), checksum)
         new = [row for row in answers if row[2] >= 0]
@@ -185,6 +190,7 @@ def write_contents(
             bytes_deflated=sum(row[1] for row in new) if archive else 0,
             bytes_written=sum(row[2] for row in new),
         )
+        on_known(learned)
         on_progress(len(answers), hashed)
 
     written = ContentStats()
@@ -203,7 +209,12 @@ def write_contents(
         take,
         meanwhile=write_symlinks,
     )
-    return checksums, total + written
+    return total + written
+
+
+def _turn(size: int) -> int:
+    """Files of less turn come first."""
+    return -size if size >= _LARGE else 0
 
 
 def _job(content: Content, owner: int, target: Target) -> tuple[int, worker.Job]:

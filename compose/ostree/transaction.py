@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Self
@@ -105,13 +105,15 @@ class Transaction:
     def write_contents(
         self,
         contents: Sequence[Content],
+        on_known: Callable[[Iterable[tuple[int, bytes]]], None],
         on_progress: Callable[[int, int], None],
         memo: ContentMemo | None = None,
         ahead: DeflateAhead | None = None,
-    ) -> list[bytes]:
-        """Write files and symlinks on all cores; their checksums (32 bytes each) in the order given.
+    ) -> None:
+        """Write files and symlinks on all cores.
 
-        on_progress(objects, bytes) may be called from any thread. memo: a file whose checksum it knows and whose object
+        on_known(places in contents, each with its checksum, 32 bytes): as they are learned, never two calls at once.
+        on_progress(objects, bytes). Both may be called from any thread. memo: a file whose checksum it knows and whose object
         is in the repository is not read; what is learned goes into it. ahead: is stopped, and its streams are used.
         """
 
@@ -136,9 +138,7 @@ class Transaction:
         most = self._jobs + (_WAITING if direct and self._jobs > 1 else 0)
         jobs = memory.fitting(most, worker_memory(largest), "Writing objects", self._reporter)
         with self._flushed_meanwhile():
-            checksums, stats = write_contents(contents, target, jobs, progress, memo)
-        self._content += stats
-        return checksums
+            self._content += write_contents(contents, target, jobs, on_known, progress, memo)
 
     def write_dirmeta(self, uid: int, gid: int, mode: int, xattrs: Xattrs) -> bytes:
         """mode: full st_mode. Returns the checksum, 32 bytes."""

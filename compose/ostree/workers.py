@@ -99,8 +99,7 @@ def write_regular(
 
 
 class Batches:
-    """Work in pieces that many may take from. In the order given, which is large files first: no core is left alone with
-    one at the end."""
+    """Work in pieces that many may take from, in the order given: a piece is one large file or many small ones."""
 
     def __init__(self, sizes: Sequence[int] = (), *, more: bool = False) -> None:
         """sizes: bytes of each file. more: others will follow, until stop()."""
