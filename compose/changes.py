@@ -175,7 +175,8 @@ def units_of(repo: Repo, commit: str, manager: str) -> Units:
         for name, checksum in tree.files:
             if not name.endswith(_UNIT_TYPES):
                 continue
-            target = repo.read_content(checksum).target
+            with repo.open_content(checksum) as content:
+                target = content.info.target
             if target == _MASK:
                 found.masked.add(name)
                 continue

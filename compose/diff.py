@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from compose import metadata
-from compose.ostree.objects import Commit, Dirmeta, Dirtree, FileContent
+from compose.ostree.objects import Commit, Dirmeta, Dirtree, FileInfo
 from compose.ostree.repo import Repo
 from compose.rpm.compare import Change, package_changes
 from compose.rpm.nevra import Nevra
@@ -142,8 +142,7 @@ def _directories(
         checksums = [side.get(name) for side in files]
         if checksums[0] != checksums[1]:
             contents = [
-                None if each is None else _of_file(repo.read_content(each))
-                for repo, each in zip(repos, checksums, strict=True)
+                None if each is None else _of_file(repo, each) for repo, each in zip(repos, checksums, strict=True)
             ]
             yield PathChange(path=join(path, name), before=contents[0], after=contents[1])
     for name in sorted(below[0].keys() | below[1].keys()):
@@ -154,13 +153,19 @@ def _of_directory(meta: Dirmeta) -> Attributes:
     return _attributes("directory", meta)
 
 
-def _of_file(content: FileContent) -> Attributes:
-    if content.target is not None:
-        return _attributes("symlink", content, content=content.target)
-    return _attributes("file", content, size=len(content.payload), content=hashlib.sha256(content.payload).hexdigest())
+def _of_file(repo: Repo, checksum: bytes) -> Attributes:
+    with repo.open_content(checksum) as content:
+        info = content.info
+        if info.target is not None:
+            return _attributes("symlink", info, content=info.target)
+        digest, size = hashlib.sha256(), 0
+        for piece in content.pieces:
+            digest.update(piece)
+            size += len(piece)
+    return _attributes("file", info, size=size, content=digest.hexdigest())
 
 
-def _attributes(kind: str, found: Dirmeta | FileContent, *, size: int = 0, content: str = "") -> Attributes:
+def _attributes(kind: str, found: Dirmeta | FileInfo, *, size: int = 0, content: str = "") -> Attributes:
     xattrs = dict(found.xattrs)
     label = xattrs.pop(_LABEL, b"").rstrip(b"\0").decode(errors="replace")
     capability = xattrs.pop(_CAPABILITY, b"").hex()

@@ -65,15 +65,20 @@ def read_layer(repo: Repo, commit: str, store: BlobStore) -> Tree:
                 writer=commit,
             )
             continue
-        content = repo.read_content(checksum)
-        blob = store.add_bytes(content.payload, content.mode & 0o7777, when) if content.target is None else None
+        with repo.open_content(checksum) as content:
+            info, blob = content.info, None
+            if info.target is None:
+                with store.writer(info.mode & 0o7777, when) as writer:
+                    for piece in content.pieces:
+                        writer.write(piece)
+                    blob = writer.commit()
         entries[path] = Entry(
-            mode=content.mode,
-            uid=content.uid,
-            gid=content.gid,
-            xattrs=tuple(sorted(content.xattrs)),
+            mode=info.mode,
+            uid=info.uid,
+            gid=info.gid,
+            xattrs=tuple(sorted(info.xattrs)),
             blob=blob,
-            target=content.target,
+            target=info.target,
             mtime=when,
             writer=commit,
         )

@@ -6,10 +6,8 @@ sha256 of a metadata object's bytes, or of a content object's header and payload
 
 from __future__ import annotations
 
-import hashlib
 import stat
 import struct
-import zlib
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -74,58 +72,33 @@ def filez_header(size: int, uid: int, gid: int, mode: int, target: bytes, xattrs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FileContent:
-    """A content object. mode: full st_mode. target: of a symlink, None for a regular file, whose bytes payload is."""
+class FileInfo:
+    """What a content object says of its file. mode: full st_mode. target: of a symlink, None for a regular file."""
 
     uid: int
     gid: int
     mode: int
     xattrs: Xattrs
     target: str | None
-    payload: bytes
 
-    def checksum(self) -> bytes:
-        """32 bytes."""
+    def header(self) -> bytes:
+        """What precedes the file's bytes in the object's checksum."""
         target = b"" if self.target is None else self.target.encode()
-        header = file_header(self.uid, self.gid, self.mode, target, encode_xattrs(self.xattrs))
-        return hashlib.sha256(header + self.payload).digest()
+        return file_header(self.uid, self.gid, self.mode, target, encode_xattrs(self.xattrs))
 
 
-def decode_filez(data: bytes) -> FileContent:
-    """A content object of an archive repository. Raises ValueError."""
-    length = int.from_bytes(data[:4], "big")
-    size, uid, gid, mode, _, target, xattrs = decode("(tuuuusa(ayay))", data[8 : 8 + length])
-    mode, size = be32(mode), be64(size)
-    unpacker = zlib.decompressobj(-15)
-    try:
-        # no more than the header says: a stream may swell to anything
-        payload = unpacker.decompress(data[8 + length :], size + 1) if stat.S_ISREG(mode) else b""
-    except zlib.error as error:
-        raise ValueError(str(error)) from error
-    if len(payload) != size:
-        raise ValueError(f"it says to have {size} bytes, and has {'more' if len(payload) > size else len(payload)}")
-    return FileContent(
+def decode_filez_header(body: bytes) -> tuple[FileInfo, int]:
+    """Of filez_header(), without its first 8 bytes: the file, and the bytes of its payload. Raises ValueError."""
+    size, uid, gid, mode, _, target, xattrs = decode("(tuuuusa(ayay))", body)
+    mode = be32(mode)
+    info = FileInfo(
         uid=be32(uid),
         gid=be32(gid),
         mode=mode,
         xattrs=_xattrs_of(xattrs),
         target=target if stat.S_ISLNK(mode) else None,
-        payload=payload,
     )
-
-
-def decode_bare_user(data: bytes, meta: bytes) -> FileContent:
-    """A content object of a bare-user repository: its file, and that file's user.ostreemeta. Raises ValueError."""
-    owner = decode_dirmeta(meta)
-    symlink = stat.S_ISLNK(owner.mode)
-    return FileContent(
-        uid=owner.uid,
-        gid=owner.gid,
-        mode=owner.mode,
-        xattrs=owner.xattrs,
-        target=data.rstrip(b"\0").decode() if symlink else None,
-        payload=b"" if symlink else data,
-    )
+    return info, be64(size)
 
 
 def encode_dirmeta(uid: int, gid: int, mode: int, xattrs: bytes) -> bytes:

@@ -11,9 +11,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import stat
 from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -26,14 +25,12 @@ from compose.ostree.objects import (
     Commit,
     Dirmeta,
     Dirtree,
-    FileContent,
     Metadata,
-    decode_bare_user,
     decode_commit,
     decode_dirmeta,
     decode_dirtree,
-    decode_filez,
 )
+from compose.ostree.reading import OpenContent, open_object
 
 _DIRECTORIES = (
     "tmp",
@@ -239,51 +236,36 @@ class Repo:
         checksum = next((row[1] for row in directory.files if row[0] == name), None)
         if checksum is None:
             return None
-        content = self.read_content(checksum)
-        return content.payload if content.target is None else None
+        with self.open_content(checksum) as content:
+            return b"".join(content.pieces) if content.info.target is None else None
 
-    def read_content(self, checksum: bytes) -> FileContent:
-        """A regular file or symlink. Raises RepositoryError when the object is missing or damaged."""
+    @contextmanager
+    def open_content(self, checksum: bytes) -> Iterator[OpenContent]:
+        """A regular file or symlink. Raises RepositoryError when the object is missing or damaged; what is wrong with the bytes
+        of a file is found by reading its pieces to the end."""
         mode = self.config.mode
         if mode not in _KNOWN_MODES:
             raise RepositoryError(
                 f"{self.path}: files of a {mode} repository are not read here",
                 hint="pull the commit into an archive, bare-user or bare repository",
             )
-        extension = "filez" if mode is Mode.ARCHIVE else "file"
-        raw = b"" if mode is Mode.BARE else self._read(checksum.hex(), extension)
-        with self._damage(checksum.hex(), extension):
-            match mode:
-                case Mode.ARCHIVE:
-                    content = decode_filez(raw)
-                case Mode.BARE_USER:
-                    content = decode_bare_user(
-                        raw, os.getxattr(self._object(checksum.hex(), extension), "user.ostreemeta")
-                    )
-                case _:
-                    content = self._read_bare(checksum.hex())
-            if content.checksum() != checksum:
-                raise ValueError("its checksum differs")
-        return content
+        text, extension = checksum.hex(), "filez" if mode is Mode.ARCHIVE else "file"
+        with ExitStack() as stack:
+            with self._damage(text, extension):
+                content = stack.enter_context(open_object(self._object(text, extension), mode))
+                if content.info.target is not None and hashlib.sha256(content.info.header()).digest() != checksum:
+                    raise ValueError("its checksum differs")
+            pieces = content.pieces if content.info.target is not None else self._checked(text, extension, content)
+            yield OpenContent(content.info, pieces)
 
-    def _read_bare(self, checksum: str) -> FileContent:
-        """A content object of a bare repository: the file or symlink itself, owner, mode and xattrs those of its inode."""
-        path = self._object(checksum, "file")
-        try:
-            status = os.stat(path, follow_symlinks=False)
-        except OSError as error:
-            raise self._unreadable(checksum, "file", error) from error
-        names = os.listxattr(path, follow_symlinks=False)
-        xattrs = sorted((os.fsencode(name), os.getxattr(path, name, follow_symlinks=False)) for name in names)
-        symlink = stat.S_ISLNK(status.st_mode)
-        return FileContent(
-            uid=status.st_uid,
-            gid=status.st_gid,
-            mode=status.st_mode,
-            xattrs=tuple(xattrs),
-            target=os.readlink(path) if symlink else None,
-            payload=b"" if symlink else self._read(checksum, "file"),
-        )
+    def _checked(self, checksum: str, extension: str, content: OpenContent) -> Iterator[bytes]:
+        with self._damage(checksum, extension):
+            digest = hashlib.sha256(content.info.header())
+            for piece in content.pieces:
+                digest.update(piece)
+                yield piece
+            if digest.hexdigest() != checksum:
+                raise ValueError("its checksum differs")
 
     def _object(self, checksum: str, extension: str) -> str:
         return os.path.join(self.path, "objects", checksum[:2], f"{checksum[2:]}.{extension}")
@@ -311,7 +293,9 @@ class Repo:
     def _damage(self, checksum: str, extension: str) -> Iterator[None]:
         try:
             yield
-        except (ValueError, OSError) as error:
+        except OSError as error:
+            raise self._unreadable(checksum, extension, error) from error
+        except ValueError as error:
             raise RepositoryError(
                 f"{self.path}: the object {checksum}.{extension} is damaged: {error}",
                 hint=f"see what else is damaged: ostree --repo={self.path} fsck",

@@ -308,7 +308,7 @@ def test_reading_back(nasty: Path, tree: Tree, blobs: BlobStore, tmp_path: Path)
 def test_other_kinds_are_refused_with_the_way_out(tmp_path: Path, mode: str) -> None:
     Repo.create(str(tmp_path / "repo"), Mode(mode))
     with Repo.open(str(tmp_path / "repo")) as repo:
-        for refused in (repo.check_writable, lambda: repo.read_content(bytes(32))):
+        for refused in (repo.check_writable, repo.open_content(bytes(32)).__enter__):
             with pytest.raises(RepositoryError, match=f"{mode} repository") as caught:
                 refused()
             assert "archive, bare-user or bare repository" in (caught.value.hint or "")
@@ -345,8 +345,8 @@ def test_a_damaged_bare_object_is_named(tree: Tree, blobs: BlobStore, tmp_path: 
                 found.unlink()
             else:
                 os.chown(found, 5, 5)
-            with pytest.raises(RepositoryError, match=fault) as caught:
-                repo.read_content(contents[path])
+            with pytest.raises(RepositoryError, match=fault) as caught, repo.open_content(contents[path]) as content:
+                list(content.pieces)
             assert contents[path].hex() in caught.value.message
 
 

@@ -1,0 +1,114 @@
+"""Content objects of a repository, read in pieces: memory does not grow with them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from compose.ostree.config import Mode
+from compose.ostree.objects import FileInfo, decode_dirmeta, decode_filez_header
+
+PIECE = 1 << 20
+"""Bytes of a piece, at most."""
+_PACKED = 256 << 10
+"""Bytes that are inflated at once."""
+_MOST_HEADER = 1 << 20
+"""Bytes: a path, and the xattrs of an inode."""
+_META = "user.ostreemeta"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenContent:
+    """A content object that is open. pieces: the bytes of a regular file, to be read once; they are what the object's checksum
+    says when the end is reached, and not before."""
+
+    info: FileInfo
+    pieces: Iterator[bytes]
+
+
+@contextmanager
+def open_object(path: str, mode: Mode) -> Iterator[OpenContent]:
+    """The object at a path, as it lies in a repository of a mode; nothing is compared with its checksum. Raises OSError, and
+    ValueError for what is no such object; reading the pieces does so too."""
+    if mode is Mode.BARE and stat.S_ISLNK((status := os.lstat(path)).st_mode):
+        yield OpenContent(_of_inode(path, status, os.readlink(path)), iter(()))
+        return
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        match mode:
+            case Mode.ARCHIVE:
+                yield _of_archive(fd)
+            case Mode.BARE_USER:
+                yield _of_bare_user(fd)
+            case _:
+                yield OpenContent(_of_inode(fd, os.fstat(fd), None), _chunks(fd))
+    finally:
+        os.close(fd)
+
+
+def _of_inode(file: str | int, status: os.stat_result, target: str | None) -> FileInfo:
+    """file: the path of a symlink, a descriptor of anything else."""
+    follow = isinstance(file, int)
+    xattrs = [
+        (os.fsencode(name), os.getxattr(file, name, follow_symlinks=follow))
+        for name in os.listxattr(file, follow_symlinks=follow)
+    ]
+    return FileInfo(
+        uid=status.st_uid, gid=status.st_gid, mode=status.st_mode, xattrs=tuple(sorted(xattrs)), target=target
+    )
+
+
+def _of_bare_user(fd: int) -> OpenContent:
+    try:
+        owner = decode_dirmeta(os.getxattr(fd, _META))
+    except OSError as error:
+        if error.errno != errno.ENODATA:
+            raise
+        raise ValueError(f"it has no {_META}") from None
+    target = None
+    if stat.S_ISLNK(owner.mode):
+        # a file with its target, NUL-terminated
+        target = os.read(fd, PIECE).rstrip(b"\0").decode()
+    info = FileInfo(uid=owner.uid, gid=owner.gid, mode=owner.mode, xattrs=owner.xattrs, target=target)
+    return OpenContent(info, _chunks(fd) if target is None else iter(()))
+
+
+def _of_archive(fd: int) -> OpenContent:
+    length = int.from_bytes(os.pread(fd, 4, 0), "big")
+    if length > _MOST_HEADER:
+        raise ValueError(f"its header has {length} bytes")
+    info, size = decode_filez_header(os.pread(fd, length, 8))
+    return OpenContent(info, _inflated(fd, 8 + length, size) if info.target is None else iter(()))
+
+
+def _inflated(fd: int, place: int, size: int) -> Iterator[bytes]:
+    """size: bytes that there should be. No more than the header says: a stream may swell to anything."""
+    unpacker, left = zlib.decompressobj(-15), size
+    chunks, packed = _chunks(fd, place, _PACKED), b""
+    while not unpacker.eof:
+        try:
+            piece = unpacker.decompress(packed, min(PIECE, left + 1))
+        except zlib.error as error:
+            raise ValueError(str(error)) from error
+        packed = unpacker.unconsumed_tail
+        left -= len(piece)
+        if left < 0:
+            raise ValueError(f"it says to have {size} bytes, and has more")
+        if piece:
+            # there may be more, also of what is consumed
+            yield piece
+        elif not packed and not (packed := next(chunks, b"")):
+            break
+    if left:
+        raise ValueError(f"it says to have {size} bytes, and has {size - left}")
+
+
+def _chunks(fd: int, place: int = 0, size: int = PIECE) -> Iterator[bytes]:
+    while chunk := os.pread(fd, size, place):
+        yield chunk
+        place += len(chunk)
