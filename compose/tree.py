@@ -284,16 +284,17 @@ class TreeEditor:
 
         Replacing a non-empty directory with something else is a ValueError: remove() it first.
         """
+        before = self._entries.get(path)
         if path:
-            parent = parent_of(path)
+            parent, _, name = path.rpartition("/")
             above = self._entries.get(parent)
             if above is None:
                 self.put(parent, Entry(mode=stat.S_IFDIR | 0o755, mtime=entry.mtime, writer=entry.writer))
             elif not above.is_dir:
                 raise ValueError(f"/{parent} is not a directory, cannot hold /{path}")
-            if path not in self._entries:
-                self._names_in(parent).add(name_of(path))
-        if not entry.is_dir and self.children(path):
+            if before is None:
+                self._names_in(parent).add(name)
+        if before is not None and before.is_dir and not entry.is_dir and self.children(path):
             raise ValueError(f"/{path} is a directory with content, cannot become something else")
         self._entries[path] = entry
 

@@ -26,7 +26,7 @@ _SHOWN = 20
 _GHOST, _DOC = int(FileFlag.GHOST), int(FileFlag.DOC)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Owner:
     """Names that say whose an entry is, and the package that says so."""
 
@@ -278,10 +278,14 @@ def _build(
 ) -> Merged:
     editor = Tree.empty().edit()
     owners: dict[str, Owner] = {}
+    package, nevra, writer = None, "", ""
     # parents first, so that none is made up that a package ships
     for path in sorted(chosen):
         placed = chosen[path]
-        file, nevra = placed.file, str(placed.package.nevra)
+        file = placed.file
+        if placed.package is not package:
+            package, nevra = placed.package, str(placed.package.nevra)
+            writer = f"package:{nevra}"
         entry = Entry(
             mode=file.mode if file.target is None else stat.S_IFLNK | 0o777,
             xattrs=_xattrs(file, ima=ima),
@@ -289,7 +293,7 @@ def _build(
             target=file.target,
             mtime=file.mtime,
             link=f"{nevra}:{file.link}" if file.link else "",
-            writer=f"package:{nevra}",
+            writer=writer,
         )
         try:
             editor.put(path, entry)

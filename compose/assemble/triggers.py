@@ -115,9 +115,9 @@ def _watched_in(trigger: Trigger, package: PackageManifest, skipped: Container[t
     nevra = str(package.nevra)
     lines = [
         f"/{file.path}\n"
-        for condition in trigger.conditions
+        for prefix in _prefixes(trigger)
         for file in package.files
-        if f"/{file.path}".startswith(condition.name) and (nevra, file.path) not in skipped
+        if file.path.startswith(prefix) and (nevra, file.path) not in skipped
     ]
     return "".join(lines).encode()
 
@@ -126,13 +126,19 @@ def _watched_anywhere(trigger: Trigger, packages: Sequence[PackageManifest]) -> 
     """The same for packages in the database, which is searched by directory: a prefix that no directory of a package begins
     with finds nothing in it, even when a file is called so."""
     lines = []
-    for condition in trigger.conditions:
+    for prefix in _prefixes(trigger):
         for package in packages:
-            found = [path for file in package.files if (path := f"/{file.path}").startswith(condition.name)]
+            found = [file.path for file in package.files if file.path.startswith(prefix)]
             # RPMTAG_DIRNAMES end with a slash
-            if any(f"{path.rpartition('/')[0]}/".startswith(condition.name) for path in found):
+            if any(path[: path.rfind("/") + 1].startswith(prefix) for path in found):
                 lines += found
-    return "".join(f"{path}\n" for path in lines).encode()
+    return "".join(f"/{path}\n" for path in lines).encode()
+
+
+def _prefixes(trigger: Trigger) -> list[str]:
+    """What a trigger watches, as manifests have paths: without the first slash. Without one it watches nothing."""
+    names = (condition.name for condition in trigger.conditions)
+    return [name.removeprefix("/") for name in names if not name or name.startswith("/")]
 
 
 def matches(condition: TriggerCondition, nevra: Nevra) -> bool:
