@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tracemalloc
 import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,144 +21,156 @@ from compose.ostree.reading import PIECE
 from compose.ostree.repo import Repo
 from compose.ostree.transaction import Transaction
 
-MODES = (Mode.ARCHIVE, Mode.BARE_USER, Mode.BARE)
-_LARGE = 16 << 20
+_NOISE = os.urandom(PIECE)
+_FILES = {
+    "empty": b"",
+    "short": b"content" * 1000,
+    "noise": _NOISE,
+    "large": _NOISE + bytes(12 << 20) + _NOISE,
+    # a piece ends amid of what the last byte of the deflate stream says
+    **{f"a match of {more}": bytes(PIECE + more) for more in (1, 100, 257, 258, 259, 500)},
+}
 _BOUND = 8 << 20
 
 
-def written(path: Path, mode: Mode, *contents: Content) -> list[bytes]:
-    """Checksums in a new repository."""
-    if mode is Mode.BARE and os.geteuid():
-        pytest.skip("owners are root's to give")
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A repository, and the checksum of each of _FILES and of "link", in it."""
+
+    repo: Path
+    mode: Mode
+    checksums: dict[str, bytes]
+
+    def read(self, name: str) -> bytes:
+        with Repo.open(str(self.repo)) as opened, opened.open_content(self.checksums[name]) as content:
+            return b"".join(content.pieces)
+
+    def object(self, name: str) -> Path:
+        text = self.checksums[name].hex()
+        (found,) = (self.repo / "objects" / text[:2]).glob(f"{text[2:]}.*")
+        return found
+
+    def damaged(self, top: Path, change: Callable[[Path], object], name: str = "short") -> str:
+        """What is said of one object, changed, in another repository."""
+        other = Site(top / "repo", self.mode, self.checksums)
+        Repo.create(str(other.repo), self.mode).__exit__()
+        place = other.repo / self.object(name).relative_to(self.repo)
+        place.parent.mkdir()
+        change(Path(shutil.copy2(self.object(name), place)))
+        with pytest.raises(RepositoryError) as caught:
+            other.read(name)
+        assert f"ostree --repo={other.repo} fsck" in (caught.value.hint or "")
+        assert self.checksums[name].hex() in caught.value.message
+        return caught.value.message
+
+
+def _made(top: Path, mode: Mode) -> Site:
+    contents = [Content(uid=0, gid=0, mode=0o120777, xattrs=(), target="usr/bin")]
+    for place, data in enumerate(_FILES.values()):
+        path = top / str(place)
+        path.write_bytes(data)
+        contents.append(Content(uid=0, gid=0, mode=0o100644, xattrs=(), path=str(path), size=len(data)))
     known: dict[int, bytes] = {}
-    with (
-        Repo.create(str(path), mode) as repo,
-        Transaction(repo, jobs=1, reporter=Reporter()) as transaction,
-    ):
+    with Repo.create(str(top / "repo"), mode) as repo, Transaction(repo, jobs=1, reporter=Reporter()) as transaction:
         transaction.write_contents(contents, known.update, lambda _objects, _bytes: None)
-    return [known[place] for place in range(len(contents))]
+    return Site(top / "repo", mode, {name: known[place] for place, name in enumerate(("link", *_FILES))})
 
 
-def regular(path: Path) -> Content:
-    return Content(uid=0, gid=0, mode=0o100644, xattrs=(), path=str(path), size=path.stat().st_size)
+@pytest.fixture(scope="module", params=[Mode.ARCHIVE, Mode.BARE_USER, Mode.BARE])
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    if request.param is Mode.BARE and os.geteuid():
+        pytest.skip("owners are root's to give")
+    return _made(tmp_path_factory.mktemp("reading"), request.param)
 
 
-def object_of(repo: Path, checksum: bytes) -> Path:
-    (found,) = (repo / "objects" / checksum.hex()[:2]).glob(f"{checksum.hex()[2:]}.*")
-    return found
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return _made(tmp_path_factory.mktemp("archive"), Mode.ARCHIVE)
 
 
-def read(repo: Path, checksum: bytes) -> bytes:
-    with Repo.open(str(repo)) as opened, opened.open_content(checksum) as content:
-        return b"".join(content.pieces)
+@pytest.mark.parametrize("name", _FILES)
+def test_what_was_written_is_read(site: Site, name: str) -> None:
+    assert site.read(name) == _FILES[name]
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_a_large_file_takes_little_memory(mode: Mode, tmp_path: Path) -> None:
-    noise = os.urandom(1 << 20)
-    (tmp_path / "large").write_bytes(noise + bytes(_LARGE) + noise)
-    (checksum,) = written(tmp_path / "repo", mode, regular(tmp_path / "large"))
+def test_a_symlink(site: Site) -> None:
+    with Repo.open(str(site.repo)) as repo, repo.open_content(site.checksums["link"]) as content:
+        assert (content.info.target, content.info.mode, list(content.pieces)) == ("usr/bin", 0o120777, [])
+
+
+def test_a_large_file_takes_little_memory(site: Site) -> None:
     digest, sizes = hashlib.sha256(), []
     tracemalloc.start()
     try:
-        with Repo.open(str(tmp_path / "repo")) as repo, repo.open_content(checksum) as content:
-            assert content.info.mode == 0o100644
+        with Repo.open(str(site.repo)) as repo, repo.open_content(site.checksums["large"]) as content:
             for piece in content.pieces:
                 digest.update(piece)
                 sizes.append(len(piece))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert digest.digest() == hashlib.sha256((tmp_path / "large").read_bytes()).digest()
+    assert digest.digest() == hashlib.sha256(_FILES["large"]).digest()
     assert max(sizes) <= PIECE
     assert peak < _BOUND
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(
-    "data", [b"", b"x", bytes(3 * PIECE), os.urandom(PIECE)], ids=["empty", "short", "zero", "noise"]
-)
-def test_what_was_written_is_read(mode: Mode, data: bytes, tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(data)
-    symlink = Content(uid=0, gid=0, mode=0o120777, xattrs=(), target="usr/bin")
-    file, link = written(tmp_path / "repo", mode, regular(tmp_path / "file"), symlink)
-    assert read(tmp_path / "repo", file) == data
-    with Repo.open(str(tmp_path / "repo")) as repo, repo.open_content(link) as content:
-        assert (content.info.target, content.info.mode, list(content.pieces)) == ("usr/bin", 0o120777, [])
+def test_a_changed_byte_is_found_behind_the_last_piece(site: Site, tmp_path: Path) -> None:
+    def change(place: Path) -> None:
+        data = bytearray(place.read_bytes())
+        data[len(data) // 2] ^= 1
+        place.write_bytes(data)
+
+    assert "is damaged" in site.damaged(tmp_path, change, "noise")
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_a_changed_byte_is_found_behind_the_last_piece(mode: Mode, tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(os.urandom(PIECE))
-    (checksum,) = written(tmp_path / "repo", mode, regular(tmp_path / "file"))
-    found = object_of(tmp_path / "repo", checksum)
-    data = bytearray(found.read_bytes())
-    data[len(data) // 2] ^= 1
-    found.write_bytes(data)
-    with pytest.raises(RepositoryError, match=f"{checksum.hex()}.file.* is damaged"):
-        read(tmp_path / "repo", checksum)
+def test_one_that_is_missing(site: Site, tmp_path: Path) -> None:
+    assert "cannot read the object" in site.damaged(tmp_path, Path.unlink)
 
 
-class TestArchive:
-    @pytest.fixture
-    def checksum(self, tmp_path: Path) -> bytes:
-        (tmp_path / "file").write_bytes(b"content" * 1000)
-        (found,) = written(tmp_path / "repo", Mode.ARCHIVE, regular(tmp_path / "file"))
-        return found
-
-    def damage(self, tmp_path: Path, checksum: bytes, change) -> str:
-        found = object_of(tmp_path / "repo", checksum)
-        found.write_bytes(change(found.read_bytes()))
-        with pytest.raises(RepositoryError) as caught:
-            read(tmp_path / "repo", checksum)
-        assert "ostree" in (caught.value.hint or "")
-        return caught.value.message
-
-    @pytest.mark.parametrize("more", [1, 100, 257, 258, 259, 500])
-    def test_a_piece_that_ends_amid_of_what_the_last_byte_says(self, tmp_path: Path, more: int) -> None:
-        (tmp_path / "file").write_bytes(bytes(PIECE + more))
-        (checksum,) = written(tmp_path / "repo", Mode.ARCHIVE, regular(tmp_path / "file"))
-        assert read(tmp_path / "repo", checksum) == bytes(PIECE + more)
-
-    def test_a_stream_that_is_cut_short(self, tmp_path: Path, checksum: bytes) -> None:
-        assert "it says to have 7000 bytes, and has" in self.damage(tmp_path, checksum, lambda data: data[:-4])
-
-    def test_a_stream_that_swells(self, tmp_path: Path, checksum: bytes) -> None:
-        bomb = zlib.compressobj(9, zlib.DEFLATED, -15)
-        stream = bomb.compress(bytes(64 << 20)) + bomb.flush()
-
-        def change(data: bytes) -> bytes:
-            return data[: 8 + int.from_bytes(data[:4], "big")] + stream
-
-        tracemalloc.start()
-        try:
-            assert "and has more" in self.damage(tmp_path, checksum, change)
-            assert tracemalloc.get_traced_memory()[1] < _BOUND
-        finally:
-            tracemalloc.stop()
-
-    def test_no_stream(self, tmp_path: Path, checksum: bytes) -> None:
-        self.damage(tmp_path, checksum, lambda data: data[: 8 + int.from_bytes(data[:4], "big")] + b"\xff" * 20)
-
-    @pytest.mark.parametrize("header", [b"\xff\xff\xff\xff", b"\0\0\0\1"])
-    def test_a_header_of_another_length(self, tmp_path: Path, checksum: bytes, header: bytes) -> None:
-        self.damage(tmp_path, checksum, lambda data: header + data[4:])
-
-    def test_an_empty_object(self, tmp_path: Path, checksum: bytes) -> None:
-        self.damage(tmp_path, checksum, lambda data: b"")
+def test_bare_user_without_its_xattr(site: Site, tmp_path: Path) -> None:
+    if site.mode is not Mode.BARE_USER:
+        pytest.skip("of bare-user repositories")
+    said = site.damaged(tmp_path, lambda place: os.removexattr(place, "user.ostreemeta"))
+    assert said.endswith("is damaged: it has no user.ostreemeta")
 
 
-def test_bare_user_without_its_xattr(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"x")
-    (checksum,) = written(tmp_path / "repo", Mode.BARE_USER, regular(tmp_path / "file"))
-    os.removexattr(object_of(tmp_path / "repo", checksum), "user.ostreemeta")
-    with pytest.raises(RepositoryError, match=r"is damaged: it has no user\.ostreemeta"):
-        read(tmp_path / "repo", checksum)
+def _stream(place: Path) -> int:
+    """Where it begins in a .filez."""
+    return 8 + int.from_bytes(place.read_bytes()[:4], "big")
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_one_that_is_missing(mode: Mode, tmp_path: Path) -> None:
-    written(tmp_path / "repo", mode)
-    with pytest.raises(RepositoryError, match=r"cannot read the object 00.*No such file") as caught:
-        read(tmp_path / "repo", bytes(32))
-    assert "fsck" in (caught.value.hint or "")
+def test_a_stream_that_is_cut_short(archive: Site, tmp_path: Path) -> None:
+    said = archive.damaged(tmp_path, lambda place: os.truncate(place, place.stat().st_size - 4))
+    assert "it says to have 7000 bytes, and has" in said
+
+
+def test_a_stream_that_swells(archive: Site, tmp_path: Path) -> None:
+    bomb = zlib.compressobj(9, zlib.DEFLATED, -15)
+    stream = bomb.compress(bytes(64 << 20)) + bomb.flush()
+    tracemalloc.start()
+    try:
+        said = archive.damaged(tmp_path, lambda place: place.write_bytes(place.read_bytes()[: _stream(place)] + stream))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert said.endswith("it says to have 7000 bytes, and has more")
+    assert peak < _BOUND
+
+
+def test_no_stream(archive: Site, tmp_path: Path) -> None:
+    said = archive.damaged(
+        tmp_path, lambda place: place.write_bytes(place.read_bytes()[: _stream(place)] + b"\xff" * 20)
+    )
+    assert "is damaged" in said
+
+
+@pytest.mark.parametrize("length", [0xFFFFFFFF, 1, 0])
+def test_a_header_of_another_length(archive: Site, tmp_path: Path, length: int) -> None:
+    said = archive.damaged(
+        tmp_path, lambda place: place.write_bytes(length.to_bytes(4, "big") + place.read_bytes()[4:])
+    )
+    assert "is damaged" in said
+
+
+def test_an_empty_object(archive: Site, tmp_path: Path) -> None:
+    assert "is damaged" in archive.damaged(tmp_path, lambda place: os.truncate(place, 0))
