@@ -28,10 +28,18 @@ from types import TracebackType
 from typing import Self
 
 from compose.errors import DamagedError, StorageError
-from compose.fs import clone_or_copy, is_own_directory, remove_tree, replace, storage_error, storage_errors, write_all
+from compose.fs import (
+    chunks,
+    clone_or_copy,
+    is_own_directory,
+    remove_tree,
+    replace,
+    storage_error,
+    storage_errors,
+    write_all,
+)
 from compose.tree import BlobRef
 
-_CHUNK = 1 << 20
 # Bytes of a blob that are not in a file before it is known that there must be one.
 _HELD = 64 << 10
 _TMP = "tmp"
@@ -169,7 +177,7 @@ class BlobStore:
             if self.has(whole):
                 return whole
             with self.writer(mode, mtime) as writer:
-                for chunk in _chunks(file.fileno()):
+                for chunk in chunks(file.fileno()):
                     writer.write(chunk)
                 writer.write(more)
                 if writer.commit() != whole:
@@ -260,7 +268,7 @@ class BlobWriter:
         except OSError as error:
             raise storage_error(self._root, error) from error
         # the copy is hashed, not its source: that could be changed meanwhile
-        for chunk in _chunks(own):
+        for chunk in chunks(own):
             self._hash.update(chunk)
             self._size += len(chunk)
 
@@ -375,10 +383,3 @@ def _remove_leftovers(directory: str) -> None:
             continue
         finally:
             os.close(fd)
-
-
-def _chunks(fd: int) -> Iterator[bytes]:
-    offset = 0
-    while chunk := os.pread(fd, _CHUNK, offset):
-        yield chunk
-        offset += len(chunk)

@@ -20,6 +20,8 @@ FREE_SPACE = "free some space there; nothing was lost, and a rerun goes on"
 FAILING = "see the kernel's log (dmesg) for what the disk said, or give another place"
 """What to do about an I/O error."""
 _ALL_BUT_FULL = 1 << 20  # bytes
+CHUNK = 1 << 20
+"""Bytes of a file that are held at once."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 DISK_ERRORS = _FULL | {errno.EROFS, errno.EIO, errno.EFBIG}
 """What only a disk answers."""
@@ -253,8 +255,14 @@ def clone_or_copy(source: int, target: int) -> None:
         if not count:
             return
         offset += count
-    while chunk := os.pread(source, 1 << 20, offset):
+    for chunk in chunks(source, offset):
         write_all(target, chunk)
+
+
+def chunks(fd: int, offset: int = 0, size: int = CHUNK) -> Iterator[bytes]:
+    """What a file holds from an offset on, in pieces of size bytes. Raises OSError."""
+    while chunk := os.pread(fd, size, offset):
+        yield chunk
         offset += len(chunk)
 
 

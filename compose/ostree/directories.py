@@ -36,7 +36,7 @@ class DirectoryWriter:
         self._names = files
         self._files: list[list[tuple[bytes, bytes]]] = [[] for _ in directories]
         self._below: list[list[tuple[bytes, bytes, bytes]]] = [[] for _ in directories]
-        self._written = b"", b""
+        self._root: tuple[bytes, bytes] | None = None
         # how much of what is in it is not known yet
         self._open = [0] * len(directories)
         for each in directories:
@@ -59,21 +59,23 @@ class DirectoryWriter:
     @property
     def root(self) -> tuple[bytes, bytes]:
         """Checksums of the root's dirtree and dirmeta, 32 bytes each, when all contents are known."""
-        return self._written
+        assert self._root is not None
+        return self._root
 
     def _write(self, place: int) -> None:
         """A directory, and those above it in which nothing else was missing."""
         while True:
             each = self._directories[place]
-            self._written = (
+            written = (
                 self._transaction.write_dirtree(sorted(self._files[place]), sorted(self._below[place])),
                 self._transaction.write_dirmeta(each.uid, each.gid, each.mode, each.xattrs),
             )
             self._files[place], self._below[place] = [], []
             if each.parent < 0:
+                self._root = written
                 return
             place = each.parent
-            self._below[place].append((each.name, *self._written))
+            self._below[place].append((each.name, *written))
             self._open[place] -= 1
             if self._open[place]:
                 return

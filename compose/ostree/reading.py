@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from compose.fs import CHUNK, chunks
 from compose.ostree.config import Mode
 from compose.ostree.objects import FileInfo, decode_dirmeta, decode_filez_header
 
-PIECE = 1 << 20
-"""Bytes of a piece, at most."""
 _PACKED = 256 << 10
 """Bytes that are inflated at once."""
 _MOST_HEADER = 1 << 20
@@ -24,8 +23,8 @@ _META = "user.ostreemeta"
 
 @dataclass(frozen=True, slots=True)
 class OpenContent:
-    """A content object that is open. pieces: the bytes of a regular file, to be read once; they are what the object's checksum
-    says when the end is reached, and not before."""
+    """A content object that is open. pieces: the bytes of a regular file, fs.CHUNK of them at most, to be read once; they are
+    what the object's checksum says when the end is reached, and not before."""
 
     info: FileInfo
     pieces: Iterator[bytes]
@@ -46,7 +45,7 @@ def open_object(path: str, mode: Mode) -> Iterator[OpenContent]:
             case Mode.BARE_USER:
                 yield _of_bare_user(fd)
             case _:
-                yield OpenContent(_of_inode(fd, os.fstat(fd), None), _chunks(fd))
+                yield OpenContent(_of_inode(fd, os.fstat(fd), None), chunks(fd))
     finally:
         os.close(fd)
 
@@ -73,9 +72,9 @@ def _of_bare_user(fd: int) -> OpenContent:
     target = None
     if stat.S_ISLNK(owner.mode):
         # a file with its target, NUL-terminated
-        target = os.read(fd, PIECE).rstrip(b"\0").decode()
+        target = os.read(fd, CHUNK).rstrip(b"\0").decode()
     info = FileInfo(uid=owner.uid, gid=owner.gid, mode=owner.mode, xattrs=owner.xattrs, target=target)
-    return OpenContent(info, _chunks(fd) if target is None else iter(()))
+    return OpenContent(info, chunks(fd) if target is None else iter(()))
 
 
 def _of_archive(fd: int) -> OpenContent:
@@ -89,10 +88,10 @@ def _of_archive(fd: int) -> OpenContent:
 def _inflated(fd: int, place: int, size: int) -> Iterator[bytes]:
     """size: bytes that there should be. No more than the header says: a stream may swell to anything."""
     unpacker, left = zlib.decompressobj(-15), size
-    chunks, packed = _chunks(fd, place, _PACKED), b""
+    rest, packed = chunks(fd, place, _PACKED), b""
     while not unpacker.eof:
         try:
-            piece = unpacker.decompress(packed, min(PIECE, left + 1))
+            piece = unpacker.decompress(packed, min(CHUNK, left + 1))
         except zlib.error as error:
             raise ValueError(str(error)) from error
         packed = unpacker.unconsumed_tail
@@ -102,13 +101,7 @@ def _inflated(fd: int, place: int, size: int) -> Iterator[bytes]:
         if piece:
             # there may be more, also of what is consumed
             yield piece
-        elif not packed and not (packed := next(chunks, b"")):
+        elif not packed and not (packed := next(rest, b"")):
             break
     if left:
         raise ValueError(f"it says to have {size} bytes, and has {size - left}")
-
-
-def _chunks(fd: int, place: int = 0, size: int = PIECE) -> Iterator[bytes]:
-    while chunk := os.pread(fd, size, place):
-        yield chunk
-        place += len(chunk)

@@ -169,23 +169,27 @@ class Rates:
 
     @cached_property
     def store(self) -> float:
+        rates = [self._stored(0)]
+        # not every filesystem knows it
+        with suppress(OSError):
+            rates.append(self._stored(os.O_DIRECT))
+        return max(rates)
+
+    def _stored(self, flag: int) -> float:
+        """flag: of open(2)."""
         self._scratch.mkdir(parents=True, exist_ok=True)
-        with mmap.mmap(-1, 1 << 20) as block:
-            block.write(os.urandom(len(block)))
-            rates = []
-            for way in (0, os.O_DIRECT):
+        fd = os.open(self._scratch / "stored", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | flag, 0o644)
+        try:
+            with mmap.mmap(-1, 1 << 20) as block:
+                block.write(os.urandom(len(block)))
                 os.sync()
                 begun = time.monotonic()
-                with suppress(OSError):
-                    fd = os.open(self._scratch / "stored", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | way, 0o644)
-                    try:
-                        for _ in range(_STORED):
-                            os.write(fd, block)
-                        os.fsync(fd)
-                    finally:
-                        os.close(fd)
-                    rates.append(_STORED * len(block) / (time.monotonic() - begun))
-        return max(rates)
+                for _ in range(_STORED):
+                    os.write(fd, block)
+                os.fsync(fd)
+                return _STORED * len(block) / (time.monotonic() - begun)
+        finally:
+            os.close(fd)
 
     def floor(
         self, *, hashed: float = 0, deflated: float = 0, created: float = 0, stored: float = 0

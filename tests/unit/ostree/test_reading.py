@@ -9,26 +9,27 @@ import tracemalloc
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from compose.errors import RepositoryError
 from compose.events import Reporter
+from compose.fs import CHUNK
 from compose.ostree.config import Mode
 from compose.ostree.content import Content
-from compose.ostree.reading import PIECE
 from compose.ostree.repo import Repo
 from compose.ostree.transaction import Transaction
 
-_NOISE = os.urandom(PIECE)
+_NOISE = os.urandom(CHUNK)
 _FILES = {
     "empty": b"",
     "short": b"content" * 1000,
     "noise": _NOISE,
     "large": _NOISE + bytes(12 << 20) + _NOISE,
     # a piece ends amid of what the last byte of the deflate stream says
-    **{f"a match of {more}": bytes(PIECE + more) for more in (1, 100, 257, 258, 259, 500)},
+    **{f"a match of {more}": bytes(CHUNK + more) for more in (1, 100, 257, 258, 259, 500)},
 }
 _BOUND = 8 << 20
 
@@ -56,7 +57,7 @@ class Site:
         Repo.create(str(other.repo), self.mode).__exit__()
         place = other.repo / self.object(name).relative_to(self.repo)
         place.parent.mkdir()
-        change(Path(shutil.copy2(self.object(name), place)))
+        change(Path(shutil.copy2(self.object(name), place, follow_symlinks=False)))
         with pytest.raises(RepositoryError) as caught:
             other.read(name)
         assert f"ostree --repo={other.repo} fsck" in (caught.value.hint or "")
@@ -76,16 +77,21 @@ def _made(top: Path, mode: Mode) -> Site:
     return Site(top / "repo", mode, {name: known[place] for place, name in enumerate(("link", *_FILES))})
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Mode], Site]:
+    return cache(lambda mode: _made(tmp_path_factory.mktemp("reading"), mode))
+
+
 @pytest.fixture(scope="module", params=[Mode.ARCHIVE, Mode.BARE_USER, Mode.BARE])
-def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Site:
+def site(request: pytest.FixtureRequest, made: Callable[[Mode], Site]) -> Site:
     if request.param is Mode.BARE and os.geteuid():
         pytest.skip("owners are root's to give")
-    return _made(tmp_path_factory.mktemp("reading"), request.param)
+    return made(request.param)
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    return _made(tmp_path_factory.mktemp("archive"), Mode.ARCHIVE)
+def archive(made: Callable[[Mode], Site]) -> Site:
+    return made(Mode.ARCHIVE)
 
 
 @pytest.mark.parametrize("name", _FILES)
@@ -110,7 +116,7 @@ def test_a_large_file_takes_little_memory(site: Site) -> None:
     finally:
         tracemalloc.stop()
     assert digest.digest() == hashlib.sha256(_FILES["large"]).digest()
-    assert max(sizes) <= PIECE
+    assert max(sizes) <= CHUNK
     assert peak < _BOUND
 
 
@@ -123,14 +129,23 @@ def test_a_changed_byte_is_found_behind_the_last_piece(site: Site, tmp_path: Pat
     assert "is damaged" in site.damaged(tmp_path, change, "noise")
 
 
+def test_a_symlink_to_elsewhere(site: Site, tmp_path: Path) -> None:
+    def change(place: Path) -> None:
+        if site.mode is Mode.BARE:
+            place.unlink()
+            place.symlink_to("usr/sbin")
+        else:
+            place.write_bytes(place.read_bytes().replace(b"usr/bin", b"usr/lib"))
+
+    assert site.damaged(tmp_path, change, "link").endswith("is damaged: its checksum differs")
+
+
 def test_one_that_is_missing(site: Site, tmp_path: Path) -> None:
     assert "cannot read the object" in site.damaged(tmp_path, Path.unlink)
 
 
-def test_bare_user_without_its_xattr(site: Site, tmp_path: Path) -> None:
-    if site.mode is not Mode.BARE_USER:
-        pytest.skip("of bare-user repositories")
-    said = site.damaged(tmp_path, lambda place: os.removexattr(place, "user.ostreemeta"))
+def test_bare_user_without_its_xattr(made: Callable[[Mode], Site], tmp_path: Path) -> None:
+    said = made(Mode.BARE_USER).damaged(tmp_path, lambda place: os.removexattr(place, "user.ostreemeta"))
     assert said.endswith("is damaged: it has no user.ostreemeta")
 
 
