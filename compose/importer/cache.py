@@ -25,7 +25,6 @@ from compose.blobs import BlobStore, plain_mode
 from compose.errors import StorageError
 from compose.fs import replace, storage_error, storage_errors
 from compose.rpm.manifest import (
-    FileFlag,
     ManifestFile,
     PackageManifest,
     Script,
@@ -34,6 +33,7 @@ from compose.rpm.manifest import (
     Trigger,
     TriggerCondition,
     TriggerKind,
+    file_flag,
 )
 from compose.rpm.nevra import Nevra
 from compose.tree import BlobRef
@@ -71,12 +71,15 @@ class ImportCache:
         """Was the RPM imported? Nothing of it is read."""
         return os.path.exists(self._path(sha256))
 
-    def load(self, sha256: str) -> PackageManifest | None:
-        """The manifest of an RPM; None when it was never imported, is damaged, or one of its blobs is."""
+    def load(self, sha256: str, *, new: bool = False) -> PackageManifest | None:
+        """The manifest of an RPM; None when it was never imported, is damaged, or one of its blobs is. new: it was imported a
+        moment ago, and each blob made or looked at then."""
         path = self._path(sha256)
         manifest = read_manifest(path)
         if manifest is None or manifest.sha256 != sha256:
             return None
+        if new:
+            return manifest
         if not all(file.blob is None or self.blobs.has(file.blob) for file in manifest.files):
             return None
         with suppress(FileNotFoundError), storage_errors(path):
@@ -176,7 +179,6 @@ def _decode(data: bytes) -> PackageManifest | None:
     text = bytes(body[_PREFIX : _PREFIX + length])
     nevra, sha256, source_rpm, build_time, size, files, scriptlets, triggers = json.loads(text)
     name, epoch, version, release, arch = nevra
-    flags: dict[int, FileFlag] = {}
     return PackageManifest(
         nevra=Nevra(name=name, epoch=epoch, version=version, release=release, arch=arch),
         sha256=sha256,
@@ -184,18 +186,14 @@ def _decode(data: bytes) -> PackageManifest | None:
         build_time=build_time,
         size=size,
         header=bytes(body[_PREFIX + length :]),
-        files=tuple(_file(row, flags) for row in files),
+        files=tuple(_file(row) for row in files),
         scriptlets=tuple(Scriptlet(kind=ScriptKind(kind), script=_script(row)) for kind, row in scriptlets),
         triggers=tuple(_trigger(row) for row in triggers),
     )
 
 
-def _file(row: list[Any], flags: dict[int, FileFlag]) -> ManifestFile:
+def _file(row: list[Any]) -> ManifestFile:
     path, mode, user, group, mtime, bits, caps, target, digest, size, link, color, lang, ima = row
-    # making an enum member takes as long as all the rest
-    flag = flags.get(bits)
-    if flag is None:
-        flag = flags[bits] = FileFlag(bits)
     blob = None
     if digest is not None:
         blob = BlobRef(digest=digest, size=size, mode=plain_mode(stat.S_IMODE(mode)), mtime=mtime)
@@ -205,7 +203,7 @@ def _file(row: list[Any], flags: dict[int, FileFlag]) -> ManifestFile:
         user=user,
         group=group,
         mtime=mtime,
-        flags=flag,
+        flags=file_flag(bits),
         caps=bytes.fromhex(caps) if caps else b"",
         target=target,
         blob=blob,

@@ -77,7 +77,7 @@ def _taken(futures: list[Future[PackageManifest]], task: Task) -> Iterator[Packa
 
 def _import_one(file: RpmFile, cache: ImportCache, pool: ImportPool) -> PackageManifest:
     there = pool.import_rpm(file.path, file.sha256)
-    manifest = cache.load(file.sha256)
+    manifest = cache.load(file.sha256, new=True)
     if manifest is None:
         raise PackageError(f"{file.package.nevra}: what was imported of it is damaged already; is the disk failing?")
     for blob in (each.blob for each in manifest.files if each.blob is not None):

@@ -23,6 +23,9 @@ from compose.tree import BlobRef
 _STRONG = frozenset({"sha256", "sha384", "sha512", "sha3_256", "sha3_512"})
 """Of the digests that a header may have for its files: those that nobody makes two files for."""
 
+_Links = dict[tuple[int, int], list[int]]
+"""Places of the files that have more than one name, by inode."""
+
 
 def unpack_rpm(path: str, sha256: str, blobs: BlobStore) -> PackageManifest:
     """Import one RPM file. sha256: of the file, checked by whoever fetched it.
@@ -36,7 +39,8 @@ def unpack_rpm(path: str, sha256: str, blobs: BlobStore) -> PackageManifest:
     try:
         header = read_header(fd, os.path.basename(path))
         payload = PayloadReader(fd, header, str(header.nevra), hashed=not _vouches(header))
-        contents = _Unpacker(header, payload, blobs).unpack()
+        links = _link_groups(header.files)
+        contents = _Unpacker(header, payload, links, blobs).unpack()
         payload.finish()
     finally:
         os.close(fd)
@@ -47,7 +51,7 @@ def unpack_rpm(path: str, sha256: str, blobs: BlobStore) -> PackageManifest:
         build_time=header.build_time,
         size=header.size,
         header=header.raw,
-        files=_manifest_files(header, contents),
+        files=_manifest_files(header.files, links, contents),
         scriptlets=header.scriptlets,
         triggers=header.triggers,
     )
@@ -62,14 +66,14 @@ def _vouches(header: PackageHeader) -> bool:
 
 
 class _Unpacker:
-    def __init__(self, header: PackageHeader, payload: PayloadReader, blobs: BlobStore) -> None:
+    def __init__(self, header: PackageHeader, payload: PayloadReader, links: _Links, blobs: BlobStore) -> None:
         self._package = str(header.nevra)
         self._files = header.files
         self._digest = header.digest
         self._archive = CpioReader(payload, self._package)
         self._blobs = blobs
         self._places = {file.path: place for place, file in enumerate(header.files)}
-        self._links = _link_groups(header.files)
+        self._links = links
         self._seen = [False] * len(header.files)
         self._contents: list[BlobRef | None] = [None] * len(header.files)
 
@@ -172,7 +176,7 @@ class _Unpacker:
         return PackageError(f"{self._package}: {'/' + file.path!r}: {fault}")
 
 
-def _link_groups(files: tuple[HeaderFile, ...]) -> dict[tuple[int, int], list[int]]:
+def _link_groups(files: tuple[HeaderFile, ...]) -> _Links:
     """Places of the files that have more than one name, by inode, in the header's order.
 
     As rpmfilesBuildNLink() of rpm has it: regular files that are in the payload and have an inode number.
@@ -184,15 +188,17 @@ def _link_groups(files: tuple[HeaderFile, ...]) -> dict[tuple[int, int], list[in
     return {inode: members for inode, members in groups.items() if len(members) > 1}
 
 
-def _manifest_files(header: PackageHeader, contents: list[BlobRef | None]) -> tuple[ManifestFile, ...]:
+def _manifest_files(
+    files: tuple[HeaderFile, ...], links: _Links, contents: list[BlobRef | None]
+) -> tuple[ManifestFile, ...]:
     # names are one file only when they agree in all that an inode holds
     names: dict[tuple[object, ...], list[int]] = defaultdict(list)
-    for members in _link_groups(header.files).values():
+    for members in links.values():
         for place in members:
-            file = header.files[place]
+            file = files[place]
             names[(file.inode, file.mode, file.user, file.group, file.mtime, file.caps, file.ima)].append(place)
-    links = {place: 1 + members[0] for members in names.values() if len(members) > 1 for place in members}
-    files = [
+    groups = {place: 1 + members[0] for members in names.values() if len(members) > 1 for place in members}
+    found = [
         ManifestFile(
             path=file.path,
             mode=file.mode,
@@ -203,11 +209,11 @@ def _manifest_files(header: PackageHeader, contents: list[BlobRef | None]) -> tu
             caps=file.caps,
             target=file.target,
             blob=contents[place],
-            link=links.get(place, 0),
+            link=groups.get(place, 0),
             color=file.color,
             lang=file.lang,
             ima=file.ima,
         )
-        for place, file in enumerate(header.files)
+        for place, file in enumerate(files)
     ]
-    return tuple(sorted(files, key=lambda file: file.path))
+    return tuple(sorted(found, key=lambda file: file.path))

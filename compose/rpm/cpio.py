@@ -15,10 +15,10 @@ from __future__ import annotations
 import binascii
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 from compose.errors import PackageError
+from compose.values import value
 
 _MAGIC_SIZE = 6
 _NEWC = (b"070701", b"070702")
@@ -40,7 +40,7 @@ class ByteSource(Protocol):
         """Between 1 and limit bytes, none at the end."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CpioEntry:
     """A file of the archive.
 
@@ -63,9 +63,10 @@ class CpioReader:
     def __init__(self, source: ByteSource, package: str) -> None:
         self._source = source
         self._package = package
-        self._chunk = memoryview(b"")
-        # bytes handed out since the beginning, for the padding
-        self._offset = 0
+        self._chunk = b""
+        # how many bytes of the chunk have been handed out, and how many were before it
+        self._place = 0
+        self._before = 0
 
     def next_entry(self) -> CpioEntry | None:
         """The next file; None when the trailer has been read, and nothing but padding behind it."""
@@ -79,11 +80,10 @@ class CpioReader:
         _, mode, _, _, _, _, size, _, _, _, _, name_size, _ = self._numbers(_NUMBERS)
         if not 1 <= name_size <= _MAX_NAME:
             raise self._fault(f"its payload has a file name of {name_size} bytes")
-        name = self._exactly(name_size)
-        self._skip_padding()
-        if name[-1] or 0 in name[:-1]:
-            raise self._fault(f"its payload has the malformed file name {name!r}")
-        name = name[:-1]
+        padded = self._exactly(name_size + self._padding(name_size))
+        name = padded[: name_size - 1]
+        if padded.find(0) != len(name):
+            raise self._fault(f"its payload has the malformed file name {padded[:name_size]!r}")
         if name == _TRAILER:
             self._expect_end()
             return None
@@ -104,22 +104,27 @@ class CpioReader:
         except binascii.Error as error:
             raise self._fault(f"its payload has {digits!r} where hexadecimal numbers should be") from error
 
+    def _padding(self, size: int = 0) -> int:
+        """Bytes that follow the next `size` ones, up to a multiple of 4."""
+        return -(self._before + self._place + size) % 4
+
     def _skip_padding(self) -> None:
-        if excess := self._offset % 4:
-            self._exactly(4 - excess)
+        if padding := self._padding():
+            self._exactly(padding)
 
     def _expect_end(self) -> None:
         seen = 0
-        while piece := self._some():
-            seen += len(piece)
-            if seen > _MAX_PADDING or any(piece):
+        while self._place < len(self._chunk) or self._next_chunk():
+            rest = self._at_most(_CHUNK)
+            seen += len(rest)
+            if seen > _MAX_PADDING or any(rest):
                 raise self._fault("its payload goes on behind the end of the archive")
 
     def _exactly(self, size: int) -> bytes:
-        if len(self._chunk) >= size:
-            piece = bytes(self._chunk[:size])
-            self._chunk = self._chunk[size:]
-            self._offset += size
+        end = self._place + size
+        if end <= len(self._chunk):
+            piece = self._chunk[self._place : end]
+            self._place = end
             return piece
         pieces = []
         while size:
@@ -129,19 +134,17 @@ class CpioReader:
         return b"".join(pieces)
 
     def _at_most(self, size: int) -> memoryview:
-        if not self._chunk:
-            self._chunk = memoryview(self._source.read(_CHUNK))
-            if not self._chunk:
-                raise self._fault("its payload is cut short")
-        piece = self._chunk[:size]
-        self._chunk = self._chunk[size:]
-        self._offset += len(piece)
+        if self._place == len(self._chunk) and not self._next_chunk():
+            raise self._fault("its payload is cut short")
+        piece = memoryview(self._chunk)[self._place : self._place + size]
+        self._place += len(piece)
         return piece
 
-    def _some(self) -> memoryview:
-        piece = self._chunk or memoryview(self._source.read(_CHUNK))
-        self._chunk = memoryview(b"")
-        return piece
+    def _next_chunk(self) -> bool:
+        """False at the end."""
+        self._before += len(self._chunk)
+        self._chunk, self._place = self._source.read(_CHUNK), 0
+        return bool(self._chunk)
 
     def _fault(self, message: str) -> PackageError:
         return PackageError(f"{self._package}: {message}")

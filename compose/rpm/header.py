@@ -23,8 +23,10 @@ from compose.rpm.manifest import (
     Trigger,
     TriggerCondition,
     TriggerKind,
+    file_flag,
 )
 from compose.rpm.nevra import Nevra
+from compose.values import value
 
 # What the kernel takes (NAME_MAX, PATH_MAX with its NUL).
 _MAX_COMPONENT = 255
@@ -36,6 +38,7 @@ _MAX_IMA = 65536
 # RPMTAG_FILEDIGESTALGO and the payload digests: numbers of RFC 9580 section 9.5, as hashlib names them.
 _DIGESTS = {1: "md5", 2: "sha1", 8: "sha256", 9: "sha384", 10: "sha512", 11: "sha224", 12: "sha3_256", 14: "sha3_512"}
 _MD5 = 1
+_GHOST = FileFlag.GHOST.value
 
 # RPMTAG_PAYLOADSHA256, PAYLOADSHA512, PAYLOADSHA3_256: by number, for RPM 4 knows the first by another name.
 _PAYLOAD_DIGEST_TAGS = {5092: "sha256", 5121: "sha512", 5123: "sha3_256"}
@@ -85,7 +88,7 @@ _HEX = re.compile(r"[0-9a-f]+", re.ASCII)
 _Value = TypeVar("_Value", str, int)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class HeaderFile:
     """One file as the header has it.
 
@@ -199,7 +202,7 @@ class _Fault(Exception):
 
 def path_fault(path: str) -> str | None:
     """Why a path relative to the root cannot be in a tree; None when it can. "" is the root itself."""
-    if not path:
+    if not path or _is_ordinary(path):
         return None
     if "\0" in path or "\n" in path:
         return "its name holds a NUL or a newline"
@@ -215,6 +218,17 @@ def path_fault(path: str) -> str | None:
         if len(component.encode()) > _MAX_COMPONENT:
             return f"its name is longer than {_MAX_COMPONENT} bytes"
     return None
+
+
+def _is_ordinary(path: str) -> bool:
+    """Nearly all are, and this takes a tenth of the time that looking at each component does."""
+    return (
+        len(path) <= _MAX_COMPONENT
+        and path.isascii()
+        and path[0] not in "./"
+        and path[-1] != "/"
+        and not ("/." in path or "//" in path or "\n" in path or "\0" in path)
+    )
 
 
 def _nevra(header: Any) -> Nevra:
@@ -268,16 +282,16 @@ def _files(header: Any) -> tuple[HeaderFile, ...]:
             user=user,
             group=group,
             mtime=mtime,
-            flags=FileFlag(flags),
-            caps=_capabilities(absolute, caps),
+            flags=file_flag(flags),
+            caps=_capabilities(absolute, caps) if caps else b"",
             target=target if stat.S_ISLNK(mode) else None,
             size=size,
             digest=digest,
             inode=(device, inode),
             color=color,
             lang=lang,
-            ima=_ima(absolute, signature) if stat.S_ISREG(mode) else b"",
-            is_ghost=bool(flags & FileFlag.GHOST.value),
+            ima=_ima(absolute, signature) if signature and stat.S_ISREG(mode) else b"",
+            is_ghost=flags & _GHOST != 0,
         )
         fault = fault or _file_fault(file)
         if fault is not None:
@@ -330,9 +344,11 @@ def _target_fault(target: str) -> str | None:
 def _refuse_paths_through_files(files: list[HeaderFile]) -> None:
     """A package that ships usr/x -> /etc and then usr/x/passwd would write somewhere else than it says."""
     kinds = {file.path: file.mode for file in files if not file.is_ghost and not stat.S_ISDIR(file.mode)}
+    seen = {""}
     for file in files:
         above = file.path.rpartition("/")[0]
-        while above:
+        while above not in seen:
+            seen.add(above)
             if above in kinds:
                 what = "symlink" if stat.S_ISLNK(kinds[above]) else "file"
                 raise _Fault(f"'/{file.path}' lies beneath '/{above}', which is a {what} of the same package")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from functools import lru_cache
 
 from compose.rpm.nevra import Nevra
 from compose.tree import BlobRef
@@ -25,6 +26,12 @@ class FileFlag(enum.IntFlag):
     README = 1 << 8
     PUBKEY = 1 << 11
     ARTIFACT = 1 << 12
+
+
+@lru_cache
+def file_flag(bits: int) -> FileFlag:
+    """FileFlag(bits), which takes as long to make as the rest of a file, and of which packages use a dozen."""
+    return FileFlag(bits)
 
 
 @value

@@ -4,6 +4,8 @@ import os
 import stat
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from compose.errors import PackageError
 from compose.rpm.header import path_fault, read_header
@@ -209,3 +211,9 @@ def test_paths_a_tree_can_hold(path):
 )
 def test_paths_a_tree_cannot_hold(path, fault):
     assert fault in (path_fault(path) or "")
+
+
+@given(st.text("ab./\0\né", max_size=12))
+def test_a_path_is_at_fault_for_one_of_its_components_or_characters(path):
+    bad = "\0" in path or "\n" in path or any(each in ("", ".", "..") for each in path.split("/"))
+    assert (path_fault(path) is not None) == (path != "" and bad)
