@@ -35,6 +35,8 @@ _PIECE = 256
 _NO_ADDRESS = 1 << 63
 _MAX_HOPS = 40
 _MOST_PROCESSES = 64
+_MOST_HELD = 32 << 20
+"""Characters of paths: 200 times those of a dracut. This is not the program's memory, which has its limit."""
 _TELLS_THE_END = (6, 12)
 """From this Linux on at the latest, who waits for a look-up is told that nobody is left. Asking it each time before takes a
 fifth of the time of a look-up."""
@@ -54,6 +56,9 @@ _RESPONSE = struct.Struct("=QqiI")
 # linux/bpf_common.h; offsets in struct seccomp_data
 _LOAD, _IF_EQUAL, _IF_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _NUMBER, _ARCH = 0, 4
+
+# linux/openat2.h: struct open_how, and RESOLVE_IN_ROOT of its last member
+_OPENAT2, _HOW, _IN_ROOT = 437, struct.Struct("=3Q"), 0x10
 
 _LOOK, _READ, _RUN, _LIST, _LINK, _ROOT = range(6)
 # System calls of x86_64 (asm/unistd_64.h) that look up a path: their first argument,
@@ -91,7 +96,7 @@ _CALLS: dict[int, tuple[tuple[int, int | None, int], ...]] = {
     266: ((_LINK, 1, 2),),  # symlinkat
     316: ((_LOOK, 0, 1), (_LOOK, 2, 3)),  # renameat2
     322: ((_RUN, 0, 1),),  # execveat
-    437: ((_READ, 0, 1),),  # openat2
+    _OPENAT2: ((_READ, 0, 1),),
 }
 _RUNS = frozenset(number for number, looks in _CALLS.items() if looks[0][0] == _RUN)
 # They make other paths of the same names, or look up what cannot be seen here.
@@ -103,7 +108,9 @@ _LOSING = {
 _UNKNOWN_FROM = 467
 
 _SELF = re.compile(r"/proc/(self|thread-self|\d+)(/task/\d+)?/(root|cwd|fd/\d+/.*)")
-_DEV_FD = re.compile(r"/dev/fd/\d+/")
+_DEV_FD = re.compile(r"/dev/(fd/\d+|std(in|out|err))/")
+# What is above depends on which process and which descriptor are asked for.
+_ABOVE = re.compile(r"/(proc|dev/fd)/(.*/)?\.\.(/|$)")
 _DOTS = re.compile(r"/(\.?)(?=/)|/\.$")
 
 
@@ -129,7 +136,7 @@ def _is_private(path: str) -> bool:
 
 def leads_astray(path: str) -> bool:
     """Does a path on the sandbox's own mounts lead elsewhere by what the kernel has in /proc?"""
-    return bool(_SELF.match(path) or _DEV_FD.match(path))
+    return bool(_SELF.match(path) or _DEV_FD.match(path) or _ABOVE.match(path))
 
 
 def start() -> int | None:
@@ -190,6 +197,7 @@ class Observer:
         self._heard: dict[int, set[str]] = {kind: set() for kind in range(_ROOT + 1)}
         self._processes: dict[int, _Process] = {}
         self._lost = False
+        self._held = 0
         # a symlink on a mount of the sandbox that may lead out of it was made
         self._links_out = False
         self._poll = select.poll()
@@ -253,6 +261,8 @@ class Observer:
         number, pid, _, call, arch, _, *arguments = _NOTIFICATION.unpack(request)
         if not self._lost:
             try:
+                if call == _OPENAT2 and self._is_in_root(pid, arguments[2]):
+                    raise ValueError
                 # KeyError for what makes it lose track, and for other binary formats
                 for kind, directory, argument in _CALLS[call if arch == _X86_64 else -1]:
                     self._take(pid, kind, None if directory is None else arguments[directory], arguments[argument])
@@ -260,7 +270,7 @@ class Observer:
                 # no such descriptor, or no such process any more: nothing is looked up
                 pass
             except (KeyError, OSError, ValueError):
-                self._lost = True
+                self._lose()
             if call in _RUNS:
                 # it has another memory from then on, and the one that was opened may be another's too
                 self._forget()
@@ -269,6 +279,17 @@ class Observer:
         except OSError as error:
             if error.errno != errno.ENOENT:
                 raise
+
+    def _lose(self) -> None:
+        """What the program does cannot be followed any more; what it did is of no use."""
+        self._lost = True
+        for each in (*self._paths.values(), *self._heard.values()):
+            each.clear()
+
+    def _is_in_root(self, pid: int, how: int) -> bool:
+        """Does openat2() take a directory for the root?"""
+        _, _, resolve = _HOW.unpack(self._read(pid, _HOW.size, how))
+        return bool(resolve & _IN_ROOT)
 
     def _take(self, pid: int, kind: int, directory: int | None, argument: int) -> None:
         if kind == _LIST:
@@ -300,6 +321,9 @@ class Observer:
                 each.clear()
         elif self._note(kind, path, 0):
             heard.add(said)
+            self._held += len(said)
+            if self._held > _MOST_HELD:
+                raise ValueError("a program that looks everywhere")
 
     def _note(self, kind: int, path: str, hops: int) -> bool:
         """Note where a path leads; does it lead there always?"""

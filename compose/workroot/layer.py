@@ -96,6 +96,9 @@ class Layer:
 
 
 def _stamp(status: os.stat_result, full: str) -> Stamp:
+    if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+        # the kernel makes all deletions names of one inode, whose ctime is that of the last
+        return 0, 0, status.st_mode, 0, 0
     ctime = int(_is_opaque(full)) if stat.S_ISDIR(status.st_mode) else status.st_ctime_ns
     return status.st_ino, ctime, status.st_mode, status.st_uid, status.st_gid
 

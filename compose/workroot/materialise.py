@@ -20,6 +20,8 @@ from compose.tree import Entry, Tree, parent_of
 MOUNT_POINTS = ("dev", "proc", "sys", "run", "tmp", "var/tmp")
 """Directories that the sandbox mounts something on; made when the tree has nothing there."""
 
+_NO_TIME = 0, 0
+"""Of directories and symlinks: what a program makes does not hang on when a package's directory was made."""
 
 _PLAIN = frozenset({stat.S_IFREG | 0o644, stat.S_IFREG | 0o755, stat.S_IFDIR | 0o755, stat.S_IFLNK | 0o777})
 
@@ -68,17 +70,17 @@ def materialise(
                 if path not in kept:
                     _make(path, entry, store, top, groups, link_blobs)
                 if entry.is_dir:
-                    directories.append((path or ".", entry.mtime))
+                    directories.append(path or ".")
             for path in MOUNT_POINTS:
                 if _is_mount_point(path, tree):
                     if path not in kept:
                         os.mkdir(path, 0o755, dir_fd=top)
-                    directories.append((path, tree[""].mtime))
+                    directories.append(path)
             # when all is made: font caches and their like remember what they find here
-            for path, mtime in directories:
+            for path in directories:
                 # whatever the caller's umask made of it
                 os.chmod(path, 0o755, dir_fd=top)
-                os.utime(path, (mtime, mtime), dir_fd=top, follow_symlinks=False)
+                os.utime(path, _NO_TIME, dir_fd=top, follow_symlinks=False)
         finally:
             os.close(top)
 
@@ -138,7 +140,7 @@ def _is_right(path: str, status: os.stat_result, tree: Tree, store: BlobStore, t
         return stat.S_ISDIR(status.st_mode) and (entry is not None or _is_mount_point(path, tree))
     if entry.blob is not None:
         return _may_link(entry) and store.is_inode(entry.blob, status)
-    as_it_was = stat.S_ISLNK(status.st_mode) and status.st_mtime == entry.mtime
+    as_it_was = stat.S_ISLNK(status.st_mode) and status.st_mtime == 0
     return as_it_was and os.readlink(path, dir_fd=top) == entry.target
 
 
@@ -156,7 +158,7 @@ def _make(path: str, entry: Entry, store: BlobStore, top: int, groups: dict[str,
     if entry.is_symlink:
         assert entry.target is not None
         os.symlink(entry.target, path, dir_fd=top)
-        os.utime(path, (entry.mtime, entry.mtime), dir_fd=top, follow_symlinks=False)
+        os.utime(path, _NO_TIME, dir_fd=top, follow_symlinks=False)
         return
     assert entry.blob is not None
     if entry.link and (first := groups.setdefault(entry.link, path)) != path:

@@ -11,7 +11,7 @@ import hashlib
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from compose.blobs import BlobStore
@@ -60,9 +60,16 @@ class _Unclear(Exception):
     """It cannot be said what the program saw."""
 
 
-def sight_of(observation: Observation, changes: Iterable[Change], view: View, store: BlobStore) -> Sight | None:
-    """view: the tree before the program ran. changes: what it changed. None when it cannot be said what it saw."""
+def sight_of(
+    observation: Observation, changes: Iterable[Change], view: View, store: BlobStore, body: str = ""
+) -> Sight | None:
+    """view: the tree before the program ran. changes: what it changed. body: of a script that the kernel was told to run, which
+    is no file of the tree. None when it cannot be said what it saw."""
     entries = {change.path: change.entry for change in changes}
+    head = body.encode(errors="surrogateescape")[:_HEAD]
+    observation = replace(
+        observation, run=observation.run | {each for each in interpreters(head) if each.startswith("/")}
+    )
     walker = _Walker(observation, view, entries, store)
     try:
         return walker.sight()

@@ -136,6 +136,10 @@ class Workroot:
             raise ScriptError(f"/{path} has {entry.blob.size} bytes, more than the {limit} that it may have here")
         return self._store.read(entry.blob)
 
+    def lacks(self, path: str) -> bool:
+        """Is there nothing now?"""
+        return self._now.get(path) is None
+
     def write(self, path: str, data: bytes, permissions: int = 0o644, *, writer: str) -> None:
         """Write a regular file in an existing directory, replacing what is there; a symlink is replaced, not followed."""
         if name_of(path) in ("", ".", ".."):
@@ -194,7 +198,9 @@ class Workroot:
         """What a program saw that has just run; None when that cannot be said, or it failed: then it is to run again."""
         if ran.observation is None or ran.record.status or ran.record.timed_out:
             return None
-        return sight_of(ran.observation, ran.changes, self._now, self._store)
+        program = ran.record.program
+        executed = program.body if program.argv[:1] == ("{script}",) else ""
+        return sight_of(ran.observation, ran.changes, self._now, self._store, executed)
 
     def _take(self, changes: Sequence[Change], program: Program) -> None:
         writer = f"{program.owner}:{program.phase}"

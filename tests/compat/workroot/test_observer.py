@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import socket
+import struct
 from collections.abc import Callable
 
 import pytest
@@ -119,3 +121,37 @@ def test_no_address_is_a_fault_of_who_gives_it(address: int) -> None:
     found = observed(body)
     assert found is not None
     assert "/usr/none" in found.looked
+
+
+@pytest.mark.parametrize(("resolve", "known"), [(0, True), (0x10, False)])
+def test_a_root_of_its_own_for_one_call(resolve: int, known: bool) -> None:
+    """openat2() with RESOLVE_IN_ROOT: "/lib" is that of the directory."""
+
+    def body() -> None:
+        usr = os.open("/usr", os.O_PATH)
+        how = struct.pack("=3Q", os.O_PATH, 0, resolve)
+        ctypes.CDLL(None).syscall(ctypes.c_long(437), usr, b"/lib", how, ctypes.c_size_t(len(how)))
+
+    assert (observed(body) is not None) == known
+
+
+@pytest.mark.parametrize(("paths", "known"), [(10, True), (1000, False)])
+def test_who_looks_everywhere_is_not_followed(paths: int, known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observe, "_MOST_HELD", 10_000)
+
+    def body() -> None:
+        for number in range(paths):
+            exists(f"/usr/a path that is not there/{number}")
+
+    assert (observed(body) is not None) == known
+
+
+@pytest.mark.parametrize(
+    ("path", "astray"),
+    [
+        *(("/proc/self/root/usr", True), ("/proc/self/../self/root/usr", True), ("/dev/fd/../root", True)),
+        *(("/dev/stdin/a", True), ("/dev/stdin", False), ("/dev/null", False), ("/proc/cpuinfo", False)),
+    ],
+)
+def test_what_leads_back_into_the_tree(path: str, astray: bool) -> None:
+    assert observe.leads_astray(path) is astray

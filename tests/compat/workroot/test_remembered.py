@@ -116,6 +116,7 @@ CHANGES = {
     "a symlink in place of a directory": link("usr/full/deep", "/etc"),
     "an owner": owner("usr/full/a", 7),
     "accounts": put("etc/passwd", "root:x:0:0::/root:/bin/sh\nnew:x:5:5::/:/bin/sh\n"),
+    "when a directory was made": lambda editor, store: editor.replace("usr/full", mtime=99),
     "something else": put("usr/lib/leaf/x", "x"),
 }
 PROGRAMS = {
@@ -143,6 +144,9 @@ PROGRAMS = {
     "reads by a descriptor": "exec 3< /usr/full/a; cat /proc/self/fd/3 > /usr/out; true",
     "runs": "/usr/full/a 2>/dev/null; echo $? > /usr/out",
     "reads by its root in /proc": "cat /proc/self/root/usr/full/a > /usr/out; true",
+    "reads below /dev/stdin": "cat /dev/stdin/a > /usr/out < /usr/full; true",
+    "reads by way of /proc and back": "cat /proc/self/../self/root/usr/full/a > /usr/out; true",
+    "tells times": "stat -c '%n %Y' /usr/full /usr/full/deep > /usr/out; true",
     "reads accounts": "id new > /usr/out 2>&1; true",
     "is another program": "env cat /usr/full/deep/b > /usr/out; true",
 }
@@ -183,13 +187,29 @@ def test_what_is_not_run_again_is_what_it_would_do(name: str, small: Tree, site:
         found, expected = timeless(found), timeless(expected)
         differ = {path for path in {*expected.entries, *found.entries} if expected.get(path) != found.get(path)}
         assert not differ, what
-    if "/proc" in name:
+    if "/proc" in name or "/dev" in name:
         # where that leads is not followed
         assert again == set(CHANGES)
     else:
         assert not again & {"nothing", "something else"}
     if name in NOTICED:
         assert again == NOTICED[name]
+
+
+def test_the_interpreter_of_a_script_is_looked_at(small: Tree, site: Site) -> None:
+    """The kernel opens it, and tells nobody."""
+    program = Program(owner="step:postprocess", phase="script", argv=("{script}",), body="#!/usr/full/interpreter\n")
+    made = []
+    for text in ("one", "one", "two"):
+        editor = small.edit()
+        blob = site.store.add_bytes(f"#!/bin/sh\necho {text} > /usr/out\n".encode(), 0o755, 5)
+        editor.add_file("usr/full/interpreter", blob, 0o755, writer="t")
+        tree, (record,) = site.run(editor.build(), program)
+        assert record.status == 0, record.output
+        found = tree["usr/out"].blob
+        assert found is not None
+        made.append((site.store.read(found), was_run(record)))
+    assert made == [(b"one\n", True), (b"one\n", False), (b"two\n", True)]
 
 
 def test_nothing_is_on_disk_when_nothing_runs(small: Tree, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from compose.workroot.layer import Layer, Stamp
+from compose.workroot.layer import Layer, Stamp, _stamp
 
 DIRECTORY = stat.S_IFDIR | 0o755
 FILE = stat.S_IFREG | 0o644
@@ -43,3 +43,10 @@ def test_stamps_of_a_directory_do_not_change_with_its_entries(tmp_path: Path) ->
     (tmp_path / "d/f").write_text("x")
     os.symlink("f", tmp_path / "d/l")
     assert layer.changed(before, layer.stamps()) == ("d/f", "d/l")
+
+
+def test_the_names_of_a_deletion_are_the_same_whenever_the_next_is_made(tmp_path: Path) -> None:
+    """The kernel makes all whiteouts links of one inode, whose ctime each new one moves."""
+    layer = Layer(directory="/nowhere", lower=str(tmp_path))
+    whiteout = os.stat_result((stat.S_IFCHR, 7, 0, 1, 0, 0, 0, 0, 0, 0), {"st_rdev": 0})
+    assert layer.changed({"a": _stamp(whiteout, "")}, {"a": _stamp(whiteout, ""), "b": _stamp(whiteout, "")}) == ("b",)
