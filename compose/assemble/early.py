@@ -102,10 +102,14 @@ def settle(
             # %pretrans is before all
             position = -1 if record.program.phase == "%pretrans" else positions[nevra]
             written |= dict.fromkeys(record.changed, position)
+    # a directory that is gone took along what was in it
+    for top in [path for path in written if tree.is_dir(path) and root.lacks(path)]:
+        for path, _ in tree.walk(top):
+            written[path] = max(written[top], written.get(path, -1))
     restored = []
     for path, position in written.items():
         entry = tree.get(path)
-        if entry is None or entry.is_dir or path in _ACCOUNTS or path not in packages:
+        if entry is None or path in _ACCOUNTS or path not in packages or (entry.is_dir and not root.lacks(path)):
             continue
         if position <= positions[packages[path]]:
             restored.append(path)

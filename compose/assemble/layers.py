@@ -13,7 +13,7 @@ from dataclasses import replace
 from compose.assemble.merge import Merged, Owner
 from compose.assemble.options import Layer
 from compose.errors import AssembleError
-from compose.tree import Entry, Tree, TreeEditor
+from compose.tree import Entry, Tree, TreeEditor, TreeLookupError
 
 _LABEL = b"security.selinux"
 _SHOWN = 20
@@ -66,14 +66,14 @@ def _lay(editor: TreeEditor, owners: dict[str, Owner], layer: Layer, source: str
 
 
 def _place(editor: TreeEditor, path: str, entry: Entry) -> str:
-    """Where a layer's path is in the tree: /usr/etc is /etc, and a directory may be a link (merged /usr)."""
+    """Where a layer's path is in the tree: /usr/etc is /etc, and a directory may be a link, at any depth (merged /usr, and
+    /usr/sbin -> bin)."""
     if path == "usr/etc" or path.startswith("usr/etc/"):
         path = path.removeprefix("usr/")
-    top, slash, rest = path.partition("/")
-    present = editor.get(top)
-    if present is not None and present.target is not None and (slash or entry.is_dir):
-        return f"{present.target.strip('/')}{slash}{rest}"
-    return path
+    try:
+        return editor.resolve(path, follow_last=entry.is_dir)
+    except TreeLookupError:
+        return path
 
 
 def _same(present: Entry, entry: Entry) -> bool:

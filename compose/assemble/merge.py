@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from compose.assemble.options import AssembleOptions, Dropped
@@ -23,6 +23,12 @@ from compose.values import value
 _MAX_LINKS = 40
 _64_BIT = 2
 _SHOWN = 20
+# Where rpm-ostree's importer puts what packages have elsewhere.
+_IMPORTED = {
+    "opt/": "usr/lib/opt/",
+    "boot/": "usr/lib/ostree-boot/",
+    "var/lib/selinux/targeted/": "usr/etc/selinux/targeted/",
+}
 _GHOST, _DOC = int(FileFlag.GHOST), int(FileFlag.DOC)
 
 
@@ -125,7 +131,7 @@ def _kept_files(package: PackageManifest, options: AssembleOptions, dropped: lis
             drop(file, "documentation: false")
         elif not _wanted_language(file.lang, options.install_langs):
             drop(file, "install-langs")
-        elif any(pattern.search(_ostree_path(file.path)) for pattern in patterns):
+        elif any(pattern.search(name) for pattern in patterns for name in _spellings(file.path)):
             drop(file, "remove-from-packages")
         elif stat.S_ISCHR(file.mode) or stat.S_ISBLK(file.mode):
             if not options.ignore_devices:
@@ -160,9 +166,15 @@ def _wanted_language(lang: str, wanted: Sequence[str] | None) -> bool:
     return any(each.startswith(prefixes) for each in wanted)
 
 
-def _ostree_path(path: str) -> str:
-    """As rpm-ostree matches remove-from-packages: with /etc at /usr/etc."""
-    return f"/usr/{path}" if path == "etc" or path.startswith("etc/") else f"/{path}"
+def _spellings(path: str) -> Iterator[str]:
+    """What remove-from-packages may call a path: as it is, but for /etc, and as rpm-ostree imports it."""
+    if path == "etc" or path.startswith("etc/"):
+        yield f"/usr/{path}"
+        return
+    yield f"/{path}"
+    for prefix, imported in _IMPORTED.items():
+        if path.startswith(prefix):
+            yield f"/{imported}{path.removeprefix(prefix)}"
 
 
 class _Resolver:

@@ -56,7 +56,7 @@ def assemble(
         database: list[Future[BlobRef]] = []
 
         def write_rpmdb(dropped: Sequence[Dropped]) -> None:
-            absent = frozenset(each.path for each in dropped)
+            absent = frozenset((each.package, each.path) for each in dropped)
             database.append(background.submit(_database, ordered, options, store, workdir, absent))
 
         merged = merge(ordered, options, write_rpmdb)
@@ -160,7 +160,7 @@ def _database(
     options: AssembleOptions,
     store: BlobStore,
     workdir: str,
-    absent: frozenset[str],
+    absent: frozenset[tuple[str, str]],
 ) -> BlobRef:
     directory = os.path.join(workdir, "rpmdb")
     os.mkdir(directory, 0o700)

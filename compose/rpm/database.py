@@ -52,17 +52,26 @@ _PAGE_SIZE, _CHANGES, _VALID_FOR, _WRITER, _FILE_HEADER = 16, 24, 92, 96, 100
 _TREE_PAGES = {2: 12, 5: 12, 10: 8, 13: 8}
 
 
-def make_database(ordered: Sequence[PackageManifest], directory: str, *, absent: Collection[str], epoch: int) -> bytes:
+def make_database(
+    ordered: Sequence[PackageManifest], directory: str, *, absent: Collection[tuple[str, str]], epoch: int
+) -> bytes:
     """What rpmdb.sqlite is to hold.
 
-    ordered: packages in install order. directory: private and empty, left with leftovers. absent: paths that were not
-    installed on purpose (%doc files of a tree without documentation), recorded so. epoch: seconds since 1970. Raises
+    ordered: packages in install order. directory: private and empty, left with leftovers. absent: (NEVRA, path) of what
+    was not installed on purpose (%doc files of a tree without documentation), recorded so. epoch: seconds since 1970. Raises
     AssembleError when librpm refuses, StorageError when the disk does.
     """
     with fs.storage_errors(directory), tempfile.TemporaryFile(dir=directory) as file:
+        missing: dict[str, set[str]] = {}
+        for package, path in absent:
+            missing.setdefault(package, set()).add(path)
         for first in range(0, len(ordered), _WRITTEN_AT_ONCE):
             some = ordered[first : first + _WRITTEN_AT_ONCE]
-            file.write(b"".join(_HEADER_MAGIC + installed_header(each, absent, epoch) for each in some))
+            file.write(
+                b"".join(
+                    _HEADER_MAGIC + installed_header(each, missing.get(str(each.nevra), ()), epoch) for each in some
+                )
+            )
         file.seek(0)
         done = subprocess.run(
             ["rpmdb", "--dbpath", os.path.abspath(directory), "--define", "_db_backend sqlite", "--importdb"],

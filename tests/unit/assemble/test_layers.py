@@ -96,3 +96,21 @@ def test_an_override_layer_may_and_then_owns_the_file() -> None:
 def test_labels_of_a_layer_are_not_kept() -> None:
     tree = laid('f usr/share/new 0644 "n" xattr=security.selinux=00 xattr=user.x=01')
     assert tree["usr/share/new"].xattrs == ((b"user.x", b"\x01"),)
+
+
+@pytest.mark.parametrize("override", [True, False])
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('f usr/sbin/more 0755 "x"', "usr/bin/more"),
+        ('d usr/sbin 0755\nf usr/sbin/more 0755 "x"', "usr/bin/more"),
+        ('d sbin 0755\nf sbin/more 0755 "x"', "usr/bin/more"),
+    ],
+)
+def test_directories_that_are_links_at_any_depth(text: str, place: str, override: bool) -> None:
+    links = (link("bin", "usr/bin"), link("usr/sbin", "bin"), link("sbin", "usr/sbin"))
+    base = merge([package("base", directory("usr"), directory("usr/bin"), *links)], AssembleOptions(epoch=0))
+    layer = Layer(name="layer/x", tree=parse(text, MemoryStore()), override=override)
+    tree, *_ = lay_over(base, (layer,))
+    assert tree[place].is_file
+    assert tree["usr/sbin"].target == "bin"

@@ -135,6 +135,12 @@ def test_languages(wanted: tuple[str, ...] | None, kept: set[str]) -> None:
     assert set(found.tree.entries) - {""} == {*kept, "none"}
 
 
+@pytest.mark.parametrize("pattern", ["^/opt/x/.*", "^/usr/lib/opt/x/.*"])
+def test_remove_from_packages_takes_both_names_of_a_path(pattern: str) -> None:
+    found = merged(package("one", file("opt/x/f", "f")), remove_from_packages=(("one", (pattern,)),))
+    assert "opt/x/f" not in found.tree
+
+
 def test_remove_from_packages_is_of_one_package_and_sees_etc_in_usr() -> None:
     one, two = (package(name, file("etc/x"), file(f"etc/{name}")) for name in ("one", "two"))
     found = merged(one, two, remove_from_packages=(("one", ("^/usr/etc/.*$",)),))
