@@ -34,6 +34,7 @@ class Config:
     indexed_deltas: bool = False
     tombstones: bool = False
     zlib_level: int | None = None
+    parent: str | None = None
 
 
 _UNITS = {"MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
@@ -82,6 +83,7 @@ def parse_config(text: str, path: str) -> Config:
         deltas_in_summary=not flag("no-deltas-in-summary", False),
         indexed_deltas=flag("indexed-deltas", False),
         tombstones=flag("tombstone-commits", False),
+        parent=core.get("parent") or None,
         zlib_level=None if level is None else min(9, max(1, level)),
     )
 

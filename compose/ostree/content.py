@@ -264,6 +264,7 @@ def _write_symlink(content: Content, checksum: bytes, target: Target) -> int:
             else:
                 # it lies in a bare-user repository as a file with its target, NUL-terminated
                 data = text + b"\0"
+            os.fchmod(fd, 0o644)
             fs.write_all(fd, data)
             if target.mode is Mode.BARE_USER:
                 meta = encode_dirmeta(content.uid, content.gid, content.mode, xattrs)

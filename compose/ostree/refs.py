@@ -38,7 +38,27 @@ def read_ref(repo_fd: int, name: str) -> str | None:
     validate_ref(rest)
     if colon:
         validate_ref(remote)
-    return _read(repo_fd, f"refs/remotes/{remote}/{rest}" if colon else f"refs/heads/{rest}")
+    if colon:
+        return _read(repo_fd, f"refs/remotes/{remote}/{rest}")
+    found = _read(repo_fd, f"refs/heads/{rest}")
+    if found is None:
+        # as ostree_repo_resolve_rev(): one that was pulled from a remote, too
+        found = next(
+            (each for name in _remotes(repo_fd) if (each := _read(repo_fd, f"refs/remotes/{name}/{rest}"))), None
+        )
+    return found
+
+
+def _remotes(repo_fd: int) -> list[str]:
+    """Remotes that something was pulled from."""
+    try:
+        fd = os.open("refs/remotes", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=repo_fd)
+    except FileNotFoundError:
+        return []
+    try:
+        return sorted(os.listdir(fd))
+    finally:
+        os.close(fd)
 
 
 def _read(repo_fd: int, path: str) -> str | None:

@@ -110,6 +110,11 @@ class Repo:
                 f"{self.path} is a {self.config.mode} repository, which cannot be committed to",
                 hint="commit to an archive, bare-user or bare repository; clients pull from it into any other",
             )
+        if self.config.parent is not None:
+            raise RepositoryError(
+                f"{self.path} takes objects from {self.config.parent} (core.parent), where composes do not look for them",
+                hint=f"compose into {self.config.parent}, and pull from it: ostree pull-local",
+            )
         if self.config.mode is Mode.BARE and not _is_root():
             raise RepositoryError(
                 f"{self.path} is a bare repository, whose files have the owners, modes and capabilities of the system: only "

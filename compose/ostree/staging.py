@@ -145,6 +145,8 @@ def write_staged(staging: Staging, name: str, data: bytes) -> None:
                 os.mkdir(os.path.dirname(path), 0o777)
             fd = os.open(path, _CREATE, 0o644)
         try:
+            # what clients and web servers read: whatever the umask, as libostree
+            os.fchmod(fd, 0o644)
             fs.write_all(fd, data)
         finally:
             os.close(fd)

@@ -233,10 +233,12 @@ class Transaction:
             try:
                 write_summary(repo, self._reporter)
             except ComposeError as error:
-                raise type(error)(
-                    f"the commit is published, but not in the summary of {repo.path}: {error.message}",
-                    hint=error.hint or f"when that is mended: ostree --repo={repo.path} summary -u",
-                ) from error
+                text = f"the commit is published, but not in the summary of {repo.path}: {error.message}"
+                hint = error.hint or f"when that is mended: ostree --repo={repo.path} summary -u"
+                if repo.config.auto_update_summary:
+                    raise type(error)(text, hint=hint) from error
+                # nobody asked for it: libostree would have left it as it was
+                self._reporter.warn(f"{text}; {hint}")
 
     def _check_free_space(self) -> None:
         config, disk = self._repo.config, os.fstatvfs(self._repo.fd)

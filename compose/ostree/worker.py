@@ -221,12 +221,15 @@ class Writer:
         name = f"{text[:2]}/{text[2:]}{self._suffix}"
         try:
             # whatever it will be, its owner must be able to write to it, also xattrs
-            made = (0o644 if self._archive else attributes[3][2] & 0o777 | 0o200) & ~self._umask
+            wanted = 0o644 if self._archive else attributes[3][2] & 0o777 | 0o200
+            made = wanted & ~self._umask
             fd = self._open_new(name, made)
             if fd < 0:
                 return -1
             try:
                 written = fill(fd)
+                if self._archive and made != wanted:
+                    os.fchmod(fd, wanted)
                 if not self._archive:
                     _apply(fd, attributes[3], made)
             finally:

@@ -39,7 +39,7 @@ class Previous:
         if options.previous_commit and (checksum is None or not repo.has(checksum, "commit")):
             raise RepositoryError(f"{repo.path} has no commit {options.previous_commit}", hint="see: ostree refs")
         commit = None
-        if checksum is not None and repo.has(checksum, "commit") and not repo.is_partial(checksum):
+        if checksum is not None and repo.has(checksum, "commit"):
             commit = repo.read_commit(checksum, (metadata.INPUTHASH, "version"))
         known = commit.get(metadata.INPUTHASH) if commit else None
         version = commit.get("version") if commit else None
@@ -48,7 +48,7 @@ class Previous:
             timestamp=commit.timestamp if commit else 0,
             inputhash=options.previous_inputhash or (known if isinstance(known, str) else None),
             version=options.previous_version or (version if isinstance(version, str) else None),
-            present=commit is not None,
+            present=commit is not None and checksum is not None and not repo.is_partial(checksum),
         )
 
     def read_accounts(self, repo: Repo) -> Accounts:

@@ -428,3 +428,56 @@ def test_little_memory_means_fewer_processes(
         commit_tree(tree, blobs, repo, options, Listener())
     # the largest file has 40 MiB: twice that and 20 for each
     assert [each for each in told if "2 of 5 processes" in each]
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o002])
+@pytest.mark.parametrize("mode", MODES[:2])
+def test_objects_are_for_all_to_read_whatever_the_umask(
+    mode: Mode, umask: int, tree: Tree, blobs: BlobStore, tmp_path: Path
+) -> None:
+    Repo.create(str(tmp_path / "repo"), mode)
+    before = os.umask(umask)
+    try:
+        commit(tree, blobs, tmp_path / "repo")
+    finally:
+        os.umask(before)
+    files = [path for path in (tmp_path / "repo/objects").rglob("*") if path.is_file()]
+    # in a bare-user repository a file has its own mode
+    asked = [path for path in files if mode is Mode.ARCHIVE or path.suffix != ".file"]
+    assert {path.stat().st_mode & 0o777 for path in asked} == {0o644}
+    ostree(tmp_path / "repo", "fsck")
+
+
+def test_what_was_pulled_is_found_as_ostree_finds_it(tree: Tree, blobs: BlobStore, tmp_path: Path) -> None:
+    source, repo = tmp_path / "source", tmp_path / "repo"
+    Repo.create(str(source))
+    checksum = commit(tree, blobs, source).checksum
+    Repo.create(str(repo))
+    ostree(repo, "remote", "add", "--no-gpg-verify", "origin", source.as_uri())
+    with Repo.open(str(repo)) as opened:
+        assert opened.resolve(REF) is None
+        ostree(repo, "pull", "origin", REF)
+        assert opened.resolve(REF) == checksum == ostree(repo, "rev-parse", REF)
+        assert opened.resolve("os/x86_64/other") is None
+
+
+def test_a_repository_with_a_parent_is_refused(tmp_path: Path) -> None:
+    Repo.create(str(tmp_path / "repo"))
+    Repo.create(str(tmp_path / "parent"))
+    ostree(tmp_path / "repo", "config", "set", "core.parent", str(tmp_path / "parent"))
+    with Repo.open(str(tmp_path / "repo")) as repo, pytest.raises(RepositoryError, match=r"core\.parent"):
+        repo.check_writable()
+
+
+def test_a_summary_nobody_asked_for_stops_nothing(tree: Tree, blobs: BlobStore, tmp_path: Path) -> None:
+    repo = tmp_path / "repo"
+    Repo.create(str(repo))
+    commit(tree, blobs, repo)
+    ostree(repo, "summary", "-u")
+    ostree(repo, "config", "unset", "core.auto-update-summary")
+    (repo / "refs/heads/gone").write_text("a" * 64)
+    checksum = commit(tree, blobs, repo, ref="other/ref").checksum
+    assert ostree(repo, "rev-parse", "other/ref") == checksum
+    ostree(repo, "config", "set", "core.auto-update-summary", "true")
+    with pytest.raises(RepositoryError, match="not in the summary"):
+        commit(tree, blobs, repo, ref="another/ref")
