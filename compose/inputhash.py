@@ -1,7 +1,8 @@
-"""What decides a tree, part by part and as one digest: equal digests mean that composing again would give the same tree.
+"""What decides a commit, part by part and as one digest: equal digests mean that composing again would give the same.
 
 Covered: the flattened treefile with all files it names, each package by name and checksum, layers by content, whether
-labels are applied, and this tool's version. Not covered: commit metadata, the repositories' revision, the automatic version.
+labels are applied, and this tool's version. Not covered: metadata given by flags, the repositories' revision, and what is
+counted up in an automatic version.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ from enum import StrEnum
 import compose
 from compose.solve.resolution import ResolvedPackage
 from compose.treefile.model import LoadedTreefile
+
+_OF_COMMIT_ALONE = frozenset(
+    {"add-commit-metadata", "automatic-version-prefix", "automatic-version-suffix", "ref", "rojig"}
+)
 
 
 class InputKind(StrEnum):
@@ -33,6 +38,11 @@ class Input:
     kind: InputKind
     name: str
     value: str
+
+    @property
+    def is_of_commit_alone(self) -> bool:
+        """Is it in a commit, but in nothing of its tree?"""
+        return self.kind is InputKind.KEY and self.name in _OF_COMMIT_ALONE
 
 
 def inputs_of(

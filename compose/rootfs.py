@@ -7,6 +7,7 @@ which takes root; labels are not written, for they are computed when the directo
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 
@@ -26,6 +27,21 @@ def check_root() -> None:
         raise SandboxError(
             "a root directory has owners and capabilities, which only root can set",
             hint="run it as root; compose tree keeps them in the commit and needs no such directory",
+        )
+
+
+def check_no_mounts(directory: str) -> None:
+    """Raises UsageError when something is mounted on a directory or below it: that is not part of it, and it could not be
+    replaced without removing what is there."""
+    top = os.fsencode(os.path.realpath(directory))
+    with open("/proc/self/mountinfo", "rb") as file:
+        places = [re.sub(rb"\\([0-7]{3})", lambda each: bytes([int(each[1], 8)]), line.split()[4]) for line in file]
+    found = sorted(os.fsdecode(place) for place in places if place == top or place.startswith(top + b"/"))
+    if found:
+        raise UsageError(
+            f"{found[0]} is a mount point: {directory} cannot be replaced in place",
+            details=found if len(found) > 1 else (),
+            hint="unmount it, or give a directory below the mount point",
         )
 
 

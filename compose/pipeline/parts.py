@@ -18,7 +18,7 @@ from compose.blobs import BlobStore
 from compose.cachedir import LABELS, PROGRAMS, CacheDir
 from compose.errors import UsageError
 from compose.events import Reporter
-from compose.inputhash import InputKind, inputs_of
+from compose.inputhash import Input, InputKind, input_hash, inputs_of
 from compose.label import audit, label
 from compose.ostree.repo import Repo
 from compose.pipeline import beside, results, settings
@@ -38,7 +38,7 @@ from compose.postprocess.drift import check_accounts
 from compose.postprocess.options import PostprocessOptions
 from compose.postprocess.stage import complete
 from compose.records import Records, attributed, records_of, records_of_root, runs_of
-from compose.rootfs import check_root, read_rootfs, write_rootfs
+from compose.rootfs import check_no_mounts, check_root, read_rootfs, write_rootfs
 from compose.rpm.database import DATABASE_PATH, read_packages
 from compose.rpm.nevra import Nevra
 from compose.tree import Tree
@@ -128,6 +128,9 @@ def _postprocess_rootfs(
     rootfs: str, treefile: str | None, cache: CacheDir, epoch: int | None, reporter: Reporter
 ) -> bool:
     store = BlobStore(cache.join("blobs"))
+    # a link to it and "." are names of the directory, which is what is exchanged
+    rootfs = os.path.realpath(rootfs)
+    check_no_mounts(rootfs)
     known, made = beside.read_facts(rootfs), beside.read_records(rootfs)
     with cache.scratch() as work:
         tree = _read(rootfs, made, store, reporter)
@@ -150,7 +153,8 @@ def _postprocess_rootfs(
         fs.remove_tree(scratch)
     if known is not None:
         labelled = loaded is not None and loaded.treefile.selinux
-        known = _still(known, tree, made, loaded, labelled=labelled)
+        decided = _decided(known, tree, made, loaded, labelled=labelled)
+        known = dataclasses.replace(known, digest=input_hash(decided) if decided else "")
         beside.write_facts(rootfs, dataclasses.replace(known, tree=making.tree_digest(processed.tree)))
     if made is not None:
         programs = (*made.programs, *runs_of(processed.records))
@@ -181,13 +185,15 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
         made = beside.read_records(rootfs)
         tree = _read(rootfs, made, store, reporter)
         known = beside.read_facts(rootfs) or _facts_from(options, treefile, previous)
-        known = _still(known, tree, made, loaded, labelled=labelled)
-        if not known.digest:
-            known = dataclasses.replace(known, packages=_packages_in(tree, store, work, reporter))
+        decided = _decided(known, tree, made, loaded, labelled=labelled)
+        known = dataclasses.replace(known, digest=input_hash(decided) if decided else "")
         installed = known.version
         version = dict(options.metadata_strings).get("version") or installed
         layout = settings.postprocess_options(loaded, labelled, version, known.epoch)
         processed = complete(tree, layout, store, work, reporter, memory=ProgramMemory(cache.join(PROGRAMS)))
+        if not known.digest:
+            # of the finished tree: before, the database may lie where the distribution has it
+            known = dataclasses.replace(known, packages=_packages_in(processed.tree, store, work, reporter))
         references = settings.account_references(options, treefile, previous, previous.read_accounts(repo))
         check_accounts(processed.tree, store, references, reporter)
         tree, labels = processed.tree, None
@@ -215,7 +221,6 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
             dropped=tuple((each.path, each.reason) for each in processed.dropped),
         )
         programs = (*(made.programs if made else ()), *runs_of(processed.records))
-        decided = made.inputs if made and known.digest else ()
         kept = records_of(tree, programs, decided)
         results.keep_records(repo, options, treefile, committed.checksum, kept, reporter)
         # the version is in the tree too
@@ -239,12 +244,18 @@ def _read(rootfs: str, made: Records | None, store: BlobStore, reporter: Reporte
     return attributed(read_rootfs(rootfs, store, reporter, writer=_CHANGED), made)
 
 
-def _still(known: Facts, tree: Tree, made: Records | None, loaded: LoadedTreefile | None, *, labelled: bool) -> Facts:
-    """The facts, without the input hash when a compose would not make that tree: somebody changed the root since `install`, or
-    what it is finished with is not what it was begun with."""
-    begun = {each for each in made.inputs if each.kind not in (InputKind.PACKAGE, InputKind.LAYER)} if made else set()
-    same = loaded is not None and begun == set(inputs_of(loaded, (), labelled=labelled))
-    return known if same and known.tree == making.tree_digest(tree) else dataclasses.replace(known, digest="")
+def _decided(
+    known: Facts, tree: Tree, made: Records | None, loaded: LoadedTreefile | None, *, labelled: bool
+) -> tuple[Input, ...]:
+    """What a compose of the treefile would be decided by; () when it would not make that tree: somebody changed the root since
+    `install`, or what it is finished with is not what it was begun with."""
+    if made is None or loaded is None or not known.digest or known.tree != making.tree_digest(tree):
+        return ()
+    taken = {each for each in made.inputs if each.kind in (InputKind.PACKAGE, InputKind.LAYER)}
+    now = {*inputs_of(loaded, (), labelled=labelled)}
+    if not all(each.is_of_commit_alone for each in now ^ ({*made.inputs} - taken)):
+        return ()
+    return tuple(sorted(now | taken))
 
 
 def _facts_from(options: ComposeOptions, treefile: Treefile, previous: Previous) -> Facts:

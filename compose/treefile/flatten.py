@@ -180,8 +180,9 @@ class Flattener:
                 basearch.place, f"basearch: is {basearch.value}, but this compose is for {self.basearch}", chain
             )
         self._fold_variables(config, chain)
+        self._read_externals(config, os.path.dirname(path), chain)
         if not inline:
-            self._read_externals(config, os.path.dirname(path), chain)
+            self._read_finalize(os.path.join(os.path.dirname(path), FINALIZE))
         return config
 
     def _imply(self, config: Config) -> None:
@@ -216,16 +217,15 @@ class Flattener:
             self.variables.setdefault("releasever", config["releasever"].value)
 
     def _includes(self, config: Config, chain: tuple[Place, ...]) -> Iterable[tuple[Place, str | Config]]:
-        """What to read next, in order. A generator: conditions are evaluated when their turn comes."""
+        """What to merge next, in order; all conditions are evaluated before the first file is read."""
         plain = config.pop("include", None)
         by_arch = config.pop("arch-include", None)
         conditional = config.pop("conditional-include", None)
-        for item in _texts(plain):
-            yield item.place, item.value
+        files = [(item.place, item.value) for item in _texts(plain)]
         for arch, included in by_arch.value.items() if by_arch is not None else ():
             for item in _texts(included):
                 if arch == self.basearch:
-                    yield item.place, item.value
+                    files.append((item.place, item.value))
                 else:
                     self.untaken.append((item.place, item.value, f"it is for {arch}, this is {self.basearch}"))
         for row in conditional.value if conditional is not None else []:
@@ -236,11 +236,11 @@ class Flattener:
                 self.untaken += [(item.place, item.value, f"{conditions} does not hold") for item in paths]
                 continue
             if isinstance(included.value, dict):
-                inner = {key: value for key, value in included.value.items() if key != "include"}
-                yield included.place, inner
+                # merged at once: what is written in place wins over every file included
+                yield included.place, {key: value for key, value in included.value.items() if key != "include"}
             else:
-                for item in _texts(included):
-                    yield item.place, item.value
+                files += [(item.place, item.value) for item in _texts(included)]
+        yield from files
 
     def _holds(self, conditions: Located, chain: tuple[Place, ...]) -> bool:
         held = True
@@ -272,7 +272,6 @@ class Flattener:
                 self.externals[(key, name.value)] = external
             else:
                 self.externals.setdefault((key, ""), external)
-        self._read_finalize(os.path.join(directory, FINALIZE))
 
     def _read_finalize(self, directory: str) -> None:
         """Executable files of finalize.d; of two with one name the includer's is taken, as everywhere else."""

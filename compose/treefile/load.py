@@ -30,17 +30,12 @@ from compose.treefile.source import Located
 _SUBSTITUTED = ("ref", "automatic-version-prefix", "mutate-os-release", "platform-module")
 _SUBSTITUTED_MEMBERS = ("metadata", "add-commit-metadata", "rojig")
 _ADD_FILES_PREFIXES = ("usr/", "etc/", "bin/", "sbin/", "lib/", "lib64/")
-# the treefile's directory and metadata for people do not change the tree
+# as rpm-ostree has it: what is in the commit alone counts too
 _NOT_HASHED = (
+    # for people
     "metadata",
-    "add-commit-metadata",
-    "ref",
-    "rojig",
-    "automatic-version-prefix",
-    "automatic-version-suffix",
     # their commits are, where they are resolved
     "ostree-layers",
-    "ostree-override-layers",
     # where packages come from, not which
     "lockfile-repos",
 )

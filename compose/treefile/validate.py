@@ -37,7 +37,24 @@ def faults(source: Located) -> list[tuple[Place, str]]:
     found: list[tuple[Place, str]] = []
     for error in _validator().iter_errors(source.plain()):
         found += _describe(source, error, list(error.absolute_path))
+    for body in _written_in_place(source):
+        found += faults(body)
     return sorted(set(found))
+
+
+def _written_in_place(source: Located) -> list[Located]:
+    """The treefiles that stand in conditional-include, without their comments."""
+    rows = source.value.get("conditional-include") if isinstance(source.value, dict) else None
+    if rows is None or not isinstance(rows.value, list):
+        return []
+    bodies = [row.value.get("include") for row in rows.value if isinstance(row.value, dict)]
+    return [
+        Located(
+            {key: value for key, value in each.value.items() if key in KEYS or key.startswith("packages-")}, each.place
+        )
+        for each in bodies
+        if each is not None and isinstance(each.value, dict)
+    ]
 
 
 def _describe(source: Located, error: Any, path: list[str | int]) -> list[tuple[Place, str]]:

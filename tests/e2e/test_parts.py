@@ -190,3 +190,39 @@ def test_what_cannot_be_committed_is_refused(site: Site, make: object, complaint
     assert complaint in done.stderr
     assert "Traceback" not in done.stderr
     assert site.snapshot() == before
+
+
+def test_what_is_mounted_below_a_root_is_left_alone(site: Site, tree: Path, tmp_path: Path) -> None:
+    """The directory is replaced by a finished one, and the old one removed with all that is in it."""
+    out, precious = site.path / "out", tmp_path / "precious"
+    run(site, "install", tree, out, f"--repo={site.repo}")
+    precious.mkdir()
+    (precious / "file").write_text("data")
+    mounted = out / "rootfs/usr/share/mounted"
+    mounted.mkdir()
+    subprocess.run(["mount", "--bind", str(precious), str(mounted)], check=True)
+    try:
+        told = run(site, "postprocess", out / "rootfs", tree, status=2)
+    finally:
+        subprocess.run(["umount", str(mounted)], check=True)
+    assert f"{mounted} is a mount point" in told
+    assert (precious / "file").read_text() == "data"
+    mounted.rmdir()
+    (site.path / "link").symlink_to(out / "rootfs")
+    run(site, "postprocess", site.path / "link", tree)
+    assert (site.path / "link").is_symlink()
+    assert (out / "rootfs/usr/etc").is_dir()
+
+
+def test_packages_of_a_root_with_the_database_where_fedora_has_it(site: Site, tree: Path) -> None:
+    run(site, "install", tree, site.path / "out", f"--repo={site.repo}")
+    foreign = site.path / "foreign"
+    shutil.move(site.path / "out/rootfs", foreign)
+    place = foreign / "usr/lib/sysimage/rpm"
+    if place.is_symlink():
+        place.unlink()
+        shutil.move(foreign / "usr/share/rpm", place)
+    assert place.is_dir()
+    assert not (foreign / "usr/share/rpm").is_dir()
+    run(site, "commit", tree, foreign, f"--repo={site.repo}")
+    assert "hello" in site.ostree("show", "--print-metadata-key=rpmostree.rpmdb.pkglist", REF)

@@ -190,3 +190,44 @@ def test_an_initramfs_is_made_when_something_that_dracut_saw_is_another(
             assert result.tree[kernel].blob == made[kernel].blob
             fresh = compose_tree(replace(options, rerun_programs=True, no_parent=True), Reporter())
             assert fresh.commit == result.commit
+
+
+def test_what_is_in_the_commit_alone_is_a_change(site: Site) -> None:
+    """rpm-ostree hashes the flattened treefile, too."""
+    site.write_treefile(automatic_version_prefix="41", add_commit_metadata={"k": "one"})
+    site.compose()
+    assert "No apparent changes" in site.compose()
+    site.write_treefile(automatic_version_prefix="42", add_commit_metadata={"k": "two"})
+    site.compose()
+    assert site.ostree("show", "--print-metadata-key=version", REF).strip() == "'42'"
+    assert site.ostree("show", "--print-metadata-key=k", REF).strip() == "'two'"
+
+
+def test_a_layer_that_no_longer_overrides_is_a_change(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "layer/usr/bin").mkdir(parents=True)
+    (tmp_path / "layer/usr/bin/hello-setuid").write_text("another")
+    site.ostree("commit", "--branch=layer", f"--tree=dir={tmp_path}/layer", "--owner-uid=0", "--owner-gid=0")
+    site.write_treefile(ostree_override_layers=["layer"])
+    site.compose()
+    site.write_treefile(ostree_layers=["layer"])
+    done = site.run()
+    assert done.status == 1
+    assert "hello-setuid" in done.stderr
+
+
+@pytest.mark.parametrize("how", ["--mirror --commit-metadata-only", "--depth=0"])
+def test_what_was_pulled_is_the_previous_commit(how: str, site: Site, tmp_path: Path) -> None:
+    """Only the commit itself, or into refs/remotes: all that a CI job needs to go on from."""
+    site.write_treefile(automatic_version_prefix="41")
+    site.compose()
+    later = replace(site, path=tmp_path / "later")
+    later.path.mkdir()
+    later.write_repo()
+    later.write_treefile(automatic_version_prefix="41")
+    later.init()
+    later.ostree("remote", "add", "--no-gpg-verify", "origin", site.repo.as_uri())
+    later.ostree("pull", *how.split(), "origin", REF)
+    assert "No apparent changes" in later.compose()
+    later.compose("--force-nocache")
+    assert later.ostree("show", "--print-metadata-key=version", REF).strip() == "'41.1'"
+    assert later.ostree("rev-parse", f"{REF}^").strip() == site.head()

@@ -63,6 +63,10 @@ Faults = Callable[..., list[str]]
             "top.yaml:1:24: conditional-include: undefined variable 'nope' (defined: basearch)",
         ),
         (
+            "packages: [a]\nconditional-include: [{if: 'basearch == \"x86_64\"', include: {packages: [1]}}]",
+            "top.yaml:2:73: packages[0]: must be text, not 1",
+        ),
+        (
             "postprocess-script: gone.sh",
             "top.yaml:1:1: postprocess-script: cannot read gone.sh: No such file or directory",
         ),

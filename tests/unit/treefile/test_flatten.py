@@ -114,6 +114,26 @@ def test_a_condition_sees_variables_of_earlier_files_only(load: Load) -> None:
     assert flat(loaded)["packages"] == ["p", "seen"]
 
 
+def test_what_is_written_in_place_wins_over_files(load: Load) -> None:
+    loaded = load(
+        "include: a.yaml\nvariables: {v: 1}\npackages: [p]\npostprocess: [echo top]\n"
+        "conditional-include: [{if: v == 1, include: {documentation: false, postprocess: [echo in place]}}]",
+        a_yaml="documentation: true\npostprocess: [echo included]",
+    )
+    found = flat(loaded)
+    assert (found["documentation"], found["postprocess"]) == (False, ["echo included", "echo in place", "echo top"])
+
+
+def test_files_of_what_is_written_in_place(load: Load) -> None:
+    loaded = load(
+        "packages: [p]\nconditional-include:\n"
+        "- {if: 'basearch == \"x86_64\"', include: {add-files: [[motd.yaml, /etc/motd]]}}",
+        motd_yaml="hello",
+    )
+    (added,) = loaded.treefile.add_files
+    assert added.source.data == b"hello"
+
+
 def test_arch_include(load: Load) -> None:
     loaded = load("packages: [p]\narch-include: {x86_64: x.yaml, s390x: absent.yaml}", x_yaml="packages: [x]")
     assert flat(loaded)["packages"] == ["p", "x"]
