@@ -71,6 +71,7 @@ class BlobStore:
         self._made: dict[str, set[BlobRef]] = {}
         self._owner = os.geteuid()
         try:
+            os.makedirs(self.root, mode=0o700, exist_ok=True)
             os.makedirs(os.path.join(self.root, _TMP), mode=0o700, exist_ok=True)
             status = os.stat(self.root)
             if not is_own_directory(status):

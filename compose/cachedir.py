@@ -89,6 +89,10 @@ class CacheDir:
         """
         with self._locked(fcntl.LOCK_SH, reporter, None):
             self._heal(reporter)
+            for name in PARTS:
+                # what is made on the way to something below them would have the mode that the umask gives
+                with fs.storage_errors(self.path):
+                    os.makedirs(self.join(name), mode=0o700, exist_ok=True)
             try:
                 yield self
             except OSError as error:

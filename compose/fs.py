@@ -70,8 +70,13 @@ def check_place(path: str) -> None:
     import tempfile
 
     try:
+        if not path:
+            raise FileNotFoundError(errno.ENOENT, "an empty name")
         if os.path.isdir(path):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if os.path.exists(path) and not os.path.isfile(path):
+            # a device, say: what is written takes the place of what is there
+            raise FileExistsError(errno.EEXIST, "it is there and no regular file")
         # the kernel says why: no directory, no room, not ours, read-only, immutable
         with tempfile.TemporaryFile(dir=os.path.dirname(os.path.abspath(path))) as file:
             file.write(bytes(4096))

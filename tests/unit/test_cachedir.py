@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from compose.blobs import BlobStore
 from compose.cachedir import PARTS, CacheDir
 from compose.errors import StorageError
 from compose.events import Reporter
+from compose.fs import is_own_directory
 
 
 def test_made_private(tmp_path: Path) -> None:
@@ -99,11 +101,11 @@ def test_what_cannot_be_trusted_is_put_away(tmp_path: Path, part: str, fault: st
         path.chmod(0o777)
     heard = Warnings()
     with cache.shared(heard):
-        assert not path.exists()
+        assert os.listdir(path) == []
+        assert is_own_directory(path.lstat())
     assert len(heard.said) == 1
     assert str(path) in heard.said[0]
     assert (elsewhere / "precious").exists()
-    assert os.listdir(cache.path) == [".lock"]
 
 
 @pytest.mark.root
@@ -113,5 +115,19 @@ def test_parts_of_another_owner_are_put_away(tmp_path: Path) -> None:
     os.chown(cache.join("blobs"), 12345, 0)
     heard = Warnings()
     with cache.shared(heard):
-        assert not os.path.exists(cache.join("blobs"))
+        assert is_own_directory(os.lstat(cache.join("blobs")))
     assert "belongs to uid 12345" in heard.said[0]
+
+
+@pytest.mark.parametrize("umask", [0, 0o002])
+def test_nobody_else_may_write_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        for _ in range(2):
+            cache, heard = CacheDir(str(tmp_path / "cache")), Warnings()
+            with cache.shared(heard):
+                BlobStore(cache.join("blobs")).add_bytes(b"x")
+            assert heard.said == []
+    finally:
+        os.umask(before)
+    assert all(is_own_directory(os.lstat(cache.join(part))) for part in PARTS)

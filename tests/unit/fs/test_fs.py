@@ -75,3 +75,13 @@ def test_rename_noreplace(tmp_path: Path) -> None:
     assert syscalls.rename_noreplace("a", "c", src_dir_fd=fd, dst_dir_fd=fd)
     os.close(fd)
     assert sorted(os.listdir(tmp_path)) == ["b", "c"]
+
+
+@pytest.mark.parametrize("place", ["", "directory", "pipe", "missing/file"])
+def test_places_that_no_file_can_be_written_to(place: str, tmp_path: Path) -> None:
+    (tmp_path / "directory").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StorageError, match="cannot write"):
+        fs.check_place(str(tmp_path / place) if place else "")
+    assert sorted(os.listdir(tmp_path)) == ["directory", "pipe"]
+    fs.check_place(str(tmp_path / "new"))
