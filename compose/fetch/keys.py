@@ -79,6 +79,7 @@ def _download(url: str, repo: RepoSnapshot, network: RepoNetwork, reporter: Repo
                 hint="compose once without --cache-only",
             ) from error
     # brings ssl and http along, and most keys are files
+    import http.client
     import urllib.error
     import urllib.request
 
@@ -90,10 +91,12 @@ def _download(url: str, repo: RepoSnapshot, network: RepoNetwork, reporter: Repo
             with opener.open(url, timeout=_TIMEOUT) as response:
                 data: bytes = response.read(_MAX_SIZE)
             break
-        except OSError as error:  # URLError, HTTPError and timeouts are such
+        except (OSError, http.client.HTTPException) as error:  # URLError, HTTPError and timeouts are of the first
             if isinstance(error, urllib.error.HTTPError):
                 error.close()
-            permanent = isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code not in (408, 429)
+            permanent = isinstance(error, http.client.InvalidURL) or (
+                isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code not in (408, 429)
+            )
             if permanent or attempt == network.attempts:
                 cause = getattr(error, "reason", None) or error
                 raise FetchError(

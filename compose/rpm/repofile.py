@@ -15,7 +15,9 @@ _TRUE = frozenset({"1", "yes", "true", "on"})
 _FALSE = frozenset({"0", "no", "false", "off"})
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 # Options that hold files or URLs, which may be given relative to the .repo file.
-_URL_OPTIONS = frozenset({"baseurl", "gpgkey", "metalink", "mirrorlist"})
+_URL_OPTIONS = frozenset({"baseurl", "gpgkey"})
+# Of these dnf has one, in which commas are its own: "...&protocol=https,http" of CentOS.
+_ONE_URL = frozenset({"metalink", "mirrorlist"})
 _PATH_OPTIONS = frozenset(
     {"sslcacert", "sslclientcert", "sslclientkey", "proxy_sslcacert", "proxy_sslclientcert", "proxy_sslclientkey"}
 )
@@ -124,9 +126,9 @@ def parse_repo_file(path: str, text: str) -> tuple[tuple[RepoSection, ...], tupl
             options[-1] = RepoOption(key=last.key, value=f"{last.value}\n{stripped}".lstrip("\n"), line=last.line)
         elif stripped[0] == "[":
             finish()
-            name = stripped[1:].partition("]")[0]
+            name, closed, rest = stripped[1:].partition("]")
             header = (name, number)
-            if not stripped.endswith("]"):
+            if not closed or rest.strip()[:1] not in ("", "#", ";"):
                 faults.append(f"{path}:{number}: section header {stripped!r} has no closing bracket")
             elif not _ID.fullmatch(name):
                 faults.append(f"{path}:{number}: {name!r} cannot be a repository id (letters, digits, - _ . :)")
@@ -167,6 +169,8 @@ def split_list(value: str) -> tuple[str, ...]:
 def absolute(key: str, value: str, directory: str) -> str:
     """An option's value with what is relative to the .repo file's directory made absolute; paths in URLs' place become
     file:// URLs. Apply after $variables are substituted."""
+    if key in _ONE_URL:
+        return _url(value, directory) if value else value
     if key in _URL_OPTIONS:
         return " ".join(_url(item, directory) for item in split_list(value))
     if key in _PATH_OPTIONS and value:

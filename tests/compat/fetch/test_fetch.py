@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pickle
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -451,3 +454,23 @@ def test_a_damaged_memory_of_what_was_verified(place):
     path.write_bytes(path.read_bytes().replace(b'"', b"'", 1))
     assert verified(place, "small") > 0
     assert place.fetch("small") == first
+
+
+@pytest.mark.parametrize(
+    "answer", [b"hello\r\n\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n40\r\nabc"]
+)
+def test_a_key_from_what_is_no_web_server(place, repository, answer):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    peer, _ = listening.accept()
+                    with peer:
+                        peer.recv(4096)
+                        peer.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        place.repo(repository, f"gpgkey=http://127.0.0.1:{listening.getsockname()[1]}/key.asc")
+        assert "key.asc cannot be downloaded" in place.fails(FetchError, "small").message
+        listening.shutdown(socket.SHUT_RDWR)

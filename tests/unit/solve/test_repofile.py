@@ -150,3 +150,16 @@ def test_variables(tmp_path):
         "arch": "i686",
         "releasever": UNSET_RELEASEVER,
     }
+
+
+def test_a_metalink_is_one_url_whatever_is_in_it():
+    stream = "https://mirrors.example.org/metalink?repo=base-9&arch=x86_64&protocol=https,http"
+    assert absolute("metalink", stream, "/srv") == stream
+    assert absolute("mirrorlist", "list", "/srv") == "file:///srv/list"
+    assert absolute("baseurl", "https://a/x,https://b/x", "/srv") == "https://a/x https://b/x"
+
+
+def test_a_comment_behind_a_section_header():
+    (section,), faults = parse("[a] # comment\nbaseurl=http://h/a\n")
+    assert (section.id, faults) == ("a", ())
+    assert parse("[a] b\n")[1] == ("a.repo:1: section header '[a] b' has no closing bracket",)
