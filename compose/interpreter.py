@@ -14,4 +14,5 @@ def python(code: str, *arguments: str) -> list[str]:
     cached = [] if sys.pycache_prefix is None else ["-X", f"pycache_prefix={sys.pycache_prefix}"]
     own = 1 + len(arguments)
     begin = f"import sys; sys.path[:] = sys.argv[{own}:]; del sys.argv[{own}:]; "
-    return [sys.executable, "-I", "-S", *cached, "-c", begin + code, *arguments, *sys.path]
+    # names of files are UTF-8 whatever the locale
+    return [sys.executable, "-I", "-S", "-X", "utf8", *cached, "-c", begin + code, *arguments, *sys.path]

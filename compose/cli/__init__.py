@@ -17,6 +17,10 @@ def program() -> int:
     Modules, and millions of small values without cycles: looking for garbage in them took a tenth of a compose's time, and
     once more at its end.
     """
+    _open_streams()
+    if sys.getfilesystemencoding() != "utf-8":
+        # names of files in trees are UTF-8
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     gc.set_threshold(100_000)
     try:
         return main()
@@ -28,6 +32,17 @@ def program() -> int:
             except OSError:
                 # it was told, or there is nowhere to tell it: the interpreter would try once more, and end with status 120
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _open_streams() -> None:
+    """Give what the caller closed (`2>&-`) a place, or the next file that is opened is taken for it."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # the lowest number that is free, which is this one
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -22,6 +22,9 @@ from compose.errors import ComposeError, UsageError
 if TYPE_CHECKING:
     from compose.cli.jsonlines import JsonReporter
 
+# of seconds since 1970: the year 5138, and what is meant as milliseconds has more
+_MOST_DIGITS = 11
+
 _SETUP = "Where and how"
 _INPUT = "Packages"
 _COMMIT = "Commit"
@@ -267,7 +270,7 @@ def source_date_epoch() -> int | None:
     text = os.environ.get("SOURCE_DATE_EPOCH")
     if text is None or text == "":
         return None
-    if not text.isascii() or not text.isdigit():
+    if not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS:
         raise UsageError(f"SOURCE_DATE_EPOCH={text}: expected seconds since 1970")
     return int(text)
 

@@ -119,7 +119,7 @@ def command(
         tell(result, reporter)
     if timings and result.timings is not None:
         typer.echo(table(result.timings), err=True, nl=False)
-    typer.echo(summary(result), nl=False)
+    typer.echo(summary(result, dry_run=options.dry_run), nl=False)
     if unchanged_exit_77 and result.outcome is Outcome.UNCHANGED:
         raise typer.Exit(flags.UNCHANGED)
 
@@ -167,13 +167,15 @@ def _evr(sides: dict[str, list[str]], key: str) -> str:
     return sides[key][1] if key in sides else ""
 
 
-def summary(result: ComposeResult) -> str:
+def summary(result: ComposeResult, *, dry_run: bool = False) -> str:
     """What stdout gets: packages for a dry run, else where the commit is and how to look at it."""
     lines: list[str] = []
+    if dry_run:
+        lines += [f"{each.nevra} ({each.repo})" for each in result.packages]
+        lines.append(f"{len(result.packages)} packages")
     match result.outcome:
         case Outcome.DRY_RUN:
-            lines += [f"{each.nevra} ({each.repo})" for each in result.packages]
-            lines.append(f"{len(result.packages)} packages")
+            pass
         case Outcome.UNCHANGED:
             lines.append("No apparent changes since previous commit; use --force-nocache to override")
         case Outcome.DOWNLOADED:

@@ -218,9 +218,14 @@ def _is(subject: str, nevra: Nevra) -> bool:
         nevra.name,
         f"{nevra.name}.{nevra.arch}",
         f"{nevra.name}-{nevra.version}",
-        f"{nevra.name}-{nevra.evr}",
-        str(nevra),
+        *(f"{nevra.name}-{evr}{arch}" for evr in _evrs(nevra) for arch in ("", f".{nevra.arch}")),
     )
+
+
+def _evrs(nevra: Nevra) -> tuple[str, str]:
+    """Without an epoch, as rpm -qa prints it, and with one, as lockfiles have it."""
+    build = f"{nevra.version}-{nevra.release}"
+    return build, f"{nevra.epoch}:{build}"
 
 
 def _present(subject: str, options: ComposeOptions) -> UsageError:

@@ -332,3 +332,10 @@ def test_ids_are_kept(site: Site) -> None:
     assert " 755 755 " in site.ostree("ls", REF, "/usr/share/hello/private")
     passwd = site.ostree("cat", REF, "/usr/lib/passwd") + site.ostree("cat", REF, "/usr/etc/passwd")
     assert passwd.count("hello:x:755:") == 1
+
+
+def test_a_dry_run_prints_the_packages_also_when_nothing_changed(composed: Site) -> None:
+    printed = composed.compose("--dry-run")
+    assert NO_CHANGES in printed
+    assert "hello-1" in printed
+    assert "packages\n" in printed

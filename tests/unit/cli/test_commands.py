@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 
 from compose.cli.app import COMMANDS, load
+from compose.cli.flags import source_date_epoch
+from compose.errors import UsageError
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -39,3 +42,39 @@ def test_until_a_compose_has_something_to_make_it_imports_nothing_to_make_it_wit
     assert not modules & {f"compose.solve.{name}" for name in ("dnf", "repositories", "locked", "links", "advisories")}
     assert not modules & {"jsonschema", "rich", "yaml", "libdnf5", "rpm"}
     assert not modules & {"configparser", "ctypes", "secrets", "tempfile", "urllib.parse"}
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(("words", "status"), [("tree --help", 0), ("tree --no-such-flag", 2)])
+def test_streams_that_the_caller_closed(closed: str, words: str, status: int) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'"$0" -m compose {words} {closed}', sys.executable],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status
+    assert "Traceback" not in done.stdout + done.stderr
+    if status and "2>" not in closed:
+        assert "--no-such-flag" in done.stderr
+    assert "--no-such-flag" not in done.stdout
+
+
+def test_file_names_are_utf_8_in_any_locale() -> None:
+    program = "import os, sys; from compose.cli import program; sys.exit(program())"
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", program, "tree", "--repo=/no/grüße", "/no/grüße.yaml"],
+        env=os.environ | locale,
+        capture_output=True,
+        check=False,
+    )
+    assert b"Traceback" not in done.stderr
+    assert "grüße".encode() in done.stderr
+
+
+@pytest.mark.parametrize("text", ["now", "-1", "1795727808219994271", "9223372036854775807", "²"])
+def test_dates_that_are_none(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", text)
+    with pytest.raises(UsageError, match="SOURCE_DATE_EPOCH"):
+        source_date_epoch()
