@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from compose.treefile.conditions import ConditionFault, Value, evaluate
-from compose.treefile.keys import KEYS, LEGACY, Merge, nearest
+from compose.treefile.keys import CLIENT_ONLY, KEYS, LEGACY, Merge, nearest
 from compose.treefile.kickstart import parse_kickstart
 from compose.treefile.known import KnownFiles
 from compose.treefile.model import ExternalFile
@@ -27,6 +27,7 @@ FINALIZE = "finalize.d"
 """Directory beside a treefile whose programs run last; key of its files in externals."""
 
 _REMOVE = "packages-remove"
+_NEVER_NOTHING = frozenset({"repo-metadata", "advisories-metadata"})
 _SPLIT = ("packages", "bootstrap-packages", _REMOVE)
 _SUBSTITUTION_KEYS_RESERVED = ("releasever", "basearch")
 _EDITION_2024 = {"boot-location": "modules", "tmp-is-dir": True}
@@ -128,6 +129,9 @@ class Flattener:
                 self._fault(config[old].place, f"{old}: the old spelling of {new}, which is given too", chain)
             self.legacy.append((config[old].place, old, new))
             config[new] = config.pop(old)
+        # rpm-ostree takes a key with nothing behind it for one that is not given
+        for key in [key for key in config if config[key].value is None and key in KEYS and key not in _NEVER_NOTHING]:
+            del config[key]
         wrong = [] if known else faults(source)
         for place, message in wrong:
             self._fault(place, message, chain)
@@ -142,7 +146,7 @@ class Flattener:
         """JSON has no comments, so people write keys that mean nothing; rpm-ostree passes over them in JSON."""
         kept: Config = {}
         for key, value in source.value.items():
-            if key in KEYS or key in LEGACY or key.startswith("packages-"):
+            if key in KEYS or key in LEGACY or key in CLIENT_ONLY or key.startswith("packages-"):
                 kept[key] = value
             else:
                 near = nearest(key, KEYS)

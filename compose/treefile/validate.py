@@ -50,7 +50,12 @@ def _written_in_place(source: Located) -> list[Located]:
     bodies = [row.value.get("include") for row in rows.value if isinstance(row.value, dict)]
     return [
         Located(
-            {key: value for key, value in each.value.items() if key in KEYS or key.startswith("packages-")}, each.place
+            {
+                key: value
+                for key, value in each.value.items()
+                if value.value is not None and (key in KEYS or key.startswith("packages-"))
+            },
+            each.place,
         )
         for each in bodies
         if each is not None and isinstance(each.value, dict)

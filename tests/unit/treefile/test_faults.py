@@ -56,6 +56,17 @@ Faults = Callable[..., list[str]]
             "packages: [a]\nadd-files: [[top.yaml, var/x]]",
             "top.yaml:2:24: add-files: Unsupported path in add-files: var/x; it must be below /usr (not /usr/local) or /etc",
         ),
+        ("check-passwd: {type: file}", "top.yaml:1:1: check-passwd: lacks filename"),
+        ("check-groups: {type: data}", "top.yaml:1:1: check-groups: lacks entries"),
+        (
+            "check-passwd: {type: data, entries: {root: '0'}}",
+            'top.yaml:1:38: check-passwd.entries.root: must be an id, or a list of user id and group id, not "0"',
+        ),
+        (
+            "check-groups: {type: data, entries: {root: -1}}",
+            "top.yaml:1:38: check-groups.entries.root: must be an id, or a list of ids, not -1",
+        ),
+        ("repo-metadata:", "top.yaml:1:1: repo-metadata: must be one of inline, detached, disabled, not nothing"),
         ("remove-files: [../x]", "top.yaml:1:16: remove-files: ../x must be relative, without .."),
         ("units: [a]\nmachineid-compat: false", "top.yaml:1:1: units: needs machineid-compat: true"),
         (

@@ -134,6 +134,16 @@ def test_files_of_what_is_written_in_place(load: Load) -> None:
     assert added.source.data == b"hello"
 
 
+@pytest.mark.parametrize(
+    "key", ["include", "ref", "documentation", "conditional-include", "repo-packages", "check-passwd"]
+)
+def test_a_key_with_nothing_behind_it_is_not_given(key: str, load: Load) -> None:
+    with_it, without = load(f"packages: [p]\n{key}:\n"), load("packages: [p]\n")
+    assert with_it.treefile == without.treefile
+    in_place = f"conditional-include: [{{if: 'basearch == \"x86_64\"', include: {{packages: [q], {key}: }}}}]"
+    assert flat(load(f"packages: [p]\n{in_place}")) == flat(load("packages: [p, q]"))
+
+
 def test_arch_include(load: Load) -> None:
     loaded = load("packages: [p]\narch-include: {x86_64: x.yaml, s390x: absent.yaml}", x_yaml="packages: [x]")
     assert flat(loaded)["packages"] == ["p", "x"]
