@@ -98,6 +98,10 @@ _CALLS: dict[int, tuple[tuple[int, int | None, int], ...]] = {
     322: ((_RUN, 0, 1),),  # execveat
     _OPENAT2: ((_READ, 0, 1),),
 }
+_SYMLINKS = frozenset({88, 266})
+_RENAMES = frozenset({82, 86, 264, 265, 316})
+"""And link(): the first path has, or had, what the second is a name of from then on."""
+_RENAMEAT2, _EXCHANGE = 316, 2
 _RUNS = frozenset(number for number, looks in _CALLS.items() if looks[0][0] == _RUN)
 # They make other paths of the same names, or look up what cannot be seen here.
 _LOSING = {
@@ -118,8 +122,9 @@ _DOTS = re.compile(r"/(\.?)(?=/)|/\.$")
 class Observation:
     """Absolute paths as the program gave them, symlinks not followed: looked at, read, run, and directories listed.
 
-    links: symlinks that it made. Paths on the sandbox's own mounts are left out. crossed: symlinks made there may lead back
-    into the tree.
+    links: symlinks that it made. names: (a name that it gave, what that led to then): of symlinks their targets, of what was
+    moved or linked the name before. Paths on the sandbox's own mounts are left out. crossed: symlinks made there may lead
+    back into the tree.
     """
 
     looked: frozenset[str]
@@ -127,6 +132,7 @@ class Observation:
     run: frozenset[str]
     listed: frozenset[str]
     links: frozenset[str]
+    names: frozenset[tuple[str, str]]
     crossed: bool
 
 
@@ -198,6 +204,7 @@ class Observer:
         self._processes: dict[int, _Process] = {}
         self._lost = False
         self._held = 0
+        self._names: set[tuple[str, str]] = set()
         # a symlink on a mount of the sandbox that may lead out of it was made
         self._links_out = False
         self._poll = select.poll()
@@ -228,6 +235,7 @@ class Observer:
             run=frozenset(self._paths[_RUN]),
             listed=frozenset(self._paths[_LIST]),
             links=frozenset(self._paths[_LINK]),
+            names=frozenset(self._names),
             crossed=self._links_out,
         )
 
@@ -264,8 +272,16 @@ class Observer:
                 if call == _OPENAT2 and self._is_in_root(pid, arguments[2]):
                     raise ValueError
                 # KeyError for what makes it lose track, and for other binary formats
-                for kind, directory, argument in _CALLS[call if arch == _X86_64 else -1]:
+                paths = [
                     self._take(pid, kind, None if directory is None else arguments[directory], arguments[argument])
+                    for kind, directory, argument in _CALLS[call if arch == _X86_64 else -1]
+                ]
+                if call in _SYMLINKS:
+                    self._name(paths[0], self._string(pid, arguments[0]))
+                elif call in _RENAMES:
+                    self._name(paths[1], paths[0])
+                    if call == _RENAMEAT2 and arguments[4] & _EXCHANGE:
+                        self._name(paths[0], paths[1])
             except (FileNotFoundError, ProcessLookupError):
                 # no such descriptor, or no such process any more: nothing is looked up
                 pass
@@ -285,28 +301,45 @@ class Observer:
         self._lost = True
         for each in (*self._paths.values(), *self._heard.values()):
             each.clear()
+        self._names.clear()
+
+    def _name(self, new: str | None, old: str | None) -> None:
+        """A path becomes a name of another, or of a symlink's target."""
+        if not new or not old or _is_private(new):
+            return
+        if old[0] != "/":
+            old = f"{new.rpartition('/')[0]}/{old}"
+        if (new, old) not in self._names:
+            self._names.add((new, old))
+            self._hold(len(new) + len(old))
+
+    def _hold(self, characters: int) -> None:
+        self._held += characters
+        if self._held > _MOST_HELD:
+            raise ValueError("a program that looks everywhere")
 
     def _is_in_root(self, pid: int, how: int) -> bool:
         """Does openat2() take a directory for the root?"""
         _, _, resolve = _HOW.unpack(self._read(pid, _HOW.size, how))
         return bool(resolve & _IN_ROOT)
 
-    def _take(self, pid: int, kind: int, directory: int | None, argument: int) -> None:
+    def _take(self, pid: int, kind: int, directory: int | None, argument: int) -> str | None:
+        """Note a look-up; the absolute path, None when none is given."""
         if kind == _LIST:
             path = self._link(pid, f"fd/{argument & 0xFFFFFFFF}")
         else:
             path = self._string(pid, argument)
             if not path:
                 # the descriptor itself, whose path was seen when it was opened; or a fault
-                return
+                return None
             if path[0] != "/":
                 above = self._link(pid, "cwd" if directory is None else _link_of(directory))
                 if above[0] != "/":
-                    return
+                    return None
                 path = f"{above}/{path}"
         heard = self._heard[kind]
         if path in heard:
-            return
+            return path
         said = path
         if "//" in path or "/." in path:
             path = _DOTS.sub("", path) or "/"
@@ -321,9 +354,8 @@ class Observer:
                 each.clear()
         elif self._note(kind, path, 0):
             heard.add(said)
-            self._held += len(said)
-            if self._held > _MOST_HELD:
-                raise ValueError("a program that looks everywhere")
+            self._hold(len(said))
+        return path
 
     def _note(self, kind: int, path: str, hops: int) -> bool:
         """Note where a path leads; does it lead there always?"""

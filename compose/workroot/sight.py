@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -22,6 +22,8 @@ from compose.workroot.materialise import kept_xattrs
 
 _PRIVATE = frozenset(path[1:] for path in PRIVATE)
 _MAX_HOPS = 40
+_MAX_WAYS = 1000
+"""That one path may be followed on, where a program gave names again and again."""
 _HEAD = 4096
 # Their times of change are of the clock, or of the compose, and decide nothing that may be committed.
 _TIMELESS = ("step:", "scriptlet:", "treefile", "program:")
@@ -87,22 +89,17 @@ class _Walker:
         self._store = store
         # path -> was its content read?
         self._seen: dict[str, bool] = {}
-        # symlinks that the program made and that are gone again
-        self._gone: set[str] = set()
+        # what a path may have been a name of while the program ran
+        self._names: dict[str, set[str]] = {}
 
     def sight(self) -> Sight:
         observation = self._observation
-        for path in observation.links:
-            place = self._go(f"{path.rpartition('/')[0]}/", self._view.get)
-            link = join(place, path.rpartition("/")[2]) if place is not None else path[1:]
-            made = self._entries.get(link)
-            if made is None or not made.is_symlink:
-                self._gone.add(link)
         lookups: list[Lookup] = [self._view.get]
         if any(entry is not None and entry.is_symlink for entry in self._entries.values()):
             # it may have followed what it made itself
             lookups.append(self._after)
-        listed = set()
+        self._note_names(lookups)
+        listed: set[str] = set()
         for lookup in lookups:
             for path in observation.looked | observation.links:
                 self._go(path, lookup)
@@ -110,7 +107,8 @@ class _Walker:
                 self._read(path, lookup)
             for path in observation.run:
                 self._run(path, lookup, 0)
-            listed |= {place for path in observation.listed if (place := self._go(path, lookup)) is not None}
+            for path in observation.listed:
+                listed |= self._go(path, lookup)
         for path in self._entries:
             # what was changed, moved or linked to is part of the result, though nobody may have read it
             self._seen[path] = True
@@ -122,11 +120,31 @@ class _Walker:
     def _after(self, path: str) -> Entry | None:
         return self._entries[path] if path in self._entries else self._view.get(path)
 
-    def _go(self, path: str, lookup: Lookup) -> str | None:
-        """Follow a path, noting all on its way: where it leads, None for nowhere in the tree."""
+    def _note_names(self, lookups: Sequence[Lookup]) -> None:
+        """Which places the names are that the program gave. One may be below another: until no more are found."""
+        known, before = 0, -1
+        while known > before:
+            before = known
+            for new, old in self._observation.names:
+                above, _, name = new.rpartition("/")
+                for place in {above.strip("/")}.union(*(self._go(above, lookup) for lookup in lookups)):
+                    self._names.setdefault(join(place, name), set()).add(old)
+            known = sum(map(len, self._names.values()))
+
+    def _go(self, path: str, lookup: Lookup) -> set[str]:
+        """Follow a path, noting all on its way: where it may lead in the tree."""
+        places: set[str] = set()
+        self._follow(path, lookup, 0, places, set())
+        return places
+
+    def _follow(self, path: str, lookup: Lookup, hops: int, places: set[str], ways: set[str]) -> None:
+        if path in ways or hops > _MAX_HOPS:
+            return
+        ways.add(path)
+        if len(ways) > _MAX_WAYS:
+            raise _Unclear(path)
         done: list[str] = []
         todo = [part for part in reversed(path.split("/")) if part not in ("", ".")]
-        hops = 0
         while todo:
             part = todo.pop()
             if part == "..":
@@ -140,42 +158,38 @@ class _Walker:
                 way_on = "/".join(("", here, *reversed(todo)))
                 if leads_astray(way_on) or self._observation.crossed:
                     raise _Unclear(path)
-                return None
-            if here in self._gone and todo:
-                raise _Unclear(path)
+                return
+            for other in self._names.get(here, ()):
+                self._follow("/".join((other, *reversed(todo))), lookup, hops + 1, places, ways)
             entry = lookup(here)
             if entry is None:
-                return None
+                return
             if entry.target is not None:
                 hops += 1
                 if hops > _MAX_HOPS:
-                    return None
+                    return
                 done = [] if entry.target.startswith("/") else done[:-1]
                 todo.extend(piece for piece in reversed(entry.target.split("/")) if piece not in ("", "."))
             elif todo and not entry.is_dir:
-                return None
+                return
         place = "/".join(done)
         self._seen.setdefault(place, False)
-        return place
+        places.add(place)
 
-    def _read(self, path: str, lookup: Lookup) -> Entry | None:
-        place = self._go(path, lookup)
-        if place is None:
-            return None
-        if place in self._gone:
-            raise _Unclear(path)
-        self._seen[place] = True
-        return lookup(place)
+    def _read(self, path: str, lookup: Lookup) -> list[Entry]:
+        places = self._go(path, lookup)
+        self._seen.update(dict.fromkeys(places, True))
+        return [entry for place in places if (entry := lookup(place)) is not None]
 
     def _run(self, path: str, lookup: Lookup, depth: int) -> None:
         """A program that the kernel was told to run: it opens the interpreter by itself."""
-        entry = self._read(path, lookup)
-        if entry is None or entry.blob is None or depth > 4:
-            return
-        for interpreter in interpreters(self._head(entry.blob)):
-            if not interpreter.startswith("/"):
-                raise _Unclear(path)
-            self._run(interpreter, lookup, depth + 1)
+        for entry in self._read(path, lookup):
+            if entry.blob is None or depth > 4:
+                continue
+            for interpreter in interpreters(self._head(entry.blob)):
+                if not interpreter.startswith("/"):
+                    raise _Unclear(path)
+                self._run(interpreter, lookup, depth + 1)
 
     def _head(self, blob: BlobRef) -> bytes:
         fd = self._store.open(blob)

@@ -146,6 +146,24 @@ PROGRAMS = {
     "reads by its root in /proc": "cat /proc/self/root/usr/full/a > /usr/out; true",
     "reads below /dev/stdin": "cat /dev/stdin/a > /usr/out < /usr/full; true",
     "reads by way of /proc and back": "cat /proc/self/../self/root/usr/full/a > /usr/out; true",
+    "follows a symlink that is gone again": (
+        "ln -s full/a /usr/l; [ -e /usr/l ] && echo yes > /usr/yes; cat /usr/l > /usr/out; rm /usr/l; true"
+    ),
+    "follows a symlink that leads elsewhere then": (
+        "ln -s full/a /usr/l; cat /usr/l > /usr/out; ln -sf full/deep/b /usr/l; true"
+    ),
+    "follows a symlink that another replaces": (
+        "ln -s full/a /usr/l; cat /usr/l > /usr/out; ln -s full/deep/b /usr/m; mv -T /usr/m /usr/l; true"
+    ),
+    "follows a symlink to a directory that is made anew": (
+        "ln -s full /usr/l; cat /usr/l/a > /usr/out; rm /usr/l; ln -s full/deep /usr/l; true"
+    ),
+    "follows a symlink of two names": (
+        "ln -s full/a /usr/l; ln /usr/l /usr/m; cat /usr/m > /usr/out; rm /usr/l /usr/m; true"
+    ),
+    "moves a directory and back": (
+        "[ ! -e /usr/full ] || mv /usr/full /usr/m; cat /usr/m/a > /usr/out; mv /usr/m /usr/full; true"
+    ),
     "tells times": "stat -c '%n %Y' /usr/full /usr/full/deep > /usr/out; true",
     "reads accounts": "id new > /usr/out 2>&1; true",
     "is another program": "env cat /usr/full/deep/b > /usr/out; true",
@@ -159,6 +177,7 @@ NOTICED = {
         *("a file's content", "a file gone", "an owner", "a directory gone", "a symlink in place of a directory"),
     },
     "reads accounts": {"accounts"},
+    "follows a symlink that is gone again": {"a file's content", "a file gone", "an owner"},
     "lists": {"a file that was missing", "a file gone", "a directory gone", "a symlink in place of a directory"},
     "is another program": {"another file's content", "a directory gone", "a symlink in place of a directory"},
 }

@@ -13,6 +13,7 @@ import pytest
 from compose.blobs import BlobStore
 from compose.sandbox.observe import Observation
 from compose.tree import Entry, Tree, TreeEditor
+from compose.workroot import sight as sight_module
 from compose.workroot.layer import Change
 from compose.workroot.sight import Sight, interpreters, sight_of
 
@@ -48,6 +49,7 @@ def seen(
     run: tuple[str, ...] = (),
     listed: tuple[str, ...] = (),
     links: tuple[str, ...] = (),
+    names: tuple[tuple[str, str], ...] = (),
     crossed: bool = False,
 ) -> Sight | None:
     observation = Observation(
@@ -56,6 +58,7 @@ def seen(
         run=frozenset(run),
         listed=frozenset(listed),
         links=frozenset(links),
+        names=frozenset(names),
         crossed=crossed,
     )
     return sight_of(observation, changes, tree, store)
@@ -155,9 +158,42 @@ def test_symlinks_that_the_program_made_itself(tree: Tree, store: BlobStore) -> 
     made = Change(path="usr/lib/new", entry=link)
     sight = seen(tree, store, made, links=("/usr/lib/new",), read=("/usr/lib/new/x",))
     assert noticed(sight, content(tree.edit(), "usr/share/other/x", "X", store)) == "usr/share/other/x"
-    # gone again: where it led nobody knows
-    assert seen(tree, store, links=("/usr/lib/new",), read=("/usr/lib/new/x",)) is None
-    assert seen(tree, store, links=("/usr/lib/new",), looked=("/usr/lib/new",)) is not None
+    # gone again
+    sight = seen(
+        tree,
+        store,
+        links=("/usr/lib/new",),
+        names=(("/usr/lib/new", "/usr/lib/../share/other"),),
+        read=("/usr/lib/new/x",),
+    )
+    assert noticed(sight, content(tree.edit(), "usr/share/other/x", "X", store)) == "usr/share/other/x"
+    assert noticed(sight, content(tree.edit(), "usr/lib/d/a", "A", store)) is None
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        # ln -s alias one; mv one two; two/a
+        (("/usr/one", "/usr/alias"), ("/usr/two", "/usr/one")),
+        # mv usr/lib usr/two: what is below is meant by the new name
+        (("/usr/two", "/usr/lib/d"),),
+        # there and back, and once around
+        (("/usr/two", "/usr/lib/d"), ("/usr/lib/d", "/usr/two"), ("/usr/two", "/usr/two/x")),
+        # the directory of a name has another name itself
+        (("/usr/dir", "/usr/lib"), ("/usr/dir/one", "/usr/dir/d"), ("/usr/two", "/usr/lib/one")),
+    ],
+)
+def test_names_that_a_program_gave(names: tuple[tuple[str, str], ...], tree: Tree, store: BlobStore) -> None:
+    sight = seen(tree, store, names=names, read=("/usr/two/a",))
+    assert noticed(sight, tree.edit()) is None
+    assert noticed(sight, content(tree.edit(), "usr/lib/d/a", "A", store)) == "usr/lib/d/a"
+    assert noticed(sight, content(tree.edit(), "usr/lib/d/b", "B", store)) is None
+
+
+def test_too_many_names_to_follow(tree: Tree, store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sight_module, "_MAX_WAYS", 100)
+    names = tuple((f"/usr/n{one}", f"/usr/n{two}/n") for one in range(9) for two in range(9))
+    assert seen(tree, store, names=names, read=("/usr/n1/a",)) is None
 
 
 def test_what_leads_out_of_the_tree(tree: Tree, store: BlobStore) -> None:
