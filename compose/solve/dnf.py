@@ -16,7 +16,7 @@ from compose.solve import groups, locked
 from compose.solve.advisories import security_advisories
 from compose.solve.explain import explain, mentioned, name_of, nearest
 from compose.solve.links import links_of, nevra_of, providing
-from compose.solve.loaderror import SPACE_HINT, is_of_disk, plain
+from compose.solve.loaderror import SPACE_HINT, is_of_disk, plain, raised
 from compose.solve.memo import Answer, Metadata, libraries
 from compose.solve.repositories import Repositories, load_repositories
 from compose.solve.request import LocalRpm, SolveRequest
@@ -95,7 +95,7 @@ class _Solver:
             goal.add_rpm_install(spec, self._settings(repo))
         try:
             transaction = goal.resolve()
-        except self._dnf.exception.Error as error:
+        except raised(self._dnf) as error:
             # only now what it has read is written to its cache
             text = plain(self._dnf, error)
             if not is_of_disk(text):
@@ -120,7 +120,7 @@ class _Solver:
             return found
         try:
             self._base.get_repo_sack().add_cmdline_packages(sorted(found), True)
-        except (self._dnf.exception.Error, RuntimeError) as error:
+        except raised(self._dnf) as error:
             raise SolveError(f"an RPM of rpm-files cannot be read: {plain(self._dnf, error)}") from error
         query = self._dnf.rpm.PackageQuery(self._base)
         query.filter_repo_id([COMMAND_LINE])

@@ -32,6 +32,11 @@ def plain(dnf: Any, error: Exception) -> str:
     return " ".join(text.split())
 
 
+def raised(dnf: Any) -> tuple[type[Exception], ...]:
+    """What libdnf5 raises: its own errors, and those of what it is made with, a full disk's of std::filesystem among them."""
+    return dnf.exception.Error, dnf.exception.NonLibdnf5Exception, RuntimeError
+
+
 def is_of_disk(text: str) -> bool:
     """Is what libdnf5 says of a disk that refuses?"""
     return _DISK.search(text) is not None

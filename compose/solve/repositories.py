@@ -16,7 +16,7 @@ from compose.events import Reporter, Task
 from compose.rpm.repofile import RepoSection, absolute, local_path, split_list
 from compose.rpm.repos import RepoNetwork, add_repos, configure, enabled_repos, substitute
 from compose.solve import groups
-from compose.solve.loaderror import SPACE_HINT, LoadError, plain
+from compose.solve.loaderror import SPACE_HINT, LoadError, plain, raised
 from compose.solve.memo import LOADING, REPOMD, Metadata, digest_of, sizes
 from compose.solve.request import SolveRequest
 from compose.solve.resolution import RepoSnapshot
@@ -123,7 +123,7 @@ class Repositories:
             try:
                 # only the available ones: loading the system's makes an rpmdb in the root
                 self.base.get_repo_sack().load_repos(self.dnf.repo.Repo.Type_AVAILABLE)
-            except (self.dnf.exception.Error, RuntimeError) as error:
+            except raised(self.dnf) as error:
                 raise self._load_error(error) from error
         # now: another compose may bring it up to date as soon as it can
         self.metadata = tuple(map(self._metadata_of, self._repos))
