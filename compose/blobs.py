@@ -334,7 +334,8 @@ class BlobWriter:
         except FileExistsError:
             if self._store.has(ref):
                 return False
-            # replaced in one step, for others may be reading the name
+            # replaced in one step, for others may be reading the name; locked, or who opens the store takes it for a leftover
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
             whole = _unused_name(self._root)
             _link_open_file(self._fd, whole)
             replace(whole, path)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compose import blobs
 from compose.blobs import BlobStore, plain_mode
 from compose.errors import DamagedError, StorageError
 from compose.tree import BlobRef
@@ -298,3 +299,17 @@ def test_a_full_disk_is_a_storage_error(store, monkeypatch):
             writer.write(b"x" * size)
             writer.commit()
         assert caught.value.hint is not None
+
+
+def test_a_damaged_blob_is_replaced_while_another_process_begins(store, monkeypatch):
+    """Who opens the store removes what nobody is writing."""
+    ref = store.add_bytes(b"content", mtime=5)
+    os.truncate(store.path(ref), 3)
+
+    def replace(source, target):
+        BlobStore(store.root)
+        os.rename(source, target)
+
+    monkeypatch.setattr(blobs, "replace", replace)
+    assert BlobStore(store.root).add_bytes(b"content", mtime=5) == ref
+    assert store.read(ref) == b"content"
