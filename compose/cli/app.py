@@ -72,6 +72,10 @@ def load(name: str) -> click.Command:
     return typer.main.get_group(holder).commands[name]
 
 
+# typer escapes the brackets of "[default: x]" for rich, also where it does not have rich print the help
+typer.core.HAS_RICH = False
+
+
 def _typer(**settings: Any) -> typer.Typer:
     return typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, **settings)
 
@@ -81,6 +85,8 @@ app = _typer(
     cls=_Commands,
     help="Compose operating systems on a server: packages in, OSTree commit out.",
     no_args_is_help=True,
+    # of the terminal's columns
+    context_settings={"max_content_width": 120},
 )
 
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from compose.cli.app import COMMANDS, load
+from compose.cli.app import COMMANDS, load, main
 from compose.cli.flags import source_date_epoch
 from compose.errors import UsageError
 
@@ -42,6 +42,17 @@ def test_until_a_compose_has_something_to_make_it_imports_nothing_to_make_it_wit
     assert not modules & {f"compose.solve.{name}" for name in ("dnf", "repositories", "locked", "links", "advisories")}
     assert not modules & {"jsonschema", "rich", "yaml", "libdnf5", "rpm"}
     assert not modules & {"configparser", "ctypes", "secrets", "tempfile", "urllib.parse"}
+
+
+def test_help_uses_the_columns_there_are_and_has_no_markup(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.delenv("TERMINAL_WIDTH", raising=False)
+    assert main(["tree", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "\\" not in text
+    assert 100 < max(len(line) for line in text.splitlines()) <= 120
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
