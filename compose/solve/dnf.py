@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from compose.errors import SolveError, StorageError
@@ -22,6 +22,8 @@ from compose.solve.repositories import Repositories, load_repositories
 from compose.solve.request import LocalRpm, SolveRequest
 from compose.solve.resolution import COMMAND_LINE, Reason, Resolution, ResolvedPackage
 
+_SOURCES = ("src", "nosrc")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
@@ -30,6 +32,16 @@ class Job:
     request: SolveRequest
     network: RepoNetwork
     known: tuple[Metadata, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BesideJob:
+    """See solver.solve_beside()."""
+
+    request: SolveRequest
+    network: RepoNetwork
+    root: str
+    alone: tuple[PackageSpec, ...]
 
 
 def resolve(job: Job, reporter: Reporter) -> Answer | None:
@@ -41,6 +53,12 @@ def resolve(job: Job, reporter: Reporter) -> Answer | None:
         return None
     resolution = _Solver(repositories, job, reporter).solve()
     return Answer(resolution=resolution, metadata=metadata, libraries=libraries())
+
+
+def resolve_beside(job: BesideJob, reporter: Reporter) -> Resolution:
+    """See solver.solve_beside(); to be called in a process of its own."""
+    repositories = load_repositories(job.request, job.network, reporter, installed=job.root)
+    return _Solver(repositories, Job(request=job.request, network=job.network), reporter).solve_beside(job.alone)
 
 
 def describe(job: Job, reporter: Reporter) -> Answer:
@@ -104,7 +122,8 @@ class _Solver:
                 f"metadata cannot be stored in {self._network.metadata_dir}: {text}", hint=SPACE_HINT
             ) from error
         self._check(transaction, jobs, excluded)
-        chosen = [item.get_package() for item in transaction.get_transaction_packages()]
+        self._check_nothing_goes(transaction)
+        chosen = [item.get_package() for item in _coming(transaction)]
         return Resolution(
             packages=self._packages(transaction, jobs, by_group, local),
             repos=self._repositories.snapshots(),
@@ -112,6 +131,50 @@ class _Solver:
             links=links_of(self._dnf, self._base, chosen) if self._request.links else (),
             directories=self._repositories.directories(),
         )
+
+    def solve_beside(self, alone: tuple[PackageSpec, ...]) -> Resolution:
+        """What is installed stays as it is. Raises SolveError."""
+        self._hide_other_builds()
+        resolution = self.solve()
+        known = {each.nevra: each for each in resolution.packages}
+        for package, text in self._newest(alone):
+            nevra = nevra_of(package)
+            specs = {text, *(known[nevra].specs if nevra in known else ())}
+            known[nevra] = self._resolved(package, Reason.REQUESTED, specs, {})
+        return replace(resolution, packages=tuple(known[nevra] for nevra in sorted(known)))
+
+    def _hide_other_builds(self) -> None:
+        """Of what is installed: nothing takes its place."""
+        installed = self._dnf.rpm.PackageQuery(self._base)
+        installed.filter_installed()
+        names = {(package.get_name(), package.get_arch()) for package in installed}
+        query = self._query()
+        query.filter_name(sorted({name for name, _ in names}))
+        hidden = self._dnf.rpm.PackageSet(self._base)
+        for package in query:
+            if (package.get_name(), package.get_arch()) in names:
+                hidden.add(package)
+        self._base.get_rpm_package_sack().add_user_excludes(hidden)
+
+    def _newest(self, specs: tuple[PackageSpec, ...]) -> Iterator[tuple[Any, str]]:
+        """For each spec the newest build of each name that it fits, whatever that requires. Raises SolveError."""
+        ranks = {self._base.get_vars().get_value("arch"): 0, "noarch": 1}
+        missing = []
+        for spec in specs:
+            query = self._fitting(spec.text, None)
+            query.filter_arch(list(_SOURCES), self._dnf.common.QueryCmp_NEQ)
+            query.filter_priority()
+            query.filter_latest_evr()
+            chosen: dict[str, Any] = {}
+            # the machine's own architecture, where there are several
+            for package in sorted(query, key=lambda each: (ranks.get(each.get_arch(), 2), nevra_of(each))):
+                chosen.setdefault(package.get_name(), package)
+            if not chosen:
+                missing.append(spec)
+            yield from ((package, spec.text) for package in chosen.values())
+        if missing:
+            names = {package.get_name() for package in self._query()}
+            raise self._not_found([self._why_missing(spec, None, names) for spec in missing])
 
     def _add_local(self, goal: Any) -> dict[str, LocalRpm]:
         """Ask for the RPMs that are in no repository; returns them by path."""
@@ -200,15 +263,37 @@ class _Solver:
                 self._why_hidden(spec, repo, excluded) if spec.text in hidden else self._why_missing(spec, repo, names)
                 for spec, repo in missing
             ]
-            raise SolveError(
-                lines[0] if len(lines) == 1 else f"{len(lines)} of the packages asked for cannot be found",
-                hint="drop it from packages or from the excludes"
-                if hidden.issuperset(spec.text for spec, _ in missing)
-                else "check the spelling, and that the repository that has it is enabled (now: "
-                f"{', '.join(section.id for section in self._repositories.sections)})",
-                details=() if len(lines) == 1 else lines,
-            )
+            raise self._not_found(lines, all_hidden=hidden.issuperset(spec.text for spec, _ in missing))
         raise self._conflict("\n".join(solver), told, jobs, excluded)
+
+    def _check_nothing_goes(self, transaction: Any) -> None:
+        """Of what is installed."""
+        lines = []
+        leaving = (
+            self._dnf.transaction.TransactionItemAction_REPLACED,
+            self._dnf.transaction.TransactionItemAction_REMOVE,
+        )
+        for item in transaction.get_transaction_packages():
+            if item.get_action() in leaving:
+                by = sorted(each.get_nevra() for each in item.get_replaced_by())
+                lines.append(f"{item.get_package().get_nevra()} would be replaced by {', '.join(by) or 'nothing'}")
+        if lines:
+            raise SolveError(
+                f"the packages do not leave the base as it is: {sorted(lines)[0]}",
+                hint="drop what obsoletes a package of the base, or make the base with it",
+                details=sorted(lines) if len(lines) > 1 else (),
+            )
+
+    def _not_found(self, lines: list[str], *, all_hidden: bool = False) -> SolveError:
+        """lines: why each is not."""
+        return SolveError(
+            lines[0] if len(lines) == 1 else f"{len(lines)} of the packages asked for cannot be found",
+            hint="drop it from packages or from the excludes"
+            if all_hidden
+            else "check the spelling, and that the repository that has it is enabled (now: "
+            f"{', '.join(section.id for section in self._repositories.sections)})",
+            details=() if len(lines) == 1 else lines,
+        )
 
     def _why_hidden(self, spec: PackageSpec, repo: str | None, excluded: dict[str, str]) -> str:
         for nevra in sorted(self._matching(spec.text, repo)):
@@ -285,7 +370,7 @@ class _Solver:
             for package in query:
                 newest[package.get_name(), package.get_arch()] = (package.get_nevra(), spec.place)
         packages = []
-        for item in transaction.get_transaction_packages():
+        for item in _coming(transaction):
             package = item.get_package()
             reason = reasons.get(item.get_reason(), Reason.DEPENDENCY)
             asked = set(specs.get(package.get_nevra(), ())) if reason is Reason.REQUESTED else set()
@@ -312,3 +397,8 @@ class _Solver:
             reason=reason,
             specs=tuple(sorted(asked if given is None else {*asked, os.path.basename(given.path)})),
         )
+
+
+def _coming(transaction: Any) -> list[Any]:
+    """What is to be installed: of what is there already the reason may change."""
+    return [item for item in transaction.get_transaction_packages() if not item.get_package().is_installed()]

@@ -13,6 +13,7 @@ from typing import Any
 
 from compose.errors import StorageError
 from compose.events import Reporter, Task
+from compose.rpm.database import DATABASE_PATH, look_in
 from compose.rpm.repofile import RepoSection, absolute, local_path, split_list
 from compose.rpm.repos import RepoNetwork, add_repos, configure, enabled_repos, substitute
 from compose.solve import groups
@@ -24,15 +25,18 @@ from compose.solve.resolution import RepoSnapshot
 _REPO_ID = re.compile(r'(?:repository|repo) "(?P<id>[^"]+)"')
 
 
-def load_repositories(request: SolveRequest, network: RepoNetwork, reporter: Reporter) -> Repositories:
-    """All that are enabled, brought up to date and loaded.
+def load_repositories(
+    request: SolveRequest, network: RepoNetwork, reporter: Reporter, *, installed: str | None = None
+) -> Repositories:
+    """All that are enabled, brought up to date and loaded. installed: a private directory with nothing but an rpm database at
+    DATABASE_PATH, whose packages are there already; None for none.
 
     Raises FetchError for one that cannot be loaded, StorageError when the cache is refused, TreefileError for faults in .repo
     files.
     """
     try:
         with _metadata_lock(network, reporter):
-            return _loaded(request, network, reporter)
+            return _loaded(request, network, reporter, installed)
     except OSError as error:
         raise StorageError(
             f"cannot write to {error.filename or network.metadata_dir}: {error.strerror}",
@@ -56,11 +60,11 @@ def _metadata_lock(network: RepoNetwork, reporter: Reporter) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _loaded(request: SolveRequest, network: RepoNetwork, reporter: Reporter) -> Repositories:
+def _loaded(request: SolveRequest, network: RepoNetwork, reporter: Reporter, installed: str | None) -> Repositories:
     """In as many attempts as may help."""
     pause = network.pause
     for attempt in range(1, network.attempts + 1):
-        repositories = Repositories(request, network, reporter)
+        repositories = Repositories(request, network, reporter, installed)
         try:
             repositories.load()
         except LoadError as error:
@@ -87,7 +91,9 @@ class Repositories:
     order. Raises TreefileError for faults in .repo files.
     """
 
-    def __init__(self, request: SolveRequest, network: RepoNetwork, reporter: Reporter) -> None:
+    def __init__(
+        self, request: SolveRequest, network: RepoNetwork, reporter: Reporter, installed: str | None = None
+    ) -> None:
         import libdnf5
 
         self.dnf = libdnf5
@@ -95,7 +101,8 @@ class Repositories:
         self.metadata: tuple[Metadata, ...] = ()
         self._network = network
         self._reporter = reporter
-        root = os.path.join(network.metadata_dir, "empty-root")
+        self._installed = installed
+        root = installed or os.path.join(network.metadata_dir, "empty-root")
         os.makedirs(root, mode=0o700, exist_ok=True)
         self.base = libdnf5.base.Base()
         configure(self.base, request.access, network, root)
@@ -121,8 +128,12 @@ class Repositories:
             for repo in self._repos:
                 _fresh_keyring(repo)
             try:
-                # only the available ones: loading the system's makes an rpmdb in the root
-                self.base.get_repo_sack().load_repos(self.dnf.repo.Repo.Type_AVAILABLE)
+                if self._installed is None:
+                    # only the available ones: loading the system's makes an rpmdb in the root
+                    self.base.get_repo_sack().load_repos(self.dnf.repo.Repo.Type_AVAILABLE)
+                else:
+                    look_in(f"/{DATABASE_PATH}")
+                    self.base.get_repo_sack().load_repos()
             except raised(self.dnf) as error:
                 raise self._load_error(error) from error
         # now: another compose may bring it up to date as soon as it can

@@ -9,6 +9,7 @@ from typing import Literal
 from compose.errors import SolveError
 from compose.events import Reporter, Task
 from compose.rpm.repos import RepoNetwork, enabled_repos
+from compose.rpm.specs import PackageSpec
 from compose.solve import memo
 from compose.solve.request import SolveRequest
 from compose.solve.resolution import Resolution
@@ -35,6 +36,21 @@ def describe(request: SolveRequest, network: RepoNetwork, reporter: Reporter) ->
     """What can be said without any repository's metadata: the repositories that take part, and the request's RPMs that are
     in none. Raises TreefileError for faults in .repo files."""
     return _ask("describe", request, network, reporter, lambda: None)
+
+
+def solve_beside(
+    request: SolveRequest, alone: tuple[PackageSpec, ...], root: str, network: RepoNetwork, reporter: Reporter
+) -> Resolution:
+    """The packages that satisfy the request on top of those that are installed, which stay as they are; only those that come
+    new. alone: further ones that are taken by themselves, whatever they require.
+
+    root: a private directory with nothing but the rpm database of what is installed, at DATABASE_PATH. Raises as solve().
+    """
+    from compose.rpm import child
+    from compose.solve import dnf
+
+    job = dnf.BesideJob(request=request, network=network, root=root, alone=alone)
+    return child.call(dnf.resolve_beside, job, reporter, crash=_crashed)
 
 
 def _ask(

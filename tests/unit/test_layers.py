@@ -16,7 +16,9 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"pipeline"}),
     frozenset({"changes"}),
     frozenset({"diff", "doctor", "plan", "variance"}),
-    frozenset({"metadata", "lock", "lint", "layers", "rootfs", "records", "installed", "cache", "inputdiff"}),
+    frozenset(
+        {"metadata", "lock", "lint", "layers", "rootfs", "records", "installed", "cache", "inputdiff", "extensions"}
+    ),
     frozenset({"inputhash"}),
     frozenset({"treefile", "solve", "fetch", "importer", "assemble", "postprocess", "label", "commit"}),
     frozenset({"workroot", "cachedir"}),

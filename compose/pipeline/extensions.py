@@ -1,0 +1,220 @@
+"""Packages on top of a composed tree: solved against what is in it, fetched, checked, and put into a directory.
+
+DIR/NAME.rpm                      each package
+DIR/extensions.json               the extensions that are for this architecture, names of packages with their builds
+DIR/.rpm-ostree-state-chksum      SHA512 of what all of that was made of: the same again is no change
+DIR/.compose-rpms                 names of the RPMs, so that those are removed that are not part any more
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from compose import fs, syscalls
+from compose.cachedir import CacheDir
+from compose.errors import AssembleError, PackageError, RepositoryError, SolveError, TreefileError, UsageError
+from compose.events import Reporter
+from compose.extensions import Extensions, Kind, on_base, parse_extensions
+from compose.fetch.fetcher import fetch
+from compose.fetch.rpmfile import RpmFile
+from compose.installed import extract_database
+from compose.ostree.repo import Repo
+from compose.pipeline.inspect import commit_of
+from compose.pipeline.options import ComposeOptions
+from compose.pipeline.requests import load, repo_access
+from compose.pipeline.results import touch
+from compose.postprocess.rpmdb import SYSIMAGE
+from compose.rpm.database import DATABASE_PATH, read_packages
+from compose.rpm.repos import RepoNetwork
+from compose.rpm.specs import PackageSpec
+from compose.solve.request import SolveRequest
+from compose.solve.resolution import Resolution, ResolvedPackage
+from compose.solve.solver import solve_beside
+from compose.treefile.model import LoadedTreefile
+
+_STATE, _JSON, _LIST = ".rpm-ostree-state-chksum", "extensions.json", ".compose-rpms"
+_DATABASE = "rpmdb.sqlite"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """packages: of all extensions, sorted. changed: False when all of it was there already."""
+
+    packages: tuple[ResolvedPackage, ...]
+    changed: bool
+
+
+def fetch_extensions(
+    options: ComposeOptions,
+    extensions: str,
+    output: str,
+    *,
+    base: str | None,
+    rootfs: str | None,
+    reporter: Reporter,
+) -> Fetched:
+    """Bring the packages of a file of extensions into a directory, made when absent.
+
+    base: the commit below them, of options.repo; the treefile's ref when None. rootfs: a root in place of it. Raises a
+    ComposeError; then the directory holds what it did, or its state file is gone.
+    """
+    if (rootfs is None) == (options.repo is None):
+        raise UsageError("give --repo, which has the tree that the extensions are for, or --rootfs, not both")
+    loaded = load(options, reporter)
+    asked = _read(extensions, reporter)
+    with CacheDir(options.cachedir).shared(reporter) as cache, cache.scratch() as work:
+        root = os.path.join(work, "base")
+        database = os.path.join(root, DATABASE_PATH)
+        with fs.storage_errors(database):
+            os.makedirs(database)
+        if rootfs is not None:
+            _copy_database(rootfs, database)
+        else:
+            _extract_database(options, loaded, base, database)
+        chosen = on_base(asked, loaded.treefile.basearch, _builds(database, rootfs or options.repo or "", reporter))
+        network = RepoNetwork(cachedir=cache.path, cache_only=options.cache_only, proxy=options.proxy)
+        request = _request(options, loaded, chosen)
+        resolution = solve_beside(request, chosen.packages(Kind.DEVELOPMENT), root, network, reporter)
+        _check_brought(request.packages, resolution)
+        result = Fetched(packages=resolution.packages, changed=True)
+        state = _state(resolution, chosen)
+        if _is_there(output, state, resolution):
+            return replace(result, changed=False)
+        files = fetch(resolution, request.access, network, reporter, jobs=options.jobs)
+        _write(output, files, chosen, state)
+    touch(options)
+    return result
+
+
+def _read(path: str, reporter: Reporter) -> Extensions:
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise TreefileError(f"cannot read the extensions {path}: {error.strerror}") from error
+    found = parse_extensions(data, path)
+    for warning in found.warnings:
+        reporter.warn(warning)
+    return found
+
+
+def _extract_database(options: ComposeOptions, loaded: LoadedTreefile, base: str | None, directory: str) -> None:
+    revision = base or loaded.treefile.ref
+    if revision is None:
+        raise UsageError(f"{options.treefile} has no ref", hint="name the commit with --base-rev")
+    assert options.repo is not None
+    with Repo.open(options.repo) as repo:
+        if not extract_database(repo, commit_of(repo, revision), directory):
+            raise RepositoryError(
+                f"{repo.path}: {revision} has no {DATABASE_PATH}/{_DATABASE}", hint="it must be a tree made of packages"
+            )
+
+
+def _copy_database(rootfs: str, directory: str) -> None:
+    try:
+        root = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise UsageError(f"--rootfs={rootfs}: {error.strerror}") from error
+    try:
+        for place in (DATABASE_PATH, SYSIMAGE, "var/lib/rpm"):
+            for name in (_DATABASE, f"{_DATABASE}-wal"):
+                with suppress(FileNotFoundError, NotADirectoryError), fs.storage_errors(f"{rootfs}/{place}/{name}"):
+                    source = syscalls.open_in_root(root, f"{place}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+                    with open(source, "rb") as file, open(os.path.join(directory, name), "wb") as copy:
+                        fs.clone_or_copy(file.fileno(), copy.fileno())
+            if os.path.exists(os.path.join(directory, _DATABASE)):
+                return
+    finally:
+        os.close(root)
+    raise UsageError(f"--rootfs={rootfs}: has no rpm database", hint="give the root directory of an installed system")
+
+
+def _builds(database: str, place: str, reporter: Reporter) -> dict[str, str]:
+    """[EPOCH:]VERSION-RELEASE by name; of several builds the newest."""
+    try:
+        return {each.nevra.name: each.nevra.evr for each in read_packages(database, reporter)}
+    except (AssembleError, PackageError) as error:
+        raise RepositoryError(f"{place}: the rpm database cannot be read: {error.message}") from error
+
+
+def _request(options: ComposeOptions, loaded: LoadedTreefile, extensions: Extensions) -> SolveRequest:
+    access = repo_access(options, loaded, with_lockfile=False)
+    if access.repos is not None:
+        access = replace(access, repos=tuple(dict.fromkeys((*access.repos, *extensions.all_repos))))
+    # neither excludes nor recommends of the treefile: who installs an extension does not have them either
+    return SolveRequest(packages=extensions.packages(Kind.OS_EXTENSION), access=access)
+
+
+def _check_brought(specs: Sequence[PackageSpec], resolution: Resolution) -> None:
+    brought = {text for each in resolution.packages for text in each.specs}
+    lines = [f"{spec.place}: the base has what {spec.text} asks for" for spec in specs if spec.text not in brought]
+    if lines:
+        raise SolveError(
+            lines[0] if len(lines) == 1 else f"the base has what {len(lines)} packages of the extensions ask for",
+            hint="leave out what clients have anyway",
+            details=lines if len(lines) > 1 else (),
+        )
+
+
+def _state(resolution: Resolution, extensions: Extensions) -> str:
+    rows = [f"{each.nevra} {':'.join(each.checksum)}\n" for each in resolution.packages]
+    return hashlib.sha512("".join((*rows, extensions.json())).encode()).hexdigest()
+
+
+def _is_there(output: str, state: str, resolution: Resolution) -> bool:
+    names = (*map(_name_of, resolution.packages), _JSON)
+    return _text(output, _STATE) == state and all(os.path.isfile(os.path.join(output, name)) for name in names)
+
+
+def _text(output: str, name: str) -> str:
+    path = os.path.join(output, name)
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
+        return ""
+    except OSError as error:
+        raise fs.storage_error(path, error) from error
+
+
+def _write(output: str, files: Sequence[RpmFile], extensions: Extensions, state: str) -> None:
+    sources = {_name_of(file.package): file.path for file in files}
+    before = {name for name in _text(output, _LIST).splitlines() if _is_name(name)}
+    with fs.storage_errors(output):
+        os.makedirs(output, exist_ok=True)
+        # until all is there again nobody may take it for whole
+        _remove(output, _STATE)
+        fs.atomic_write(os.path.join(output, _LIST), _lines(before | {*sources}))
+        for name, source in sources.items():
+            fs.copy_file(source, os.path.join(output, name))
+        for name in before - {*sources}:
+            _remove(output, name)
+        fs.atomic_write(os.path.join(output, _LIST), _lines({*sources}))
+        fs.atomic_write(os.path.join(output, _JSON), extensions.json().encode())
+        fs.atomic_write(os.path.join(output, _STATE), state.encode())
+
+
+def _remove(output: str, name: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(os.path.join(output, name))
+
+
+def _name_of(package: ResolvedPackage) -> str:
+    """Not what the repository calls it: two may call theirs the same."""
+    nevra = package.nevra
+    name = f"{nevra.name}-{nevra.version}-{nevra.release}.{nevra.arch}.rpm"
+    if not _is_name(name):
+        raise PackageError(f"{nevra} of repository {package.repo!r} makes no file name")
+    return name
+
+
+def _is_name(text: str) -> bool:
+    return text.endswith(".rpm") and not text.startswith(".") and "/" not in text and "\0" not in text
+
+
+def _lines(names: set[str]) -> bytes:
+    return "".join(f"{name}\n" for name in sorted(names)).encode()

@@ -1,0 +1,148 @@
+"""`compose extensions`: packages for a composed tree, with dnf5 on a checkout of it as judge."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.tiny import REF, Done, Site, release
+from tests.support import rpmrepo
+
+pytestmark = pytest.mark.root
+
+_SPEC = """\
+Name: {name}
+Version: 1
+Release: 1
+Summary: x
+License: MIT
+BuildArch: noarch
+AutoReqProv: no
+{more}
+%description
+x
+%files
+"""
+
+
+@pytest.fixture
+def based(moving: Site, keys: rpmrepo.Keys, tmp_path: Path) -> Site:
+    """A composed tree, and since then a newer build of one of its packages."""
+    moving.compose()
+    release(moving, keys, tmp_path, "hello-lib", "2.0")
+    return moving
+
+
+def more(site: Site, keys: rpmrepo.Keys, tmp_path: Path, name: str, *lines: str, version: str = "1") -> None:
+    text = _SPEC.format(name=name, more="\n".join(lines))
+    release(site, keys, tmp_path, name, version, spec=text)
+
+
+def extensions(
+    site: Site, *flags: str, base: str | None = None, status: int = 0, **wanted: dict[str, object] | list[str]
+) -> Done:
+    path = site.path / "extensions.json"
+    repos = wanted.pop("repos", [])
+    path.write_text(json.dumps({"repos": repos, "extensions": wanted}))
+    return site.tool(
+        *("extensions", site.treefile, path, f"--output-dir={site.path}/out", f"--cachedir={site.cachedir}"),
+        *([f"--repo={site.repo}"] if base is None else [base]),
+        *flags,
+        status=status,
+    )
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.glob("*.rpm"))
+
+
+def test_what_fits_on_the_tree(based: Site, keys: rpmrepo.Keys, tmp_path: Path) -> None:
+    more(based, keys, tmp_path, "hello-devel", "Requires: nobody-has-this", version="1.0")
+    more(based, keys, tmp_path, "hello-devel", "Requires: nobody-has-this", version="3")
+    done = extensions(
+        based,
+        f"--touch-if-changed={based.path}/touched",
+        odd={"packages": ["tiny-odd"]},
+        devel={"kind": "development", "packages": ["hello-devel"], "match-base-evr": "hello"},
+        elsewhere={"packages": ["nobody-has-this"], "architectures": ["s390x"]},
+    )
+    out = based.path / "out"
+    assert names(out) == ["hello-devel-1.0-1.noarch.rpm", "tiny-odd-1-1.noarch.rpm", "tiny-weak-1-1.noarch.rpm"]
+    assert f"{out}: 3 packages" in done.stdout
+    assert (based.path / "touched").exists()
+    written = json.loads((out / "extensions.json").read_text())["extensions"]
+    assert written["devel"]["packages"] == ["hello-devel-1.0-1"]
+    assert "elsewhere" not in written
+    # a client has them all but those for development
+    root = tmp_path / "root"
+    based.ostree("checkout", "-U", REF, str(root))
+    (root / "usr/lib/sysimage").mkdir(parents=True, exist_ok=True)
+    rpms = [str(out / name) for name in names(out) if "devel" not in name]
+    subprocess.run(
+        ["rpm", f"--root={root}", "--dbpath=/usr/share/rpm", "--test", "--nosignature", "-i", *rpms], check=True
+    )
+
+
+def test_again_is_no_change(based: Site) -> None:
+    wanted = {"odd": {"packages": ["tiny-odd"]}}
+    out = based.path / "out"
+    extensions(based, **wanted)
+    (out / "mine.rpm").write_bytes(b"")
+    before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    touched = f"--touch-if-changed={based.path}/touched"
+    assert extensions(based, touched, **wanted).stdout == "No change.\n"
+    extensions(based, "--unchanged-exit-77", status=77, **wanted)
+    assert before == {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert not (based.path / "touched").exists()
+    # what is gone comes back, and what is not part any more goes; what somebody else put there stays
+    (out / "tiny-weak-1-1.noarch.rpm").unlink()
+    assert "2 packages" in extensions(based, **wanted).stdout
+    assert "tiny-weak-1-1.noarch.rpm" in names(out)
+    extensions(based, touched, weak={"packages": ["tiny-weak"]})
+    assert names(out) == ["mine.rpm", "tiny-weak-1-1.noarch.rpm"]
+    assert (based.path / "touched").exists()
+
+
+def test_a_root_in_place_of_a_repository(based: Site, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    based.ostree("checkout", "-U", REF, str(root))
+    assert "2 packages" in extensions(based, base=f"--rootfs={root}", odd={"packages": ["tiny-odd"]}).stdout
+    for wrong, words in (
+        (f"--rootfs={tmp_path}/nothing", "No such file"),
+        (f"--rootfs={tmp_path}", "no rpm database"),
+        ("--base-rev=x", "give --repo"),
+    ):
+        assert words in extensions(based, base=wrong, status=2, odd={"packages": ["tiny-odd"]}).stderr
+
+
+def test_nothing_of_the_tree_changes(based: Site, keys: rpmrepo.Keys, tmp_path: Path) -> None:
+    more(based, keys, tmp_path, "needs-new", "Requires: hello-lib >= 2.0")
+    done = extensions(based, status=3, new={"packages": ["needs-new"]})
+    assert re.search(r"extensions\.json:1:\d+: needs-new", done.stderr)
+    assert "requires hello-lib >= 2.0" in done.stderr
+    more(based, keys, tmp_path, "takes-place", "Obsoletes: hello-lib", "Provides: hello-lib = 3.0")
+    done = extensions(based, status=3, new={"packages": ["takes-place"]})
+    assert "hello-lib-1.0-1.noarch would be replaced by takes-place-1-1.noarch" in done.stderr
+    assert not (based.path / "out").exists()
+
+
+def test_wrong_use(based: Site) -> None:
+    done = extensions(based, status=2, a={"packages": ["hello"]})
+    assert "package hello already present in base" in done.stderr
+    done = extensions(based, status=3, a={"packages": ["user(hello)"]})
+    assert "the base has what user(hello) asks for" in done.stderr
+    done = extensions(based, status=3, a={"packages": ["tiny-od"]})
+    assert "there is no package 'tiny-od'" in done.stderr
+    assert "did you mean tiny-odd?" in done.stderr
+    done = extensions(based, status=3, a={"packages": ["tiny-od"], "kind": "development"})
+    assert "did you mean tiny-odd?" in done.stderr
+    assert "there is no repository 'extras'" in extensions(based, status=2, repos=["extras"]).stderr
+    done = extensions(based, "--base-rev=nothing", status=1, a={"packages": ["tiny-odd"]})
+    assert "has no commit nothing" in done.stderr
+    done = extensions(based, status=5, a={"packages": ["unsigned"]})
+    assert "unsigned" in done.stderr
+    assert not (based.path / "out").exists()
