@@ -2,6 +2,10 @@
 
 For `compose install`, `postprocess`, `commit` and `rootfs`. Owners, modes, capabilities and user xattrs are as in the tree,
 which takes root; labels are not written, for they are computed when the directory is committed.
+
+What overlayfs has for a deleted file, a character device 0:0 (kernel documentation, filesystems/overlayfs.rst), is in a tree
+the empty file .ostree-wh.NAME, of which a deployment makes the device again (ostree-checkout(1),
+--process-passthrough-whiteouts): so layers of containers can be part of a root.
 """
 
 from __future__ import annotations
@@ -10,15 +14,28 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from compose import fs
 from compose.blobs import BlobStore
 from compose.errors import SandboxError, StorageError, UsageError
 from compose.events import Reporter
-from compose.tree import Entry, Tree, join
+from compose.tree import Entry, Tree, join, name_of, parent_of
 
 _LABEL = b"security.selinux"
-_KINDS = {stat.S_IFIFO: "a fifo", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+_WHITEOUT = ".ostree-wh."
+_DEVICE = "a device"
+_KINDS = {stat.S_IFIFO: "a fifo", stat.S_IFSOCK: "a socket", stat.S_IFCHR: _DEVICE, stat.S_IFBLK: _DEVICE}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Root:
+    """What a root directory holds. devices: paths of device nodes, which the tree does not have. whiteouts: paths of whiteouts,
+    which it has under their other name. Both sorted."""
+
+    tree: Tree
+    devices: tuple[str, ...] = ()
+    whiteouts: tuple[str, ...] = ()
 
 
 def check_root() -> None:
@@ -87,17 +104,29 @@ def write_rootfs(tree: Tree, store: BlobStore, directory: str, reporter: Reporte
             raise
 
 
-def read_rootfs(directory: str, store: BlobStore, reporter: Reporter, *, writer: str) -> Tree:
-    """The tree in a directory, contents copied to the store. Raises UsageError for what no commit can hold."""
+def read_rootfs(
+    directory: str, store: BlobStore, reporter: Reporter, *, writer: str, ignore_devices: bool = True
+) -> Root:
+    """What is in a directory, contents copied to the store. ignore_devices: leave devices out.
+
+    Raises UsageError for what no commit can hold.
+    """
     if not os.path.isdir(os.path.join(directory, "usr")):
         raise UsageError(f"{directory} is not a root directory: it has no usr")
     entries: dict[str, Entry] = {}
     inodes: dict[tuple[int, int], str] = {}
     faults: list[str] = []
+    devices: list[str] = []
+    whiteouts: dict[str, Entry] = {}
     with reporter.task("Reading files", unit="files") as task, fs.storage_errors(directory):
         for path, full, status in _walk(directory):
             kind = stat.S_IFMT(status.st_mode)
-            if (what := _KINDS.get(kind)) is not None:
+            whiteout = kind == stat.S_IFCHR and status.st_rdev == 0
+            what = None if whiteout else _KINDS.get(kind)
+            if what == _DEVICE and ignore_devices:
+                devices.append(path)
+                continue
+            if what is not None:
                 faults.append(f"/{path} is {what}, which a commit cannot hold")
                 continue
             try:
@@ -105,18 +134,26 @@ def read_rootfs(directory: str, store: BlobStore, reporter: Reporter, *, writer:
             except UnicodeEncodeError:
                 faults.append(f"{os.fsencode(path)!r} is not UTF-8, which a commit cannot hold")
                 continue
+            if whiteout:
+                whiteouts[path] = _whiteout(status, store, writer)
+                continue
             link = ""
             if kind == stat.S_IFREG and status.st_nlink > 1:
                 link = f"rootfs:{inodes.setdefault((status.st_dev, status.st_ino), path)}"
             entries[path] = _entry(full, status, store, link, writer)
             task.advance()
+    for path, entry in whiteouts.items():
+        stands = join(parent_of(path), f"{_WHITEOUT}{name_of(path)}")
+        if stands in entries:
+            faults.append(f"/{path} is a whiteout, which a commit holds as /{stands}, and that is there already")
+        entries[stands] = entry
     if faults:
         raise UsageError(
             faults[0] if len(faults) == 1 else f"{directory}: {len(faults)} files cannot be committed",
             details=faults if len(faults) > 1 else (),
-            hint="remove them",
+            hint="remove them" if ignore_devices else "remove them; ignore-devices: true leaves devices out",
         )
-    return Tree(entries)
+    return Root(tree=Tree(entries), devices=tuple(sorted(devices)), whiteouts=tuple(sorted(whiteouts)))
 
 
 def _write_file(top: int, path: str, entry: Entry, store: BlobStore) -> None:
@@ -194,5 +231,18 @@ def _entry(full: str, status: os.stat_result, store: BlobStore, link: str, write
         blob=blob,
         mtime=mtime,
         link=link,
+        writer=writer,
+    )
+
+
+def _whiteout(status: os.stat_result, store: BlobStore, writer: str) -> Entry:
+    """The file that stands for it: a deployment takes owner and mode from that."""
+    mode = stat.S_IMODE(status.st_mode)
+    return Entry(
+        mode=stat.S_IFREG | mode,
+        uid=status.st_uid,
+        gid=status.st_gid,
+        blob=store.add_bytes(b"", mode),
+        mtime=int(status.st_mtime),
         writer=writer,
     )

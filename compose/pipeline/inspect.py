@@ -54,7 +54,7 @@ def lint_rootfs(directory: str, cachedir: str, reporter: Reporter, *, bootable: 
     none."""
     with CacheDir(cachedir).shared(reporter) as cache:
         store = BlobStore(cache.join("blobs"))
-        tree = read_rootfs(directory, store, reporter, writer="rootfs")
+        tree = read_rootfs(directory, store, reporter, writer="rootfs").tree
         # that of a container image has /etc where programs look for it
         plain = "etc" in tree and "usr/etc" not in tree
         return lint_tree(move_etc(tree) if plain else tree, store, bootable=bootable)

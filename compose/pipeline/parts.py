@@ -20,6 +20,7 @@ from compose.errors import UsageError
 from compose.events import Reporter
 from compose.inputhash import Input, InputKind, input_hash, inputs_of
 from compose.label import audit, label
+from compose.lint.subject import few
 from compose.ostree.repo import Repo
 from compose.pipeline import beside, results, settings
 from compose.pipeline import facts as making
@@ -38,7 +39,7 @@ from compose.postprocess.drift import check_accounts
 from compose.postprocess.options import PostprocessOptions
 from compose.postprocess.stage import complete
 from compose.records import Records, attributed, records_of, records_of_root, runs_of
-from compose.rootfs import check_no_mounts, check_root, read_rootfs, write_rootfs
+from compose.rootfs import Root, check_no_mounts, check_root, read_rootfs, write_rootfs
 from compose.rpm.database import DATABASE_PATH, read_packages
 from compose.rpm.nevra import Nevra
 from compose.tree import Tree
@@ -133,13 +134,15 @@ def _postprocess_rootfs(
     check_no_mounts(rootfs)
     known, made = beside.read_facts(rootfs), beside.read_records(rootfs)
     with cache.scratch() as work:
-        tree = _read(rootfs, made, store, reporter)
-        when = epoch if epoch is not None else known.epoch if known else int(time.time())
         loaded = load(ComposeOptions(treefile=treefile, cachedir=cache.path), reporter) if treefile else None
+        root = _read(rootfs, made, store, reporter, loaded.treefile.ignore_devices if loaded else True)
+        tree = root.tree
+        when = epoch if epoch is not None else known.epoch if known else int(time.time())
         layout = _layout(loaded, known, when)
         processed = complete(tree, layout, store, work, reporter, memory=ProgramMemory(cache.join(PROGRAMS)))
         if processed.tree is tree:
             return False
+        _tell_devices(root, reporter)
         tell_dropped(processed.dropped, reporter)
     # beside it, for the new one takes its place in one step
     with fs.storage_errors(rootfs):
@@ -183,7 +186,9 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
         repo.check_writable()
         previous = Previous.of(repo, options, treefile.ref)
         made = beside.read_records(rootfs)
-        tree = _read(rootfs, made, store, reporter)
+        root = _read(rootfs, made, store, reporter, treefile.ignore_devices)
+        _tell_devices(root, reporter)
+        tree = root.tree
         known = beside.read_facts(rootfs) or _facts_from(options, treefile, previous)
         decided = _decided(known, tree, made, loaded, labelled=labelled)
         known = dataclasses.replace(known, digest=input_hash(decided) if decided else "")
@@ -206,6 +211,8 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
         known = dataclasses.replace(known, version=version, kernel=processed.kernel)
         parent = parent_of(options, repo, treefile.ref)
         committed = write_commit(tree, store, repo, options, treefile, known, parent, reporter)
+        dropped = [(each.path, each.reason) for each in processed.dropped]
+        dropped += [(path, "device") for path in root.devices]
         result = ComposeResult(
             outcome=Outcome.COMMITTED,
             packages=(),
@@ -218,7 +225,7 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
             pkgdiff=results.package_diff(repo, parent, known.packages),
             tree=tree,
             labels=labels,
-            dropped=tuple((each.path, each.reason) for each in processed.dropped),
+            dropped=tuple(sorted(dropped)),
         )
         programs = (*(made.programs if made else ()), *runs_of(processed.records))
         kept = records_of(tree, programs, decided)
@@ -237,11 +244,25 @@ def _with_etc(tree: Tree) -> Tree:
     return editor.build()
 
 
-def _read(rootfs: str, made: Records | None, store: BlobStore, reporter: Reporter) -> Tree:
-    """The tree in a root directory; what nobody changed since `install` has its writers."""
-    if made is None:
-        return read_rootfs(rootfs, store, reporter, writer=_FOREIGN)
-    return attributed(read_rootfs(rootfs, store, reporter, writer=_CHANGED), made)
+def _read(rootfs: str, made: Records | None, store: BlobStore, reporter: Reporter, ignore_devices: bool) -> Root:
+    """What is in a root directory; what nobody changed since `install` has its writers."""
+    writer = _FOREIGN if made is None else _CHANGED
+    found = read_rootfs(rootfs, store, reporter, writer=writer, ignore_devices=ignore_devices)
+    return found if made is None else dataclasses.replace(found, tree=attributed(found.tree, made))
+
+
+def _tell_devices(root: Root, reporter: Reporter) -> None:
+    """Say what of the root is not what it was."""
+    if root.devices:
+        reporter.info(f"devices, which a commit cannot hold, are left out: {_numbered(root.devices)}")
+    if root.whiteouts:
+        reporter.info(
+            f"whiteouts are kept as .ostree-wh.NAME, for deployments to make them again: {_numbered(root.whiteouts)}"
+        )
+
+
+def _numbered(paths: tuple[str, ...]) -> str:
+    return f"{len(paths)} ({few([f'/{path}' for path in paths])})"
 
 
 def _decided(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -190,6 +191,56 @@ def test_what_cannot_be_committed_is_refused(site: Site, make: object, complaint
     assert complaint in done.stderr
     assert "Traceback" not in done.stderr
     assert site.snapshot() == before
+
+
+def test_devices_and_whiteouts(site: Site, tree: Path) -> None:
+    """Devices are left out, and what overlayfs has for deleted files comes back where a client deploys."""
+    run(site, "install", tree, site.path / "out", f"--repo={site.repo}")
+    rootfs = site.path / "out/rootfs"
+    layer = rootfs / "usr/lib/layer"
+    layer.mkdir()
+    os.mknod(layer / "gone", stat.S_IFCHR | 0o400, os.makedev(0, 0))
+    os.chown(layer / "gone", 7, 8)
+    os.mknod(rootfs / "usr/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    os.mknod(rootfs / "usr/disk", stat.S_IFBLK | 0o660, os.makedev(8, 0))
+    report = site.path / "compose.json"
+    told = run(site, "commit", tree, rootfs, f"--repo={site.repo}", f"--write-composejson-to={report}")
+    assert "left out: 2 (/usr/disk, /usr/null)" in told
+    assert "make them again: 1 (/usr/lib/layer/gone)" in told
+    dropped = [each["path"] for each in json.loads(report.read_text())["dropped"] if each["reason"] == "device"]
+    assert dropped == ["/usr/disk", "/usr/null"]
+    assert (layer / "gone").is_char_device()
+    content = site.ostree("ls", "-RC", REF)
+    site.ostree("checkout", "--process-passthrough-whiteouts", REF, str(site.path / "deployed"))
+    found = (site.path / "deployed/usr/lib/layer/gone").stat()
+    assert (found.st_mode, found.st_rdev, found.st_uid, found.st_gid) == (stat.S_IFCHR | 0o400, 0, 7, 8)
+    assert not (site.path / "deployed/usr/null").exists()
+    # in place they are what the commit has, and the commit is the same
+    told = run(site, "postprocess", rootfs, tree)
+    assert "left out: 2 (/usr/disk, /usr/null)" in told
+    assert os.listdir(layer) == [".ostree-wh.gone"]
+    assert not (rootfs / "usr/null").exists()
+    run(site, "commit", tree, rootfs, f"--repo={site.repo}")
+    assert site.ostree("ls", "-RC", REF) == content
+    # of a finished root, too
+    os.mknod(rootfs / "usr/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    assert "left out: 1 (/usr/null)" in run(site, "commit", tree, rootfs, f"--repo={site.repo}")
+
+
+def test_devices_are_refused_where_the_treefile_says_so(site: Site) -> None:
+    tree = site.write_treefile(ignore_devices=False)
+    run(site, "install", tree, site.path / "out", f"--repo={site.repo}")
+    rootfs = site.path / "out/rootfs"
+    os.mknod(rootfs / "usr/gone", stat.S_IFCHR, os.makedev(0, 0))
+    os.mknod(rootfs / "usr/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    for words in (("postprocess", rootfs, tree), ("commit", tree, rootfs, f"--repo={site.repo}")):
+        told = run(site, *words, status=2)
+        assert "/usr/null is a device, which a commit cannot hold" in told
+        assert "ignore-devices: true" in told
+    (rootfs / "usr/null").unlink()
+    (rootfs / "usr/.ostree-wh.gone").touch()
+    told = run(site, "commit", tree, rootfs, f"--repo={site.repo}", status=2)
+    assert "/usr/gone is a whiteout, which a commit holds as /usr/.ostree-wh.gone, and that is there already" in told
 
 
 def test_what_is_mounted_below_a_root_is_left_alone(site: Site, tree: Path, tmp_path: Path) -> None:
