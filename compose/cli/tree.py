@@ -126,7 +126,7 @@ def command(
 
 def tell(result: ComposeResult, reporter: CommandReporter) -> None:
     """The result for programs, and for the page of a run."""
-    facts: dict[str, Any] = {"packages": len(result.packages), "repo": result.repo, "preview": result.preview}
+    facts: dict[str, Any] = {"packages": result.package_count, "repo": result.repo, "preview": result.preview}
     facts |= {"ref": result.ref, "commit": result.commit, "version": result.version}
     facts["stage_seconds"] = {name: round(seconds, 3) for name, seconds in result.stage_seconds}
     reporter.result(result.outcome.name.lower(), **facts, pkgdiff=result.pkgdiff)
@@ -137,10 +137,10 @@ def _as_markdown(result: ComposeResult) -> Iterator[str]:
     yield f"## {markdown.code(result.ref or 'commit')}: {result.outcome.name.lower().replace('_', ' ')}"
     yield ""
     if result.commit is None:
-        yield f"{len(result.packages)} packages."
+        yield f"{result.package_count} packages."
         return
     version = f", version {markdown.code(result.version)}" if result.version else ""
-    yield f"Commit {markdown.code(result.commit)}{version}; {len(result.packages)} packages."
+    yield f"Commit {markdown.code(result.commit)}{version}; {result.package_count} packages."
     yield ""
     if result.pkgdiff:
         # imports librpm
@@ -172,23 +172,23 @@ def summary(result: ComposeResult, *, dry_run: bool = False) -> str:
     lines: list[str] = []
     if dry_run:
         lines += [f"{each.nevra} ({each.repo})" for each in result.packages]
-        lines.append(f"{len(result.packages)} packages")
+        lines.append(f"{result.package_count} packages")
     match result.outcome:
         case Outcome.DRY_RUN:
             pass
         case Outcome.UNCHANGED:
             lines.append("No apparent changes since previous commit; use --force-nocache to override")
         case Outcome.DOWNLOADED:
-            lines.append(f"{len(result.packages)} packages downloaded")
+            lines.append(f"{result.package_count} packages downloaded")
         case Outcome.INSTALLED:
             pass
         case Outcome.COMMITTED:
             assert result.commit is not None
             lines.append(f"{result.ref} => {result.commit}" if result.ref_moved else result.commit)
             lines.append(f"version: {result.version or '(none)'}")
-            if result.packages and result.timings is not None:
+            if result.package_count and result.timings is not None:
                 seconds = ", ".join(f"{name} {spent:.1f}s" for name, spent in result.timings.stages)
-                lines.append(f"{len(result.packages)} packages; {seconds}")
+                lines.append(f"{result.package_count} packages; {seconds}")
             if result.labels is not None:
                 labels = result.labels
                 lines.append(

@@ -83,13 +83,15 @@ class ComposeOptions:
 
 @value
 class ComposeResult:
-    """What came of it. commit: 64 hex digits, None unless committed. tree: what was committed, each entry with its writer.
+    """What came of it. packages: what was solved; none for a root directory. package_count: of the tree, or it will have.
+    commit: 64 hex digits, None unless committed. tree: what was committed, each entry with its writer.
     labels: the audit of its labels, None without SELinux. dropped: (path, reason) of what packages or a root directory
     brought and the commit does not hold.
     pkgdiff: what changed of the packages, as rpm-ostree tells it; None without a parent. timings: where the time went."""
 
     outcome: Outcome
     packages: tuple[ResolvedPackage, ...]
+    package_count: int
     repo: str
     preview: bool
     ref: str | None = None

@@ -31,6 +31,7 @@ def ended(
     return ComposeResult(
         outcome=outcome,
         packages=inputs.resolution.packages,
+        package_count=len(inputs.resolution.packages),
         repo=inputs.repo.path,
         preview=options.repo is None,
         ref=inputs.treefile.ref,

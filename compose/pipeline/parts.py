@@ -216,6 +216,7 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
         result = ComposeResult(
             outcome=Outcome.COMMITTED,
             packages=(),
+            package_count=len(known.packages),
             repo=repo.path,
             preview=False,
             ref=treefile.ref,

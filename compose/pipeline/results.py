@@ -67,7 +67,7 @@ def write_results(
         "ostree-content-bytes-written": stats.content.bytes_written,
         "content-bytes-hashed": stats.content.bytes_hashed,
         "content-bytes-compressed": stats.content.bytes_deflated,
-        "packages": len(result.packages),
+        "packages": result.package_count,
         "dropped": [{"path": f"/{path}", "reason": reason} for path, reason in result.dropped],
     }
     if result.timings is not None:

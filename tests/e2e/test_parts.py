@@ -136,8 +136,11 @@ def test_a_root_that_something_else_made(site: Site) -> None:
     tree = site.write_treefile(check_passwd={"type": "none"}, check_groups={"type": "none"})
     run(site, "install", tree, site.path / "out", f"--repo={site.repo}")
     (site.path / "out/compose.json").unlink()
-    run(site, "commit", tree, site.path / "out/rootfs", f"--repo={site.repo}")
-    assert "'hello-lib'" in site.ostree("show", REF, "--print-metadata-key=rpmostree.rpmdb.pkglist")
+    report = site.path / "report.json"
+    run(site, "commit", tree, site.path / "out/rootfs", f"--repo={site.repo}", f"--write-composejson-to={report}")
+    listed = site.ostree("show", REF, "--print-metadata-key=rpmostree.rpmdb.pkglist")
+    assert "'hello-lib'" in listed
+    assert json.loads(report.read_text())["packages"] == listed.count("), (") + 1 > 5
 
 
 def test_postprocessing_leaves_nothing_beside_the_root(site: Site) -> None:
