@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from compose import metadata
-from compose.diff import CommitDiff, PackageChange, diff_commits
+from compose.diff import CommitDiff, PackageChange, changed_packages, diff_commits, packages_of
 from compose.events import Reporter
 from compose.installed import installed_packages
 from compose.ostree.repo import Repo
@@ -97,10 +97,14 @@ class SystemDiff:
 
 
 def diff_systems(repo: Repo, before: str, after: str, reporter: Reporter) -> SystemDiff:
-    """Compare two commits by checksum. Raises RepositoryError for what is missing or damaged, StorageError."""
+    """Compare two commits by checksum; packages of one without a list are those of its database. Raises RepositoryError for
+    what is missing or damaged, StorageError."""
     commits = diff_commits(repo, before, after)
     sides = (before, after)
     databases = [installed_packages(repo, side, reporter) if before != after else None for side in sides]
+    if commits.packages is None:
+        lists = (_listed(repo, side, found) for side, found in zip(sides, databases, strict=True))
+        commits = replace(commits, packages=changed_packages(*lists))
     old, new = ({each.nevra: each for each in packages or ()} for packages in databases)
     units = [{manager: units_of(repo, side, manager) for manager in ("system", "user")} for side in sides]
     accounts = [{kind: _accounts(repo, side, kind) for kind in ("user", "group")} for side in sides]
@@ -119,6 +123,11 @@ def diff_systems(repo: Repo, before: str, after: str, reporter: Reporter) -> Sys
         advisories_added=_without(advisories[1], advisories[0]) if known else None,
         advisories_gone=_without(advisories[0], advisories[1]) if known else None,
     )
+
+
+def _listed(repo: Repo, commit: str, database: Sequence[InstalledPackage] | None) -> list[Nevra] | None:
+    listed = packages_of(repo.read_commit(commit))
+    return [each.nevra for each in database] if listed is None and database is not None else listed
 
 
 def _total(packages: Sequence[InstalledPackage] | None) -> int | None:

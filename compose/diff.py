@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from compose import metadata
@@ -71,7 +71,7 @@ class PackageChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitDiff:
-    """before, after: checksums. versions: of both, None where a commit has none. packages: None when one has no list."""
+    """before, after: checksums. versions: of both, None where a commit has none. packages: None when not known of both."""
 
     before: str
     after: str
@@ -87,11 +87,6 @@ def diff_commits(repo: Repo, before: str, after: str, *, other_repo: Repo | None
     """
     repos = (repo, other_repo or repo)
     one, other = repos[0].read_commit(before), repos[1].read_commit(after)
-    lists = [packages_of(commit) for commit in (one, other)]
-    packages = None
-    if lists[0] is not None and lists[1] is not None:
-        rows = package_changes(lists[0], lists[1])
-        packages = tuple(PackageChange(change=change, before=old, after=new) for change, old, new in rows)
     paths: dict[str, PathChange] = {}
     for each in _directories(repos, "", (one.root_tree, one.root_meta), (other.root_tree, other.root_meta)):
         # what was a directory and is a file is told once as each
@@ -101,8 +96,17 @@ def diff_commits(repo: Repo, before: str, after: str, *, other_repo: Repo | None
         before=before,
         after=after,
         versions=(one.get("version"), other.get("version")),
-        packages=packages,
+        packages=changed_packages(packages_of(one), packages_of(other)),
         paths=tuple(paths[path] for path in sorted(paths)),
+    )
+
+
+def changed_packages(before: Sequence[Nevra] | None, after: Sequence[Nevra] | None) -> tuple[PackageChange, ...] | None:
+    """None when one of the lists is not there."""
+    if before is None or after is None:
+        return None
+    return tuple(
+        PackageChange(change=change, before=old, after=new) for change, old, new in package_changes(before, after)
     )
 
 

@@ -69,6 +69,8 @@ def _version(found: SystemDiff) -> Iterator[str]:
 def _text(found: SystemDiff) -> Iterator[str]:
     yield from _version(found)
     sizes = {(each.name, each.arch): _grown(each) for each in found.sizes}
+    if found.commits.packages is None and found.commits.before != found.commits.after:
+        yield "packages: not known, for a commit has neither a list of them nor an rpm database"
     for each in found.commits.packages or ():
         builds = " -> ".join(side.evr for side in (each.before, each.after) if side is not None)
         nevra = _nevra(each)

@@ -163,6 +163,36 @@ def test_only_labels(two: Site) -> None:
     assert all("; label" in line or "(label" in line for line in lines)
 
 
+@pytest.mark.parametrize("stripped", [(f"{REF}^",), (f"{REF}^", REF)])
+def test_packages_of_commits_without_a_list(two: Site, tmp_path: Path, stripped: tuple[str, ...]) -> None:
+    """`ostree commit` leaves none; the databases are in the trees."""
+    other = replace(two, path=tmp_path / "other")
+    other.path.mkdir()
+    other.init("archive")
+    other.ostree("pull-local", "--depth=1", str(two.repo), REF)
+    for number, revision in enumerate(stripped):
+        other.ostree("commit", f"--branch=plain{number}", f"--tree=ref={revision}")
+    after = "plain1" if len(stripped) > 1 else REF
+    wanted = json.loads(diff(two, f"{REF}^", REF, "--format=json").stdout)
+    found = json.loads(diff(other, "plain0", after, "--format=json").stdout)
+    assert len(wanted["packages"]) > 3
+    for key in ("packages", "sizes", "changelogs"):
+        assert found[key] == wanted[key]
+
+
+def test_packages_that_nobody_knows(two: Site, tmp_path: Path) -> None:
+    other = replace(two, path=tmp_path / "other")
+    other.path.mkdir()
+    other.init("archive")
+    for number in range(2):
+        (other.path / "tree").mkdir(exist_ok=True)
+        (other.path / "tree/file").write_text(f"{number}")
+        other.ostree("commit", f"--branch=plain{number}", f"--tree=dir={other.path}/tree")
+    done = diff(other, "plain0", "plain1")
+    assert done.stdout.startswith("packages: not known")
+    assert json.loads(diff(other, "plain0", "plain1", "--format=json").stdout)["packages"] is None
+
+
 def test_of_the_same_commit_there_is_nothing(two: Site) -> None:
     assert diff(two, REF, REF).stdout == ""
 
