@@ -146,7 +146,7 @@ class Flattener:
         """JSON has no comments, so people write keys that mean nothing; rpm-ostree passes over them in JSON."""
         kept: Config = {}
         for key, value in source.value.items():
-            if key in KEYS or key in LEGACY or key in CLIENT_ONLY or key.startswith("packages-"):
+            if not _is_comment(key):
                 kept[key] = value
             else:
                 near = nearest(key, KEYS)
@@ -330,7 +330,12 @@ def parse_source(data: bytes, path: str) -> Located:
         return parse_kickstart(data, path)
     from compose.treefile.parse import parse_json, parse_yaml
 
-    return parse_json(data, path) if is_json(path) else parse_yaml(data, path)
+    return parse_json(data, path, is_comment=_is_comment) if is_json(path) else parse_yaml(data, path)
+
+
+def _is_comment(key: str) -> bool:
+    """Does a key of JSON mean nothing?"""
+    return not (key in KEYS or key in LEGACY or key in CLIENT_ONLY or key.startswith("packages-"))
 
 
 def _git_symlink(path: str, data: bytes) -> str | None:

@@ -20,7 +20,7 @@ from compose.treefile.source import Located, Place
 from compose.treefile.validate import schema_text
 
 # To be raised whenever the same bytes could be read otherwise than before.
-_KIND = b"compose treefile 2\n"
+_KIND = b"compose treefile 3\n"
 _KEPT = 200
 
 

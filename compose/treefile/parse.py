@@ -1,11 +1,15 @@
 """Text to values that know where they stand.
 
-YAML is read as YAML 1.1 safe scalars; JSON must be JSON, and gets its places from the same reader.
+YAML is read as YAML 1.1 safe scalars, JSON as RFC 8259 has it.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
+from bisect import bisect_right
+from collections.abc import Callable
 from typing import Any
 
 import yaml
@@ -23,6 +27,9 @@ _SCALARS = {
     "tag:yaml.org,2002:float": _CONSTRUCTOR.construct_yaml_float,
     "tag:yaml.org,2002:str": _CONSTRUCTOR.construct_yaml_str,
 }
+_BLANKS = re.compile(r"[ \t\n\r]*")
+# Python has a limit for integers, whose fault tells no place.
+_GRAMMAR, _VALUES = json.JSONDecoder(parse_int=str), json.JSONDecoder()
 
 
 def parse_yaml(data: bytes, file: str) -> Located:
@@ -31,17 +38,21 @@ def parse_yaml(data: bytes, file: str) -> Located:
     return _top(node, file)
 
 
-def parse_json(data: bytes, file: str) -> Located:
-    """Read JSON. Raises SourceFault."""
+def parse_json(data: bytes, file: str, *, is_comment: Callable[[str], bool] = lambda key: False) -> Located:
+    """Read JSON. is_comment: tells of a top-level key whether it means nothing, and may be given more than once.
+
+    Raises SourceFault for syntax, another key given twice, what is no text or number (half of a surrogate pair, 1e999), or no
+    mapping.
+    """
     text = _decode(data, file)
     try:
-        json.loads(text)
+        _GRAMMAR.decode(text)
+        found = _JsonWalk(text, file, is_comment).top()
     except json.JSONDecodeError as error:
         raise SourceFault(Place(file, error.lineno, error.colno), f"not JSON: {error.msg}") from error
     except RecursionError as error:
         raise SourceFault(Place(file, 1, 1), "nested too deeply") from error
-    # what is JSON is YAML too, but for tabs between values
-    return _top(compose_nodes(text.replace("\t", " "), file), file)
+    return _mapping_of(found)
 
 
 def _decode(data: bytes, file: str) -> str:
@@ -76,6 +87,10 @@ def _top(node: Any, file: str) -> Located:
         found = _Converter(file).convert(node)
     except RecursionError as error:
         raise SourceFault(Place(file, 1, 1), "nested too deeply") from error
+    return _mapping_of(found)
+
+
+def _mapping_of(found: Located) -> Located:
     if not isinstance(found.value, dict):
         raise SourceFault(found.place, f"a treefile is a mapping of keys to values, not {type_name(found.value)}")
     return found
@@ -120,3 +135,85 @@ class _Converter:
 
     def _place(self, node: Any) -> Place:
         return Place(self._file, node.start_mark.line + 1, node.start_mark.column + 1)
+
+
+class _JsonWalk:
+    """Reads text that is known to be JSON, value by value, to tell where each stands."""
+
+    def __init__(self, text: str, file: str, is_comment: Callable[[str], bool]) -> None:
+        self._text = text
+        self._file = file
+        self._is_comment = is_comment
+        self._lines = [0, *(match.end() for match in re.finditer("\n", text))]
+        self._values = 0
+
+    def top(self) -> Located:
+        begin = self._skip(0)
+        if self._text[begin] == "{":
+            return Located(self._members(begin, self._is_comment)[0], self._place(begin))
+        return self._value(begin)[0]
+
+    def _value(self, at: int) -> tuple[Located, int]:
+        """The value that begins there, and where it ends."""
+        self._values += 1
+        if self._values > _MAX_NODES:
+            raise SourceFault(self._place(at), "too many values")
+        found: Any
+        if self._text[at] == "{":
+            found, end = self._members(at, lambda key: False)
+        elif self._text[at] == "[":
+            found, end = self._items(at)
+        else:
+            found, end = self._scalar(at)
+        return Located(found, self._place(at)), end
+
+    def _items(self, at: int) -> tuple[list[Located], int]:
+        found: list[Located] = []
+        at = self._skip(at + 1)
+        while self._text[at] != "]":
+            item, end = self._value(at)
+            found.append(item)
+            at = self._past(end, ",")
+        return found, at + 1
+
+    def _members(self, at: int, may_repeat: Callable[[str], bool]) -> tuple[dict[str, Located], int]:
+        found: dict[str, Located] = {}
+        at = self._skip(at + 1)
+        while self._text[at] != "}":
+            place = self._place(at)
+            key, end = self._scalar(at)
+            if key in found and not may_repeat(key):
+                raise SourceFault(place, f"{key}: given twice, first at {found[key].place}")
+            value, end = self._value(self._past(end, ":"))
+            found[key] = Located(value.value, place)
+            at = self._past(end, ",")
+        return found, at + 1
+
+    def _scalar(self, at: int) -> tuple[Any, int]:
+        try:
+            found, end = _VALUES.raw_decode(self._text, at)
+        except ValueError as error:
+            raise SourceFault(self._place(at), "not a number that can be read: it has too many digits") from error
+        if isinstance(found, float) and not math.isfinite(found):
+            # Python takes NaN and Infinity for JSON
+            raise SourceFault(self._place(at), "not a finite number")
+        if isinstance(found, str) and not found.isascii():
+            try:
+                found.encode()
+            except UnicodeEncodeError as error:
+                raise SourceFault(self._place(at), "not text: half of a surrogate pair") from error
+        return found, end
+
+    def _past(self, at: int, mark: str) -> int:
+        """Where the next token begins, behind the mark if that is there."""
+        at = self._skip(at)
+        return self._skip(at + 1) if self._text[at] == mark else at
+
+    def _skip(self, at: int) -> int:
+        match = _BLANKS.match(self._text, at)
+        assert match is not None
+        return match.end()
+
+    def _place(self, at: int) -> Place:
+        line = bisect_right(self._lines, at)
+        return Place(self._file, line, at - self._lines[line - 1] + 1)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from compose.errors import TreefileError
 from compose.treefile.model import LoadedTreefile
 from tests.unit.treefile.conftest import Load
 
@@ -181,6 +182,13 @@ def test_json_with_comments(load: Load) -> None:
     loaded = load('{\n\t"comment-packages": "why",\n\t"packages": ["a"]\n}', start="top.json")
     assert flat(loaded) == {"basearch": "x86_64", "packages": ["a"]}
     assert "comment-packages: unknown key, taken for a comment" in loaded.warnings[0]
+
+
+def test_comments_of_json_may_come_again(load: Load) -> None:
+    loaded = load('{"_": "one", "packages": ["a"], "_": "two", "ref": "\\ud83d\\ude00"}', start="top.json")
+    assert flat(loaded) == {"basearch": "x86_64", "packages": ["a"], "ref": "\N{GRINNING FACE}"}
+    with pytest.raises(TreefileError, match=r"top\.json:1:21: packages: given twice, first at .*top\.json:1:2"):
+        load('{"packages": ["a"], "packages": ["b"]}', start="top.json")
 
 
 def test_kickstart(load: Load, tmp_path: Any) -> None:
