@@ -20,14 +20,13 @@ from compose.treefile.kickstart import parse_kickstart
 from compose.treefile.known import KnownFiles
 from compose.treefile.model import ExternalFile
 from compose.treefile.source import Located, Place, SourceFault
-from compose.treefile.validate import faults
+from compose.treefile.validate import faults, given
 
 _MAX_DEPTH = 50
 FINALIZE = "finalize.d"
 """Directory beside a treefile whose programs run last; key of its files in externals."""
 
 _REMOVE = "packages-remove"
-_NEVER_NOTHING = frozenset({"repo-metadata", "advisories-metadata"})
 _SPLIT = ("packages", "bootstrap-packages", _REMOVE)
 _SUBSTITUTION_KEYS_RESERVED = ("releasever", "basearch")
 _EDITION_2024 = {"boot-location": "modules", "tmp-is-dir": True}
@@ -129,10 +128,8 @@ class Flattener:
                 self._fault(config[old].place, f"{old}: the old spelling of {new}, which is given too", chain)
             self.legacy.append((config[old].place, old, new))
             config[new] = config.pop(old)
-        # rpm-ostree takes a key with nothing behind it for one that is not given
-        for key in [key for key in config if config[key].value is None and key in KEYS and key not in _NEVER_NOTHING]:
-            del config[key]
-        wrong = [] if known else faults(source)
+        config = given(config)
+        wrong = [] if known else faults(Located(config, source.place))
         for place, message in wrong:
             self._fault(place, message, chain)
         if wrong:
@@ -163,8 +160,6 @@ class Flattener:
                 present = config.get("packages")
                 rows = list(present.value or []) if present else []
                 config["packages"] = Located([*rows, *value.value], present.place if present else value.place)
-        for key in [key for key, value in config.items() if value.value is None]:
-            del config[key]
         if not inline:
             for key in _SPLIT:
                 if key in config:
@@ -241,7 +236,7 @@ class Flattener:
                 continue
             if isinstance(included.value, dict):
                 # merged at once: what is written in place wins over every file included
-                yield included.place, {key: value for key, value in included.value.items() if key != "include"}
+                yield included.place, {key: value for key, value in given(included.value).items() if key != "include"}
             else:
                 files += [(item.place, item.value) for item in _texts(included)]
         yield from files

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from compose.treefile.keys import CLIENT_ONLY, KEYS, nearest
 from compose.treefile.source import Located, Place, type_name
+
+_NEVER_NOTHING = frozenset({"repo-metadata", "advisories-metadata"})
 
 
 @cache
@@ -42,6 +45,13 @@ def faults(source: Located) -> list[tuple[Place, str]]:
     return sorted(set(found))
 
 
+def given(keys: Mapping[str, Located]) -> dict[str, Located]:
+    """A treefile's keys without those that rpm-ostree takes for not given: nothing is behind them."""
+    return {
+        key: value for key, value in keys.items() if value.value is not None or key not in KEYS or key in _NEVER_NOTHING
+    }
+
+
 def _written_in_place(source: Located) -> list[Located]:
     """The treefiles that stand in conditional-include, without their comments."""
     rows = source.value.get("conditional-include") if isinstance(source.value, dict) else None
@@ -50,11 +60,7 @@ def _written_in_place(source: Located) -> list[Located]:
     bodies = [row.value.get("include") for row in rows.value if isinstance(row.value, dict)]
     return [
         Located(
-            {
-                key: value
-                for key, value in each.value.items()
-                if value.value is not None and (key in KEYS or key.startswith("packages-"))
-            },
+            {key: value for key, value in given(each.value).items() if key in KEYS or key.startswith("packages-")},
             each.place,
         )
         for each in bodies

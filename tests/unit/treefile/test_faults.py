@@ -67,6 +67,10 @@ Faults = Callable[..., list[str]]
             "top.yaml:1:38: check-groups.entries.root: must be an id, or a list of ids, not -1",
         ),
         ("repo-metadata:", "top.yaml:1:1: repo-metadata: must be one of inline, detached, disabled, not nothing"),
+        (
+            "conditional-include: [{if: 'basearch == \"x86_64\"', include: {repo-metadata: }}]",
+            "top.yaml:1:62: repo-metadata: must be one of inline, detached, disabled, not nothing",
+        ),
         ("remove-files: [../x]", "top.yaml:1:16: remove-files: ../x must be relative, without .."),
         ("units: [a]\nmachineid-compat: false", "top.yaml:1:1: units: needs machineid-compat: true"),
         (
