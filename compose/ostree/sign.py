@@ -6,8 +6,10 @@ They are in the commit's detached metadata, under ostree.gpgsigs (ostree-repo.c,
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 
 from compose.errors import UsageError
+from compose.openpgp import issuers
 from compose.ostree.gvariant import Variant
 from compose.ostree.objects import Metadata
 
@@ -33,8 +35,17 @@ def gpg_signature(data: bytes, key: str) -> bytes:
     return done.stdout
 
 
-def with_signatures(detached: Metadata, signatures: list[bytes]) -> Metadata:
-    """Detached metadata with signatures added, keys sorted."""
-    if not signatures:
-        return detached
-    return tuple(sorted({**dict(detached), GPG_SIGNATURES: Variant("aay", signatures)}.items()))
+def joined(present: Metadata, given: Metadata, signatures: Sequence[bytes]) -> Metadata:
+    """Detached metadata of a commit that may have some: what is given takes the place of what has its name, signatures are
+    added, keys sorted.
+
+    libostree adds signatures as well, one more each time that the same key signs; here the key's earlier one goes.
+    """
+    found = {**dict(present), **dict(given)}
+    if signatures:
+        signers = frozenset[bytes]().union(*map(issuers, signatures))
+        earlier = found.get(GPG_SIGNATURES)
+        there = earlier.value if earlier is not None and earlier.type == "aay" else ()
+        kept = [each for each in there if not issuers(each) or issuers(each) - signers]
+        found[GPG_SIGNATURES] = Variant("aay", [*kept, *signatures])
+    return tuple(sorted(found.items()))

@@ -124,7 +124,7 @@ def _move(directory: str, names: list[str], source: int, objects: int) -> None:
     for name in sorted(names, key=_is_commit):
         path = f"{directory}/{name}"
         if name.endswith(".commitmeta"):
-            # its name is the commit's checksum, not its own: what is written last counts
+            # its name is the commit's checksum, not its own: it holds what was there, and more
             os.rename(path, path, src_dir_fd=source, dst_dir_fd=objects)
         else:
             syscalls.rename_noreplace(path, path, src_dir_fd=source, dst_dir_fd=objects)
@@ -134,8 +134,8 @@ def _is_commit(name: str) -> bool:
     return name.endswith(".commit")
 
 
-def write_staged(staging: Staging, name: str, data: bytes) -> None:
-    """Write a small object. name: "ab/cdef….EXT". Raises StorageError."""
+def write_staged(staging: Staging, name: str, data: bytes, *, fsync: bool = False) -> None:
+    """Write a small object. name: "ab/cdef….EXT". fsync: now, for nobody syncs all of them later. Raises StorageError."""
     path = os.path.join(staging.path, name)
     with fs.storage_errors(staging.path):
         try:
@@ -148,5 +148,7 @@ def write_staged(staging: Staging, name: str, data: bytes) -> None:
             # what clients and web servers read: whatever the umask, as libostree
             os.fchmod(fd, 0o644)
             fs.write_all(fd, data)
+            if fsync:
+                os.fsync(fd)
         finally:
             os.close(fd)

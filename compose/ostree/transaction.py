@@ -36,7 +36,7 @@ from compose.ostree.objects import (
 )
 from compose.ostree.presence import Presence
 from compose.ostree.repo import Repo
-from compose.ostree.sign import gpg_signature, with_signatures
+from compose.ostree.sign import gpg_signature, joined
 from compose.ostree.staging import Staging, publish_objects, remove_leftovers, staging_directory, write_staged
 from compose.ostree.summary import write_summary
 from compose.ostree.workers import worker_memory
@@ -72,7 +72,8 @@ class Transaction:
         self._objects = os.path.join(repo.path, "objects")
         self._presence = Presence(self._objects)
         self._refs: list[tuple[str, str]] = []
-        self._commits: list[str] = []
+        # with what is to be beside them
+        self._commits: dict[str, tuple[Metadata, list[bytes]]] = {}
         self._metadata: dict[str, bool] = {}
         self._content = ContentStats()
 
@@ -151,7 +152,8 @@ class Transaction:
         return self._write_metadata(encode_dirtree(files, directories), "dirtree")
 
     def write_commit(self, commit: Commit, *, detached: Metadata = (), gpg_key: str | None = None) -> str:
-        """Returns the checksum, 64 hex digits. detached: metadata beside the commit, not part of its checksum.
+        """Returns the checksum, 64 hex digits. detached: metadata beside the commit, not part of its checksum; what else is
+        beside it already stays, signatures too.
 
         Raises RepositoryError when the commit is larger than clients take, UsageError when gpg cannot sign it.
         """
@@ -161,9 +163,7 @@ class Transaction:
             raise RepositoryError(str(error)) from error
         signatures = [gpg_signature(data, gpg_key)] if gpg_key else []
         checksum = self._write_metadata(data, "commit").hex()
-        if found := with_signatures(detached, signatures):
-            write_staged(self._staging, f"{checksum[:2]}/{checksum[2:]}.commitmeta", encode("a{sv}", found))
-        self._commits.append(checksum)
+        self._commits[checksum] = detached, signatures
         return checksum
 
     def set_ref(self, name: str, checksum: str) -> None:
@@ -214,6 +214,7 @@ class Transaction:
         repo, fsync = self._repo, self._repo.config.fsync
         if fsync:
             syscalls.syncfs(repo.fd)
+        self._stage_detached()
         objects = os.open("objects", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=repo.fd)
         try:
             publish_objects(self._staging, objects, fsync=fsync)
@@ -239,6 +240,18 @@ class Transaction:
                     raise type(error)(text, hint=hint) from error
                 # nobody asked for it: libostree would have left it as it was
                 self._reporter.warn(f"{text}; {hint}")
+
+    def _stage_detached(self) -> None:
+        """Others may have signed a commit that was there already. They take no lock to do it (libostree does not), so what is
+        beside it is looked at as late as can be."""
+        for checksum, (detached, signatures) in self._commits.items():
+            if not detached and not signatures:
+                continue
+            present = self._repo.read_detached(checksum)
+            data = encode("a{sv}", joined(present, detached, signatures))
+            if data != encode("a{sv}", present):
+                name = f"{checksum[:2]}/{checksum[2:]}.commitmeta"
+                write_staged(self._staging, name, data, fsync=self._repo.config.fsync)
 
     def _check_free_space(self) -> None:
         config, disk = self._repo.config, os.fstatvfs(self._repo.fd)

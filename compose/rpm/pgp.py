@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from compose import openpgp
+
 _ARMOR = re.compile(
     rb"-----BEGIN PGP PUBLIC KEY BLOCK-----[ \t]*\r?\n(?P<body>.*?)-----END PGP PUBLIC KEY BLOCK-----", re.DOTALL
 )
@@ -51,8 +53,12 @@ def parse_keys(data: bytes) -> tuple[PublicKey, ...]:
 
 
 def _certificates(data: bytes) -> Iterator[PublicKey]:
+    try:
+        found = tuple(openpgp.packets(data))
+    except openpgp.BadPacketError as error:
+        raise BadKey(str(error)) from error
     packets: list[tuple[int, bytes, bytes]] = []
-    for packet in _packets(data):
+    for packet in found:
         if packet[0] == _PUBLIC_KEY and packets:
             yield _certificate(packets)
             packets = []
@@ -84,42 +90,6 @@ def _identity(body: bytes) -> tuple[str, str]:
             digest = hashlib.sha256(b"\x9b" + len(body).to_bytes(4, "big") + body).hexdigest()
             return digest, digest[:16]
     raise BadKey(f"it holds a key of version {body[0] if body else 'none'}; versions 4 and 6 are known")
-
-
-def _packets(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """(type, body, whole packet) of each packet (RFC 9580 section 4.2)."""
-    position = 0
-    while position < len(data):
-        start = position
-        first = data[position]
-        position += 1
-        if not first & 0x80:
-            raise BadKey("it is not a sequence of OpenPGP packets")
-        if first & 0x40:
-            tag = first & 0x3F
-            octet = int.from_bytes(data[position : position + 1], "big")
-            position += 1
-            if octet < 192:
-                size = octet
-            elif octet < 224:
-                size = ((octet - 192) << 8) + int.from_bytes(data[position : position + 1], "big") + 192
-                position += 1
-            elif octet == 255:
-                size = int.from_bytes(data[position : position + 4], "big")
-                position += 4
-            else:
-                raise BadKey("it holds a packet of unknown length, which no key has")
-        else:
-            tag = (first >> 2) & 0x0F
-            width = {0: 1, 1: 2, 2: 4}.get(first & 3)
-            if width is None:
-                raise BadKey("it holds a packet of unknown length, which no key has")
-            size = int.from_bytes(data[position : position + width], "big")
-            position += width
-        if position + size > len(data):
-            raise BadKey("it is cut off")
-        yield tag, data[position : position + size], data[start : position + size]
-        position += size
 
 
 def _dearmor(block: bytes) -> bytes:

@@ -24,7 +24,9 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"workroot", "cachedir"}),
     frozenset({"sandbox", "blobs", "rpm", "ostree"}),
     frozenset({"sealed", "bundle", "memory"}),
-    frozenset({"process", "fs", "syscalls", "tree", "events", "bindings", "findings", "initramfs", "interpreter"}),
+    frozenset(
+        {"process", "fs", "syscalls", "tree", "events", "bindings", "findings", "initramfs", "interpreter", "openpgp"}
+    ),
     frozenset({"errors", "values"}),
 )
 
