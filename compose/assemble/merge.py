@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from compose.assemble.options import AssembleOptions, Dropped
 from compose.errors import AssembleError
+from compose.rpm.database import FileState
 from compose.rpm.manifest import FileFlag, ManifestFile, PackageManifest, ScriptKind
 from compose.tree import Entry, Tree, join
 from compose.values import value
@@ -58,6 +59,11 @@ class _Placed:
     file: ManifestFile
 
     @property
+    def name(self) -> tuple[str, str]:
+        """(package, path as it has it)."""
+        return str(self.package.nevra), self.file.path
+
+    @property
     def is_ghost(self) -> bool:
         return bool(int(self.file.flags) & _GHOST)
 
@@ -65,13 +71,13 @@ class _Placed:
 def merge(
     ordered: Sequence[PackageManifest],
     options: AssembleOptions,
-    on_dropped: Callable[[Sequence[Dropped]], None] = lambda _: None,
+    on_states: Callable[[Mapping[tuple[str, str], FileState]], None] = lambda _: None,
 ) -> Merged:
-    """Merge packages given in install order. on_dropped: told what is left out, before all else is done. Raises AssembleError
-    listing every conflict, with both packages."""
+    """Merge packages given in install order. on_states: told (package, path as it has it) -> state of all files that are not as
+    usual, once that is known. Raises AssembleError listing every conflict, with both packages."""
     dropped: list[Dropped] = []
     kept = [(package, _kept_files(package, options, dropped)) for package in ordered]
-    on_dropped(dropped)
+    states = {(each.package, each.path): FileState.NOT_INSTALLED for each in dropped}
     files = [_Placed(package=package, file=file) for package, some in kept for file in some]
     # a %ghost matters only between files of others
     shipped = {placed.file.path for placed in files if not placed.is_ghost}
@@ -85,18 +91,21 @@ def merge(
     chosen: dict[str, _Placed] = {}
     # the last file at each path, and whether it was made
     last: dict[str, tuple[_Placed, bool]] = {}
-    skipped = {(each.package, each.path) for each in dropped}
+    skipped = set(states)
     conflicts: list[str] = []
     for placed in files:
         path = resolver.place(placed)
         before = last.get(path)
-        if before is not None and _is_narrower(placed.file, before[0].file):
-            skipped.add((str(placed.package.nevra), placed.file.path))
+        if before is not None and _is_narrower(placed, before[0]):
+            skipped.add(placed.name)
+            states[placed.name] = FileState.WRONG_COLOR
             continue
         made = before is None or _is_made(path, *before, placed, conflicts)
+        if before is not None and _is_narrower(before[0], placed):
+            states[before[0].name] = FileState.WRONG_COLOR
         last[path] = (placed, made)
         if not made:
-            skipped.add((str(placed.package.nevra), placed.file.path))
+            skipped.add(placed.name)
         elif not placed.is_ghost:
             chosen[path] = placed
     chosen |= {path: placed for path, placed in resolver.followed.items() if path not in chosen}
@@ -107,6 +116,7 @@ def merge(
             details=conflicts[:_SHOWN] + more if len(conflicts) > 1 else (),
             hint="exclude one of the packages, or drop its files with remove-from-packages",
         )
+    on_states(states)
     return _build(chosen, dropped, frozenset(skipped), ima=options.ima)
 
 
@@ -240,9 +250,12 @@ class _Resolver:
         return found
 
 
-def _is_narrower(one: ManifestFile, two: ManifestFile) -> bool:
+def _is_narrower(first: _Placed, second: _Placed) -> bool:
     """Are they programs of different word sizes, and is the first the one that gives way?"""
-    return bool(one.color and two.color == _64_BIT and one.color != _64_BIT and _difference(one, two))
+    one, two = first.file, second.file
+    if not one.color or one.color == _64_BIT or two.color != _64_BIT:
+        return False
+    return not first.is_ghost and not second.is_ghost and _difference(one, two) is not None
 
 
 def _is_made(path: str, first: _Placed, first_made: bool, second: _Placed, conflicts: list[str]) -> bool:
@@ -253,7 +266,7 @@ def _is_made(path: str, first: _Placed, first_made: bool, second: _Placed, confl
     difference = _difference(one, two)
     if difference is None:
         return not first_made
-    if _is_narrower(one, two):
+    if _is_narrower(first, second):
         return True
     conflicts.append(f"/{path} of {first.package.nevra} and of {second.package.nevra} differ in {difference}")
     return False

@@ -16,13 +16,13 @@ from compose.assemble.accounts import parse_ids, resolve_owners, with_kept
 from compose.assemble.early import lay_under, run_first, settle
 from compose.assemble.layers import lay_over
 from compose.assemble.merge import merge
-from compose.assemble.options import Assembled, AssembleOptions, Dropped
+from compose.assemble.options import Assembled, AssembleOptions
 from compose.assemble.scripts import Plan, ignored_scriptlets, plan
 from compose.blobs import BlobStore
 from compose.errors import ScriptError
 from compose.events import Reporter, Task
 from compose.process import Program
-from compose.rpm.database import DATABASE_PATH, make_database
+from compose.rpm.database import DATABASE_PATH, FileState, make_database
 from compose.rpm.manifest import PackageManifest
 from compose.tree import BlobRef, Tree
 from compose.workroot.memory import ProgramMemory
@@ -51,13 +51,12 @@ def assemble(
     # what rpm has for its own %lang filter, and scripts that make locale archives ask for
     macros = (("_install_langs", ":".join(options.install_langs)),) if options.install_langs is not None else ()
     ignored = ignored_scriptlets(options.ignore_scriptlets, by_default=options.default_ignored_scriptlets)
-    # librpm writes its database in a process of its own, and waits for nothing but what is left out
+    # librpm writes its database in a process of its own, and waits for nothing but what became of each file
     with ThreadPoolExecutor(1) as background:
         database: list[Future[BlobRef]] = []
 
-        def write_rpmdb(dropped: Sequence[Dropped]) -> None:
-            absent = frozenset((each.package, each.path) for each in dropped)
-            database.append(background.submit(_database, ordered, options, store, workdir, absent))
+        def write_rpmdb(states: Mapping[tuple[str, str], FileState]) -> None:
+            database.append(background.submit(_database, ordered, options, store, workdir, states))
 
         merged = merge(ordered, options, write_rpmdb)
         scripts = plan(ordered, ignored=ignored, epoch=options.epoch, macros=macros, skipped=merged.skipped)
@@ -160,12 +159,12 @@ def _database(
     options: AssembleOptions,
     store: BlobStore,
     workdir: str,
-    absent: frozenset[tuple[str, str]],
+    states: Mapping[tuple[str, str], FileState],
 ) -> BlobRef:
     directory = os.path.join(workdir, "rpmdb")
     os.mkdir(directory, 0o700)
     try:
-        database = make_database(ordered, directory, absent=absent, epoch=options.epoch)
+        database = make_database(ordered, directory, states=states, epoch=options.epoch)
         return store.add_bytes(database, 0o644, options.epoch)
     finally:
         fs.remove_tree(directory)

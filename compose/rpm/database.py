@@ -9,13 +9,14 @@ written, its statistics.
 
 from __future__ import annotations
 
+import enum
 import os
 import re
 import sqlite3
 import struct
 import subprocess
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -34,8 +35,6 @@ DATABASE_PATH = "usr/share/rpm"
 _HEADER_MAGIC = bytes.fromhex("8eade80100000000")
 # SQLite's words for SQLITE_FULL and SQLITE_IOERR
 _DISK = re.compile(r"database or disk is full|disk I/O error")
-# rpmfileState in rpm's rpmfiles.h
-_STATE_NORMAL, _STATE_NOTINSTALLED = 0, 2
 # rpmtag.h
 _INSTALLTIME, _FILESTATES, _INSTALLCOLOR, _INSTALLTID = 1008, 1029, 1127, 1128
 _DIRINDEXES, _BASENAMES, _DIRNAMES = 1116, 1117, 1118
@@ -52,24 +51,37 @@ _PAGE_SIZE, _CHANGES, _VALID_FOR, _WRITER, _FILE_HEADER = 16, 24, 92, 96, 100
 _TREE_PAGES = {2: 12, 5: 12, 10: 8, 13: 8}
 
 
+class FileState(enum.IntEnum):
+    """rpmfileState in rpm's rpmfiles.h. NOT_INSTALLED: on purpose (%doc files of a tree without documentation). WRONG_COLOR: a
+    program of another word size is there."""
+
+    NORMAL = 0
+    NOT_INSTALLED = 2
+    WRONG_COLOR = 4
+
+
 def make_database(
-    ordered: Sequence[PackageManifest], directory: str, *, absent: Collection[tuple[str, str]], epoch: int
+    ordered: Sequence[PackageManifest],
+    directory: str,
+    *,
+    states: Mapping[tuple[str, str], FileState],
+    epoch: int,
 ) -> bytes:
     """What rpmdb.sqlite is to hold.
 
-    ordered: packages in install order. directory: private and empty, left with leftovers. absent: (NEVRA, path) of what
-    was not installed on purpose (%doc files of a tree without documentation), recorded so. epoch: seconds since 1970. Raises
-    AssembleError when librpm refuses, StorageError when the disk does.
+    ordered: packages in install order. directory: private and empty, left with leftovers. states: (NEVRA, path) to what is
+    recorded of files that are not as usual. epoch: seconds since 1970. Raises AssembleError when librpm refuses, StorageError
+    when the disk does.
     """
     with fs.storage_errors(directory), tempfile.TemporaryFile(dir=directory) as file:
-        missing: dict[str, set[str]] = {}
-        for package, path in absent:
-            missing.setdefault(package, set()).add(path)
+        unusual: dict[str, dict[str, FileState]] = {}
+        for (package, path), state in states.items():
+            unusual.setdefault(package, {})[path] = state
         for first in range(0, len(ordered), _WRITTEN_AT_ONCE):
             some = ordered[first : first + _WRITTEN_AT_ONCE]
             file.write(
                 b"".join(
-                    _HEADER_MAGIC + installed_header(each, missing.get(str(each.nevra), ()), epoch) for each in some
+                    _HEADER_MAGIC + installed_header(each, unusual.get(str(each.nevra), {}), epoch) for each in some
                 )
             )
         file.seek(0)
@@ -102,8 +114,8 @@ def _crash(how: str, lines: tuple[str, ...]) -> ComposeError:
     return AssembleError(f"librpm died while reading headers: {how}", details=lines)
 
 
-def installed_header(manifest: PackageManifest, absent: Collection[str], epoch: int) -> bytes:
-    """A header as an installation leaves it, and as --exportdb writes it.
+def installed_header(manifest: PackageManifest, unusual: Mapping[str, FileState], epoch: int) -> bytes:
+    """A header as an installation leaves it, and as --exportdb writes it. unusual: path to its state.
 
     It has two counts (index entries, bytes of data), the entries (tag, type, offset, count), the data; all numbers
     big-endian, 32 bits (rpm's docs/manual/format_header.md). Entries of its own may follow the ones signed.
@@ -116,9 +128,9 @@ def installed_header(manifest: PackageManifest, absent: Collection[str], epoch: 
         (_INSTALLTID, _INT32, 1, now),
     ]
     if manifest.files:
-        states = bytes([_STATE_NORMAL]) * len(manifest.files)
-        if absent and any(file.path in absent for file in manifest.files):
-            states = bytes(_STATE_NOTINSTALLED if name in absent else _STATE_NORMAL for name in _file_names(header))
+        states = bytes([FileState.NORMAL]) * len(manifest.files)
+        if unusual and any(file.path in unusual for file in manifest.files):
+            states = bytes(unusual.get(name, FileState.NORMAL) for name in _file_names(header))
         more.append((_FILESTATES, _CHAR, len(states), states))
     count, size = _COUNTS.unpack_from(header)
     split = _COUNTS.size + _ENTRY.size * count

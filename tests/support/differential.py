@@ -128,7 +128,7 @@ def verified(root: Path, dbpath: str) -> list[str]:
 
 def headers(root: Path, dbpath: str) -> list[str]:
     """One line of each package of its database, with what the package is and how it came to be there."""
-    query = "%{nevra} %{sha256header} %{filestates} %{installcolor}\n"
+    query = "%{nevra} %{sha256header} [%{filestates}] %{installcolor}\n"
     lines = run("rpm", f"--root={root}", f"--dbpath={dbpath}", "-qa", f"--qf={query}").splitlines()
     return sorted(line for line in lines if not line.startswith("gpg-pubkey"))
 

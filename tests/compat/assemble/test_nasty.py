@@ -17,9 +17,20 @@ import pytest
 from compose.assemble import stage
 from compose.assemble.scripts import Plan, plan
 from compose.errors import AssembleError, ScriptError
+from compose.events import Reporter
+from compose.rootfs import write_rootfs
 from tests.compat.assemble.test_dnf5 import RULES
 from tests.e2e import tiny
-from tests.support.differential import Rule, assembled, differences, exactly, explain, installed_by_dnf5
+from tests.support.differential import (
+    Rule,
+    assembled,
+    differences,
+    exactly,
+    explain,
+    headers,
+    installed_by_dnf5,
+    verified,
+)
 from tests.support.rpmrepo import run
 
 pytestmark = pytest.mark.root
@@ -63,13 +74,17 @@ def build(specs: Path, where: Path) -> list[Path]:
 def test_installs_as_dnf5_installs(base: list[Path], tmp_path: Path) -> None:
     rpms = [*base, *build(tiny.SPECS / "nasty", tmp_path / "nasty")]
     ours = assembled(rpms, tmp_path, EPOCH)
-    theirs, _ = installed_by_dnf5(rpms, tmp_path, EPOCH)
+    theirs, their_root = installed_by_dnf5(rpms, tmp_path, EPOCH)
     unexplained, explained = explain(list(differences(ours, theirs)), RULES, ours, theirs)
     print(f"{len(ours.tree.entries)} paths of {len(rpms)} packages; explained: {dict(explained)}")
     assert not unexplained, "\n".join(
         f"{each}\n  ours: {ours.read(each.path)[:300]!r}\n  rpm's: {theirs.read(each.path)[:300]!r}"
         for each in unexplained
     )
+    our_root = tmp_path / "ours"
+    write_rootfs(ours.tree, ours.store, str(our_root), Reporter())
+    assert headers(our_root, "/usr/share/rpm") == headers(their_root, "/var/lib/rpm")
+    assert verified(our_root, "/usr/share/rpm") == verified(their_root, "/var/lib/rpm")
 
 
 def test_accounts_that_packages_declare(base: list[Path], tmp_path: Path) -> None:

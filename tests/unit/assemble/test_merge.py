@@ -11,6 +11,7 @@ import pytest
 from compose.assemble.merge import Merged, merge
 from compose.assemble.options import AssembleOptions
 from compose.errors import AssembleError
+from compose.rpm.database import FileState
 from compose.rpm.manifest import FileFlag, ManifestFile, PackageManifest, Script
 from tests.support.manifests import directory, file, link, package
 
@@ -63,6 +64,30 @@ def test_of_two_word_sizes_the_wider_one_stays() -> None:
     wide = package("wide", file("usr/x", "64", color=2))
     for order in itertools.permutations((*narrow, wide)):
         assert merged(*order).tree["usr/x"].writer == "package:wide-1-1.x86_64"
+
+
+def test_the_database_is_told_whose_file_is_not_there() -> None:
+    narrow, thin = (package(name, file("usr/x", "32", color=1)) for name in ("narrow", "thin"))
+    wide, doc = package("wide", file("usr/x", "64", color=2)), package("doc", file("usr/doc", flags=FileFlag.DOC))
+    told: list[dict[tuple[str, str], FileState]] = []
+    options = AssembleOptions(epoch=0, documentation=False)
+    for order in ((narrow, wide, thin, doc), (narrow, thin, wide, doc)):
+        merge(order, options, lambda states: told.append(dict(states)))
+    wrong, left_out = {("narrow-1-1.x86_64", "usr/x"), ("thin-1-1.x86_64", "usr/x")}, ("doc-1-1.x86_64", "usr/doc")
+    assert told[0] == {**dict.fromkeys(wrong, FileState.WRONG_COLOR), left_out: FileState.NOT_INSTALLED}
+    # librpm looks no further back than to the one before
+    assert told[1] == {("thin-1-1.x86_64", "usr/x"): FileState.WRONG_COLOR, left_out: FileState.NOT_INSTALLED}
+
+
+def test_a_ghost_of_another_word_size_gives_no_way() -> None:
+    narrow, wide = (package(name, file("usr/x", name, color=color)) for name, color in (("narrow", 1), ("wide", 2)))
+    ghosts = package("ghosts", file("usr/x", color=2, flags=FileFlag.GHOST))
+    told: list[object] = []
+    for order in ((narrow, ghosts), (ghosts, narrow)):
+        found = merge(order, AssembleOptions(epoch=0), lambda states: told.append(dict(states)))
+        assert found.tree["usr/x"].writer == "package:narrow-1-1.x86_64"
+    assert told == [{}, {}]
+    assert merged(narrow, wide, ghosts).tree["usr/x"].writer == "package:wide-1-1.x86_64"
 
 
 def test_files_below_another_package_s_symlink_go_where_it_leads() -> None:

@@ -7,7 +7,7 @@ import stat
 import pytest
 import rpm
 
-from compose.rpm.database import installed_header
+from compose.rpm.database import FileState, installed_header
 from compose.rpm.manifest import FileFlag, ManifestFile, PackageManifest
 from compose.rpm.nevra import Nevra
 
@@ -49,18 +49,22 @@ def test_librpm_reads_what_it_would_have_written(files):
     expected = rpm.hdr(odd.header)
     for tag, value in (("installtime", EPOCH), ("installtid", EPOCH), ("installcolor", 3)):
         expected[tag] = value
-    found = rpm.hdr(installed_header(odd, frozenset(), EPOCH))
+    found = rpm.hdr(installed_header(odd, {}, EPOCH))
     assert {tag: found[tag] for tag in expected.keys()} == {tag: expected[tag] for tag in expected.keys()}  # noqa: SIM118
     assert list(found["filestates"]) == [0] * len(files)
 
 
 def test_what_was_left_out_is_said_so():
-    absent = {"usr/share/a/ü", "usr/share/b/a", "elsewhere"}
-    found = rpm.hdr(installed_header(manifest(FILES), absent, EPOCH))
+    unusual = {
+        "usr/share/a/ü": FileState.NOT_INSTALLED,
+        "usr/share/b/a": FileState.WRONG_COLOR,
+        "elsewhere": FileState.NOT_INSTALLED,
+    }
+    found = rpm.hdr(installed_header(manifest(FILES), unusual, EPOCH))
     names = [f"{directory}{name}" for directory, name in FILES]
     assert found["filenames"] == names
-    assert list(found["filestates"]) == [0, 2, 2, 0]
+    assert list(found["filestates"]) == [0, 2, 4, 0]
 
 
 def test_a_time_that_a_header_cannot_hold():
-    assert rpm.hdr(installed_header(manifest([]), frozenset(), 1 << 40))["installtime"] == (1 << 32) - 1
+    assert rpm.hdr(installed_header(manifest([]), {}, 1 << 40))["installtime"] == (1 << 32) - 1
