@@ -31,6 +31,7 @@ from compose.errors import DamagedError, StorageError
 from compose.fs import (
     chunks,
     clone_or_copy,
+    holes,
     is_own_directory,
     remove_tree,
     replace,
@@ -212,6 +213,15 @@ class BlobStore:
         with self.writer(mode, mtime) as writer:
             writer.write(data)
             return writer.commit()
+
+    def has_room_for(self, status: os.stat_result) -> bool:
+        """Would what is missing in the holes of a file fit on this disk? A commit has it. Raises StorageError."""
+        size = holes(status)
+        if not size:
+            return True
+        with storage_errors(self.root):
+            disk = os.statvfs(self.root)
+        return size <= disk.f_bfree * disk.f_frsize
 
     def add_fd(self, fd: int, mode: int, mtime: int) -> BlobRef:
         """Store what a regular file holds, from its beginning; shares its extents where the filesystem can."""

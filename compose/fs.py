@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
@@ -15,6 +16,8 @@ from compose.errors import StorageError
 
 _FICLONE = 0x40049409  # linux/fs.h
 _DEEP = 64
+_BLOCK = 512
+"""Bytes that st_blocks counts in, whatever the filesystem."""
 FREE_SPACE = "free some space there; nothing was lost, and a rerun goes on"
 """What to do about a full disk."""
 FAILING = "see the kernel's log (dmesg) for what the disk said, or give another place"
@@ -242,17 +245,53 @@ def clone(source: int, target: int) -> None:
 
 
 def clone_or_copy(source: int, target: int) -> None:
-    """Make the empty file `target` hold what `source` holds: share extents where the filesystem can, else copy."""
+    """Make the empty file `target` hold what `source` holds: share extents where the filesystem can, else copy; holes stay
+    holes."""
     try:
         clone(source, target)
         return
     except OSError as error:
         if error.errno not in _NO_CLONE:
             raise
-    offset = 0
-    while True:
+    status = os.fstat(source)
+    if not holes(status):
+        _copy(source, target, 0, sys.maxsize)
+        return
+    for begin, end in _written(source, status.st_size):
+        _copy(source, target, begin, end)
+    os.ftruncate(target, status.st_size)
+
+
+def holes(status: os.stat_result) -> int:
+    """Bytes of a file that are on no disk."""
+    return max(0, status.st_size - status.st_blocks * _BLOCK)
+
+
+def _written(fd: int, size: int) -> Iterator[tuple[int, int]]:
+    """(begin, end) of what is between the holes of a file."""
+    end = 0
+    while end < size:
         try:
-            count = os.copy_file_range(source, target, 1 << 30, offset, offset)
+            begin = os.lseek(fd, end, os.SEEK_DATA)
+        except OSError as error:
+            # nothing but a hole up to the end
+            if error.errno == errno.ENXIO:
+                return
+            if error.errno not in _NO_CLONE:
+                raise
+            # a filesystem that cannot tell
+            yield end, size
+            return
+        end = os.lseek(fd, begin, os.SEEK_HOLE)
+        yield begin, end
+
+
+def _copy(source: int, target: int, begin: int, end: int) -> None:
+    """Copy a part of a file to the same place, or what there is of it."""
+    offset = begin
+    while offset < end:
+        try:
+            count = os.copy_file_range(source, target, min(1 << 30, end - offset), offset, offset)
         except OSError as error:
             if error.errno not in _NO_CLONE:
                 raise
@@ -260,8 +299,10 @@ def clone_or_copy(source: int, target: int) -> None:
         if not count:
             return
         offset += count
-    for chunk in chunks(source, offset):
+    os.lseek(target, offset, os.SEEK_SET)
+    while offset < end and (chunk := os.pread(source, min(CHUNK, end - offset), offset)):
         write_all(target, chunk)
+        offset += len(chunk)
 
 
 def chunks(fd: int, offset: int = 0, size: int = CHUNK) -> Iterator[bytes]:

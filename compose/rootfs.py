@@ -137,6 +137,11 @@ def read_rootfs(
             if whiteout:
                 whiteouts[path] = _whiteout(status, store, writer)
                 continue
+            if kind == stat.S_IFREG and not store.has_room_for(status):
+                faults.append(
+                    f"/{path} has {status.st_size} bytes, and holes for which there is no room in {store.root}"
+                )
+                continue
             link = ""
             if kind == stat.S_IFREG and status.st_nlink > 1:
                 link = f"rootfs:{inodes.setdefault((status.st_dev, status.st_ino), path)}"

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from compose import fs
 from compose.blobs import BlobStore
+from compose.errors import ScriptError
 from compose.tree import Entry, join
 
 _OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
@@ -62,23 +63,30 @@ class Layer:
         )
 
     def changes(
-        self, paths: Iterable[str], before: Mapping[str, Stamp], after: Mapping[str, Stamp], store: BlobStore
+        self,
+        paths: Iterable[str],
+        before: Mapping[str, Stamp],
+        after: Mapping[str, Stamp],
+        store: BlobStore,
+        *,
+        writer: str,
     ) -> Iterator[Change]:
-        """What became of paths between two looks; new contents go to the store."""
+        """What became of paths between two looks; new contents go to the store. writer: who changed them, for messages. Raises
+        ScriptError for a file with holes larger than the store's disk has room for."""
         for path in paths:
             if path not in after:
                 yield Change(path=path)
                 continue
-            change = _change(path, os.lstat(self._full(path)), self._full(path), store)
+            change = _change(path, os.lstat(self._full(path)), self._full(path), store, writer)
             # what hides the directory below since earlier hides no more now
             if change.opaque and path in before and before[path][:2] == after[path][:2]:
                 change = replace(change, opaque=False)
             yield change
 
-    def all(self, store: BlobStore) -> Iterator[Change]:
-        """Everything there is, parents first."""
+    def all(self, store: BlobStore, *, writer: str) -> Iterator[Change]:
+        """Everything there is, parents first. The rest is as of changes()."""
         now = dict(fs.walk(self.directory))
-        return (_change(path, now[path], self._full(path), store) for path in sorted(now))
+        return (_change(path, now[path], self._full(path), store, writer) for path in sorted(now))
 
     def _full(self, path: str) -> str:
         return join(self.directory, path) if path else self.directory
@@ -103,7 +111,7 @@ def _stamp(status: os.stat_result, full: str) -> Stamp:
     return status.st_ino, ctime, status.st_mode, status.st_uid, status.st_gid
 
 
-def _change(path: str, status: os.stat_result, full: str, store: BlobStore) -> Change:
+def _change(path: str, status: os.stat_result, full: str, store: BlobStore, writer: str) -> Change:
     mode = status.st_mode
     if stat.S_ISCHR(mode) and status.st_rdev == 0:
         return Change(path=path)
@@ -115,6 +123,12 @@ def _change(path: str, status: os.stat_result, full: str, store: BlobStore) -> C
     if stat.S_ISLNK(mode):
         return Change(path=path, entry=replace(entry, mode=stat.S_IFLNK | 0o777, target=os.readlink(full)))
     if stat.S_ISREG(mode):
+        if not store.has_room_for(status):
+            raise ScriptError(
+                f"/{path} was made by {writer}: it has {status.st_size} bytes, {fs.holes(status)} of them in holes, more than "
+                f"the disk of {store.root} has room for",
+                hint="a commit holds all bytes of a file; fix the package, or leave it out with exclude-packages",
+            )
         fd = os.open(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             entry = replace(entry, blob=store.add_fd(fd, stat.S_IMODE(mode), entry.mtime))

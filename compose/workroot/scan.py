@@ -14,10 +14,10 @@ def scan(directory: str, store: BlobStore, *, writer: str, reporter: Reporter) -
     """Everything below a directory as it is on disk, contents in the store; labels and ACLs are left out.
 
     The caller must be able to read all of it, and see the owners that are meant. What a tree cannot hold is warned of.
-    Raises ScriptError for a name that is not UTF-8, StorageError.
+    Raises ScriptError for a name that is not UTF-8 and for holes that are too large, StorageError.
     """
     with fs.storage_errors(directory):
-        changes = list(Layer(directory=directory, lower="").all(store))
+        changes = list(Layer(directory=directory, lower="").all(store, writer=writer))
     for line in lost(changes, writer):
         reporter.warn(line)
     return merge(Tree.empty(), changes, writer=writer, applied=True)

@@ -150,7 +150,8 @@ class Server:
             output=ended.output,
             changed=changed,
         )
-        changes = tuple(self._layer.changes(changed, before, self._stamps, self._store))
+        writer = f"{program.owner}:{program.phase}"
+        changes = tuple(self._layer.changes(changed, before, self._stamps, self._store, writer=writer))
         return Ran(record=record, changes=changes, observation=ended.observed)
 
     def _show(self, update: Update) -> None:

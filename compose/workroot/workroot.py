@@ -85,7 +85,7 @@ class Workroot:
         """Run a program in the sandbox; whether its status is a failure is for the caller to say.
 
         Raises SandboxError when it cannot be run: an interpreter that is missing is status 127, as in a shell; ScriptError
-        when it makes a name that is not UTF-8.
+        when it makes a name that is not UTF-8, or holes for which there is no room.
         """
         memory = self._memory
         key = key_of(program, self._epoch, applied=self._applied) if memory is not None else ""

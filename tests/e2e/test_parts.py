@@ -173,11 +173,21 @@ def test_download_only_makes_no_directory(site: Site, tree: Path) -> None:
     assert not (site.path / "out").exists()
 
 
+def hollow(path: Path) -> None:
+    """A file without content that is larger than the disk."""
+    path.touch()
+    os.truncate(path, 15 << 40)
+
+
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
         (lambda root: os.mkfifo(root / "usr/fifo"), "/usr/fifo is a fifo, which a commit cannot hold"),
         (lambda root: (root / os.fsdecode(b"usr/\xff")).touch(), "is not UTF-8"),
+        (
+            lambda root: hollow(root / "usr/hole"),
+            f"/usr/hole has {15 << 40} bytes, and holes for which there is no room",
+        ),
         (lambda root: (root / "etc").mkdir() or (root / "etc/x").touch(), "both /etc and /usr/etc"),
     ],
 )

@@ -324,3 +324,37 @@ def test_a_program_costs_little(small: Tree, store: BlobStore, directory: str) -
     with workroot(small, store, directory) as root:
         records: list[ProgramRecord] = [root.run(shell("true")) for _ in range(10)]
     assert all(record.status == 0 for record in records)
+
+
+HOLE = """
+local file = io.open("/usr/hole", "w")
+file:write("begin")
+file:seek("set", SIZE - 3)
+file:write("end")
+file:close()
+"""
+
+
+def test_a_hole_takes_no_room(small: Tree, store: BlobStore, directory: str) -> None:
+    with workroot(small, store, directory) as root:
+        root.apply(small)
+        assert root.run(lua(HOLE.replace("SIZE", str(1 << 28)))).status == 0
+        # in the cache, and in the file that is made of it
+        blob = root.absorb()["usr/hole"].blob
+        assert blob is not None and blob.size == 1 << 28
+        assert os.stat(store.path(blob)).st_blocks * 512 < 1 << 20
+        shown = root.run(lua('local s = io.open("/usr/hole") s:seek("end", -3) print(s:read("a"))'))
+        assert shown.output == "end\n"
+
+
+def test_a_hole_larger_than_the_disk(small: Tree, store: BlobStore, directory: str) -> None:
+    """All of it would be read, and be written to the repository."""
+    with workroot(small, store, directory) as root:
+        root.apply(small)
+        disk = os.statvfs(store.root)
+        size = disk.f_bfree * disk.f_frsize + (1 << 34)
+        with pytest.raises(
+            ScriptError, match=rf"^/usr/hole was made by scriptlet:x:%post: it has {size} bytes"
+        ) as caught:
+            root.run(lua(HOLE.replace("SIZE", str(size))))
+        assert store.root in str(caught.value)

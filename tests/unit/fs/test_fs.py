@@ -56,6 +56,36 @@ def test_clone_or_copy(tmp_path: Path) -> None:
     assert (tmp_path / "b").read_bytes() == data
 
 
+@pytest.mark.parametrize("refused", ["clone", "copy_file_range", "SEEK_DATA"])
+@pytest.mark.parametrize("parts", [[], [(0, 9)], [(1 << 20, 3 << 20), (20 << 20, 1)], [((64 << 20) - 5, 5)]])
+def test_holes_stay_holes(
+    refused: str, parts: list[tuple[int, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EINVAL, "refused")
+
+    def lseek(fd: int, place: int, how: int) -> int:
+        return refuse() if how == os.SEEK_DATA else real(fd, place, how)
+
+    real = os.lseek
+    monkeypatch.setattr(fs, "clone", refuse)
+    if refused == "copy_file_range":
+        monkeypatch.setattr(os, "copy_file_range", refuse)
+    if refused == "SEEK_DATA":
+        monkeypatch.setattr(os, "lseek", lseek)
+    with (tmp_path / "a").open("wb") as file:
+        for place, size in parts:
+            file.seek(place)
+            file.write(os.urandom(size))
+        file.truncate(64 << 20)
+    with (tmp_path / "a").open("rb") as source, (tmp_path / "b").open("wb") as target:
+        fs.clone_or_copy(source.fileno(), target.fileno())
+    one, other = ((tmp_path / name).read_bytes() for name in "ab")
+    assert one == other
+    if refused != "SEEK_DATA":
+        assert fs.holes((tmp_path / "b").stat()) > 59 << 20
+
+
 def test_exchange(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     one.mkdir()
