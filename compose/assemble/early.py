@@ -15,7 +15,7 @@ from compose.blobs import BlobStore
 from compose.events import Reporter
 from compose.process import Program, ProgramRecord
 from compose.rpm.manifest import FileFlag, PackageManifest
-from compose.tree import Entry, Tree, TreeEditor
+from compose.tree import Entry, Tree, TreeEditor, parent_of
 from compose.workroot.memory import ProgramMemory
 from compose.workroot.workroot import Workroot
 
@@ -92,8 +92,8 @@ def settle(
     ordered: Sequence[PackageManifest],
     packages: Mapping[str, str],
 ) -> None:
-    """Give the root the files that rpm would have unpacked over what scripts wrote. packages: path -> NEVRA of the package that
-    it is of."""
+    """Give the root what rpm would have unpacked over what scripts wrote or removed. packages: path -> NEVRA of the package
+    that it is of."""
     positions = {str(manifest.nevra): position for position, manifest in enumerate(ordered)}
     written: dict[str, int] = {}
     for record in records:
@@ -102,18 +102,27 @@ def settle(
             # %pretrans is before all
             position = -1 if record.program.phase == "%pretrans" else positions[nevra]
             written |= dict.fromkeys(record.changed, position)
-    # a directory that is gone took along what was in it
-    for top in [path for path in written if tree.is_dir(path) and root.lacks(path)]:
+    # what was in a directory that is gone or was made anew need not be among what changed; deepest first, for the nearest one
+    # says when
+    for top in sorted((path for path in written if tree.is_dir(path)), reverse=True):
+        gone = root.get(top) is None
         for path, _ in tree.walk(top):
-            written[path] = max(written[top], written.get(path, -1))
-    restored = []
-    for path, position in written.items():
+            if gone:
+                written[path] = max(written[top], written.get(path, -1))
+            elif root.get(path) is None:
+                written.setdefault(path, written[top])
+    restored: set[str] = set()
+    for path in sorted(written):
         entry = tree.get(path)
-        if entry is None or path in _ACCOUNTS or path not in packages or (entry.is_dir and not root.lacks(path)):
+        if entry is None or path in _ACCOUNTS or path not in packages or written[path] > positions[packages[path]]:
             continue
-        if position <= positions[packages[path]]:
-            restored.append(path)
-    root.restore(restored)
+        now, above = root.get(path), root.get(parent_of(path))
+        # rpm unpacks into the directory that it finds, also where a symlink leads to it
+        if entry.is_dir and now is not None and not now.is_file:
+            continue
+        if parent_of(path) in restored or (above is not None and above.is_dir):
+            restored.add(path)
+    root.restore(sorted(restored))
 
 
 def _flags(path: str, manifest: PackageManifest) -> FileFlag:

@@ -136,9 +136,9 @@ class Workroot:
             raise ScriptError(f"/{path} has {entry.blob.size} bytes, more than the {limit} that it may have here")
         return self._store.read(entry.blob)
 
-    def lacks(self, path: str) -> bool:
-        """Is there nothing now?"""
-        return self._now.get(path) is None
+    def get(self, path: str) -> Entry | None:
+        """What is there now."""
+        return self._now.get(path)
 
     def write(self, path: str, data: bytes, permissions: int = 0o644, *, writer: str) -> None:
         """Write a regular file in an existing directory, replacing what is there; a symlink is replaced, not followed."""
@@ -154,7 +154,7 @@ class Workroot:
         self._left[place] = entry
 
     def restore(self, paths: Sequence[str]) -> None:
-        """Show what the tree has at these paths, files or symlinks, whatever a program made of them."""
+        """Show what the tree has at these paths, whatever a program made of them; at a directory's, nothing may be below."""
         entries = tuple((path, self._tree[path]) for path in sorted(paths))
         on_disk = entries if self._applied else tuple((path, as_materialised(entry)) for path, entry in entries)
         removed = tuple(path for path, _ in entries)

@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from compose.assemble.early import settle
 from compose.blobs import BlobStore
 from compose.errors import SandboxError, StorageError
 from compose.events import Reporter
@@ -19,6 +21,7 @@ from compose.process import Program, ProgramRecord
 from compose.tree import Tree
 from compose.workroot.probe import probe
 from compose.workroot.workroot import Workroot
+from tests.support.manifests import directory, package
 from tests.support.ordinary import Stage
 
 pytestmark = pytest.mark.root
@@ -33,6 +36,49 @@ _FIRST = """
     os.remove("/full/deep/b") posix.rmdir("/full/deep") os.remove("/full/a") posix.rmdir("/full") posix.mkdir("/full")
     file = io.open("/full/c", "w") file:write("c") file:close()
 """
+
+
+# what scripts do to directories of packages before these are unpacked
+_BEFORE = """
+    for _, each in ipairs({"gone", "anew", "file"}) do
+        for _, name in ipairs({"/deep/f", "/g"}) do os.remove("/pkg/" .. each .. name) end
+        posix.rmdir("/pkg/" .. each .. "/deep") posix.rmdir("/pkg/" .. each)
+    end
+    posix.mkdir("/pkg/anew")
+    local file = io.open("/pkg/anew/more", "w") file:write("more") file:close()
+    file = io.open("/pkg/file", "w") file:write("file") file:close()
+"""
+_LOOK = """
+    for _, each in ipairs({"gone", "anew", "file"}) do
+        for _, name in ipairs({"", "/deep", "/deep/f", "/g"}) do
+            local found = posix.stat("/pkg/" .. each .. name)
+            print(each .. name, found and found.type, found and found.mode)
+        end
+        print(io.open("/pkg/" .. each .. "/deep/f"):read("a"))
+    end
+"""
+_SEEN = "{0} directory rwxr-xr-x {0}/deep directory rwx------ {0}/deep/f regular rw-r----- {0}/g regular rw-r--r-- f"
+
+
+def settled(store: BlobStore, place: str) -> None:
+    """What is there when packages have been unpacked: in the tree, and for programs."""
+    editor = Tree.empty().edit()
+    for name in ("dev", "proc", "sys", "run", "tmp", "var/tmp"):
+        editor.add_dir(name, writer="t")
+    for top in ("gone", "anew", "file"):
+        editor.add_dir(f"pkg/{top}/deep", 0o700, writer="t", uid=3)
+        editor.add_file(f"pkg/{top}/deep/f", store.add_bytes(b"f", 0o640, 5), 0o640, writer="t", gid=4)
+        editor.add_file(f"pkg/{top}/g", store.add_bytes(b"g", 0o644, 5), writer="t")
+    tree = editor.build()
+    one = package("one", directory("pkg"))
+    with Workroot(tree, store, f"{place}/settled", reporter=Reporter(), epoch=1) as root:
+        root.run(replace(lua(_BEFORE), owner=f"scriptlet:{one.nevra}", phase="%pre"))
+        settle(root, tree, root.records, (one,), {path: str(one.nevra) for path, _ in tree.walk("pkg")})
+        root.apply(tree)
+        print("seen", *root.run(lua(_LOOK)).output.split())
+        after = root.absorb()
+    differing = (path for path in tree.entries.keys() | after.entries.keys() if tree.get(path) != after.get(path))
+    print("settled", *differing)
 
 
 def tree_of(store: BlobStore) -> Tree:
@@ -76,6 +122,7 @@ def main(place: str) -> None:
     assert now is not None
     print("now", store.read(now).decode())
     print("owner", after["etc/made"].uid, after["etc/made"].gid)
+    settled(store, place)
     print("left", *sorted(set(os.listdir(place)) - {"blobs"}))
 
 
@@ -121,7 +168,8 @@ def check(output: str, rung: str) -> None:
         "full/deep",
         "full/deep/b",
     ]
-    assert lines[-4:] == ["blob text", "now textmore", "owner 5 6", "left"]
+    seen = "seen " + " ".join(_SEEN.format(top) for top in ("gone", "anew", "file"))
+    assert lines[-6:] == ["blob text", "now textmore", "owner 5 6", seen, "settled pkg/anew/more", "left"]
 
 
 @pytest.mark.parametrize("who", ["root", "user"])
