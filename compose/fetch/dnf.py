@@ -14,10 +14,12 @@ from compose import fs
 from compose.errors import FetchError, StorageError
 from compose.events import Reporter, Task
 from compose.fetch.verify import File
+from compose.rpm.repofile import without_user
 from compose.rpm.repos import RepoAccess, RepoNetwork, add_repos, configure, enabled_repos
 
-# librepo's wording of what is the server's own trouble or the line's, and may be over in a moment
-_FINAL = re.compile(r"Status code: 4(?!08|29)\d\d")
+FINAL = re.compile(r"Status code: 4(?!08|29)\d\d|Curl error \((?:1|3|37)\)")
+"""librepo's wording of what is neither the server's own trouble nor the line's, so that it will be the same in a moment:
+refused, no such protocol, not a URL, not a file (numbers are CURLcode)."""
 _DISK = re.compile(r"No space left on device|Read-only file system|Permission denied|Disk quota exceeded|error \(23\)")
 
 
@@ -48,7 +50,7 @@ def download(job: Job, reporter: Reporter) -> None:
             if not missing:
                 return
             stop_for_disk(job.network.rpms_dir, failures)
-            if attempt == job.network.attempts or all(_FINAL.search(text) for text in failures.values()):
+            if attempt == job.network.attempts or all(FINAL.search(text) for text in failures.values()):
                 break
             first = next(iter(failures))
             reporter.info(
@@ -66,7 +68,7 @@ def stop_for_disk(place: str, failures: dict[str, str]) -> None:
         if _DISK.search(text):
             # curl does not hand on what the kernel said
             hint = fs.FREE_SPACE if fs.is_full(place) else f"see whether a quota is used up; else {fs.FAILING}"
-            raise StorageError(f"cannot store packages in {place}: {text}", hint=hint)
+            raise StorageError(f"cannot store what is downloaded in {place}: {text}", hint=hint)
 
 
 def _failed(missing: dict[str, File], failures: dict[str, str]) -> FetchError:
@@ -133,7 +135,7 @@ class _Session:
             for key, file in files.items():
                 if not os.path.exists(file.path):
                     watch.failures.setdefault(key, str(error))
-        return dict(watch.failures)
+        return {key: without_user(text) for key, text in watch.failures.items()}
 
     def _watch(self, files: dict[str, File], task: Task) -> Any:
         done = self._done

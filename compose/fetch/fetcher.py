@@ -117,7 +117,7 @@ def _keys(resolution: Resolution, access: RepoAccess, network: RepoNetwork, repo
     # an RPM that is in no repository is pinned by the treefile itself
     own = ((COMMAND_LINE, None),) if COMMAND_LINE in used else ()
     return own + tuple(
-        (repo.id, load_keys(repo, network, reporter, root=access.root) if repo.gpgcheck else None)
+        (repo.id, load_keys(repo, access, network, reporter) if repo.gpgcheck else None)
         for repo in resolution.repos
         if repo.id in used
     )

@@ -14,6 +14,7 @@ from compose.errors import FetchError, TreefileError, TrustError
 from compose.events import Reporter
 from compose.fetch import urls
 from compose.rpm import child
+from compose.rpm.repofile import without_user
 from compose.rpm.repos import RepoAccess, RepoNetwork
 
 
@@ -25,6 +26,11 @@ class Source:
     place: str
     path: str | None = None
     url: str | None = None
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return self.path or without_user(self.url or "")
 
 
 def bring(sources: Sequence[Source], access: RepoAccess, network: RepoNetwork, reporter: Reporter) -> tuple[str, ...]:
@@ -47,11 +53,11 @@ def bring(sources: Sequence[Source], access: RepoAccess, network: RepoNetwork, r
             missing.append((source, path))
     if missing and network.cache_only:
         raise FetchError(
-            f"{missing[0][0].place}: {missing[0][0].url} is not in the cache", hint="compose once without --cache-only"
+            f"{missing[0][0].place}: {missing[0][0].name} is not in the cache", hint="compose once without --cache-only"
         )
     if missing:
         downloads = tuple(
-            urls.Download(urls=(source.url or "",), path=path, name=source.url or "") for source, path in missing
+            urls.Download(urls=(source.url or "",), path=path, name=source.name) for source, path in missing
         )
         for _, path in missing:
             if os.path.exists(path):
@@ -64,7 +70,7 @@ def bring(sources: Sequence[Source], access: RepoAccess, network: RepoNetwork, r
         if found != source.sha256:
             shutil.rmtree(os.path.dirname(path), ignore_errors=True)
             raise TrustError(
-                f"{source.place}: {source.path or source.url} has the sha256 {found}, the treefile says {source.sha256}",
+                f"{source.place}: {source.name} has the sha256 {found}, the treefile says {source.sha256}",
                 hint="if the new one is meant, put its digest into the treefile",
             )
     return tuple(places)
@@ -73,7 +79,7 @@ def bring(sources: Sequence[Source], access: RepoAccess, network: RepoNetwork, r
 def _place(source: Source, network: RepoNetwork) -> str:
     name = os.path.basename(source.path if source.path is not None else unquote(urlsplit(source.url or "").path))
     if not name.endswith(".rpm"):
-        raise TreefileError(f"{source.place}: rpm-files: {source.path or source.url} does not end in .rpm")
+        raise TreefileError(f"{source.place}: rpm-files: {source.name} does not end in .rpm")
     return os.path.join(network.rpms_dir, f"sha256-{source.sha256}", name)
 
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from compose.errors import FetchError
 from compose.events import Reporter
 from compose.rpm import child
-from compose.rpm.repofile import RepoSection, absolute
+from compose.rpm.repofile import RepoSection, absolute, without_user
 from compose.rpm.repos import RepoAccess, RepoNetwork, configure, enabled_repos, substitute
 
 _SECRETS = frozenset({"username", "password", "proxy_username", "proxy_password"})
-_USER_OF_URL = re.compile(r"(?<=://)[^/@\s]*@")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +35,7 @@ def format_sections(sections: Sequence[RepoSection], keys: Mapping[str, Sequence
         for option in section.options:
             if option.key not in {"enabled", "gpgkey", *_SECRETS}:
                 # what goes on in the next line begins with a blank there
-                lines.append(f"{option.key}=" + _USER_OF_URL.sub("", option.value).replace("\n", "\n "))
+                lines.append(f"{option.key}=" + without_user(option.value).replace("\n", "\n "))
         if keys.get(section.id):
             lines.append(f"gpgkey={' '.join(keys[section.id])}")
         lines.append("")

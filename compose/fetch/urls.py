@@ -12,33 +12,41 @@ from typing import Any
 
 from compose.errors import FetchError
 from compose.events import Reporter, Task
-from compose.fetch.dnf import stop_for_disk
+from compose.fetch.dnf import FINAL, stop_for_disk
 from compose.fetch.verify import File
-from compose.rpm.repofile import RepoSection, absolute, split_list
+from compose.rpm.repofile import RepoSection, absolute, split_list, without_user
 from compose.rpm.repos import RepoAccess, RepoNetwork, add_repos, configure, enabled_repos, substitute
 
 _METALINK = "{http://www.metalinker.org/}"
 _MIRRORS = 5
 _MAX_LIST = 1 << 20
+_TOO_LONG = "it has more bytes than"
+_GONE = "a package that is gone from where it was locked needs another mirror or a new lock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Download:
     """urls: where it is to be had, tried in order. path: where it goes, in a directory that exists. name: for messages.
-    size: bytes, 0 when unknown. repo: id of the repository whose settings (certificates, user) hold, "" for none."""
+    size: bytes, 0 when unknown. repo: id of the repository whose settings (certificates, user) hold, "" for none.
+    limit: bytes after which it is given up, 0 for none."""
 
     urls: tuple[str, ...]
     path: str
     name: str
     size: int = 0
     repo: str = ""
+    limit: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
+    """what, hint: for messages."""
+
     downloads: tuple[Download, ...]
     access: RepoAccess
     network: RepoNetwork
+    what: str = "packages"
+    hint: str = _GONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,17 +60,19 @@ class PackagesJob:
 
 def download(job: Job, reporter: Reporter) -> None:
     """Bring every file. Raises FetchError naming those that did not come, StorageError when the disk is full."""
-    _Session(job.access, job.network, ()).run(job.downloads, reporter)
+    needed = {each.repo for each in job.downloads if each.repo}
+    _Session(job.access, job.network, _sections(job.access, needed)).run(
+        job.downloads, reporter, what=job.what, hint=job.hint
+    )
 
 
 def download_packages(job: PackagesJob, reporter: Reporter) -> None:
     """Bring packages from where their repositories are, without their metadata. Raises as download()."""
-    needed = {file.package.repo for file in job.files}
-    sections = {section.id: section for section in enabled_repos(job.access) if section.id in needed}
-    session = _Session(job.access, job.network, tuple(sections.values()))
+    sections = _sections(job.access, {file.package.repo for file in job.files})
+    session = _Session(job.access, job.network, sections)
     places = {
-        name: session.places(section, os.path.join(job.network.rpms_dir, f"mirrors-{os.getpid()}"), reporter)
-        for name, section in sections.items()
+        section.id: session.places(section, os.path.join(job.network.rpms_dir, f"mirrors-{os.getpid()}"), reporter)
+        for section in sections
     }
     session.run(
         tuple(
@@ -77,6 +87,10 @@ def download_packages(job: PackagesJob, reporter: Reporter) -> None:
         ),
         reporter,
     )
+
+
+def _sections(access: RepoAccess, needed: set[str]) -> tuple[RepoSection, ...]:
+    return tuple(section for section in enabled_repos(access) if section.id in needed) if needed else ()
 
 
 class _Session:
@@ -96,27 +110,38 @@ class _Session:
         made = add_repos(self._base, sections, network, Reporter())
         self._repos = {section.id: repo for section, repo in zip(sections, made, strict=True)}
 
-    def run(self, downloads: tuple[Download, ...], reporter: Reporter) -> None:
+    def run(
+        self, downloads: tuple[Download, ...], reporter: Reporter, *, what: str = "packages", hint: str = _GONE
+    ) -> None:
         missing = downloads
         failures: dict[str, str] = {}
         mirrors = max((len(each.urls) for each in downloads), default=0)
         pause = self._network.pause
+        may_pass = False
         total = sum(each.size for each in downloads)
-        with reporter.task("Downloading packages", total=total, unit="bytes") as task:
+        with reporter.task(f"Downloading {what}", total=total, unit="bytes") as task:
             for attempt in range(mirrors * self._network.attempts):
                 if attempt and attempt % mirrors == 0:
                     # every place was tried
+                    if not may_pass:
+                        break
+                    first = missing[0]
+                    reporter.info(
+                        f"{len(missing)} downloads failed ({first.name}: {failures[first.path]}); trying again in {pause:g} s"
+                    )
                     time.sleep(pause)
                     pause *= 2
+                    may_pass = False
                 failures = self._try(missing, attempt, task)
                 missing = tuple(each for each in missing if each.path in failures)
-                stop_for_disk(self._network.rpms_dir, failures)
                 if not missing:
                     return
+                stop_for_disk(os.path.dirname(missing[0].path), failures)
+                may_pass |= not all(FINAL.search(text) or text.startswith(_TOO_LONG) for text in failures.values())
         lines = [f"{each.name}: {failures[each.path]}" for each in missing]
         raise FetchError(
-            f"cannot download {lines[0] if len(lines) == 1 else f'{len(lines)} packages'}",
-            hint="a package that is gone from where it was locked needs another mirror or a new lock",
+            f"cannot download {lines[0] if len(lines) == 1 else f'{len(lines)} {what}'}",
+            hint=hint,
             details=() if len(lines) == 1 else lines,
         )
 
@@ -141,11 +166,12 @@ class _Session:
             for each in downloads:
                 if not os.path.exists(each.path):
                     watch.failures.setdefault(each.path, str(error))
-        return dict(watch.failures)
+        return {path: without_user(text) for path, text in watch.failures.items()}
 
     def _watch(self, downloads: tuple[Download, ...], task: Task) -> Any:
         done = self._done
         error_status = self._dnf.repo.DownloadCallbacks.TransferStatus_ERROR
+        give_up = self._dnf.repo.DownloadCallbacks.ERROR
 
         class Watch(self._dnf.repo.DownloadCallbacks):  # type: ignore[name-defined,misc]
             """libdnf5 numbers the downloads in the order they were added. No body may raise: that aborts the process."""
@@ -166,6 +192,9 @@ class _Session:
                 if size > done[each.path]:
                     task.advance(size - done[each.path], detail=each.name)
                     done[each.path] = size
+                if 0 < each.limit < downloaded:
+                    self.failures[each.path] = f"{_TOO_LONG} {each.limit}"
+                    return int(give_up)
                 return 0
 
             def mirror_failure(self, number: int, message: str, url: str, metadata: str) -> int:
@@ -174,7 +203,7 @@ class _Session:
 
             def end(self, number: int, status: int, message: str) -> int:
                 if status == error_status:
-                    self.failures[downloads[number].path] = self.causes.get(number) or str(message)
+                    self.failures.setdefault(downloads[number].path, self.causes.get(number) or str(message))
                 return 0
 
         return Watch()
@@ -201,7 +230,7 @@ class _Session:
             else re.findall(r"(?m)^\s*((?:https?|ftp|file)://\S+)", text)
         )
         if not found:
-            raise FetchError(f"{listed.name} ({section.place}) lists no mirror: {value}")
+            raise FetchError(f"{listed.name} ({section.place}) lists no mirror: {without_user(value)}")
         return tuple(found[:_MIRRORS])
 
 

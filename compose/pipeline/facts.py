@@ -56,7 +56,8 @@ def advisories_of(rows: list[dict[str, Any]]) -> tuple[Advisory, ...]:
 
 
 def encode(facts: Facts) -> bytes:
-    """As JSON."""
+    """As JSON. Where keys come from is left out: it may be a URL with a password, and no commit records it."""
+    facts = dataclasses.replace(facts, repos=tuple(dataclasses.replace(each, gpgkeys=()) for each in facts.repos))
     return (json.dumps({"compose-facts": _VERSION, **dataclasses.asdict(facts)}, indent=2) + "\n").encode()
 
 

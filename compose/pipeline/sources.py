@@ -130,7 +130,7 @@ def _repositories(inputs: Inputs, used: set[str], reporter: Reporter) -> dict[st
     for repo in inputs.resolution.repos:
         for number, url in enumerate(repo.gpgkeys if repo.gpgcheck and repo.id in used else ()):
             path = f"keys/{repo.id}-{number}.asc"
-            data = read_key_file(url, repo, network, reporter, root=inputs.access.root)
+            data = read_key_file(url, repo, inputs.access, network, reporter)
             files[f"{_ROOT}/{path}"] = Source(data=data)
             # looked for beneath the source root first
             keys.setdefault(repo.id, []).append(f"file:///{path}")

@@ -21,6 +21,7 @@ from compose import fs
 from compose.errors import ComposeError
 from compose.events import Reporter, Task
 from compose.interpreter import python
+from compose.rpm.repofile import without_user
 
 Request = TypeVar("Request")
 Result = TypeVar("Result")
@@ -75,7 +76,7 @@ def call(
             raise RuntimeError(f"{function.__module__}.{function.__qualname__} failed in its process:\n{value}")
         stderr.seek(0)
         lines = stderr.read().decode(errors="replace").splitlines()[-_STDERR_SHOWN:]
-        raise crash(_how_it_ended(status), tuple(lines))
+        raise crash(_how_it_ended(status), tuple(map(without_user, lines)))
 
 
 def _environment() -> dict[str, str]:

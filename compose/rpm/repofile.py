@@ -13,6 +13,7 @@ from compose.errors import TreefileError
 _ID = re.compile(r"[A-Za-z0-9:._-]+", re.ASCII)
 _TRUE = frozenset({"1", "yes", "true", "on"})
 _FALSE = frozenset({"0", "no", "false", "off"})
+_USER_OF_URL = re.compile(r"(?<=://)[^/?#\s]*@")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 # Options that hold files or URLs, which may be given relative to the .repo file.
 _URL_OPTIONS = frozenset({"baseurl", "gpgkey"})
@@ -185,6 +186,11 @@ def _url(item: str, directory: str) -> str:
 
     path = item.removeprefix("file:")
     return "file://" + quote(os.path.normpath(os.path.join(os.path.abspath(directory), path)))
+
+
+def without_user(text: str) -> str:
+    """A text with user and password taken out of the URLs in it: one to show, to log or to hand on."""
+    return _USER_OF_URL.sub("", text)
 
 
 def local_path(url: str) -> str | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from compose.errors import TreefileError
 from compose.events import Reporter
-from compose.rpm.repofile import RepoSection, absolute, read_repo_files, select
+from compose.rpm.repofile import RepoSection, absolute, read_repo_files, select, without_user
 
 UNSET_RELEASEVER = "rpmostree-unset-releasever"
 
@@ -179,9 +179,8 @@ def add_repos(base: Any, sections: tuple[RepoSection, ...], network: RepoNetwork
             try:
                 accessor().set(value)
             except Exception as error:  # of libdnf5, whose classes are not at hand here
-                raise TreefileError(
-                    f"{section.path}:{option.line}: {option.key}={option.value} in repository {section.id!r}: {error}"
-                ) from error
+                said = without_user(f"{option.key}={option.value} in repository {section.id!r}: {error}")
+                raise TreefileError(f"{section.path}:{option.line}: {said}") from error
         config.get_skip_if_unavailable_option().set(False)
         config.get_pkg_gpgcheck_option().set(section.gpgcheck)
         # modularity is off: a package is not hidden because of a module stream

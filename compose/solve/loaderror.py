@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from compose.errors import FetchError, StorageError
-from compose.rpm.repofile import RepoSection
+from compose.rpm.repofile import RepoSection, without_user
 
 # What may have passed a second later: the server's own trouble, a name or connection that failed, a mirror in the
 # middle of an update (librepo's wording; numbers are CURLcode).
@@ -48,9 +48,9 @@ class LoadError(Exception):
     def __init__(self, section: RepoSection, url: str, cause: str, failures: tuple[str, ...]) -> None:
         super().__init__(cause)
         self.section = section
-        self.url = url
-        self.cause = cause
-        self.failures = failures
+        self.url = without_user(url)
+        self.cause = without_user(cause)
+        self.failures = tuple(map(without_user, failures))
 
     @property
     def may_pass(self) -> bool:

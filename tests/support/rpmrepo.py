@@ -9,9 +9,11 @@ import shutil
 import subprocess
 import tempfile
 import threading
+from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 DEFAULT_TAGS = "Release: 1\nSummary: test\nLicense: MIT\n"
 
@@ -118,7 +120,8 @@ class Server:
     faults: end of a path -> what happens to its next requests, in order: a status (int), "cut" (the connection ends in
     the middle of the body), "garbage" (the right number of wrong bytes), "stall" (half of the body, the rest when
     release is set).
-    requests: (path, Range header or "").
+    login: USER:PASSWORD that each request must bring, "" for none.
+    requests: (path, Range header or ""). As a proxy it answers for every host; the path is a URL then.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -126,6 +129,7 @@ class Server:
         self.faults: dict[str, list[int | str]] = {}
         self.requests: list[tuple[str, str]] = []
         self.release = threading.Event()
+        self.login = ""
         server = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -147,7 +151,9 @@ class Server:
         wanted = handler.headers.get("Range", "")
         self.requests.append((handler.path, wanted))
         fault = next((each.pop(0) for end, each in self.faults.items() if handler.path.endswith(end) and each), None)
-        path = self.directory / handler.path.lstrip("/")
+        path = self.directory / urlsplit(handler.path).path.lstrip("/")
+        if self.login and handler.headers.get("Authorization") != "Basic " + b64encode(self.login.encode()).decode():
+            fault = 401
         if isinstance(fault, int) or not path.is_file():
             handler.send_response(fault if isinstance(fault, int) else 404)
             handler.send_header("Content-Length", "0")

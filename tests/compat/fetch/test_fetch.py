@@ -341,8 +341,55 @@ def test_a_key_from_the_web(place, keys, repository, server):
     place.fetch("small", cache_only=True)
     assert len(server.asked_for("web.asc")) == 2
     place.repo(repository, f"gpgkey={server.url}/absent.asc")
+    place.log.lines.clear()
     error = place.fails(FetchError, "small")
     assert f"{server.url}/absent.asc" in error.message
+    assert "beside the .repo file" in error.hint
+    # what is not there will not be there in a moment
+    assert place.log.lines == []
+
+
+def test_a_key_comes_with_the_settings_of_its_own_repository(place, keys, repository, server):
+    (repository.parent / "web.asc").write_bytes(keys.export("ours"))
+    server.login = "me:secret"
+    place.repo(repository, f"gpgkey={server.url}/web.asc\nusername=me\npassword=secret")
+    place.fetch("small")
+    place.repo(repository, f"gpgkey={server.url}/web.asc\nusername=me\npassword=wrong")
+    assert "401" in place.fails(FetchError, "small").message
+    place.repo(repository, f"gpgkey={server.url.replace('//', '//me:secret@')}/web.asc")
+    place.fetch("small")
+    server.login = ""
+    place.repo(repository, f"gpgkey=http://keys.invalid/web.asc\nproxy={server.url}")
+    place.fetch("small")
+    assert server.asked_for("http://keys.invalid/web.asc") == [""]
+
+
+@pytest.mark.parametrize("path", ["absent.asc", "repo/small-1.0.noarch.rpm", "503.asc", "huge.asc"])
+def test_the_password_in_a_keys_url_is_not_told(place, repository, server, path):
+    with open(repository.parent / "huge.asc", "wb") as file:
+        file.truncate(9 << 20)
+    server.faults = {"503.asc": [503] * 100}
+    place.repo(repository, f"gpgkey={server.url.replace('//', '//me:secret@')}/{path}")
+    error = place.fails((FetchError, TrustError), "small")
+    told = "\n".join((error.message, error.hint or "", *error.details, *place.log.lines))
+    assert f"{server.url}/{path}" in told
+    assert "secret" not in told
+    assert len(server.asked_for("huge.asc")) <= 1
+    assert len(os.listdir(place.cache / "repomd/keys")) == (1 if path.endswith(".rpm") else 0)
+
+
+def test_the_password_in_a_repositorys_url_is_not_told(place, server):
+    url = server.url.replace("//", "//me:secret@")
+    place.repo(f"{url}/absent")
+    with pytest.raises(FetchError) as caught:
+        place.solve("small")
+    assert f"{server.url}/absent" in caught.value.message
+    assert "secret" not in "\n".join((caught.value.message, *caught.value.details, *place.log.lines))
+    place.repo(f"{url}/repo")
+    server.faults = {"small-1.0.noarch.rpm": [404] * 20}
+    error = place.fails(FetchError, "small")
+    assert f"{server.url}/repo/small" in error.message
+    assert "secret" not in error.message
 
 
 def test_a_revoked_key_and_a_subkey(place, keys, tmp_path):
@@ -472,5 +519,5 @@ def test_a_key_from_what_is_no_web_server(place, repository, answer):
 
         threading.Thread(target=serve, daemon=True).start()
         place.repo(repository, f"gpgkey=http://127.0.0.1:{listening.getsockname()[1]}/key.asc")
-        assert "key.asc cannot be downloaded" in place.fails(FetchError, "small").message
+        assert "key.asc of repository 'test': " in place.fails(FetchError, "small").message
         listening.shutdown(socket.SHUT_RDWR)

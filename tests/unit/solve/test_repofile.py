@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from compose.errors import TreefileError
-from compose.rpm.repofile import absolute, parse_repo_file, read_repo_files, select, split_list
+from compose.rpm.repofile import absolute, parse_repo_file, read_repo_files, select, split_list, without_user
 from compose.rpm.repos import UNSET_RELEASEVER, RepoAccess, enabled_repos, variables
 
 FEDORA = """\
@@ -163,3 +163,16 @@ def test_a_comment_behind_a_section_header():
     (section,), faults = parse("[a] # comment\nbaseurl=http://h/a\n")
     assert (section.id, faults) == ("a", ())
     assert parse("[a] b\n")[1] == ("a.repo:1: section header '[a] b' has no closing bracket",)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://me:secret@host/a@b", "https://host/a@b"),
+        ("https://me:se@cret@host:8/", "https://host:8/"),
+        ("no key (http://me@host/k, https://host?mail=a@b)", "no key (http://host/k, https://host?mail=a@b)"),
+        ("file:///a@b and me@host", "file:///a@b and me@host"),
+    ],
+)
+def test_user_and_password_are_taken_out_of_urls(text, shown):
+    assert without_user(text) == shown
