@@ -16,6 +16,7 @@ from compose.fetch.dnf import FINAL, stop_for_disk
 from compose.fetch.verify import File
 from compose.rpm.repofile import RepoSection, absolute, split_list, without_user
 from compose.rpm.repos import RepoAccess, RepoNetwork, add_repos, configure, enabled_repos, substitute
+from compose.solve.resolution import ResolvedPackage
 
 _METALINK = "{http://www.metalinker.org/}"
 _MIRRORS = 5
@@ -77,7 +78,7 @@ def download_packages(job: PackagesJob, reporter: Reporter) -> None:
     session.run(
         tuple(
             Download(
-                urls=tuple(f"{place.rstrip('/')}/{file.package.location}" for place in places[file.package.repo]),
+                urls=_urls(file.package, places[file.package.repo]),
                 path=file.path,
                 name=f"{file.package.nevra} of repository {file.package.repo!r}",
                 size=file.package.download_size,
@@ -87,6 +88,13 @@ def download_packages(job: PackagesJob, reporter: Reporter) -> None:
         ),
         reporter,
     )
+
+
+def _urls(package: ResolvedPackage, places: tuple[str, ...]) -> tuple[str, ...]:
+    """Where a package may be. Its own base, of any kind that the downloader takes, goes first, as librepo has it; what is not
+    a URL cannot be one."""
+    own = (package.base,) if "://" in package.base else ()
+    return tuple(f"{place.rstrip('/')}/{package.location}" for place in (*own, *places))
 
 
 def _sections(access: RepoAccess, needed: set[str]) -> tuple[RepoSection, ...]:

@@ -12,7 +12,8 @@
              "checksum": "sha256:...", "size": 1234, "installed": 5678, "source": "bash-5.3.0-2.fc43.src.rpm",
              "key": "...", "reason": "requested", "specs": ["bash"]}
 
-(each package on one line). "key" and "specs" are left out when empty.
+(each package on one line). "key" and "specs" are left out when empty, and so is "base", the URL below which the location is
+when the repository's metadata says that it is not the repository's own.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ _NEVRA = re.compile(
 _HEX = re.compile(r"[0-9a-f]{64}")
 _CHECKSUM = re.compile(r"(?P<algorithm>[a-z0-9]+):(?P<digest>[0-9a-f]{32,128})")
 _TEXTS = ("nevra", "repo", "location", "checksum", "source", "reason")
+_OPTIONAL = ("key", "base")
 _NUMBERS = ("size", "installed")
 
 
@@ -92,6 +94,7 @@ def _rows(part: ArchLock) -> Iterator[dict[str, Any]]:
             "nevra": f"{nevra.name}-{nevra.epoch}:{nevra.version}-{nevra.release}.{nevra.arch}",
             "repo": package.repo,
             "location": package.location,
+            **({"base": package.base} if package.base else {}),
             "checksum": ":".join(package.checksum),
             "size": package.download_size,
             "installed": package.install_size,
@@ -174,13 +177,12 @@ class _Reader:
 
     def _package(self, row: Located) -> LockedPackage | None:
         before = len(self.faults)
-        self._only(row, {*_TEXTS, *_NUMBERS, "key", "specs"})
+        self._only(row, {*_TEXTS, *_NUMBERS, *_OPTIONAL, "specs"})
         texts = {name: self._member(row, name, str, "text") for name in _TEXTS}
         numbers = {name: self._member(row, name, int, "a number of bytes") for name in _NUMBERS}
         specs = self._texts(row, "specs")
-        key = row.value.get("key") if isinstance(row.value, dict) else None
-        if key is not None and not isinstance(key.value, str):
-            self._fault(key, "key must be text")
+        given = row.value if isinstance(row.value, dict) else {}
+        optional = {name: self._member(row, name, str, "text") for name in _OPTIONAL if name in given}
         if len(self.faults) > before:
             return None
         nevra, checksum = _NEVRA.fullmatch(texts["nevra"]), _CHECKSUM.fullmatch(texts["checksum"])
@@ -210,5 +212,6 @@ class _Reader:
             source_rpm=texts["source"],
             reason=Reason(texts["reason"]),
             specs=specs,
+            base=optional.get("base", ""),
         )
-        return LockedPackage(package=package, key=key.value if key is not None else "")
+        return LockedPackage(package=package, key=optional.get("key", ""))

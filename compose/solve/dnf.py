@@ -396,6 +396,7 @@ class _Solver:
             source_rpm=package.get_sourcerpm(),
             reason=reason,
             specs=tuple(sorted(asked if given is None else {*asked, os.path.basename(given.path)})),
+            base=package.get_baseurl(),
         )
 
 

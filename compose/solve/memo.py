@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from compose.solve.links import Link
 
 # To be raised whenever the same question could be answered otherwise than before.
-_KIND = b"compose solved 3\n"
+_KIND = b"compose solved 4\n"
 _KEPT = 50
 _LINKER = "/etc/ld.so.cache"
 REPOMD = "repodata/repomd.xml"
@@ -197,7 +197,7 @@ def _answer(row: dict[str, Any]) -> Answer:
 
 
 def _package(row: list[Any]) -> ResolvedPackage:
-    nevra, repo, location, checksum, download_size, install_size, source_rpm, reason, specs = row
+    nevra, repo, location, checksum, download_size, install_size, source_rpm, reason, specs, base = row
     name, epoch, version, release, arch = nevra
     algorithm, digest = checksum
     return ResolvedPackage(
@@ -210,6 +210,7 @@ def _package(row: list[Any]) -> ResolvedPackage:
         source_rpm=source_rpm,
         reason=Reason(reason),
         specs=tuple(specs),
+        base=base,
     )
 
 

@@ -29,9 +29,10 @@ class Reason(enum.StrEnum):
 class ResolvedPackage:
     """One package of the solution.
 
-    repo: id of the repository. location: path of the RPM below the repository's base URL. checksum: (algorithm, hex) of
-    the RPM file from the repodata. download_size, install_size: bytes. source_rpm: file name. specs: the treefile's
-    package specs that this package satisfies, empty when it is not requested.
+    repo: id of the repository. location: path of the RPM below base. base: URL where the metadata has one for the package
+    (xml:base), "" for the repository's own. checksum: (algorithm, hex) of the RPM file from the repodata. download_size,
+    install_size: bytes. source_rpm: file name. specs: the treefile's package specs that this package satisfies, empty when it
+    is not requested.
     """
 
     nevra: Nevra
@@ -43,6 +44,7 @@ class ResolvedPackage:
     source_rpm: str
     reason: Reason
     specs: tuple[str, ...] = ()
+    base: str = ""
 
 
 def lies_below(location: str) -> bool:

@@ -68,6 +68,32 @@ def test_a_lock_needs_no_metadata_at_all(moving: Site) -> None:
         server.close()
 
 
+@pytest.mark.parametrize("scheme", ["http", "file"])
+def test_a_lock_of_packages_that_are_elsewhere(moving: Site, scheme: str, tmp_path: Path) -> None:
+    """createrepo_c --baseurl: metadata at one place, packages at another; libdnf5 finds them, and so does a lock."""
+    server = Server(tmp_path)
+    try:
+        shutil.copytree(moving.packages, tmp_path / "pool")
+        base = f"{server.url}/pool/" if scheme == "http" else (tmp_path / "pool").as_uri()
+        shutil.move(moving.packages / "repodata", tmp_path / "before")
+        rpmrepo.run("createrepo_c", "--quiet", f"--baseurl={base}", str(moving.packages))
+        (tmp_path / "far").mkdir()
+        shutil.move(moving.packages / "repodata", tmp_path / "far/repodata")
+        moving.write_repo(baseurl=f"{server.url}/far")
+        compose(moving, "lock", moving.treefile)
+        lock = moving.path / "tiny.lock.yaml"
+        assert lock.read_text().count(f'"base": "{base}"') == lock.read_text().count('"nevra"')
+        for _ in range(2):
+            shutil.rmtree(moving.cachedir)
+            moving.compose(f"--lockfile={lock}")
+            # a base that is dead is not the only place
+            lock.write_text(lock.read_text().replace(base, "http://127.0.0.1:9/"))
+            for rpm in (tmp_path / "pool").glob("*.rpm"):
+                shutil.copy(rpm, tmp_path / "far")
+    finally:
+        server.close()
+
+
 @pytest.mark.parametrize("kind", ["mirrorlist", "metalink"])
 def test_a_lock_with_mirrors(moving: Site, kind: str, tmp_path: Path) -> None:
     """The first mirror of the list is dead."""

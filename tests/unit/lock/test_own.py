@@ -15,7 +15,9 @@ from compose.rpm.nevra import Nevra
 from compose.solve.resolution import Reason, ResolvedPackage
 
 
-def locked(name: str, version: str = "1", arch: str = "x86_64", epoch: int = 0, key: str = "ab" * 20) -> LockedPackage:
+def locked(
+    name: str, version: str = "1", arch: str = "x86_64", epoch: int = 0, key: str = "ab" * 20, base: str = ""
+) -> LockedPackage:
     return LockedPackage(
         package=ResolvedPackage(
             nevra=Nevra(name=name, epoch=epoch, version=version, release="2.fc43", arch=arch),
@@ -27,6 +29,7 @@ def locked(name: str, version: str = "1", arch: str = "x86_64", epoch: int = 0, 
             source_rpm=f"{name}-{version}-2.fc43.src.rpm",
             reason=Reason.REQUESTED,
             specs=(name,),
+            base=base,
         ),
         key=key,
     )
@@ -44,7 +47,7 @@ def arch_lock(*packages: LockedPackage) -> ArchLock:
 GLIBC32 = locked("glibc", arch="i686")
 LOCK = Lock(
     arches={
-        "x86_64": arch_lock(locked("bash", epoch=1, key=""), GLIBC32, locked("glibc")),
+        "x86_64": arch_lock(locked("bash", epoch=1, key="", base="https://elsewhere/x/"), GLIBC32, locked("glibc")),
         "aarch64": arch_lock(locked("bash", arch="aarch64")),
     }
 )
@@ -65,6 +68,14 @@ def test_a_line_per_package_both_of_two_architectures_too() -> None:
         ["glibc-0:1-2.fc43.i686"],
         ["glibc-0:1-2.fc43.x86_64"],
     ]
+
+
+def test_a_base_is_told_of_the_package_that_has_one() -> None:
+    text = format_lock(LOCK)
+    (line,) = [line for line in text.splitlines() if "base" in line.split('"')]
+    assert '.x86_64.rpm", "base": "https://elsewhere/x/", "checksum": ' in line
+    with pytest.raises(TreefileError, match="base must be text"):
+        parse_lock(text.replace('"https://elsewhere/x/"', "7").encode(), "x.lock")
 
 
 GOOD = format_lock(Lock(arches={"x86_64": arch_lock(locked("bash"))}))
@@ -88,6 +99,7 @@ GOOD = format_lock(Lock(arches={"x86_64": arch_lock(locked("bash"))}))
         ('"repo": "fedora"', '"repo": "other"', "of the repository 'other', which is not under repos"),
         ('"specs": ["bash"]}', '"specs": "bash"}', "specs must be a list of texts"),
         ("packages:", "packages: [", "not YAML"),
+        ('      - {"nevra"', '      - 7\n      - {"nevra"', "nevra is missing"),
     ],
 )
 def test_faults_are_told_with_their_place(old: str, new: str, complaint: str) -> None:

@@ -57,6 +57,7 @@ RESOLUTION = Resolution(
             source_rpm="bash.src.rpm",
             reason=Reason.REQUESTED,
             specs=("bash",),
+            base="https://elsewhere/",
         ),
     ),
     repos=(RepoSnapshot(id="a", timestamp=1, gpgcheck=True, gpgkeys=("file:///key",)),),
