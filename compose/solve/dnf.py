@@ -79,6 +79,8 @@ class _Solver:
         self._network = job.network
         self._reporter = reporter
         self._locked_out: frozenset[str] = frozenset()
+        # of what is installed
+        self._other_builds: set[str] = set()
 
     def describe(self) -> Resolution:
         """The repositories and the RPMs of none, nothing loaded."""
@@ -154,6 +156,7 @@ class _Solver:
         for package in query:
             if (package.get_name(), package.get_arch()) in names:
                 hidden.add(package)
+                self._other_builds.add(package.get_nevra())
         self._base.get_rpm_package_sack().add_user_excludes(hidden)
 
     def _newest(self, specs: tuple[PackageSpec, ...]) -> Iterator[tuple[Any, str]]:
@@ -263,7 +266,12 @@ class _Solver:
                 self._why_hidden(spec, repo, excluded) if spec.text in hidden else self._why_missing(spec, repo, names)
                 for spec, repo in missing
             ]
-            raise self._not_found(lines, all_hidden=hidden.issuperset(spec.text for spec, _ in missing))
+            if not hidden.issuperset(spec.text for spec, _ in missing):
+                raise self._not_found(lines)
+            fitting = {nevra for spec, repo in missing for nevra in self._matching(spec.text, repo)}
+            raise self._not_found(
+                lines, self._way_out(fitting, excluded) or "drop it from packages or from the excludes"
+            )
         raise self._conflict("\n".join(solver), told, jobs, excluded)
 
     def _check_nothing_goes(self, transaction: Any) -> None:
@@ -284,24 +292,35 @@ class _Solver:
                 details=sorted(lines) if len(lines) > 1 else (),
             )
 
-    def _not_found(self, lines: list[str], *, all_hidden: bool = False) -> SolveError:
+    def _not_found(self, lines: list[str], way_out: str | None = None) -> SolveError:
         """lines: why each is not."""
+        enabled = ", ".join(section.id for section in self._repositories.sections)
         return SolveError(
             lines[0] if len(lines) == 1 else f"{len(lines)} of the packages asked for cannot be found",
-            hint="drop it from packages or from the excludes"
-            if all_hidden
-            else "check the spelling, and that the repository that has it is enabled (now: "
-            f"{', '.join(section.id for section in self._repositories.sections)})",
+            hint=way_out or f"check the spelling, and that the repository that has it is enabled (now: {enabled})",
             details=() if len(lines) == 1 else lines,
         )
 
     def _why_hidden(self, spec: PackageSpec, repo: str | None, excluded: dict[str, str]) -> str:
         for nevra in sorted(self._matching(spec.text, repo)):
-            if by := excluded.get(name_of(nevra)):
-                return f"{spec.place}: {nevra} is filtered out by exclude-packages ({by})"
-            if nevra in self._locked_out and self._request.lock is not None:
-                return f"{spec.place}: {nevra} is not what {self._request.lock.place} has locked"
+            if by := self._hidden_by(nevra, excluded):
+                return f"{spec.place}: {nevra} {by}"
         return f"{spec.place}: {spec.text!r} is filtered out by excludepkgs= or includepkgs= of a .repo file"
+
+    def _hidden_by(self, nevra: str, excluded: dict[str, str]) -> str | None:
+        """What forbids a package, as the rest of a sentence; None for what nothing of the compose does."""
+        if by := excluded.get(name_of(nevra)):
+            return f"is filtered out by exclude-packages ({by})"
+        if nevra in self._locked_out and self._request.lock is not None:
+            return f"is not what {self._request.lock.place} has locked"
+        if nevra in self._other_builds:
+            return "is another build than the base has"
+        return None
+
+    def _way_out(self, nevras: set[str], excluded: dict[str, str]) -> str | None:
+        """What to do when some of them are what a lockfile forbids; None when it forbids none."""
+        names = {name_of(nevra) for nevra in nevras & self._locked_out} - excluded.keys()
+        return locked.way_out(self._request.lock, names) if names and self._request.lock is not None else None
 
     def _why_missing(self, spec: PackageSpec, repo: str | None, names: set[str]) -> str:
         where = f"in repository {repo!r}" if repo else "in any enabled repository"
@@ -337,13 +356,17 @@ class _Solver:
                 query.filter_name(re.findall(r"[^\s()]+", dependency))
             return frozenset(package.get_nevra() for package in query) & subjects
 
-        lines = explain(problem, requested=requested, providers=providers, excluded=excluded)
+        def hidden(nevra: str) -> str:
+            return self._hidden_by(nevra, excluded) or "is filtered out by its .repo file"
+
+        lines = explain(problem, requested=requested, providers=providers, hidden=hidden)
         entries = sorted({entry for nevra in requested for entry in requested[nevra] if entry in lines})
         return SolveError(
             f"the packages cannot be installed together ({entries[0]})"
             if len(entries) == 1
             else "the packages cannot be installed together",
-            hint="enable the repository that has what is missing, or drop one of the packages that conflict",
+            hint=self._way_out(subjects, excluded)
+            or "enable the repository that has what is missing, or drop one of the packages that conflict",
             details=(*lines, *told),
         )
 

@@ -41,15 +41,15 @@ def explain(
     *,
     requested: Mapping[str, Iterable[str]],
     providers: Callable[[str], frozenset[str]],
-    excluded: Mapping[str, str],
+    hidden: Callable[[str], str],
 ) -> tuple[str, ...]:
     """Lines that say why, one tree per treefile entry, dependencies indented below what needs them.
 
     problem: libdnf5's text. requested: NEVRA -> the treefile's entries that ask for it ("fedora.yaml:12:5: bash").
-    providers: dependency -> NEVRAs that provide it. excluded: package name -> place of its exclude-packages entry.
+    providers: dependency -> NEVRAs that provide it. hidden: NEVRA that is filtered out -> by what, as the rest of a sentence.
     What cannot be placed in a tree is told as libdnf5 has it, so no fact is lost.
     """
-    rules, rest = _parse(problem, excluded)
+    rules, rest = _parse(problem, hidden)
     lines: list[str] = []
 
     def tell(nevra: str, depth: int) -> None:
@@ -75,7 +75,7 @@ def explain(
     return (*lines, *rest)
 
 
-def _parse(problem: str, excluded: Mapping[str, str]) -> tuple[list[_Rule], list[str]]:
+def _parse(problem: str, hidden: Callable[[str], str]) -> tuple[list[_Rule], list[str]]:
     rules: list[_Rule] = []
     rest: list[str] = []
     seen: set[str] = set()
@@ -95,8 +95,7 @@ def _parse(problem: str, excluded: Mapping[str, str]) -> tuple[list[_Rule], list
                 needs = requires["what"]
                 said = f"requires {needs}"
             elif said == _FILTERED:
-                place = excluded.get(name_of(nevra))
-                said = f"is filtered out by {f'exclude-packages ({place})' if place else 'its .repo file'}"
+                said = hidden(nevra)
             rules.append(_Rule(nevra, match["repo"], _FROM.sub(r"\g<nevra> (\g<repo>)", said), needs))
         else:
             rest.append(_FROM.sub(r"\g<nevra> (\g<repo>)", text))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,19 @@ def hide(dnf: Any, base: Any, lock: LockRequest, reporter: Reporter) -> frozense
     missing = [build for build in lock.builds if build not in met]
     _tell([differing.get(build) or f"{build} is in no enabled repository" for build in missing], lock, reporter)
     return frozenset(nevras)
+
+
+def way_out(lock: LockRequest, names: Iterable[str]) -> str:
+    """What to do when packages of these names are needed in builds that the lockfile does not let the solver see."""
+    wanted = set(names)
+    if moving := sorted(wanted & {build.name for build in lock.builds}):
+        return (
+            f"another build of {', '.join(moving)} is locked: name it to compose lock update, or drop it from the lockfile "
+            "when that is rpm-ostree's"
+        )
+    if lock.strict:
+        return "lock anew (--ex-write-lockfile-to), or leave out --lockfile-strict: what is not locked is free then"
+    return f"lock {', '.join(sorted(wanted))} too: of repositories in lockfile-repos only what is locked is taken"
 
 
 def _tell(faults: Sequence[str], lock: LockRequest, reporter: Reporter) -> None:

@@ -279,6 +279,19 @@ def test_strict_takes_nothing_that_is_not_locked(moving: Site) -> None:
     assert "tiny-weak-1-1.noarch is not what" in done.stderr and "lock.json has locked" in done.stderr
 
 
+def test_a_dependency_that_is_not_locked(moving: Site) -> None:
+    lock = moving.path / "lock.json"
+    moving.compose("--dry-run", f"--ex-write-lockfile-to={lock}")
+    known = json.loads(lock.read_text())
+    del known["packages"]["hello-lib"]
+    lock.write_text(json.dumps(known))
+    done = moving.run(f"--lockfile={lock}", "--lockfile-strict")
+    assert done.status == 3
+    assert f"hello-lib-1.0-1.noarch (tiny) is not what {lock} has locked" in done.stderr
+    assert "leave out --lockfile-strict" in done.stderr
+    moving.compose(f"--lockfile={lock}")
+
+
 def test_lockfile_repos_are_for_locked_packages_only(moving: Site, tmp_path: Path) -> None:
     """Another repository, enabled by lockfile-repos: its hello-lib is taken for it is locked, its tiny-weak is not."""
     pool = tmp_path / "pool"

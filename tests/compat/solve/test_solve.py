@@ -12,6 +12,7 @@ from compose.events import Reporter
 from compose.rpm import child
 from compose.rpm.repos import RepoAccess, RepoNetwork
 from compose.rpm.specs import PackageSpec, RepoPackages
+from compose.solve.locked import LockedBuild, LockRequest
 from compose.solve.request import SolveRequest
 from compose.solve.resolution import Reason
 from compose.solve.solver import solve
@@ -167,6 +168,34 @@ def test_a_conflict_names_both_lines(place):
 def test_an_excluded_dependency_names_the_line_that_excludes(place):
     details = place.fails(SolveError, "app", exclude_packages=excludes("base")).details
     assert details[-1] == "      base-1.0-1.noarch (test) is filtered out by exclude-packages (t.yaml:50:3)"
+
+
+@pytest.mark.parametrize(
+    ("strict", "more", "repos", "hint"),
+    [
+        (True, [], [], "leave out --lockfile-strict"),
+        (False, [LockedBuild(name="lib", evr="0.1-1")], [], "another build of lib is locked"),
+        (False, [], ["test"], "lock lib too"),
+    ],
+)
+def test_a_dependency_that_a_lockfile_locks_out(place, strict, more, repos, hint):
+    lock = LockRequest(
+        builds=(LockedBuild(name="app", evr="1.0-1"), *more), strict=strict, repos=frozenset(repos), place="the.lock"
+    )
+    error = place.fails(SolveError, "app", lock=lock)
+    assert error.details == (
+        "t.yaml:2:5: app",
+        "  app-1.0-1.noarch (test) requires lib >= 1",
+        "    lib-1.0-1.noarch (test) is not what the.lock has locked",
+    )
+    assert hint in error.hint
+    error = place.fails(SolveError, "app", "lib", lock=lock)
+    assert error.message == "t.yaml:3:5: lib-1.0-1.noarch is not what the.lock has locked"
+    assert hint in error.hint
+    # what the treefile leaves out is its own affair
+    error = place.fails(SolveError, "app", lock=lock, exclude_packages=excludes("lib"))
+    assert error.details[-1] == "    lib-1.0-1.noarch (test) is filtered out by exclude-packages (t.yaml:50:3)"
+    assert hint not in error.hint
 
 
 def test_an_excluded_request(place, repository):

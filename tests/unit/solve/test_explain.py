@@ -12,13 +12,17 @@ BROKEN_NEVRA = "broken-2:1.0-1.noarch"
 LIB = "lib-1.0-1.noarch"
 
 
+def by_repo_file(nevra):
+    return "is filtered out by its .repo file"
+
+
 def test_the_chain_goes_from_the_treefile_to_the_fault():
     assert mentioned(BROKEN) == (APP, BROKEN_NEVRA)
     lines = explain(
         BROKEN,
         requested={APP: ["fedora.yaml:12:5: app"]},
         providers=lambda dependency: frozenset({BROKEN_NEVRA}) if dependency == "broken" else frozenset(),
-        excluded={},
+        hidden=by_repo_file,
     )
     assert lines == (
         "fedora.yaml:12:5: app",
@@ -27,15 +31,12 @@ def test_the_chain_goes_from_the_treefile_to_the_fault():
     )
 
 
-def test_an_excluded_package_names_the_line_that_excludes_it():
+def test_a_hidden_package_names_what_hides_it():
     problem = f"""\
 Problem: package {APP} from r requires lib >= 1, but none of the providers can be installed
   - package {LIB} from r is filtered out by exclude filtering"""
     arguments = {"requested": {APP: ["t.yaml:2:5: app"]}, "providers": lambda _: frozenset({LIB})}
-    by_treefile = explain(problem, **arguments, excluded={"lib": "t.yaml:9:3"})
-    assert by_treefile[-1] == f"    {LIB} (r) is filtered out by exclude-packages (t.yaml:9:3)"
-    by_repo = explain(problem, **arguments, excluded={})
-    assert by_repo[-1] == f"    {LIB} (r) is filtered out by its .repo file"
+    assert explain(problem, **arguments, hidden={LIB: "is not wanted"}.get)[-1] == f"    {LIB} (r) is not wanted"
 
 
 def test_a_cycle_of_requirements_ends():
@@ -46,7 +47,7 @@ Problem: package {APP} from r requires lib, but none of the providers can be ins
         problem,
         requested={APP: ["t.yaml:2:5: app"], LIB: ["t.yaml:3:5: lib"]},
         providers=lambda dependency: frozenset({LIB if dependency == "lib" else APP}),
-        excluded={},
+        hidden=by_repo_file,
     )
     assert sorted(line.strip() for line in lines if "requires" in line) == [
         f"{APP} (r) requires lib",
@@ -62,7 +63,7 @@ Problem 1: package {LIB} from r requires base, but none of the providers can be 
         problem,
         requested={LIB: ["t.yaml:2:5: lib"], APP: ["t.yaml:3:5: app"]},
         providers=lambda dependency: frozenset({LIB}) if dependency == "lib" else frozenset(),
-        excluded={},
+        hidden=by_repo_file,
     )
     assert lines == ("t.yaml:3:5: app", f"  {APP} (r) requires lib", f"    {LIB} (r) requires base")
 
@@ -72,7 +73,7 @@ def test_conflicts_and_what_is_not_understood_are_told_too():
 Problem 1: package {APP} from r conflicts with lib provided by {LIB} from s
  Problem 2: something that a later libsolv says
   - conflicting requests"""
-    lines = explain(problem, requested={}, providers=lambda _: frozenset(), excluded={})
+    lines = explain(problem, requested={}, providers=lambda _: frozenset(), hidden=by_repo_file)
     assert lines == (
         f"{APP} (r) conflicts with lib provided by {LIB} (s)",
         "something that a later libsolv says",
