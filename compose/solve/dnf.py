@@ -318,7 +318,11 @@ class _Solver:
         return None
 
     def _way_out(self, nevras: set[str], excluded: dict[str, str]) -> str | None:
-        """What to do when some of them are what a lockfile forbids; None when it forbids none."""
+        """What to do when some of them are what a lockfile or the base forbids; None when neither does."""
+        if nevras & self._other_builds:
+            return (
+                "compose the tree anew first, if the repositories have gone on since; what is in it cannot be replaced"
+            )
         names = {name_of(nevra) for nevra in nevras & self._locked_out} - excluded.keys()
         return locked.way_out(self._request.lock, names) if names and self._request.lock is not None else None
 
