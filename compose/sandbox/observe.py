@@ -122,16 +122,14 @@ _DOTS = re.compile(r"/(\.?)(?=/)|/\.$")
 class Observation:
     """Absolute paths as the program gave them, symlinks not followed: looked at, read, run, and directories listed.
 
-    links: symlinks that it made. names: (a name that it gave, what that led to then): of symlinks their targets, of what was
-    moved or linked the name before. Paths on the sandbox's own mounts are left out. crossed: symlinks made there may lead
-    back into the tree.
+    names: (a name that it gave, what that led to then): of symlinks their targets, of what was moved or linked the name before.
+    Paths on the sandbox's own mounts are left out. crossed: symlinks made there may lead back into the tree.
     """
 
     looked: frozenset[str]
     read: frozenset[str]
     run: frozenset[str]
     listed: frozenset[str]
-    links: frozenset[str]
     names: frozenset[tuple[str, str]]
     crossed: bool
 
@@ -198,7 +196,7 @@ class Observer:
     def __init__(self, listener: int, root: int) -> None:
         self._listener = listener
         self._root = root
-        self._paths: dict[int, set[str]] = {kind: set() for kind in (_LOOK, _READ, _RUN, _LIST, _LINK)}
+        self._paths: dict[int, set[str]] = {kind: set() for kind in (_LOOK, _READ, _RUN, _LIST)}
         # what was said of a kind already, as it was said, and would be taken no other way
         self._heard: dict[int, set[str]] = {kind: set() for kind in range(_ROOT + 1)}
         self._processes: dict[int, _Process] = {}
@@ -234,7 +232,6 @@ class Observer:
             read=frozenset(self._paths[_READ]),
             run=frozenset(self._paths[_RUN]),
             listed=frozenset(self._paths[_LIST]),
-            links=frozenset(self._paths[_LINK]),
             names=frozenset(self._names),
             crossed=self._links_out,
         )
@@ -305,8 +302,12 @@ class Observer:
 
     def _name(self, new: str | None, old: str | None) -> None:
         """A path becomes a name of another, or of a symlink's target."""
-        if not new or not old or _is_private(new):
+        if not new or not old:
             return
+        if _is_private(new):
+            new = os.path.normpath(new)
+            if _is_private(new):
+                return
         if old[0] != "/":
             old = f"{new.rpartition('/')[0]}/{old}"
         if (new, old) not in self._names:
@@ -347,12 +348,15 @@ class Observer:
         if kind == _ROOT:
             if not private:
                 raise ValueError(path)
-        elif private and kind == _LINK:
-            self._links_out = True
-            # they may lead elsewhere from now on
-            for each in self._heard.values():
-                each.clear()
-        elif self._note(kind, path, 0):
+            return path
+        if kind == _LINK:
+            kind = _LOOK
+            if private:
+                self._links_out = True
+                # they may lead elsewhere from now on
+                for each in self._heard.values():
+                    each.clear()
+        if self._note(kind, path, 0):
             heard.add(said)
             self._hold(len(said))
         return path

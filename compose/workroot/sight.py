@@ -101,7 +101,7 @@ class _Walker:
         self._note_names(lookups)
         listed: set[str] = set()
         for lookup in lookups:
-            for path in observation.looked | observation.links:
+            for path in observation.looked:
                 self._go(path, lookup)
             for path in observation.read:
                 self._read(path, lookup)

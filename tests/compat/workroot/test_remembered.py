@@ -161,6 +161,9 @@ PROGRAMS = {
     "follows a symlink of two names": (
         "ln -s full/a /usr/l; ln /usr/l /usr/m; cat /usr/m > /usr/out; rm /usr/l /usr/m; true"
     ),
+    "follows a symlink that it made from /tmp": (
+        "cd /tmp; ln -s full/a ../usr/l; cat /usr/l > /usr/out; rm /usr/l; true"
+    ),
     "moves a directory and back": (
         "[ ! -e /usr/full ] || mv /usr/full /usr/m; cat /usr/m/a > /usr/out; mv /usr/m /usr/full; true"
     ),
@@ -178,6 +181,7 @@ NOTICED = {
     },
     "reads accounts": {"accounts"},
     "follows a symlink that is gone again": {"a file's content", "a file gone", "an owner"},
+    "follows a symlink that it made from /tmp": {"a file's content", "a file gone", "an owner"},
     "lists": {"a file that was missing", "a file gone", "a directory gone", "a symlink in place of a directory"},
     "is another program": {"another file's content", "a directory gone", "a symlink in place of a directory"},
 }

@@ -48,7 +48,6 @@ def seen(
     read: tuple[str, ...] = (),
     run: tuple[str, ...] = (),
     listed: tuple[str, ...] = (),
-    links: tuple[str, ...] = (),
     names: tuple[tuple[str, str], ...] = (),
     crossed: bool = False,
 ) -> Sight | None:
@@ -57,7 +56,6 @@ def seen(
         read=frozenset(read),
         run=frozenset(run),
         listed=frozenset(listed),
-        links=frozenset(links),
         names=frozenset(names),
         crossed=crossed,
     )
@@ -156,13 +154,13 @@ def test_what_was_changed_unread_is_part_of_the_result(tree: Tree, store: BlobSt
 def test_symlinks_that_the_program_made_itself(tree: Tree, store: BlobStore) -> None:
     link = Entry(mode=stat.S_IFLNK | 0o777, target="../share/other")
     made = Change(path="usr/lib/new", entry=link)
-    sight = seen(tree, store, made, links=("/usr/lib/new",), read=("/usr/lib/new/x",))
+    sight = seen(tree, store, made, looked=("/usr/lib/new",), read=("/usr/lib/new/x",))
     assert noticed(sight, content(tree.edit(), "usr/share/other/x", "X", store)) == "usr/share/other/x"
     # gone again
     sight = seen(
         tree,
         store,
-        links=("/usr/lib/new",),
+        looked=("/usr/lib/new",),
         names=(("/usr/lib/new", "/usr/lib/../share/other"),),
         read=("/usr/lib/new/x",),
     )
