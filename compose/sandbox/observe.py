@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 from compose import syscalls
 from compose.sandbox import kernel
+from compose.sandbox.interpreter import interpreter_of
 
 PRIVATE = ("/tmp", "/var/tmp", "/run", "/dev", "/proc", "/sys")
 """Where the sandbox mounts something of its own (filesystems.py)."""
@@ -34,6 +35,8 @@ _PAGE = 4096
 _PIECE = 256
 _NO_ADDRESS = 1 << 63
 _MAX_HOPS = 40
+_MAX_INTERPRETERS = 5
+"""One of the other; the kernel gives up then (exec_binprm())."""
 _MOST_PROCESSES = 64
 _MOST_HELD = 32 << 20
 """Characters of paths: 200 times those of a dracut. This is not the program's memory, which has its limit."""
@@ -112,6 +115,8 @@ _LOSING = {
 _UNKNOWN_FROM = 467
 
 _SELF = re.compile(r"/proc/(self|thread-self|\d+)(/task/\d+)?/(root|cwd|fd/\d+/.*)")
+# The same for each process: what it has open, and itself.
+_OPEN = re.compile(r"(?:/proc/self|/dev)/(fd/\d+)|/proc/self/(exe)")
 _DEV_FD = re.compile(r"/dev/(fd/\d+|std(in|out|err))/")
 # What is above depends on which process and which descriptor are asked for.
 _ABOVE = re.compile(r"/(proc|dev/fd)/(.*/)?\.\.(/|$)")
@@ -120,7 +125,7 @@ _DOTS = re.compile(r"/(\.?)(?=/)|/\.$")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """Absolute paths as the program gave them, symlinks not followed: looked at, read, run, and directories listed.
+    """Absolute paths as the program gave them, symlinks not followed: looked at, read or run, and directories listed.
 
     names: (a name that it gave, what that led to then): of symlinks their targets, of what was moved or linked the name before.
     Paths on the sandbox's own mounts are left out. crossed: symlinks made there may lead back into the tree.
@@ -128,7 +133,6 @@ class Observation:
 
     looked: frozenset[str]
     read: frozenset[str]
-    run: frozenset[str]
     listed: frozenset[str]
     names: frozenset[tuple[str, str]]
     crossed: bool
@@ -136,6 +140,11 @@ class Observation:
 
 def _is_private(path: str) -> bool:
     return path.startswith(_BELOW_PRIVATE) or path in PRIVATE
+
+
+def _plain(path: str) -> str:
+    """The same without what is of no meaning in it."""
+    return _DOTS.sub("", path) or "/" if "//" in path or "/." in path else path
 
 
 def leads_astray(path: str) -> bool:
@@ -196,7 +205,7 @@ class Observer:
     def __init__(self, listener: int, root: int) -> None:
         self._listener = listener
         self._root = root
-        self._paths: dict[int, set[str]] = {kind: set() for kind in (_LOOK, _READ, _RUN, _LIST)}
+        self._paths: dict[int, set[str]] = {kind: set() for kind in (_LOOK, _READ, _LIST)}
         # what was said of a kind already, as it was said, and would be taken no other way
         self._heard: dict[int, set[str]] = {kind: set() for kind in range(_ROOT + 1)}
         self._processes: dict[int, _Process] = {}
@@ -230,7 +239,6 @@ class Observer:
         return Observation(
             looked=frozenset(self._paths[_LOOK]),
             read=frozenset(self._paths[_READ]),
-            run=frozenset(self._paths[_RUN]),
             listed=frozenset(self._paths[_LIST]),
             names=frozenset(self._names),
             crossed=self._links_out,
@@ -332,18 +340,23 @@ class Observer:
             path = self._string(pid, argument)
             if not path:
                 # the descriptor itself, whose path was seen when it was opened; or a fault
+                if kind == _RUN and directory is not None:
+                    self._run(pid, f"/dev/{_link_of(directory)}")
                 return None
             if path[0] != "/":
                 above = self._link(pid, "cwd" if directory is None else _link_of(directory))
                 if above[0] != "/":
                     return None
                 path = f"{above}/{path}"
+        if kind == _RUN:
+            kind = _READ
+            # it may be another file each time
+            self._run(pid, _plain(path))
         heard = self._heard[kind]
         if path in heard:
             return path
         said = path
-        if "//" in path or "/." in path:
-            path = _DOTS.sub("", path) or "/"
+        path = _plain(path)
         private = _is_private(path)
         if kind == _ROOT:
             if not private:
@@ -360,6 +373,36 @@ class Observer:
             heard.add(said)
             self._hold(len(said))
         return path
+
+    def _run(self, pid: int, path: str) -> None:
+        """Note the interpreter of what a process is about to become, and that one's: the kernel opens them by itself, and
+        what it was told to run may be a file that nobody finds later. Raises OSError, ValueError."""
+        for _ in range(_MAX_INTERPRETERS):
+            try:
+                fd = self._open_program(pid, path)
+            except (FileNotFoundError, NotADirectoryError):
+                if _is_private(path):
+                    # or it is there for the process alone
+                    raise ValueError(path) from None
+                return
+            try:
+                interpreter = interpreter_of(fd)
+            finally:
+                os.close(fd)
+            if interpreter is None:
+                return
+            if interpreter[:1] != "/":
+                raise ValueError(interpreter)
+            path = _plain(interpreter)
+            if path not in self._paths[_READ]:
+                self._note(_READ, path, 0)
+                self._hold(len(path))
+
+    def _open_program(self, pid: int, path: str) -> int:
+        flags = os.O_RDONLY | os.O_NONBLOCK
+        if own := _OPEN.fullmatch(path):
+            return os.open(own[1] or own[2], flags | os.O_CLOEXEC, dir_fd=self._process(pid).place)
+        return syscalls.open_in_root(self._root, path, flags)
 
     def _note(self, kind: int, path: str, hops: int) -> bool:
         """Note where a path leads; does it lead there always?"""

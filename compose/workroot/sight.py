@@ -1,4 +1,4 @@
-"""What a program saw of a tree: the entries that decided what it did. Pure, but for the heads of files that it ran.
+"""What a program saw of a tree: the entries that decided what it did. Pure.
 
 The program's look-ups are followed through the tree's symlinks, and every entry on the way is noted as it was: what is there,
 what is not, what a directory lists. In a tree where all of them are the same the same look-ups take the same way and find the
@@ -8,15 +8,12 @@ same, so that the program would do again what it did.
 from __future__ import annotations
 
 import hashlib
-import os
-import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from compose.blobs import BlobStore
 from compose.sandbox.observe import PRIVATE, Observation, leads_astray
-from compose.tree import BlobRef, Entry, join
+from compose.tree import Entry, join
 from compose.workroot.layer import Change
 from compose.workroot.materialise import kept_xattrs
 
@@ -24,10 +21,8 @@ _PRIVATE = frozenset(path[1:] for path in PRIVATE)
 _MAX_HOPS = 40
 _MAX_WAYS = 1000
 """That one path may be followed on, where a program gave names again and again."""
-_HEAD = 4096
 # Their times of change are of the clock, or of the compose, and decide nothing that may be committed.
 _TIMELESS = ("step:", "scriptlet:", "treefile", "program:")
-_PT_INTERP = 3
 
 Lookup = Callable[[str], Entry | None]
 
@@ -62,17 +57,9 @@ class _Unclear(Exception):
     """It cannot be said what the program saw."""
 
 
-def sight_of(
-    observation: Observation, changes: Iterable[Change], view: View, store: BlobStore, body: str = ""
-) -> Sight | None:
-    """view: the tree before the program ran. changes: what it changed. body: of a script that the kernel was told to run, which
-    is no file of the tree. None when it cannot be said what it saw."""
-    entries = {change.path: change.entry for change in changes}
-    head = body.encode(errors="surrogateescape")[:_HEAD]
-    observation = replace(
-        observation, run=observation.run | {each for each in interpreters(head) if each.startswith("/")}
-    )
-    walker = _Walker(observation, view, entries, store)
+def sight_of(observation: Observation, changes: Iterable[Change], view: View) -> Sight | None:
+    """view: the tree before the program ran. changes: what it changed. None when it cannot be said what it saw."""
+    walker = _Walker(observation, view, {change.path: change.entry for change in changes})
     try:
         return walker.sight()
     except _Unclear:
@@ -80,13 +67,10 @@ def sight_of(
 
 
 class _Walker:
-    def __init__(
-        self, observation: Observation, view: View, entries: Mapping[str, Entry | None], store: BlobStore
-    ) -> None:
+    def __init__(self, observation: Observation, view: View, entries: Mapping[str, Entry | None]) -> None:
         self._observation = observation
         self._view = view
         self._entries = entries
-        self._store = store
         # path -> was its content read?
         self._seen: dict[str, bool] = {}
         # what a path may have been a name of while the program ran
@@ -104,9 +88,7 @@ class _Walker:
             for path in observation.looked:
                 self._go(path, lookup)
             for path in observation.read:
-                self._read(path, lookup)
-            for path in observation.run:
-                self._run(path, lookup, 0)
+                self._seen.update(dict.fromkeys(self._go(path, lookup), True))
             for path in observation.listed:
                 listed |= self._go(path, lookup)
         for path in self._entries:
@@ -176,28 +158,6 @@ class _Walker:
         self._seen.setdefault(place, False)
         places.add(place)
 
-    def _read(self, path: str, lookup: Lookup) -> list[Entry]:
-        places = self._go(path, lookup)
-        self._seen.update(dict.fromkeys(places, True))
-        return [entry for place in places if (entry := lookup(place)) is not None]
-
-    def _run(self, path: str, lookup: Lookup, depth: int) -> None:
-        """A program that the kernel was told to run: it opens the interpreter by itself."""
-        for entry in self._read(path, lookup):
-            if entry.blob is None or depth > 4:
-                continue
-            for interpreter in interpreters(self._head(entry.blob)):
-                if not interpreter.startswith("/"):
-                    raise _Unclear(path)
-                self._run(interpreter, lookup, depth + 1)
-
-    def _head(self, blob: BlobRef) -> bytes:
-        fd = self._store.open(blob)
-        try:
-            return os.pread(fd, _HEAD, 0)
-        finally:
-            os.close(fd)
-
 
 def identity(entry: Entry | None, *, content: bool) -> str:
     """All that a program can tell of an entry; content: of the bytes of a file too, else their number."""
@@ -223,23 +183,3 @@ def listing(view: View, path: str) -> str:
         entry = view.get(join(path, name))
         rows.append(f"{name}/{entry.mode >> 12 if entry is not None else 0}")
     return hashlib.sha256("\0".join(rows).encode(errors="surrogateescape")).hexdigest()[:32]
-
-
-def interpreters(head: bytes) -> Iterator[str]:
-    """What the kernel opens besides a program whose file begins so: of a #! line, or the dynamic linker of ELF (elf(5))."""
-    if head.startswith(b"#!"):
-        words = head[2:].split(b"\n")[0].split()
-        if words:
-            yield os.fsdecode(words[0])
-    elif head.startswith(b"\x7fELF\2\1") and len(head) >= 64:
-        (start,) = struct.unpack_from("<Q", head, 32)
-        size, count = struct.unpack_from("<HH", head, 54)
-        for number in range(count):
-            at = start + number * size
-            if at + 56 > len(head):
-                break
-            (kind,) = struct.unpack_from("<I", head, at)
-            if kind == _PT_INTERP:
-                (offset,) = struct.unpack_from("<Q", head, at + 8)
-                (length,) = struct.unpack_from("<Q", head, at + 32)
-                yield os.fsdecode(head[offset : offset + length].rstrip(b"\0"))

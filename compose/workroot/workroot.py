@@ -198,9 +198,7 @@ class Workroot:
         """What a program saw that has just run; None when that cannot be said, or it failed: then it is to run again."""
         if ran.observation is None or ran.record.status or ran.record.timed_out:
             return None
-        program = ran.record.program
-        executed = program.body if program.argv[:1] == ("{script}",) else ""
-        return sight_of(ran.observation, ran.changes, self._now, self._store, executed)
+        return sight_of(ran.observation, ran.changes, self._now)
 
     def _take(self, changes: Sequence[Change], program: Program) -> None:
         writer = f"{program.owner}:{program.phase}"

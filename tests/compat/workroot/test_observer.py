@@ -92,7 +92,7 @@ def test_a_process_is_followed_through_what_it_becomes() -> None:
     found = observed(body)
     assert found is not None
     assert {f"/usr/none-{number}" for number in range(6)} <= found.looked
-    assert "/bin/sh" in found.run
+    assert "/bin/sh" in found.read
 
 
 def test_more_processes_than_are_kept_open() -> None:

@@ -235,6 +235,38 @@ def test_the_interpreter_of_a_script_is_looked_at(small: Tree, site: Site) -> No
     assert made == [(b"one\n", True), (b"one\n", False), (b"two\n", True)]
 
 
+WRITE = "printf '#!/usr/full/interpreter\\n' > {0}; chmod 755 {0}; "
+OWN_SCRIPTS = {
+    "in /tmp": WRITE.format("/tmp/s") + "/tmp/s > /usr/out",
+    "from /tmp": "cd /tmp; " + WRITE.format("./s") + "./s > /usr/out",
+    "in the tree": WRITE.format("/usr/s") + "/usr/s > /usr/out; rm /usr/s",
+    "under the name of another": (
+        "printf '#!/bin/cat\\n' > /usr/s; chmod 755 /usr/s; /usr/s; "
+        + WRITE.format("/usr/s")
+        + "/usr/s > /usr/out; rm /usr/s"
+    ),
+    "by a symlink": WRITE.format("/tmp/s") + "ln -s s /tmp/l; /tmp/l > /usr/out",
+    "as the interpreter of another": WRITE.format("/tmp/s")
+    + "printf '#!/tmp/s' > /tmp/t; chmod 755 /tmp/t; /tmp/t > /usr/out",
+    "by a descriptor": WRITE.format("/tmp/s") + "exec 3< /tmp/s; /proc/self/fd/3 > /usr/out",
+}
+
+
+@pytest.mark.parametrize("how", OWN_SCRIPTS)
+def test_the_interpreter_of_a_script_that_a_program_wrote(how: str, small: Tree, site: Site) -> None:
+    """Nobody finds the script later: to see what it needs is for when it is run."""
+    made = []
+    for program in ("cat", "cat", "ls"):
+        editor = small.edit()
+        editor.put("usr/full/interpreter", small[f"usr/bin/{program}"])
+        tree, (record,) = site.run(editor.build(), shell(OWN_SCRIPTS[how]))
+        assert record.status == 0, record.output
+        found = tree["usr/out"].blob
+        assert found is not None
+        made.append((site.store.read(found).startswith(b"#!"), was_run(record)))
+    assert made == [(True, True), (True, False), (False, True)]
+
+
 def test_nothing_is_on_disk_when_nothing_runs(small: Tree, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     programs = (shell("echo new > /usr/new"), shell("cat /usr/new; chown 5:6 /usr/new"))
     first, _ = site.run(small, *programs)

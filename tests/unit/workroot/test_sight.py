@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import stat
-import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from compose.sandbox.observe import Observation
 from compose.tree import Entry, Tree, TreeEditor
 from compose.workroot import sight as sight_module
 from compose.workroot.layer import Change
-from compose.workroot.sight import Sight, interpreters, sight_of
+from compose.workroot.sight import Sight, sight_of
 
 
 @pytest.fixture
@@ -27,8 +25,6 @@ def store(tmp_path: Path) -> BlobStore:
 def tree(store: BlobStore) -> Tree:
     editor = Tree.empty().edit()
     for path, text in (
-        ("usr/bin/sh", "\x7fELF"),
-        ("usr/bin/tool", "#!/bin/sh -e\n"),
         ("usr/lib/d/a", "a"),
         ("usr/lib/d/b", "b"),
         ("usr/share/other/x", "x"),
@@ -42,11 +38,9 @@ def tree(store: BlobStore) -> Tree:
 
 def seen(
     tree: Tree,
-    store: BlobStore,
     *changes: Change,
     looked: tuple[str, ...] = (),
     read: tuple[str, ...] = (),
-    run: tuple[str, ...] = (),
     listed: tuple[str, ...] = (),
     names: tuple[tuple[str, str], ...] = (),
     crossed: bool = False,
@@ -54,12 +48,11 @@ def seen(
     observation = Observation(
         looked=frozenset(looked),
         read=frozenset(read),
-        run=frozenset(run),
         listed=frozenset(listed),
         names=frozenset(names),
         crossed=crossed,
     )
-    return sight_of(observation, changes, tree, store)
+    return sight_of(observation, changes, tree)
 
 
 def noticed(sight: Sight | None, editor: TreeEditor) -> str | None:
@@ -73,7 +66,7 @@ def content(editor: TreeEditor, path: str, text: str, store: BlobStore) -> TreeE
 
 
 def test_a_file_that_was_read(tree: Tree, store: BlobStore) -> None:
-    sight = seen(tree, store, read=("/usr/alias/a",))
+    sight = seen(tree, read=("/usr/alias/a",))
     assert noticed(sight, tree.edit()) is None
     assert noticed(sight, content(tree.edit(), "usr/lib/d/a", "A", store)) == "usr/lib/d/a"
     assert noticed(sight, content(tree.edit(), "usr/lib/d/b", "B", store)) is None
@@ -86,7 +79,7 @@ def test_a_file_that_was_read(tree: Tree, store: BlobStore) -> None:
     "more", [{"mode": stat.S_IFREG | 0o755}, {"uid": 1}, {"mtime": 6}, {"xattrs": ((b"security.capability", b"x"),)}]
 )
 def test_a_file_that_was_looked_at(tree: Tree, store: BlobStore, more: dict[str, object]) -> None:
-    sight = seen(tree, store, looked=("/usr/lib/d/a",))
+    sight = seen(tree, looked=("/usr/lib/d/a",))
     # as long as it was
     assert noticed(sight, content(tree.edit(), "usr/lib/d/a", "A", store)) is None
     assert noticed(sight, content(tree.edit(), "usr/lib/d/a", "longer", store)) == "usr/lib/d/a"
@@ -98,13 +91,13 @@ def test_a_file_that_was_looked_at(tree: Tree, store: BlobStore, more: dict[str,
 def test_the_clock_is_nothing_to_go_by(tree: Tree, store: BlobStore) -> None:
     editor = tree.edit()
     editor.replace("usr/lib/d/a", writer="scriptlet:p:%post", mtime=1000)
-    sight = seen(editor.build(), store, read=("/usr/lib/d/a",))
+    sight = seen(editor.build(), read=("/usr/lib/d/a",))
     editor.replace("usr/lib/d/a", mtime=2000)
     assert noticed(sight, editor) is None
 
 
 def test_what_was_missed(tree: Tree, store: BlobStore) -> None:
-    sight = seen(tree, store, looked=("/usr/lib/d/c", "/etc/conf.d/deep/x", "/usr/lib/d/a/not-a-directory"))
+    sight = seen(tree, looked=("/usr/lib/d/c", "/etc/conf.d/deep/x", "/usr/lib/d/a/not-a-directory"))
     assert noticed(sight, tree.edit()) is None
     editor = tree.edit()
     editor.add_symlink("usr/lib/d/c", "a", writer="package:p")
@@ -119,7 +112,7 @@ def test_what_was_missed(tree: Tree, store: BlobStore) -> None:
 
 
 def test_a_directory_that_was_listed(tree: Tree, store: BlobStore) -> None:
-    sight = seen(tree, store, listed=("/usr/alias",), looked=("/usr/share",))
+    sight = seen(tree, listed=("/usr/alias",), looked=("/usr/share",))
     assert noticed(sight, content(tree.edit(), "usr/lib/d/a", "longer", store)) is None
     for change in ("add", "remove", "retype"):
         editor = tree.edit()
@@ -135,31 +128,22 @@ def test_a_directory_that_was_listed(tree: Tree, store: BlobStore) -> None:
     assert noticed(sight, editor) is None
 
 
-def test_a_program_was_run_by_its_interpreter(tree: Tree, store: BlobStore) -> None:
-    sight = seen(tree, store, run=("/usr/bin/tool",))
-    assert noticed(sight, content(tree.edit(), "usr/bin/sh", "\x7fELf", store)) == "usr/bin/sh"
-    editor = tree.edit()
-    editor.remove("bin")
-    assert noticed(sight, editor) == "bin"
-
-
 def test_what_was_changed_unread_is_part_of_the_result(tree: Tree, store: BlobStore) -> None:
     """mv and ln carry a content that nobody opened."""
     moved = replace(tree["usr/lib/d/a"], writer="")
     changes = (Change(path="usr/lib/d/a"), Change(path="usr/lib/d/moved", entry=moved))
-    sight = seen(tree, store, *changes, looked=("/usr/lib/d/a", "/usr/lib/d/moved"))
+    sight = seen(tree, *changes, looked=("/usr/lib/d/a", "/usr/lib/d/moved"))
     assert noticed(sight, content(tree.edit(), "usr/lib/d/a", "A", store)) == "usr/lib/d/a"
 
 
 def test_symlinks_that_the_program_made_itself(tree: Tree, store: BlobStore) -> None:
     link = Entry(mode=stat.S_IFLNK | 0o777, target="../share/other")
     made = Change(path="usr/lib/new", entry=link)
-    sight = seen(tree, store, made, looked=("/usr/lib/new",), read=("/usr/lib/new/x",))
+    sight = seen(tree, made, looked=("/usr/lib/new",), read=("/usr/lib/new/x",))
     assert noticed(sight, content(tree.edit(), "usr/share/other/x", "X", store)) == "usr/share/other/x"
     # gone again
     sight = seen(
         tree,
-        store,
         looked=("/usr/lib/new",),
         names=(("/usr/lib/new", "/usr/lib/../share/other"),),
         read=("/usr/lib/new/x",),
@@ -182,7 +166,7 @@ def test_symlinks_that_the_program_made_itself(tree: Tree, store: BlobStore) -> 
     ],
 )
 def test_names_that_a_program_gave(names: tuple[tuple[str, str], ...], tree: Tree, store: BlobStore) -> None:
-    sight = seen(tree, store, names=names, read=("/usr/two/a",))
+    sight = seen(tree, names=names, read=("/usr/two/a",))
     assert noticed(sight, tree.edit()) is None
     assert noticed(sight, content(tree.edit(), "usr/lib/d/a", "A", store)) == "usr/lib/d/a"
     assert noticed(sight, content(tree.edit(), "usr/lib/d/b", "B", store)) is None
@@ -191,7 +175,7 @@ def test_names_that_a_program_gave(names: tuple[tuple[str, str], ...], tree: Tre
 def test_too_many_names_to_follow(tree: Tree, store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sight_module, "_MAX_WAYS", 100)
     names = tuple((f"/usr/n{one}", f"/usr/n{two}/n") for one in range(9) for two in range(9))
-    assert seen(tree, store, names=names, read=("/usr/n1/a",)) is None
+    assert seen(tree, names=names, read=("/usr/n1/a",)) is None
 
 
 def test_what_leads_out_of_the_tree(tree: Tree, store: BlobStore) -> None:
@@ -199,20 +183,6 @@ def test_what_leads_out_of_the_tree(tree: Tree, store: BlobStore) -> None:
     editor.add_symlink("var", "run", writer="package:p")
     editor.add_symlink("usr/self", "/proc/self/root/usr", writer="package:p")
     astray = editor.build()
-    assert noticed(seen(astray, store, read=("/var/x",)), editor) is None
-    assert seen(astray, store, read=("/var/x",), crossed=True) is None
-    assert seen(astray, store, read=("/usr/self/lib/d/a",)) is None
-
-
-def test_interpreters() -> None:
-    assert list(interpreters(b"#! /usr/bin/env python3\n")) == ["/usr/bin/env"]
-    assert list(interpreters(b"#!\n")) == []
-    assert list(interpreters(b"plain")) == []
-    with open(os.path.realpath("/proc/self/exe"), "rb") as file:
-        head = file.read(4096)
-    (linker,) = interpreters(head)
-    assert os.path.exists(linker)
-    # the name is beyond what was read: nothing, which is no path
-    at = struct.unpack_from("<Q", head, 32)[0]
-    count, size = struct.unpack_from("<H", head, 56)[0], struct.unpack_from("<H", head, 54)[0]
-    assert list(interpreters(head[: at + count * size])) == [""]
+    assert noticed(seen(astray, read=("/var/x",)), editor) is None
+    assert seen(astray, read=("/var/x",), crossed=True) is None
+    assert seen(astray, read=("/usr/self/lib/d/a",)) is None

@@ -1,0 +1,42 @@
+"""What the kernel opens besides a program that it is told to run, and tells nobody of."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import struct
+
+_LINE = 256
+"""Bytes of a #! line that count: BINPRM_BUF_SIZE of linux/binfmts.h."""
+_SCRIPT = re.compile(rb"#![ \t]*([^ \t\n\0]+)")
+_ELF64 = b"\x7fELF\2\1"
+_HEADER, _SEGMENT = 64, 56
+_MOST_SEGMENTS = 64 << 10
+"""Bytes; the kernel runs nothing that has more (elf_read_phdrs())."""
+_PATH_MAX = 4096
+_PT_INTERP = 3
+
+
+def interpreter_of(fd: int) -> str | None:
+    """Of an open program: the path in its #! line, or of its dynamic linker (elf(5)); None when it has none. Raises
+    OSError."""
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        return None
+    head = os.pread(fd, _LINE, 0)
+    if match := _SCRIPT.match(head):
+        return os.fsdecode(match[1])
+    if not head.startswith(_ELF64) or len(head) < _HEADER:
+        return None
+    (start,) = struct.unpack_from("<Q", head, 32)
+    size, count = struct.unpack_from("<HH", head, 54)
+    if size != _SEGMENT or size * count > _MOST_SEGMENTS or start >> 63:
+        return None
+    segments = os.pread(fd, size * count, start)
+    for at in range(0, len(segments) - size + 1, size):
+        kind, _, offset, _, _, length = struct.unpack_from("<IIQQQQ", segments, at)
+        if kind == _PT_INTERP:
+            if length > _PATH_MAX or offset >> 63:
+                return None
+            return os.fsdecode(os.pread(fd, length, offset).split(b"\0")[0])
+    return None
