@@ -76,7 +76,11 @@ def remove_leftovers(repo_path: str) -> None:
     with fs.storage_errors(top):
         for name in staged:
             path = os.path.join(top, name)
-            lock = os.open(path + _LOCK_SUFFIX, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                lock = os.open(path + _LOCK_SUFFIX, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except PermissionError:
+                # of another user of the repository, under way or killed: who may open the lock removes it
+                continue
             try:
                 if try_lock(lock, exclusive=True):
                     fs.remove_tree(path)

@@ -293,6 +293,38 @@ def test_an_exception_leaves_nothing(tree: Tree, blobs: BlobStore, tmp_path: Pat
         assert before == after
 
 
+def test_what_another_user_of_the_group_is_writing_is_left_alone(tmp_path: Path) -> None:
+    """Nor is it in the way, nor what was killed: locks are for their user alone, as those of ostree are."""
+    before = os.umask(0o002)
+    try:
+        with Repo.create(str(tmp_path / "repo")) as repo, Transaction(repo, jobs=1, reporter=Reporter()):
+            killed = tmp_path / "repo/tmp/staging-boot-killed"
+            killed.mkdir()
+            killed.with_name("staging-boot-killed-lock").touch(0o600)
+            there = {path.name for path in (tmp_path / "repo/tmp").iterdir()}
+            child = os.fork()
+            if not child:
+                try:
+                    os.setgroups([])
+                    os.setuid(65534)
+                    # what is above the repository is root's alone
+                    with (
+                        Repo.open(f"/proc/self/fd/{repo.fd}") as same,
+                        Transaction(same, jobs=1, reporter=Reporter()) as transaction,
+                    ):
+                        transaction.write_dirmeta(0, 0, 0o40755, ())
+                    os._exit(0)
+                finally:
+                    os._exit(1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert {path.name for path in (tmp_path / "repo/tmp").iterdir()} == there
+            assert [*(tmp_path / "repo/objects").rglob("*.dirmeta")]
+        with Repo.open(str(tmp_path / "repo")) as repo, Transaction(repo, jobs=1, reporter=Reporter()):
+            assert not killed.exists()
+    finally:
+        os.umask(before)
+
+
 def test_reading_back(nasty: Path, tree: Tree, blobs: BlobStore, tmp_path: Path) -> None:
     for mode in MODES:
         with Repo.create(str(tmp_path / mode), mode) as repo:
