@@ -92,7 +92,8 @@ class DeflateAhead:
         self._files += wanted
         self._batches.add([size for _, size, _ in wanted])
         if not self._workers:
-            with suppress(OSError):
+            # RuntimeError: there may be no more threads
+            with suppress(OSError, RuntimeError):
                 self._begin(wanted[0][1])
 
     def finish(self) -> dict[str, Stream]:
@@ -104,7 +105,7 @@ class DeflateAhead:
         return self.streams
 
     def _begin(self, largest: int) -> None:
-        """largest: of the files, bytes. Raises OSError."""
+        """largest: of the files, bytes. Raises OSError, RuntimeError."""
         processes = memory.fitting(self._processes, worker_memory(largest), "Deflating ahead", self._reporter)
         for number in range(processes):
             spool = os.path.join(self._directory, f"deflated-{number}")
@@ -114,8 +115,8 @@ class DeflateAhead:
             worker = Worker(serve_packer, (spool, self._level))
             self._workers.append(worker)
             thread = threading.Thread(target=self._drive, args=(number, worker))
-            self._threads.append(thread)
             thread.start()
+            self._threads.append(thread)
 
     def _drive(self, number: int, worker: Worker) -> None:
         # a process that was killed, for want of memory say, has left what it did before

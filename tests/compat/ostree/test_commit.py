@@ -6,6 +6,7 @@ import contextlib
 import functools
 import http.server
 import os
+import resource
 import shutil
 import subprocess
 import threading
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from compose.blobs import BlobStore
-from compose.commit import CommitOptions, Committed, commit_tree
+from compose.commit import CommitOptions, Committed, commit_tree, write_tree
 from compose.errors import RepositoryError, StorageError
 from compose.events import Reporter
 from compose.ostree.ahead import DeflateAhead
@@ -460,6 +461,25 @@ def test_little_memory_means_fewer_processes(
         commit_tree(tree, blobs, repo, options, Listener())
     # the largest file has 40 MiB: twice that and 20 for each
     assert [each for each in told if "2 of 5 processes" in each]
+
+
+@pytest.mark.parametrize("left", [2, 6])
+def test_a_limit_of_descriptors_is_told_of(left: int, tree: Tree, blobs: BlobStore, tmp_path: Path) -> None:
+    """left: the number of those that may still be opened, when the first process is to be started or the second."""
+    with Repo.create(str(tmp_path / "repo")) as repo, Transaction(repo, jobs=2, reporter=Reporter()) as transaction:
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        free = os.dup(repo.fd)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + left, limits[1]))
+        try:
+            with pytest.raises(RepositoryError, match="cannot be started: Too many open files") as raised:
+                write_tree(tree, blobs, transaction, lambda _objects, _size: None)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert "ulimit -n" in (raised.value.hint or "")
+        again = os.dup(repo.fd)
+        os.close(again)
+        assert again == free
 
 
 @pytest.mark.parametrize("umask", [0o077, 0o002])

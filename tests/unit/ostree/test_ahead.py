@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
+import subprocess
+import threading
 import time
 import zlib
 from collections.abc import Callable
@@ -166,6 +169,22 @@ def test_a_process_that_is_killed_is_no_failure(files, tmp_path):
         assert background.finish().keys() <= {sha256 for _, _, sha256 in files}
         # its place to write to is there for who looks
         assert [Path(spool).exists() for spool in background.spools] == [True]
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("refused", [OSError(errno.EAGAIN, "no processes"), RuntimeError("can't start new thread")])
+def test_a_machine_that_gives_no_more_processes_is_no_failure(refused, files, tmp_path, monkeypatch):
+    def refuse(*_arguments: object, **_more: object) -> None:
+        raise refused
+
+    monkeypatch.setattr(
+        *((subprocess, "Popen") if isinstance(refused, OSError) else (threading.Thread, "start")), refuse
+    )
+    before = children()
+    with DeflateAhead(str(tmp_path), level=None, processes=2, reporter=Reporter()) as background:
+        background.add(files)
+        assert background.finish() == {}
+    assert children() == before
 
 
 @pytest.mark.usefixtures("at_once")
