@@ -123,7 +123,7 @@ def atomic_write(
     temporary: the name it has meanwhile, beside the path unless given. dir_fd: what relative names are relative to.
     """
     temporary = temporary or f"{path}.{os.urandom(6).hex()}.tmp"
-    with storage_errors(_full_path(path, dir_fd)):
+    with storage_errors(full_path(path, dir_fd)):
         try:
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=dir_fd)
             try:
@@ -140,7 +140,7 @@ def atomic_write(
             raise
 
 
-def _full_path(path: str, dir_fd: int | None) -> str:
+def full_path(path: str, dir_fd: int | None) -> str:
     """For a message."""
     return path if dir_fd is None else os.path.join(os.readlink(f"/proc/self/fd/{dir_fd}"), path)
 

@@ -110,7 +110,7 @@ def write_ref(repo_fd: int, name: str, checksum: str, *, fsync: bool) -> None:
     if not is_checksum(checksum):
         raise ValueError(f"{checksum!r} is not a checksum")
     path = f"refs/heads/{name}"
-    with fs.storage_errors(path):
+    with fs.storage_errors(fs.full_path(path, repo_fd)):
         try:
             for cut in range(len("refs/heads/"), len(path)):
                 if path[cut] == "/":

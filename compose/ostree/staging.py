@@ -100,13 +100,15 @@ def publish_objects(staging: Staging, objects: int, *, fsync: bool) -> None:
     """Move everything staged into the objects directory open at `objects`, commits last.
 
     Whoever finds a commit object then finds all that it names. An object that is there already is left as it is: its
-    name is the checksum of what it says.
+    name is the checksum of what it says. Raises StorageError, naming the directory that refuses, OSError.
     """
     source = os.open(staging.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         staged = {each: os.listdir(os.path.join(staging.path, each)) for each in os.listdir(staging.path)}
         for directory in sorted(staged, key=lambda each: any(_is_commit(name) for name in staged[each])):
-            _move(directory, staged[directory], source, objects)
+            # one that root made once, say, in another user's repository
+            with fs.storage_errors(fs.full_path(directory, objects)):
+                _move(directory, staged[directory], source, objects)
         if fsync:
             for directory in staged:
                 fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=objects)

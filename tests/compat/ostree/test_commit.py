@@ -11,7 +11,8 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -294,6 +295,23 @@ def test_an_exception_leaves_nothing(tree: Tree, blobs: BlobStore, tmp_path: Pat
         assert before == after
 
 
+def as_nobody(body: Callable[[], None]) -> int:
+    """Status of a process of an ordinary user, of root's group, that calls this. What is above a repository is root's alone:
+    it is to be opened by a descriptor."""
+    child = os.fork()
+    if not child:
+        try:
+            os.setgroups([])
+            os.setuid(65534)
+            body()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 def test_what_another_user_of_the_group_is_writing_is_left_alone(tmp_path: Path) -> None:
     """Nor is it in the way, nor what was killed: locks are for their user alone, as those of ostree are."""
     before = os.umask(0o002)
@@ -303,21 +321,15 @@ def test_what_another_user_of_the_group_is_writing_is_left_alone(tmp_path: Path)
             killed.mkdir()
             killed.with_name("staging-boot-killed-lock").touch(0o600)
             there = {path.name for path in (tmp_path / "repo/tmp").iterdir()}
-            child = os.fork()
-            if not child:
-                try:
-                    os.setgroups([])
-                    os.setuid(65534)
-                    # what is above the repository is root's alone
-                    with (
-                        Repo.open(f"/proc/self/fd/{repo.fd}") as same,
-                        Transaction(same, jobs=1, reporter=Reporter()) as transaction,
-                    ):
-                        transaction.write_dirmeta(0, 0, 0o40755, ())
-                    os._exit(0)
-                finally:
-                    os._exit(1)
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+            def body() -> None:
+                with (
+                    Repo.open(f"/proc/self/fd/{repo.fd}") as same,
+                    Transaction(same, jobs=1, reporter=Reporter()) as transaction,
+                ):
+                    transaction.write_dirmeta(0, 0, 0o40755, ())
+
+            assert as_nobody(body) == 0
             assert {path.name for path in (tmp_path / "repo/tmp").iterdir()} == there
             assert [*(tmp_path / "repo/objects").rglob("*.dirmeta")]
         with Repo.open(str(tmp_path / "repo")) as repo, Transaction(repo, jobs=1, reporter=Reporter()):
@@ -461,6 +473,28 @@ def test_little_memory_means_fewer_processes(
         commit_tree(tree, blobs, repo, options, Listener())
     # the largest file has 40 MiB: twice that and 20 for each
     assert [each for each in told if "2 of 5 processes" in each]
+
+
+@pytest.mark.parametrize("refusing", ["objects/6e", "refs/heads/os"])
+def test_what_refuses_at_the_end_is_named(refusing: str, tmp_path: Path) -> None:
+    """A directory that root made once in another user's repository."""
+    with Repo.create(str(tmp_path / "repo")) as repo:
+        for path in ("", "objects", "tmp", "refs/heads"):
+            os.chown(tmp_path / "repo" / path, 65534, 65534)
+        place = tmp_path / "repo" / refusing
+        place.mkdir(mode=0o755)
+
+        def body() -> None:
+            with (
+                pytest.raises(StorageError, match=f"cannot write {place}(/|:)"),
+                Repo.open(f"/proc/self/fd/{repo.fd}") as same,
+                Transaction(same, jobs=1, reporter=Reporter()) as transaction,
+            ):
+                assert transaction.write_dirtree((), ()).hex().startswith("6e")
+                transaction.set_ref(REF, 64 * "0")
+
+        assert as_nobody(body) == 0
+        assert repo.refs() == {}
 
 
 @pytest.mark.parametrize("left", [2, 6])
