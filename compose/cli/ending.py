@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 
-from compose.errors import ComposeError
+from compose.errors import ComposeError, SandboxError
 
+# What the kernel says where there are to be no more processes, threads, open files or memory.
+_LIMITS = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 BUG = 1
 """Exit code of an exception that nobody meant."""
 
@@ -16,6 +19,26 @@ class Interrupted(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
+
+
+def limited(error: BaseException) -> ComposeError | None:
+    """What to tell of an error that nobody meant when it is the machine that gives no more; None for others."""
+    match error:
+        case ComposeError():
+            return None
+        case OSError() if error.errno in _LIMITS:
+            text = error.strerror
+        case RuntimeError() if "can't start new thread" in str(error):
+            text = "no more threads"
+        case MemoryError():
+            text = "no more memory"
+        case _:
+            return None
+    return SandboxError(
+        f"the machine gives this compose no more: {text}",
+        hint="raise the limits of processes, open files and memory (ulimit -u, -n, -v; those of the container), or use fewer "
+        "--jobs",
+    )
 
 
 def exit_code_of(error: BaseException) -> int:

@@ -13,7 +13,7 @@ import click
 import typer
 
 from compose import fs
-from compose.cli.ending import Interrupted, exit_code_of
+from compose.cli.ending import Interrupted, exit_code_of, limited
 from compose.cli.progress import PlainReporter
 from compose.cli.reporter import Both, CommandReporter
 from compose.cli.services import reporter_for
@@ -302,13 +302,16 @@ def reporter_of(
             yield reporter
         except click.exceptions.Exit:
             raise
-        except (Exception, Interrupted) as error:
+        except (Exception, Interrupted) as raised:
+            error = limited(raised) or raised
             reporter.failed(error)
             if quality is not None:
                 quality.write()
             if alone and isinstance(error, ComposeError | Interrupted):
                 raise typer.Exit(exit_code_of(error)) from error
-            raise
+            if error is raised:
+                raise
+            raise error from raised
         if quality is not None:
             quality.write()
         if events is not None:

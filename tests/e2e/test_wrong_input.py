@@ -409,3 +409,18 @@ def test_killed(site: Site) -> None:
     site.compose(treefile=good)
     site.ostree("fsck", "--quiet")
     assert leftovers(site) == []
+
+
+def test_a_machine_with_few_open_files(site: Site) -> None:
+    before = site.snapshot()
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'ulimit -n 10; exec "$@"', "sh", *site.command()],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert done.returncode == FAILED
+    assert "error: the machine gives this compose no more: Too many open files\nhint: raise the limits" in done.stderr
+    assert site.snapshot() == before

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from pathlib import Path
 
+import pytest
+
+from compose.cli.ending import limited
 from compose.cli.flags import FOUND, UNCHANGED
-from compose.errors import ComposeError
+from compose.errors import ComposeError, StorageError
 
 
 def classes(root: type[ComposeError]) -> list[type[ComposeError]]:
@@ -17,3 +21,18 @@ def test_each_is_told() -> None:
     readme = (Path(__file__).parents[3] / "README.md").read_text()
     told = {int(code) for code in re.findall(r"(?m)^\| (\d+) \|", readme)}
     assert told == {0, FOUND, UNCHANGED, *(each.exit_code for each in classes(ComposeError))}
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EMFILE, "Too many open files"), RuntimeError("can't start new thread"), MemoryError()]
+)
+def test_a_machine_that_gives_no_more_is_no_fault_of_ours(error: Exception) -> None:
+    told = limited(error)
+    assert told is not None
+    assert told.exit_code == 1
+    assert "ulimit" in (told.hint or "")
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOENT, "x"), RuntimeError("x"), StorageError("x"), KeyError("x")])
+def test_others_are_told_as_they_are(error: Exception) -> None:
+    assert limited(error) is None
