@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import signal
 
+_LONGEST_NAME = 100
+
 # A shell starts what it puts into the background with SIGINT ignored, and children inherit that: tests that interrupt
 # something would wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_make_parametrize_id(config: object, val: object, argname: str) -> str | None:
+    """What stands in for a long text in the name of a test: some are of megabytes."""
+    del config
+    return f"{argname} of {len(val)}" if isinstance(val, str | bytes) and len(val) > _LONGEST_NAME else None
