@@ -64,6 +64,8 @@ def fetch_extensions(
     """
     if (rootfs is None) == (options.repo is None):
         raise UsageError("give --repo, which has the tree that the extensions are for, or --rootfs, not both")
+    for path in options.result_files:
+        fs.check_place(path)
     loaded = load(options, reporter)
     asked = _read(extensions, reporter)
     with CacheDir(options.cachedir).shared(reporter) as cache, cache.scratch() as work:
