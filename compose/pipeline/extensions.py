@@ -64,6 +64,8 @@ def fetch_extensions(
     """
     if (rootfs is None) == (options.repo is None):
         raise UsageError("give --repo, which has the tree that the extensions are for, or --rootfs, not both")
+    if rootfs is not None and base is not None:
+        raise UsageError("--base-rev names a commit of --repo, and --rootfs is none")
     for path in options.result_files:
         fs.check_place(path)
     loaded = load(options, reporter)

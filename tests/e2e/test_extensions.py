@@ -145,6 +145,8 @@ def test_wrong_use(based: Site) -> None:
     assert "there is no repository 'extras'" in extensions(based, status=2, repos=["extras"]).stderr
     done = extensions(based, "--base-rev=nothing", status=1, a={"packages": ["tiny-odd"]})
     assert "has no commit nothing" in done.stderr
+    done = extensions(based, "--base-rev=x", base=f"--rootfs={based.path}", status=2)
+    assert "--base-rev names a commit of --repo" in done.stderr
     done = extensions(based, status=5, a={"packages": ["unsigned"]})
     assert "unsigned" in done.stderr
     assert not (based.path / "out").exists()
