@@ -12,7 +12,7 @@ from compose import fs
 from compose.errors import ComposeError, FetchError, PackageError, StorageError, TrustError
 from compose.events import Reporter
 from compose.fetch import dnf, urls, verify
-from compose.fetch.keys import load_keys
+from compose.fetch.keys import download_keys, load_keys
 from compose.fetch.rpmfile import RpmFile
 from compose.fetch.verdicts import Verdicts
 from compose.fetch.verify import File, Verdict
@@ -114,13 +114,11 @@ def missing_bytes(resolution: Resolution, network: RepoNetwork) -> dict[Nevra, i
 def _keys(resolution: Resolution, access: RepoAccess, network: RepoNetwork, reporter: Reporter) -> Keys:
     """Keys of each repository that packages come from, before anything is downloaded."""
     used = {package.repo for package in resolution.packages}
+    repos = [repo for repo in resolution.repos if repo.id in used]
+    download_keys([repo for repo in repos if repo.gpgcheck], access, network, reporter)
     # an RPM that is in no repository is pinned by the treefile itself
     own = ((COMMAND_LINE, None),) if COMMAND_LINE in used else ()
-    return own + tuple(
-        (repo.id, load_keys(repo, access, network, reporter) if repo.gpgcheck else None)
-        for repo in resolution.repos
-        if repo.id in used
-    )
+    return own + tuple((repo.id, load_keys(repo, access, network) if repo.gpgcheck else None) for repo in repos)
 
 
 def _place(package: ResolvedPackage, network: RepoNetwork) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import suppress
-from urllib.parse import unquote, urlsplit
+from collections.abc import Sequence
 
 from compose import fs
 from compose.errors import FetchError, TrustError
 from compose.events import Reporter
 from compose.rpm.pgp import BadKey, PublicKey, parse_keys
-from compose.rpm.repofile import without_user
+from compose.rpm.repofile import local_path, without_user
 from compose.rpm.repos import RepoAccess, RepoNetwork
 from compose.solve.resolution import RepoSnapshot
 
@@ -21,13 +20,46 @@ _BESIDE = "put the key file beside the .repo file and name it with a relative pa
 _REMOTE = frozenset({"http", "https", "ftp"})
 
 
-def load_keys(
-    repo: RepoSnapshot, access: RepoAccess, network: RepoNetwork, reporter: Reporter
-) -> tuple[PublicKey, ...]:
-    """The keys of a repository that has gpgcheck=1.
+def download_keys(repos: Sequence[RepoSnapshot], access: RepoAccess, network: RepoNetwork, reporter: Reporter) -> None:
+    """Bring the keys of repositories that are elsewhere, anew and all at once, to where read_key_file() finds them.
 
-    What is elsewhere is downloaded with the settings of the repository's own section of access: user, certificates, proxy.
-    Raises TrustError for no gpgkey=, a file that is missing or is no key; FetchError for one that cannot be downloaded.
+    Each comes with the settings of its repository's own section of access: certificates, proxy, and the user where the key is
+    on a host of the repository. Nothing is done for a compose that is to do with what is cached. Raises FetchError.
+    """
+    # of several repositories that name the same one the last: their settings differ rarely
+    wanted = {url: repo for repo in repos for url in repo.gpgkeys if _is_remote(url)}
+    if network.cache_only or not wanted:
+        return
+    # most keys are files
+    from compose.fetch import urls
+    from compose.rpm import child
+
+    places = {url: _kept(url, network) for url in wanted}
+    directory = os.path.join(network.metadata_dir, "keys")
+    with fs.storage_errors(directory):
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        with fs.temporary_directory("new-", directory) as scratch:
+            downloads = tuple(
+                urls.Download(
+                    urls=(url,),
+                    path=os.path.join(scratch, os.path.basename(places[url])),
+                    name=f"gpgkey {without_user(url)} of repository {repo.id!r}",
+                    repo=repo.id,
+                    own_hosts_only=True,
+                    limit=_MAX_SIZE,
+                )
+                for url, repo in wanted.items()
+            )
+            job = urls.Job(downloads=downloads, access=access, network=network, what="keys", hint=_BESIDE)
+            child.call(urls.download, job, reporter, crash=_crashed)
+            for each in downloads:
+                os.rename(each.path, places[each.urls[0]])
+
+
+def load_keys(repo: RepoSnapshot, access: RepoAccess, network: RepoNetwork) -> tuple[PublicKey, ...]:
+    """The keys of a repository that has gpgcheck=1, those of elsewhere as download_keys() left them.
+
+    Raises TrustError for no gpgkey=, a file that is missing or is no key; FetchError for one that was never downloaded.
     """
     if not repo.gpgkeys:
         raise TrustError(
@@ -38,7 +70,7 @@ def load_keys(
     keys: dict[str, PublicKey] = {}
     for url in repo.gpgkeys:
         try:
-            for key in parse_keys(read_key_file(url, repo, access, network, reporter)):
+            for key in parse_keys(read_key_file(url, repo, access, network)):
                 keys.setdefault(key.fingerprint, key)
         except BadKey as error:
             raise TrustError(
@@ -47,14 +79,20 @@ def load_keys(
     return tuple(keys.values())
 
 
-def read_key_file(url: str, repo: RepoSnapshot, access: RepoAccess, network: RepoNetwork, reporter: Reporter) -> bytes:
+def read_key_file(url: str, repo: RepoSnapshot, access: RepoAccess, network: RepoNetwork) -> bytes:
     """What a gpgkey= names. Raises as load_keys() does."""
-    scheme = url.partition(":")[0].lower()
-    if scheme in _REMOTE:
-        return _download(url, repo, access, network, reporter)
-    if scheme != "file":
+    if _is_remote(url):
+        try:
+            with open(_kept(url, network), "rb") as stream:
+                return stream.read(_MAX_SIZE)
+        except FileNotFoundError as error:
+            raise FetchError(
+                f"repository {repo.id!r}: gpgkey {without_user(url)} is not in the cache",
+                hint="compose once without --cache-only",
+            ) from error
+    path = local_path(url)
+    if path is None:
         raise TrustError(f"repository {repo.id!r}: gpgkey {without_user(url)} is neither a file nor an http(s) URL")
-    path = unquote(urlsplit(url).path)
     places = [path] if access.root is None else [os.path.join(access.root, path.lstrip("/")), path]
     for place in places:
         try:
@@ -71,41 +109,12 @@ def read_key_file(url: str, repo: RepoSnapshot, access: RepoAccess, network: Rep
     )
 
 
-def _download(url: str, repo: RepoSnapshot, access: RepoAccess, network: RepoNetwork, reporter: Reporter) -> bytes:
-    kept = os.path.join(network.metadata_dir, "keys", hashlib.sha256(url.encode()).hexdigest() + ".asc")
-    if network.cache_only:
-        try:
-            with open(kept, "rb") as stream:
-                return stream.read(_MAX_SIZE)
-        except FileNotFoundError as error:
-            raise FetchError(
-                f"repository {repo.id!r}: gpgkey {without_user(url)} is not in the cache",
-                hint="compose once without --cache-only",
-            ) from error
-    # most keys are files
-    from compose.fetch import urls
-    from compose.rpm import child
+def _is_remote(url: str) -> bool:
+    return url.partition(":")[0].lower() in _REMOTE
 
-    temporary = f"{kept}.{os.getpid()}"
-    with fs.storage_errors(kept):
-        os.makedirs(os.path.dirname(kept), mode=0o700, exist_ok=True)
-        try:
-            wanted = urls.Download(
-                urls=(url,),
-                path=temporary,
-                name=f"gpgkey {without_user(url)} of repository {repo.id!r}",
-                repo=repo.id,
-                limit=_MAX_SIZE,
-            )
-            job = urls.Job(downloads=(wanted,), access=access, network=network, what="keys", hint=_BESIDE)
-            child.call(urls.download, job, reporter, crash=_crashed)
-            with open(temporary, "rb") as stream:
-                data = stream.read(_MAX_SIZE)
-            os.rename(temporary, kept)
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)
-    return data
+
+def _kept(url: str, network: RepoNetwork) -> str:
+    return os.path.join(network.metadata_dir, "keys", hashlib.sha256(url.encode()).hexdigest() + ".asc")
 
 
 def _crashed(how: str, output: tuple[str, ...]) -> FetchError:

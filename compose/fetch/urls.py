@@ -7,7 +7,8 @@ import re
 import time
 import xml.etree.ElementTree as ET
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from compose.errors import FetchError
@@ -18,6 +19,8 @@ from compose.rpm.repofile import RepoSection, absolute, split_list, without_user
 from compose.rpm.repos import RepoAccess, RepoNetwork, add_repos, configure, enabled_repos, substitute
 from compose.solve.resolution import ResolvedPackage
 
+_PLACES = ("baseurl", "mirrorlist", "metalink")
+"""Options that say where a repository is, the one first that goes first."""
 _METALINK = "{http://www.metalinker.org/}"
 _MIRRORS = 5
 _MAX_LIST = 1 << 20
@@ -29,7 +32,8 @@ _GONE = "a package that is gone from where it was locked needs another mirror or
 class Download:
     """urls: where it is to be had, tried in order. path: where it goes, in a directory that exists. name: for messages.
     size: bytes, 0 when unknown. repo: id of the repository whose settings (certificates, user) hold, "" for none.
-    limit: bytes after which it is given up, 0 for none."""
+    limit: bytes after which it is given up, 0 for none. own_hosts_only: the repository's user and password are for hosts that
+    its own section names."""
 
     urls: tuple[str, ...]
     path: str
@@ -37,6 +41,7 @@ class Download:
     size: int = 0
     repo: str = ""
     limit: int = 0
+    own_hosts_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +122,10 @@ class _Session:
         self._base.setup()
         made = add_repos(self._base, sections, network, Reporter())
         self._repos = {section.id: repo for section, repo in zip(sections, made, strict=True)}
+        self._hosts = {section.id: {*map(_host, self._named(section))} for section in sections}
+        # the same without a user
+        made = add_repos(self._base, tuple(map(_anonymous, sections)), network, Reporter())
+        self._strangers = {section.id: repo for section, repo in zip(sections, made, strict=True)}
 
     def run(
         self, downloads: tuple[Download, ...], reporter: Reporter, *, what: str = "packages", hint: str = _GONE
@@ -165,7 +174,8 @@ class _Session:
         for each in downloads:
             url = each.urls[attempt % len(each.urls)]
             if each.repo:
-                downloader.add(self._repos[each.repo], url, each.path)
+                trusted = not each.own_hosts_only or _host(url) in self._hosts[each.repo]
+                downloader.add((self._repos if trusted else self._strangers)[each.repo], url, each.path)
             else:
                 downloader.add(url, each.path)
         try:
@@ -216,9 +226,17 @@ class _Session:
 
         return Watch()
 
+    def _named(self, section: RepoSection) -> Iterator[str]:
+        """URLs of all that a section says of where its repository is."""
+        for key in _PLACES:
+            if option := section.option(key):
+                yield from split_list(
+                    absolute(key, substitute(self._base, option.value), os.path.dirname(section.path))
+                )
+
     def places(self, section: RepoSection, scratch: str, reporter: Reporter) -> tuple[str, ...]:
         """Base URLs of a repository, of a metalink's or mirrorlist's the first few."""
-        for key in ("baseurl", "mirrorlist", "metalink"):
+        for key in _PLACES:
             if option := section.option(key):
                 value = absolute(key, substitute(self._base, option.value), os.path.dirname(section.path))
                 break
@@ -240,6 +258,17 @@ class _Session:
         if not found:
             raise FetchError(f"{listed.name} ({section.place}) lists no mirror: {without_user(value)}")
         return tuple(found[:_MIRRORS])
+
+
+def _host(url: str) -> tuple[str, str]:
+    """(scheme, host and port) of a URL; of what is none, nothing that another one has."""
+    scheme, colon, rest = url.partition("://")
+    return (scheme.lower(), re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2].lower()) if colon else ("", url)
+
+
+def _anonymous(section: RepoSection) -> RepoSection:
+    options = tuple(each for each in section.options if each.key not in ("username", "password"))
+    return replace(section, id=f"{section.id}:anonymous", options=options)
 
 
 def _preference(url: ET.Element) -> int:

@@ -125,12 +125,11 @@ def _try(original: LoadedTreefile, top: str, files: Mapping[str, Source], direct
 def _repositories(inputs: Inputs, used: set[str], reporter: Reporter) -> dict[str, Source]:
     files: dict[str, Source] = {}
     keys: dict[str, list[str]] = {}
-    # they were here a moment ago, when the packages were verified
-    network = dataclasses.replace(inputs.network, cache_only=True)
     for repo in inputs.resolution.repos:
         for number, url in enumerate(repo.gpgkeys if repo.gpgcheck and repo.id in used else ()):
             path = f"keys/{repo.id}-{number}.asc"
-            data = read_key_file(url, repo, inputs.access, network, reporter)
+            # it was here a moment ago, when the packages were verified
+            data = read_key_file(url, repo, inputs.access, inputs.network)
             files[f"{_ROOT}/{path}"] = Source(data=data)
             # looked for beneath the source root first
             keys.setdefault(repo.id, []).append(f"file:///{path}")

@@ -194,9 +194,12 @@ def without_user(text: str) -> str:
 
 
 def local_path(url: str) -> str | None:
-    """What a file:// URL names; None for what is elsewhere."""
+    """What a file:// URL names; None for what is elsewhere, or nowhere."""
     # here, for an unchanged compose does without
     from urllib.parse import unquote, urlsplit
 
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
     return unquote(parts.path) if parts.scheme == "file" and parts.netloc in ("", "localhost") else None

@@ -315,6 +315,7 @@ def test_several_keys_in_several_files_and_one(place, keys, repository):
         ("gpgkey=absent.asc", "absent.asc does not exist"),
         ("gpgkey=a.repo", "is not a key file"),
         ("gpgkey=ldap://keys.example.com/x", "neither a file nor"),
+        ("gpgkey=file://[bad/x", "neither a file nor"),
     ],
 )
 def test_a_key_that_cannot_be_had_stops_before_the_download(place, repository, option, fault):
@@ -352,16 +353,33 @@ def test_a_key_from_the_web(place, keys, repository, server):
 def test_a_key_comes_with_the_settings_of_its_own_repository(place, keys, repository, server):
     (repository.parent / "web.asc").write_bytes(keys.export("ours"))
     server.login = "me:secret"
-    place.repo(repository, f"gpgkey={server.url}/web.asc\nusername=me\npassword=secret")
+    login = "username=me\npassword=secret"
+    place.repo(f"{server.url}/repo", f"gpgkey={server.url}/web.asc\n{login}")
     place.fetch("small")
-    place.repo(repository, f"gpgkey={server.url}/web.asc\nusername=me\npassword=wrong")
-    assert "401" in place.fails(FetchError, "small").message
+    # the user is of the repository's hosts, and the key may be anybody's
+    other = server.url.replace("127.0.0.1", "localhost")
+    place.repo(f"{server.url}/repo", f"gpgkey={other}/web.asc\n{login}")
+    error = place.fails(FetchError, "small")
+    assert f"gpgkey {other}/web.asc" in error.message
+    assert "401" in error.message
     place.repo(repository, f"gpgkey={server.url.replace('//', '//me:secret@')}/web.asc")
     place.fetch("small")
     server.login = ""
     place.repo(repository, f"gpgkey=http://keys.invalid/web.asc\nproxy={server.url}")
     place.fetch("small")
     assert server.asked_for("http://keys.invalid/web.asc") == [""]
+
+
+def test_keys_come_all_at_once(place, keys, repository, server):
+    for name in ("web.asc", "more.asc"):
+        (repository.parent / name).write_bytes(keys.export("ours"))
+    place.repo(repository, f"gpgkey={server.url}/web.asc {server.url}/more.asc {server.url}/web.asc")
+    place.fetch("small")
+    assert (len(server.asked_for("web.asc")), len(server.asked_for("more.asc"))) == (1, 1)
+    (repository.parent / "more.asc").unlink()
+    error = place.fails(FetchError, "small")
+    assert f"{server.url}/more.asc" in error.message
+    assert f"{server.url}/web.asc" not in error.message
 
 
 @pytest.mark.parametrize("path", ["absent.asc", "repo/small-1.0.noarch.rpm", "503.asc", "huge.asc"])
