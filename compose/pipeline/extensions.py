@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -29,7 +30,7 @@ from compose.pipeline.requests import load, repo_access
 from compose.pipeline.results import touch
 from compose.postprocess.rpmdb import SYSIMAGE
 from compose.rpm.database import DATABASE_PATH, read_packages
-from compose.rpm.repos import RepoNetwork
+from compose.rpm.repos import RepoNetwork, enabled_repos
 from compose.rpm.specs import PackageSpec
 from compose.solve.request import SolveRequest
 from compose.solve.resolution import Resolution, ResolvedPackage
@@ -38,6 +39,8 @@ from compose.treefile.model import LoadedTreefile
 
 _STATE, _JSON, _LIST = ".rpm-ostree-state-chksum", "extensions.json", ".compose-rpms"
 _DATABASE = "rpmdb.sqlite"
+# what is a pipe after all must not be waited for
+_READ = os.O_RDONLY | os.O_NONBLOCK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,14 +130,20 @@ def _copy_database(rootfs: str, directory: str) -> None:
         for place in (DATABASE_PATH, SYSIMAGE, "var/lib/rpm"):
             for name in (_DATABASE, f"{_DATABASE}-wal"):
                 with suppress(FileNotFoundError, NotADirectoryError), fs.storage_errors(f"{rootfs}/{place}/{name}"):
-                    source = syscalls.open_in_root(root, f"{place}/{name}", os.O_RDONLY | os.O_CLOEXEC)
-                    with open(source, "rb") as file, open(os.path.join(directory, name), "wb") as copy:
-                        fs.clone_or_copy(file.fileno(), copy.fileno())
+                    _copy(syscalls.open_in_root(root, f"{place}/{name}", _READ), os.path.join(directory, name))
             if os.path.exists(os.path.join(directory, _DATABASE)):
                 return
     finally:
         os.close(root)
     raise UsageError(f"--rootfs={rootfs}: has no rpm database", hint="give the root directory of an installed system")
+
+
+def _copy(source: int, path: str) -> None:
+    """What the regular file open at `source`, which is closed, holds; nothing of what is none."""
+    with open(source, "rb"):
+        if stat.S_ISREG(os.fstat(source).st_mode):
+            with open(path, "wb") as copy:
+                fs.clone_or_copy(source, copy.fileno())
 
 
 def _builds(database: str, place: str, reporter: Reporter) -> dict[str, str]:
@@ -147,8 +156,9 @@ def _builds(database: str, place: str, reporter: Reporter) -> dict[str, str]:
 
 def _request(options: ComposeOptions, loaded: LoadedTreefile, extensions: Extensions) -> SolveRequest:
     access = repo_access(options, loaded, with_lockfile=False)
-    if access.repos is not None:
-        access = replace(access, repos=tuple(dict.fromkeys((*access.repos, *extensions.all_repos))))
+    if more := extensions.all_repos:
+        enabled = access.repos if access.repos is not None else [section.id for section in enabled_repos(access)]
+        access = replace(access, repos=tuple(dict.fromkeys((*enabled, *more))))
     # neither excludes nor recommends of the treefile: who installs an extension does not have them either
     return SolveRequest(packages=extensions.packages(Kind.OS_EXTENSION), access=access)
 
@@ -166,12 +176,27 @@ def _check_brought(specs: Sequence[PackageSpec], resolution: Resolution) -> None
 
 def _state(resolution: Resolution, extensions: Extensions) -> str:
     rows = [f"{each.nevra} {':'.join(each.checksum)}\n" for each in resolution.packages]
+    used = {each.repo for each in resolution.packages}
+    # a signature that was not asked for then may be now
+    rows += [f"{each.id} {each.gpgcheck} {each.gpgkeys}\n" for each in resolution.repos if each.id in used]
     return hashlib.sha512("".join((*rows, extensions.json())).encode()).hexdigest()
 
 
 def _is_there(output: str, state: str, resolution: Resolution) -> bool:
-    names = (*map(_name_of, resolution.packages), _JSON)
-    return _text(output, _STATE) == state and all(os.path.isfile(os.path.join(output, name)) for name in names)
+    return (
+        _text(output, _STATE) == state
+        and _text(output, _JSON) != ""
+        and all(_size(output, _name_of(each)) == each.download_size for each in resolution.packages)
+    )
+
+
+def _size(output: str, name: str) -> int:
+    """Bytes of a regular file, -1 of what is none."""
+    try:
+        status = os.lstat(os.path.join(output, name))
+    except (FileNotFoundError, NotADirectoryError):
+        return -1
+    return status.st_size if stat.S_ISREG(status.st_mode) else -1
 
 
 def _text(output: str, name: str) -> str:
@@ -186,20 +211,33 @@ def _text(output: str, name: str) -> str:
 
 
 def _write(output: str, files: Sequence[RpmFile], extensions: Extensions, state: str) -> None:
-    sources = {_name_of(file.package): file.path for file in files}
+    sources: dict[str, RpmFile] = {}
+    for file in files:
+        other = sources.setdefault(_name_of(file.package), file)
+        if other is not file:
+            raise PackageError(f"{other.package.nevra} and {file.package.nevra} would have the same file name")
     before = {name for name in _text(output, _LIST).splitlines() if _is_name(name)}
     with fs.storage_errors(output):
         os.makedirs(output, exist_ok=True)
         # until all is there again nobody may take it for whole
         _remove(output, _STATE)
         fs.atomic_write(os.path.join(output, _LIST), _lines(before | {*sources}))
-        for name, source in sources.items():
-            fs.copy_file(source, os.path.join(output, name))
+        for name, file in sources.items():
+            fs.copy_file(file.path, os.path.join(output, name))
         for name in before - {*sources}:
             _remove(output, name)
         fs.atomic_write(os.path.join(output, _LIST), _lines({*sources}))
         fs.atomic_write(os.path.join(output, _JSON), extensions.json().encode())
+        _sync(output)
         fs.atomic_write(os.path.join(output, _STATE), state.encode())
+
+
+def _sync(directory: str) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        syscalls.syncfs(fd)
+    finally:
+        os.close(fd)
 
 
 def _remove(output: str, name: str) -> None:

@@ -136,10 +136,12 @@ class _Solver:
 
     def solve_beside(self, alone: tuple[PackageSpec, ...]) -> Resolution:
         """What is installed stays as it is. Raises SolveError."""
+        # of what is installed too
+        chosen = self._newest(alone)
         self._hide_other_builds()
         resolution = self.solve()
         known = {each.nevra: each for each in resolution.packages}
-        for package, text in self._newest(alone):
+        for package, text in chosen:
             nevra = nevra_of(package)
             specs = {text, *(known[nevra].specs if nevra in known else ())}
             known[nevra] = self._resolved(package, Reason.REQUESTED, specs, {})
@@ -159,9 +161,10 @@ class _Solver:
                 self._other_builds.add(package.get_nevra())
         self._base.get_rpm_package_sack().add_user_excludes(hidden)
 
-    def _newest(self, specs: tuple[PackageSpec, ...]) -> Iterator[tuple[Any, str]]:
+    def _newest(self, specs: tuple[PackageSpec, ...]) -> list[tuple[Any, str]]:
         """For each spec the newest build of each name that it fits, whatever that requires. Raises SolveError."""
         ranks = {self._base.get_vars().get_value("arch"): 0, "noarch": 1}
+        found: list[tuple[Any, str]] = []
         missing = []
         for spec in specs:
             query = self._fitting(spec.text, None)
@@ -174,10 +177,11 @@ class _Solver:
                 chosen.setdefault(package.get_name(), package)
             if not chosen:
                 missing.append(spec)
-            yield from ((package, spec.text) for package in chosen.values())
+            found += [(package, spec.text) for package in chosen.values()]
         if missing:
             names = {package.get_name() for package in self._query()}
             raise self._not_found([self._why_missing(spec, None, names) for spec in missing])
+        return found
 
     def _add_local(self, goal: Any) -> dict[str, LocalRpm]:
         """Ask for the RPMs that are in no repository; returns them by path."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -107,10 +108,56 @@ def test_again_is_no_change(based: Site) -> None:
     assert (based.path / "touched").exists()
 
 
+def test_a_development_package_may_be_in_the_tree(based: Site) -> None:
+    wanted = {"d": {"kind": "development", "packages": ["hello-lib"], "match-base-evr": "hello-lib"}}
+    extensions(based, **wanted)
+    assert names(based.path / "out") == ["hello-lib-1.0-1.noarch.rpm"]
+    extensions(based, d={"kind": "development", "packages": ["hello-lib"]})
+    assert names(based.path / "out") == ["hello-lib-2.0-1.noarch.rpm"]
+
+
+def test_what_is_damaged_or_checked_since_then_is_no_no_change(based: Site) -> None:
+    based.write_repo(gpgcheck=False)
+    extensions(based, a={"packages": ["tiny-weak"]})
+    (based.path / "out/tiny-weak-1-1.noarch.rpm").write_bytes(b"")
+    assert "1 packages" in extensions(based, a={"packages": ["tiny-weak"]}).stdout
+    assert "1 packages" in extensions(based, a={"packages": ["unsigned"]}).stdout
+    based.write_repo()
+    extensions(based, status=5, a={"packages": ["unsigned"]})
+
+
+@pytest.mark.parametrize("repos", [["base"], None])
+def test_repositories_of_the_extensions(based: Site, repos: list[str] | None) -> None:
+    section = (based.path / "tiny.repo").read_text()
+    (based.path / "tiny.repo").write_text(
+        section.replace("[tiny]", "[base]")
+        + "excludepkgs=tiny-odd\n"
+        + section.replace("[tiny]", "[extras]")
+        + "includepkgs=tiny-odd\nenabled=0\n"
+    )
+    based.write_treefile(repos=repos)
+    done = extensions(based, repos=["extras"], a={"packages": ["tiny-odd"]})
+    assert "tiny-odd-1-1.noarch (extras)" in done.stdout
+    assert "tiny-weak-1-1.noarch (base)" in done.stdout
+    assert "no repository 'nonsense'" in extensions(based, status=2, repos=["nonsense"]).stderr
+
+
+def test_builds_that_would_have_one_name(based: Site, keys: rpmrepo.Keys, tmp_path: Path) -> None:
+    more(based, keys, tmp_path, "twin")
+    (based.packages / "twin-1.rpm").rename(based.packages / "twin-old.rpm")
+    more(based, keys, tmp_path, "twin", "Epoch: 2")
+    twins = {"a": {"packages": ["twin = 0:1-1"]}, "b": {"kind": "development", "packages": ["twin"]}}
+    assert "would have the same file name" in extensions(based, status=5, **twins).stderr
+
+
 def test_a_root_in_place_of_a_repository(based: Site, tmp_path: Path) -> None:
     root = tmp_path / "root"
     based.ostree("checkout", "-U", REF, str(root))
     assert "2 packages" in extensions(based, base=f"--rootfs={root}", odd={"packages": ["tiny-odd"]}).stdout
+    database = root / "usr/share/rpm/rpmdb.sqlite"
+    database.unlink()
+    os.mkfifo(database)
+    assert "no rpm database" in extensions(based, base=f"--rootfs={root}", status=2).stderr
     for wrong, words in (
         (f"--rootfs={tmp_path}/nothing", "No such file"),
         (f"--rootfs={tmp_path}", "no rpm database"),
