@@ -23,6 +23,7 @@ from compose.events import Reporter
 from compose.tree import Entry, Tree, join, name_of, parent_of
 
 _LABEL = b"security.selinux"
+_NAME_MAX = 255
 _WHITEOUT = ".ostree-wh."
 _DEVICE = "a device"
 _KINDS = {stat.S_IFIFO: "a fifo", stat.S_IFSOCK: "a socket", stat.S_IFCHR: _DEVICE, stat.S_IFBLK: _DEVICE}
@@ -151,6 +152,8 @@ def read_rootfs(
         stands = join(parent_of(path), f"{_WHITEOUT}{name_of(path)}")
         if stands in entries:
             faults.append(f"/{path} is a whiteout, which a commit holds as /{stands}, and that is there already")
+        if len(os.fsencode(name_of(stands))) > _NAME_MAX:
+            faults.append(f"/{path} is a whiteout, which a commit holds as /{stands}, and that name is too long")
         entries[stands] = entry
     if faults:
         raise UsageError(

@@ -252,8 +252,11 @@ def test_devices_are_refused_where_the_treefile_says_so(site: Site) -> None:
         assert "ignore-devices: true" in told
     (rootfs / "usr/null").unlink()
     (rootfs / "usr/.ostree-wh.gone").touch()
+    long = "n" * 250
+    os.mknod(rootfs / "usr" / long, stat.S_IFCHR, os.makedev(0, 0))
     told = run(site, "commit", tree, rootfs, f"--repo={site.repo}", status=2)
     assert "/usr/gone is a whiteout, which a commit holds as /usr/.ostree-wh.gone, and that is there already" in told
+    assert f"a commit holds as /usr/.ostree-wh.{long}, and that name is too long" in told
 
 
 def test_what_is_mounted_below_a_root_is_left_alone(site: Site, tree: Path, tmp_path: Path) -> None:
