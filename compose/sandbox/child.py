@@ -23,7 +23,7 @@ from typing import NoReturn, Protocol
 
 from compose.errors import SandboxError
 from compose.process import Program
-from compose.sandbox import filesystems, kernel, observe, seccomp
+from compose.sandbox import filesystems, kernel, lookups, seccomp
 from compose.sandbox.observe import Observation, Observer
 from compose.sandbox.refusal import Machine, Step, way_out
 
@@ -208,7 +208,7 @@ def _observer(status: int) -> Observer | None:
 def _let_observe() -> None:
     """Have the server hear of all that this process and its children look up, if the kernel can tell."""
     root = os.open("/", os.O_PATH | os.O_CLOEXEC)
-    listener = observe.start()
+    listener = lookups.start()
     if listener is not None:
         with socket.socket(fileno=os.dup(_STATUS_FD)) as end:
             socket.send_fds(end, [_OBSERVED], [listener, root])

@@ -21,14 +21,28 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from compose import syscalls
-from compose.sandbox import kernel
 from compose.sandbox.interpreter import interpreter_of
+from compose.sandbox.lookups import (
+    CALLS,
+    EXCHANGE,
+    LINK,
+    LIST,
+    LOOK,
+    OPENAT2,
+    READ,
+    RENAMEAT2,
+    RENAMES,
+    ROOT,
+    RUN,
+    RUNS,
+    SYMLINKS,
+    X86_64,
+)
 
 PRIVATE = ("/tmp", "/var/tmp", "/run", "/dev", "/proc", "/sys")
 """Where the sandbox mounts something of its own (filesystems.py)."""
 
 _BELOW_PRIVATE = tuple(f"{path}/" for path in PRIVATE)
-_X86_64 = 0xC000003E  # AUDIT_ARCH_X86_64, linux/audit.h
 _AT_FDCWD = 0xFFFFFF9C  # -100
 _PATH_MAX = 4096
 _PAGE = 4096
@@ -45,8 +59,6 @@ _TELLS_THE_END = (6, 12)
 fifth of the time of a look-up."""
 
 # linux/seccomp.h
-_NOTIFY = 0x7FC00000
-_ALLOW = 0x7FFF0000
 _CONTINUE = 1
 _RECEIVE = 0xC0502100
 _SEND = 0xC0182101
@@ -56,63 +68,8 @@ _NOTIFICATION = struct.Struct("=QIIiIQ6Q")
 _EMPTY = bytes(_NOTIFICATION.size)
 _RESPONSE = struct.Struct("=QqiI")
 
-# linux/bpf_common.h; offsets in struct seccomp_data
-_LOAD, _IF_EQUAL, _IF_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
-_NUMBER, _ARCH = 0, 4
-
 # linux/openat2.h: struct open_how, and RESOLVE_IN_ROOT of its last member
-_OPENAT2, _HOW, _IN_ROOT = 437, struct.Struct("=3Q"), 0x10
-
-_LOOK, _READ, _RUN, _LIST, _LINK, _ROOT = range(6)
-# System calls of x86_64 (asm/unistd_64.h) that look up a path: their first argument,
-_PLAIN = {
-    4: "stat", 6: "lstat", 21: "access", 80: "chdir", 83: "mkdir", 84: "rmdir", 87: "unlink", 89: "readlink",
-    90: "chmod", 92: "chown", 94: "lchown", 132: "utime", 133: "mknod", 137: "statfs", 188: "setxattr",
-    189: "lsetxattr", 191: "getxattr", 192: "lgetxattr", 194: "listxattr", 195: "llistxattr", 197: "removexattr",
-    198: "lremovexattr", 235: "utimes",
-}  # fmt: skip
-# their second one in the directory that is the first,
-_AT = {
-    258: "mkdirat", 259: "mknodat", 260: "fchownat", 261: "futimesat", 262: "newfstatat", 263: "unlinkat",
-    267: "readlinkat", 268: "fchmodat", 269: "faccessat", 280: "utimensat", 303: "name_to_handle_at", 332: "statx",
-    439: "faccessat2", 452: "fchmodat2", 463: "setxattrat", 464: "getxattrat", 465: "listxattrat",
-    466: "removexattrat",
-}  # fmt: skip
-# or (what for, argument of the directory or None, of the path).
-_CALLS: dict[int, tuple[tuple[int, int | None, int], ...]] = {
-    **dict.fromkeys(_PLAIN, ((_LOOK, None, 0),)),
-    **dict.fromkeys(_AT, ((_LOOK, 0, 1),)),
-    2: ((_READ, None, 0),),  # open
-    59: ((_RUN, None, 0),),  # execve
-    76: ((_READ, None, 0),),  # truncate
-    78: ((_LIST, 0, 0),),  # getdents
-    82: ((_LOOK, None, 0), (_LOOK, None, 1)),  # rename
-    85: ((_READ, None, 0),),  # creat
-    86: ((_READ, None, 0), (_LOOK, None, 1)),  # link
-    88: ((_LINK, None, 1),),  # symlink
-    161: ((_ROOT, None, 0),),  # chroot
-    217: ((_LIST, 0, 0),),  # getdents64
-    254: ((_LOOK, None, 1),),  # inotify_add_watch
-    257: ((_READ, 0, 1),),  # openat
-    264: ((_LOOK, 0, 1), (_LOOK, 2, 3)),  # renameat
-    265: ((_READ, 0, 1), (_LOOK, 2, 3)),  # linkat
-    266: ((_LINK, 1, 2),),  # symlinkat
-    316: ((_LOOK, 0, 1), (_LOOK, 2, 3)),  # renameat2
-    322: ((_RUN, 0, 1),),  # execveat
-    _OPENAT2: ((_READ, 0, 1),),
-}
-_SYMLINKS = frozenset({88, 266})
-_RENAMES = frozenset({82, 86, 264, 265, 316})
-"""And link(): the first path has, or had, what the second is a name of from then on."""
-_RENAMEAT2, _EXCHANGE = 316, 2
-_RUNS = frozenset(number for number, looks in _CALLS.items() if looks[0][0] == _RUN)
-# They make other paths of the same names, or look up what cannot be seen here.
-_LOSING = {
-    134: "uselib", 155: "pivot_root", 165: "mount", 304: "open_by_handle_at", 308: "setns", 425: "io_uring_setup",
-    428: "open_tree", 429: "move_mount", 442: "mount_setattr",
-}  # fmt: skip
-# What the kernel may have learned since, and calls of x32, which begin at 1 << 30.
-_UNKNOWN_FROM = 467
+_HOW, _IN_ROOT = struct.Struct("=3Q"), 0x10
 
 _SELF = re.compile(r"/proc/(self|thread-self|\d+)(/task/\d+)?/(root|cwd|fd/\d+/.*)")
 # The same for each process: what it has open, and itself.
@@ -152,29 +109,6 @@ def leads_astray(path: str) -> bool:
     return bool(_SELF.match(path) or _DEV_FD.match(path) or _ABOVE.match(path))
 
 
-def start() -> int | None:
-    """Have the kernel tell of this process, and of all that it will start: a descriptor to hear it from, or None.
-
-    Needs no_new_privs. Whoever has the descriptor must answer from now on: until then every look-up waits.
-    """
-    if os.uname().machine != "x86_64":
-        return None
-    try:
-        return kernel.notify_system_calls(_filter())
-    except OSError:
-        return None
-
-
-def _filter() -> bytes:
-    code = [(_LOAD, 0, 0, _ARCH), (_IF_EQUAL, 1, 0, _X86_64), (_RETURN, 0, 0, _NOTIFY), (_LOAD, 0, 0, _NUMBER)]
-    code.append((_IF_AT_LEAST, 0, 1, _UNKNOWN_FROM))
-    code.append((_RETURN, 0, 0, _NOTIFY))
-    for number in sorted((*_CALLS, *_LOSING)):
-        code += [(_IF_EQUAL, 0, 1, number), (_RETURN, 0, 0, _NOTIFY)]
-    code.append((_RETURN, 0, 0, _ALLOW))
-    return b"".join(struct.pack("HBBI", operation, yes, no, value) for operation, yes, no, value in code)
-
-
 @dataclass(frozen=True, slots=True)
 class _Process:
     """One that is followed. place: its directory in /proc, memory: its file "mem" there, both open."""
@@ -205,9 +139,9 @@ class Observer:
     def __init__(self, listener: int, root: int) -> None:
         self._listener = listener
         self._root = root
-        self._paths: dict[int, set[str]] = {kind: set() for kind in (_LOOK, _READ, _LIST)}
+        self._paths: dict[int, set[str]] = {kind: set() for kind in (LOOK, READ, LIST)}
         # what was said of a kind already, as it was said, and would be taken no other way
-        self._heard: dict[int, set[str]] = {kind: set() for kind in range(_ROOT + 1)}
+        self._heard: dict[int, set[str]] = {kind: set() for kind in range(ROOT + 1)}
         self._processes: dict[int, _Process] = {}
         self._lost = False
         self._held = 0
@@ -237,9 +171,9 @@ class Observer:
         if self._lost:
             return None
         return Observation(
-            looked=frozenset(self._paths[_LOOK]),
-            read=frozenset(self._paths[_READ]),
-            listed=frozenset(self._paths[_LIST]),
+            looked=frozenset(self._paths[LOOK]),
+            read=frozenset(self._paths[READ]),
+            listed=frozenset(self._paths[LIST]),
             names=frozenset(self._names),
             crossed=self._links_out,
         )
@@ -274,25 +208,25 @@ class Observer:
         number, pid, _, call, arch, _, *arguments = _NOTIFICATION.unpack(request)
         if not self._lost:
             try:
-                if call == _OPENAT2 and self._is_in_root(pid, arguments[2]):
+                if call == OPENAT2 and self._is_in_root(pid, arguments[2]):
                     raise ValueError
                 # KeyError for what makes it lose track, and for other binary formats
                 paths = [
                     self._take(pid, kind, None if directory is None else arguments[directory], arguments[argument])
-                    for kind, directory, argument in _CALLS[call if arch == _X86_64 else -1]
+                    for kind, directory, argument in CALLS[call if arch == X86_64 else -1]
                 ]
-                if call in _SYMLINKS:
+                if call in SYMLINKS:
                     self._name(paths[0], self._string(pid, arguments[0]))
-                elif call in _RENAMES:
+                elif call in RENAMES:
                     self._name(paths[1], paths[0])
-                    if call == _RENAMEAT2 and arguments[4] & _EXCHANGE:
+                    if call == RENAMEAT2 and arguments[4] & EXCHANGE:
                         self._name(paths[0], paths[1])
             except (FileNotFoundError, ProcessLookupError):
                 # no such descriptor, or no such process any more: nothing is looked up
                 pass
             except (KeyError, OSError, ValueError):
                 self._lose()
-            if call in _RUNS:
+            if call in RUNS:
                 # it has another memory from then on, and the one that was opened may be another's too
                 self._forget()
         try:
@@ -334,13 +268,13 @@ class Observer:
 
     def _take(self, pid: int, kind: int, directory: int | None, argument: int) -> str | None:
         """Note a look-up; the absolute path, None when none is given."""
-        if kind == _LIST:
+        if kind == LIST:
             path = self._link(pid, f"fd/{argument & 0xFFFFFFFF}")
         else:
             path = self._string(pid, argument)
             if not path:
                 # the descriptor itself, whose path was seen when it was opened; or a fault
-                if kind == _RUN and directory is not None:
+                if kind == RUN and directory is not None:
                     self._run(pid, f"/dev/{_link_of(directory)}")
                 return None
             if path[0] != "/":
@@ -348,8 +282,8 @@ class Observer:
                 if above[0] != "/":
                     return None
                 path = f"{above}/{path}"
-        if kind == _RUN:
-            kind = _READ
+        if kind == RUN:
+            kind = READ
             # it may be another file each time
             self._run(pid, _plain(path))
         heard = self._heard[kind]
@@ -358,12 +292,12 @@ class Observer:
         said = path
         path = _plain(path)
         private = _is_private(path)
-        if kind == _ROOT:
+        if kind == ROOT:
             if not private:
                 raise ValueError(path)
             return path
-        if kind == _LINK:
-            kind = _LOOK
+        if kind == LINK:
+            kind = LOOK
             if private:
                 self._links_out = True
                 # they may lead elsewhere from now on
@@ -394,8 +328,8 @@ class Observer:
             if interpreter[:1] != "/":
                 raise ValueError(interpreter)
             path = _plain(interpreter)
-            if path not in self._paths[_READ]:
-                self._note(_READ, path, 0)
+            if path not in self._paths[READ]:
+                self._note(READ, path, 0)
                 self._hold(len(path))
 
     def _open_program(self, pid: int, path: str) -> int:

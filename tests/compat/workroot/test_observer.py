@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from compose.sandbox import kernel, observe
+from compose.sandbox import kernel, lookups, observe
 from compose.sandbox.observe import Observation, Observer
 
 pytestmark = [
@@ -26,7 +26,7 @@ def observed(body: Callable[[], object]) -> Observation | None:
     if not child:
         try:
             kernel.forbid_new_privileges()
-            listener = observe.start()
+            listener = lookups.start()
             assert listener is not None
             socket.send_fds(theirs, [b"x"], [listener])
             os.close(listener)
