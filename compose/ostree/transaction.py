@@ -39,7 +39,7 @@ from compose.ostree.repo import Repo
 from compose.ostree.sign import gpg_signature, joined
 from compose.ostree.staging import Staging, publish_objects, remove_leftovers, staging_directory, write_staged
 from compose.ostree.summary import write_summary
-from compose.ostree.workers import starting, worker_memory
+from compose.ostree.workers import worker_memory
 
 _FLUSH_EVERY = 0.5
 """Seconds."""
@@ -201,8 +201,7 @@ class Transaction:
                     failures.append(error)
 
         flusher = threading.Thread(target=flush)
-        with starting():
-            flusher.start()
+        flusher.start()
         try:
             yield
         finally:

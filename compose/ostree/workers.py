@@ -13,7 +13,7 @@ import subprocess
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 from compose import fs
@@ -78,12 +78,11 @@ def write_regular(
 
     threads: list[threading.Thread] = []
     try:
-        with starting():
-            for _ in range(min(max(1, processes), len(jobs))):
-                workers.append(Worker(worker.serve_writer, setup, staging_lock))
-            threads = [threading.Thread(target=drive, args=(each,)) for each in workers]
-            for thread in threads:
-                thread.start()
+        for _ in range(min(max(1, processes), len(jobs))):
+            workers.append(Worker(worker.serve_writer, setup, staging_lock))
+        threads = [threading.Thread(target=drive, args=(each,)) for each in workers]
+        for thread in threads:
+            thread.start()
         meanwhile()
         for thread in threads:
             thread.join()
@@ -97,20 +96,6 @@ def write_regular(
             each.close()
     if failures:
         raise failures[0]
-
-
-@contextmanager
-def starting() -> Iterator[None]:
-    """Turn a refused process or thread in the block into RepositoryError."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        # threading has but words
-        text = error.strerror if isinstance(error, OSError) else str(error)
-        raise RepositoryError(
-            f"the processes that write objects cannot be started: {text}",
-            hint="raise what limits processes and open files (ulimit -u, ulimit -n, the container's number of processes)",
-        ) from error
 
 
 class Batches:
