@@ -11,9 +11,10 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cmp_to_key
 
 from compose import fs, syscalls
 from compose.cachedir import CacheDir
@@ -29,7 +30,9 @@ from compose.pipeline.options import ComposeOptions
 from compose.pipeline.requests import load, repo_access
 from compose.pipeline.results import touch
 from compose.postprocess.rpmdb import SYSIMAGE
+from compose.rpm.compare import compare_evr
 from compose.rpm.database import DATABASE_PATH, read_packages
+from compose.rpm.nevra import Nevra
 from compose.rpm.repos import RepoNetwork, enabled_repos
 from compose.rpm.specs import PackageSpec
 from compose.solve.request import SolveRequest
@@ -147,11 +150,16 @@ def _copy(source: int, path: str) -> None:
 
 
 def _builds(database: str, place: str, reporter: Reporter) -> dict[str, str]:
-    """[EPOCH:]VERSION-RELEASE by name; of several builds the newest."""
+    """[EPOCH:]VERSION-RELEASE by name."""
     try:
-        return {each.nevra.name: each.nevra.evr for each in read_packages(database, reporter)}
+        return _newest(each.nevra for each in read_packages(database, reporter))
     except (AssembleError, PackageError) as error:
         raise RepositoryError(f"{place}: the rpm database cannot be read: {error.message}") from error
+
+
+def _newest(packages: Iterable[Nevra]) -> dict[str, str]:
+    """Of a name that is there several times (kernels) the newest build."""
+    return {each.name: each.evr for each in sorted(packages, key=cmp_to_key(compare_evr))}
 
 
 def _request(options: ComposeOptions, loaded: LoadedTreefile, extensions: Extensions) -> SolveRequest:
