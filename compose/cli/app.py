@@ -39,6 +39,8 @@ COMMANDS = {
     "plan": ("plan:command", "Say what a compose would change."),
     "why": ("why:why_command", "Say why a package is in a compose, or in a commit."),
     "why-not": ("why:why_not_command", "Say why a package is not in a compose."),
+    "sbom": ("account:sbom_command", "Write the bill of materials of a commit."),
+    "provenance": ("account:provenance_command", "Write the provenance of a commit."),
     "doctor": ("doctor:command", "Try what composes need of this machine, and say what mends it."),
     "cache": ("cache:app", "Look after what is remembered between composes: show, gc, verify."),
     "lock": ("lock:app", "Lock the packages of a treefile: compose lock TREEFILE."),

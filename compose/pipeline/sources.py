@@ -37,7 +37,7 @@ from compose.treefile.model import LoadedTreefile
 TREEFILE = "treefile"
 _ROOT = "root"
 _REPOS = f"{_ROOT}/etc/yum.repos.d/compose.repo"
-_LOCK = "compose.lock.yaml"
+LOCK = "compose.lock.yaml"
 
 
 def collect(
@@ -51,7 +51,7 @@ def collect(
     files |= _repositories(inputs, {each.package.repo for each in rpms}, reporter)
     part = lock_of(inputs.request, inputs.resolution, {each.package.nevra: each.key for each in rpms})
     lock = own.format_lock(Lock(arches={inputs.treefile.basearch: part}))
-    files[_LOCK] = Source(data=lock.encode())
+    files[LOCK] = Source(data=lock.encode())
     facts = {
         "compose": compose.__version__,
         "treefile": top,
@@ -81,7 +81,7 @@ def options_of(index: Index, name: str, directory: str, options: ComposeOptions)
             treefile=os.path.join(directory, top),
             basearch=str(facts["basearch"]),
             source_root=os.path.join(directory, _ROOT),
-            lockfiles=(os.path.join(directory, _LOCK),),
+            lockfiles=(os.path.join(directory, LOCK),),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FetchError(f"{name}: what it says of itself is damaged: {error}", hint="make it anew") from error

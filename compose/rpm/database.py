@@ -209,7 +209,8 @@ class ChangelogEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstalledPackage:
-    """What a database tells of a package. size: of its files, bytes. changelog: newest first."""
+    """What a database tells of a package. size: of its files, bytes. changelog: newest first. license, vendor, url, summary:
+    as its header has them, "" for none."""
 
     nevra: Nevra
     size: int
@@ -217,6 +218,10 @@ class InstalledPackage:
     scriptlets: tuple[Scriptlet, ...]
     triggers: tuple[Trigger, ...]
     changelog: tuple[ChangelogEntry, ...]
+    license: str = ""
+    vendor: str = ""
+    url: str = ""
+    summary: str = ""
 
 
 def look_in(directory: str) -> None:
@@ -280,4 +285,8 @@ def _package(header: Any) -> InstalledPackage:
         scriptlets=scriptlets,
         triggers=triggers,
         changelog=tuple(ChangelogEntry(time=when, author=by, text=text) for when, by, text in changes),
+        license=header["license"] or "",
+        vendor=header["vendor"] or "",
+        url=header["url"] or "",
+        summary=header["summary"] or "",
     )

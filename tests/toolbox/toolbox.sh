@@ -32,15 +32,15 @@ CWD=${TOOLBOX_CWD:-$(pwd)}
 export TOOLBOX_DIR="$DIR"
 
 DEBIAN_PACKAGES="python3-libdnf5 python3-rpm rpm createrepo-c dnf5 python3-selinux selinux-utils ostree libdeflate0
- python3-typer python3-yaml python3-jsonschema python3-zstandard python3-rich
+ python3-typer python3-yaml python3-jsonschema python3-zstandard python3-rich python3-license-expression
  python3-pytest python3-pytest-xdist python3-hypothesis mypy ruff python3-pip python3-setuptools
  gpg gpg-agent ca-certificates debian-archive-keyring attr libcap2-bin zstd xz-utils bzip2 cpio mount make uidmap
- python3-gi gir1.2-ostree-1.0 gcc libc6-dev"
+ python3-gi gir1.2-ostree-1.0 gcc libc6-dev python3-spdx-tools python3-cyclonedx-lib python3-packageurl"
 FEDORA_PACKAGES="python3-libdnf5 python3-rpm rpm-build rpm-sign createrepo_c dnf5 python3-libselinux libselinux-utils ostree
- libdeflate python3-typer python3-pyyaml python3-jsonschema python3-zstandard python3-rich
+ libdeflate python3-typer python3-pyyaml python3-jsonschema python3-zstandard python3-rich python3-license-expression
  python3-pytest python3-pytest-xdist python3-hypothesis python3-mypy ruff python3-pip python3-setuptools
  gnupg2 attr libcap zstd xz bzip2 cpio make apt dpkg debian-keyring gcc"
-MODULES='import libdnf5, rpm, selinux, typer, yaml, jsonschema, zstandard, rich, pytest, xdist, hypothesis'
+MODULES='import libdnf5, rpm, selinux, typer, yaml, jsonschema, zstandard, rich, license_expression, pytest, xdist, hypothesis'
 ANOTHER_PACKAGES="rpm python3-rpm python3-yaml python3-jsonschema python3-typer python3-zstandard python3-rich
  binutils ca-certificates mount"
 ANOTHER_MODULES='import libdnf5, rpm, selinux, typer, yaml, jsonschema, zstandard, rich'

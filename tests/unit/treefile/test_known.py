@@ -107,7 +107,9 @@ def test_what_is_wrong_is_said_each_time(tree):
 
 
 @pytest.mark.parametrize(
-    "harm", [lambda path: os.truncate(path, 60), os.unlink, lambda path: os.chmod(path, 0o666)], ids=["cut", "gone", "open"]
+    "harm",
+    [lambda path: os.truncate(path, 60), os.unlink, lambda path: os.chmod(path, 0o666)],
+    ids=["cut", "gone", "open"],
 )
 def test_damage_is_healed(tree, harm):
     expected, _ = tree.load()

@@ -1,0 +1,94 @@
+"""`compose sbom` and `compose provenance`: what a commit is made of, in the formats of those who audit it."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import typer
+
+from compose import fs
+from compose.cli import flags
+from compose.cli.flags import ProgressStyle
+from compose.errors import UsageError
+
+
+class BillFormat(StrEnum):
+    SPDX = "spdx"
+    CYCLONEDX = "cyclonedx"
+
+
+_Revision = Annotated[str, typer.Argument(metavar="REV", help="Ref or commit.", show_default=False)]
+_Repository = Annotated[
+    str, typer.Option("--repo", "-r", metavar="REPO", help="The repository that has the commit.", show_default=False)
+]
+_Output = Annotated[
+    str | None, typer.Option("--output", "-o", metavar="FILE", help="Where it goes; by default, standard output.")
+]
+
+
+def sbom_command(
+    revision: _Revision,
+    repo: _Repository,
+    form: Annotated[
+        BillFormat, typer.Option("--format", help="SPDX 2.3 or CycloneDX 1.6, both as JSON.")
+    ] = BillFormat.SPDX,
+    output: _Output = None,
+    progress: flags.Progress = ProgressStyle.AUTO,
+    progress_fd: flags.ProgressFd = None,
+) -> None:
+    """Write the bill of materials of a commit.
+
+    Its packages with version, license, source package, package URL and what each requires, of its rpm database; RPM checksum,
+    repository and signer of the record of its making. The same commit gives the same bytes.
+    """
+    from compose.pipeline.accounting import bill_of_materials
+    from compose.supplychain.cyclonedx import cyclonedx
+    from compose.supplychain.spdx import spdx
+
+    with flags.reporter_of(progress, progress_fd) as reporter:
+        bill = bill_of_materials(repo, revision, reporter)
+        document = cyclonedx(bill) if form is BillFormat.CYCLONEDX else spdx(bill)
+    _write(document, output)
+
+
+def provenance_command(
+    revision: _Revision,
+    repo: _Repository,
+    builder_id: Annotated[
+        str,
+        typer.Option(
+            "--builder-id", metavar="URI", help="Who composed it and vouches for it: a CI system.", show_default=False
+        ),
+    ],
+    output: _Output = None,
+    progress: flags.Progress = ProgressStyle.AUTO,
+    progress_fd: flags.ProgressFd = None,
+) -> None:
+    """Write the provenance of a commit.
+
+    An in-toto statement with SLSA's provenance (v1): treefile and its files, packages, layers, each with its digest, and the
+    versions of what composed it. Not signed: who vouches for it does that.
+    """
+    from compose.pipeline.accounting import provenance_of
+    from compose.supplychain.provenance import provenance
+
+    if not urlsplit(builder_id).scheme:
+        raise UsageError(
+            f"--builder-id={builder_id} is no URI", hint="name who vouches for it: https://ci.example.com/composes"
+        )
+    with flags.reporter_of(progress, progress_fd) as reporter:
+        bill, making = provenance_of(repo, revision, reporter)
+    _write(provenance(bill, making, builder_id), output)
+
+
+def _write(document: dict[str, Any], output: str | None) -> None:
+    """Raises StorageError."""
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    with fs.storage_errors(output):
+        fs.atomic_write(output, text.encode())

@@ -1,0 +1,164 @@
+"""What a commit is made of, for bills of materials and provenance: its rpm database says, and the record of its making."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from compose import fs, records
+from compose.bundle import Index
+from compose.errors import FetchError, RepositoryError, TreefileError
+from compose.events import Reporter
+from compose.inputhash import InputKind
+from compose.installed import extract_database
+from compose.lock import own
+from compose.lock.model import ArchLock
+from compose.ostree.repo import Repo
+from compose.pipeline.inspect import commit_of
+from compose.pipeline.sources import LOCK, TREEFILE
+from compose.rpm.database import DATABASE_PATH, read_packages
+from compose.rpm.nevra import Nevra
+from compose.solve.installed import installed_links
+from compose.solve.links import Link, Need
+from compose.supplychain.model import Bill, Component, Making, Origin, SourceFile, os_release
+
+_OS_RELEASE = ("usr/lib/os-release", "usr/etc/os-release")
+
+
+def bill_of_materials(repository: str, revision: str, reporter: Reporter) -> Bill:
+    """What is in a commit; without the origins of its packages, and a warning, where its making is not recorded.
+
+    Raises RepositoryError when it has no rpm database, or something is damaged.
+    """
+    with Repo.open(repository) as repo, fs.temporary_directory("compose-account-") as work:
+        commit = commit_of(repo, revision)
+        try:
+            record = _Record(repo, commit, work)
+        except RepositoryError as error:
+            reporter.warn(f"without checksums, repositories and signers of the packages: {error}")
+            return _bill(repo, revision, commit, {}, work, reporter)
+        return _bill(repo, revision, commit, record.origins(), work, reporter)
+
+
+def provenance_of(repository: str, revision: str, reporter: Reporter) -> tuple[Bill, Making]:
+    """The same, and how the commit came to be. Raises RepositoryError also when that is not recorded."""
+    with Repo.open(repository) as repo, fs.temporary_directory("compose-account-") as work:
+        commit = commit_of(repo, revision)
+        record = _Record(repo, commit, work)
+        return _bill(repo, revision, commit, record.origins(), work, reporter), record.making()
+
+
+class _Record:
+    """What is kept beside a commit. Raises RepositoryError when nothing is, FetchError when it is damaged."""
+
+    def __init__(self, repo: Repo, commit: str, work: str) -> None:
+        directory = os.path.join(work, "sources")
+        os.mkdir(directory, 0o700)
+        self._index: Index = records.unpack_sources(repo, commit, directory)
+        self._name = f"the record of {commit}"
+        self._inputs = records.read(repo, commit).inputs
+        self._lock = self._read_lock(os.path.join(directory, LOCK))
+
+    def _read_lock(self, path: str) -> ArchLock:
+        try:
+            with open(path, "rb") as file:
+                return own.parse_lock(file.read(), path).arches[str(self._fact("basearch"))]
+        except (OSError, KeyError, TreefileError) as error:
+            raise self._damaged(error) from error
+
+    def _fact(self, key: str) -> Any:
+        try:
+            return self._index.facts[key]
+        except KeyError as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> FetchError:
+        return FetchError(f"{self._name}: what it says of itself is damaged: {error}", hint="compose the commit anew")
+
+    def origins(self) -> dict[str, Origin]:
+        """By NEVRA."""
+        found = {}
+        for each in self._inputs:
+            if each.kind is InputKind.PACKAGE:
+                # those of files that the treefile names are in no lock
+                algorithm, _, digest = each.value.partition(":")
+                found[each.name] = Origin(checksum=(algorithm, digest))
+        for row in self._lock.packages:
+            package = row.package
+            location = f"{package.base.rstrip('/')}/{package.location}" if package.base else package.location
+            found[str(package.nevra)] = Origin(
+                checksum=package.checksum, repo=package.repo, location=location, key=row.key
+            )
+        return found
+
+    def making(self) -> Making:
+        try:
+            layers = tuple((str(ref), str(commit)) for ref, commit in self._fact("layers").items())
+            tools = {str(tool): str(version) for tool, version in self._index.facts.get("tools", {}).items()}
+        except AttributeError as error:
+            raise self._damaged(error) from error
+        return Making(
+            treefile=str(self._fact("treefile")).removeprefix(f"{TREEFILE}/"),
+            basearch=str(self._fact("basearch")),
+            files=tuple(
+                SourceFile(path=each.path.removeprefix(f"{TREEFILE}/"), sha256=each.sha256)
+                for each in self._index.members
+                if each.path.startswith(f"{TREEFILE}/")
+            ),
+            layers=layers,
+            repos=self._lock.repos,
+            tools=tools,
+        )
+
+
+def _bill(repo: Repo, revision: str, commit: str, origins: Mapping[str, Origin], work: str, reporter: Reporter) -> Bill:
+    root = os.path.join(work, "root")
+    database = os.path.join(root, DATABASE_PATH)
+    with fs.storage_errors(database):
+        os.makedirs(database)
+    if not extract_database(repo, commit, database):
+        raise RepositoryError(
+            f"{commit} has no rpm database of a kind that is read here",
+            hint="that is rpmdb.sqlite, which rpm writes since 4.16",
+        )
+    packages = read_packages(database, reporter)
+    _, links = installed_links(root, reporter)
+    needs = _needs(links)
+    found = repo.read_commit(commit)
+    return Bill(
+        name=revision,
+        commit=commit,
+        version=str(found.get("version") or ""),
+        timestamp=found.timestamp,
+        system=_system(repo, commit),
+        components=tuple(
+            Component(
+                nevra=each.nevra,
+                license=each.license,
+                vendor=each.vendor,
+                url=each.url,
+                summary=each.summary,
+                source_rpm=each.source_rpm,
+                needs=tuple(sorted(needs.get(each.nevra, ()))),
+                origin=origins.get(str(each.nevra)),
+            )
+            for each in packages
+        ),
+    )
+
+
+def _needs(links: tuple[Link, ...]) -> dict[Nevra, set[Nevra]]:
+    found: dict[Nevra, set[Nevra]] = {}
+    for each in links:
+        if each.need is Need.REQUIRES:
+            found.setdefault(each.source, set()).add(each.target)
+    return found
+
+
+def _system(repo: Repo, commit: str) -> dict[str, str]:
+    for path in _OS_RELEASE:
+        data = repo.read_file(commit, path)
+        if data is not None:
+            return os_release(data.decode(errors="replace"))
+    return {}

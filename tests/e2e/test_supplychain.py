@@ -1,0 +1,117 @@
+"""`compose sbom` and `compose provenance`, with the reference libraries of SPDX, CycloneDX and package URLs as judges."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.tiny import BASE, REF, Site
+from tests.support.rpmrepo import run
+
+pytestmark = pytest.mark.root
+
+
+def bill(site: Site, form: str) -> str:
+    return site.tool("sbom", REF, f"--repo={site.repo}", f"--format={form}").stdout
+
+
+def names(site: Site) -> set[str]:
+    """Packages of the commit, by the real tools."""
+    text = site.ostree("show", "--print-metadata-key=rpmostree.rpmdb.pkglist", REF)
+    return {name for name in (*BASE, "hello-lib", "tiny-odd", "tiny-weak") if f"'{name}'" in text}
+
+
+def test_spdx(site: Site, tmp_path: Path) -> None:
+    reader = pytest.importorskip("spdx_tools.spdx.parser.parse_anything", reason="python3-spdx-tools is Debian's")
+    validator = pytest.importorskip("spdx_tools.spdx.validation.document_validator")
+    site.write_treefile("tiny-odd")
+    site.compose()
+    path = tmp_path / "tiny.spdx.json"
+    site.tool("sbom", REF, f"--repo={site.repo}", f"--output={path}")
+    document = reader.parse_file(str(path))
+    assert validator.validate_full_spdx_document(document) == []
+    found = {each.name: each for each in document.packages}
+    assert found.keys() == {REF, *names(site)}
+    assert found[REF].checksums[0].value == site.head()
+    rpm = site.packages / "hello.rpm"
+    assert found["hello"].checksums[0].value == hashlib.sha256(rpm.read_bytes()).hexdigest()
+    assert (found["hello"].file_name, found["hello"].version) == ("hello.rpm", "1.0-1")
+    assert "signed by" in found["hello"].comment
+
+
+def test_cyclonedx(site: Site) -> None:
+    validation = pytest.importorskip("cyclonedx.validation.json", reason="python3-cyclonedx-lib is Debian's")
+    schema = pytest.importorskip("cyclonedx.schema")
+    urls = pytest.importorskip("packageurl")
+    site.write_treefile("tiny-odd")
+    site.compose()
+    done = site.tool("sbom", REF, f"--repo={site.repo}", "--format=cyclonedx")
+    assert validation.JsonStrictValidator(schema.SchemaVersion.V1_6).validate_str(done.stdout) is None
+    document = json.loads(done.stdout)
+    assert {each["name"] for each in document["components"]} == names(site)
+    for each in document["components"]:
+        assert urls.PackageURL.from_string(each["purl"]).to_string() == each["purl"]
+    (hello,) = (each for each in document["components"] if each["name"] == "hello")
+    needs = {row["ref"]: row["dependsOn"] for row in document["dependencies"]}
+    assert any(each.startswith("hello-lib-") for each in needs[hello["bom-ref"]])
+
+
+@pytest.mark.parametrize("form", ["spdx", "cyclonedx"])
+def test_the_same_commit_gives_the_same_bytes(site: Site, form: str) -> None:
+    site.write_treefile()
+    site.compose()
+    before = bill(site, form)
+    assert bill(site, form) == before
+    # a commit of the same packages, another time
+    site.compose("--force-nocache", SOURCE_DATE_EPOCH="1750000000")
+    assert bill(site, form) != before
+
+
+def test_a_commit_that_was_pulled(site: Site, tmp_path: Path) -> None:
+    site.write_treefile()
+    site.compose()
+    repo = f"--repo={tmp_path}/elsewhere"
+    run("ostree", repo, "init", "--mode=archive")
+    run("ostree", repo, "pull-local", str(site.repo), REF)
+    done = site.tool("sbom", REF, repo)
+    assert "warning: without checksums, repositories and signers of the packages" in done.stderr
+    packages = json.loads(done.stdout)["packages"]
+    assert {each["name"] for each in packages[1:]} == names(site)
+    assert all("checksums" not in each for each in packages[1:])
+    refused = site.tool("provenance", REF, repo, "--builder-id=https://ci.example.com", status=1)
+    assert "has no record of the making of" in refused.stderr
+
+
+def test_provenance(site: Site) -> None:
+    (site.path / "base.yaml").write_text("add-files: [[motd, /usr/etc/motd]]\n")
+    (site.path / "motd").write_text("hello\n")
+    site.write_treefile(include="base.yaml")
+    site.compose()
+    done = site.tool("provenance", REF, f"--repo={site.repo}", "--builder-id=https://ci.example.com/composes")
+    statement = json.loads(done.stdout)
+    assert statement["subject"] == [{"name": REF, "digest": {"sha256": site.head()}}]
+    assert statement["predicate"]["runDetails"]["builder"] == {"id": "https://ci.example.com/composes"}
+    definition = statement["predicate"]["buildDefinition"]
+    digests = {each["name"]: each["digest"]["sha256"] for each in definition["resolvedDependencies"]}
+    for name in ("base.yaml", "motd", "tiny.yaml"):
+        assert digests[name] == hashlib.sha256((site.path / name).read_bytes()).hexdigest()
+    (hello,) = (name for name in digests if name.startswith("hello-1"))
+    assert digests[hello] == hashlib.sha256((site.packages / "hello.rpm").read_bytes()).hexdigest()
+    assert definition["externalParameters"]["treefile"] == {
+        "path": "tiny.yaml",
+        "digest": {"sha256": digests["tiny.yaml"]},
+    }
+
+
+def test_wrong_use(site: Site, tmp_path: Path) -> None:
+    site.write_treefile()
+    site.compose()
+    repo = f"--repo={site.repo}"
+    assert "is no URI" in site.tool("provenance", REF, repo, "--builder-id=me", status=2).stderr
+    assert "--builder-id" in site.tool("provenance", REF, repo, status=2).stderr
+    assert "has no commit" in site.tool("sbom", "nothing/here", repo, status=1).stderr
+    nowhere = tmp_path / "absent" / "file"
+    assert f"{nowhere}" in site.tool("sbom", REF, repo, f"--output={nowhere}", status=1).stderr
