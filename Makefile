@@ -8,6 +8,8 @@ ANOTHER := [ ! -e /etc/debian_version ] || TOOLBOX_SUITE=trixie TOOLBOX_NATIVE=0
 BUILD := build
 UNIVERSE := $(BUILD)/universe
 PYTEST := python3 -m pytest
+# most tests wait for one program after another; those of a module share what it set up
+SPREAD := -n auto --maxprocesses=4 --dist=loadscope
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test e2e repro rootless-check unit check bench run universe fuzz example format clean
@@ -27,7 +29,7 @@ test: ## All tests but the slow ones, with all set-up
 	@$(TOOLBOX) need mkfs.xfs xfsprogs xfsprogs
 	@$(TOOLBOX) need mkfs.btrfs btrfs-progs btrfs-progs
 	@$(TOOLBOX) need systemd-sysusers systemd-standalone-sysusers systemd-standalone-sysusers
-	@$(RUN) $(PYTEST) tests
+	@$(RUN) $(PYTEST) $(SPREAD) tests
 
 e2e: ## The slow tests, with all set-up: 450 packages beside dnf5, a disk that boots, upgrades and rolls back
 	@$(RUN) python3 -m tests.universe min --output $(UNIVERSE)
@@ -37,7 +39,7 @@ e2e: ## The slow tests, with all set-up: 450 packages beside dnf5, a disk that b
 	@$(TOOLBOX) need pivot_root util-linux-extra util-linux
 	@$(ANOTHER) create
 	@# gigabytes, which a /tmp in memory does not hold
-	@$(RUN) $(PYTEST) -m slow --basetemp=$(BUILD)/e2e tests
+	@$(RUN) $(PYTEST) -n 2 --dist=loadscope -m slow --basetemp=$(BUILD)/e2e tests
 
 rootless-check: ## Compose min and big as root and as an ordinary user: the same commit; and every rung of the sandbox
 	@$(RUN) python3 -m tests.universe min --output $(UNIVERSE)
@@ -46,7 +48,7 @@ rootless-check: ## Compose min and big as root and as an ordinary user: the same
 		tests/e2e/test_min.py tests/compat/workroot
 
 unit: ## The pure tests only: seconds
-	@$(RUN) $(PYTEST) tests/unit
+	@$(RUN) $(PYTEST) $(SPREAD) tests/unit
 
 check: ## Format, lint, types, import layers
 	@$(RUN) ruff format --check compose tests
