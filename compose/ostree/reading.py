@@ -23,10 +23,12 @@ _META = "user.ostreemeta"
 
 @dataclass(frozen=True, slots=True)
 class OpenContent:
-    """A content object that is open. pieces: the bytes of a regular file, fs.CHUNK of them at most, to be read once; they are
-    what the object's checksum says when the end is reached, and not before."""
+    """A content object that is open. size: bytes of a regular file as its object tells it, 0 of a symlink. pieces: these bytes,
+    fs.CHUNK of them at most, to be read once; they are what the object's checksum says when the end is reached, and not
+    before."""
 
     info: FileInfo
+    size: int
     pieces: Iterator[bytes]
 
 
@@ -35,7 +37,7 @@ def open_object(path: str, mode: Mode) -> Iterator[OpenContent]:
     """The object at a path, as it lies in a repository of a mode; nothing is compared with its checksum. Raises OSError, and
     ValueError for what is no such object; reading the pieces does so too."""
     if mode is Mode.BARE and stat.S_ISLNK((status := os.lstat(path)).st_mode):
-        yield OpenContent(_of_inode(path, status, os.readlink(path)), iter(()))
+        yield OpenContent(_of_inode(path, status, os.readlink(path)), 0, iter(()))
         return
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -45,7 +47,8 @@ def open_object(path: str, mode: Mode) -> Iterator[OpenContent]:
             case Mode.BARE_USER:
                 yield _of_bare_user(fd)
             case _:
-                yield OpenContent(_of_inode(fd, os.fstat(fd), None), chunks(fd))
+                status = os.fstat(fd)
+                yield OpenContent(_of_inode(fd, status, None), status.st_size, chunks(fd))
     finally:
         os.close(fd)
 
@@ -74,7 +77,9 @@ def _of_bare_user(fd: int) -> OpenContent:
         # a file with its target, NUL-terminated
         target = os.read(fd, CHUNK).rstrip(b"\0").decode()
     info = FileInfo(uid=owner.uid, gid=owner.gid, mode=owner.mode, xattrs=owner.xattrs, target=target)
-    return OpenContent(info, chunks(fd) if target is None else iter(()))
+    if target is not None:
+        return OpenContent(info, 0, iter(()))
+    return OpenContent(info, os.fstat(fd).st_size, chunks(fd))
 
 
 def _of_archive(fd: int) -> OpenContent:
@@ -82,7 +87,7 @@ def _of_archive(fd: int) -> OpenContent:
     if length > _MOST_HEADER:
         raise ValueError(f"its header has {length} bytes")
     info, size = decode_filez_header(os.pread(fd, length, 8))
-    return OpenContent(info, _inflated(fd, 8 + length, size) if info.target is None else iter(()))
+    return OpenContent(info, size, _inflated(fd, 8 + length, size) if info.target is None else iter(()))
 
 
 def _inflated(fd: int, place: int, size: int) -> Iterator[bytes]:

@@ -262,7 +262,7 @@ class Repo:
             if content.info.target is not None:
                 # it has none: nobody would read to their end
                 pieces = iter([*pieces])
-            yield OpenContent(content.info, pieces)
+            yield OpenContent(content.info, content.size, pieces)
 
     def _checked(self, checksum: str, extension: str, content: OpenContent) -> Iterator[bytes]:
         with self._damage(checksum, extension):

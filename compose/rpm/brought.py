@@ -1,0 +1,77 @@
+"""What the packages of an rpm database brought: their files, when they were built, and how often they change."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass
+from typing import Any
+
+from compose.errors import AssembleError, ComposeError
+from compose.events import Reporter
+from compose.rpm import child
+from compose.rpm.database import FileState, look_in
+from compose.rpm.manifest import FileFlag
+from compose.rpm.nevra import Nevra
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BroughtFiles:
+    """Of one package. build_time, changes: seconds since 1970, of the build and of each entry of the changelog.
+
+    files: regular files and symlinks that it installed, relative to the root, sorted. %ghost files are not among them: what
+    is there under their names was made by others, an ld.so.cache or the rpm database itself.
+    """
+
+    nevra: Nevra
+    source_rpm: str
+    build_time: int
+    changes: tuple[int, ...]
+    files: tuple[str, ...]
+
+
+def brought_files(directory: str, reporter: Reporter) -> tuple[BroughtFiles, ...]:
+    """Of the packages of the database in a directory, by NEVRA. Raises AssembleError when librpm refuses it."""
+    return child.call(_list_files, directory, reporter, crash=_crash)
+
+
+def _crash(how: str, lines: tuple[str, ...]) -> ComposeError:
+    return AssembleError(f"librpm died while reading the rpm database: {how}", details=lines)
+
+
+def _list_files(directory: str, reporter: Reporter) -> tuple[BroughtFiles, ...]:
+    import rpm
+
+    del reporter
+    look_in(directory)
+    transaction = rpm.TransactionSet()
+    # nothing here was signed; it is read, and nothing of it run
+    transaction.setVSFlags(rpm._RPMVSF_NOSIGNATURES)
+    try:
+        found = [_of_header(header) for header in transaction.dbMatch() if header["name"] != "gpg-pubkey"]
+    except rpm.error as error:
+        raise AssembleError(f"the rpm database cannot be read: {error}") from error
+    return tuple(sorted(found, key=lambda each: each.nevra))
+
+
+def _of_header(header: Any) -> BroughtFiles:
+    names, modes, flags = header["filenames"], header["filemodes"], header["fileflags"]
+    # a database that was filled without an installation has none
+    states = header["filestates"] or [FileState.NORMAL] * len(names)
+    files = (
+        name.removeprefix("/")
+        for name, mode, flag, state in zip(names, modes, flags, states, strict=True)
+        if not stat.S_ISDIR(mode & 0xFFFF) and not flag & FileFlag.GHOST and state == FileState.NORMAL
+    )
+    return BroughtFiles(
+        nevra=Nevra(
+            name=header["name"],
+            epoch=int(header["epoch"] or 0),
+            version=header["version"],
+            release=header["release"],
+            arch=header["arch"] or "",
+        ),
+        source_rpm=header["sourcerpm"] or "",
+        build_time=int(header["buildtime"] or 0),
+        changes=tuple(int(when) for when in header["changelogtime"]),
+        files=tuple(sorted(files)),
+    )
