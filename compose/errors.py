@@ -15,6 +15,7 @@
     ├── SandboxError        1   this machine refuses what a workroot needs
     ├── MismatchError       8   a commit is not what its record, or a treefile, makes
     ├── RepositoryError     1   the OSTree repository is missing, damaged, locked or not writable
+    ├── ImageError          1   a container image, or what holds it, is missing or damaged, or refuses what it is given
     └── StorageError        1   disk full, I/O error, read-only place
         └── DamagedError    1   something in the cache is not what it was; it is gone from there, the next try makes it anew
 
@@ -116,6 +117,10 @@ class MismatchError(ComposeError):
 
 class RepositoryError(ComposeError):
     """The OSTree repository cannot be used as asked."""
+
+
+class ImageError(ComposeError):
+    """A container image cannot be read, or cannot be put where it should go."""
 
 
 class StorageError(ComposeError):

@@ -28,6 +28,7 @@ COMMANDS = {
     "commit": ("parts:commit_command", "Label a root directory and commit it."),
     "rootfs": ("parts:rootfs_command", "Compose a plain root for a container image."),
     "extensions": ("extensions:command", "Fetch packages that clients may add to a tree."),
+    "container-encapsulate": ("encapsulate:command", "Make a container image of a commit."),
     "fetch": ("fetch:command", "Put all that a compose needs into one file."),
     "verify": ("verify:command", "Compose a commit again and compare."),
     "lint": ("lint:command", "Look for what clients could not use."),

@@ -254,13 +254,13 @@ def proxy_or_environment(given: str | None) -> str | None:
     return given if given is not None else os.environ.get("http_proxy")
 
 
-def key_values(given: list[str] | None) -> tuple[tuple[str, str], ...]:
-    """KEY=VALUE of --add-metadata-string. Raises UsageError."""
+def key_values(given: list[str] | None, flag: str = "--add-metadata-string") -> tuple[tuple[str, str], ...]:
+    """KEY=VALUE of a flag. Raises UsageError."""
     found = []
     for text in given or ():
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise UsageError(f"--add-metadata-string={text}: expected KEY=VALUE")
+            raise UsageError(f"{flag}={text}: expected KEY=VALUE")
         found.append((key, value))
     return tuple(found)
 

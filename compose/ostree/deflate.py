@@ -19,6 +19,8 @@ WHOLE_MAX = 64 << 20
 and of a piece."""
 PIECE = 8 << 20
 """Bytes of a piece: 16 MB is no smaller in the end."""
+END = joining.LAST
+"""Ends a stream put together of Deflater.piece()."""
 
 _PACKED = (
     *(b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0", b"BZh"),
@@ -125,6 +127,14 @@ class Deflater:
         if self._compressor is None or not joining.can_join():
             return zlib.compressobj(self._zlib_level, zlib.DEFLATED, -15)
         return _Pieces(self)
+
+    def piece(self, data: bytes) -> bytes:
+        """A part of a stream, made without a look at the others, of at most WHOLE_MAX bytes: many may be made at once. END
+        ends what is put together of them."""
+        if self._compressor is None or not joining.can_join():
+            packer = zlib.compressobj(self._zlib_level, zlib.DEFLATED, -15)
+            return packer.compress(data) + packer.flush(zlib.Z_FULL_FLUSH)
+        return _Pieces(self).compress(data)
 
 
 class _Pieces:

@@ -188,6 +188,16 @@ class Repo:
         with self._damage(commit, "commitmeta"):
             return tuple(decode("a{sv}", data))
 
+    def read_metadata(self, checksum: str, extension: str) -> bytes:
+        """The bytes of a "commit", "dirtree" or "dirmeta" object. Raises RepositoryError when it is missing or damaged."""
+        return self._decoded(checksum, extension, lambda data: data)
+
+    def read_detached_bytes(self, commit: str) -> bytes:
+        """read_detached() as it is kept; b"" when nothing is."""
+        if not self.read_detached(commit):
+            return b""
+        return self._read(commit, "commitmeta")
+
     def read_dirtree(self, checksum: bytes) -> Dirtree:
         """Raises RepositoryError when the object is missing or damaged."""
         return self._decoded(checksum.hex(), "dirtree", decode_dirtree)

@@ -47,7 +47,7 @@ DOORS = {
     "rich": {"cli"},
     "yaml": {"treefile"},
     "jsonschema": {"treefile"},
-    "subprocess": {"ostree", "workroot", "sandbox", "rpm", "importer"},
+    "subprocess": {"ostree", "workroot", "sandbox", "rpm", "importer", "oci"},
 }
 
 

@@ -1,0 +1,119 @@
+"""`compose container-encapsulate`: a commit as a container image."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from compose.cli import flags
+from compose.cli.flags import ProgressStyle
+from compose.errors import UsageError
+
+
+def command(
+    ostree_ref: Annotated[
+        str, typer.Argument(metavar="OSTREE_REF", help="Ref or commit of the repository.", show_default=False)
+    ],
+    imgref: Annotated[
+        str,
+        typer.Argument(
+            metavar="IMGREF",
+            help="oci:DIR[:TAG], oci-archive:FILE[:TAG], registry:HOST/NAME[:TAG], containers-storage:NAME.",
+            show_default=False,
+        ),
+    ],
+    repo: Annotated[str, typer.Option("--repo", "-r", metavar="REPO", help="OSTree repository.", show_default=False)],
+    label: Annotated[
+        list[str] | None, typer.Option("--label", "-l", metavar="KEY=VALUE", help="Label of the image.")
+    ] = None,
+    image_config: Annotated[
+        str | None,
+        typer.Option("--image-config", metavar="FILE", help='The "config" object of an image configuration, JSON.'),
+    ] = None,
+    arch: Annotated[
+        str | None,
+        typer.Option("--arch", metavar="ARCH", help="Architecture, as OCI calls it; that of the packages by default."),
+    ] = None,
+    copymeta: Annotated[
+        list[str] | None,
+        typer.Option("--copymeta", metavar="KEY", help="Metadata of the commit that becomes a label."),
+    ] = None,
+    copymeta_opt: Annotated[
+        list[str] | None,
+        typer.Option("--copymeta-opt", metavar="KEY", help="The same for what may be absent."),
+    ] = None,
+    cmd: Annotated[
+        list[str] | None,
+        typer.Option("--cmd", metavar="WORD", help="What the container runs: once for the program and each argument."),
+    ] = None,
+    max_layers: Annotated[
+        int | None, typer.Option("--max-layers", metavar="N", min=1, help="Layers at most, 64 by default.")
+    ] = None,
+    format_version: Annotated[
+        int,
+        typer.Option("--format-version", help="2: each layer has the directories above its files."),
+    ] = 1,
+    write_contentmeta_json: Annotated[
+        str | None,
+        typer.Option("--write-contentmeta-json", metavar="FILE", help="Write what is known of the packages as JSON."),
+    ] = None,
+    compare_with_build: Annotated[
+        str | None,
+        typer.Option("--compare-with-build", metavar="IMGREF", help="Say which layers this image has and has not."),
+    ] = None,
+    previous_build_manifest: Annotated[
+        str | None,
+        typer.Option(
+            "--previous-build-manifest", metavar="FILE", help="Keep the structure of the image of this manifest."
+        ),
+    ] = None,
+    authfile: Annotated[
+        str | None,
+        typer.Option("--authfile", metavar="FILE", help="Passwords of registries, as skopeo login keeps them."),
+    ] = None,
+    jobs: flags.Jobs = None,
+    progress: flags.Progress = ProgressStyle.AUTO,
+    progress_fd: flags.ProgressFd = None,
+) -> None:
+    """Make a container image of a commit.
+
+    Clients switch to it, and update from it layer by layer. A layout keeps its other images; an archive is replaced.
+    """
+    from compose.cli.images import difference_lines, image_line
+    from compose.oci.chunking import MOST_LAYERS
+    from compose.oci.image import ImageOptions, read_image_config
+    from compose.oci.skopeo import Access
+    from compose.pipeline.encapsulate import EncapsulateOptions, encapsulate_commit
+
+    if format_version not in (1, 2):
+        raise UsageError(
+            f"--format-version={format_version}: is not made", hint="1, or 2 with all directories in each layer"
+        )
+    options = EncapsulateOptions(
+        repo=repo,
+        revision=ostree_ref,
+        target=imgref,
+        image=ImageOptions(
+            labels=flags.key_values(label, "--label"),
+            copymeta=tuple(copymeta or ()),
+            copymeta_opt=tuple(copymeta_opt or ()),
+            cmd=tuple(cmd) if cmd else None,
+            image_config=read_image_config(image_config) if image_config is not None else None,
+            arch=arch,
+        ),
+        max_layers=max_layers if max_layers is not None else MOST_LAYERS,
+        parents=format_version == 2,
+        contentmeta=write_contentmeta_json,
+        compare=compare_with_build,
+        previous=previous_build_manifest,
+        jobs=flags.jobs_or_all(jobs),
+        access=Access(authfile=authfile),
+    )
+    with flags.reporter_of(progress, progress_fd) as reporter:
+        done = encapsulate_commit(options, reporter)
+    typer.echo(image_line(done.image))
+    if done.difference is not None:
+        for line in difference_lines(done.difference):
+            typer.echo(line)
+    typer.echo(f"Pushed digest: {done.image.digest}")

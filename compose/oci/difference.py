@@ -1,0 +1,85 @@
+"""What a client fetches that has one image and wants another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from compose.errors import ImageError
+from compose.events import Reporter
+from compose.oci import skopeo
+from compose.oci.archive import read_archived_manifest
+from compose.oci.image import MANIFEST_TYPE
+from compose.oci.layout import Layout
+from compose.oci.reference import ImageReference, Transport
+
+_DOCKER_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestDifference:
+    """Layers, and bytes of them as they are fetched: (number, bytes) of all in the new image, of those that the old one has
+    not, of those that only the old one has."""
+
+    total: tuple[int, int]
+    added: tuple[int, int]
+    removed: tuple[int, int]
+
+    @property
+    def kept(self) -> tuple[int, int]:
+        return self.total[0] - self.added[0], self.total[1] - self.added[1]
+
+
+def compare_manifests(before: Mapping[str, Any], after: Mapping[str, Any]) -> ManifestDifference:
+    """Of two manifests that parse_manifest() has read."""
+    old, new = _layers(before), _layers(after)
+    return ManifestDifference(
+        total=_sum(new),
+        added=_sum({digest: size for digest, size in new.items() if digest not in old}),
+        removed=_sum({digest: size for digest, size in old.items() if digest not in new}),
+    )
+
+
+def _layers(manifest: Mapping[str, Any]) -> dict[str, int]:
+    return {each["digest"]: each["size"] for each in manifest["layers"]}
+
+
+def _sum(layers: Mapping[str, int]) -> tuple[int, int]:
+    return len(layers), sum(layers.values())
+
+
+def read_manifest(image: ImageReference, reporter: Reporter, access: skopeo.Access = skopeo.NO_ACCESS) -> bytes:
+    """The manifest of an image, wherever it is. Raises ImageError when there is none, UsageError without skopeo where it
+    takes that."""
+    match image.transport:
+        case Transport.OCI:
+            with Layout.open(image.name, reporter) as layout:
+                return layout.manifest(image.tag)
+        case Transport.OCI_ARCHIVE:
+            return read_archived_manifest(image.name, image.tag)
+        case _:
+            return skopeo.raw_manifest(image, access)
+
+
+def parse_manifest(data: bytes, where: str) -> dict[str, Any]:
+    """Raises ImageError for what is no manifest of one image."""
+    try:
+        document = json.loads(data)
+    except ValueError as error:
+        raise ImageError(f"{where}: no image manifest: {error}") from error
+    found: dict[str, Any] = document if isinstance(document, dict) else {}
+    layers = found.get("layers")
+    if not isinstance(layers, list):
+        several = "manifests" in found
+        raise ImageError(
+            f"{where}: no image manifest: " + ("it lists several images" if several else "it has no layers"),
+            hint="name one of them by its digest: NAME@sha256:…" if several else None,
+        )
+    if found.get("mediaType", MANIFEST_TYPE) not in (MANIFEST_TYPE, _DOCKER_TYPE):
+        raise ImageError(f"{where}: is a {found['mediaType']}, and not an image")
+    for each in layers:
+        if not (isinstance(each, dict) and isinstance(each.get("digest"), str) and isinstance(each.get("size"), int)):
+            raise ImageError(f"{where}: damaged image manifest: a layer has no digest or no size")
+    return found

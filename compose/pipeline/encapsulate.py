@@ -1,0 +1,88 @@
+"""`compose container-encapsulate`: a commit of a repository as a container image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from compose import fs
+from compose.errors import UsageError
+from compose.events import Reporter
+from compose.oci import skopeo
+from compose.oci.chunking import MOST_LAYERS, plan_layers, read_previous_layers
+from compose.oci.contentmeta import read_content_meta
+from compose.oci.difference import ManifestDifference, compare_manifests, parse_manifest, read_manifest
+from compose.oci.encapsulate import Image, encapsulate
+from compose.oci.image import PLAIN, ImageOptions, check_options
+from compose.oci.reference import parse_reference
+from compose.ostree.repo import Repo
+from compose.pipeline.inspect import commit_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncapsulateOptions:
+    """repo: path. revision: the commit. target: where the image goes. max_layers: behind the one with the commit. parents: have
+    all directories in each layer that files of it are in. contentmeta: file for what is known of the commit's components.
+    compare: an image that the new one is compared with. previous: file with the manifest whose structure is kept."""
+
+    repo: str
+    revision: str
+    target: str
+    image: ImageOptions = PLAIN
+    max_layers: int = MOST_LAYERS
+    parents: bool = False
+    contentmeta: str | None = None
+    compare: str | None = None
+    previous: str | None = None
+    jobs: int = 1
+    access: skopeo.Access = skopeo.NO_ACCESS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encapsulated:
+    """difference: to the image that was to be compared with."""
+
+    image: Image
+    difference: ManifestDifference | None
+
+
+def encapsulate_commit(options: EncapsulateOptions, reporter: Reporter) -> Encapsulated:
+    """Raises a ComposeError; then what is at the target is what was there."""
+    target = parse_reference(options.target)
+    check_options(options.image)
+    if not target.transport.is_local:
+        skopeo.require()
+    if options.contentmeta is not None:
+        fs.check_place(options.contentmeta)
+    previous = read_previous_layers(options.previous) if options.previous is not None else None
+    compared = None
+    if options.compare is not None:
+        # now: it may be the one that the new one replaces
+        other = parse_reference(options.compare)
+        if not other.transport.is_local:
+            skopeo.require()
+        compared = parse_manifest(read_manifest(other, reporter, options.access), str(other))
+    with Repo.open(options.repo) as repo:
+        commit = commit_of(repo, options.revision)
+        if repo.is_partial(commit):
+            raise UsageError(
+                f"{options.revision} is in {repo.path} in part only",
+                hint="pull it whole: ostree pull, without --subpath",
+            )
+        content = read_content_meta(repo, commit, reporter)
+        if options.contentmeta is not None:
+            fs.atomic_write(options.contentmeta, content.json().encode())
+        image = encapsulate(
+            repo,
+            commit,
+            plan_layers(content, max_layers=options.max_layers, previous=previous),
+            target,
+            options.image,
+            parents=options.parents,
+            jobs=options.jobs,
+            reporter=reporter,
+            access=options.access,
+        )
+    difference = None
+    if compared is not None:
+        difference = compare_manifests(compared, parse_manifest(image.manifest, str(target)))
+    return Encapsulated(image=image, difference=difference)
