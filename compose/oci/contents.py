@@ -8,8 +8,8 @@ sees them, which are hard links to the objects.
 
 Format: ostree-ext, tar/export.rs and tar/import.rs, which demands: the commit before everything else in the repository, then
 its detached metadata; no metadata in layers but the first; xattrs right before their object; no object twice in a layer;
-metadata of 10 MiB and xattrs of 1 MiB at most. The xattrs are a file of their own for each object, as ostree-ext has had it
-since hard links to one file for all were more than filesystems take.
+metadata of 10 MiB at most. The xattrs are a file of their own for each object, as ostree-ext has had it since hard links to
+one file for all were more than filesystems take.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ _DIRECTORIES = (
     ),
 )
 _MOST_METADATA = 10 << 20
-_MOST_XATTRS = 1 << 20
 _PERMISSIONS = 0o7777
 _LABEL = b"security.selinux"
 _WHITEOUT = ".wh."
@@ -114,7 +113,7 @@ def first_layer(repo: Repo, contents: Contents, objects: Iterable[bytes], advanc
         if "var" not in seen:
             yield tar.entry("var", tar.DIRECTORY, mode=0o755)
         yield tar.entry("var/tmp", tar.DIRECTORY, mode=0o1777)
-    yield from _files(repo, contents, objects, None, advance)
+    yield from _files(repo, contents, objects, {}, advance)
     yield tar.END
 
 
@@ -124,7 +123,7 @@ def component_layer(
     """The tar stream of a layer with some file objects alone. parents: have the directories that they are in once more, for
     unpackers that make up what they do not find. Raises RepositoryError."""
     yield _repository()
-    above = {path: meta for path, _, meta in contents.directories} if parents else None
+    above = {shown: meta for path, _, meta in contents.directories if (shown := _shown(path))} if parents else {}
     yield from _files(repo, contents, objects, above, advance)
     yield tar.END
 
@@ -165,29 +164,19 @@ def _directory(repo: Repo, path: str, meta: bytes) -> bytes:
 
 
 def _files(
-    repo: Repo,
-    contents: Contents,
-    objects: Iterable[bytes],
-    above: Mapping[str, bytes] | None,
-    advance: Advance,
+    repo: Repo, contents: Contents, objects: Iterable[bytes], above: Mapping[str, bytes], advance: Advance
 ) -> Iterator[bytes]:
-    """above: dirmeta of each directory, when they are wanted."""
+    """above: dirmeta of each directory that is wanted once more, by where a container sees it."""
     made: set[str] = set()
     for checksum in sorted(objects):
         with repo.open_content(checksum) as content:
             info = content.info
             name = _name(checksum.hex())
-            xattrs = encode_xattrs(info.xattrs)
-            if len(xattrs) > _MOST_XATTRS:
-                raise RepositoryError(
-                    f"/{contents.files[checksum][0]} has xattrs of {len(xattrs)} bytes, and importers of container images "
-                    f"take {_MOST_XATTRS}"
-                )
             # not the label: no container has it, and unpackers may not be allowed to set it
             shown = tar.xattrs([pair for pair in info.xattrs if pair[0] != _LABEL])
             mode = info.mode & _PERMISSIONS
             kind, link = (tar.REGULAR, "") if info.target is None else (tar.SYMLINK, info.target)
-            yield tar.file(f"{name}.file-xattrs-link", xattrs) + tar.entry(
+            yield tar.file(f"{name}.file-xattrs-link", encode_xattrs(info.xattrs)) + tar.entry(
                 f"{name}.file", kind, mode=mode, uid=info.uid, gid=info.gid, size=content.size, link=link, more=shown
             )
             yield from content.pieces
@@ -195,8 +184,7 @@ def _files(
             for path in contents.files[checksum]:
                 if (place := _shown(path)) is None:
                     continue
-                if above is not None:
-                    rows += _parents(repo, path, above, made)
+                rows += _parents(repo, place, above, made)
                 rows.append(_visible(place, f"{name}.file", info, content.size, shown))
             yield b"".join(rows)
         advance()
@@ -210,12 +198,11 @@ def _visible(path: str, source: str, info: FileInfo, size: int, more: bytes) -> 
     return tar.entry(path, tar.LINK, mode=mode, uid=uid, gid=gid, link=source)
 
 
-def _parents(repo: Repo, path: str, above: Mapping[str, bytes], made: set[str]) -> Iterator[bytes]:
-    """Entries of the directories that a path is in, those that are not there yet. path: of the commit."""
-    parts = path.split("/")[:-1]
-    for count in range(1, len(parts) + 1):
-        parent = "/".join(parts[:count])
-        if parent in made or (shown := _shown(parent)) is None:
-            continue
-        made.add(parent)
-        yield _directory(repo, shown, above[parent])
+def _parents(repo: Repo, path: str, above: Mapping[str, bytes], made: set[str]) -> list[bytes]:
+    """Entries of the directories that a path is in, those that are wanted and not there yet, the uppermost first."""
+    rows: list[bytes] = []
+    while (path := path.rpartition("/")[0]) and path not in made:
+        made.add(path)
+        if path in above:
+            rows.append(_directory(repo, path, above[path]))
+    return rows[::-1]

@@ -1,0 +1,93 @@
+"""Small commits made of what a test says, without a tree on disk and without root."""
+
+from __future__ import annotations
+
+import stat
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from compose.events import Reporter
+from compose.ostree.content import Content
+from compose.ostree.directories import Directory, DirectoryWriter
+from compose.ostree.objects import Commit, Metadata, Xattrs
+from compose.ostree.repo import Repo
+from compose.ostree.transaction import Transaction
+
+EPOCH = 1_700_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """content: bytes of a file, text of a symlink, None for a directory. mode: permissions."""
+
+    content: bytes | str | None = None
+    mode: int = 0o755
+    uid: int = 0
+    gid: int = 0
+    xattrs: Xattrs = ()
+
+
+def file(content: bytes, mode: int = 0o644, uid: int = 0, gid: int = 0, xattrs: Xattrs = ()) -> Item:
+    return Item(content, mode, uid, gid, xattrs)
+
+
+def link(target: str, xattrs: Xattrs = ()) -> Item:
+    return Item(target, 0o777, xattrs=xattrs)
+
+
+def write_commit(
+    repo: Repo,
+    items: Mapping[str, Item],
+    *,
+    metadata: Metadata = (),
+    detached: Metadata = (),
+    subject: str = "",
+    timestamp: int = EPOCH,
+) -> str:
+    """items: by path; directories that are not among them are root's. Returns the checksum."""
+    tree = dict(items)
+    for path in items:
+        while path:
+            path = path.rpartition("/")[0]
+            tree.setdefault(path, Item())
+    directories: list[Directory] = []
+    places: dict[str, int] = {}
+    names: list[tuple[int, bytes]] = []
+    contents: list[Content] = []
+    with tempfile.TemporaryDirectory() as work:
+        for path in sorted(tree, key=lambda each: [*filter(None, each.split("/"))]):
+            item = tree[path]
+            above, _, name = path.rpartition("/")
+            owner = {"uid": item.uid, "gid": item.gid, "xattrs": item.xattrs}
+            if item.content is None:
+                places[path] = len(directories)
+                parent = places[above] if path else -1
+                mode = stat.S_IFDIR | item.mode
+                directories.append(Directory(parent=parent, name=name.encode(), mode=mode, **owner))
+                continue
+            names.append((places[above], name.encode()))
+            if isinstance(item.content, str):
+                contents.append(Content(mode=stat.S_IFLNK | item.mode, target=item.content, **owner))
+            else:
+                source = Path(work, str(len(contents)))
+                source.write_bytes(item.content)
+                size = len(item.content)
+                contents.append(Content(mode=stat.S_IFREG | item.mode, path=str(source), size=size, **owner))
+        with Transaction(repo, jobs=1, reporter=Reporter()) as transaction:
+            writer = DirectoryWriter(transaction, directories, names)
+            transaction.write_contents(contents, writer.take, lambda _objects, _bytes: None)
+            root_tree, root_meta = writer.root
+            return transaction.write_commit(
+                Commit(
+                    metadata=metadata,
+                    parent=b"",
+                    subject=subject,
+                    body="",
+                    timestamp=timestamp,
+                    root_tree=root_tree,
+                    root_meta=root_meta,
+                ),
+                detached=detached,
+            )

@@ -1,0 +1,225 @@
+"""OCI layouts on disk: new ones, more images in one, damage."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from compose.errors import ComposeError, ImageError, UsageError
+from compose.events import Reporter
+from compose.oci.archive import read_archived_manifest, write_archive
+from compose.oci.image import canonical, digest_of
+from compose.oci.layout import Layout, layout_for
+
+
+class Warnings(Reporter):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.said.append(message)
+
+
+def add(path: Path, text: str, tag: str | None = None, reporter: Reporter | None = None) -> bytes:
+    manifest = canonical({"layers": [], "name": text})
+    with layout_for(str(path), reporter or Reporter()) as layout:
+        layout.insert(manifest, tag, "amd64")
+    return manifest
+
+
+def manifest_of(path: Path, tag: str | None = None) -> bytes:
+    with Layout.open(str(path), Reporter()) as layout:
+        return layout.manifest(tag)
+
+
+def snapshot(path: Path) -> dict[str, bytes]:
+    return {str(each.relative_to(path)): each.read_bytes() for each in path.rglob("*") if each.is_file()}
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_new_layout(tmp_path: Path, there: bool) -> None:
+    place = tmp_path / "out"
+    if there:
+        place.mkdir()
+    manifest = add(place, "one", "a")
+    assert (place / "oci-layout").read_text() == '{"imageLayoutVersion":"1.0.0"}'
+    assert manifest_of(place, "a") == manifest
+    assert manifest_of(place) == manifest, "the only one needs no name"
+    assert sorted(os.listdir(tmp_path)) == ["out"]
+    assert sorted(os.listdir(place)) == ["blobs", "index.json", "oci-layout"]
+    assert oct((place / "index.json").stat().st_mode) == "0o100644"
+
+
+def test_other_images_stay(tmp_path: Path) -> None:
+    place = tmp_path / "out"
+    first, untagged = add(place, "one", "a"), add(place, "two")
+    index = place / "index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"annotations": {"of": "others"}}))
+    second = add(place, "three", "b")
+    again = add(place, "four", "a")
+    assert manifest_of(place, "b") == second
+    assert manifest_of(place, "a") == again != first
+    assert manifest_of(place) == untagged
+    assert json.loads(index.read_text())["annotations"] == {"of": "others"}
+    add(place, "five")
+    assert len(json.loads(index.read_text())["manifests"]) == 3
+
+
+def test_which_image_is_asked_when_there_are_several(tmp_path: Path) -> None:
+    place = tmp_path / "out"
+    add(place, "one", "a")
+    add(place, "two", "b")
+    for tag, said in ((None, "has 2 images, and none is named"), ("c", "has no image c")):
+        with pytest.raises(ImageError) as caught:
+            manifest_of(place, tag)
+        assert said in caught.value.message
+        assert caught.value.hint == "tags that are there: a, b"
+
+
+def test_a_blob_that_is_there_is_not_written_again(tmp_path: Path) -> None:
+    place = tmp_path / "out"
+    manifest = add(place, "one", "a")
+    blob = place / "blobs/sha256" / digest_of(manifest)
+    before = blob.stat()
+    add(place, "one", "b")
+    assert (blob.stat().st_ino, blob.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", None])
+def test_a_damaged_blob_is_written_anew(tmp_path: Path, damage: bytes | None) -> None:
+    place, said = tmp_path / "out", Warnings()
+    manifest = add(place, "one", "a")
+    blob = place / "blobs/sha256" / digest_of(manifest)
+    blob.write_bytes(damage if damage is not None else b"x" * len(manifest))
+    with pytest.raises(ImageError, match="is damaged"):
+        manifest_of(place, "a")
+    add(place, "one", "a", said)
+    assert manifest_of(place, "a") == manifest
+    assert "was damaged, and is written anew" in said.said[0]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_nothing_is_left_of_what_fails(tmp_path: Path, there: bool) -> None:
+    place = tmp_path / "out"
+    if there:
+        place.mkdir()
+    with pytest.raises(ZeroDivisionError), layout_for(str(place), Reporter()) as layout:
+        layout.write(b"blob")
+        raise ZeroDivisionError
+    assert os.listdir(tmp_path) == (["out"] if there else [])
+    assert not there or not os.listdir(place)
+
+
+def test_a_layout_that_was_there_stays_as_it_was(tmp_path: Path) -> None:
+    place = tmp_path / "out"
+    add(place, "one", "a")
+    before = snapshot(place)
+    with (
+        pytest.raises(ZeroDivisionError),
+        layout_for(str(place), Reporter()) as layout,
+        layout.blob() as blob,
+    ):
+        blob.write(b"half")
+        raise ZeroDivisionError
+    assert snapshot(place) == before
+
+
+def test_filesystems_without_nameless_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "O_TMPFILE", os.O_DIRECTORY)  # EISDIR, as where they are not known
+    place = tmp_path / "out"
+    manifest = add(place, "one", "a")
+    assert manifest_of(place, "a") == manifest
+    with pytest.raises(ZeroDivisionError), layout_for(str(place), Reporter()) as layout, layout.blob() as blob:
+        blob.write(b"half")
+        raise ZeroDivisionError
+    assert set(snapshot(place)) == {"oci-layout", "index.json", f"blobs/sha256/{digest_of(manifest)}"}
+
+
+def _file(place: Path) -> None:
+    place.write_text("x")
+
+
+def _something(place: Path) -> None:
+    (place / "x").mkdir(parents=True)
+
+
+def _version(place: Path) -> None:
+    add(place, "one")
+    (place / "oci-layout").write_text('{"imageLayoutVersion":"2.0.0"}')
+
+
+def _cut(place: Path) -> None:
+    add(place, "one")
+    (place / "index.json").write_text('{"manifests": [')
+
+
+def _rows(place: Path) -> None:
+    add(place, "one")
+    (place / "index.json").write_text('{"manifests": {}}')
+
+
+def _no_blobs(place: Path) -> None:
+    place.mkdir()
+    (place / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "said"),
+    [
+        (_file, UsageError, "is no directory"),
+        (_something, UsageError, "has something else than an OCI layout"),
+        (_version, ImageError, "of version 2.0.0"),
+        (_cut, ImageError, "index.json is damaged"),
+        (_rows, ImageError, "manifests must be a list"),
+        (_no_blobs, ImageError, "has no blobs/sha256"),
+    ],
+)
+def test_what_is_no_layout_is_told_and_stays(tmp_path: Path, make, kind: type[ComposeError], said: str) -> None:
+    place = tmp_path / "out"
+    make(place)
+    before = snapshot(tmp_path)
+    with pytest.raises(kind) as caught:
+        add(place, "two", "b")
+    assert said in caught.value.message
+    assert snapshot(tmp_path) == before
+
+
+def test_a_place_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no directory"):
+        add(tmp_path / "no" / "out", "one")
+
+
+def test_a_digest_leads_nowhere_else(tmp_path: Path) -> None:
+    place = tmp_path / "out"
+    add(place, "one", "a")
+    index = json.loads((place / "index.json").read_text())
+    index["manifests"][0]["digest"] = "sha256:../../../etc/passwd"
+    (place / "index.json").write_text(json.dumps(index))
+    with pytest.raises(ImageError, match="no sha256 digest"):
+        manifest_of(place, "a")
+
+
+def test_archives(tmp_path: Path) -> None:
+    place, archive = tmp_path / "out", tmp_path / "a.tar"
+    manifest = add(place, "one", "a")
+    write_archive(str(place), str(archive))
+    assert read_archived_manifest(str(archive), "a") == manifest
+    assert read_archived_manifest(str(archive), None) == manifest
+    with pytest.raises(ImageError, match="has no image b"):
+        read_archived_manifest(str(archive), "b")
+    before = archive.read_bytes()
+    write_archive(str(place), str(archive))
+    assert archive.read_bytes() == before
+    assert sorted(os.listdir(tmp_path)) == ["a.tar", "out"]
+
+
+@pytest.mark.parametrize("data", [b"", b"x" * 5000, bytes(10240)])
+def test_what_is_no_archive(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.tar").write_bytes(data)
+    with pytest.raises(ImageError, match="is no OCI archive"):
+        read_archived_manifest(str(tmp_path / "a.tar"), None)
+    with pytest.raises(ImageError, match="cannot read"):
+        read_archived_manifest(str(tmp_path / "b.tar"), None)

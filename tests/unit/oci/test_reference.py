@@ -1,0 +1,49 @@
+"""Where images go."""
+
+from __future__ import annotations
+
+import pytest
+
+from compose.errors import UsageError
+from compose.oci.reference import ImageReference, Transport, parse_reference
+
+
+@pytest.mark.parametrize(
+    ("text", "transport", "name", "tag", "skopeo"),
+    [
+        ("oci:out", Transport.OCI, "out", None, "oci:out"),
+        ("oci:/srv/out:latest", Transport.OCI, "/srv/out", "latest", "oci:/srv/out:latest"),
+        ("oci:out:a/b:c", Transport.OCI, "out", "a/b:c", "oci:out:a/b:c"),
+        ("oci-archive:x.ociarchive:43", Transport.OCI_ARCHIVE, "x.ociarchive", "43", "oci-archive:x.ociarchive:43"),
+        ("registry:quay.io/a/b:1", Transport.REGISTRY, "quay.io/a/b:1", None, "docker://quay.io/a/b:1"),
+        ("docker://quay.io/a/b:1", Transport.REGISTRY, "quay.io/a/b:1", None, "docker://quay.io/a/b:1"),
+        ("containers-storage:localhost/a", Transport.CONTAINERS_STORAGE, "localhost/a", None,
+         "containers-storage:localhost/a"),
+        ("dir:out", Transport.DIRECTORY, "out", None, "dir:out"),
+    ],
+)  # fmt: skip
+def test_forms(text: str, transport: Transport, name: str, tag: str | None, skopeo: str) -> None:
+    found = parse_reference(text)
+    assert found == ImageReference(transport=transport, name=name, tag=tag)
+    assert found.skopeo == skopeo
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("out", "is no image reference"),
+        ("quay.io/a/b:1", "is no image reference"),
+        ("docker:quay.io/a", "is no image reference"),
+        ("oci:", "says not where"),
+        ("oci::latest", "says not where"),
+        ("oci:out:", "'' is no tag"),
+        ("oci:out:a b", "'a b' is no tag"),
+        ("ostree-unverified-registry:quay.io/a", "what a client calls an image"),
+        ("ostree-image-signed:docker://quay.io/a", "what a client calls an image"),
+    ],
+)
+def test_what_is_none_is_told_with_the_forms_there_are(text: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_reference(text)
+    assert said in caught.value.message
+    assert caught.value.hint
