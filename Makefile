@@ -29,6 +29,10 @@ test: ## All tests but the slow ones, with all set-up
 	@$(TOOLBOX) need mkfs.xfs xfsprogs xfsprogs
 	@$(TOOLBOX) need mkfs.btrfs btrfs-progs btrfs-progs
 	@$(TOOLBOX) need systemd-sysusers systemd-standalone-sysusers systemd-standalone-sysusers
+	@$(TOOLBOX) need skopeo skopeo skopeo
+	@# not packaged everywhere: their tests then say so
+	-@$(TOOLBOX) need umoci umoci umoci
+	-@$(TOOLBOX) need docker-registry docker-registry docker-distribution
 	@$(RUN) $(PYTEST) $(SPREAD) tests
 
 e2e: ## The slow tests, with all set-up: 450 packages beside dnf5, a disk that boots, upgrades and rolls back

@@ -48,7 +48,10 @@ def command(
         typer.Option("--cmd", metavar="WORD", help="What the container runs: once for the program and each argument."),
     ] = None,
     max_layers: Annotated[
-        int | None, typer.Option("--max-layers", metavar="N", min=1, help="Layers at most, 64 by default.")
+        int | None,
+        typer.Option(
+            "--max-layers", metavar="N", min=1, help="Layers at most beside that of the commit itself; 64 by default."
+        ),
     ] = None,
     format_version: Annotated[
         int,
