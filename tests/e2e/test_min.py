@@ -23,6 +23,7 @@ import rpm
 from compose.changes import units_of
 from compose.events import Reporter
 from compose.ostree.repo import Repo
+from compose.pipeline.encapsulate import EncapsulateOptions, encapsulate_commit
 from compose.pipeline.inspect import blame, lint_commit
 from compose.pipeline.options import ComposeOptions, ComposeResult
 from compose.pipeline.requests import load, repo_access, request_of
@@ -31,8 +32,10 @@ from compose.rpm.repos import RepoNetwork
 from compose.solve.installed import installed_links
 from compose.solve.solver import solve
 from compose.tree import Tree
+from tests.compat.oci.test_judges import extract, seen, wanted
 from tests.compat.ostree.test_commit import ostree, served
 from tests.e2e.whole import UNIVERSE, Whole, treefile_in
+from tests.support.imageimporter import import_image
 from tests.support.labels import compare
 from tests.support.ordinary import Stage
 
@@ -348,3 +351,15 @@ def test_nothing_for_lint_to_say(composed: Composed) -> None:
     )
     # composefs is the treefile's author's choice
     assert {finding.rule for finding in found} <= {"baseimage-composefs"}
+
+
+def test_its_image_is_what_clients_import(composed: Composed, tmp_path: Path) -> None:
+    repo, commit = composed.result.repo, composed.result.commit
+    assert commit is not None
+    options = EncapsulateOptions(repo=repo, revision=commit, target=f"oci:{tmp_path}/out", jobs=os.cpu_count() or 1)
+    image = encapsulate_commit(options, Reporter()).image
+    assert import_image(tmp_path / "out").commit == commit
+    top = extract(tmp_path / "out", None, tmp_path / "root")
+    ostree(top / "sysroot/ostree/repo", "fsck")
+    assert seen(top) == wanted((Path(repo), commit), tmp_path)
+    print(f"{len(image.layers)} layers, {sum(each.size for each in image.layers)} bytes")
