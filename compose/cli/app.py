@@ -40,6 +40,7 @@ COMMANDS = {
     "plan": ("plan:command", "Say what a compose would change."),
     "why": ("why:why_command", "Say why a package is in a compose, or in a commit."),
     "why-not": ("why:why_not_command", "Say why a package is not in a compose."),
+    "size": ("size:command", "Say what a commit weighs, and who brought it."),
     "sbom": ("account:sbom_command", "Write the bill of materials of a commit."),
     "provenance": ("account:provenance_command", "Write the provenance of a commit."),
     "doctor": ("doctor:command", "Try what composes need of this machine, and say what mends it."),

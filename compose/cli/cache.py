@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +14,7 @@ from compose.cachedir import CacheDir
 from compose.cli import flags
 from compose.cli.flags import FOUND, Format, ProgressStyle
 from compose.cli.progress import quantity
+from compose.cli.sizes import parse_size
 from compose.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ app = typer.Typer(
 
 _Form = Annotated[Format, typer.Option("--format", help="How to show it.")]
 _DAY = 86400
-_SIZE = re.compile(r"(\d+)([KMGT]?)(i?)B?")
 _WHAT = {
     "repomd": "repository metadata",
     "rpms": "RPMs",
@@ -110,7 +109,7 @@ def gc(
     from compose.cache.collect import Limits, collect
 
     limits = Limits(
-        max_size=None if max_size is None else _bytes(max_size),
+        max_size=None if max_size is None else parse_size("--max-size", max_size),
         unused_since=None if keep_days is None else time.time() - keep_days * _DAY,
         preview=preview,
     )
@@ -183,15 +182,3 @@ def _hits(composes: Iterable[Compose]) -> dict[str, tuple[int, int]]:
 
 def _date(seconds: int) -> str:
     return time.strftime("%Y-%m-%d", time.localtime(seconds))
-
-
-def _bytes(text: str) -> int:
-    """500M, 20G, 20GiB. Raises UsageError."""
-    match = _SIZE.fullmatch(text)
-    if match is None:
-        raise UsageError(f"--max-size={text}: expected a number and K, M, G or T")
-    number, unit, binary = int(match[1]), match[2], match[3]
-    factor = 1024 if binary else 1000
-    for _ in range(" KMGT".index(unit or " ")):
-        number *= factor
-    return number

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+from compose.errors import UsageError
+
+_SIZE = re.compile(r"(\d+)([KMGT]?)(i?)B?")
 _UNITS = ((10_000_000_000, 1e9, "GB"), (100_000, 1e6, "MB"), (0, 1e3, "kB"))
 
 
@@ -14,3 +19,15 @@ def size(count: int) -> str:
 def delta(count: int) -> str:
     """ "+12.3 MB"."""
     return f"+{size(count)}" if count > 0 else size(count) if count else "0"
+
+
+def parse_size(flag: str, text: str) -> int:
+    """Bytes of 500M, 20G, 20GiB. Raises UsageError naming the flag."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise UsageError(f"{flag}={text}: expected a number and K, M, G or T")
+    number, unit, binary = int(match[1]), match[2], match[3]
+    factor = 1024 if binary else 1000
+    for _ in range(" KMGT".index(unit or " ")):
+        number *= factor
+    return number

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from compose import initramfs, records
@@ -24,6 +25,7 @@ from compose.postprocess.finish import move_etc
 from compose.records import Run
 from compose.rootfs import read_rootfs
 from compose.tree import Tree
+from compose.weight import Row, Share, directory_of, rows, sources, weigh
 
 
 def lint_commit(path: str, revision: str, cachedir: str, reporter: Reporter) -> tuple[Finding, ...]:
@@ -128,3 +130,44 @@ def _place_of(writer: str, path: str, places: Mapping[str, str]) -> str:
         names = (path, path.removeprefix("usr/"))
         return next((places[f"add-files {name}"] for name in names if f"add-files {name}" in places), "")
     return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """A commit beside another one. rows: what each source or directory has. before: total of the other commit, None without
+    one. archive: are the bytes known that clients download?"""
+
+    rows: tuple[Row, ...]
+    now: Share
+    before: Share | None
+    archive: bool
+
+
+def weigh_commit(
+    path: str, revision: str, reporter: Reporter, *, before: str | None = None, depth: int | None = None
+) -> Weighed:
+    """What a commit weighs, by who brought it, or, with a depth, by directories of at most so many names.
+
+    before: another commit of the repository. Raises RepositoryError, also when the making of a commit is not recorded and
+    no depth is given.
+    """
+    with Repo.open(path) as repo:
+
+        def names(commit: str) -> Callable[[str], str]:
+            if depth is not None:
+                return functools.partial(directory_of, depth=depth)
+            return sources(records.read(repo, commit).writers)
+
+        found = []
+        for each in (revision,) if before is None else (revision, before):
+            commit = commit_of(repo, each)
+            name_of = names(commit)
+            weight = weigh(repo, commit, reporter)
+            found.append((weight.by(name_of), weight.total))
+    earlier = found[1:]
+    return Weighed(
+        rows=rows(found[0][0], earlier[0][0] if earlier else None),
+        now=found[0][1],
+        before=earlier[0][1] if earlier else None,
+        archive=weight.archive,
+    )

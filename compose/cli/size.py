@@ -1,0 +1,163 @@
+"""`compose size`: what a commit weighs, and who brought it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from compose.cli import flags, markdown
+from compose.cli.blame import describe
+from compose.cli.flags import ProgressStyle, ReportFormat
+from compose.cli.sizes import delta, parse_size, size
+from compose.errors import PolicyError, UsageError
+
+if TYPE_CHECKING:
+    from compose.pipeline.inspect import Weighed
+    from compose.weight import Row, Share
+
+_SHOWN_IN_ERROR = 10
+
+
+class By(StrEnum):
+    SOURCE = "source"
+    DIRECTORY = "directory"
+
+
+def command(
+    revision: Annotated[str, typer.Argument(metavar="REV", help="Ref or commit.", show_default=False)],
+    repo: Annotated[
+        str,
+        typer.Option("--repo", "-r", metavar="REPO", help="The repository that has the commit.", show_default=False),
+    ],
+    by: Annotated[
+        By, typer.Option("--by", help="Packages, scriptlets and steps of the compose, or directories.")
+    ] = By.SOURCE,
+    depth: Annotated[int, typer.Option("--depth", min=1, metavar="N", help="Of directories: so many names.")] = 2,
+    before: Annotated[
+        str | None, typer.Option("--before", metavar="REV", help="Another one; then what differs most comes first.")
+    ] = None,
+    top: Annotated[int, typer.Option("--top", min=0, metavar="N", help="Show so many; 0 for all.")] = 20,
+    form: Annotated[ReportFormat, typer.Option("--format", help="How to show it.")] = ReportFormat.TEXT,
+    max_size: Annotated[
+        str | None,
+        typer.Option("--max-size", metavar="SIZE", help="Fail if files have more than this: bytes, or 500M, 2G."),
+    ] = None,
+    max_growth: Annotated[
+        str | None,
+        typer.Option("--max-growth", metavar="SIZE", help="Fail if they have so much more than those of --before."),
+    ] = None,
+    progress: flags.Progress = ProgressStyle.AUTO,
+    progress_fd: flags.ProgressFd = None,
+) -> None:
+    """Say what a commit weighs, and who brought it.
+
+    Bytes of files, and of an archive repository what a client downloads that has nothing. Contents that are there more than
+    once count once, for the first path. JSON has all rows.
+    """
+    from compose.pipeline.inspect import weigh_commit
+
+    limits = {
+        flag: parse_size(flag, text)
+        for flag, text in (("--max-size", max_size), ("--max-growth", max_growth))
+        if text is not None
+    }
+    if max_growth is not None and before is None:
+        raise UsageError("--max-growth needs --before")
+    with flags.reporter_of(progress, progress_fd) as reporter:
+        found = weigh_commit(repo, revision, reporter, before=before, depth=depth if by is By.DIRECTORY else None)
+    shown = found.rows[: top or None]
+    match form:
+        case ReportFormat.JSON:
+            typer.echo(json.dumps(_document(found), indent=2))
+        case ReportFormat.MARKDOWN:
+            typer.echo("\n".join(_markdown(revision, found, shown)))
+        case ReportFormat.TEXT:
+            for line in _text(found, shown):
+                typer.echo(line)
+    _check(revision, found, limits)
+
+
+def _check(revision: str, found: Weighed, limits: dict[str, int]) -> None:
+    """Raises PolicyError for what is more than it may be."""
+    had = found.before.size if found.before is not None else 0
+    for flag, what, count in (("--max-size", "has", found.now.size), ("--max-growth", "grew by", found.now.size - had)):
+        if flag in limits and count > limits[flag]:
+            raise PolicyError(
+                f"{revision} {what} {size(count)}, {size(count - limits[flag])} more than {flag} allows",
+                details=[f"{_bytes(each)} {_name(each.name)}" for each in found.rows[:_SHOWN_IN_ERROR]],
+                hint="leave something out (exclude-packages, recommends: false, remove-files), or raise the limit",
+            )
+
+
+def _name(name: str) -> str:
+    return name if name.startswith(("/", "package ", "scriptlets of ")) else describe(name)
+
+
+def _bytes(row: Row) -> str:
+    return f"{size(row.now.size):>10}" if row.before is None else f"{delta(row.now.size - row.before.size):>10}"
+
+
+def _total(found: Weighed) -> str:
+    download = f", {size(found.now.stored)} to download" if found.archive else ""
+    grown = "" if found.before is None else f" ({delta(found.now.size - found.before.size)})"
+    return f"{size(found.now.size)}{grown} in {found.now.objects} files{download}"
+
+
+def _text(found: Weighed, shown: Sequence[Row]) -> Iterator[str]:
+    yield _total(found)
+    for row in shown:
+        if row.before is not None and row.before == row.now:
+            continue
+        share = f"{100 * row.now.size / found.now.size:5.1f} %" if found.now.size else ""
+        yield f"{_bytes(row)}  {share}  {_name(row.name)} ({_files(row.now)})"
+    if len(found.rows) > len(shown):
+        rest = len(found.rows) - len(shown)
+        yield f"and {rest} more: --top=0 shows them"
+
+
+def _files(share: Share) -> str:
+    return "1 file" if share.objects == 1 else f"{share.objects} files"
+
+
+def _markdown(revision: str, found: Weighed, shown: Sequence[Row]) -> Iterator[str]:
+    yield f"## Size of {markdown.code(revision)}"
+    yield ""
+    yield f"{_total(found)}."
+    yield ""
+    head = ("", "size", "files") if found.before is None else ("", "size", "difference", "files")
+    yield from markdown.table(
+        head,
+        [
+            (
+                markdown.code(_name(row.name)),
+                size(row.now.size),
+                *((delta(row.now.size - row.before.size),) if row.before is not None else ()),
+                str(row.now.objects),
+            )
+            for row in shown
+        ],
+    )
+
+
+def _document(found: Weighed) -> dict[str, Any]:
+    return {
+        "total": _share(found.now, archive=found.archive),
+        **({"before": _share(found.before, archive=found.archive)} if found.before is not None else {}),
+        "rows": [
+            {
+                "name": row.name,
+                **_share(row.now, archive=found.archive),
+                **({"before": _share(row.before, archive=found.archive)} if row.before is not None else {}),
+            }
+            for row in found.rows
+        ],
+    }
+
+
+def _share(share: Share, *, archive: bool) -> dict[str, int]:
+    known = {"files": share.objects, "bytes": share.size}
+    return known | {"bytes-to-download": share.stored} if archive else known

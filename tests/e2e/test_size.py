@@ -1,0 +1,66 @@
+"""`compose size`, with what `ostree ls` says of every object as judge."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from tests.e2e.tiny import REF, Site
+
+pytestmark = pytest.mark.root
+
+
+@pytest.mark.parametrize("mode", ["archive", "bare-user", "bare"])
+def test_each_object_counts_once(site: Site, mode: str) -> None:
+    if mode != "archive":
+        shutil.rmtree(site.repo)
+        site.init(mode)
+    site.write_treefile()
+    site.compose()
+    sizes = {}
+    for line in site.ostree("ls", "-R", "-C", REF, "/").splitlines():
+        kind, _, _, size, checksum = line.split()[:5]
+        if not kind.startswith("d"):
+            sizes[checksum] = int(size) if kind.startswith("-") else 0
+    for by in ("source", "directory"):
+        done = site.tool("size", REF, f"--repo={site.repo}", f"--by={by}", "--format=json")
+        document = json.loads(done.stdout)
+        assert document["total"]["bytes"] == sum(sizes.values())
+        assert document["total"]["files"] == len(sizes)
+        assert sum(row["bytes"] for row in document["rows"]) == sum(sizes.values())
+        stored = sum(path.stat().st_size for path in site.repo.glob("objects/*/*.filez"))
+        assert document["total"].get("bytes-to-download", 0) == stored
+
+
+def test_growth_and_bounds(site: Site) -> None:
+    site.write_treefile()
+    site.compose()
+    (site.path / "large").write_bytes(bytes(300_000))
+    site.write_treefile("tiny-odd", add_files=[["large", "/usr/share/large"]])
+    site.compose()
+    words = ("size", REF, f"--repo={site.repo}", f"--before={REF}^")
+    lines = site.tool(*words).stdout.splitlines()
+    assert "(+0.3 MB)" in lines[0]
+    assert "+0.3 MB" in lines[1] and "add-files" in lines[1]
+    assert any("package tiny-odd" in line for line in lines)
+    assert not any("package hello (" in line for line in lines)
+    table = site.tool(*words, "--format=markdown").stdout
+    assert "| `package tiny-odd` |" in table
+    site.tool(*words, "--max-growth=1M", "--max-size=1G")
+    assert "more than --max-growth allows" in site.tool(*words, "--max-growth=200K", status=7).stderr
+    done = site.tool(*words, "--max-size=200K", status=7)
+    assert "more than --max-size allows" in done.stderr and "add-files" in done.stderr
+    assert "--max-growth needs --before" in site.tool(*words[:3], "--max-growth=1", status=2).stderr
+    assert "expected a number" in site.tool(*words, "--max-size=big", status=2).stderr
+
+
+def test_a_commit_whose_making_is_not_recorded(site: Site) -> None:
+    site.write_treefile()
+    site.compose()
+    for path in (site.repo / "extensions/compose").iterdir():
+        path.unlink()
+    words = ("size", REF, f"--repo={site.repo}")
+    assert "has no record of the making of" in site.tool(*words, status=1).stderr
+    assert "/usr/share" in site.tool(*words, "--by=directory").stdout
