@@ -17,6 +17,7 @@ from compose.assemble.early import lay_under, run_first, settle
 from compose.assemble.layers import lay_over
 from compose.assemble.merge import merge
 from compose.assemble.options import Assembled, AssembleOptions
+from compose.assemble.relinked import unpack_later, writers
 from compose.assemble.scripts import Plan, ignored_scriptlets, plan
 from compose.blobs import BlobStore
 from compose.errors import ScriptError
@@ -83,10 +84,17 @@ def assemble(
                 run(root, program)
             packages = {path: owner.package for path, owner in owners.items()}
             settle(root, tree, root.records, ordered, packages)
+            positions = {str(manifest.nevra): position for position, manifest in enumerate(ordered)}
+            tree, owners = unpack_later(root, tree, owners, positions, writers(root.records, positions))
             users, groups = (parse_ids(root.read(f"etc/{name}") or b"") for name in ("passwd", "group"))
-            root.apply(resolve_owners(tree, owners, users, groups))
+            tree = resolve_owners(tree, owners, users, groups)
+            root.apply(tree)
             for program in scripts.after:
                 run(root, program)
+                now, owners = unpack_later(root, tree, owners, positions, writers(root.records[-1:], positions))
+                if now is not tree:
+                    tree = now
+                    root.apply(tree)
             return Assembled(tree=root.absorb(), records=(*records, *root.records), dropped=merged.dropped)
 
 

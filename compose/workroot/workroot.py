@@ -140,6 +140,10 @@ class Workroot:
         """What is there now."""
         return self._now.get(path)
 
+    def resolve(self, path: str) -> str:
+        """A path with the symlinks that are there now followed inside the root. Raises as Tree.resolve() does."""
+        return self._now.resolve(path)
+
     def write(self, path: str, data: bytes, permissions: int = 0o644, *, writer: str) -> None:
         """Write a regular file in an existing directory, replacing what is there; a symlink is replaced, not followed."""
         if name_of(path) in ("", ".", ".."):

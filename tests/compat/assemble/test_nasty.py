@@ -135,3 +135,15 @@ def test_refuses_what_dnf5_refuses(case: str, base: list[Path], tmp_path: Path) 
     with pytest.raises(AssembleError, match=r"(?s)left-1-1.*right-1-1") as caught:
         assembled(rpms, tmp_path, EPOCH)
     assert "/usr/share/clash" in str(caught.value)
+
+
+def test_a_symlink_that_nothing_can_be_unpacked_through(base: list[Path], tmp_path: Path) -> None:
+    rpms = [*base, *build(tiny.SPECS / "relinked", tmp_path / "relinked")]
+    with pytest.raises(AssertionError, match="failed to open dir relinked of /usr/share/relinked/"):
+        installed_by_dnf5(rpms, tmp_path, EPOCH)
+    with pytest.raises(AssembleError) as caught:
+        assembled(rpms, tmp_path, EPOCH)
+    assert caught.value.message == (
+        "relinked-1-1.noarch: /usr/share/relinked/a cannot be unpacked: %post of relinks-1-1.noarch replaced the directory "
+        "/usr/share/relinked by a symlink to nowhere, which leads to no directory"
+    )
