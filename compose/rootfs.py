@@ -5,7 +5,8 @@ which takes root; labels are not written, for they are computed when the directo
 
 What overlayfs has for a deleted file, a character device 0:0 (kernel documentation, filesystems/overlayfs.rst), is in a tree
 the empty file .ostree-wh.NAME, of which a deployment makes the device again (ostree-checkout(1),
---process-passthrough-whiteouts): so layers of containers can be part of a root.
+--process-passthrough-whiteouts): so layers of containers can be part of a root. What it has for a directory that hides the
+one below, an xattr, stays as it is.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from compose.events import Reporter
 from compose.tree import Entry, Tree, join, name_of, parent_of
 
 _LABEL = b"security.selinux"
+# What a commit of rpm-ostree keeps, and what a layer of an overlay has besides whiteouts to say what it hides of those below.
+# `ostree commit` keeps all there are.
+_KEPT = frozenset({"security.capability", "security.ima", "trusted.overlay.opaque", "trusted.overlay.whiteout"})
 _NAME_MAX = 255
 _WHITEOUT = ".ostree-wh."
 _DEVICE = "a device"
@@ -209,8 +213,7 @@ def _entry(full: str, status: os.stat_result, store: BlobStore, link: str, write
         sorted(
             (os.fsencode(name), os.getxattr(full, name, follow_symlinks=False))
             for name in os.listxattr(full, follow_symlinks=False)
-            # what a commit of rpm-ostree keeps
-            if name in ("security.capability", "security.ima") or name.startswith("user.")
+            if name in _KEPT or name.startswith("user.")
         )
     )
     if stat.S_ISLNK(status.st_mode):

@@ -20,6 +20,9 @@ from compose.tree import Entry, Tree, parent_of
 MOUNT_POINTS = ("dev", "proc", "sys", "run", "tmp", "var/tmp")
 """Directories that the sandbox mounts something on; made when the tree has nothing there."""
 
+OVERLAY = b"trusted.overlay.", b"user.overlay."
+"""Beginnings of the names under which overlays keep their notes (kernel documentation, filesystems/overlayfs)."""
+
 _NO_TIME = 0, 0
 """Of directories and symlinks: what a program makes does not hang on when a package's directory was made."""
 
@@ -27,8 +30,13 @@ _PLAIN = frozenset({stat.S_IFREG | 0o644, stat.S_IFREG | 0o755, stat.S_IFDIR | 0
 
 
 def kept_xattrs(entry: Entry) -> tuple[tuple[bytes, bytes], ...]:
-    """The xattrs that a live root shows: capabilities and user.*. Labels are computed later, from paths."""
-    return tuple(pair for pair in entry.xattrs if pair[0] == b"security.capability" or pair[0].startswith(b"user."))
+    """The xattrs that a live root shows: capabilities and user.*. Labels are computed later, from paths; what is an overlay's
+    would be taken for its own."""
+    return tuple(
+        (name, value)
+        for name, value in entry.xattrs
+        if name == b"security.capability" or (name.startswith(b"user.") and not name.startswith(OVERLAY))
+    )
 
 
 def as_materialised(entry: Entry) -> Entry:

@@ -10,7 +10,7 @@ from operator import itemgetter
 from compose.errors import ScriptError
 from compose.tree import Entry, Tree, TreeEditor, parent_of
 from compose.workroot.layer import Change
-from compose.workroot.materialise import as_materialised, is_plain, kept_xattrs
+from compose.workroot.materialise import OVERLAY, as_materialised, is_plain, kept_xattrs
 
 # a signature of the content, which goes with it
 _IMA = b"security.ima"
@@ -123,9 +123,11 @@ def _put(editor: TreeEditor, path: str, entry: Entry, opaque: bool, applied: boo
         entry = replace(
             entry, mode=below.mode, uid=below.uid, gid=below.gid, xattrs=below.with_xattr(_IMA, None).xattrs
         )
-    elif _same_content(below, entry):
-        # a live root does not show it, and it still holds
-        entry = entry.with_xattr(_IMA, dict(below.xattrs).get(_IMA))
+    else:
+        # a live root does not show these, and they still hold
+        for name, value in below.xattrs:
+            if name.startswith(OVERLAY) or (name == _IMA and _same_content(below, entry)):
+                entry = entry.with_xattr(name, value)
     editor.put(path, entry)
 
 

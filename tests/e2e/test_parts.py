@@ -214,6 +214,10 @@ def test_devices_and_whiteouts(site: Site, tree: Path) -> None:
     layer.mkdir()
     os.mknod(layer / "gone", stat.S_IFCHR | 0o400, os.makedev(0, 0))
     os.chown(layer / "gone", 7, 8)
+    for name in ("trusted", "user"):
+        (layer / name).mkdir()
+        (layer / name / "file").touch()
+        os.setxattr(layer / name, f"{name}.overlay.opaque", b"y")
     os.mknod(rootfs / "usr/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
     os.mknod(rootfs / "usr/disk", stat.S_IFBLK | 0o660, os.makedev(8, 0))
     report = site.path / "compose.json"
@@ -223,18 +227,20 @@ def test_devices_and_whiteouts(site: Site, tree: Path) -> None:
     dropped = [each["path"] for each in json.loads(report.read_text())["dropped"] if each["reason"] == "device"]
     assert dropped == ["/usr/disk", "/usr/null"]
     assert (layer / "gone").is_char_device()
-    content = site.ostree("ls", "-RC", REF)
+    content = site.ostree("ls", "-RCX", REF)
     site.ostree("checkout", "--process-passthrough-whiteouts", REF, str(site.path / "deployed"))
     found = (site.path / "deployed/usr/lib/layer/gone").stat()
     assert (found.st_mode, found.st_rdev, found.st_uid, found.st_gid) == (stat.S_IFCHR | 0o400, 0, 7, 8)
     assert not (site.path / "deployed/usr/null").exists()
+    for name in ("trusted", "user"):
+        assert os.getxattr(site.path / "deployed/usr/lib/layer" / name, f"{name}.overlay.opaque") == b"y"
     # in place they are what the commit has, and the commit is the same
     told = run(site, "postprocess", rootfs, tree)
     assert "left out: 2 (/usr/disk, /usr/null)" in told
-    assert os.listdir(layer) == [".ostree-wh.gone"]
+    assert sorted(os.listdir(layer)) == [".ostree-wh.gone", "trusted", "user"]
     assert not (rootfs / "usr/null").exists()
     run(site, "commit", tree, rootfs, f"--repo={site.repo}")
-    assert site.ostree("ls", "-RC", REF) == content
+    assert site.ostree("ls", "-RCX", REF) == content
     # of a finished root, too
     os.mknod(rootfs / "usr/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
     assert "left out: 1 (/usr/null)" in run(site, "commit", tree, rootfs, f"--repo={site.repo}")

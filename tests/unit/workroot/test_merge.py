@@ -203,3 +203,18 @@ def test_any_change_gives_the_tree_it_came_from(before: Tree, after: Tree) -> No
     merged = merge(before, difference(before, after), writer="", applied=True)
     plain = Tree({path: replace(entry, writer="", mtime=0) for path, entry in merged.entries.items()})
     assert plain == Tree({path: replace(entry, writer="", mtime=0) for path, entry in after.entries.items()})
+
+
+@pytest.mark.parametrize("name", [b"trusted.overlay.opaque", b"user.overlay.opaque"])
+def test_what_overlays_of_others_note_is_hidden_and_stays(name: bytes) -> None:
+    """The sandbox's own overlay would obey it."""
+    opaque = directory(xattrs=((name, b"y"),))
+    base = tree(d=opaque, d__a=file("a"))
+    assert as_materialised(opaque) == opaque
+    assert update(base, base, applied=False).adjusted == ()
+    # a program that changed the directory saw no such xattr
+    left = directory(0o700, xattrs=((b"user.mine", b"1"),))
+    after = absorb(Change(path="d", entry=left), base=base)["d"]
+    assert after.permissions == 0o700
+    assert dict(after.xattrs) == {name: b"y", b"user.mine": b"1"}
+    assert absorb(Change(path="d", entry=directory()), base=base)["d"] == opaque
