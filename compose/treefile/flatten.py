@@ -325,11 +325,20 @@ def parse_source(data: bytes, path: str) -> Located:
         return parse_kickstart(data, path)
     from compose.treefile.parse import parse_json, parse_yaml
 
-    return parse_json(data, path, is_comment=_is_comment) if is_json(path) else parse_yaml(data, path)
+    if is_json(path):
+        return parse_json(data, path, may_repeat=lambda where, key: _is_treefile(where) and _is_comment(key))
+    return parse_yaml(
+        data, path, may_repeat=lambda where, key: bool(where) and _is_treefile(where) and _is_comment(key)
+    )
+
+
+def _is_treefile(path: tuple[str | int, ...]) -> bool:
+    """Does a path in a file lead to its own keys, or to those of a treefile written in place?"""
+    return not path or (path[0] == "conditional-include" and path[2:3] == ("include",) and _is_treefile(path[3:]))
 
 
 def _is_comment(key: str) -> bool:
-    """Does a key of JSON mean nothing?"""
+    """Does a key mean nothing, in JSON or in a treefile written in place?"""
     return not (key in KEYS or key in LEGACY or key in CLIENT_ONLY or key.startswith("packages-"))
 
 

@@ -32,22 +32,30 @@ _BLANKS = re.compile(r"[ \t\n\r]*")
 _GRAMMAR, _VALUES = json.JSONDecoder(parse_int=str), json.JSONDecoder()
 
 
-def parse_yaml(data: bytes, file: str) -> Located:
+Path = tuple[str | int, ...]
+"""Keys and indices that lead to a mapping, () for the top one."""
+
+MayRepeat = Callable[[Path, str], bool]
+"""Tells of a mapping's key whether it means nothing, and may be given more than once."""
+
+
+def _never(path: Path, key: str) -> bool:
+    return False
+
+
+def parse_yaml(data: bytes, file: str, *, may_repeat: MayRepeat = _never) -> Located:
     """Read YAML. Raises SourceFault for syntax, a key given twice, an alias bomb, an object tag, or no mapping."""
     node = compose_nodes(_decode(data, file), file)
-    return _top(node, file)
+    return _top(node, file, may_repeat)
 
 
-def parse_json(data: bytes, file: str, *, is_comment: Callable[[str], bool] = lambda key: False) -> Located:
-    """Read JSON. is_comment: tells of a top-level key whether it means nothing, and may be given more than once.
-
-    Raises SourceFault for syntax, another key given twice, what is no text or number (half of a surrogate pair, 1e999), or no
-    mapping.
-    """
+def parse_json(data: bytes, file: str, *, may_repeat: MayRepeat = _never) -> Located:
+    """Read JSON. Raises SourceFault for syntax, a key given twice, what is no text or number (half of a surrogate pair, 1e999),
+    or no mapping."""
     text = _decode(data, file)
     try:
         _GRAMMAR.decode(text)
-        found = _JsonWalk(text, file, is_comment).top()
+        found = _JsonWalk(text, file, may_repeat).top()
     except json.JSONDecodeError as error:
         raise SourceFault(Place(file, error.lineno, error.colno), f"not JSON: {error.msg}") from error
     except RecursionError as error:
@@ -80,11 +88,11 @@ def compose_nodes(text: str, file: str) -> Any:
         raise SourceFault(Place(file), f"not YAML: {error}") from error
 
 
-def _top(node: Any, file: str) -> Located:
+def _top(node: Any, file: str, may_repeat: MayRepeat) -> Located:
     if node is None:
         raise SourceFault(Place(file, 1, 1), "the file is empty; a treefile is a mapping of keys to values")
     try:
-        found = _Converter(file).convert(node)
+        found = _Converter(file, may_repeat).convert(node, ())
     except RecursionError as error:
         raise SourceFault(Place(file, 1, 1), "nested too deeply") from error
     return _mapping_of(found)
@@ -97,20 +105,21 @@ def _mapping_of(found: Located) -> Located:
 
 
 class _Converter:
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, may_repeat: MayRepeat) -> None:
         self._file = file
+        self._may_repeat = may_repeat
         self._nodes = 0
 
-    def convert(self, node: Any) -> Located:
+    def convert(self, node: Any, path: Path) -> Located:
         # counts what aliases repeat, so that a small file cannot become a huge value
         self._nodes += 1
         place = self._place(node)
         if self._nodes > _MAX_NODES:
             raise SourceFault(place, "too many values")
         if isinstance(node, yaml.SequenceNode):
-            return Located([self.convert(each) for each in node.value], place)
+            return Located([self.convert(each, (*path, index)) for index, each in enumerate(node.value)], place)
         if isinstance(node, yaml.MappingNode):
-            return Located(self._mapping(node), place)
+            return Located(self._mapping(node, path), place)
         construct = _SCALARS.get(node.tag)
         if construct is None:
             # dates and the like: what rpm-ostree takes for text
@@ -122,15 +131,15 @@ class _Converter:
         except (ValueError, yaml.YAMLError) as error:
             raise SourceFault(place, f"not a value: {node.value!r}") from error
 
-    def _mapping(self, node: Any) -> dict[str, Located]:
+    def _mapping(self, node: Any, path: Path) -> dict[str, Located]:
         found: dict[str, Located] = {}
         for key, value in node.value:
             place = self._place(key)
             if not isinstance(key, yaml.ScalarNode):
                 raise SourceFault(place, "a key must be text")
-            if key.value in found:
+            if key.value in found and not self._may_repeat(path, key.value):
                 raise SourceFault(place, f"{key.value}: given twice, first at {found[key.value].place}")
-            found[key.value] = Located(self.convert(value).value, place)
+            found[key.value] = Located(self.convert(value, (*path, key.value)).value, place)
         return found
 
     def _place(self, node: Any) -> Place:
@@ -140,51 +149,48 @@ class _Converter:
 class _JsonWalk:
     """Reads text that is known to be JSON, value by value, to tell where each stands."""
 
-    def __init__(self, text: str, file: str, is_comment: Callable[[str], bool]) -> None:
+    def __init__(self, text: str, file: str, may_repeat: MayRepeat) -> None:
         self._text = text
         self._file = file
-        self._is_comment = is_comment
+        self._may_repeat = may_repeat
         self._lines = [0, *(match.end() for match in re.finditer("\n", text))]
         self._values = 0
 
     def top(self) -> Located:
-        begin = self._skip(0)
-        if self._text[begin] == "{":
-            return Located(self._members(begin, self._is_comment)[0], self._place(begin))
-        return self._value(begin)[0]
+        return self._value(self._skip(0), ())[0]
 
-    def _value(self, at: int) -> tuple[Located, int]:
+    def _value(self, at: int, path: Path) -> tuple[Located, int]:
         """The value that begins there, and where it ends."""
         self._values += 1
         if self._values > _MAX_NODES:
             raise SourceFault(self._place(at), "too many values")
         found: Any
         if self._text[at] == "{":
-            found, end = self._members(at, lambda key: False)
+            found, end = self._members(at, path)
         elif self._text[at] == "[":
-            found, end = self._items(at)
+            found, end = self._items(at, path)
         else:
             found, end = self._scalar(at)
         return Located(found, self._place(at)), end
 
-    def _items(self, at: int) -> tuple[list[Located], int]:
+    def _items(self, at: int, path: Path) -> tuple[list[Located], int]:
         found: list[Located] = []
         at = self._skip(at + 1)
         while self._text[at] != "]":
-            item, end = self._value(at)
+            item, end = self._value(at, (*path, len(found)))
             found.append(item)
             at = self._past(end, ",")
         return found, at + 1
 
-    def _members(self, at: int, may_repeat: Callable[[str], bool]) -> tuple[dict[str, Located], int]:
+    def _members(self, at: int, path: Path) -> tuple[dict[str, Located], int]:
         found: dict[str, Located] = {}
         at = self._skip(at + 1)
         while self._text[at] != "}":
             place = self._place(at)
             key, end = self._scalar(at)
-            if key in found and not may_repeat(key):
+            if key in found and not self._may_repeat(path, key):
                 raise SourceFault(place, f"{key}: given twice, first at {found[key].place}")
-            value, end = self._value(self._past(end, ":"))
+            value, end = self._value(self._past(end, ":"), (*path, key))
             found[key] = Located(value.value, place)
             at = self._past(end, ",")
         return found, at + 1

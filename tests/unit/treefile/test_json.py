@@ -83,10 +83,14 @@ def test_places_are_those_of_yaml() -> None:
 )
 def test_faults(text: str, complaint: str) -> None:
     with pytest.raises(SourceFault) as caught:
-        parse_json(text.encode(), "x.json", is_comment=lambda key: key == "#")
+        parse_json(text.encode(), "x.json", may_repeat=lambda path, key: key == "#" and not path)
     assert complaint in str(caught.value)
 
 
 def test_comments_may_come_again() -> None:
-    found = parse_json(b'{"#": 1, "a": 2, "#": 3}', "x.json", is_comment=lambda key: key == "#")
-    assert found.plain() == {"#": 3, "a": 2}
+    text = b'{"#": 1, "a": [{"#": 1, "b": 2, "#": 3}], "#": 3}'
+    for parse in (parse_json, parse_yaml):
+        found = parse(text, "x", may_repeat=lambda path, key: key == "#" and path in ((), ("a", 0)))
+        assert found.plain() == {"#": 3, "a": [{"#": 3, "b": 2}]}
+        with pytest.raises(SourceFault, match=r"x:1:\d+: #: given twice"):
+            parse(text, "x", may_repeat=lambda path, key: key == "#" and path == ())
