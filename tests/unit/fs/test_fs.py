@@ -84,6 +84,10 @@ def test_holes_stay_holes(
     assert one == other
     if refused != "SEEK_DATA":
         assert fs.holes((tmp_path / "b").stat()) > 59 << 20
+    monkeypatch.setattr(fs, "_LARGE_HOLES", 1 << 20)
+    with (tmp_path / "b").open("rb") as target:
+        for offset in (0, 1, (1 << 20) + 7, 64 << 20, 65 << 20):
+            assert b"".join(fs.chunks(target.fileno(), offset)) == one[offset:]
 
 
 def test_exchange(tmp_path: Path) -> None:
