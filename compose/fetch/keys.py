@@ -24,17 +24,17 @@ def download_keys(repos: Sequence[RepoSnapshot], access: RepoAccess, network: Re
     """Bring the keys of repositories that are elsewhere, anew and all at once, to where read_key_file() finds them.
 
     Each comes with the settings of its repository's own section of access: certificates, proxy, and the user where the key is
-    on a host of the repository. Nothing is done for a compose that is to do with what is cached. Raises FetchError.
+    on a host of the repository. One that several repositories name comes once for each: what the one is content with, the other
+    need not trust. Nothing is done for a compose that is to do with what is cached. Raises FetchError.
     """
-    # of several repositories that name the same one the last: their settings differ rarely
-    wanted = {url: repo for repo in repos for url in repo.gpgkeys if _is_remote(url)}
+    wanted = tuple(dict.fromkeys((repo.id, url) for repo in repos for url in repo.gpgkeys if _is_remote(url)))
     if network.cache_only or not wanted:
         return
     # most keys are files
     from compose.fetch import urls
     from compose.rpm import child
 
-    places = {url: _kept(url, network) for url in wanted}
+    places = {each: _kept(*each, network) for each in wanted}
     directory = os.path.join(network.metadata_dir, "keys")
     with fs.storage_errors(directory):
         os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -42,18 +42,18 @@ def download_keys(repos: Sequence[RepoSnapshot], access: RepoAccess, network: Re
             downloads = tuple(
                 urls.Download(
                     urls=(url,),
-                    path=os.path.join(scratch, os.path.basename(places[url])),
-                    name=f"gpgkey {without_user(url)} of repository {repo.id!r}",
-                    repo=repo.id,
+                    path=os.path.join(scratch, os.path.basename(places[repo, url])),
+                    name=f"gpgkey {without_user(url)} of repository {repo!r}",
+                    repo=repo,
                     own_hosts_only=True,
                     limit=_MAX_SIZE,
                 )
-                for url, repo in wanted.items()
+                for repo, url in wanted
             )
             job = urls.Job(downloads=downloads, access=access, network=network, what="keys", hint=_BESIDE)
             child.call(urls.download, job, reporter, crash=_crashed)
             for each in downloads:
-                os.rename(each.path, places[each.urls[0]])
+                os.rename(each.path, places[each.repo, each.urls[0]])
 
 
 def load_keys(repo: RepoSnapshot, access: RepoAccess, network: RepoNetwork) -> tuple[PublicKey, ...]:
@@ -83,7 +83,7 @@ def read_key_file(url: str, repo: RepoSnapshot, access: RepoAccess, network: Rep
     """What a gpgkey= names. Raises as load_keys() does."""
     if _is_remote(url):
         try:
-            with open(_kept(url, network), "rb") as stream:
+            with open(_kept(repo.id, url, network), "rb") as stream:
                 return stream.read(_MAX_SIZE)
         except FileNotFoundError as error:
             raise FetchError(
@@ -113,8 +113,9 @@ def _is_remote(url: str) -> bool:
     return url.partition(":")[0].lower() in _REMOTE
 
 
-def _kept(url: str, network: RepoNetwork) -> str:
-    return os.path.join(network.metadata_dir, "keys", hashlib.sha256(url.encode()).hexdigest() + ".asc")
+def _kept(repo: str, url: str, network: RepoNetwork) -> str:
+    name = hashlib.sha256(f"{repo} {url}".encode()).hexdigest()
+    return os.path.join(network.metadata_dir, "keys", f"{name}.asc")
 
 
 def _crashed(how: str, output: tuple[str, ...]) -> FetchError:

@@ -19,6 +19,7 @@ from compose import fs
 from compose.errors import FetchError, PackageError, StorageError, TrustError
 from compose.events import Reporter, Task
 from compose.fetch.fetcher import fetch
+from compose.fetch.keys import download_keys, load_keys
 from compose.rpm.repos import RepoAccess, RepoNetwork
 from compose.rpm.specs import PackageSpec
 from compose.solve.request import SolveRequest
@@ -368,6 +369,31 @@ def test_a_key_comes_with_the_settings_of_its_own_repository(place, keys, reposi
     place.repo(repository, f"gpgkey=http://keys.invalid/web.asc\nproxy={server.url}")
     place.fetch("small")
     assert server.asked_for("http://keys.invalid/web.asc") == [""]
+
+
+def test_a_key_of_two_repositories_comes_with_the_settings_of_each(place, keys, repository, server):
+    (repository.parent / "web.asc").write_bytes(keys.export("ours"))
+    server.login = "me:secret"
+    login = "username=me\npassword=secret"
+
+    def repos(first, second):
+        key = f"gpgkey={server.url}/web.asc"
+        place.repo(
+            f"{server.url}/repo",
+            f"{key}\nincludepkgs=small\n{first}\n[other]\nbaseurl={server.url}/repo\n{key}\nincludepkgs=large\n{second}",
+        )
+
+    # metadata is there, so that it is the key that each must log in for
+    repos(login, login)
+    resolution = place.solve("small", "large")
+    download_keys(resolution.repos, place.access(), place.network(), place.log)
+    assert {load_keys(each, place.access(), place.network())[0].fingerprint for each in resolution.repos} == {
+        keys.fingerprint("ours")
+    }
+    for first, second, named in ((login, "", "other"), ("", login, "test")):
+        repos(first, second)
+        with pytest.raises(FetchError, match=f"gpgkey {server.url}/web.asc of repository '{named}'.*401"):
+            download_keys(resolution.repos, place.access(), place.network(), place.log)
 
 
 def test_keys_come_all_at_once(place, keys, repository, server):
