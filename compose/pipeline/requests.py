@@ -37,11 +37,13 @@ def known_files(options: ComposeOptions) -> KnownFiles:
 
 
 def repo_access(options: ComposeOptions, loaded: LoadedTreefile, *, with_lockfile: bool) -> RepoAccess:
-    """Which package repositories take part."""
+    """Which package repositories take part. with_lockfile: lockfile-repos do too, and are then the only ones where the treefile
+    names no others, as with rpm-ostree; without a lockfile all enabled ones take part there."""
     treefile, root = loaded.treefile, options.source_root
-    repos = treefile.repos
-    if repos is not None and with_lockfile:
-        repos = (*repos, *(each for each in treefile.lockfile_repos if each not in repos))
+    # none named in an empty list is none named (rpmostree_context_setup() of rpm-ostree)
+    repos = treefile.repos or None
+    if with_lockfile and treefile.lockfile_repos:
+        repos = tuple(dict.fromkeys((*(repos or ()), *treefile.lockfile_repos)))
     return RepoAccess(
         repo_dirs=(os.path.join(root, "etc/yum.repos.d"),) if root else (loaded.directory,),
         vars_dirs=tuple(os.path.join(root, name) for name in ("etc/yum/vars", "etc/dnf/vars")) if root else (),

@@ -310,6 +310,26 @@ def test_lockfile_repos_are_for_locked_packages_only(moving: Site, tmp_path: Pat
     assert "'tiny-weak'" not in packages_of(moving)
 
 
+@pytest.mark.parametrize("repos", [None, []])
+def test_lockfile_repos_alone(moving: Site, repos: list[str] | None, tmp_path: Path) -> None:
+    """Where the treefile has no repos only they take part, and nothing that is not locked; without a lockfile all do."""
+    pool = tmp_path / "pool"
+    shutil.copytree(moving.packages, pool)
+    moving.write_repo(name="pool", baseurl=pool.as_uri())
+    lock = moving.path / "lock.json"
+    moving.write_treefile(repos=repos, lockfile_repos=["pool"])
+    moving.compose("--dry-run", f"--ex-write-lockfile-to={lock}")
+    shutil.rmtree(moving.packages / "repodata")
+    assert moving.run().status == 4
+    done = moving.run(f"--lockfile={lock}")
+    assert (done.status, " packages from pool\n" in done.stderr) == (0, True), done.stderr
+    known = json.loads(lock.read_text())
+    del known["packages"]["hello-lib"]
+    lock.write_text(json.dumps(known))
+    done = moving.run(f"--lockfile={lock}")
+    assert (done.status, "of repositories in lockfile-repos only what is locked is taken" in done.stderr) == (3, True)
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
