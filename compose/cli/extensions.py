@@ -8,17 +8,21 @@ import typer
 
 from compose.cli import flags
 from compose.cli.flags import ProgressStyle
+from compose.errors import UsageError
 from compose.pipeline.options import ComposeOptions
 
 
 def command(
-    treefile: flags.Treefile,
-    extensions: Annotated[
-        str, typer.Argument(metavar="EXTENSIONS", help="File of extensions, YAML or JSON.", show_default=False)
-    ],
     output_dir: Annotated[
         str, typer.Option("--output-dir", metavar="DIR", help="Where the RPMs go.", show_default=False)
     ],
+    treefile: flags.OptionalTreefile = None,
+    extensions: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="EXTENSIONS", help="File of extensions, YAML or JSON; none with --bundle.", show_default=False
+        ),
+    ] = None,
     repo: Annotated[
         str | None, typer.Option("--repo", "-r", metavar="REPO", help="OSTree repository that has the tree.")
     ] = None,
@@ -35,6 +39,10 @@ def command(
     progress_fd: flags.ProgressFd = None,
     proxy: flags.Proxy = None,
     cache_only: flags.CacheOnly = False,
+    bundle: Annotated[
+        str | None,
+        typer.Option("--bundle", metavar="FILE", help="Take what compose fetch --extensions put in here, offline."),
+    ] = None,
     touch_if_changed: Annotated[
         str | None,
         typer.Option("--touch-if-changed", metavar="FILE", help="Touch this if DIR holds something else than before."),
@@ -48,10 +56,14 @@ def command(
     and that are not part any more, are removed.
     """
     del unified_core
-    from compose.pipeline.extensions import fetch_extensions
-
+    if bundle is None and (treefile is None or extensions is None):
+        raise UsageError("give a TREEFILE and a file of EXTENSIONS")
+    if bundle is not None and (treefile is not None or source_root is not None):
+        raise UsageError(
+            "a bundle has its own treefile, extensions and repositories: drop the other arguments for these"
+        )
     options = ComposeOptions(
-        treefile=treefile,
+        treefile=treefile or "",
         cachedir=flags.cachedir_or_default(cachedir),
         repo=repo,
         source_root=source_root,
@@ -61,7 +73,18 @@ def command(
         touch_if_changed=touch_if_changed,
     )
     with flags.reporter_of(progress, progress_fd) as reporter:
-        result = fetch_extensions(options, extensions, output_dir, base=base_rev, rootfs=rootfs, reporter=reporter)
+        if bundle is None:
+            from compose.pipeline.extensions import fetch_extensions
+
+            result = fetch_extensions(
+                options, extensions or "", output_dir, base=base_rev, rootfs=rootfs, reporter=reporter
+            )
+        else:
+            from compose.pipeline.bundling import fetch_bundled_extensions
+
+            result = fetch_bundled_extensions(
+                options, bundle, output_dir, base=base_rev, rootfs=rootfs, reporter=reporter
+            )
     if not result.changed:
         typer.echo("No change.")
         if unchanged_exit_77:

@@ -15,6 +15,10 @@ from compose.pipeline.options import ComposeOptions
 def command(
     treefile: flags.Treefile,
     bundle: Annotated[str, typer.Option("--bundle", metavar="FILE", help="The file to write.", show_default=False)],
+    extensions: Annotated[
+        str | None,
+        typer.Option("--extensions", metavar="FILE", help="File of extensions, whose packages are put in too."),
+    ] = None,
     layer_repo: flags.LayerRepo = None,
     lockfile: flags.Lockfile = None,
     lockfile_strict: flags.LockfileStrict = False,
@@ -28,7 +32,8 @@ def command(
 ) -> None:
     """Put all that a compose needs into one file.
 
-    Treefile and its files, keys, metadata, packages and layers; compose tree --bundle=FILE then needs no network.
+    Treefile and its files, keys, metadata, packages and layers; compose tree --bundle=FILE then needs no network, nor does
+    compose extensions --bundle=FILE.
     """
     from compose.pipeline.bundling import write_bundle
 
@@ -44,5 +49,5 @@ def command(
         lockfile_strict=lockfile_strict,
     )
     with flags.reporter_of(progress, progress_fd) as reporter:
-        count = write_bundle(options, bundle, reporter)
+        count = write_bundle(options, bundle, reporter, extensions=extensions)
     typer.echo(f"{bundle}: {count} packages, {os.path.getsize(bundle) / 1e6:.1f} MB")

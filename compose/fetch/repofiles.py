@@ -27,11 +27,14 @@ def portable(access: RepoAccess, network: RepoNetwork, reporter: Reporter) -> tu
     return child.call(_portable, _Job(access=access, network=network), reporter, crash=_crashed)
 
 
-def format_sections(sections: Sequence[RepoSection], keys: Mapping[str, Sequence[str]]) -> str:
-    """The text of a .repo file. keys: gpgkey= of each repository that has one, by its id."""
+def format_sections(sections: Sequence[RepoSection], keys: Mapping[str, Sequence[str]], *, enabled: bool = True) -> str:
+    """The text of a .repo file. keys: gpgkey= of each repository that has one, by its id. enabled: do they take part where
+    nobody names them?"""
     lines: list[str] = []
     for section in sections:
         lines.append(f"[{section.id}]")
+        if not enabled:
+            lines.append("enabled=0")
         for option in section.options:
             if option.key not in {"enabled", "gpgkey", *_SECRETS}:
                 # what goes on in the next line begins with a blank there

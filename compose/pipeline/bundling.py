@@ -14,19 +14,23 @@ from compose.errors import FetchError
 from compose.events import Reporter
 from compose.layers import copy_layers
 from compose.ostree.repo import Repo
+from compose.pipeline.carried import Carried, carried, carry
 from compose.pipeline.contents import fetch_packages
+from compose.pipeline.extensions import Fetched, fetch_extensions
 from compose.pipeline.inputs import Inputs, Stopwatch, gather
 from compose.pipeline.options import ComposeOptions, ComposeResult
 from compose.pipeline.run import compose_tree
 from compose.pipeline.sources import collect, options_of
 
+_NOTHING = Carried(files={}, facts={}, rpms=(), repos=())
 _RPMS = "rpms"
 _METADATA = "repomd"
 _LAYERS = "layers"
 
 
-def write_bundle(options: ComposeOptions, path: str, reporter: Reporter) -> int:
-    """Fetch what a compose of the treefile needs and write it to a file; returns how many packages that are.
+def write_bundle(options: ComposeOptions, path: str, reporter: Reporter, *, extensions: str | None = None) -> int:
+    """Fetch what a compose of the treefile needs and write it to a file; returns how many packages that are. extensions: a file
+    of extensions, to be fetched too.
 
     Raises a ComposeError; then there is no such file, or the one that was there.
     """
@@ -34,14 +38,16 @@ def write_bundle(options: ComposeOptions, path: str, reporter: Reporter) -> int:
         inputs = gather(options, reporter, Stopwatch(reporter), stack)
         rpms = fetch_packages(inputs, options, reporter)
         work = stack.enter_context(inputs.cache.scratch())
-        files, facts = collect(inputs, rpms, options, work, reporter)
-        for each in rpms:
+        more = carry(inputs, rpms, extensions, options, work, reporter) if extensions is not None else _NOTHING
+        files, facts = collect(inputs, rpms, options, work, reporter, beside=more.repos)
+        files |= more.files
+        for each in (*rpms, *more.rpms):
             files[os.path.relpath(each.path, inputs.cache.path)] = Source(path=each.path)
         files |= _metadata(inputs)
         if inputs.layers:
             files |= _layers(inputs, os.path.join(work, _LAYERS), options, reporter)
-        _write(path, files, facts)
-        return len(rpms)
+        _write(path, files, facts | more.facts)
+        return len({each.path for each in (*rpms, *more.rpms)})
 
 
 def compose_bundle(options: ComposeOptions, path: str, reporter: Reporter) -> ComposeResult:
@@ -51,6 +57,17 @@ def compose_bundle(options: ComposeOptions, path: str, reporter: Reporter) -> Co
         offline = dataclasses.replace(options, cache_only=True, layer_repo=bundled_layers(index, work))
         changed, given = options_of(index, path, work, offline)
         return compose_tree(changed, reporter, given)
+
+
+def fetch_bundled_extensions(
+    options: ComposeOptions, path: str, output: str, *, base: str | None, rootfs: str | None, reporter: Reporter
+) -> Fetched:
+    """fetch_extensions() of what is in a bundle; nothing is taken from the network, whatever options say."""
+    with CacheDir(options.cachedir).shared(reporter) as cache, cache.scratch() as work:
+        index = unpack_bundle(path, cache, work)
+        changed, _ = options_of(index, path, work, dataclasses.replace(options, cache_only=True))
+        extensions, locked = carried(index, path, work, changed.basearch or "")
+        return fetch_extensions(changed, extensions, output, base=base, rootfs=rootfs, reporter=reporter, locked=locked)
 
 
 def unpack_bundle(path: str, cache: CacheDir, work: str) -> Index:

@@ -24,8 +24,10 @@ from compose.extensions import Extensions, Kind, on_base, parse_extensions
 from compose.fetch.fetcher import fetch
 from compose.fetch.rpmfile import RpmFile
 from compose.installed import extract_database
+from compose.lock.model import ArchLock, resolution_of
 from compose.ostree.repo import Repo
 from compose.pipeline.inspect import commit_of
+from compose.pipeline.locking import check_keys
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.requests import load, repo_access
 from compose.pipeline.results import touch
@@ -37,13 +39,25 @@ from compose.rpm.repos import RepoNetwork, enabled_repos
 from compose.rpm.specs import PackageSpec
 from compose.solve.request import SolveRequest
 from compose.solve.resolution import Resolution, ResolvedPackage
-from compose.solve.solver import solve_beside
+from compose.solve.solver import describe, solve_beside
 from compose.treefile.model import LoadedTreefile
 
 _STATE, _JSON, _LIST = ".rpm-ostree-state-chksum", "extensions.json", ".compose-rpms"
 _DATABASE = "rpmdb.sqlite"
+_SHOWN = 20
 # what is a pipe after all must not be waited for
 _READ = os.O_RDONLY | os.O_NONBLOCK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locked:
+    """What was solved before. lock: the packages. base: NEVRA of each package that they were solved on top of. repos: ids of
+    the repositories. place: for messages."""
+
+    lock: ArchLock
+    base: tuple[str, ...]
+    repos: tuple[str, ...]
+    place: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +76,13 @@ def fetch_extensions(
     base: str | None,
     rootfs: str | None,
     reporter: Reporter,
+    locked: Locked | None = None,
 ) -> Fetched:
     """Bring the packages of a file of extensions into a directory, made when absent.
 
-    base: the commit below them, of options.repo; the treefile's ref when None. rootfs: a root in place of it. Raises a
-    ComposeError; then the directory holds what it did, or its state file is gone.
+    base: the commit below them, of options.repo; the treefile's ref when None. rootfs: a root in place of it. locked: take
+    these, for which no metadata is looked at. Raises a ComposeError; then the directory holds what it did, or its state file
+    is gone.
     """
     if (rootfs is None) == (options.repo is None):
         raise UsageError("give --repo, which has the tree that the extensions are for, or --rootfs, not both")
@@ -75,7 +91,7 @@ def fetch_extensions(
     for path in options.result_files:
         fs.check_place(path)
     loaded = load(options, reporter)
-    asked = _read(extensions, reporter)
+    asked = read_extensions(extensions, reporter)
     with CacheDir(options.cachedir).shared(reporter) as cache, cache.scratch() as work:
         root = os.path.join(work, "base")
         database = os.path.join(root, DATABASE_PATH)
@@ -85,22 +101,31 @@ def fetch_extensions(
             _copy_database(rootfs, database)
         else:
             _extract_database(options, loaded, base, database)
-        chosen = on_base(asked, loaded.treefile.basearch, _builds(database, rootfs or options.repo or "", reporter))
+        place = rootfs or options.repo or ""
+        installed = _installed(database, place, reporter)
+        chosen = on_base(asked, loaded.treefile.basearch, newest(installed))
         network = RepoNetwork(cachedir=cache.path, cache_only=options.cache_only, proxy=options.proxy)
-        request = _request(options, loaded, chosen)
-        resolution = solve_beside(request, chosen.packages(Kind.DEVELOPMENT), root, network, reporter)
-        _check_brought(request.packages, resolution)
+        request = request_of_extensions(options, loaded, chosen)
+        if locked is None:
+            resolution = solve_extensions(request, chosen, root, network, reporter)
+        else:
+            _check_base(installed, place, locked)
+            request = replace(request, access=replace(request.access, repos=locked.repos))
+            resolution = resolution_of(locked.lock, describe(request, network, reporter))
         result = Fetched(packages=resolution.packages, changed=True)
         state = _state(resolution, chosen)
         if _is_there(output, state, resolution):
             return replace(result, changed=False)
         files = fetch(resolution, request.access, network, reporter, jobs=options.jobs)
+        if locked is not None:
+            check_keys(locked.lock, files)
         _write(output, files, chosen, state)
     touch(options)
     return result
 
 
-def _read(path: str, reporter: Reporter) -> Extensions:
+def read_extensions(path: str, reporter: Reporter) -> Extensions:
+    """A file of extensions. Raises TreefileError."""
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -110,6 +135,31 @@ def _read(path: str, reporter: Reporter) -> Extensions:
     for warning in found.warnings:
         reporter.warn(warning)
     return found
+
+
+def newest(packages: Iterable[Nevra]) -> dict[str, str]:
+    """[EPOCH:]VERSION-RELEASE by name: of one that is there several times (kernels) the newest build."""
+    return {each.name: each.evr for each in sorted(packages, key=cmp_to_key(compare_evr))}
+
+
+def request_of_extensions(options: ComposeOptions, loaded: LoadedTreefile, extensions: Extensions) -> SolveRequest:
+    """What is to fit on the base, of the treefile's repositories and those of the extensions."""
+    access = repo_access(options, loaded, with_lockfile=False)
+    if more := extensions.all_repos:
+        enabled = access.repos if access.repos is not None else [section.id for section in enabled_repos(access)]
+        access = replace(access, repos=tuple(dict.fromkeys((*enabled, *more))))
+    # neither excludes nor recommends of the treefile: who installs an extension does not have them either
+    return SolveRequest(packages=extensions.packages(Kind.OS_EXTENSION), access=access)
+
+
+def solve_extensions(
+    request: SolveRequest, extensions: Extensions, root: str, network: RepoNetwork, reporter: Reporter
+) -> Resolution:
+    """The packages of extensions, those for development too. root: as of solve_beside(). Raises as that does, and SolveError
+    for what the base has already."""
+    resolution = solve_beside(request, extensions.packages(Kind.DEVELOPMENT), root, network, reporter)
+    _check_brought(request.packages, resolution)
+    return resolution
 
 
 def _extract_database(options: ComposeOptions, loaded: LoadedTreefile, base: str | None, directory: str) -> None:
@@ -149,26 +199,24 @@ def _copy(source: int, path: str) -> None:
                 fs.clone_or_copy(source, copy.fileno())
 
 
-def _builds(database: str, place: str, reporter: Reporter) -> dict[str, str]:
-    """[EPOCH:]VERSION-RELEASE by name."""
+def _installed(database: str, place: str, reporter: Reporter) -> tuple[Nevra, ...]:
     try:
-        return _newest(each.nevra for each in read_packages(database, reporter))
+        return tuple(each.nevra for each in read_packages(database, reporter))
     except (AssembleError, PackageError) as error:
         raise RepositoryError(f"{place}: the rpm database cannot be read: {error.message}") from error
 
 
-def _newest(packages: Iterable[Nevra]) -> dict[str, str]:
-    """Of a name that is there several times (kernels) the newest build."""
-    return {each.name: each.evr for each in sorted(packages, key=cmp_to_key(compare_evr))}
-
-
-def _request(options: ComposeOptions, loaded: LoadedTreefile, extensions: Extensions) -> SolveRequest:
-    access = repo_access(options, loaded, with_lockfile=False)
-    if more := extensions.all_repos:
-        enabled = access.repos if access.repos is not None else [section.id for section in enabled_repos(access)]
-        access = replace(access, repos=tuple(dict.fromkeys((*enabled, *more))))
-    # neither excludes nor recommends of the treefile: who installs an extension does not have them either
-    return SolveRequest(packages=extensions.packages(Kind.OS_EXTENSION), access=access)
+def _check_base(installed: Iterable[Nevra], place: str, locked: Locked) -> None:
+    """What was solved on top of other packages may not fit."""
+    now, before = {*map(str, installed)}, {*locked.base}
+    if now != before:
+        details = [f"in the tree, not in the bundle: {each}" for each in sorted(now - before)]
+        details += [f"in the bundle, not in the tree: {each}" for each in sorted(before - now)]
+        raise SolveError(
+            f"{place}: the tree is not of the packages that the extensions of {locked.place} are for",
+            hint=f"compose it of the bundle first: compose tree --bundle={locked.place}; or name its commit with --base-rev",
+            details=details[:_SHOWN] + ([f"and {len(details) - _SHOWN} more"] if len(details) > _SHOWN else []),
+        )
 
 
 def _check_brought(specs: Sequence[PackageSpec], resolution: Resolution) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import compose
@@ -30,25 +30,36 @@ from compose.pipeline.inputs import Inputs
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.previous import Given
 from compose.pipeline.requests import known_files
+from compose.rpm.repos import RepoAccess, RepoNetwork
+from compose.solve.resolution import RepoSnapshot
 from compose.treefile.known import KnownFiles
 from compose.treefile.load import load_treefile
 from compose.treefile.model import LoadedTreefile
 
 TREEFILE = "treefile"
 _ROOT = "root"
-_REPOS = f"{_ROOT}/etc/yum.repos.d/compose.repo"
+_REPOS = f"{_ROOT}/etc/yum.repos.d"
 LOCK = "compose.lock.yaml"
 
 
 def collect(
-    inputs: Inputs, rpms: Sequence[RpmFile], options: ComposeOptions, work: str, reporter: Reporter
+    inputs: Inputs,
+    rpms: Sequence[RpmFile],
+    options: ComposeOptions,
+    work: str,
+    reporter: Reporter,
+    *,
+    beside: Sequence[RepoSnapshot] = (),
 ) -> tuple[dict[str, Source], dict[str, Any]]:
-    """Files of a bundle by path, and its facts. work: an existing directory for a trial.
+    """Files of a bundle by path, and its facts. work: an existing directory for a trial. beside: repositories that packages
+    come from which are not of the tree.
 
     Raises UsageError when the treefile cannot be carried elsewhere.
     """
     top, files = treefile_files(inputs.loaded, options, os.path.join(work, "sources"))
-    files |= _repositories(inputs, {each.package.repo for each in rpms}, reporter)
+    repos = {each.id: each for each in (*inputs.resolution.repos, *beside)}
+    used = {*(each.id for each in beside), *(each.package.repo for each in rpms)}
+    files |= repositories(inputs.access, inputs.network, repos.values(), used, reporter)
     part = lock_of(inputs.request, inputs.resolution, {each.package.nevra: each.key for each in rpms})
     lock = own.format_lock(Lock(arches={inputs.treefile.basearch: part}))
     files[LOCK] = Source(data=lock.encode())
@@ -122,17 +133,28 @@ def _try(original: LoadedTreefile, top: str, files: Mapping[str, Source], direct
         )
 
 
-def _repositories(inputs: Inputs, used: set[str], reporter: Reporter) -> dict[str, Source]:
+def repositories(
+    access: RepoAccess,
+    network: RepoNetwork,
+    repos: Iterable[RepoSnapshot],
+    used: Container[str],
+    reporter: Reporter,
+    *,
+    name: str = "compose.repo",
+    enabled: bool = True,
+) -> dict[str, Source]:
+    """A .repo file of the repositories that access enables, and the keys of those that are used. enabled: as of
+    format_sections()."""
     files: dict[str, Source] = {}
     keys: dict[str, list[str]] = {}
-    for repo in inputs.resolution.repos:
+    for repo in repos:
         for number, url in enumerate(repo.gpgkeys if repo.gpgcheck and repo.id in used else ()):
             path = f"keys/{repo.id}-{number}.asc"
             # it was here a moment ago, when the packages were verified
-            data = read_key_file(url, repo, inputs.access, inputs.network)
+            data = read_key_file(url, repo, access, network)
             files[f"{_ROOT}/{path}"] = Source(data=data)
             # looked for beneath the source root first
             keys.setdefault(repo.id, []).append(f"file:///{path}")
-    sections = portable(inputs.access, inputs.network, reporter)
-    files[_REPOS] = Source(data=format_sections(sections, keys).encode())
+    sections = portable(access, network, reporter)
+    files[f"{_REPOS}/{name}"] = Source(data=format_sections(sections, keys, enabled=enabled).encode())
     return files

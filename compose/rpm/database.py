@@ -25,7 +25,7 @@ from compose import fs
 from compose.errors import AssembleError, ComposeError, StorageError
 from compose.events import Reporter
 from compose.rpm import child
-from compose.rpm.header import scripts_of
+from compose.rpm.header import read_header, scripts_of
 from compose.rpm.manifest import PackageManifest, Scriptlet, Trigger
 from compose.rpm.nevra import Nevra
 
@@ -103,6 +103,32 @@ def make_database(
         return _settled(directory)
     except sqlite3.OperationalError as error:
         raise _refused(directory, str(error)) from error
+
+
+def read_headers(paths: Sequence[str], reporter: Reporter) -> tuple[PackageManifest, ...]:
+    """RPM files as make_database() takes them, for a database that tells what is installed, and not in which state the files
+    are: none of them is imported. Raises PackageError, StorageError."""
+    return child.call(_read_headers, tuple(paths), reporter, crash=_crash)
+
+
+def _read_headers(paths: tuple[str, ...], reporter: Reporter) -> tuple[PackageManifest, ...]:
+    del reporter
+    found = []
+    for path in paths:
+        with fs.storage_errors(path), open(path, "rb") as file:
+            header = read_header(file.fileno(), os.path.basename(path))
+        found.append(
+            PackageManifest(
+                nevra=header.nevra,
+                sha256="",
+                source_rpm=header.source_rpm,
+                build_time=header.build_time,
+                size=header.size,
+                header=header.raw,
+                files=(),
+            )
+        )
+    return tuple(found)
 
 
 def _refused(directory: str, words: str) -> StorageError:

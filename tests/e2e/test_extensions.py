@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -197,3 +198,92 @@ def test_wrong_use(based: Site) -> None:
     done = extensions(based, status=5, a={"packages": ["unsigned"]})
     assert "unsigned" in done.stderr
     assert not (based.path / "out").exists()
+
+
+def test_of_a_bundle(based: Site, keys: rpmrepo.Keys, tmp_path: Path) -> None:
+    """The same packages where there is no network, of a tree that was composed of the bundle; with a repository that is for
+    the extensions alone, and a newer build of what the tree has."""
+    more(based, keys, tmp_path, "hello-devel", version="1.0")
+    extras = tmp_path / "extras"
+    extras.mkdir()
+    (based.packages / "tiny-weak.rpm").rename(extras / "tiny-weak.rpm")
+    rpmrepo.index(based.packages)
+    rpmrepo.index(extras)
+    based.write_treefile(repos=None)
+    based.write_repo(name="extras", baseurl=extras.as_uri())
+    with (based.path / "extras.repo").open("a") as file:
+        file.write("enabled=0\npassword=secret\n")
+    wanted: dict[str, dict[str, object] | list[str]] = {
+        "odd": {"packages": ["tiny-odd"], "repos": ["extras"]},
+        "devel": {"kind": "development", "packages": ["hello-devel"], "match-base-evr": "hello"},
+    }
+    based.compose("--force-nocache")
+    extensions(based, **wanted)
+    online = {path.name: path.read_bytes() for path in (based.path / "out").iterdir() if path.suffix != ""}
+    assert len(online) == 4
+    bundle = tmp_path / "all.tar"
+    fetched = [
+        based.tool(
+            *("fetch", based.treefile, f"--bundle={bundle}", f"--cachedir={based.cachedir}"),
+            f"--extensions={based.path}/extensions.json",
+        ).stdout
+        for _ in range(2)
+    ]
+    first = bundle.read_bytes()
+    assert fetched[0] == fetched[1]
+    assert bundle.read_bytes() == first
+    assert b"secret" not in first
+
+    def offline(command: str, *words: str, status: int = 0) -> str:
+        done = subprocess.run(
+            [
+                *("unshare", "--net", sys.executable, "-m", "compose", command, f"--bundle={bundle}"),
+                *(f"--repo={based.repo}", f"--cachedir={tmp_path}/cold", *words),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def out(status: int = 0) -> str:
+        return offline("extensions", f"--output-dir={tmp_path}/offline", status=status)
+
+    for place in (based.packages, extras, based.path / "extensions.json"):
+        place.rename(place.with_name(f"{place.name}.away"))
+    try:
+        offline("tree", "--force-nocache")
+        assert "3 packages" in out()
+        found = {path.name: path.read_bytes() for path in (tmp_path / "offline").iterdir() if path.suffix != ""}
+        assert found == online
+        assert "No change." in out()
+        # what was solved for other packages is for no other tree
+        based.write_treefile("tiny-weak", name="other.yaml")
+    finally:
+        for place in (based.packages, extras):
+            place.with_name(f"{place.name}.away").rename(place)
+    (extras / "tiny-weak.rpm").rename(based.packages / "tiny-weak.rpm")
+    rpmrepo.index(based.packages)
+    based.compose(treefile=based.path / "other.yaml")
+    told = out(status=3)
+    assert "the tree is not of the packages that the extensions of" in told
+    assert "in the tree, not in the bundle: tiny-weak-1-1.noarch" in told
+    assert f"compose tree --bundle={bundle}" in told
+
+
+def test_wrong_use_of_a_bundle(based: Site, tmp_path: Path) -> None:
+    bundle, where = tmp_path / "all.tar", f"--cachedir={based.cachedir}"
+    based.tool("fetch", based.treefile, f"--bundle={bundle}", where)
+    words = ("extensions", f"--output-dir={tmp_path}/out", f"--repo={based.repo}", where)
+    assert f"{bundle} has no extensions" in based.tool(*words, f"--bundle={bundle}", status=4).stderr
+    assert "give a TREEFILE" in based.tool(*words, based.treefile, status=2).stderr
+    told = based.tool(*words, based.treefile, based.treefile, f"--bundle={bundle}", status=2).stderr
+    assert "a bundle has its own treefile" in told
+    (based.path / "extensions.json").write_text('{"extensions": {"a": {"packages": ["hello"]}}}')
+    told = based.tool(
+        "fetch", based.treefile, f"--bundle={tmp_path}/b", where, f"--extensions={based.path}/extensions.json", status=2
+    ).stderr
+    assert "package hello already present in base" in told
+    assert not (tmp_path / "b").exists()

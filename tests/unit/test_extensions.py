@@ -8,7 +8,7 @@ import pytest
 
 from compose.errors import TreefileError
 from compose.extensions import Extensions, Kind, on_base, parse_extensions
-from compose.pipeline.extensions import _newest
+from compose.pipeline.extensions import newest
 from compose.rpm.nevra import Nevra
 
 GOOD = b"""\
@@ -85,8 +85,8 @@ def test_of_several_kernels_the_newest_is_matched() -> None:
     def kernel(version: str, epoch: int = 0) -> Nevra:
         return Nevra(name="kernel", epoch=epoch, version=version, release="1", arch="x86_64")
 
-    assert _newest([kernel("6.9"), kernel("6.10"), kernel("6.1")]) == {"kernel": "6.10-1"}
-    assert _newest([kernel("6.10"), kernel("5.4", 1)]) == {"kernel": "1:5.4-1"}
+    assert newest([kernel("6.9"), kernel("6.10"), kernel("6.1")]) == {"kernel": "6.10-1"}
+    assert newest([kernel("6.10"), kernel("5.4", 1)]) == {"kernel": "1:5.4-1"}
 
 
 def test_a_package_to_match_must_be_in_the_base() -> None:
