@@ -1,9 +1,9 @@
 """Which components of a commit go into which layer of its image.
 
 Clients fetch the layers that they do not have, so what changes together is to be together: what changes in every build in one
-layer, the largest packages in layers of their own, the rest by how often it changes and by size. The next build keeps that
-structure, as the manifest of the image tells it, or one package more would move all others. The rules are those of ostree's
-chunked images, which tools that read either's manifests count on.
+layer or two, the largest packages in layers of their own, the rest by how often it changes and by size. The next build keeps
+that structure, as the manifest of the image tells it, or one package more would move all others. The rules are those of
+rpm-ostree, but that it has initramfs and unpackaged content in one layer, and either reads the manifests of the other.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ MOST_LAYERS = 64
 """By default: half of what some container runtimes take at most."""
 _FEWEST = 4
 """With fewer layers it is not worth while to tell components apart."""
+_PLENTY, _APART = 8, 2
+"""With fewer layers, or more of them, components that change in every build share one."""
 _RESERVED = "Reserved for new packages"
 _NAMED = 5
 """Components whose names are the name of their layer; of more only the number is told."""
@@ -130,7 +132,7 @@ class _Part:
             name=components[0].name,
             size=sum(each.size for each in components),
             frequency=max(each.change_frequency for each in components),
-            components=tuple(sorted(components, key=lambda each: each.identifier)),
+            components=tuple(components),
         )
 
 
@@ -138,7 +140,9 @@ _Bin = list[_Part]
 
 
 def _chunk(parts: Sequence[_Part]) -> Chunk:
-    components = [each for part in parts for each in part.components]
+    components = sorted(
+        (each for part in parts for each in part.components), key=lambda each: (-each.size, each.identifier)
+    )
     if not components:
         name = _RESERVED
     elif len(components) <= _NAMED:
@@ -196,12 +200,12 @@ def _packed(parts: Sequence[_Part], most: int) -> list[_Bin]:
         return [*([each] for each in parts), []]
     always = [each for each in parts if each.frequency == ALWAYS]
     others = [each for each in parts if each.frequency != ALWAYS]
+    # an initramfs, half of what clients would fetch, is the same more often than what no package brought
+    apart = most >= _PLENTY and len(always) <= _APART
+    hot: list[_Bin] = [[each] for each in always] if apart else [always] if always else []
     # one is reserved for packages that are new
-    left = most - 1 - bool(always)
-    bins = _by_size_and_frequency(others, left) if others else []
-    if always:
-        bins.append(always)
-    return [*bins, []]
+    bins = _by_size_and_frequency(others, most - 1 - len(hot)) if others else []
+    return [*bins, *hot, []]
 
 
 def _by_size_and_frequency(parts: Sequence[_Part], most: int) -> list[_Bin]:
