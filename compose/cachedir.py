@@ -12,6 +12,7 @@
         treefiles/             those that are known to be right    (compose.treefile)
         verified               which RPMs were found good          (compose.fetch)
         preview-repo/          where a compose without --repo goes
+        image-repo/            commits that images were made of    (compose.pipeline.image)
         composes               what past composes found here, a JSON object per line
         work/XXXXXXXX/         scratch of one running compose
         work/XXXXXXXX.lock     held by it as long as it lives
@@ -34,7 +35,7 @@ from compose import fs
 from compose.errors import SandboxError, StorageError
 from compose.events import Reporter
 
-PREVIEW = "preview-repo"
+PREVIEW, IMAGES = "preview-repo", "image-repo"
 HISTORY = "composes"
 _POLL = 0.1  # seconds
 

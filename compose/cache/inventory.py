@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from compose.blobs import BlobStore
-from compose.cachedir import HISTORY, LABELS, OBJECT_MEMO, PREVIEW, PROGRAMS, SOLVED, TREEFILES, CacheDir
+from compose.cachedir import HISTORY, IMAGES, LABELS, OBJECT_MEMO, PREVIEW, PROGRAMS, SOLVED, TREEFILES, CacheDir
 from compose.fs import atomic_write
 from compose.importer.cache import ImportCache, read_manifest
 from compose.rpm.manifest import PackageManifest
@@ -37,6 +37,7 @@ class Kind(StrEnum):
     MEMOS = "memos"
     SCRATCH = "work"
     PREVIEW = PREVIEW
+    IMAGES = IMAGES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +95,8 @@ def take_stock(cache: CacheDir) -> tuple[Item, ...]:
         note(Kind.MEMOS, path)
     for path in _directories(cache.join(Kind.SCRATCH)):
         note(Kind.SCRATCH, path)
-    note(Kind.PREVIEW, cache.join(Kind.PREVIEW))
+    for kind in (Kind.PREVIEW, Kind.IMAGES):
+        note(kind, cache.join(kind))
     return tuple(found)
 
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "rootfs": ("parts:rootfs_command", "Compose a plain root for a container image."),
     "extensions": ("extensions:command", "Fetch packages that clients may add to a tree."),
     "container-encapsulate": ("encapsulate:command", "Make a container image of a commit."),
+    "image": ("image:command", "Compose a tree and make a container image of it."),
     "fetch": ("fetch:command", "Put all that a compose needs into one file."),
     "verify": ("verify:command", "Compose a commit again and compare."),
     "lint": ("lint:command", "Look for what clients could not use."),

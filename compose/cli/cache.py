@@ -39,6 +39,7 @@ _WHAT = {
     "objects": "objects, known and in place",
     "work": "scratch of composes",
     "preview-repo": "preview repository",
+    "image-repo": "commits of images",
 }
 
 

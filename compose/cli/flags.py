@@ -234,6 +234,20 @@ UnchangedExit77 = Annotated[
     bool,
     typer.Option("--unchanged-exit-77", help="Exit with 77 when nothing changed, not with 0.", rich_help_panel=_RESULT),
 ]
+Label = Annotated[list[str] | None, typer.Option("--label", "-l", metavar="KEY=VALUE", help="Label of the image.")]
+ImageConfig = Annotated[
+    str | None,
+    typer.Option("--image-config", metavar="FILE", help='The "config" object of an image configuration, JSON.'),
+]
+MaxLayers = Annotated[
+    int | None,
+    typer.Option(
+        "--max-layers", metavar="N", min=1, help="Layers at most, beside the first, with the commit; 64 by default."
+    ),
+]
+AuthFile = Annotated[
+    str | None, typer.Option("--authfile", metavar="FILE", help="Passwords of registries, as skopeo login keeps them.")
+]
 # accepted because callers of rpm-ostree pass them; there is one core here, and it works in the cachedir
 UnifiedCore = Annotated[bool, typer.Option("--unified-core", "--ex-unified-core", hidden=True)]
 Workdir = Annotated[str | None, typer.Option("--workdir", hidden=True)]

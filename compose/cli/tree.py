@@ -124,12 +124,12 @@ def command(
         raise typer.Exit(flags.UNCHANGED)
 
 
-def tell(result: ComposeResult, reporter: CommandReporter) -> None:
-    """The result for programs, and for the page of a run."""
+def tell(result: ComposeResult, reporter: CommandReporter, **more: Any) -> None:
+    """The result for programs, and for the page of a run. more: facts for programs."""
     facts: dict[str, Any] = {"packages": result.package_count, "repo": result.repo, "preview": result.preview}
     facts |= {"ref": result.ref, "commit": result.commit, "version": result.version}
     facts["stage_seconds"] = {name: round(seconds, 3) for name, seconds in result.stage_seconds}
-    reporter.result(result.outcome.name.lower(), **facts, pkgdiff=result.pkgdiff)
+    reporter.result(result.outcome.name.lower(), **facts, pkgdiff=result.pkgdiff, **more)
     reporter.summarise(list(_as_markdown(result)))
 
 

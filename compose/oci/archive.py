@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from compose import fs
 from compose.errors import ImageError
 from compose.oci import tar
-from compose.oci.layout import BLOBS, INDEX, LAYOUT, check_version, choose, digest_in, parse_index
+from compose.oci.layout import BLOBS, INDEX, LAYOUT, check_version, choose, digest_in, find, parse_index
+
+if TYPE_CHECKING:
+    import tarfile
 
 _MOST_JSON = 16 << 20
 
@@ -46,27 +52,58 @@ def _append(out: int, path: str, name: str) -> None:
         os.close(source)
 
 
-def read_archived_manifest(path: str, tag: str | None) -> bytes:
-    """The manifest of an image in an archive. Raises ImageError when there is none such."""
+class Archive:
+    """One that is open for reading."""
+
+    def __init__(self, path: str, file: tarfile.TarFile) -> None:
+        self._path = path
+        self._file = file
+
+    def find_manifest(self, tag: str | None) -> bytes | None:
+        """Of an image, None when there is none such. Raises ImageError when more than one could be meant."""
+        row = find(parse_index(self._member(INDEX), self._path), tag, self._path)
+        return self.read(digest_in(row, self._path)) if row is not None else None
+
+    def manifest(self, tag: str | None) -> bytes:
+        """Of an image. Raises ImageError when there is none such, or more than one that could be meant."""
+        return self.read(digest_in(choose(parse_index(self._member(INDEX), self._path), tag, self._path), self._path))
+
+    def read(self, digest: str) -> bytes:
+        """A blob of JSON. Raises ImageError when it is missing."""
+        return self._member(f"{BLOBS}/{digest}")
+
+    def check(self) -> None:
+        """Raises ImageError for what is none."""
+        check_version(self._path, self._member(LAYOUT))
+
+    def _member(self, name: str) -> bytes:
+        for spelling in (name, f"./{name}"):
+            with contextlib.suppress(KeyError):
+                member = self._file.getmember(spelling)
+                file = self._file.extractfile(member) if member.size <= _MOST_JSON else None
+                if file is not None:
+                    return file.read()
+        raise ImageError(f"{self._path}: is no OCI archive: it has no {name}")
+
+
+@contextmanager
+def open_archive(path: str) -> Iterator[Archive]:
+    """Raises ImageError for what is none, or cannot be read."""
     # late: who writes one has no use for it
     import tarfile
 
     try:
-        with tarfile.open(path) as archive:
-
-            def read(name: str) -> bytes:
-                for spelling in (name, f"./{name}"):
-                    with contextlib.suppress(KeyError):
-                        member = archive.getmember(spelling)
-                        file = archive.extractfile(member) if member.size <= _MOST_JSON else None
-                        if file is not None:
-                            return file.read()
-                raise ImageError(f"{path}: is no OCI archive: it has no {name}")
-
-            check_version(path, read(LAYOUT))
-            row = choose(parse_index(read(INDEX), path), tag, path)
-            return read(f"{BLOBS}/{digest_in(row, path)}")
+        with tarfile.open(path) as file:
+            archive = Archive(path, file)
+            archive.check()
+            yield archive
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror or error}") from error
     except tarfile.TarError as error:
         raise ImageError(f"{path}: is no OCI archive: {error}") from error
+
+
+def read_archived_manifest(path: str, tag: str | None) -> bytes:
+    """Raises ImageError when there is none such."""
+    with open_archive(path) as archive:
+        return archive.manifest(tag)

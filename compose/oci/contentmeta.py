@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from compose import fs
-from compose.errors import AssembleError, RepositoryError
+from compose.errors import AssembleError, ImageError, RepositoryError
 from compose.events import Reporter
 from compose.installed import extract_database
 from compose.ostree.objects import Xattrs
@@ -100,8 +100,8 @@ class CommitFiles:
 def read_content_meta(repo: Repo, commit: str, reporter: Reporter, *, workdir: str | None = None) -> ContentMeta:
     """workdir: where the rpm database may be for a moment, by default where temporary files are.
 
-    Raises RepositoryError when the commit has no packages, when something of it is missing or damaged, or when a
-    user.component is none; StorageError.
+    Raises ImageError when the commit has no packages, or a user.component is none, RepositoryError when something of it is
+    missing or damaged, StorageError.
     """
     packages = _packages(repo, commit, reporter, workdir)
     return content_meta(read_files(repo, commit, reporter), packages)
@@ -118,7 +118,7 @@ def _packages(repo: Repo, commit: str, reporter: Reporter, workdir: str | None) 
                     f"{repo.path}: the rpm database of {commit} cannot be read: {error.message}", details=error.details
                 ) from error
     if not packages:
-        raise RepositoryError(
+        raise ImageError(
             f"{repo.path}: {commit} has no packages in /usr/share/rpm/rpmdb.sqlite",
             hint="layers are made of packages: give a commit that was composed of some",
         )
@@ -171,7 +171,7 @@ _NOBODY = _Owner(_Rank.UNPACKAGED, UNPACKAGED, UNPACKAGED)
 
 
 def content_meta(files: CommitFiles, packages: Sequence[BroughtFiles]) -> ContentMeta:
-    """packages: at least one. Raises RepositoryError when a user.component is none.
+    """packages: at least one. Raises ImageError when a user.component is none.
 
     An object that several paths have goes to an exclusive component, else to a package, else to what is not packaged; of
     several to the one whose name comes first.
@@ -294,7 +294,7 @@ def _component(path: str, xattrs: Xattrs) -> str | None:
     except UnicodeDecodeError:
         name = ""
     if not name or SEPARATOR in name or not name.isprintable():
-        raise RepositoryError(
+        raise ImageError(
             f"/{path}: user.component is {value!r}, which names no component",
             hint="give it the name of a layer: text without a comma",
         )

@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -182,6 +182,11 @@ class Layout:
         row = choose(self.index(), tag, self.path)
         return self.read(digest_in(row, self.path), row.get("size"))
 
+    def find_manifest(self, tag: str | None) -> bytes | None:
+        """The same, None when there is none such."""
+        row = find(self.index(), tag, self.path)
+        return self.read(digest_in(row, self.path), row.get("size")) if row is not None else None
+
     def _is_there(self, digest: str, size: int) -> bool:
         try:
             fd = os.open(digest, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._blobs)
@@ -265,6 +270,16 @@ def layout_for(path: str, reporter: Reporter) -> Iterator[Layout]:
         raise
 
 
+class _Tried(Exception):
+    """All went well, and nothing of it is to stay."""
+
+
+def try_layout(path: str, reporter: Reporter) -> None:
+    """Raise now what layout_for() would raise when there is an image to add, as far as can be told."""
+    with contextlib.suppress(_Tried), layout_for(path, reporter):
+        raise _Tried
+
+
 def check_version(path: str, data: bytes) -> None:
     """data: of oci-layout. Raises ImageError."""
     document = _object(data, f"{path}: {LAYOUT}")
@@ -289,18 +304,31 @@ def tag_of(row: Mapping[str, Any]) -> str | None:
     return annotations.get(TAG) if isinstance(annotations, dict) else None
 
 
-def choose(index: Mapping[str, Any], tag: str | None, path: str) -> dict[str, Any]:
-    """Raises ImageError."""
+def find(index: Mapping[str, Any], tag: str | None, path: str) -> dict[str, Any] | None:
+    """None when there is none such. Raises ImageError when more than one could be meant."""
     rows: list[dict[str, Any]] = index["manifests"]
     found = [each for each in rows if tag_of(each) == tag]
     if tag is None and len(rows) == 1:
         # the one that there is, whatever it is called
         found = rows
-    if len(found) != 1:
-        tags = ", ".join(sorted(filter(None, map(tag_of, rows)))) or "none"
-        what = f"no image {tag}" if tag is not None else f"{len(rows)} images, and none is named"
-        raise ImageError(f"{path}: has {what}", hint=f"tags that are there: {tags}")
-    return found[0]
+    if len(found) > 1 or (tag is None and rows and not found):
+        raise ImageError(
+            f"{path}: has {len(rows)} images, and none is named", hint=f"tags that are there: {_tags(rows)}"
+        )
+    return found[0] if found else None
+
+
+def choose(index: Mapping[str, Any], tag: str | None, path: str) -> dict[str, Any]:
+    """Raises ImageError when there is none such too."""
+    row = find(index, tag, path)
+    if row is None:
+        what = f"no image {tag}" if tag is not None else "no image"
+        raise ImageError(f"{path}: has {what}", hint=f"tags that are there: {_tags(index['manifests'])}")
+    return row
+
+
+def _tags(rows: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(sorted(filter(None, map(tag_of, rows)))) or "none"
 
 
 def digest_in(row: Mapping[str, Any], path: str) -> str:

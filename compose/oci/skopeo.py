@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -12,6 +13,10 @@ from compose import fs
 from compose.errors import ImageError, UsageError
 from compose.oci.reference import ImageReference
 
+# errors of registries (distribution-spec, "error codes"), and those of containers-storage
+_MISSING = re.compile(
+    r"(manifest|name) unknown|(MANIFEST|NAME)_UNKNOWN|image not known|does not resolve to an image ID", re.IGNORECASE
+)
 _LINES = 10
 """Of what it says, at the end, for an error."""
 
@@ -61,6 +66,24 @@ def raw_manifest(image: ImageReference, access: Access = NO_ACCESS) -> bytes:
     if access.authfile is not None:
         words.append(f"--authfile={access.authfile}")
     return _run([*words, image.skopeo], f"cannot read the manifest of {image}")
+
+
+def find_manifest(image: ImageReference, access: Access = NO_ACCESS) -> bytes | None:
+    """The same, None when there is no such image."""
+    try:
+        return raw_manifest(image, access)
+    except ImageError as error:
+        if any(_MISSING.search(line) for line in error.details):
+            return None
+        raise
+
+
+def config(image: ImageReference, access: Access = NO_ACCESS) -> bytes:
+    """The configuration of an image. Raises ImageError with what skopeo says."""
+    words = ["inspect", "--config", "--raw"]
+    if access.authfile is not None:
+        words.append(f"--authfile={access.authfile}")
+    return _run([*words, image.skopeo], f"cannot read the configuration of {image}")
 
 
 def _run(words: list[str], failure: str, *inherited: int) -> bytes:

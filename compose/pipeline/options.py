@@ -32,6 +32,7 @@ class ComposeOptions:
     The names are those of the flags of `compose tree`. jobs: cores to use. basearch: RPM base
     architecture, None for this machine's. source_date_epoch: seconds since 1970 that
     everything is dated with; None takes the later of the newest package's build time and the parent commit's time.
+    previous_timestamp: of what the commit follows, where no commit tells it; 0 for nothing.
     sign: with the treefile's gpg-key. rerun_programs: run each, whatever is remembered of what it did in other composes.
     """
 
@@ -61,6 +62,7 @@ class ComposeOptions:
     previous_commit: str | None = None
     previous_inputhash: str | None = None
     previous_version: str | None = None
+    previous_timestamp: int = 0
     write_commitid_to: str | None = None
     write_composejson_to: str | None = None
     write_timings_to: str | None = None

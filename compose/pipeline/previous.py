@@ -45,7 +45,7 @@ class Previous:
         version = commit.get("version") if commit else None
         return cls(
             checksum=checksum,
-            timestamp=commit.timestamp if commit else 0,
+            timestamp=max(commit.timestamp if commit else 0, options.previous_timestamp),
             inputhash=options.previous_inputhash or (known if isinstance(known, str) else None),
             version=options.previous_version or (version if isinstance(version, str) else None),
             present=commit is not None and checksum is not None and not repo.is_partial(checksum),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compose.errors import RepositoryError
+from compose.errors import ImageError, RepositoryError
 from compose.events import Reporter
 from compose.oci.chunking import PreviousLayers, plan_layers
 from compose.oci.contentmeta import UNPACKAGED, ContentMeta, read_content_meta, read_files
@@ -68,7 +68,7 @@ def test_a_commit_without_packages(site: Site, tmp_path: Path) -> None:
     tree = tmp_path / "tree/usr/share"
     tree.mkdir(parents=True)
     site.ostree("commit", "--branch=x", f"--tree=dir={tmp_path}/tree")
-    with pytest.raises(RepositoryError, match="has no packages"):
+    with pytest.raises(ImageError, match="has no packages"):
         read(site, "x")
     (tree / "rpm").mkdir()
     (tree / "rpm/rpmdb.sqlite").write_bytes(b"none")
@@ -82,5 +82,5 @@ def test_a_database_that_holds_none(site: Site, tmp_path: Path) -> None:
     place.mkdir(parents=True)
     subprocess.run(["rpmdb", f"--dbpath={place}", "--define", "_db_backend sqlite", "--initdb"], check=True)
     site.ostree("commit", "--branch=x", f"--tree=dir={tmp_path}/tree")
-    with pytest.raises(RepositoryError, match="has no packages"):
+    with pytest.raises(ImageError, match="has no packages"):
         read(site, "x")

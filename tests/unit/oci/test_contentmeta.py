@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from compose.errors import RepositoryError
+from compose.errors import ImageError
 from compose.oci.contentmeta import ALWAYS, UNPACKAGED, CommitFiles, ContentMeta, content_meta
 from compose.rpm.brought import BroughtFiles
 from compose.rpm.nevra import Nevra
@@ -141,7 +141,7 @@ f usr/share/alike 0644 "1"
 
 @pytest.mark.parametrize("value", ["2c", "00", "612c62", "ff", "610a"])
 def test_what_names_no_component(value: str):
-    with pytest.raises(RepositoryError, match=r"/usr/x: user\.component is b'"):
+    with pytest.raises(ImageError, match=r"/usr/x: user\.component is b'"):
         meta(f'f usr/x 0644 "" xattr=user.component={value}', package("it"))
 
 

@@ -1,0 +1,81 @@
+"""An image that is there already: its manifest, and what its configuration says."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from compose.errors import ImageError
+from compose.events import Reporter
+from compose.oci import skopeo
+from compose.oci.archive import open_archive
+from compose.oci.difference import parse_manifest
+from compose.oci.layout import Layout, digest_in
+from compose.oci.reference import ImageReference, Transport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExistingImage:
+    """manifest: JSON, its layers looked at. labels: of its configuration. created: seconds since 1970, 0 when not known."""
+
+    manifest: Mapping[str, Any]
+    labels: Mapping[str, str]
+    created: int
+
+
+def read_existing(
+    image: ImageReference, reporter: Reporter, access: skopeo.Access = skopeo.NO_ACCESS
+) -> ExistingImage | None:
+    """None when there is no such image. Raises ImageError when it cannot be read, UsageError without skopeo where it takes
+    that."""
+    where = str(image)
+    match image.transport:
+        case Transport.OCI:
+            if not os.path.isdir(image.name) or not os.listdir(image.name):
+                return None
+            with Layout.open(image.name, reporter) as layout:
+                data = layout.find_manifest(image.tag)
+                return None if data is None else _parsed(data, layout.read, where)
+        case Transport.OCI_ARCHIVE:
+            if not os.path.lexists(image.name):
+                return None
+            with open_archive(image.name) as archive:
+                data = archive.find_manifest(image.tag)
+                return None if data is None else _parsed(data, archive.read, where)
+        case _:
+            data = skopeo.find_manifest(image, access)
+            return None if data is None else _parsed(data, lambda _digest: skopeo.config(image, access), where)
+
+
+def _parsed(data: bytes, read: Callable[[str], bytes], where: str) -> ExistingImage:
+    """read: gives the blob with a digest."""
+    manifest = parse_manifest(data, where)
+    row = manifest.get("config")
+    if not isinstance(row, dict):
+        raise ImageError(f"{where}: damaged image manifest: it has no configuration")
+    try:
+        config = json.loads(read(digest_in(row, where)))
+    except ValueError as error:
+        raise ImageError(f"{where}: the configuration of the image is damaged: {error}") from error
+    inner = config.get("config") if isinstance(config, dict) else None
+    labels = inner.get("Labels") if isinstance(inner, dict) else None
+    rows = labels.items() if isinstance(labels, dict) else ()
+    return ExistingImage(
+        manifest=manifest,
+        labels={key: value for key, value in rows if isinstance(value, str)},
+        created=_seconds(config.get("created")) if isinstance(config, dict) else 0,
+    )
+
+
+def _seconds(text: Any) -> int:
+    """Of a time as RFC 3339 has it."""
+    try:
+        when = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return 0
+    # one without a zone is of none, and not of this machine's
+    return max(0, int(when.replace(tzinfo=when.tzinfo or UTC).timestamp()))
