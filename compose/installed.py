@@ -10,7 +10,9 @@ from compose.events import Reporter
 from compose.ostree.repo import Repo
 from compose.rpm.database import DATABASE_PATH, InstalledPackage, read_packages
 
-_NAME = "rpmdb.sqlite"
+_NAME, _LOG = "rpmdb.sqlite", "rpmdb.sqlite-wal"
+_PLACES = (DATABASE_PATH, "usr/lib/sysimage/rpm")
+"""Where image-based systems have it, and where a root has it that was not made into one."""
 
 
 def installed_packages(
@@ -37,10 +39,16 @@ def extract_database(repo: Repo, commit: str, directory: str) -> bool:
 
     Raises RepositoryError when an object is damaged, StorageError.
     """
-    data = repo.read_file(commit, f"{DATABASE_PATH}/{_NAME}")
-    if data is None:
-        return False
-    path = os.path.join(directory, _NAME)
-    with fs.storage_errors(path), open(path, "wb") as file:
-        file.write(data)
-    return True
+    for place in _PLACES:
+        found = repo.read_directory(commit, place)
+        data = repo.read_file_in(found, _NAME) if found is not None else None
+        if found is None or data is None:
+            continue
+        # packages may be in its log alone
+        for name, content in ((_NAME, data), (_LOG, repo.read_file_in(found, _LOG))):
+            path = os.path.join(directory, name)
+            if content:
+                with fs.storage_errors(path), open(path, "wb") as file:
+                    file.write(content)
+        return True
+    return False

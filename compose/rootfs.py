@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 from compose import fs
@@ -110,9 +110,16 @@ def write_rootfs(tree: Tree, store: BlobStore, directory: str, reporter: Reporte
 
 
 def read_rootfs(
-    directory: str, store: BlobStore, reporter: Reporter, *, writer: str, ignore_devices: bool = True
+    directory: str,
+    store: BlobStore,
+    reporter: Reporter,
+    *,
+    writer: str,
+    ignore_devices: bool = True,
+    without: Container[str] = (),
 ) -> Root:
-    """What is in a directory, contents copied to the store. ignore_devices: leave devices out.
+    """What is in a directory, contents copied to the store. ignore_devices: leave devices out. without: directories that are
+    empty in the tree, whatever they hold.
 
     Raises UsageError for what no commit can hold.
     """
@@ -124,7 +131,7 @@ def read_rootfs(
     devices: list[str] = []
     whiteouts: dict[str, Entry] = {}
     with reporter.task("Reading files", unit="files") as task, fs.storage_errors(directory):
-        for path, full, status in _walk(directory):
+        for path, full, status in _walk(directory, without):
             kind = stat.S_IFMT(status.st_mode)
             whiteout = kind == stat.S_IFCHR and status.st_rdev == 0
             what = None if whiteout else _KINDS.get(kind)
@@ -192,7 +199,7 @@ def _dress(fd: int, entry: Entry) -> None:
     os.utime(fd, (entry.mtime, entry.mtime))
 
 
-def _walk(directory: str) -> Iterator[tuple[str, str, os.stat_result]]:
+def _walk(directory: str, without: Container[str]) -> Iterator[tuple[str, str, os.stat_result]]:
     yield "", directory, os.stat(directory)
     pending = [""]
     while pending:
@@ -203,7 +210,7 @@ def _walk(directory: str) -> Iterator[tuple[str, str, os.stat_result]]:
             path = join(above, each.name)
             status = each.stat(follow_symlinks=False)
             yield path, each.path, status
-            if stat.S_ISDIR(status.st_mode):
+            if stat.S_ISDIR(status.st_mode) and path not in without:
                 pending.append(path)
 
 

@@ -6,7 +6,6 @@ What the image before says of itself is what the compose begins with: input hash
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -31,6 +30,7 @@ from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
 from compose.pipeline.results import touch
 from compose.pipeline.run import compose_tree
 
+_TRIED = "user.compose"
 _VERSIONS = ("org.opencontainers.image.version", "version")
 
 
@@ -72,20 +72,14 @@ def compose_image(options: ComposeImageOptions, reporter: Reporter) -> ComposedI
     """Raises a ComposeError; then what is at the target is what was there."""
     target = options.target
     check_options(options.image)
-    if not target.transport.is_local:
-        skopeo.require()
     # now, and not when all is composed
-    match target.transport:
-        case Transport.OCI:
-            try_layout(target.name, reporter)
-        case Transport.OCI_ARCHIVE:
-            fs.check_place(target.name)
+    check_target(target, reporter)
     if options.tree.touch_if_changed is not None:
         fs.check_place(options.tree.touch_if_changed)
     previous = _previous(options, reporter)
     structure = _structure(previous, str(target), reporter) if previous is not None else None
     # held until the image is there: what it is made of is in it
-    with CacheDir(options.tree.cachedir).shared(reporter) as cache, _open_repo(cache) as repo:
+    with CacheDir(options.tree.cachedir).shared(reporter) as cache, open_private(cache.join(IMAGES)) as repo:
         with fs.temporary_directory("compose-image-") as directory:
             # with it the ref stays where it is, for there is to be none: what an image follows is the image before
             asked = replace(
@@ -111,6 +105,17 @@ def compose_image(options: ComposeImageOptions, reporter: Reporter) -> ComposedI
     if previous is not None:
         difference = compare_manifests(previous.manifest, parse_manifest(image.manifest, str(target)))
     return ComposedImage(tree=result, image=image, difference=difference)
+
+
+def check_target(target: ImageReference, reporter: Reporter) -> None:
+    """Raises what would be raised when an image is put there, as far as can be told before."""
+    match target.transport:
+        case Transport.OCI:
+            try_layout(target.name, reporter)
+        case Transport.OCI_ARCHIVE:
+            fs.check_place(target.name)
+        case _:
+            skopeo.require()
 
 
 def _encapsulated(
@@ -184,18 +189,16 @@ def _following(
     )
 
 
-def _open_repo(cache: CacheDir) -> Repo:
-    """Where commits of images are. Files lie there as they are: they go into layers at once, and are packed there."""
-    path = cache.join(IMAGES)
+def open_private(path: str) -> Repo:
+    """A repository for commits that go into images at once. Files lie there as they are: they are packed in the image."""
     mode = Mode.BARE_USER
     with fs.storage_errors(path):
         os.makedirs(path, mode=0o700, exist_ok=True)
         try:
-            os.setxattr(path, "user.compose", b"")
+            os.setxattr(path, _TRIED, b"")
         except OSError:
             # a filesystem that keeps no such attributes
             mode = Mode.ARCHIVE
         else:
-            with suppress(OSError):
-                os.removexattr(path, "user.compose")
+            os.removexattr(path, _TRIED)
     return Repo.create(path, mode)

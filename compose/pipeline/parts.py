@@ -142,7 +142,7 @@ def _postprocess_rootfs(
         processed = complete(tree, layout, store, work, reporter, memory=ProgramMemory(cache.join(PROGRAMS)))
         if processed.tree is tree:
             return False
-        _tell_devices(root, reporter)
+        tell_devices(root, reporter)
         tell_dropped(processed.dropped, reporter)
     # beside it, for the new one takes its place in one step
     with fs.storage_errors(rootfs):
@@ -187,7 +187,7 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
         previous = Previous.of(repo, options, treefile.ref)
         made = beside.read_records(rootfs)
         root = _read(rootfs, made, store, reporter, treefile.ignore_devices)
-        _tell_devices(root, reporter)
+        tell_devices(root, reporter)
         tree = root.tree
         known = beside.read_facts(rootfs) or _facts_from(options, treefile, previous)
         decided = _decided(known, tree, made, loaded, labelled=labelled)
@@ -252,7 +252,7 @@ def _read(rootfs: str, made: Records | None, store: BlobStore, reporter: Reporte
     return found if made is None else dataclasses.replace(found, tree=attributed(found.tree, made))
 
 
-def _tell_devices(root: Root, reporter: Reporter) -> None:
+def tell_devices(root: Root, reporter: Reporter) -> None:
     """Say what of the root is not what it was."""
     if root.devices:
         reporter.info(f"devices, which a commit cannot hold, are left out: {_numbered(root.devices)}")

@@ -17,6 +17,7 @@ import pytest
 
 from tests.e2e.tiny import Done, Site, release
 from tests.support import rpmrepo
+from tests.support.imageimporter import import_image
 
 pytestmark = pytest.mark.root
 
@@ -67,6 +68,7 @@ def test_an_image_is_followed(moving: Site, keys: rpmrepo.Keys, tmp_path: Path) 
     assert "version: 1\n" in first.stdout
     layout = Layout(out)
     before, labels = layout.manifest(), layout.labels()
+    assert import_image(out).commit == labels["ostree.commit"]
     assert labels["a"] == "b"
     assert f"commit: {labels['ostree.commit']}" in first.stdout
     # nothing new: nothing is made or touched
@@ -82,6 +84,7 @@ def test_an_image_is_followed(moving: Site, keys: rpmrepo.Keys, tmp_path: Path) 
     second = image(moving, out, "--format=oci", f"--touch-if-changed={touched}")
     assert touched.exists()
     assert "version: 1.1\n" in second.stdout
+    assert import_image(out).commit == layout.labels()["ostree.commit"]
     after = layout.manifest()
     assert components(after)[:-1] == components(before)[:-1]
     assert set(components(after)[-1].split(",")) == {"tiny-odd", "tiny-weak"}

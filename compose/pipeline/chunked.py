@@ -1,0 +1,124 @@
+"""`compose build-chunked-oci`: a root directory that something else made as a container image in layers of packages."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+
+from compose.blobs import BlobStore
+from compose.cachedir import LABELS, CacheDir
+from compose.commit import CommitOptions, commit_tree
+from compose.errors import ImageError, UsageError
+from compose.events import Reporter
+from compose.label import label
+from compose.oci import skopeo
+from compose.oci.chunking import MOST_LAYERS, PreviousLayers, plan_layers, previous_layers
+from compose.oci.contentmeta import read_content_meta
+from compose.oci.difference import compare_manifests, parse_manifest
+from compose.oci.encapsulate import encapsulate
+from compose.oci.existing import ExistingImage, read_existing
+from compose.oci.image import PLAIN, ImageOptions, check_options
+from compose.oci.reference import ImageReference
+from compose.pipeline.encapsulate import Encapsulated
+from compose.pipeline.image import check_target, open_private
+from compose.pipeline.parts import tell_devices
+from compose.rootfs import read_rootfs
+from compose.tree import Tree
+
+_WRITER = "rootfs"
+_POLICY = "usr/etc/selinux/config"
+_BOOTC = ("containers.bootc", "1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkedOptions:
+    """rootfs: path. target: where the image goes. previous: image whose structure is kept, None for the one at the target.
+    max_layers: behind the one with the commit. parents: have all directories in each layer that files of it are in. time: of
+    commit and image, seconds since 1970, None for that of the root directory."""
+
+    rootfs: str
+    target: ImageReference
+    cachedir: str
+    previous: ImageReference | None = None
+    image: ImageOptions = PLAIN
+    max_layers: int = MOST_LAYERS
+    parents: bool = False
+    time: int | None = None
+    jobs: int = 1
+    access: skopeo.Access = skopeo.NO_ACCESS
+
+
+def build_chunked(options: ChunkedOptions, reporter: Reporter) -> Encapsulated:
+    """Raises a ComposeError; then what is at the target is what was there, and the root directory in any case."""
+    image = replace(options.image, labels=(_BOOTC, *options.image.labels))
+    check_options(image)
+    check_target(options.target, reporter)
+    before = _before(options, reporter)
+    with CacheDir(options.cachedir).shared(reporter) as cache, cache.scratch() as work:
+        # not the cache's: no compose has a use for what is in the root
+        store = BlobStore(os.path.join(work, "blobs"))
+        root = read_rootfs(options.rootfs, store, reporter, writer=_WRITER, without=("sysroot",))
+        tell_devices(root, reporter)
+        tree = _arranged(root.tree, options.rootfs)
+        if _POLICY in tree:
+            tree = label(tree, store, work, reporter, cache.join(LABELS), jobs=options.jobs)
+        else:
+            reporter.info(f"no SELinux policy in {options.rootfs}: files have no labels")
+        with open_private(os.path.join(work, "repo")) as repo:
+            how = CommitOptions(
+                metadata=(),
+                parent=None,
+                timestamp=options.time if options.time is not None else max(0, tree[""].mtime),
+                ref=None,
+                jobs=options.jobs,
+            )
+            commit = commit_tree(tree, store, repo, how, reporter).checksum
+            content = read_content_meta(repo, commit, reporter, workdir=work)
+            made = encapsulate(
+                repo,
+                commit,
+                plan_layers(content, max_layers=options.max_layers, previous=_structure(before)),
+                options.target,
+                image,
+                parents=options.parents,
+                jobs=options.jobs,
+                reporter=reporter,
+                access=options.access,
+            )
+    difference = None
+    if before is not None:
+        difference = compare_manifests(before.manifest, parse_manifest(made.manifest, str(options.target)))
+    return Encapsulated(image=made, difference=difference)
+
+
+def _before(options: ChunkedOptions, reporter: Reporter) -> ExistingImage | None:
+    found = read_existing(options.previous or options.target, reporter, options.access)
+    if found is None and options.previous is not None:
+        raise ImageError(
+            f"{options.previous}: there is no such image", hint="leave --previous-build out, or correct it"
+        )
+    return found
+
+
+def _structure(before: ExistingImage | None) -> PreviousLayers | None:
+    """None for an image that was not made of packages, as the root's own may be."""
+    if before is None:
+        return None
+    try:
+        return previous_layers(before.manifest, "")
+    except UsageError:
+        return None
+
+
+def _arranged(tree: Tree, rootfs: str) -> Tree:
+    """As a commit has it: the root directory root's, /etc in /usr/etc. Raises UsageError for a root that has both."""
+    editor = tree.edit()
+    editor.replace("", uid=0, gid=0)
+    if "etc" in editor:
+        if "usr/etc" in editor:
+            raise UsageError(
+                f"{rootfs} has both /etc and /usr/etc",
+                hint="give a root with one of them: /usr/etc is what /etc becomes in a commit",
+            )
+        editor.move("etc", "usr/etc")
+    return editor.build()
