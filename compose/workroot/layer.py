@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -22,8 +23,8 @@ _OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
 _ACL = ("system.posix_acl_access", "system.posix_acl_default")
 
 Stamp = tuple[int, int, int, int, int]
-"""(inode, ctime in ns, mode, uid, gid) of a path. Entries coming and going change the ctime of a directory: it has 1 there when
-it is opaque, else 0."""
+"""(inode, ctime in ns, mode, uid, gid) of a path. Entries coming and going change the ctime of a directory: it has a number
+there that tells whether it is opaque (the lowest bit) and its xattrs, 0 for one that is not and has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +80,7 @@ class Layer:
                 continue
             change = _change(path, os.lstat(self._full(path)), self._full(path), store, writer)
             # what hides the directory below since earlier hides no more now
-            if change.opaque and path in before and before[path][:2] == after[path][:2]:
+            if change.opaque and path in before and _hiding(before[path]) == _hiding(after[path]):
                 change = replace(change, opaque=False)
             yield change
 
@@ -107,8 +108,19 @@ def _stamp(status: os.stat_result, full: str) -> Stamp:
     if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
         # the kernel makes all deletions names of one inode, whose ctime is that of the last
         return 0, 0, status.st_mode, 0, 0
-    ctime = int(_is_opaque(full)) if stat.S_ISDIR(status.st_mode) else status.st_ctime_ns
+    ctime = status.st_ctime_ns
+    if stat.S_ISDIR(status.st_mode):
+        ctime = int(_is_opaque(full))
+        # not there, or not to be had on this filesystem
+        with contextlib.suppress(OSError):
+            xattrs, _ = _xattrs(full)
+            ctime |= zlib.crc32(repr(xattrs).encode()) << 1 if xattrs else 0
     return status.st_ino, ctime, status.st_mode, status.st_uid, status.st_gid
+
+
+def _hiding(stamp: Stamp) -> tuple[int, int]:
+    """Which directory it is, and whether it is opaque."""
+    return stamp[0], stamp[1] & 1
 
 
 def _change(path: str, status: os.stat_result, full: str, store: BlobStore, writer: str) -> Change:

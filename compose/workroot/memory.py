@@ -33,7 +33,7 @@ from compose.workroot.layer import Change
 from compose.workroot.sight import Sight
 
 # To be raised whenever the same program in the same tree could do something else than before: another sandbox, say.
-_VERSION = 4
+_VERSION = 5
 _KIND = b"compose programs 1\n"
 _KEPT = 4
 _LOWER, _LOWERS, _TREE = "lower-", 8, "tree"

@@ -45,6 +45,32 @@ def test_stamps_of_a_directory_do_not_change_with_its_entries(tmp_path: Path) ->
     assert layer.changed(before, layer.stamps()) == ("d/f", "d/l")
 
 
+def test_a_directory_that_says_something_of_itself(tmp_path: Path) -> None:
+    """user.component: in which layer of an image all below it is."""
+    for name in ("lower/d", "upper/d"):
+        (tmp_path / name).mkdir(parents=True)
+    layer = Layer(directory=str(tmp_path / "upper"), lower=str(tmp_path / "lower"))
+    looks = [layer.stamps()]
+    assert layer.changed({}, looks[0]) == ()
+    for value in (b"one", b"other"):
+        os.setxattr(tmp_path / "upper/d", "user.component", value)
+        looks.append(layer.stamps())
+        assert layer.changed({}, looks[-1]) == ("d",)
+        assert layer.changed(*looks[-2:]) == ("d",)
+        (change,) = layer.changes(["d"], *looks[-2:], store=None, writer="x")  # type: ignore[arg-type]
+        assert change.entry is not None
+        assert (change.entry.xattrs, change.opaque) == (((b"user.component", value),), False)
+    assert layer.changed(looks[-1], layer.stamps()) == ()
+    # one that is opaque for long does not hide again what came into it since
+    os.setxattr(tmp_path / "upper/d", "user.overlay.opaque", b"y")
+    opaque = layer.stamps()
+    (change,) = layer.changes(["d"], looks[-1], opaque, store=None, writer="x")  # type: ignore[arg-type]
+    assert change.opaque
+    os.removexattr(tmp_path / "upper/d", "user.component")
+    (change,) = layer.changes(["d"], opaque, layer.stamps(), store=None, writer="x")  # type: ignore[arg-type]
+    assert not change.opaque
+
+
 def test_the_names_of_a_deletion_are_the_same_whenever_the_next_is_made(tmp_path: Path) -> None:
     """The kernel makes all whiteouts links of one inode, whose ctime each new one moves."""
     layer = Layer(directory="/nowhere", lower=str(tmp_path))
