@@ -89,6 +89,7 @@ def command(
     )
     with flags.reporter_of(progress, progress_fd) as reporter:
         done = build_chunked(options, reporter)
+        reporter.result("done", image=output, image_digest=done.image.digest)
     typer.echo(image_line(done.image))
     if done.difference is not None:
         for line in difference_lines(done.difference):

@@ -24,13 +24,8 @@ def command(
         ),
     ],
     repo: Annotated[str, typer.Option("--repo", "-r", metavar="REPO", help="OSTree repository.", show_default=False)],
-    label: Annotated[
-        list[str] | None, typer.Option("--label", "-l", metavar="KEY=VALUE", help="Label of the image.")
-    ] = None,
-    image_config: Annotated[
-        str | None,
-        typer.Option("--image-config", metavar="FILE", help='The "config" object of an image configuration, JSON.'),
-    ] = None,
+    label: flags.Label = None,
+    image_config: flags.ImageConfig = None,
     arch: Annotated[
         str | None,
         typer.Option("--arch", metavar="ARCH", help="Architecture, as OCI calls it; that of the packages by default."),
@@ -47,12 +42,7 @@ def command(
         list[str] | None,
         typer.Option("--cmd", metavar="WORD", help="What the container runs: once for the program and each argument."),
     ] = None,
-    max_layers: Annotated[
-        int | None,
-        typer.Option(
-            "--max-layers", metavar="N", min=1, help="Layers at most beside that of the commit itself; 64 by default."
-        ),
-    ] = None,
+    max_layers: flags.MaxLayers = None,
     format_version: Annotated[
         int,
         typer.Option("--format-version", help="2: each layer has the directories above its files."),
@@ -71,10 +61,7 @@ def command(
             "--previous-build-manifest", metavar="FILE", help="Keep the structure of the image of this manifest."
         ),
     ] = None,
-    authfile: Annotated[
-        str | None,
-        typer.Option("--authfile", metavar="FILE", help="Passwords of registries, as skopeo login keeps them."),
-    ] = None,
+    authfile: flags.AuthFile = None,
     jobs: flags.Jobs = None,
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,
@@ -115,6 +102,7 @@ def command(
     )
     with flags.reporter_of(progress, progress_fd) as reporter:
         done = encapsulate_commit(options, reporter)
+        reporter.result("done", image=imgref, image_digest=done.image.digest)
     typer.echo(image_line(done.image))
     if done.difference is not None:
         for line in difference_lines(done.difference):

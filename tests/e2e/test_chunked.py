@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -87,6 +88,13 @@ def test_a_root_that_was_not_made_for_images(composed: Site, rootfs: Path, tmp_p
     names = [each["annotations"]["ostree.components"] for each in manifest["layers"][1:]]
     assert names[0] == "greetings"
     assert "hello" in names
+
+
+def test_what_comes_of_it_for_programs(composed: Site, rootfs: Path, tmp_path: Path) -> None:
+    done = build(composed, rootfs, f"oci:{tmp_path}/out", "--progress=json")
+    (result,) = [row for row in map(json.loads, done.stderr.splitlines()) if row["event"] == "result"]
+    assert (result["outcome"], result["image"]) == ("done", f"oci:{tmp_path}/out")
+    assert f"Pushed digest: {result['image_digest']}" in done.stdout
 
 
 def test_what_cannot_be_made(composed: Site, rootfs: Path, tmp_path: Path) -> None:
