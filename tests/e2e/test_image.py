@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +14,11 @@ import pytest
 from tests.e2e.tiny import Done, Site, release
 from tests.support import rpmrepo
 from tests.support.imageimporter import import_image
+from tests.support.registry import serve
 
 pytestmark = pytest.mark.root
 
-REGISTRY = shutil.which("docker-registry") or shutil.which("registry")
 needs_skopeo = pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")
-needs_registry = pytest.mark.skipif(REGISTRY is None, reason="no registry is installed (docker-registry)")
 
 
 def image(site: Site, output: object, *flags: str, status: int = 0, **environment: str) -> Done:
@@ -264,38 +259,10 @@ def test_skopeo_reads_it(site: Site, tmp_path: Path) -> None:
     rpmrepo.run("skopeo", "--insecure-policy", "copy", "--quiet", f"oci-archive:{out}", f"dir:{tmp_path}/dir")
 
 
-@contextlib.contextmanager
-def registry(top: Path) -> Iterator[str]:
-    """HOST:PORT of one that answers without TLS."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        place = f"127.0.0.1:{probe.getsockname()[1]}"
-    config = {
-        "version": 0.1,
-        "log": {"level": "error"},
-        "storage": {"filesystem": {"rootdirectory": f"{top}/registry"}},
-        "http": {"addr": place},
-    }
-    (top / "registry.yml").write_text(json.dumps(config))
-    assert REGISTRY is not None
-    with subprocess.Popen([REGISTRY, "serve", f"{top}/registry.yml"], stderr=subprocess.DEVNULL) as process:
-        try:
-            for _ in range(100):
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(place.split(":")[1]))):
-                    break
-                time.sleep(0.1)
-            yield place
-        finally:
-            process.terminate()
-
-
 @needs_skopeo
-@needs_registry
 def test_a_registry(moving: Site, keys: rpmrepo.Keys, tmp_path: Path) -> None:
-    with registry(tmp_path) as place:
-        settings = tmp_path / ".config/containers/registries.conf"
-        settings.parent.mkdir(parents=True)
-        settings.write_text(f'[[registry]]\nlocation = "{place}"\ninsecure = true\n')
-        environment = {"HOME": str(tmp_path)}
+    with serve(tmp_path) as (place, home):
+        environment = {"HOME": str(home)}
         where, form = f"{place}/tiny/os:main", "--format=registry"
         missing = image(moving, where, form, status=1, **environment)
         assert "there is no image yet" in missing.stderr

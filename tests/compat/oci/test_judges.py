@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import socket
 import stat
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +21,7 @@ from compose.oci.image import PLAIN
 from compose.oci.reference import parse_reference
 from compose.ostree.repo import Repo
 from tests.support.imageimporter import import_image, read_image
+from tests.support.registry import serve
 from tests.support.rpmrepo import run
 
 pytestmark = pytest.mark.root
@@ -199,31 +197,10 @@ def test_a_machine_without_skopeo(committed: tuple[Path, str], tmp_path: Path, m
 
 @pytest.fixture
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A registry without TLS, and nobody else's settings."""
-    program = shutil.which("docker-registry") or shutil.which("registry")
-    if program is None:
-        pytest.skip("docker-registry is not installed (make test does it)")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    where = f"127.0.0.1:{port}"
-    settings = tmp_path / "home/.config/containers/registries.conf"
-    settings.parent.mkdir(parents=True)
-    settings.write_text(f'[[registry]]\nlocation = "{where}"\ninsecure = true\n')
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    config = tmp_path / "registry.yaml"
-    config.write_text(
-        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {tmp_path}/registry}}}}\nhttp: {{addr: '{where}'}}\n"
-    )
-    with subprocess.Popen([program, "serve", str(config)], stderr=subprocess.DEVNULL) as process:
-        try:
-            for _ in range(100):
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                    break
-                time.sleep(0.1)
-            yield where
-        finally:
-            process.terminate()
+    """A registry, and nobody else's settings."""
+    with serve(tmp_path) as (where, home):
+        monkeypatch.setenv("HOME", str(home))
+        yield where
 
 
 @needs("skopeo")
