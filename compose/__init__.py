@@ -1,3 +1,3 @@
 """Server-side compose toolchain for operating systems: treefile in, OSTree commit out."""
 
-__version__ = "2026.3"
+__version__ = "2026.4"
