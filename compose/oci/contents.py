@@ -70,6 +70,8 @@ def read_contents(repo: Repo, commit: str) -> Contents:
         raise RepositoryError(
             f"{repo.path}: commit {commit} is there in part only", hint="pull it whole: ostree pull, without --subpath"
         )
+    # before others write layers for nothing
+    _check_size(commit, "commit", repo.read_metadata(commit, "commit"))
     directories: list[tuple[str, bytes, bytes]] = []
     files: dict[bytes, list[str]] = {}
     for path, checksum, meta in repo.walk(commit):
@@ -77,7 +79,8 @@ def read_contents(repo: Repo, commit: str) -> Contents:
             files.setdefault(checksum, []).append(path)
         else:
             directories.append((path, checksum, meta))
-    if {"etc", "usr/etc"} <= {row[0] for row in directories}:
+    paths = {row[0] for row in directories}.union(*files.values())
+    if {"etc", "usr/etc"} <= paths:
         raise RepositoryError(
             f"{repo.path}: commit {commit} has both /etc and /usr/etc, which are one in a container",
             hint="a tree for clients has /usr/etc alone; see compose lint",
@@ -108,7 +111,9 @@ def first_layer(repo: Repo, contents: Contents, objects: Iterable[bytes], advanc
         if path and (shown := _shown(path)):
             seen.add(shown)
             yield _directory(repo, shown, meta)
-    if "var/tmp" not in seen:
+    # a symlink leads to where others make it
+    linked = any(path in ("var", "var/tmp") for paths in contents.files.values() for path in paths)
+    if "var/tmp" not in seen and not linked:
         # what clients make when they boot, and programs of a container need
         if "var" not in seen:
             yield tar.entry("var", tar.DIRECTORY, mode=0o755)
@@ -134,12 +139,16 @@ def _repository() -> bytes:
 
 
 def _metadata(checksum: str, kind: str, data: bytes) -> bytes:
+    _check_size(checksum, kind, data)
+    return tar.file(f"{_name(checksum)}.{kind}", data)
+
+
+def _check_size(checksum: str, kind: str, data: bytes) -> None:
     if len(data) > _MOST_METADATA:
         raise RepositoryError(
             f"the object {checksum}.{kind} has {len(data)} bytes, and importers of container images take {_MOST_METADATA}",
             hint="keep large metadata out of the commit, such as advisories-metadata: detached has it",
         )
-    return tar.file(f"{_name(checksum)}.{kind}", data)
 
 
 def _name(checksum: str) -> str:

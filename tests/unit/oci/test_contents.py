@@ -187,6 +187,23 @@ def test_both_etc_and_usr_etc(repo: Repo, tmp_path: Path) -> None:
     assert "etc/a" in imported(repo, {"etc/a": file(b"a")}, tmp_path).visible
 
 
+@pytest.mark.parametrize(
+    "tree",
+    [{"etc": link("usr/etc"), "usr/etc/b": file(b"b")}, {"etc/a": file(b"a"), "usr/etc": link("../etc")}],
+    ids=["etc", "usr/etc"],
+)
+def test_etc_that_is_a_symlink_beside_the_other(repo: Repo, tmp_path: Path, tree: dict[str, Item]) -> None:
+    with pytest.raises(RepositoryError, match="both /etc and /usr/etc"):
+        imported(repo, tree, tmp_path)
+
+
+@pytest.mark.parametrize(("path", "kind"), [("var", "link"), ("var/tmp", "link")])
+def test_var_that_is_a_symlink_stays_one(repo: Repo, tmp_path: Path, path: str, kind: str) -> None:
+    write(repo, write_commit(repo, {"usr/a": file(b"a"), path: link("elsewhere")}), f"oci:{tmp_path}/out")
+    found = [each.kind for each in layer(tmp_path / "out", 0) if each.name == path or each.name.startswith(f"{path}/")]
+    assert found == [kind]
+
+
 def test_metadata_that_importers_refuse_is_told_now(repo: Repo, tmp_path: Path) -> None:
     with pytest.raises(RepositoryError, match="and importers of container images take"):
         imported(repo, TREE, tmp_path, metadata=(("large", Variant("ay", bytes(11 << 20))),))
