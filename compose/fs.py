@@ -29,7 +29,7 @@ _LARGE_HOLES = 64 << 20  # bytes
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 DISK_ERRORS = _FULL | {errno.EROFS, errno.EIO, errno.EFBIG}
 """What only a disk answers."""
-_REFUSED = DISK_ERRORS | {errno.EACCES, errno.EPERM}
+_REFUSED = DISK_ERRORS | {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
 # EPERM: of a container's filter that does not know the call; a file that may not be written says so again to write()
 _NO_CLONE = frozenset({errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM})
 

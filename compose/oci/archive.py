@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from compose import fs
 from compose.errors import ImageError
 from compose.oci import tar
+from compose.oci.image import digest_of
 from compose.oci.layout import BLOBS, INDEX, LAYOUT, check_version, choose, digest_in, find, parse_index
 
 if TYPE_CHECKING:
@@ -69,8 +70,11 @@ class Archive:
         return self.read(digest_in(choose(parse_index(self._member(INDEX), self._path), tag, self._path), self._path))
 
     def read(self, digest: str) -> bytes:
-        """A blob of JSON. Raises ImageError when it is missing."""
-        return self._member(f"{BLOBS}/{digest}")
+        """A blob of JSON. Raises ImageError when it is missing or damaged."""
+        data = self._member(f"{BLOBS}/{digest}")
+        if digest_of(data) != digest:
+            raise ImageError(f"{self._path}: the blob sha256:{digest} is damaged")
+        return data
 
     def check(self) -> None:
         """Raises ImageError for what is none."""
@@ -78,9 +82,10 @@ class Archive:
 
     def _member(self, name: str) -> bytes:
         for spelling in (name, f"./{name}"):
-            with contextlib.suppress(KeyError):
+            with _damage(self._path), contextlib.suppress(KeyError):
                 member = self._file.getmember(spelling)
-                file = self._file.extractfile(member) if member.size <= _MOST_JSON else None
+                # a link may lead to itself
+                file = self._file.extractfile(member) if member.isreg() and member.size <= _MOST_JSON else None
                 if file is not None:
                     return file.read()
         raise ImageError(f"{self._path}: is no OCI archive: it has no {name}")
@@ -92,15 +97,27 @@ def open_archive(path: str) -> Iterator[Archive]:
     # late: who writes one has no use for it
     import tarfile
 
+    with _damage(path):
+        file = tarfile.open(path)  # noqa: SIM115
+    with file:
+        archive = Archive(path, file)
+        archive.check()
+        yield archive
+
+
+@contextmanager
+def _damage(path: str) -> Iterator[None]:
+    import lzma
+    import tarfile
+    import zlib
+
     try:
-        with tarfile.open(path) as file:
-            archive = Archive(path, file)
-            archive.check()
-            yield archive
+        yield
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError, RecursionError) as error:
+        # it may be compressed, as skopeo takes it too
+        raise ImageError(f"{path}: is no OCI archive: {error}") from error
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror or error}") from error
-    except tarfile.TarError as error:
-        raise ImageError(f"{path}: is no OCI archive: {error}") from error
 
 
 def read_archived_manifest(path: str, tag: str | None) -> bytes:

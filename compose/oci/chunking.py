@@ -8,7 +8,6 @@ rpm-ostree, but that it has initramfs and unpackaged content in one layer, and e
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 
 from compose.errors import UsageError
 from compose.oci.contentmeta import ALWAYS, SEPARATOR, Component, ContentMeta
+from compose.oci.documents import parse
 
 ANNOTATION = "ostree.components"
 """Of a layer in a manifest: the names of its components."""
@@ -76,8 +76,8 @@ def previous_layers(manifest: Mapping[str, Any], where: str) -> PreviousLayers:
 def read_previous_layers(path: str) -> PreviousLayers:
     """Of a manifest in a file. Raises UsageError."""
     try:
-        with open(path, encoding="utf-8") as file:
-            manifest = json.load(file)
+        with open(path, "rb") as file:
+            manifest = parse(file.read())
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from compose.errors import ImageError
 from compose.events import Reporter
 from compose.oci import skopeo
 from compose.oci.archive import read_archived_manifest
+from compose.oci.documents import parse
 from compose.oci.image import MANIFEST_TYPE
 from compose.oci.layout import Layout
 from compose.oci.reference import ImageReference, Transport
@@ -66,7 +66,7 @@ def read_manifest(image: ImageReference, reporter: Reporter, access: skopeo.Acce
 def parse_manifest(data: bytes, where: str) -> dict[str, Any]:
     """Raises ImageError for what is no manifest of one image."""
     try:
-        document = json.loads(data)
+        document = parse(data)
     except ValueError as error:
         raise ImageError(f"{where}: no image manifest: {error}") from error
     found: dict[str, Any] = document if isinstance(document, dict) else {}

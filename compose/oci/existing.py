@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from compose.events import Reporter
 from compose.oci import skopeo
 from compose.oci.archive import open_archive
 from compose.oci.difference import parse_manifest
+from compose.oci.documents import parse
 from compose.oci.layout import Layout, digest_in
 from compose.oci.reference import ImageReference, Transport
 
@@ -58,7 +58,7 @@ def _parsed(data: bytes, read: Callable[[str], bytes], where: str) -> ExistingIm
     if not isinstance(row, dict):
         raise ImageError(f"{where}: damaged image manifest: it has no configuration")
     try:
-        config = json.loads(read(digest_in(row, where)))
+        config = parse(read(digest_in(row, where)))
     except ValueError as error:
         raise ImageError(f"{where}: the configuration of the image is damaged: {error}") from error
     inner = config.get("config") if isinstance(config, dict) else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 from compose.errors import RepositoryError, UsageError
 from compose.metadata import INPUTHASH, PKGLIST
 from compose.oci.chunking import ANNOTATION
+from compose.oci.documents import canonical, parse
 from compose.ostree.gvariant import Variant
 from compose.ostree.objects import Commit
 
@@ -28,6 +28,7 @@ DIFFID_LABEL = "ostree.final-diffid"
 _OWN_LABELS = (COMMIT_LABEL, DIFFID_LABEL)
 _BOOTABLE, _LINUX, _COMMAND = "ostree.bootable", "ostree.linux", "ostree.container-cmd"
 _ARCHITECTURE = "ostree.architecture"
+_PKGLIST_TYPE = "a(sssss)"
 _OS = "linux"
 
 _ARCHITECTURES = {
@@ -94,6 +95,11 @@ def check_options(options: ImageOptions) -> None:
     for key, _ in options.labels:
         if key in _OWN_LABELS:
             raise UsageError(f"--label={key}: clients find the commit by it, and it is written in any case")
+    for flag, words in (("--label", [f"{key}={value}" for key, value in options.labels]), ("--cmd", options.cmd or ())):
+        for word in words:
+            # what a shell hands on that is no UTF-8 comes as half of a character
+            if any("\ud800" <= each <= "\udfff" for each in word):
+                raise UsageError(f"{flag}={word}: is not UTF-8, and JSON has nothing else")
     if options.arch is not None:
         _architecture_of(options.arch)
 
@@ -106,7 +112,11 @@ def describe(commit: Commit, checksum: str, options: ImageOptions) -> Described:
         labels |= {"version": version, "org.opencontainers.image.version": version}
     labels |= {COMMIT_LABEL: checksum, **dict(options.labels)}
     config = dict(options.image_config or {})
-    command = options.cmd if options.cmd is not None else commit.get(_COMMAND)
+    command = options.cmd
+    if command is None and (said := dict(commit.metadata).get(_COMMAND)) is not None:
+        if said.type != "as":
+            raise UsageError(f"the commit's metadata {_COMMAND} is of type {said.type}, and not words (as)")
+        command = said.value
     if command is not None:
         config["Cmd"] = list(command)
     try:
@@ -161,10 +171,6 @@ def platform_of(architecture: str) -> dict[str, str]:
     return {"architecture": architecture, "os": _OS}
 
 
-def canonical(document: Any) -> bytes:
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
 def digest_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
@@ -172,19 +178,21 @@ def digest_of(data: bytes) -> str:
 def read_image_config(path: str) -> dict[str, Any]:
     """The file of --image-config. Raises UsageError naming the key."""
     try:
-        with open(path, encoding="utf-8") as file:
-            found = json.load(file)
+        with open(path, "rb") as file:
+            found = parse(file.read())
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise UsageError(f"{path}: not JSON: {error}") from error
     if not isinstance(found, dict):
         raise UsageError(f"{path}: an image configuration must be a JSON object")
-    if isinstance(found.get("config"), dict) and "rootfs" in found:
+    if isinstance(found.get("config"), dict):
         raise UsageError(
             f"{path}: is the configuration of a whole image",
             hint='give what it has under "config" in a file of its own',
         )
+    # Go writes null for what is empty
+    found = {key: value for key, value in found.items() if value is not None}
     for key, value in found.items():
         if key in _TEXTS and not isinstance(value, str):
             raise UsageError(f"{path}: {key} must be text")
@@ -236,11 +244,12 @@ def _architecture_of(name: str) -> str:
 
 def _architecture(commit: Commit) -> str:
     """As the commit says itself, else that of most of its packages, else that of this machine."""
-    said = commit.get(_ARCHITECTURE)
-    packages = commit.get(PKGLIST) or ()
-    counted = Counter(row[4] for row in packages if row[4] in _ARCHITECTURES)
+    variants: dict[str, Variant] = dict(commit.metadata)
+    said, packages = variants.get(_ARCHITECTURE), variants.get(PKGLIST)
+    rows = packages.value if packages is not None and packages.type == _PKGLIST_TYPE else ()
+    counted = Counter(row[4] for row in rows if row[4] in _ARCHITECTURES)
     names = (
-        said,
+        *([said.value] if said is not None and said.type == "s" else []),
         *(name for name, _ in sorted(counted.items(), key=lambda row: (-row[1], row[0]))),
         platform.machine(),
     )

@@ -14,7 +14,6 @@ import contextlib
 import errno
 import fcntl
 import hashlib
-import json
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +23,8 @@ from typing import Any, Self
 from compose import fs
 from compose.errors import ImageError, UsageError
 from compose.events import Reporter
-from compose.oci.image import INDEX_TYPE, MANIFEST_TYPE, canonical, descriptor, digest_of, platform_of
+from compose.oci.documents import canonical, parse
+from compose.oci.image import INDEX_TYPE, MANIFEST_TYPE, descriptor, digest_of, platform_of
 
 LAYOUT, INDEX, BLOBS = "oci-layout", "index.json", "blobs/sha256"
 VERSION = b'{"imageLayoutVersion":"1.0.0"}'
@@ -196,7 +196,9 @@ class Layout:
             raise ImageError(f"{self.path}: cannot read the blob sha256:{digest}: {error.strerror}") from error
         try:
             status = os.fstat(fd)
-            if stat.S_ISREG(status.st_mode) and status.st_size == size:
+            if not stat.S_ISREG(status.st_mode):
+                raise ImageError(f"{self.path}: the blob sha256:{digest} is no regular file", hint="remove it")
+            if status.st_size == size:
                 found = hashlib.sha256()
                 for piece in fs.chunks(fd):
                     found.update(piece)
@@ -295,6 +297,8 @@ def parse_index(data: bytes, path: str) -> dict[str, Any]:
     rows = found.setdefault("manifests", [])
     if not isinstance(rows, list) or not all(isinstance(each, dict) for each in rows):
         raise ImageError(f"{path}: {INDEX} is damaged: manifests must be a list of objects")
+    if not all(isinstance(tag_of(each), str | None) for each in rows):
+        raise ImageError(f"{path}: {INDEX} is damaged: {TAG} must be text")
     return found
 
 
@@ -341,7 +345,7 @@ def digest_in(row: Mapping[str, Any], path: str) -> str:
 
 def _object(data: bytes, what: str) -> dict[str, Any]:
     try:
-        found = json.loads(data)
+        found = parse(data)
     except ValueError as error:
         raise ImageError(f"{what} is damaged: {error}") from error
     if not isinstance(found, dict):

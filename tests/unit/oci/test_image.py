@@ -93,6 +93,24 @@ def test_an_image_of_a_commit() -> None:
     }
 
 
+def test_a_commit_that_says_something_else_than_others_do() -> None:
+    for kind, value in (("as", ["x"]), ("s", "x"), ("t", 5)):
+        odd = replace(COMMIT, metadata=(("rpmostree.rpmdb.pkglist", Variant(kind, value)),))
+        assert describe(odd, CHECKSUM, ImageOptions()).architecture
+    odd = replace(COMMIT, metadata=(*COMMIT.metadata, ("ostree.architecture", Variant("as", ["s390x"]))))
+    assert describe(odd, CHECKSUM, ImageOptions()).architecture == "arm64"
+    odd = replace(COMMIT, metadata=(("ostree.container-cmd", Variant("s", "bash")),))
+    with pytest.raises(UsageError, match="container-cmd is of type s"):
+        describe(odd, CHECKSUM, ImageOptions())
+    assert describe(odd, CHECKSUM, ImageOptions(cmd=("sh",))).config["Cmd"] == ["sh"]
+
+
+@pytest.mark.parametrize("options", [ImageOptions(labels=(("a", "\udcff"),)), ImageOptions(cmd=("\udcff",))])
+def test_what_json_cannot_hold(options: ImageOptions) -> None:
+    with pytest.raises(UsageError, match="is not UTF-8"):
+        describe(COMMIT, CHECKSUM, options)
+
+
 def test_what_is_asked_for_wins() -> None:
     config, manifest = made(
         ImageOptions(
@@ -155,6 +173,10 @@ def test_a_time_that_no_date_has() -> None:
         ('{"Volumes": []}', "Volumes must be an object"),
         ('{"User": 1}', "User must be text"),
         ('{"config": {}, "rootfs": {}}', "is the configuration of a whole image"),
+        ('{"config": {"Env": []}}', "is the configuration of a whole image"),
+        ('{"Env": ["\\ud800"]}', "half of a character"),
+        ('{"Healthcheck": NaN}', "NaN is no number"),
+        ("[" * 200_000, "nested too deeply"),
     ],
 )
 def test_image_configs_that_are_none(tmp_path: Path, text: str, said: str) -> None:
@@ -162,6 +184,12 @@ def test_image_configs_that_are_none(tmp_path: Path, text: str, said: str) -> No
     path.write_text(text)
     with pytest.raises(UsageError, match=said):
         read_image_config(str(path))
+
+
+def test_what_is_empty_as_go_writes_it(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"Labels": null, "Entrypoint": null, "Cmd": ["a"], "Env": ["\\ud83d\\ude00"]}')
+    assert read_image_config(str(path)) == {"Cmd": ["a"], "Env": ["\U0001f600"]}
 
 
 def test_an_image_config_that_is_not_there() -> None:

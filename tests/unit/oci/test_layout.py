@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from pathlib import Path
 
 import pytest
 
-from compose.errors import ComposeError, ImageError, UsageError
+from compose.errors import ComposeError, ImageError, StorageError, UsageError
 from compose.events import Reporter
+from compose.oci import tar
 from compose.oci.archive import read_archived_manifest, write_archive
-from compose.oci.image import canonical, digest_of
+from compose.oci.documents import canonical
+from compose.oci.image import digest_of
 from compose.oci.layout import Layout, layout_for
 
 
@@ -161,6 +164,21 @@ def _rows(place: Path) -> None:
     (place / "index.json").write_text('{"manifests": {}}')
 
 
+def _deep(place: Path) -> None:
+    add(place, "one")
+    (place / "index.json").write_text("[" * 200_000)
+
+
+def _half(place: Path) -> None:
+    add(place, "one", "x")
+    (place / "index.json").write_text((place / "index.json").read_text().replace('"x"', '"\\ud800"'))
+
+
+def _tag(place: Path) -> None:
+    add(place, "one", "x")
+    (place / "index.json").write_text((place / "index.json").read_text().replace('"x"', '["x"]'))
+
+
 def _no_blobs(place: Path) -> None:
     place.mkdir()
     (place / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
@@ -174,6 +192,9 @@ def _no_blobs(place: Path) -> None:
         (_version, ImageError, "of version 2.0.0"),
         (_cut, ImageError, "index.json is damaged"),
         (_rows, ImageError, "manifests must be a list"),
+        (_deep, ImageError, "nested too deeply"),
+        (_half, ImageError, "half of a character"),
+        (_tag, ImageError, "ref.name must be text"),
         (_no_blobs, ImageError, "has no blobs/sha256"),
     ],
 )
@@ -185,6 +206,25 @@ def test_what_is_no_layout_is_told_and_stays(tmp_path: Path, make, kind: type[Co
         add(place, "two", "b")
     assert said in caught.value.message
     assert snapshot(tmp_path) == before
+
+
+def test_a_blob_that_is_a_directory(tmp_path: Path) -> None:
+    place = tmp_path / "out"
+    blob = place / "blobs/sha256" / digest_of(add(place, "one", "a"))
+    blob.unlink()
+    blob.mkdir()
+    with pytest.raises(ImageError, match=f"{blob.name} is no regular file"):
+        add(place, "one", "a")
+
+
+@pytest.mark.parametrize("length", [240, 300])
+def test_names_that_are_too_long(tmp_path: Path, length: int) -> None:
+    with pytest.raises(StorageError, match="File name too long"):
+        add(tmp_path / ("x" * length), "one")
+    add(tmp_path / "out", "one")
+    with pytest.raises(StorageError, match="File name too long"):
+        write_archive(str(tmp_path / "out"), str(tmp_path / ("x" * length)))
+    assert os.listdir(tmp_path) == ["out"]
 
 
 def test_a_place_that_is_not_there(tmp_path: Path) -> None:
@@ -216,7 +256,23 @@ def test_archives(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["a.tar", "out"]
 
 
-@pytest.mark.parametrize("data", [b"", b"x" * 5000, bytes(10240)])
+def test_a_damaged_blob_in_an_archive(tmp_path: Path) -> None:
+    manifest = add(tmp_path / "out", "one", "a")
+    blob = tmp_path / "out/blobs/sha256" / digest_of(manifest)
+    blob.write_bytes(manifest.replace(b"one", b"two"))
+    write_archive(str(tmp_path / "out"), str(tmp_path / "a.tar"))
+    with pytest.raises(ImageError, match="is damaged"):
+        read_archived_manifest(str(tmp_path / "a.tar"), "a")
+
+
+def _link_to_itself() -> bytes:
+    return tar.entry("oci-layout", tar.SYMLINK, mode=0o777, link="oci-layout") + tar.END
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"x" * 5000, bytes(10240), _link_to_itself(), *(gzip.compress(os.urandom(9999))[:end] for end in (60, 999))],
+)
 def test_what_is_no_archive(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.tar").write_bytes(data)
     with pytest.raises(ImageError, match="is no OCI archive"):
