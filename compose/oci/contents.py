@@ -147,7 +147,9 @@ def _check_size(checksum: str, kind: str, data: bytes) -> None:
     if len(data) > _MOST_METADATA:
         raise RepositoryError(
             f"the object {checksum}.{kind} has {len(data)} bytes, and importers of container images take {_MOST_METADATA}",
-            hint="keep large metadata out of the commit, such as advisories-metadata: detached has it",
+            hint="keep large metadata out of the commit, such as advisories-metadata: detached has it"
+            if kind == "commit"
+            else None,
         )
 
 

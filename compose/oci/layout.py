@@ -170,6 +170,11 @@ class Layout:
         try:
             index = self.index()
             others = [each for each in index["manifests"] if tag_of(each) != tag]
+            if tag is None and others:
+                self._reporter.warn(
+                    f"oci:{self.path} has other images, and an image without a tag among them is found by its digest alone: "
+                    f"give a tag, oci:{self.path}:TAG"
+                )
             os.fsync(self._blobs)
             fs.atomic_write(INDEX, canonical({**index, "manifests": [*others, row]}), dir_fd=self._fd)
             os.fsync(self._fd)

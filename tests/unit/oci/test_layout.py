@@ -71,6 +71,17 @@ def test_other_images_stay(tmp_path: Path) -> None:
     assert len(json.loads(index.read_text())["manifests"]) == 3
 
 
+def test_an_image_without_a_tag_among_others(tmp_path: Path) -> None:
+    """containers/image finds none such: more than one image in oci, choose an image."""
+    place, said = tmp_path / "out", Warnings()
+    add(place, "one", reporter=said)
+    add(place, "two", reporter=said)
+    add(place, "three", "a", said)
+    assert not said.said
+    add(place, "four", reporter=said)
+    assert "give a tag" in said.said[0]
+
+
 def test_which_image_is_asked_when_there_are_several(tmp_path: Path) -> None:
     place = tmp_path / "out"
     add(place, "one", "a")
