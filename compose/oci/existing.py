@@ -35,7 +35,7 @@ def read_existing(
     where = str(image)
     match image.transport:
         case Transport.OCI:
-            if not os.path.isdir(image.name) or not os.listdir(image.name):
+            if _is_empty(image.name):
                 return None
             with Layout.open(image.name, reporter) as layout:
                 data = layout.find_manifest(image.tag)
@@ -49,6 +49,16 @@ def read_existing(
         case _:
             data = skopeo.find_manifest(image, access)
             return None if data is None else _parsed(data, lambda _digest: skopeo.config(image, access), where)
+
+
+def _is_empty(path: str) -> bool:
+    """Is it no directory, or one that has nothing?"""
+    try:
+        return not os.listdir(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError as error:
+        raise ImageError(f"cannot open the OCI layout {path}: {error.strerror}") from error
 
 
 def _parsed(data: bytes, read: Callable[[str], bytes], where: str) -> ExistingImage:
