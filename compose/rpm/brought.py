@@ -9,7 +9,7 @@ from typing import Any
 from compose.errors import AssembleError, ComposeError
 from compose.events import Reporter
 from compose.rpm import child
-from compose.rpm.database import FileState, look_in
+from compose.rpm.database import FileState, headers_in, nevra_of, text_of
 from compose.rpm.manifest import FileFlag
 from compose.rpm.nevra import Nevra
 
@@ -30,7 +30,7 @@ class BroughtFiles:
 
 
 def brought_files(directory: str, reporter: Reporter) -> tuple[BroughtFiles, ...]:
-    """Of the packages of the database in a directory, by NEVRA. Raises AssembleError when librpm refuses it."""
+    """Of the packages of the database in a directory, by NEVRA. Raises AssembleError when it is damaged."""
     return child.call(_list_files, directory, reporter, crash=_crash)
 
 
@@ -39,18 +39,8 @@ def _crash(how: str, lines: tuple[str, ...]) -> ComposeError:
 
 
 def _list_files(directory: str, reporter: Reporter) -> tuple[BroughtFiles, ...]:
-    import rpm
-
     del reporter
-    look_in(directory)
-    transaction = rpm.TransactionSet()
-    # nothing here was signed; it is read, and nothing of it run
-    transaction.setVSFlags(rpm._RPMVSF_NOSIGNATURES)
-    try:
-        found = [_of_header(header) for header in transaction.dbMatch() if header["name"] != "gpg-pubkey"]
-    except rpm.error as error:
-        raise AssembleError(f"the rpm database cannot be read: {error}") from error
-    return tuple(sorted(found, key=lambda each: each.nevra))
+    return tuple(sorted((_of_header(header) for header in headers_in(directory)), key=lambda each: each.nevra))
 
 
 def _of_header(header: Any) -> BroughtFiles:
@@ -63,14 +53,8 @@ def _of_header(header: Any) -> BroughtFiles:
         if not stat.S_ISDIR(mode & 0xFFFF) and not flag & FileFlag.GHOST and state == FileState.NORMAL
     )
     return BroughtFiles(
-        nevra=Nevra(
-            name=header["name"],
-            epoch=int(header["epoch"] or 0),
-            version=header["version"],
-            release=header["release"],
-            arch=header["arch"] or "",
-        ),
-        source_rpm=header["sourcerpm"] or "",
+        nevra=nevra_of(header),
+        source_rpm=text_of(header["sourcerpm"]),
         build_time=int(header["buildtime"] or 0),
         changes=tuple(int(when) for when in header["changelogtime"]),
         files=tuple(sorted(files)),

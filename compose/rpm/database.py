@@ -16,10 +16,11 @@ import sqlite3
 import struct
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from compose import fs
 from compose.errors import AssembleError, ComposeError, StorageError
@@ -32,6 +33,7 @@ from compose.rpm.nevra import Nevra
 DATABASE_PATH = "usr/share/rpm"
 """Where image-based systems have it; /var is not part of a commit."""
 
+_FILE = "rpmdb.sqlite"
 _HEADER_MAGIC = bytes.fromhex("8eade80100000000")
 # SQLite's words for SQLITE_FULL and SQLITE_IOERR
 _DISK = re.compile(r"database or disk is full|disk I/O error")
@@ -190,7 +192,7 @@ def _file_names(header: bytes) -> list[str]:
 
 def _settled(directory: str) -> bytes:
     """One file, whose bytes depend on its content only: no write-ahead log, pages in order."""
-    path, whole = f"{directory}/rpmdb.sqlite", f"{directory}/whole.sqlite"
+    path, whole = f"{directory}/{_FILE}", f"{directory}/whole.sqlite"
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         # nobody needs what a crash leaves
         database.execute("PRAGMA synchronous=OFF")
@@ -258,27 +260,47 @@ def look_in(directory: str) -> None:
 
 
 def read_packages(directory: str, reporter: Reporter) -> tuple[InstalledPackage, ...]:
-    """The packages of the database in a directory, by NEVRA. Raises AssembleError when librpm refuses it."""
+    """The packages of the database in a directory, by NEVRA. Raises AssembleError when librpm refuses it, or it is damaged."""
     return child.call(_list_packages, directory, reporter, crash=_crash)
 
 
 def _list_packages(directory: str, reporter: Reporter) -> tuple[InstalledPackage, ...]:
+    del reporter
+    return tuple(sorted((_package(header) for header in headers_in(directory)), key=lambda each: each.nevra))
+
+
+def headers_in(directory: str) -> Iterator[Any]:
+    """librpm's headers of the packages of the database in a directory. For a process of its own.
+
+    Raises AssembleError when librpm refuses the database, or passes over what is damaged, which it does without an error.
+    """
     import rpm
 
-    del reporter
     look_in(directory)
     transaction = rpm.TransactionSet()
     # nothing here was signed; it is read, and nothing of it run
     transaction.setVSFlags(rpm._RPMVSF_NOSIGNATURES)
-    found = []
+    read = 0
     try:
         for header in transaction.dbMatch():
-            if header["name"] == "gpg-pubkey":
-                continue
-            found.append(_package(header))
-    except rpm.error as error:
+            read += 1
+            if header["name"] != "gpg-pubkey":
+                yield header
+        there = _count(directory)
+    except (rpm.error, sqlite3.Error) as error:
         raise AssembleError(f"the rpm database cannot be read: {error}") from error
-    return tuple(sorted(found, key=lambda each: each.nevra))
+    if read != there:
+        raise AssembleError(f"the rpm database is damaged: of {there} packages in it {read} can be read")
+
+
+def _count(directory: str) -> int:
+    """Packages that are in the database, whatever librpm takes of them. Raises sqlite3.Error."""
+    # as librpm opens it: where nobody can write, there is no log to wait for
+    how = "mode=ro" if os.access(directory, os.W_OK) else "immutable=1"
+    uri = f"file:{quote(os.path.abspath(directory))}/{_FILE}?{how}"
+    with closing(sqlite3.connect(uri, uri=True)) as database:
+        (found,) = database.execute("SELECT count(*) FROM Packages").fetchone()
+    return int(found)
 
 
 def packages_of(manifests: Sequence[PackageManifest], reporter: Reporter) -> tuple[InstalledPackage, ...]:
@@ -295,24 +317,37 @@ def _describe(headers: tuple[bytes, ...], reporter: Reporter) -> tuple[Installed
 
 def _package(header: Any) -> InstalledPackage:
     """Of a header of librpm's."""
-    nevra = Nevra(
-        name=header["name"],
-        epoch=int(header["epoch"] or 0),
-        version=header["version"],
-        release=header["release"],
-        arch=header["arch"] or "",
-    )
+    nevra = nevra_of(header)
     scriptlets, triggers = scripts_of(header, str(nevra))
     changes = zip(header["changelogtime"], header["changelogname"], header["changelogtext"], strict=False)
     return InstalledPackage(
         nevra=nevra,
         size=int(header["longsize"] or 0),
-        source_rpm=header["sourcerpm"] or "",
+        source_rpm=text_of(header["sourcerpm"]),
         scriptlets=scriptlets,
         triggers=triggers,
-        changelog=tuple(ChangelogEntry(time=when, author=by, text=text) for when, by, text in changes),
-        license=header["license"] or "",
-        vendor=header["vendor"] or "",
-        url=header["url"] or "",
-        summary=header["summary"] or "",
+        changelog=tuple(
+            ChangelogEntry(time=when, author=text_of(by), text=text_of(text)) for when, by, text in changes
+        ),
+        license=text_of(header["license"]),
+        vendor=text_of(header["vendor"]),
+        url=text_of(header["url"]),
+        summary=text_of(header["summary"]),
     )
+
+
+def nevra_of(header: Any) -> Nevra:
+    """Of a header of librpm's."""
+    return Nevra(
+        name=text_of(header["name"]),
+        epoch=int(header["epoch"] or 0),
+        version=text_of(header["version"]),
+        release=text_of(header["release"]),
+        arch=text_of(header["arch"]),
+    )
+
+
+def text_of(value: str | None) -> str:
+    """What librpm says for people, "" for nothing. Old packages have other encodings than UTF-8: what cannot be read, and could
+    not be written, is U+FFFD."""
+    return (value or "").encode(errors="surrogateescape").decode(errors="replace")

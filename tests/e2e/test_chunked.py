@@ -108,6 +108,19 @@ def test_what_cannot_be_made(composed: Site, rootfs: Path, tmp_path: Path) -> No
     assert not list(composed.cachedir.glob("work/*/blobs"))
 
 
+def test_a_damaged_database(composed: Site, rootfs: Path, tmp_path: Path) -> None:
+    """librpm passes over what it cannot read; then files of packages would go unnoticed."""
+    path = rootfs / "usr/share/rpm/rpmdb.sqlite"
+    data = bytearray(path.read_bytes())
+    place = data.find(b"Says hello")
+    data[place : place + 4] = b"Hums"
+    path.unlink()
+    path.write_bytes(data)
+    done = build(composed, rootfs, f"oci:{tmp_path}/out", status=1)
+    assert "the rpm database is damaged" in done.stderr
+    assert "6 can be read" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [

@@ -7,7 +7,7 @@ import stat
 import pytest
 import rpm
 
-from compose.rpm.database import FileState, installed_header
+from compose.rpm.database import FileState, installed_header, text_of
 from compose.rpm.manifest import FileFlag, ManifestFile, PackageManifest
 from compose.rpm.nevra import Nevra
 
@@ -68,3 +68,12 @@ def test_what_was_left_out_is_said_so():
 
 def test_a_time_that_a_header_cannot_hold():
     assert rpm.hdr(installed_header(manifest([]), {}, 1 << 40))["installtime"] == (1 << 32) - 1
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [(None, ""), ("Ünïcode", "Ünïcode"), (b"Caf\xe9".decode(errors="surrogateescape"), "Caf\ufffd")],
+)
+def test_texts_can_be_written_whatever_their_encoding_was(written, read):
+    assert text_of(written) == read
+    read.encode()
