@@ -16,6 +16,9 @@ _SYSTEM = "SPDXRef-System"
 # what an identifier may have, besides letters and digits (clause 7.2.1)
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9.-]")
 
+# RFC 3986; what else a header has is no URI, and readers refuse the document
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+")
+
 
 def spdx(bill: Bill) -> dict[str, Any]:
     """The document. Raises UsageError when the library that knows SPDX's licenses is missing."""
@@ -73,7 +76,7 @@ def _system(bill: Bill) -> dict[str, Any]:
         "SPDXID": _SYSTEM,
         "name": bill.name,
         "versionInfo": bill.version or bill.commit,
-        "primaryPackagePurpose": "OPERATING-SYSTEM",
+        "primaryPackagePurpose": "OPERATING_SYSTEM",
         "downloadLocation": _UNKNOWN,
         "filesAnalyzed": False,
         "licenseConcluded": _UNKNOWN,
@@ -83,8 +86,10 @@ def _system(bill: Bill) -> dict[str, Any]:
     }
     if name := bill.system.get("PRETTY_NAME"):
         found["summary"] = name
-    if cpe := bill.system.get("CPE_NAME"):
-        found["externalRefs"] = [_reference("SECURITY", "cpe22Type", cpe)] if cpe.startswith("cpe:/") else []
+    cpe = bill.system.get("CPE_NAME", "")
+    if cpe.startswith(("cpe:/", "cpe:2.3:")):
+        kind = "cpe22Type" if cpe.startswith("cpe:/") else "cpe23Type"
+        found["externalRefs"] = [_reference("SECURITY", kind, cpe)]
     return found
 
 
@@ -104,7 +109,7 @@ def _package(bill: Bill, component: Component, identifier: str, licenses: _Licen
     }
     if component.summary:
         found["summary"] = component.summary
-    if component.url:
+    if _URL.fullmatch(component.url):
         found["homepage"] = component.url
     if component.source_rpm:
         found["sourceInfo"] = f"built from {component.source_rpm}"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.tiny import BASE, REF, Site
-from tests.support.rpmrepo import run
+from tests.e2e.tiny import BASE, REF, SPECS, Site, release
+from tests.support.rpmrepo import Keys, run
 
 pytestmark = pytest.mark.root
 
@@ -27,12 +28,16 @@ def names(site: Site) -> set[str]:
 def test_spdx(site: Site, tmp_path: Path) -> None:
     reader = pytest.importorskip("spdx_tools.spdx.parser.parse_anything", reason="python3-spdx-tools is Debian's")
     validator = pytest.importorskip("spdx_tools.spdx.validation.document_validator")
+    converter = pytest.importorskip("spdx_tools.spdx.jsonschema.document_converter")
     site.write_treefile("tiny-odd")
     site.compose()
     path = tmp_path / "tiny.spdx.json"
     site.tool("sbom", REF, f"--repo={site.repo}", f"--output={path}")
     document = reader.parse_file(str(path))
     assert validator.validate_full_spdx_document(document) == []
+    # values are spelled as the library spells them
+    (system, *_) = json.loads(path.read_text())["packages"]
+    assert converter.DocumentConverter().convert(document)["packages"][0] == system
     found = {each.name: each for each in document.packages}
     assert found.keys() == {REF, *names(site)}
     assert found[REF].checksums[0].value == site.head()
@@ -68,6 +73,17 @@ def test_the_same_commit_gives_the_same_bytes(site: Site, form: str) -> None:
     # a commit of the same packages, another time
     site.compose("--force-nocache", SOURCE_DATE_EPOCH="1750000000")
     assert bill(site, form) != before
+
+
+def test_a_package_of_an_old_encoding(moving: Site, keys: Keys, tmp_path: Path) -> None:
+    spec = (SPECS / "hello-lib.spec").read_bytes().decode()
+    spec = re.sub(r"(?m)^Summary: .*$", "%global _invalid_encoding_terminates_build 0\nSummary: Caf\udce9", spec)
+    release(moving, keys, tmp_path, "hello-lib", "2.0", spec=spec)
+    moving.write_treefile()
+    moving.compose()
+    for form, field in (("spdx", "packages"), ("cyclonedx", "components")):
+        (found,) = (each for each in json.loads(bill(moving, form))[field] if each["name"] == "hello-lib")
+        assert "Caf\ufffd" in (found.get("summary"), found.get("description"))
 
 
 def test_a_commit_that_was_pulled(site: Site, tmp_path: Path) -> None:

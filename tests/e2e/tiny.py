@@ -154,7 +154,9 @@ def release(
 ) -> None:
     """The repository gets another build beside the old one: of the spec given, or of its own with another version."""
     text = spec if spec is not None else (SPECS / f"{name}.spec").read_text()
-    (tmp_path / f"{name}.spec").write_text(re.sub(r"(?m)^Version: .*$", f"Version: {version}", text))
+    (tmp_path / f"{name}.spec").write_text(
+        re.sub(r"(?m)^Version: .*$", f"Version: {version}", text), errors="surrogateescape"
+    )
     out = tmp_path / "built"
     rpmrepo.run(
         "rpmbuild", "-bb", "--quiet", "--define", f"_topdir {tmp_path}/rpmbuild", "--define", f"_rpmdir {out}",

@@ -173,3 +173,24 @@ def test_provenance_names_every_input() -> None:
         ("layer/x86_64", {"sha256": "78" * 32}),
         ("bash-5.3.0-2.fc43.x86_64", {"sha256": "12" * 32}),
     ]
+
+
+@pytest.mark.parametrize(
+    ("cpe", "kind"),
+    [("cpe:/o:fedoraproject:fedora:43", "cpe22Type"), ("cpe:2.3:o:x:y:1:*:*:*:*:*:*:*", "cpe23Type"), ("what", None)],
+)
+def test_the_system(cpe: str, kind: str | None) -> None:
+    known = dataclasses.replace(bill(), system={**SYSTEM, "CPE_NAME": cpe})
+    system = spdx(known)["packages"][0]
+    # as the schema has it; the text of the specification has a hyphen
+    assert system["primaryPackagePurpose"] == "OPERATING_SYSTEM"
+    assert [each["referenceType"] for each in system.get("externalRefs", [])] == ([kind] if kind else [])
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [("https://x.example/a?b=c#d", True), ('http://x"y/<>', False), ("x.example", False), ("http://a b", False)],
+)
+def test_home_pages_are_uris(url: str, kept: bool) -> None:
+    package = spdx(bill(component(url=url)))["packages"][1]
+    assert ("homepage" in package) is kept
