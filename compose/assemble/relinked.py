@@ -56,7 +56,7 @@ def unpack_later(
     tree: what the root was given; the same object is returned when there is nothing to apply. positions: NEVRA ->
     position in install order. written: of writers(). Raises AssembleError listing what rpm could not unpack.
     """
-    found: set[str] = set()
+    found: dict[str, str] = {}
     again: set[str] = set()
     faults: list[str] = []
     for top, script in sorted(written.items()):
@@ -69,17 +69,23 @@ def unpack_later(
             for path, _ in tree.walk(top)
             if path in owners and positions.get(owners[path].package, -1) >= script.since
         ]
-        fault = _fault(root, top)
+        fault = _fault(root, top, _resolved(root, top))
         if not fault:
-            found.update(later)
+            found |= dict.fromkeys(later, top)
         elif top in later:
             again |= {above for path in later for above in _down_to(path, top)}
         elif later:
             more = f", and {len(later) - 1} more," if len(later) > 1 else ""
-            faults.append(
-                f"{owners[later[0]].package}: /{later[0]}{more} cannot be unpacked: {script.name} replaced the directory "
-                f"/{top} by a symlink to {now.target}, {fault}"
-            )
+            faults.append(f"{_story(root, owners, script, top, later[0], more)}, {fault}")
+    places = _Places(root, tree, found)
+    faulty: set[str] = set()
+    for path, top in sorted(found.items()):
+        try:
+            places.of(path)
+        except TreeLookupError as error:
+            if top not in faulty:
+                faulty.add(top)
+                faults.append(f"{_story(root, owners, written[top], top, path)}, and {error}")
     if faults:
         raise AssembleError(
             faults[0] if len(faults) == 1 else f"{len(faults)} directories that packages unpack into are symlinks now",
@@ -93,25 +99,71 @@ def unpack_later(
     editor = tree.edit()
     kept = dict(owners)
     for path in sorted(found):
-        # a directory's metadata go to where a symlink at its path leads to
-        place = root.resolve(path) if tree.is_dir(path) else join(root.resolve(parent_of(path)), name_of(path))
+        place = places.of(path)
         _put(editor, root, place, tree, path)
         kept[place] = owners[path]
     return editor.build(), kept
 
 
-def _fault(root: Workroot, link: str) -> str:
-    """Why rpm does not follow a symlink, "" when it does."""
-    try:
-        target = root.get(root.resolve(link))
-    except TreeLookupError:
-        target = None
+def _story(root: Workroot, owners: Mapping[str, Owner], script: Script, top: str, path: str, more: str = "") -> str:
+    link = root.get(top)
+    assert link is not None
+    return (
+        f"{owners[path].package}: /{path}{more} cannot be unpacked: {script.name} replaced the directory /{top} by a symlink "
+        f"to {link.target}"
+    )
+
+
+class _Places:
+    """Where rpm unpacks paths. found: those below symlinks that it follows, each with that symlink."""
+
+    def __init__(self, root: Workroot, tree: Tree, found: Mapping[str, str]) -> None:
+        self._root = root
+        self._tree = tree
+        self._found = found
+        self._directories = {top: root.resolve(top) for top in found.values()}
+
+    def of(self, path: str) -> str:
+        """Raises TreeLookupError when there is something else in the way."""
+        if self._tree.is_dir(path):
+            # a directory's metadata go to where a symlink at its path leads to
+            return self._directory(path)
+        place = join(self._directory(parent_of(path)), name_of(path))
+        now = self._root.get(place)
+        if now is not None and now.is_dir:
+            raise TreeLookupError(f"/{place} is a directory")
+        return place
+
+    def _directory(self, path: str) -> str:
+        if path not in self._directories:
+            place = join(self._directory(parent_of(path)), name_of(path))
+            now = self._root.get(place)
+            if now is not None and not now.is_dir:
+                if now.is_symlink and not _fault(self._root, place, self._root.resolve(place)):
+                    place = self._root.resolve(place)
+                elif path not in self._found:
+                    # a package that owns the directory gets it in the place of what is there
+                    raise TreeLookupError(f"/{place} is no directory")
+            self._directories[path] = place
+        return self._directories[path]
+
+
+def _fault(root: Workroot, link: str, place: str | None) -> str:
+    """Why rpm does not follow a symlink, "" when it does. place: where it leads to, None for nowhere."""
+    target = root.get(place) if place is not None else None
     if target is None or not target.is_dir:
         return "which leads to no directory"
     entry = root.get(link)
     assert entry is not None
     # whose it is may turn it elsewhere meanwhile
     return "" if entry.uid in (0, target.uid) else f"which belongs to the uid {entry.uid}"
+
+
+def _resolved(root: Workroot, path: str) -> str | None:
+    try:
+        return root.resolve(path)
+    except TreeLookupError:
+        return None
 
 
 def _down_to(path: str, top: str) -> Iterable[str]:

@@ -147,3 +147,91 @@ def test_a_symlink_that_nothing_can_be_unpacked_through(base: list[Path], tmp_pa
         "relinked-1-1.noarch: /usr/share/relinked/a cannot be unpacked: %post of relinks-1-1.noarch replaced the directory "
         "/usr/share/relinked by a symlink to nowhere, which leads to no directory"
     )
+
+
+_RELINKS = """
+Name: relinks
+Version: 1
+Release: 1
+Summary: Nasty
+License: MIT
+BuildArch: noarch
+AutoReqProv: no
+%description
+%{{summary}}.
+%install
+mkdir -p %{{buildroot}}/usr/share/relinked
+echo a >%{{buildroot}}/usr/share/relinked/first
+%post -p <lua>
+local top = "/usr/share/relinked"
+for _, each in ipairs({{"sub/x/b", "sub/b"}}) do os.remove(top .. "/d/" .. each) end
+for _, each in ipairs({{"/sub/x", "/sub", ""}}) do posix.rmdir(top .. "/d" .. each) end
+posix.mkdir(top .. "/target")
+{made}
+posix.symlink("target", top .. "/d")
+%files
+/usr/share/relinked/first
+"""
+_RELINKED = """
+Name: relinked
+Version: 1
+Release: 1
+Summary: Nasty
+License: MIT
+BuildArch: noarch
+AutoReqProv: no
+Requires(pre): relinks
+%description
+%{{summary}}.
+%install
+mkdir -p %{{buildroot}}/usr/share/relinked/d/sub/x
+echo b >%{{buildroot}}/usr/share/relinked/d/{file}
+%files
+{own}
+/usr/share/relinked/d/{file}
+"""
+_FILE = 'io.open(top .. "/target/sub", "w"):close()'
+_OWN = "%dir /usr/share/relinked/d/sub"
+
+
+@pytest.mark.parametrize(
+    ("made", "own", "file", "complaint"),
+    [
+        ("", "", "sub/x/b", None),
+        ('posix.mkdir(top .. "/other") posix.symlink("../other", top .. "/target/sub")', "", "sub/x/b", None),
+        ('posix.symlink("nowhere", top .. "/target/sub")', _OWN, "sub/b", None),
+        (_FILE, _OWN, "sub/b", None),
+        ('posix.symlink("nowhere", top .. "/target/sub")', "", "sub/b", "target/sub is no directory"),
+        (_FILE, "", "sub/x/b", "target/sub is no directory"),
+        ('posix.symlink("sub", top .. "/target/sub")', _OWN, "sub/b", "too many levels of symlinks"),
+        (
+            'posix.mkdir(top .. "/target/sub") posix.mkdir(top .. "/target/sub/b")',
+            _OWN,
+            "sub/b",
+            "sub/b is a directory",
+        ),
+    ],
+)
+def test_what_is_in_the_way_behind_a_symlink(
+    made: str, own: str, file: str, complaint: str | None, base: list[Path], tmp_path: Path
+) -> None:
+    """A script replaced /usr/share/relinked/d by a symlink to `target`, in which it made something."""
+    specs = tmp_path / "specs"
+    specs.mkdir()
+    (specs / "relinks.spec").write_text(_RELINKS.format(made=made))
+    (specs / "relinked.spec").write_text(_RELINKED.format(own=own, file=file))
+    rpms = [*base, *build(specs, tmp_path / "built")]
+    if complaint is None:
+        ours = assembled(rpms, tmp_path, EPOCH)
+        theirs, _ = installed_by_dnf5(rpms, tmp_path, EPOCH)
+        for path in {*ours.tree.entries, *theirs.tree.entries}:
+            if path.startswith("usr/share/relinked"):
+                one, other = ours.tree.get(path), theirs.tree.get(path)
+                assert one is not None and other is not None, path
+                assert (one.mode, one.target) == (other.mode, other.target), path
+        return
+    with pytest.raises(AssertionError, match="install failed"):
+        installed_by_dnf5(rpms, tmp_path, EPOCH)
+    with pytest.raises(AssembleError, match=r"relinked-1-1\.noarch: /usr/share/relinked/d/sub") as caught:
+        assembled(rpms, tmp_path, EPOCH)
+    assert complaint in caught.value.message
