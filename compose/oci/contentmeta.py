@@ -66,10 +66,12 @@ class Component:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContentMeta:
-    """The components of a commit that have objects, the largest first. sizes: bytes of each object."""
+    """The components of a commit that have objects, the largest first. sizes: bytes of each object. architectures: of all
+    packages, as rpm calls them."""
 
     components: tuple[Component, ...]
     sizes: Mapping[str, int]
+    architectures: tuple[str, ...] = ()
 
     def json(self) -> str:
         """As rpm-ostree writes it for --write-contentmeta-json."""
@@ -97,30 +99,31 @@ class CommitFiles:
     tree: Tree
 
 
-def read_content_meta(repo: Repo, commit: str, reporter: Reporter, *, workdir: str | None = None) -> ContentMeta:
-    """workdir: where the rpm database may be for a moment, by default where temporary files are.
+def read_content_meta(
+    repo: Repo, commit: str, reporter: Reporter, *, workdir: str | None = None, where: str | None = None
+) -> ContentMeta:
+    """workdir: where the rpm database may be for a moment, by default where temporary files are. where: what the commit is
+    called in errors, by default by its repository.
 
     Raises ImageError when the commit has no packages, or a user.component is none, RepositoryError when something of it is
     missing or damaged, StorageError.
     """
-    packages = _packages(repo, commit, reporter, workdir)
+    packages = _packages(repo, commit, reporter, workdir, where if where is not None else f"{repo.path}: {commit}")
     return content_meta(read_files(repo, commit, reporter), packages)
 
 
-def _packages(repo: Repo, commit: str, reporter: Reporter, workdir: str | None) -> Sequence[BroughtFiles]:
+def _packages(repo: Repo, commit: str, reporter: Reporter, workdir: str | None, where: str) -> Sequence[BroughtFiles]:
     with fs.temporary_directory("compose-rpmdb-", workdir) as directory:
         packages: Sequence[BroughtFiles] = ()
         if extract_database(repo, commit, directory):
             try:
                 packages = brought_files(directory, reporter)
             except AssembleError as error:
-                raise RepositoryError(
-                    f"{repo.path}: the rpm database of {commit} cannot be read: {error.message}", details=error.details
-                ) from error
+                raise RepositoryError(f"{where}: {error.message}", details=error.details) from error
     if not packages:
         raise ImageError(
-            f"{repo.path}: {commit} has no packages in /usr/share/rpm/rpmdb.sqlite",
-            hint="layers are made of packages: give a commit that was composed of some",
+            f"{where} has no packages in /usr/share/rpm/rpmdb.sqlite",
+            hint="layers are made of packages: give what was made of some",
         )
     return packages
 
@@ -217,6 +220,7 @@ def content_meta(files: CommitFiles, packages: Sequence[BroughtFiles]) -> Conten
     return ContentMeta(
         components=tuple(sorted(components, key=lambda each: (-each.size, each.identifier, each.exclusive))),
         sizes=files.sizes,
+        architectures=tuple(each.nevra.arch for each in packages),
     )
 
 

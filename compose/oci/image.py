@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -246,11 +246,14 @@ def _architecture(commit: Commit) -> str:
     """As the commit says itself, else that of most of its packages, else that of this machine."""
     variants: dict[str, Variant] = dict(commit.metadata)
     said, packages = variants.get(_ARCHITECTURE), variants.get(PKGLIST)
+    if said is not None and said.type == "s" and said.value in _ARCHITECTURES:
+        return _ARCHITECTURES[said.value]
     rows = packages.value if packages is not None and packages.type == _PKGLIST_TYPE else ()
-    counted = Counter(row[4] for row in rows if row[4] in _ARCHITECTURES)
-    names = (
-        *([said.value] if said is not None and said.type == "s" else []),
-        *(name for name, _ in sorted(counted.items(), key=lambda row: (-row[1], row[0]))),
-        platform.machine(),
-    )
-    return next((_ARCHITECTURES[name] for name in names if name in _ARCHITECTURES), platform.machine())
+    found = architecture_of_packages(row[4] for row in rows)
+    return found or _ARCHITECTURES.get(platform.machine(), platform.machine())
+
+
+def architecture_of_packages(names: Iterable[str]) -> str | None:
+    """That most packages are for, as OCI calls it. names: of each package's, as rpm calls them. None when all are for any."""
+    counted = Counter(_ARCHITECTURES[name] for name in names if name in _ARCHITECTURES)
+    return min(counted, key=lambda name: (-counted[name], name), default=None)

@@ -17,10 +17,10 @@ from compose.oci.contentmeta import read_content_meta
 from compose.oci.difference import compare_manifests, parse_manifest
 from compose.oci.encapsulate import encapsulate
 from compose.oci.existing import ExistingImage, read_existing
-from compose.oci.image import PLAIN, ImageOptions, check_options
+from compose.oci.image import PLAIN, ImageOptions, architecture_of_packages, check_options
 from compose.oci.reference import ImageReference
 from compose.pipeline.encapsulate import Encapsulated
-from compose.pipeline.image import check_target, open_private
+from compose.pipeline.image import check_target, open_private, structure_of
 from compose.pipeline.parts import tell_devices
 from compose.rootfs import read_rootfs
 from compose.tree import Tree
@@ -54,6 +54,7 @@ def build_chunked(options: ChunkedOptions, reporter: Reporter) -> Encapsulated:
     check_options(image)
     check_target(options.target, reporter)
     before = _before(options, reporter)
+    structure = _structure(before, options, reporter)
     with CacheDir(options.cachedir).shared(reporter) as cache, cache.scratch() as work:
         # not the cache's: no compose has a use for what is in the root
         store = BlobStore(os.path.join(work, "blobs"))
@@ -73,13 +74,14 @@ def build_chunked(options: ChunkedOptions, reporter: Reporter) -> Encapsulated:
                 jobs=options.jobs,
             )
             commit = commit_tree(tree, store, repo, how, reporter).checksum
-            content = read_content_meta(repo, commit, reporter, workdir=work)
+            content = read_content_meta(repo, commit, reporter, workdir=work, where=options.rootfs)
             made = encapsulate(
                 repo,
                 commit,
-                plan_layers(content, max_layers=options.max_layers, previous=_structure(before)),
+                plan_layers(content, max_layers=options.max_layers, previous=structure),
                 options.target,
-                image,
+                # not that of this machine
+                replace(image, arch=architecture_of_packages(content.architectures)),
                 parents=options.parents,
                 jobs=options.jobs,
                 reporter=reporter,
@@ -100,10 +102,12 @@ def _before(options: ChunkedOptions, reporter: Reporter) -> ExistingImage | None
     return found
 
 
-def _structure(before: ExistingImage | None) -> PreviousLayers | None:
+def _structure(before: ExistingImage | None, options: ChunkedOptions, reporter: Reporter) -> PreviousLayers | None:
     """None for an image that was not made of packages, as the root's own may be."""
     if before is None:
         return None
+    if options.previous is not None:
+        return structure_of(before, str(options.previous), reporter)
     try:
         return previous_layers(before.manifest, "")
     except UsageError:

@@ -77,7 +77,7 @@ def compose_image(options: ComposeImageOptions, reporter: Reporter) -> ComposedI
     if options.tree.touch_if_changed is not None:
         fs.check_place(options.tree.touch_if_changed)
     previous = _previous(options, reporter)
-    structure = _structure(previous, str(target), reporter) if previous is not None else None
+    structure = structure_of(previous, str(target), reporter) if previous is not None else None
     # held until the image is there: what it is made of is in it
     with CacheDir(options.tree.cachedir).shared(reporter) as cache, open_private(cache.join(IMAGES)) as repo:
         with fs.temporary_directory("compose-image-") as directory:
@@ -159,7 +159,8 @@ def _previous(options: ComposeImageOptions, reporter: Reporter) -> ExistingImage
     return found
 
 
-def _structure(previous: ExistingImage, where: str, reporter: Reporter) -> PreviousLayers | None:
+def structure_of(previous: ExistingImage, where: str, reporter: Reporter) -> PreviousLayers | None:
+    """The layers of an image; None, and a warning, when they do not say what is in them. where: what it is called."""
     try:
         return previous_layers(previous.manifest, where)
     except UsageError as error:

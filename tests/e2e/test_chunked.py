@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -71,6 +72,19 @@ def test_the_structure_of_an_image_is_kept(composed: Site, rootfs: Path, tmp_pat
     assert "Added layers:     0 " in done.stdout
     missing = build(composed, rootfs, f"oci:{tmp_path}/out", f"--previous-build=oci:{tmp_path}/nowhere", status=1)
     assert "there is no such image" in missing.stderr
+    # one that says nothing of its layers is followed as far as it can be
+    flat = tmp_path / "old-layout"
+    index = json.loads((flat / "index.json").read_text())
+    manifest, _ = read_image(flat)
+    for each in manifest["layers"]:
+        each.pop("annotations", None)
+    data = json.dumps(manifest).encode()
+    digest = hashlib.sha256(data).hexdigest()
+    (flat / "blobs/sha256" / digest).write_bytes(data)
+    index["manifests"][0] |= {"digest": f"sha256:{digest}", "size": len(data)}
+    (flat / "index.json").write_text(json.dumps(index))
+    done = build(composed, rootfs, f"oci:{tmp_path}/out", f"--previous-build=oci:{flat}")
+    assert "packed into layers anew" in done.stderr
 
 
 def test_a_root_that_was_not_made_for_images(composed: Site, rootfs: Path, tmp_path: Path) -> None:
@@ -103,7 +117,10 @@ def test_what_cannot_be_made(composed: Site, rootfs: Path, tmp_path: Path) -> No
     assert "both /etc and /usr/etc" in build(composed, rootfs, output, status=2).stderr
     (rootfs / "usr/etc").rmdir()
     shutil.rmtree(rootfs / "usr/share/rpm")
-    assert "has no packages" in build(composed, rootfs, output, status=1).stderr
+    assert (
+        f"error: {rootfs} has no packages in /usr/share/rpm/rpmdb.sqlite"
+        in build(composed, rootfs, output, status=1).stderr
+    )
     assert not (tmp_path / "out").exists()
     assert not list(composed.cachedir.glob("work/*/blobs"))
 
@@ -117,7 +134,7 @@ def test_a_damaged_database(composed: Site, rootfs: Path, tmp_path: Path) -> Non
     path.unlink()
     path.write_bytes(data)
     done = build(composed, rootfs, f"oci:{tmp_path}/out", status=1)
-    assert "the rpm database is damaged" in done.stderr
+    assert f"error: {rootfs}: the rpm database is damaged" in done.stderr
     assert "6 can be read" in done.stderr
 
 

@@ -73,7 +73,7 @@ def test_a_commit_without_packages(site: Site, tmp_path: Path) -> None:
     (tree / "rpm").mkdir()
     (tree / "rpm/rpmdb.sqlite").write_bytes(b"none")
     site.ostree("commit", "--branch=x", f"--tree=dir={tmp_path}/tree")
-    with pytest.raises(RepositoryError, match=r"rpm database of .* cannot be read"):
+    with pytest.raises(RepositoryError, match=r"the rpm database cannot be read"):
         read(site, "x")
 
 

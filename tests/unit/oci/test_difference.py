@@ -28,6 +28,7 @@ def test_what_a_client_fetches() -> None:
     ("data", "said"),
     [
         (b"{", "no image manifest"),
+        (b'{"layers":' + 100_000 * b"[", "nested too deeply"),
         (b"[]", "it has no layers"),
         (b'{"manifests": []}', "it lists several images"),
         (b'{"layers": [{}]}', "a layer has no digest or no size"),

@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 
 from compose.errors import ComposeError, RepositoryError, UsageError
-from compose.oci.image import ImageOptions, Layer, describe, digest_of, documents, read_image_config
+from compose.oci.image import (
+    ImageOptions,
+    Layer,
+    architecture_of_packages,
+    describe,
+    digest_of,
+    documents,
+    read_image_config,
+)
 from compose.ostree.gvariant import Variant
 from compose.ostree.objects import Commit
 
@@ -135,6 +143,20 @@ def test_a_tree_that_does_not_boot() -> None:
     config, _ = made(ImageOptions(), replace(COMMIT, metadata=()))
     assert set(config["config"]["Labels"]) == {"ostree.commit", "ostree.final-diffid"}
     assert "Cmd" not in config["config"]
+
+
+@pytest.mark.parametrize(
+    ("packages", "found"),
+    [
+        (["noarch", "s390x", "noarch"], "s390x"),
+        (["i686", "x86_64", "x86_64"], "amd64"),
+        (["aarch64", "s390x"], "arm64"),
+        (["noarch", "sparc"], None),
+        ([], None),
+    ],
+)
+def test_the_architecture_of_packages(packages: list[str], found: str | None) -> None:
+    assert architecture_of_packages(packages) == found
 
 
 @pytest.mark.parametrize("arch", ["x86_64", "amd64"])
