@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -31,7 +32,9 @@ class InitializeMode(StrEnum):
 
 
 _TRANSPORTS = {OutputFormat.OCIARCHIVE: "oci-archive", OutputFormat.OCI: "oci", OutputFormat.REGISTRY: "registry"}
-_LONGER = ("oci", "oci-archive", "docker", "registry", "containers-storage", "dir", "docker-archive")
+# what others begin an image reference with; a path may do so too, ./oci:x, and so may a host with its port, registry:5000/x
+_LONGER = ("oci", "oci-archive", "docker", "registry", "containers-storage", "dir", "docker-archive", "docker-daemon")
+_PORT = re.compile(r"\d+/")
 
 
 def command(
@@ -142,10 +145,11 @@ def command(
 def _target(output: str, output_format: OutputFormat) -> ImageReference:
     from compose.oci.reference import parse_reference
 
-    kind, colon, _ = output.partition(":")
-    if colon and kind in _LONGER and output_format is not OutputFormat.OCI:
+    kind, colon, rest = output.partition(":")
+    if colon and kind in _LONGER and not (output_format is OutputFormat.REGISTRY and _PORT.match(rest)):
         raise UsageError(
-            f"{output}: OUTPUT is no image reference", hint="say with --format what it is, and leave that out"
+            f"{output}: OUTPUT is no image reference",
+            hint=f"say with --format what it is, and leave {kind}: out; a file or directory of that name is ./{kind}",
         )
     return parse_reference(f"{_TRANSPORTS[output_format]}:{output}")
 

@@ -184,9 +184,30 @@ def test_wrong_flags(site: Site, flags: list[str], complaint: str) -> None:
     assert not (site.path / "out").exists()
 
 
-@pytest.mark.parametrize("output", ["oci-archive:x", "docker://example.com/x", "registry:example.com/x"])
-def test_output_is_no_reference(site: Site, output: str) -> None:
-    assert "--format" in image(site, output, "-i", status=2).stderr
+@pytest.mark.parametrize(
+    ("form", "output"),
+    [
+        ("ociarchive", "oci-archive:x"),
+        ("ociarchive", "docker://example.com/x"),
+        ("registry", "registry:example.com/x"),
+        ("registry", "docker://example.com:5000/x"),
+        ("oci", "oci:x"),
+    ],
+)
+def test_output_is_no_reference(site: Site, form: str, output: str) -> None:
+    assert "--format" in image(site, output, f"--format={form}", "-i", status=2).stderr
+
+
+def test_names_that_look_like_references(site: Site) -> None:
+    place = site.path / "oci"
+    image(site, f"{place}:x", "--format=oci", "-i")
+    assert Layout(place).labels("x")
+
+
+@needs_skopeo
+def test_a_host_that_is_called_registry(site: Site) -> None:
+    done = image(site, "registry:1/tiny", "--format=registry", "--initialize-mode=if-not-exists", status=1)
+    assert "cannot read the manifest of registry:registry:1/tiny" in done.stderr
 
 
 def test_a_place_that_takes_no_image(site: Site, tmp_path: Path) -> None:
