@@ -121,6 +121,6 @@ def _damage(path: str) -> Iterator[None]:
 
 
 def read_archived_manifest(path: str, tag: str | None) -> bytes:
-    """Raises ImageError when there is none such."""
+    """Raises ImageError when there is none such, or it is damaged."""
     with open_archive(path) as archive:
         return archive.manifest(tag)

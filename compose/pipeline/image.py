@@ -5,6 +5,7 @@ What the image before says of itself is what the compose begins with: input hash
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -201,5 +202,7 @@ def open_private(path: str) -> Repo:
             # a filesystem that keeps no such attributes
             mode = Mode.ARCHIVE
         else:
-            os.removexattr(path, _TRIED)
+            # another compose may try it at the same time
+            with contextlib.suppress(OSError):
+                os.removexattr(path, _TRIED)
     return Repo.create(path, mode)

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from compose.ostree.config import Mode
+from compose.pipeline.image import open_private
 from tests.e2e.tiny import Done, Site, release
 from tests.support import rpmrepo
 from tests.support.imageimporter import import_image
@@ -166,6 +168,30 @@ def test_what_is_no_image_of_ours(site: Site, tmp_path: Path) -> None:
     become()
     assert "damaged" in image(site, out, "--format=oci", status=1).stderr
     image(site, out, "--format=oci", "-i")
+
+
+def test_a_damaged_archive(site: Site) -> None:
+    """What an image says of itself decides whether anything is new: it must be what its digest says."""
+    out = site.path / "out"
+    image(site, out, "-i")
+    data = out.read_bytes()
+    place = data.index(b'"rpmostree.inputhash":"')
+    out.write_bytes(data[: place + 23] + b"0000" + data[place + 27 :])
+    done = image(site, out, status=1)
+    assert "is damaged" in done.stderr
+    image(site, out, "-i")
+
+
+def test_the_repository_of_images_is_opened_by_two_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.setxattr
+
+    def other(path: str, name: str, value: bytes) -> None:
+        real(path, name, value)
+        os.removexattr(path, name)
+
+    monkeypatch.setattr(os, "setxattr", other)
+    with open_private(str(tmp_path / "repo")) as repo:
+        assert repo.config.mode is Mode.BARE_USER
 
 
 @pytest.mark.parametrize(
