@@ -48,6 +48,7 @@ def sbom_command(
     from compose.supplychain.cyclonedx import cyclonedx
     from compose.supplychain.spdx import spdx
 
+    _check(output)
     with flags.reporter_of(progress, progress_fd) as reporter:
         bill = bill_of_materials(repo, revision, reporter)
         document = cyclonedx(bill) if form is BillFormat.CYCLONEDX else spdx(bill)
@@ -75,13 +76,20 @@ def provenance_command(
     from compose.pipeline.accounting import provenance_of
     from compose.supplychain.provenance import provenance
 
-    if not urlsplit(builder_id).scheme:
+    if not urlsplit(builder_id).scheme or any(map(str.isspace, builder_id)):
         raise UsageError(
             f"--builder-id={builder_id} is no URI", hint="name who vouches for it: https://ci.example.com/composes"
         )
+    _check(output)
     with flags.reporter_of(progress, progress_fd) as reporter:
         bill, making = provenance_of(repo, revision, reporter)
     _write(provenance(bill, making, builder_id), output)
+
+
+def _check(output: str | None) -> None:
+    """Raises StorageError now for what could not be written later."""
+    if output is not None:
+        fs.check_place(output)
 
 
 def _write(document: dict[str, Any], output: str | None) -> None:

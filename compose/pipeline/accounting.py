@@ -55,8 +55,11 @@ class _Record:
     def __init__(self, repo: Repo, commit: str, work: str) -> None:
         directory = os.path.join(work, "sources")
         os.mkdir(directory, 0o700)
-        self._index: Index = records.unpack_sources(repo, commit, directory)
         self._name = f"the record of {commit}"
+        try:
+            self._index: Index = records.unpack_sources(repo, commit, directory)
+        except FetchError as error:
+            raise self._damaged(error) from error
         self._inputs = records.read(repo, commit).inputs
         self._lock = self._read_lock(os.path.join(directory, LOCK))
 

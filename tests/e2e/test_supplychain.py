@@ -129,5 +129,22 @@ def test_wrong_use(site: Site, tmp_path: Path) -> None:
     assert "is no URI" in site.tool("provenance", REF, repo, "--builder-id=me", status=2).stderr
     assert "--builder-id" in site.tool("provenance", REF, repo, status=2).stderr
     assert "has no commit" in site.tool("sbom", "nothing/here", repo, status=1).stderr
+    assert "is no URI" in site.tool("provenance", REF, repo, "--builder-id=https://a b", status=2).stderr
     nowhere = tmp_path / "absent" / "file"
-    assert f"{nowhere}" in site.tool("sbom", REF, repo, f"--output={nowhere}", status=1).stderr
+    for place in (nowhere, tmp_path):
+        for command in (["sbom"], ["provenance", "--builder-id=x:y"]):
+            done = site.tool(*command, REF, repo, f"--output={place}", status=1)
+            assert done.stderr.startswith("error: ") and f"{place}" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["sbom"], ["provenance", "--builder-id=x:y"]])
+def test_a_damaged_record(site: Site, command: list[str]) -> None:
+    site.write_treefile()
+    site.compose()
+    (record,) = (site.repo / "extensions/compose").glob("*.sources.tar.zst")
+    data = bytearray(record.read_bytes())
+    data[len(data) // 2] ^= 255
+    record.write_bytes(data)
+    done = site.tool(*command, REF, f"--repo={site.repo}", status=4)
+    assert "the record of " in done.stderr and "damaged" in done.stderr
+    assert "hint: compose the commit anew" in done.stderr
