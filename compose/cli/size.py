@@ -69,14 +69,15 @@ def command(
         raise UsageError("--max-growth needs --before")
     with flags.reporter_of(progress, progress_fd) as reporter:
         found = weigh_commit(repo, revision, reporter, before=before, depth=depth if by is By.DIRECTORY else None)
-    shown = found.rows[: top or None]
+    differing = [row for row in found.rows if row.before != row.now]
+    shown = differing[: top or None]
     match form:
         case ReportFormat.JSON:
             typer.echo(json.dumps(_document(found), indent=2))
         case ReportFormat.MARKDOWN:
             typer.echo("\n".join(_markdown(revision, found, shown)))
         case ReportFormat.TEXT:
-            for line in _text(found, shown):
+            for line in _text(found, shown, len(differing) - len(shown)):
                 typer.echo(line)
     _check(revision, found, limits)
 
@@ -107,15 +108,13 @@ def _total(found: Weighed) -> str:
     return f"{size(found.now.size)}{grown} in {found.now.objects} files{download}"
 
 
-def _text(found: Weighed, shown: Sequence[Row]) -> Iterator[str]:
+def _text(found: Weighed, shown: Sequence[Row], rest: int) -> Iterator[str]:
+    """rest: rows that are not shown."""
     yield _total(found)
     for row in shown:
-        if row.before is not None and row.before == row.now:
-            continue
         share = f"{100 * row.now.size / found.now.size:5.1f} %" if found.now.size else ""
         yield f"{_bytes(row)}  {share}  {_name(row.name)} ({_files(row.now)})"
-    if len(found.rows) > len(shown):
-        rest = len(found.rows) - len(shown)
+    if rest:
         yield f"and {rest} more: --top=0 shows them"
 
 

@@ -46,8 +46,11 @@ def test_growth_and_bounds(site: Site) -> None:
     assert "+0.3 MB" in lines[1] and "add-files" in lines[1]
     assert any("package tiny-odd" in line for line in lines)
     assert not any("package hello (" in line for line in lines)
-    table = site.tool(*words, "--format=markdown").stdout
+    table = site.tool(*words, "--format=markdown", "--top=0").stdout
     assert "| `package tiny-odd` |" in table
+    assert "`package hello`" not in table
+    # what is the same is not among those that --top=0 shows
+    assert site.tool(*words, "--top=1").stdout.splitlines()[-1].startswith(f"and {len(lines) - 2} more: ")
     site.tool(*words, "--max-growth=1M", "--max-size=1G")
     assert "more than --max-growth allows" in site.tool(*words, "--max-growth=200K", status=7).stderr
     done = site.tool(*words, "--max-size=200K", status=7)
