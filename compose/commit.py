@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from compose.blobs import BlobStore
 from compose.errors import StorageError
@@ -22,13 +23,16 @@ from compose.ostree.transaction import Stats, Transaction
 from compose.ostree.workers import DamagedContentError
 from compose.tree import Entry, Tree
 
+if TYPE_CHECKING:
+    from compose.ostree.keys import SigningKey
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitOptions:
     """metadata: in the order to be hashed. parent: checksum, or None. timestamp: seconds since 1970. ref: to move, or None.
 
-    detached: metadata kept beside the commit. gpg_key: to sign with, of this user's GnuPG home. memo: the file in which
-    checksums are remembered between commits, so that what did not change is not read; None for none.
+    detached: metadata kept beside the commit. gpg_key: to sign with, of this user's GnuPG home. keys: to sign with too. memo:
+    the file in which checksums are remembered between commits, so that what did not change is not read; None for none.
     """
 
     metadata: Metadata
@@ -37,6 +41,7 @@ class CommitOptions:
     ref: str | None
     detached: Metadata = ()
     gpg_key: str | None = None
+    keys: tuple[SigningKey, ...] = ()
     subject: str = ""
     body: str = ""
     jobs: int = 1
@@ -87,6 +92,7 @@ def commit_tree(
             ),
             detached=options.detached,
             gpg_key=options.gpg_key,
+            keys=options.keys,
         )
         if options.ref is not None:
             transaction.set_ref(options.ref, checksum)

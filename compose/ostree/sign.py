@@ -35,17 +35,24 @@ def gpg_signature(data: bytes, key: str) -> bytes:
     return done.stdout
 
 
-def joined(present: Metadata, given: Metadata, signatures: Sequence[bytes]) -> Metadata:
-    """Detached metadata of a commit that may have some: what is given takes the place of what has its name, signatures are
-    added, keys sorted.
+def joined(present: Metadata, given: Metadata, signatures: Sequence[tuple[str, bytes]]) -> Metadata:
+    """Detached metadata of a commit that may have some: what is given takes the place of what has its name, signatures (where
+    they are kept, and each) are added, keys sorted.
 
-    libostree adds signatures as well, one more each time that the same key signs; here the key's earlier one goes.
+    libostree adds signatures as well, one more each time that the same key signs; here the key's earlier one goes, where it
+    can be told.
     """
     found = {**dict(present), **dict(given)}
-    if signatures:
-        signers = frozenset[bytes]().union(*map(issuers, signatures))
-        earlier = found.get(GPG_SIGNATURES)
+    gpg = [signature for key, signature in signatures if key == GPG_SIGNATURES]
+    signers = frozenset[bytes]().union(*map(issuers, gpg))
+    for name in dict.fromkeys(key for key, _ in signatures):
+        added = [signature for key, signature in signatures if key == name]
+        earlier = found.get(name)
         there = earlier.value if earlier is not None and earlier.type == "aay" else ()
-        kept = [each for each in there if not issuers(each) or issuers(each) - signers]
-        found[GPG_SIGNATURES] = Variant("aay", [*kept, *signatures])
+        if name == GPG_SIGNATURES:
+            kept = [each for each in there if not issuers(each) or issuers(each) - signers]
+        else:
+            # an ed25519 key signs the same alike
+            kept = [each for each in there if each not in added]
+        found[name] = Variant("aay", [*kept, *added])
     return tuple(sorted(found.items()))

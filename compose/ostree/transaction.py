@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from compose import fs, memory, syscalls
 from compose.errors import ComposeError, RepositoryError, StorageError
@@ -36,10 +36,13 @@ from compose.ostree.objects import (
 )
 from compose.ostree.presence import Presence
 from compose.ostree.repo import Repo
-from compose.ostree.sign import gpg_signature, joined
+from compose.ostree.sign import GPG_SIGNATURES, gpg_signature, joined
 from compose.ostree.staging import Staging, publish_objects, remove_leftovers, staging_directory, write_staged
 from compose.ostree.summary import write_summary
 from compose.ostree.workers import worker_memory
+
+if TYPE_CHECKING:
+    from compose.ostree.keys import SigningKey
 
 _FLUSH_EVERY = 0.5
 """Seconds."""
@@ -73,7 +76,7 @@ class Transaction:
         self._presence = Presence(self._objects)
         self._refs: list[tuple[str, str]] = []
         # with what is to be beside them
-        self._commits: dict[str, tuple[Metadata, list[bytes]]] = {}
+        self._commits: dict[str, tuple[Metadata, list[tuple[str, bytes]]]] = {}
         self._metadata: dict[str, bool] = {}
         self._content = ContentStats()
 
@@ -151,17 +154,20 @@ class Transaction:
         """Both sorted by name; see encode_dirtree(). Returns the checksum, 32 bytes."""
         return self._write_metadata(encode_dirtree(files, directories), "dirtree")
 
-    def write_commit(self, commit: Commit, *, detached: Metadata = (), gpg_key: str | None = None) -> str:
+    def write_commit(
+        self, commit: Commit, *, detached: Metadata = (), gpg_key: str | None = None, keys: Sequence[SigningKey] = ()
+    ) -> str:
         """Returns the checksum, 64 hex digits. detached: metadata beside the commit, not part of its checksum; what else is
         beside it already stays, signatures too.
 
-        Raises RepositoryError when the commit is larger than clients take, UsageError when gpg cannot sign it.
+        Raises RepositoryError when the commit is larger than clients take, UsageError when it cannot be signed.
         """
         try:
             data = encode_commit(commit)
         except ValueError as error:
             raise RepositoryError(str(error)) from error
-        signatures = [gpg_signature(data, gpg_key)] if gpg_key else []
+        signatures = [(GPG_SIGNATURES, gpg_signature(data, gpg_key))] if gpg_key else []
+        signatures += [(key.metadata_key, key.sign(data)) for key in keys]
         checksum = self._write_metadata(data, "commit").hex()
         self._commits[checksum] = detached, signatures
         return checksum

@@ -60,7 +60,7 @@ def test_a_key_has_one_signature() -> None:
     nobody = signature(b"")
     two = by(ONE) + by(OTHER)
     present = ((GPG_SIGNATURES, Variant("aay", [earlier, by(OTHER), nobody, two])), ("z", Variant("s", "kept")))
-    assert joined(present, (("a", Variant("s", "new")),), [later]) == (
+    assert joined(present, (("a", Variant("s", "new")),), [(GPG_SIGNATURES, later)]) == (
         ("a", Variant("s", "new")),
         (GPG_SIGNATURES, Variant("aay", [by(OTHER), nobody, two, later])),
         ("z", Variant("s", "kept")),
