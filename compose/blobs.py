@@ -217,8 +217,10 @@ class BlobStore:
     def has_room_for(self, status: os.stat_result) -> bool:
         """Would what is missing in the holes of a file fit on this disk? A commit has it. Raises StorageError."""
         size = holes(status)
-        if not size:
-            return True
+        return not size or self.has_room(size)
+
+    def has_room(self, size: int) -> bool:
+        """Would so many bytes fit on this disk? Raises StorageError."""
         with storage_errors(self.root):
             disk = os.statvfs(self.root)
         return size <= disk.f_bfree * disk.f_frsize

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 
 from compose import fs
@@ -26,7 +26,7 @@ from compose.tree import Entry, Tree, join, name_of, parent_of
 _LABEL = b"security.selinux"
 # What a commit of rpm-ostree keeps, and what a layer of an overlay has besides whiteouts to say what it hides of those below.
 # `ostree commit` keeps all there are.
-_KEPT = frozenset({"security.capability", "security.ima", "trusted.overlay.opaque", "trusted.overlay.whiteout"})
+_KEPT = frozenset({b"security.capability", b"security.ima", b"trusted.overlay.opaque", b"trusted.overlay.whiteout"})
 _NAME_MAX = 255
 _WHITEOUT = ".ostree-wh."
 _DEVICE = "a device"
@@ -147,7 +147,8 @@ def read_rootfs(
                 faults.append(f"{os.fsencode(path)!r} is not UTF-8, which a commit cannot hold")
                 continue
             if whiteout:
-                whiteouts[path] = _whiteout(status, store, writer)
+                permissions, mtime = stat.S_IMODE(status.st_mode), int(status.st_mtime)
+                whiteouts[path] = whiteout_file(permissions, status.st_uid, status.st_gid, mtime, store, writer)
                 continue
             if kind == stat.S_IFREG and not store.has_room_for(status):
                 faults.append(
@@ -159,13 +160,7 @@ def read_rootfs(
                 link = f"rootfs:{inodes.setdefault((status.st_dev, status.st_ino), path)}"
             entries[path] = _entry(full, status, store, link, writer)
             task.advance()
-    for path, entry in whiteouts.items():
-        stands = join(parent_of(path), f"{_WHITEOUT}{name_of(path)}")
-        if stands in entries:
-            faults.append(f"/{path} is a whiteout, which a commit holds as /{stands}, and that is there already")
-        if len(os.fsencode(name_of(stands))) > _NAME_MAX:
-            faults.append(f"/{path} is a whiteout, which a commit holds as /{stands}, and that name is too long")
-        entries[stands] = entry
+    faults += place_whiteouts(entries, whiteouts)
     if faults:
         raise UsageError(
             faults[0] if len(faults) == 1 else f"{directory}: {len(faults)} files cannot be committed",
@@ -173,6 +168,36 @@ def read_rootfs(
             hint="remove them" if ignore_devices else "remove them; ignore-devices: true leaves devices out",
         )
     return Root(tree=Tree(entries), devices=tuple(sorted(devices)), whiteouts=tuple(sorted(whiteouts)))
+
+
+def is_kept(xattr: bytes) -> bool:
+    """Does a tree have the extended attribute of that name, when a file of a root has it?"""
+    return xattr in _KEPT or xattr.startswith(b"user.")
+
+
+def whiteout_file(permissions: int, uid: int, gid: int, mtime: int, store: BlobStore, writer: str) -> Entry:
+    """The file that stands for a whiteout: a deployment takes owner and mode from that."""
+    return Entry(
+        mode=stat.S_IFREG | permissions,
+        uid=uid,
+        gid=gid,
+        blob=store.add_bytes(b"", permissions),
+        mtime=mtime,
+        writer=writer,
+    )
+
+
+def place_whiteouts(entries: dict[str, Entry], whiteouts: Mapping[str, Entry]) -> list[str]:
+    """Put what stands for whiteouts where a tree has it. whiteouts: by the paths that they have in the root. Returns faults."""
+    faults = []
+    for path, entry in whiteouts.items():
+        stands = join(parent_of(path), f"{_WHITEOUT}{name_of(path)}")
+        if stands in entries:
+            faults.append(f"/{path} is a whiteout, which a commit holds as /{stands}, and that is there already")
+        if len(os.fsencode(name_of(stands))) > _NAME_MAX:
+            faults.append(f"/{path} is a whiteout, which a commit holds as /{stands}, and that name is too long")
+        entries[stands] = entry
+    return faults
 
 
 def _write_file(top: int, path: str, entry: Entry, store: BlobStore) -> None:
@@ -220,7 +245,7 @@ def _entry(full: str, status: os.stat_result, store: BlobStore, link: str, write
         sorted(
             (os.fsencode(name), os.getxattr(full, name, follow_symlinks=False))
             for name in os.listxattr(full, follow_symlinks=False)
-            if name in _KEPT or name.startswith("user.")
+            if is_kept(os.fsencode(name))
         )
     )
     if stat.S_ISLNK(status.st_mode):
@@ -249,18 +274,5 @@ def _entry(full: str, status: os.stat_result, store: BlobStore, link: str, write
         blob=blob,
         mtime=mtime,
         link=link,
-        writer=writer,
-    )
-
-
-def _whiteout(status: os.stat_result, store: BlobStore, writer: str) -> Entry:
-    """The file that stands for it: a deployment takes owner and mode from that."""
-    mode = stat.S_IMODE(status.st_mode)
-    return Entry(
-        mode=stat.S_IFREG | mode,
-        uid=status.st_uid,
-        gid=status.st_gid,
-        blob=store.add_bytes(b"", mode),
-        mtime=int(status.st_mtime),
         writer=writer,
     )

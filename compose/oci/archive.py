@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from compose import fs
 from compose.errors import ImageError
@@ -76,19 +76,36 @@ class Archive:
             raise ImageError(f"{self._path}: the blob sha256:{digest} is damaged")
         return data
 
+    @contextmanager
+    def open_blob(self, digest: str) -> Iterator[IO[bytes]]:
+        """A blob of any size, not looked at. Raises ImageError when it is missing."""
+        member = self._find(f"{BLOBS}/{digest}")
+        file = self._file.extractfile(member) if member is not None else None
+        if file is None:
+            raise ImageError(f"{self._path}: has no blob sha256:{digest}")
+        with file:
+            yield file
+
     def check(self) -> None:
         """Raises ImageError for what is none."""
         check_version(self._path, self._member(LAYOUT))
 
     def _member(self, name: str) -> bytes:
+        member = self._find(name)
+        file = self._file.extractfile(member) if member is not None and member.size <= _MOST_JSON else None
+        if file is None:
+            raise ImageError(f"{self._path}: is no OCI archive: it has no {name}")
+        with _damage(self._path):
+            return file.read()
+
+    def _find(self, name: str) -> tarfile.TarInfo | None:
+        """None for what is no file."""
         for spelling in (name, f"./{name}"):
             with _damage(self._path), contextlib.suppress(KeyError):
                 member = self._file.getmember(spelling)
-                # a link may lead to itself
-                file = self._file.extractfile(member) if member.isreg() and member.size <= _MOST_JSON else None
-                if file is not None:
-                    return file.read()
-        raise ImageError(f"{self._path}: is no OCI archive: it has no {name}")
+                # no link: it leads to what has another name, and may lead in a circle
+                return member if member.isreg() else None
+        return None
 
 
 @contextmanager

@@ -21,7 +21,6 @@ from compose.ostree.repo import Repo
 
 _FAST = 1
 """Level of deflate for who unpacks it at once."""
-_TMP = "/var/tmp"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,17 +77,12 @@ def encapsulate(
                 write_archive(f"{directory}/layout", target.name)
         return image
     skopeo.require()
-    with fs.temporary_directory("compose-oci-", _place()) as directory:
+    with fs.temporary_directory("compose-oci-", skopeo.place()) as directory:
         with Layout.create(f"{directory}/layout", reporter) as layout:
             image = write(layout, None)
         with reporter.task(f"Copying to {target}"):
             digest = skopeo.copy(f"{directory}/layout", target, directory, access)
     return Image(digest=digest, manifest=image.manifest, layers=image.layers)
-
-
-def _place() -> str | None:
-    """For gigabytes: what is in memory on many machines is not."""
-    return None if "TMPDIR" in os.environ or not os.path.isdir(_TMP) else _TMP
 
 
 def _title(repo: Repo, commit: str) -> str:

@@ -77,15 +77,15 @@ def _parsed(data: bytes, read: Callable[[str], bytes], where: str) -> ExistingIm
     return ExistingImage(
         manifest=manifest,
         labels={key: value for key, value in rows if isinstance(value, str)},
-        created=_seconds(config.get("created")) if isinstance(config, dict) else 0,
+        created=(seconds(config.get("created")) or 0) if isinstance(config, dict) else 0,
     )
 
 
-def _seconds(text: Any) -> int:
-    """Of a time as RFC 3339 has it."""
+def seconds(text: Any) -> int | None:
+    """Since 1970, of a time as RFC 3339 has it; None for what is none."""
     try:
         when = datetime.fromisoformat(text)
     except (TypeError, ValueError):
-        return 0
+        return None
     # one without a zone is of none, and not of this machine's
     return max(0, int(when.replace(tzinfo=when.tzinfo or UTC).timestamp()))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from compose.errors import RepositoryError, UsageError
+from compose.errors import ImageError, RepositoryError, UsageError
 from compose.metadata import INPUTHASH, PKGLIST
 from compose.oci.chunking import ANNOTATION
 from compose.oci.documents import canonical, parse
@@ -25,6 +25,7 @@ LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 COMMIT_LABEL = "ostree.commit"
 DIFFID_LABEL = "ostree.final-diffid"
 """Where the layers of the commit end: what others build on the image comes behind."""
+_OSTREE = "ostree."
 _OWN_LABELS = (COMMIT_LABEL, DIFFID_LABEL)
 _BOOTABLE, _LINUX, _COMMAND = "ostree.bootable", "ostree.linux", "ostree.container-cmd"
 _ARCHITECTURE = "ostree.architecture"
@@ -193,16 +194,40 @@ def read_image_config(path: str) -> dict[str, Any]:
         )
     # Go writes null for what is empty
     found = {key: value for key, value in found.items() if value is not None}
-    for key, value in found.items():
-        if key in _TEXTS and not isinstance(value, str):
-            raise UsageError(f"{path}: {key} must be text")
-        if key in _LISTS and not (isinstance(value, list) and all(isinstance(each, str) for each in value)):
-            raise UsageError(f"{path}: {key} must be a list of texts")
-        if key in _MAPS and not isinstance(value, dict):
-            raise UsageError(f"{path}: {key} must be an object")
-    if not all(isinstance(value, str) for value in found.get("Labels", {}).values()):
-        raise UsageError(f"{path}: Labels must be texts")
+    if (fault := _fault(found)) is not None:
+        raise UsageError(f"{path}: {fault}")
     return found
+
+
+def inherited_config(found: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What an image that is made of another one has of its "config" object: what image-spec knows and rpm-ostree keeps, without
+    labels that say which commit is in the image, and what that was made of. where: for messages. Raises ImageError."""
+    kept = {key: found[key] for key in (*_TEXTS, *_LISTS, *_MAPS) if found.get(key) is not None}
+    if (fault := _fault(kept)) is not None:
+        raise ImageError(f"{where}: the configuration of the image is damaged: {fault}")
+    if "Labels" in kept:
+        labels = kept["Labels"].items()
+        kept["Labels"] = {key: value for key, value in labels if not key.startswith(_OSTREE) and key != INPUTHASH}
+    return kept
+
+
+def is_architecture(name: str) -> bool:
+    """Is it one that images can be made for, as OCI calls it?"""
+    return name in _ARCHITECTURES.values()
+
+
+def _fault(config: Mapping[str, Any]) -> str | None:
+    """What is wrong with a "config" object."""
+    for key, value in config.items():
+        if key in _TEXTS and not isinstance(value, str):
+            return f"{key} must be text"
+        if key in _LISTS and not (isinstance(value, list) and all(isinstance(each, str) for each in value)):
+            return f"{key} must be a list of texts"
+        if key in _MAPS and not isinstance(value, dict):
+            return f"{key} must be an object"
+    if not all(isinstance(value, str) for value in config.get("Labels", {}).values()):
+        return "Labels must be texts"
+    return None
 
 
 def _metadata_labels(commit: Commit, options: ImageOptions) -> dict[str, str]:

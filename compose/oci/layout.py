@@ -18,7 +18,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from compose import fs
 from compose.errors import ImageError, UsageError
@@ -148,6 +148,19 @@ class Layout:
         if digest_of(data) != digest or size not in (None, len(data)):
             raise ImageError(f"{self.path}: the blob sha256:{digest} is damaged")
         return data
+
+    @contextmanager
+    def open_blob(self, digest: str) -> Iterator[IO[bytes]]:
+        """A blob of any size, not looked at. Raises ImageError when it is missing."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            fd = os.open(digest, flags, dir_fd=self._blobs)
+        except OSError as error:
+            raise ImageError(f"{self.path}: cannot read the blob sha256:{digest}: {error.strerror}") from error
+        with os.fdopen(fd, "rb", buffering=0) as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise ImageError(f"{self.path}: the blob sha256:{digest} is no file")
+            yield file
 
     def index(self) -> dict[str, Any]:
         """What index.json says; an empty one where there is none. Raises ImageError."""

@@ -70,3 +70,13 @@ def parse_reference(text: str) -> ImageReference:
     if not name:
         raise UsageError(f"{text}: says not where", hint=f"give {_FORMS}")
     return ImageReference(transport=transport, name=name, tag=tag)
+
+
+def parse_source(text: str) -> ImageReference:
+    """The same of an image that is there: without a transport it is one of podman's storage, as for rpm-ostree. Raises
+    UsageError."""
+    kind, colon, rest = text.partition(":")
+    named = bool(colon) and (kind in list(Transport) or (kind == "docker" and rest.startswith("//")))
+    if named or not text or text.startswith("ostree-"):
+        return parse_reference(text)
+    return ImageReference(transport=Transport.CONTAINERS_STORAGE, name=text)

@@ -17,6 +17,7 @@ from compose.oci.reference import ImageReference
 _MISSING = re.compile(
     r"(manifest|name) unknown|(MANIFEST|NAME)_UNKNOWN|image not known|does not resolve to an image ID", re.IGNORECASE
 )
+_TMP = "/var/tmp"
 _LINES = 10
 """Of what it says, at the end, for an error."""
 
@@ -58,6 +59,26 @@ def copy(layout: str, target: ImageReference, workdir: str, access: Access = NO_
         os.close(fd)
     with fs.storage_errors(told), open(told, encoding="ascii") as file:
         return file.read().strip()
+
+
+def fetch(image: ImageReference, layout: str, access: Access = NO_ACCESS) -> None:
+    """Copy an image to a layout, in a directory that is empty; of several for other machines that of this one. Raises
+    ImageError with what skopeo says."""
+    # with this machine's policy: it is about whose images may be taken
+    words = ["copy", f"--retry-times={access.retries}"]
+    if access.authfile is not None:
+        words.append(f"--src-authfile={access.authfile}")
+    fd = os.open(layout, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _run([*words, image.skopeo, f"oci:/proc/self/fd/{fd}"], f"cannot get the image {image}", fd)
+    finally:
+        os.close(fd)
+
+
+def place() -> str | None:
+    """Where a temporary layout is: it has gigabytes, and what is in memory on many machines has no room. None: where programs
+    keep such."""
+    return None if "TMPDIR" in os.environ or not os.path.isdir(_TMP) else _TMP
 
 
 def raw_manifest(image: ImageReference, access: Access = NO_ACCESS) -> bytes:

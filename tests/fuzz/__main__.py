@@ -21,9 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType
 
+from compose.blobs import BlobStore
 from compose.bundle import INDEX, Source, unpack, write
 from compose.errors import ComposeError
 from compose.lock import own, rpmostree
+from compose.oci.overlay import Overlay
+from compose.oci.untar import TarReader
 from compose.rpm.repofile import read_repo_files, select
 from compose.treefile.conditions import ConditionFault, evaluate, substitute
 from compose.treefile.kickstart import parse_kickstart
@@ -33,7 +36,9 @@ from compose.treefile.origin import origins
 from compose.treefile.parse import parse_json, parse_yaml
 from compose.treefile.rewrite import OLD_DEFAULTS, format_text, migrate_text
 from compose.treefile.source import SourceFault
+from tests.support.layers import directory, hard_link, layer, member, symlink
 
+_XATTRS = {"SCHILY.xattr.user.a": "b", "mtime": "1.5"}
 PROJECT = Path(__file__).parents[2]
 TOOL = sys.monitoring.COVERAGE_ID
 WORDS = [
@@ -55,6 +60,13 @@ class Target:
     tried: int = 0
     refused: int = 0
     findings: list[bytes] = field(default_factory=list)
+
+
+class Unchecked(TarReader):
+    """One to which every checksum of a header is right: chance finds none."""
+
+    def _check(self, block: bytes) -> None:
+        pass
 
 
 class Coverage:
@@ -170,6 +182,20 @@ def targets(scratch: Path) -> list[Target]:
         with tempfile.TemporaryDirectory(dir=scratch) as directory:
             unpack(io.BytesIO(data), "x.tar", directory)
 
+    lower = layer(
+        directory("usr"), symlink("lib", "usr/lib"), member("usr/f", data=b"1" * 600), hard_link("usr/h", "usr/f")
+    )
+    upper = layer(member("usr/.wh.f"), member(".wh..wh..opq"), member("usr/" + "n" * 120, pax_headers=_XATTRS))
+    long = layer(member("d/" * 60 + "n" * 120), symlink("s", "t" * 200), kind=tarfile.GNU_FORMAT)
+
+    def layers(data: bytes) -> None:
+        """Upon another one."""
+        with tempfile.TemporaryDirectory(dir=scratch) as directory:
+            overlay = Overlay(BlobStore(f"{directory}/store"), "image")
+            for stream in (lower, data):
+                overlay.apply(Unchecked(io.BytesIO(stream), "x"), "x")
+            overlay.finish(without=("sysroot",))
+
     lock = (
         b'compose-lock: 1\narches:\n  x86_64:\n    request: ' + b"ab" * 32 + b'\n    specs: ["a"]\n    repos:\n      "r": 1\n'
         b'    packages:\n      - {"nevra": "a-0:1-1.x86_64", "repo": "r", "location": "a.rpm", "checksum": "sha256:'
@@ -193,6 +219,7 @@ def targets(scratch: Path) -> list[Target]:
         Target(".repo file", repofile, repos),
         Target("lockfile", lambda data: own.parse_lock(data, "x"), [lock]),
         Target("index of a bundle", bundle, [good.getvalue()[512 : 512 + length]]),
+        Target("layer of an image", layers, [lower, upper, long]),
         Target("bundle", whole_bundle, [good.getvalue()]),
         Target(
             "rpm-ostree lockfile",

@@ -1,0 +1,157 @@
+"""An image to make another one of: its files as a tree, and what its configuration says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import IO, Any, Protocol
+
+from compose import fs
+from compose.blobs import BlobStore
+from compose.errors import ImageError
+from compose.events import Reporter
+from compose.oci import skopeo
+from compose.oci.archive import open_archive
+from compose.oci.difference import parse_manifest
+from compose.oci.existing import seconds
+from compose.oci.image import inherited_config, is_architecture
+from compose.oci.layerstream import LayerStream
+from compose.oci.layout import Layout, digest_in
+from compose.oci.overlay import Overlay
+from compose.oci.reference import ImageReference, Transport
+from compose.oci.untar import TarReader
+from compose.rootfs import Root
+
+_OS = "linux"
+_ENCRYPTED = "+encrypted"
+_SHOWN = 12
+"""Digits of a digest that messages have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceImage:
+    """root: what it holds. config: what another image has of its "config" object. created: seconds since 1970, None when it
+    does not say. architecture: as OCI calls it."""
+
+    root: Root
+    config: Mapping[str, Any]
+    created: int | None
+    architecture: str
+
+
+class _Images(Protocol):
+    """A layout, or an archive of one."""
+
+    def manifest(self, tag: str | None) -> bytes: ...
+
+    def read(self, digest: str) -> bytes: ...
+
+    def open_blob(self, digest: str) -> AbstractContextManager[IO[bytes]]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _LayerOf:
+    """digest, diffid: 64 hex digits. size: bytes as it lies there."""
+
+    digest: str
+    size: int
+    diffid: str
+
+
+def read_source(
+    image: ImageReference,
+    store: BlobStore,
+    reporter: Reporter,
+    *,
+    writer: str,
+    without: tuple[str, ...] = (),
+    access: skopeo.Access = skopeo.NO_ACCESS,
+) -> SourceImage:
+    """Apply the layers of an image, contents into the store. writer: of the tree's entries. without: directories that are
+    empty in the tree, whatever the image has there.
+
+    Raises ImageError for what is missing, damaged or no image of a system, StorageError, UsageError without skopeo where it
+    takes that.
+    """
+    where = str(image)
+    with _opened(image, reporter, access) as (images, tag):
+        manifest = parse_manifest(images.manifest(tag), where)
+        config = _config(manifest, images.read, where)
+        layers = _layers(manifest, config, where)
+        inner = config.get("config")
+        inherited = inherited_config(inner if isinstance(inner, dict) else {}, where)
+        overlay = Overlay(store, writer)
+        with reporter.task("Reading layers", total=sum(each.size for each in layers), unit="bytes") as task:
+            for number, layer in enumerate(layers, 1):
+                name = f"{where}: layer {number} of {len(layers)} (sha256:{layer.digest[:_SHOWN]})"
+                with images.open_blob(layer.digest) as blob:
+                    stream = LayerStream(
+                        blob,
+                        digest=layer.digest,
+                        size=layer.size,
+                        diffid=layer.diffid,
+                        where=name,
+                        advance=task.advance,
+                    )
+                    overlay.apply(TarReader(stream, name), name)
+                    stream.finish()
+        root = overlay.finish(without=without)
+    if not root.tree.is_dir("usr"):
+        raise ImageError(f"{where}: has no /usr, and is no image of a system")
+    return SourceImage(
+        root=root, config=inherited, created=seconds(config.get("created")), architecture=config["architecture"]
+    )
+
+
+@contextmanager
+def _opened(image: ImageReference, reporter: Reporter, access: skopeo.Access) -> Iterator[tuple[_Images, str | None]]:
+    """Where its blobs are, and the tag that it has there."""
+    match image.transport:
+        case Transport.OCI:
+            with Layout.open(image.name, reporter) as layout:
+                yield layout, image.tag
+        case Transport.OCI_ARCHIVE:
+            with open_archive(image.name) as archive:
+                yield archive, image.tag
+        case _:
+            skopeo.require()
+            with fs.temporary_directory("compose-oci-", skopeo.place()) as directory:
+                with reporter.task(f"Getting {image}"):
+                    skopeo.fetch(image, directory, access)
+                with Layout.open(directory, reporter) as layout:
+                    yield layout, None
+
+
+def _config(manifest: Mapping[str, Any], read: Callable[[str], bytes], where: str) -> dict[str, Any]:
+    row = manifest.get("config")
+    if not isinstance(row, dict):
+        raise ImageError(f"{where}: damaged image manifest: it has no configuration")
+    try:
+        found = json.loads(read(digest_in(row, where)))
+    except ValueError as error:
+        raise ImageError(f"{where}: the configuration of the image is damaged: {error}") from error
+    if not isinstance(found, dict):
+        raise ImageError(f"{where}: the configuration of the image is damaged: it is no object")
+    if found.get("os", _OS) != _OS:
+        raise ImageError(f"{where}: is an image for {found['os']}, and not for {_OS}")
+    if not is_architecture(str(found.get("architecture"))):
+        raise ImageError(f"{where}: is an image for {found.get('architecture')}, an architecture that is not known")
+    return found
+
+
+def _layers(manifest: Mapping[str, Any], config: Mapping[str, Any], where: str) -> tuple[_LayerOf, ...]:
+    """The lowest first."""
+    rootfs = config.get("rootfs")
+    diffids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+    rows = manifest["layers"]
+    if not isinstance(diffids, list) or len(diffids) != len(rows):
+        raise ImageError(f"{where}: damaged image: it has {len(rows)} layers, and its configuration names others")
+    for row in rows:
+        if str(row.get("mediaType")).endswith(_ENCRYPTED):
+            raise ImageError(f"{where}: its layers are encrypted", hint="decrypt it: skopeo copy --decryption-key")
+    return tuple(
+        _LayerOf(digest=digest_in(row, where), size=row["size"], diffid=digest_in({"digest": diffid}, where))
+        for row, diffid in zip(rows, diffids, strict=True)
+    )
