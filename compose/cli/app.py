@@ -30,7 +30,7 @@ COMMANDS = {
     "extensions": ("extensions:command", "Fetch packages that clients may add to a tree."),
     "container-encapsulate": ("encapsulate:command", "Make a container image of a commit."),
     "image": ("image:command", "Compose a tree and make a container image of it."),
-    "build-chunked-oci": ("chunked:command", "Make a container image of a root directory."),
+    "build-chunked-oci": ("chunked:command", "Make a container image of a root directory, or of another image."),
     "fetch": ("fetch:command", "Put all that a compose needs into one file."),
     "verify": ("verify:command", "Compose a commit again and compare."),
     "lint": ("lint:command", "Look for what clients could not use."),

@@ -1,4 +1,4 @@
-"""`compose build-chunked-oci`: a root directory as a container image in layers of packages."""
+"""`compose build-chunked-oci`: a root directory, or an image, as a container image in layers of packages."""
 
 from __future__ import annotations
 
@@ -22,6 +22,12 @@ def command(
         ),
     ],
     rootfs: Annotated[str | None, typer.Option("--rootfs", metavar="PATH", help="The root directory.")] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="IMGREF", help="An image instead; without a transport one of containers-storage."
+        ),
+    ] = None,
     bootc: Annotated[bool, typer.Option("--bootc", help="Make an image for bootc; must be given.")] = False,
     format_version: Annotated[
         int, typer.Option("--format-version", help="2: each layer has the directories above its files.")
@@ -34,34 +40,33 @@ def command(
             "--previous-build", metavar="IMGREF", help="Keep this image's structure, not that of the one at --output."
         ),
     ] = None,
+    sign_commit: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sign-commit", metavar="KIND=FILE", help="Sign the commit: ed25519=FILE or spki=FILE (repeatable)."
+        ),
+    ] = None,
     authfile: flags.AuthFile = None,
     cachedir: flags.CacheDirectory = None,
     jobs: flags.Jobs = None,
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,
-    image: Annotated[str | None, typer.Option("--from", hidden=True)] = None,
-    sign_commit: Annotated[list[str] | None, typer.Option("--sign-commit", hidden=True)] = None,
     reference: Annotated[str | None, typer.Option("--reference", hidden=True)] = None,
 ) -> None:
-    """Make a container image of a root directory.
+    """Make a container image of a root directory, or of another image.
 
     Of one that has packages: each is in the layers as those of a compose are. It is committed as it is, with /etc as
-    /usr/etc, labelled by its own policy, and dated as the directory is; what is in /sysroot is left out.
+    /usr/etc, labelled by its own policy, and dated as the directory or the image is; what is in /sysroot is left out. Of an
+    image its configuration goes on.
     """
-    if image is not None:
+    if (rootfs is None) == (image is None):
         raise UsageError(
-            f"--from={image}: images are not mounted here",
-            hint="mount it yourself, and give what that prints with --rootfs: podman image mount",
+            "give a root directory with --rootfs, or an image with --from"
+            if rootfs is None
+            else "--rootfs and --from: the image is made of one of them"
         )
-    if rootfs is None:
-        raise UsageError("give a root directory with --rootfs")
     if not bootc:
         raise UsageError("--bootc is missing", hint="no other kind of image is made, and rpm-ostree wants it said")
-    if sign_commit:
-        raise UsageError(
-            "--sign-commit: commits in images are not signed here",
-            hint="sign the image: skopeo copy --sign-by, or cosign",
-        )
     if reference is not None:
         raise UsageError(f"--reference={reference}: is said with --output", hint="oci:DIR:TAG")
     if format_version not in (1, 2):
@@ -71,18 +76,21 @@ def command(
     from compose.cli.images import difference_lines, image_line
     from compose.oci.chunking import MOST_LAYERS
     from compose.oci.image import ImageOptions
-    from compose.oci.reference import parse_reference
+    from compose.oci.reference import parse_reference, parse_source
     from compose.oci.skopeo import Access
+    from compose.ostree.keys import read_keys
     from compose.pipeline.chunked import ChunkedOptions, build_chunked
 
+    source = rootfs or "" if image is None else parse_source(image)
     options = ChunkedOptions(
-        rootfs=rootfs,
+        source=source,
         target=parse_reference(output),
         cachedir=flags.cachedir_or_default(cachedir),
         previous=parse_reference(previous_build) if previous_build is not None else None,
         image=ImageOptions(labels=flags.key_values(label, "--label")),
         max_layers=max_layers if max_layers is not None else MOST_LAYERS,
         parents=format_version == 2,
+        keys=tuple(key for each in sign_commit or () for key in read_keys(each)),
         time=flags.source_date_epoch(),
         jobs=flags.jobs_or_all(jobs),
         access=Access(authfile=authfile),

@@ -1,17 +1,22 @@
-"""`compose build-chunked-oci`: a root directory as an image, read as a client reads it."""
+"""`compose build-chunked-oci`: a root directory, or an image, as an image, read as a client reads it."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from compose.ostree.gvariant import decode
 from tests.e2e.tiny import REF, Done, Site
 from tests.support.imageimporter import import_image, read_image
+from tests.support.registry import serve
+from tests.support.rpmrepo import run
 
 pytestmark = [pytest.mark.root, pytest.mark.parametrize("composed", ["archive"], indirect=True)]
 
@@ -138,13 +143,122 @@ def test_a_damaged_database(composed: Site, rootfs: Path, tmp_path: Path) -> Non
     assert "6 can be read" in done.stderr
 
 
+def rechunk(site: Site, source: str, output: str, *flags: str, status: int = 0, **environment: str) -> Done:
+    words = (f"--from={source}", "--bootc", f"--output={output}", f"--cachedir={site.cachedir}")
+    return site.tool("build-chunked-oci", *words, *flags, status=status, **environment)
+
+
+@pytest.fixture
+def encapsulated(composed: Site, tmp_path: Path) -> Path:
+    """A layout with an image of the composed commit, which its configuration says more of."""
+    config = tmp_path / "config.json"
+    config.write_text('{"Env": ["A=b"], "Entrypoint": ["/sbin/init"], "Labels": {"of": "others"}}')
+    composed.tool(
+        *(
+            "container-encapsulate",
+            f"--repo={composed.repo}",
+            f"--image-config={config}",
+            "--arch=arm64",
+            "--label=a=b",
+        ),
+        *(REF, f"oci:{tmp_path}/image:x"),
+    )
+    return tmp_path / "image"
+
+
+def test_an_image_is_made_anew(composed: Site, encapsulated: Path, tmp_path: Path) -> None:
+    """Files of an image of a commit are links to its repository, of which the new one has nothing."""
+    done = rechunk(composed, f"oci:{encapsulated}:x", f"oci:{tmp_path}/out", "--label=c=d")
+    found = import_image(tmp_path / "out")
+    old, before = read_image(encapsulated, "x")
+    new, config = read_image(tmp_path / "out")
+    assert found.commit not in (composed.head(), "")
+    # the commit that was in it has the same files, and the same packages
+    assert new["layers"][1:] == old["layers"][1:]
+    assert (config["created"], config["architecture"]) == (before["created"], "arm64")
+    assert config["config"]["Env"] == ["A=b"]
+    assert config["config"]["Entrypoint"] == ["/sbin/init"]
+    labels = config["config"]["Labels"]
+    assert (labels["of"], labels["a"], labels["c"], labels["containers.bootc"]) == ("others", "b", "d", "1")
+    assert labels["ostree.commit"] == found.commit
+    assert before["config"]["Labels"].keys() - labels.keys() <= {
+        "ostree.bootable",
+        "ostree.linux",
+        "rpmostree.inputhash",
+    }
+    again = rechunk(composed, f"oci:{encapsulated}:x", f"oci:{tmp_path}/out", "--label=c=d")
+    assert again.stdout.splitlines()[-1] == done.stdout.splitlines()[-1]
+    assert not list(composed.cachedir.glob("work/*/blobs"))
+
+
+@pytest.mark.skipif(shutil.which("umoci") is None, reason="umoci is not installed (make test does it)")
+def test_an_image_is_what_umoci_makes_of_it(composed: Site, encapsulated: Path, tmp_path: Path) -> None:
+    run("umoci", "unpack", f"--image={encapsulated}:x", str(tmp_path / "bundle"))
+    at = {"SOURCE_DATE_EPOCH": str(WHEN)}
+    build(composed, tmp_path / "bundle/rootfs", f"oci:{tmp_path}/directory", **at)
+    rechunk(composed, f"oci:{encapsulated}:x", f"oci-archive:{tmp_path}/archive", **at)
+    rechunk(composed, f"oci-archive:{tmp_path}/archive", f"oci:{tmp_path}/again", **at)
+    layers = [read_image(tmp_path / name)[0]["layers"] for name in ("directory", "again")]
+    assert layers[0] == layers[1]
+
+
+@pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed (make test does it)")
+def test_an_image_of_a_registry(composed: Site, encapsulated: Path, tmp_path: Path) -> None:
+    with serve(tmp_path) as (place, home):
+        target = f"docker://{place}/tiny/os:main"
+        run("skopeo", "--insecure-policy", "copy", "-q", f"oci:{encapsulated}:x", target, HOME=str(home))
+        rechunk(composed, target, f"oci:{tmp_path}/out", HOME=str(home))
+        rechunk(composed, f"oci:{encapsulated}:x", f"oci:{tmp_path}/local")
+        assert read_image(tmp_path / "out") == read_image(tmp_path / "local")
+        missing = rechunk(composed, f"{target}x", f"oci:{tmp_path}/none", status=1, HOME=str(home))
+        assert "cannot get the image registry:" in missing.stderr
+        assert not (tmp_path / "none").exists()
+
+
+def test_a_damaged_image(composed: Site, encapsulated: Path, tmp_path: Path) -> None:
+    manifest, _ = read_image(encapsulated, "x")
+    blob = encapsulated / "blobs" / manifest["layers"][3]["digest"].replace(":", "/")
+    data = bytearray(blob.read_bytes())
+    data[len(data) // 2] ^= 1
+    blob.write_bytes(data)
+    done = rechunk(composed, f"oci:{encapsulated}:x", f"oci:{tmp_path}/out", status=1)
+    assert "layer 4 of " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+    assert not list(composed.cachedir.glob("work/*/blobs"))
+
+
+def test_a_commit_is_signed(composed: Site, encapsulated: Path, tmp_path: Path) -> None:
+    """Of a derived image, for clients that want signed commits."""
+    key = tmp_path / "key.pem"
+    run("openssl", "genpkey", "-algorithm", "ed25519", "-out", str(key))
+    parts = [
+        subprocess.run(["openssl", "pkey", "-in", key, "-outform", "DER", *more], check=True, stdout=-1).stdout[-32:]
+        for more in ((), ("-pubout",))
+    ]
+    (tmp_path / "key").write_bytes(base64.b64encode(b"".join(parts)))
+    flags = (f"--sign-commit=ed25519={tmp_path}/key", f"--sign-commit=spki={key}")
+    rechunk(composed, f"oci:{encapsulated}:x", f"oci:{tmp_path}/out", *flags)
+    found = import_image(tmp_path / "out")
+    (tmp_path / "commit").write_bytes(found.metadata[found.commit, "commit"])
+    detached = dict(decode("a{sv}", found.detached))
+    assert detached.keys() == {"ostree.sign.ed25519", "ostree.sign.spki"}
+    for variant in detached.values():
+        (signature,) = variant.value
+        (tmp_path / "signature").write_bytes(signature)
+        run("openssl", "pkeyutl", "-verify", "-rawin", "-inkey", str(key), "-in", str(tmp_path / "commit"),
+            "-sigfile", str(tmp_path / "signature"))  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [
-        (["--bootc", "--from=localhost/x"], "podman image mount"),
+        (["--bootc", "--from=x", "--rootfs=x"], "of one of them"),
+        (["--bootc", "--from="], "is no image reference"),
         (["--bootc"], "--rootfs"),
         (["--rootfs=x"], "--bootc is missing"),
-        (["--rootfs=x", "--bootc", "--sign-commit=ed25519=/key"], "sign the image"),
+        (["--rootfs=x", "--bootc", "--sign-commit=ed25519=/nowhere"], "cannot read /nowhere"),
+        (["--rootfs=x", "--bootc", "--sign-commit=/key"], "ed25519=FILE"),
         (["--rootfs=x", "--bootc", "--reference=x"], "oci:DIR:TAG"),
         (["--rootfs=x", "--bootc", "--format-version=3"], "is not made"),
         (["--rootfs=/nowhere", "--bootc"], "not a root directory"),
