@@ -210,8 +210,9 @@ class TarReader:
     def _check(self, block: bytes) -> None:
         said = self._number(block[148:156], "checksum")
         rest = block[:148] + b" " * 8 + block[156:]
+        found = sum(rest)
         # old writers took bytes for signed
-        if said not in (sum(rest), sum(rest) - 256 * sum(each > 127 for each in rest)):
+        if found != said and found - 256 * sum(each > 127 for each in rest) != said:
             raise self._damaged("a header has not the checksum that it says")
 
     def _text(self, data: bytes, what: str) -> str:

@@ -98,6 +98,12 @@ def test_before_1970_is_1970() -> None:
     assert read(layer(member("x", mtime=-5), kind=tarfile.GNU_FORMAT))[0][0].mtime == 0
 
 
+def test_an_old_writer_counts_bytes_with_a_sign() -> None:
+    header = bytearray(tar.entry("ä", tar.REGULAR, mode=0o644))
+    header[148:156] = b"%06o\0 " % (int(header[148:154], 8) - 2 * 256)
+    assert [entry.name for entry, _ in read(bytes(header))] == ["ä"]
+
+
 def pax(data: bytes, size: int | None = None) -> bytes:
     header = tar.entry("p", b"x", mode=0, size=len(data) if size is None else size)
     return header + data + tar.padding(len(data)) + tar.file("f", b"")
