@@ -80,14 +80,14 @@ def build_chunked(options: ChunkedOptions, reporter: Reporter) -> Encapsulated:
                 jobs=options.jobs,
             )
             commit = commit_tree(tree, store, repo, how, reporter).checksum
-            content = read_content_meta(repo, commit, reporter, workdir=work, where=options.rootfs)
+            content = read_content_meta(repo, commit, reporter, workdir=work, where=str(options.source))
             made = encapsulate(
                 repo,
                 commit,
                 plan_layers(content, max_layers=options.max_layers, previous=structure),
                 options.target,
                 # not that of this machine
-                replace(image, arch=architecture_of_packages(content.architectures)),
+                replace(image, arch=image.arch or architecture_of_packages(content.architectures)),
                 parents=options.parents,
                 jobs=options.jobs,
                 reporter=reporter,
