@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import signal
 
+from hypothesis import HealthCheck, settings
+
 _LONGEST_NAME = 100
+
+# How long something takes on a machine that does other things too decides nothing.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 # A shell starts what it puts into the background with SIGINT ignored, and children inherit that: tests that interrupt
 # something would wait for ever.
