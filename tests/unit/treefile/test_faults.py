@@ -125,7 +125,9 @@ def test_deep_nesting_is_refused(faults: Faults) -> None:
     assert faults("packages: " + "[" * 5000 + "]" * 5000)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 @given(text=st.text(max_size=300))
 def test_no_text_raises_anything_else(text: str, tmp_path: Path) -> None:
     for name in ("fuzz.yaml", "fuzz.json", "fuzz.ks"):
