@@ -64,13 +64,7 @@ def _is_empty(path: str) -> bool:
 def _parsed(data: bytes, read: Callable[[str], bytes], where: str) -> ExistingImage:
     """read: gives the blob with a digest."""
     manifest = parse_manifest(data, where)
-    row = manifest.get("config")
-    if not isinstance(row, dict):
-        raise ImageError(f"{where}: damaged image manifest: it has no configuration")
-    try:
-        config = parse(read(digest_in(row, where)))
-    except ValueError as error:
-        raise ImageError(f"{where}: the configuration of the image is damaged: {error}") from error
+    config = parse_config(manifest, read, where)
     inner = config.get("config") if isinstance(config, dict) else None
     labels = inner.get("Labels") if isinstance(inner, dict) else None
     rows = labels.items() if isinstance(labels, dict) else ()
@@ -79,6 +73,17 @@ def _parsed(data: bytes, read: Callable[[str], bytes], where: str) -> ExistingIm
         labels={key: value for key, value in rows if isinstance(value, str)},
         created=(seconds(config.get("created")) or 0) if isinstance(config, dict) else 0,
     )
+
+
+def parse_config(manifest: Mapping[str, Any], read: Callable[[str], bytes], where: str) -> Any:
+    """The configuration that a manifest names, JSON of any kind. read: gives the blob with a digest. Raises ImageError."""
+    row = manifest.get("config")
+    if not isinstance(row, dict):
+        raise ImageError(f"{where}: damaged image manifest: it has no configuration")
+    try:
+        return parse(read(digest_in(row, where)))
+    except ValueError as error:
+        raise ImageError(f"{where}: the configuration of the image is damaged: {error}") from error
 
 
 def seconds(text: Any) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from compose.events import Reporter
 from compose.oci import skopeo
 from compose.oci.archive import open_archive
 from compose.oci.difference import parse_manifest
-from compose.oci.existing import seconds
+from compose.oci.existing import parse_config, seconds
 from compose.oci.image import inherited_config, is_architecture
 from compose.oci.layerstream import LayerStream
 from compose.oci.layout import Layout, digest_in
@@ -125,13 +124,7 @@ def _opened(image: ImageReference, reporter: Reporter, access: skopeo.Access) ->
 
 
 def _config(manifest: Mapping[str, Any], read: Callable[[str], bytes], where: str) -> dict[str, Any]:
-    row = manifest.get("config")
-    if not isinstance(row, dict):
-        raise ImageError(f"{where}: damaged image manifest: it has no configuration")
-    try:
-        found = json.loads(read(digest_in(row, where)))
-    except ValueError as error:
-        raise ImageError(f"{where}: the configuration of the image is damaged: {error}") from error
+    found = parse_config(manifest, read, where)
     if not isinstance(found, dict):
         raise ImageError(f"{where}: the configuration of the image is damaged: it is no object")
     if found.get("os", _OS) != _OS:

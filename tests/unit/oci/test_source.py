@@ -158,6 +158,7 @@ def test_what_is_not_said(tmp_path: Path, config: dict[str, Any], created: int |
         ({"rootfs": {"diff_ids": [7]}}, "no sha256 digest"),
         ({"config": {"Env": "A=b"}}, "Env must be a list"),
         ({"config": {"Labels": {"a": 1}}}, "Labels must be texts"),
+        ({"config": {"Labels": {"a": "\ud800"}}}, "it has half of a character"),
     ],
 )
 def test_configurations_that_are_none(tmp_path: Path, config: dict[str, Any], said: str) -> None:
