@@ -29,9 +29,7 @@ def command(
         ),
     ] = None,
     bootc: Annotated[bool, typer.Option("--bootc", help="Make an image for bootc; must be given.")] = False,
-    format_version: Annotated[
-        int, typer.Option("--format-version", help="2: each layer has the directories above its files.")
-    ] = 1,
+    format_version: flags.FormatVersion = 1,
     label: flags.Label = None,
     max_layers: flags.MaxLayers = None,
     previous_build: Annotated[
@@ -69,11 +67,7 @@ def command(
         raise UsageError("--bootc is missing", hint="no other kind of image is made, and rpm-ostree wants it said")
     if reference is not None:
         raise UsageError(f"--reference={reference}: is said with --output", hint="oci:DIR:TAG")
-    if format_version not in (1, 2):
-        raise UsageError(
-            f"--format-version={format_version}: is not made", hint="1, or 2 with all directories in each layer"
-        )
-    from compose.cli.images import difference_lines, image_line
+    from compose.cli.images import difference_lines, has_parents, image_line
     from compose.oci.chunking import MOST_LAYERS
     from compose.oci.image import ImageOptions
     from compose.oci.reference import parse_reference, parse_source
@@ -89,7 +83,7 @@ def command(
         previous=parse_reference(previous_build) if previous_build is not None else None,
         image=ImageOptions(labels=flags.key_values(label, "--label")),
         max_layers=max_layers if max_layers is not None else MOST_LAYERS,
-        parents=format_version == 2,
+        parents=has_parents(format_version),
         keys=tuple(key for each in sign_commit or () for key in read_keys(each)),
         time=flags.source_date_epoch(),
         jobs=flags.jobs_or_all(jobs),

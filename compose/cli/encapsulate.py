@@ -8,7 +8,6 @@ import typer
 
 from compose.cli import flags
 from compose.cli.flags import ProgressStyle
-from compose.errors import UsageError
 
 
 def command(
@@ -43,10 +42,7 @@ def command(
         typer.Option("--cmd", metavar="WORD", help="What the container runs: once for the program and each argument."),
     ] = None,
     max_layers: flags.MaxLayers = None,
-    format_version: Annotated[
-        int,
-        typer.Option("--format-version", help="2: each layer has the directories above its files."),
-    ] = 1,
+    format_version: flags.FormatVersion = 1,
     write_contentmeta_json: Annotated[
         str | None,
         typer.Option("--write-contentmeta-json", metavar="FILE", help="Write what is known of the packages as JSON."),
@@ -70,16 +66,12 @@ def command(
 
     Clients switch to it, and update from it layer by layer. A layout keeps its other images; an archive is replaced.
     """
-    from compose.cli.images import difference_lines, image_line
+    from compose.cli.images import difference_lines, has_parents, image_line
     from compose.oci.chunking import MOST_LAYERS
     from compose.oci.image import ImageOptions, read_image_config
     from compose.oci.skopeo import Access
     from compose.pipeline.encapsulate import EncapsulateOptions, encapsulate_commit
 
-    if format_version not in (1, 2):
-        raise UsageError(
-            f"--format-version={format_version}: is not made", hint="1, or 2 with all directories in each layer"
-        )
     options = EncapsulateOptions(
         repo=repo,
         revision=ostree_ref,
@@ -93,7 +85,7 @@ def command(
             arch=arch,
         ),
         max_layers=max_layers if max_layers is not None else MOST_LAYERS,
-        parents=format_version == 2,
+        parents=has_parents(format_version),
         contentmeta=write_contentmeta_json,
         compare=compare_with_build,
         previous=previous_build_manifest,

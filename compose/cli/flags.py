@@ -245,6 +245,9 @@ MaxLayers = Annotated[
         "--max-layers", metavar="N", min=1, help="Layers at most, beside the first, with the commit; 64 by default."
     ),
 ]
+FormatVersion = Annotated[
+    int, typer.Option("--format-version", help="2: each layer has the directories above its files.")
+]
 AuthFile = Annotated[
     str | None, typer.Option("--authfile", metavar="FILE", help="Passwords of registries, as skopeo login keeps them.")
 ]

@@ -6,10 +6,20 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from compose.cli.sizes import size
+from compose.errors import UsageError
 
 if TYPE_CHECKING:
     from compose.oci.difference import ManifestDifference
     from compose.oci.encapsulate import Image
+
+
+def has_parents(format_version: int) -> bool:
+    """Has each layer all directories that its files are in? Raises UsageError for a format that is not made."""
+    if format_version not in (1, 2):
+        raise UsageError(
+            f"--format-version={format_version}: is not made", hint="1, or 2 with all directories in each layer"
+        )
+    return format_version == 2
 
 
 def image_line(image: Image) -> str:
