@@ -19,6 +19,7 @@ def command(
         str | None,
         typer.Option("--extensions", metavar="FILE", help="File of extensions, whose packages are put in too."),
     ] = None,
+    arch: flags.Arch = None,
     layer_repo: flags.LayerRepo = None,
     lockfile: flags.Lockfile = None,
     lockfile_strict: flags.LockfileStrict = False,
@@ -39,6 +40,7 @@ def command(
 
     options = ComposeOptions(
         treefile=treefile,
+        basearch=arch,
         cachedir=flags.cachedir_or_default(cachedir),
         layer_repo=layer_repo,
         source_root=source_root,

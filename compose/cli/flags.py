@@ -76,6 +76,16 @@ OptionalTreefile = Annotated[
     typer.Argument(metavar="TREEFILE", help="Treefile, YAML or JSON; none with --bundle.", show_default=False),
 ]
 
+Arch = Annotated[
+    str | None,
+    typer.Option(
+        "--arch",
+        metavar="BASEARCH",
+        help="Architecture, as RPM repositories call it; this machine's by default.",
+        rich_help_panel=_INPUT,
+    ),
+]
+
 Repo = Annotated[
     str | None,
     typer.Option("--repo", "-r", metavar="REPO", help="OSTree repository to commit to; without it a preview one."),

@@ -17,6 +17,7 @@ from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
 
 def command(
     treefile: flags.OptionalTreefile = None,
+    arch: flags.Arch = None,
     repo: flags.Repo = None,
     layer_repo: flags.LayerRepo = None,
     cachedir: flags.CacheDirectory = None,
@@ -66,12 +67,14 @@ def command(
         raise UsageError(
             "give a TREEFILE" if bundle is None else "a bundle has its own treefile and lock: give no TREEFILE"
         )
-    if bundle is not None and (lockfile or source_root or layer_repo or print_only):
-        raise UsageError("a bundle has its own treefile, lock, repositories and layers: drop the other flags for these")
+    if bundle is not None and (arch or lockfile or source_root or layer_repo or print_only):
+        raise UsageError(
+            "a bundle has its own treefile, architecture, lock, repositories and layers: drop the other flags for these"
+        )
     if print_only:
         from compose.pipeline.flat import flattened_treefile
 
-        typer.echo(flattened_treefile(treefile or ""), nl=False)
+        typer.echo(flattened_treefile(treefile or "", basearch=arch), nl=False)
         return
     # what comes before the stages, which come with what they need when there is something to do
     from compose.pipeline.run import compose_tree
@@ -80,6 +83,7 @@ def command(
         raise UsageError("--no-parent and --parent exclude each other")
     options = ComposeOptions(
         treefile=treefile or "",
+        basearch=arch,
         repo=repo,
         layer_repo=layer_repo,
         cachedir=flags.cachedir_or_default(cachedir),

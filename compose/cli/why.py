@@ -37,6 +37,7 @@ def why_command(
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="One chain from each line that leads to it.")] = False,
     form: Annotated[Format, typer.Option("--format", help="How to show it.")] = Format.TEXT,
+    arch: flags.Arch = None,
     cachedir: flags.CacheDirectory = None,
     source_root: flags.SourceRoot = None,
     lockfile: flags.Lockfile = None,
@@ -57,7 +58,9 @@ def why_command(
         raise UsageError("give a TREEFILE, or --repo and --ref")
     if (ref is None) is not (repo is None):
         raise UsageError("--repo and --ref belong together")
-    options = _options(treefile, cachedir, source_root, lockfile, lockfile_strict, cache_only, proxy)
+    if ref is not None and arch is not None:
+        raise UsageError("--arch goes with a TREEFILE: a commit has its own")
+    options = _options(treefile, arch, cachedir, source_root, lockfile, lockfile_strict, cache_only, proxy)
     with flags.reporter_of(progress, progress_fd) as reporter:
         if repo is not None and ref is not None:
             found = why_in_commit(repo, ref, package, options.cachedir, reporter)
@@ -83,6 +86,7 @@ def why_not_command(
     package: _Package,
     treefile: flags.Treefile,
     form: Annotated[Format, typer.Option("--format", help="How to show it.")] = Format.TEXT,
+    arch: flags.Arch = None,
     cachedir: flags.CacheDirectory = None,
     source_root: flags.SourceRoot = None,
     lockfile: flags.Lockfile = None,
@@ -98,7 +102,7 @@ def why_not_command(
     """
     from compose.pipeline.why import why_not
 
-    options = _options(treefile, cachedir, source_root, lockfile, lockfile_strict, cache_only, proxy)
+    options = _options(treefile, arch, cachedir, source_root, lockfile, lockfile_strict, cache_only, proxy)
     with flags.reporter_of(progress, progress_fd) as reporter:
         found = why_not(options, package, reporter)
     if form is Format.JSON:
@@ -121,6 +125,7 @@ def why_not_command(
 
 def _options(
     treefile: str,
+    arch: str | None,
     cachedir: str | None,
     source_root: str | None,
     lockfile: list[str] | None,
@@ -130,6 +135,7 @@ def _options(
 ) -> ComposeOptions:
     return ComposeOptions(
         treefile=treefile,
+        basearch=arch,
         cachedir=flags.cachedir_or_default(cachedir),
         source_root=source_root,
         lockfiles=tuple(lockfile or ()),

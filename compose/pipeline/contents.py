@@ -8,12 +8,14 @@ from contextlib import contextmanager
 
 from compose.blobs import BlobStore
 from compose.cachedir import CacheDir
+from compose.errors import SandboxError
 from compose.events import Reporter
 from compose.fetch.fetcher import fetch
 from compose.fetch.rpmfile import RpmFile
 from compose.importer.cache import ImportCache
 from compose.importer.stage import import_packages
 from compose.pipeline import locking
+from compose.pipeline.flat import host_basearch
 from compose.pipeline.inputs import Inputs
 from compose.pipeline.options import ComposeOptions
 from compose.rpm.manifest import PackageManifest
@@ -21,16 +23,26 @@ from compose.rpm.order import install_order
 from compose.workroot.probe import probe
 from compose.workroot.server import Form
 
+_RUN_TOO = {"x86_64": "i386", "aarch64": "armhfp", "ppc64": "ppc", "s390x": "s390"}
+"""What else the kernel of an architecture runs."""
+
 
 @contextmanager
-def sandbox_checked(cache: CacheDir, options: ComposeOptions, reporter: Reporter) -> Iterator[Callable[[], object]]:
+def sandbox_checked(inputs: Inputs, options: ComposeOptions, reporter: Reporter) -> Iterator[Callable[[], object]]:
     """Find out meanwhile on which rung of the ladder programs will run, and say so. Gives a function that waits for it, as
-    the end of the context does: both raise SandboxError, with the way out, when there is none."""
+    the end of the context does: both raise SandboxError, with the way out, when there is none. So does this for packages of an
+    architecture whose programs this machine does not run."""
     if options.download_only or options.download_only_rpms:
         yield lambda: None
         return
+    basearch, host = inputs.treefile.basearch, host_basearch()
+    if basearch not in (host, _RUN_TOO.get(host)):
+        raise SandboxError(
+            f"this machine, {host}, cannot run the programs of packages for {basearch}",
+            hint=f"compose on a machine of {basearch}; --dry-run, --download-only and compose plan work here",
+        )
     with ThreadPoolExecutor(1) as background:
-        checked = background.submit(_check_sandbox, cache, reporter)
+        checked = background.submit(_check_sandbox, inputs.cache, reporter)
         yield checked.result
         checked.result()
 

@@ -83,7 +83,7 @@ def install(
         if not (options.download_only or options.download_only_rpms):
             check_root()
         accounts = inputs.read_accounts()
-        with sandbox_checked(inputs.cache, options, reporter) as checked, watch.stage("fetch"):
+        with sandbox_checked(inputs, options, reporter) as checked, watch.stage("fetch"):
             files = fetch_packages(inputs, options, reporter, checked)
         if options.download_only_rpms:
             return Installed(outcome=Outcome.DOWNLOADED, packages=count)

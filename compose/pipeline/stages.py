@@ -42,7 +42,7 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
         results.touch(options)
         return ended(inputs, options, watch, Outcome.DRY_RUN)
     accounts = inputs.read_accounts()
-    with sandbox_checked(inputs.cache, options, reporter) as checked, watch.stage("fetch"):
+    with sandbox_checked(inputs, options, reporter) as checked, watch.stage("fetch"):
         files = fetch_packages(inputs, options, reporter, checked)
     if options.download_only_rpms:
         return ended(inputs, options, watch, Outcome.DOWNLOADED)

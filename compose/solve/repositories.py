@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import fcntl
 import os
 import re
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from compose.errors import StorageError
+from compose.errors import StorageError, UsageError
 from compose.events import Reporter, Task
 from compose.rpm.database import DATABASE_PATH, look_in
 from compose.rpm.repofile import RepoSection, absolute, local_path, split_list
@@ -22,6 +23,8 @@ from compose.solve.memo import LOADING, REPOMD, Metadata, digest_of, sizes
 from compose.solve.request import SolveRequest
 from compose.solve.resolution import RepoSnapshot
 
+_ELSEWHERE = {"amd64": "x86_64", "arm64": "aarch64", "ppc64el": "ppc64le", "386": "i386", "x86": "i386"}
+"""What Debian and containers call the architectures that RPM calls otherwise."""
 _REPO_ID = re.compile(r'(?:repository|repo) "(?P<id>[^"]+)"')
 
 
@@ -42,6 +45,16 @@ def load_repositories(
             f"cannot write to {error.filename or network.metadata_dir}: {error.strerror}",
             hint=SPACE_HINT,
         ) from error
+
+
+def _check_architecture(dnf: Any, basearch: str) -> None:
+    known = {dnf.rpm.get_base_arch(each) for each in dnf.rpm.get_supported_arches()} - {"noarch"}
+    if basearch not in known:
+        near = _ELSEWHERE.get(basearch) or next(iter(difflib.get_close_matches(basearch, sorted(known), n=1)), "")
+        raise UsageError(
+            f"{basearch}: is no architecture that RPM repositories have",
+            hint=f"did you mean {near}?" if near else f"they have {', '.join(sorted(known))}",
+        )
 
 
 @contextmanager
@@ -88,7 +101,7 @@ class Repositories:
     invalid, and crashes, once the Base is gone.
 
     dnf: libdnf5. base: the Base. sections: the repositories as their files say. metadata: what was loaded of each, in the same
-    order. Raises TreefileError for faults in .repo files.
+    order. Raises TreefileError for faults in .repo files, UsageError for an architecture that is none.
     """
 
     def __init__(
@@ -97,6 +110,7 @@ class Repositories:
         import libdnf5
 
         self.dnf = libdnf5
+        _check_architecture(libdnf5, request.access.basearch)
         self.sections = enabled_repos(request.access)
         self.metadata: tuple[Metadata, ...] = ()
         self._network = network
