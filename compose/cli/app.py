@@ -23,6 +23,7 @@ from compose.errors import ComposeError
 
 COMMANDS = {
     "tree": ("tree:command", "Compose a tree and commit it."),
+    "serve": ("serve:command", "Serve a repository over HTTP."),
     "install": ("parts:install_command", "Install packages into a root directory."),
     "postprocess": ("parts:postprocess_command", "Make a root directory fit for clients."),
     "commit": ("parts:commit_command", "Label a root directory and commit it."),

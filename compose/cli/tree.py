@@ -204,6 +204,6 @@ def summary(result: ComposeResult, *, dry_run: bool = False) -> str:
                 lines += [
                     f"This is a preview in {result.repo} (no --repo was given). To look at it and to serve it:",
                     f"  ostree --repo={result.repo} ls -R {name}",
-                    f"  python3 -m http.server --bind 127.0.0.1 --directory {result.repo} 8000",
+                    f"  compose serve --repo={result.repo}",
                 ]
     return "".join(f"{line}\n" for line in lines)

@@ -291,6 +291,7 @@ def test_preview(site: Site) -> None:
     assert site.snapshot() == before
     command = next(line.split() for line in printed.splitlines() if line.lstrip().startswith("ostree "))
     assert "/usr/bin/hello" in subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert f"compose serve --repo={site.cachedir}/preview-repo\n" in printed
 
 
 def test_reproducible(site: Site) -> None:

@@ -18,6 +18,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"diff", "doctor", "oci", "plan", "supplychain", "variance", "weight"}),
     frozenset(
         {"metadata", "lock", "lint", "layers", "rootfs", "records", "installed", "cache", "inputdiff", "extensions"}
+        | {"serve"}
     ),
     frozenset({"inputhash"}),
     frozenset({"treefile", "solve", "fetch", "importer", "assemble", "postprocess", "label", "commit"}),

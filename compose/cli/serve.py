@@ -1,0 +1,116 @@
+"""`compose serve`: a repository over HTTP, and the lines with which a client follows it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from compose.cachedir import PREVIEW
+from compose.cli import flags
+from compose.cli.ending import Interrupted
+from compose.cli.flags import Format, ProgressStyle
+from compose.errors import RepositoryError
+from compose.events import Reporter
+from compose.ostree.repo import Repo
+from compose.serve.offered import Offered, offered
+from compose.serve.server import Server
+
+_REMOTE = "preview"
+_SIGN_VERIFY = {"ed25519": "--sign-verify=ed25519=file:KEY.pub", "spki": "--sign-verify=spki=file:KEY.pem"}
+
+Bind = Annotated[
+    str,
+    typer.Option(
+        "--bind", metavar="ADDRESS", help="Address to serve at; others than loopback are reached from outside."
+    ),
+]
+Port = Annotated[int, typer.Option("--port", metavar="N", min=0, max=65535, help="0: any that is free.")]
+
+
+def command(
+    repo: Annotated[
+        str | None,
+        typer.Option("--repo", "-r", metavar="REPO", help="Archive repository to serve; without it the preview one."),
+    ] = None,
+    cachedir: flags.CacheDirectory = None,
+    bind: Bind = "127.0.0.1",
+    port: Port = 8080,
+    form: Annotated[Format, typer.Option("--format", help="How to show what is served.")] = Format.TEXT,
+    progress: flags.Progress = ProgressStyle.AUTO,
+    progress_fd: flags.ProgressFd = None,
+) -> None:
+    """Serve a repository over HTTP.
+
+    For clients that try what was composed: the lines for them are printed, and then one for each pull. Ends with Ctrl-C or
+    SIGTERM, exit code 0.
+    """
+    with (
+        flags.reporter_of(progress, progress_fd) as reporter,
+        until_stopped(),
+        _open(repo, flags.cachedir_or_default(cachedir)) as opened,
+        Server(opened, bind, port, reporter) as server,
+    ):
+        warn_of_reach(server, reporter)
+        typer.echo(introduction(server, offered(opened, reporter), form), nl=False)
+        server.run()
+
+
+@contextmanager
+def until_stopped() -> Iterator[None]:
+    """Whoever serves or watches is stopped by a signal, which is no failure."""
+    try:
+        yield
+    except Interrupted as stop:
+        if stop.number not in (signal.SIGINT, signal.SIGTERM):
+            raise
+
+
+def warn_of_reach(server: Server, reporter: Reporter) -> None:
+    if not server.is_local:
+        reporter.warn(f"whoever reaches {server.url} can read all of {server.repo.path}: --bind={server.host}")
+
+
+def introduction(server: Server, rows: Sequence[Offered], form: Format) -> str:
+    """What is served, and the lines for a client."""
+    if form is Format.JSON:
+        refs = [{"ref": each.ref, "commit": each.commit, "version": each.version} for each in rows]
+        return json.dumps({"repo": server.repo.path, "url": server.url, "refs": refs}) + "\n"
+    lines = [f"Serving {server.repo.path} at {server.url}"]
+    if server.host == "127.0.0.1":
+        lines.append(f"(in a virtual machine with QEMU's user network that is http://10.0.2.2:{server.port}/)")
+    lines += [f"  {each.ref}  {each.version or '(no version)'}  {each.commit}" for each in rows]
+    if not rows:
+        lines.append("There are no refs yet.")
+        return "".join(f"{line}\n" for line in lines)
+    kinds = sorted({kind for each in rows for kind in each.signatures})
+    lines.append("On a client:")
+    if kinds:
+        lines.append(f"  ostree remote add {_verifying(kinds)} {_REMOTE} {server.url}")
+        lines.append("or, without looking at signatures:")
+    lines.append(f"  ostree remote add --no-gpg-verify {_REMOTE} {server.url}")
+    lines.append("and then, or with ostree admin switch where there is no rpm-ostree:")
+    lines += [f"  rpm-ostree rebase {shlex.quote(f'{_REMOTE}:{each.ref}')}" for each in rows]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _verifying(kinds: Sequence[str]) -> str:
+    """Flags with which a client looks at signatures of these kinds."""
+    gpg = "--gpg-import=KEY.gpg" if "gpg" in kinds else "--no-gpg-verify"
+    return " ".join((gpg, *(_SIGN_VERIFY[kind] for kind in kinds if kind in _SIGN_VERIFY)))
+
+
+def _open(given: str | None, cachedir: str) -> Repo:
+    path = given or os.path.join(cachedir, PREVIEW)
+    if given is None and not os.path.exists(path):
+        raise RepositoryError(
+            f"there is no preview repository in {cachedir}",
+            hint="compose tree TREEFILE without --repo makes one; or serve another with --repo",
+        )
+    return Repo.open(path)
