@@ -24,6 +24,7 @@ from compose.errors import ComposeError
 COMMANDS = {
     "tree": ("tree:command", "Compose a tree and commit it."),
     "serve": ("serve:command", "Serve a repository over HTTP."),
+    "watch": ("watch:command", "Compose, and again whenever an input changes."),
     "install": ("parts:install_command", "Install packages into a root directory."),
     "postprocess": ("parts:postprocess_command", "Make a root directory fit for clients."),
     "commit": ("parts:commit_command", "Label a root directory and commit it."),

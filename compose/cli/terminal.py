@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console
@@ -36,7 +37,22 @@ class TerminalReporter(CommandReporter):
 
     def task(self, name: str, *, total: int | None = None, unit: str = "") -> Task:
         del unit
+        self._progress.start()
         return _BarTask(self._progress, name, total)
+
+    def result(self, outcome: str, **facts: Any) -> None:
+        del outcome, facts
+        self._leave_bars()
+
+    def failed(self, error: BaseException) -> None:
+        del error
+        self._leave_bars()
+
+    def _leave_bars(self) -> None:
+        """They stay where they are on the terminal; what comes after, where it is composed again, begins with none."""
+        self._progress.stop()
+        for each in self._progress.task_ids:
+            self._progress.remove_task(each)
 
     def info(self, message: str) -> None:
         self._console.print(message, markup=False, highlight=False)
@@ -51,10 +67,15 @@ class _BarTask(Task):
         self._id = progress.add_task(name, total=total, detail="")
 
     def advance(self, amount: int = 1, *, detail: str = "") -> None:
-        self._progress.update(self._id, advance=amount, detail=detail)
+        # one that ends late may be left behind already
+        with suppress(KeyError):
+            self._progress.update(self._id, advance=amount, detail=detail)
 
     def close(self, *, failed: bool = False) -> None:
-        task = self._progress.tasks[self._id]
+        task = next((each for each in self._progress.tasks if each.id == self._id), None)
+        if task is None:
+            # left behind already
+            return
         total = task.total if failed else (task.total if task.total is not None else 1)
         self._progress.update(self._id, total=total, completed=task.completed if failed else total, detail="")
         self._progress.stop_task(self._id)

@@ -47,7 +47,8 @@ class Flattener:
     """State of one flattening; the results are config, variables, externals, faults, warnings and files.
 
     externals: files that keys name, by key and by their name in it, "" where there is but one. files: the treefiles that were
-    read, by path. opened: every file, under the name that it was asked for. known: those that need not be parsed again.
+    read, by path. opened: every file, under the name that it was asked for. tried: names of all that it was to open, there or
+    not. programs: directories whose programs run last, there or not. known: files that need not be parsed again.
     legacy: (place, old, new) of each old spelling met. untaken: (place, path, why) of each include that was not followed.
     """
 
@@ -59,6 +60,8 @@ class Flattener:
     warnings: list[str] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
     opened: dict[str, ExternalFile] = field(default_factory=dict)
+    tried: set[str] = field(default_factory=set)
+    programs: set[str] = field(default_factory=set)
     legacy: list[tuple[Place, str, str]] = field(default_factory=list)
     untaken: list[tuple[Place, str, str]] = field(default_factory=list)
     _seen: dict[tuple[int, int], str] = field(default_factory=dict)
@@ -94,6 +97,7 @@ class Flattener:
         config["packages"] = Located(kept, packages.place)
 
     def _read_one(self, path: str, chain: tuple[Place, ...]) -> Config | None:
+        self.tried.add(path)
         try:
             with open(path, "rb") as file:
                 status = os.fstat(file.fileno())
@@ -103,6 +107,7 @@ class Flattener:
             return None
         if (target := _git_symlink(path, data)) is not None:
             # included as a symlink would be: what it includes is relative to the link's own directory
+            self.tried.add(target)
             with open(target, "rb") as file:
                 status = os.fstat(file.fileno())
                 data = file.read()
@@ -254,6 +259,7 @@ class Flattener:
     def _read_externals(self, config: Config, directory: str, chain: tuple[Place, ...]) -> None:
         for key, name in _externals_of(config):
             path = os.path.join(directory, name.value)
+            self.tried.add(path)
             try:
                 with open(path, "rb") as file:
                     external = self.opened[path] = ExternalFile(path=path, data=file.read(), mode=_mode(file))
@@ -274,6 +280,7 @@ class Flattener:
 
     def _read_finalize(self, directory: str) -> None:
         """Executable files of finalize.d; of two with one name the includer's is taken, as everywhere else."""
+        self.programs.add(directory)
         try:
             names = sorted(os.listdir(directory))
         except OSError:

@@ -59,6 +59,14 @@ def load_treefile(path: str, *, basearch: str, known: KnownFiles | None = None) 
     )
 
 
+def named_files(path: str, *, basearch: str, known: KnownFiles | None = None) -> tuple[frozenset[str], frozenset[str]]:
+    """What load_treefile() reads, also when it finds faults: the files, there or not, and directories of further programs."""
+    flattener = Flattener(basearch=basearch, known=known)
+    flattener.variables["basearch"] = basearch
+    flattener.read(path)
+    return frozenset(flattener.tried), frozenset(flattener.programs)
+
+
 def flatten(path: str, *, basearch: str, known: KnownFiles | None = None) -> tuple[Config, Flattener]:
     """The first half of load_treefile(): every key with the place of its value, and what was met on the way."""
     flattener = Flattener(basearch=basearch, known=known)

@@ -19,6 +19,7 @@ from compose.cli.github import GitHubReporter, harmless
 from compose.cli.jsonlines import INTERVAL, JsonReporter
 from compose.cli.places import Place, faults_of, place_in
 from compose.cli.services import GitLabReporter
+from compose.cli.terminal import TerminalReporter
 from compose.errors import SolveError, TreefileError
 
 SCHEMA = json.loads(resources.files("compose.cli").joinpath("events.schema.json").read_text())
@@ -174,6 +175,23 @@ def test_a_summary_ends_before_github_refuses_it(tree, monkeypatch):
     reporter.summarise(["ü" * 300])
     assert "The rest is left out" in summary.read_text()
     assert summary.stat().st_size < 200
+
+
+def test_bars_of_one_compose_are_not_those_of_the_next(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    with TerminalReporter() as reporter:
+        for name in ("first", "second"):
+            task = reporter.task(name, total=2)
+            task.advance()
+            task.close()
+            reporter.result("committed")
+            # a thread that comes late
+            task.advance()
+            task.close()
+        printed = stream.getvalue()
+    assert printed.count("first") == printed.count("second") == 1
 
 
 def test_gitlab_sections():

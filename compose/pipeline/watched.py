@@ -1,0 +1,111 @@
+"""The files that decide a compose, as far as they are on this machine: looked at again and again, for what changed."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from compose.errors import ComposeError
+from compose.ostree.refs import is_checksum
+from compose.pipeline.flat import host_basearch
+from compose.pipeline.options import ComposeOptions
+from compose.pipeline.requests import known_files, repo_access
+from compose.rpm.repofile import RepoSection, absolute, local_path
+from compose.rpm.repos import enabled_repos, variables
+from compose.treefile.load import load_treefile, named_files
+from compose.treefile.model import LoadedTreefile
+
+_REPOMD = "repodata/repomd.xml"
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))", re.ASCII)
+
+Seen = dict[str, tuple[int, ...] | None]
+"""What tells one state of a file from another, by path; None of what is not there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """files: there or not. directories: each with the end of the names that count in it."""
+
+    files: frozenset[str]
+    directories: frozenset[tuple[str, str]]
+
+    def look(self) -> Seen:
+        """As they are now."""
+        seen = {path: _state(path) for path in self.files}
+        for directory, end in self.directories:
+            for path in _names(directory, end):
+                seen[path] = _state(path)
+        return seen
+
+
+def watched(options: ComposeOptions) -> Watched:
+    """What a compose with these options reads: the treefile and all files that it names, .repo files and variables, keys and
+    metadata of package repositories that are directories, lockfiles, layers.
+
+    Of a treefile with faults: what was read until they were found.
+    """
+    basearch, known = options.basearch or host_basearch(), known_files(options)
+    files, programs = named_files(options.treefile, basearch=basearch, known=known)
+    directories = {(each, "") for each in programs}
+    found = {*files, *options.lockfiles, *options.metadata_files}
+    try:
+        loaded = load_treefile(options.treefile, basearch=basearch, known=known)
+    except ComposeError:
+        return Watched(files=frozenset(found), directories=frozenset(directories))
+    access = repo_access(options, loaded, with_lockfile=bool(options.lockfiles))
+    directories |= {(each, ".repo") for each in access.repo_dirs}
+    directories |= {(each, "") for each in access.vars_dirs}
+    found |= {each.path for each in loaded.treefile.rpm_files if each.path is not None}
+    found.update(_layers(options, loaded))
+    try:
+        values = variables(access)
+        found.update(path for section in enabled_repos(access) for path in _of_repo(section, values))
+    except ComposeError:
+        # told by the compose; what mends it is one of the files above
+        pass
+    return Watched(files=frozenset(found), directories=frozenset(directories))
+
+
+def changed(before: Seen, now: Seen) -> tuple[str, ...]:
+    """Paths of what is not as it was, sorted."""
+    return tuple(sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path)))
+
+
+def _state(path: str) -> tuple[int, ...] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino, status.st_mode
+
+
+def _names(directory: str, end: str) -> Iterator[str]:
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return
+    yield from (os.path.join(directory, name) for name in names if name.endswith(end))
+
+
+def _layers(options: ComposeOptions, loaded: LoadedTreefile) -> Iterator[str]:
+    """The refs of layers; where the preview repository is, nobody else commits."""
+    repo = options.layer_repo or options.repo
+    treefile = loaded.treefile
+    for ref in (*treefile.ostree_layers, *treefile.ostree_override_layers):
+        if repo is not None and not is_checksum(ref):
+            yield os.path.join(repo, "refs/heads", ref)
+
+
+def _of_repo(section: RepoSection, values: dict[str, str]) -> Iterator[str]:
+    """Files of a repository that are on this machine."""
+    directory = os.path.dirname(section.path)
+    for key, below in (("baseurl", _REPOMD), ("gpgkey", ""), ("mirrorlist", ""), ("metalink", "")):
+        option = section.option(key)
+        if option is None:
+            continue
+        text = _VARIABLE.sub(lambda match: values.get(match[1] or match[2], match[0]), option.value)
+        for url in absolute(key, text, directory).split():
+            if (path := local_path(url)) is not None:
+                yield os.path.join(path, below) if below else path

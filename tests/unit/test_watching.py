@@ -1,0 +1,138 @@
+"""Which files are watched, and what counts as a change."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from compose.pipeline import watching
+from compose.pipeline.options import ComposeOptions
+from compose.pipeline.watched import Watched, changed, watched
+from compose.treefile.load import named_files
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    site = tmp_path / "site"
+    (site / "finalize.d").mkdir(parents=True)
+    (site / "top.yaml").write_text(
+        "include: base.yaml\n"
+        "packages: [a]\n"
+        "rpm-files: [{path: local.rpm, sha256: " + "a" * 64 + "}]\n"
+        "add-files: [[motd, /etc/motd]]\n"
+        "check-passwd: {type: file, filename: passwd}\n"
+        "id-lock: ids.yaml\n"
+        "releasever: 7\n"
+        "repos: [local, far]\n"
+    )
+    (site / "base.yaml").write_text("postprocess-script: script.sh\n")
+    for name in ("script.sh", "motd", "passwd", "finalize.d/10-x"):
+        (site / name).write_text("#!/bin/sh\n")
+        (site / name).chmod(0o755)
+    (site / "here.repo").write_text(
+        "[local]\nbaseurl=packages/$releasever/${basearch}\ngpgkey=local.key file:///keys/%41.key\n"
+        "[far]\nbaseurl=https://example.com/\n[off]\nenabled=0\nbaseurl=file:///off\n"
+    )
+    return site
+
+
+def options(site: Path, **more: object) -> ComposeOptions:
+    return ComposeOptions(
+        treefile=str(site / "top.yaml"),
+        cachedir=str(site / "cache"),
+        basearch="x86_64",
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def test_what_is_watched(site: Path) -> None:
+    found = watched(options(site, lockfiles=("lock.yaml",), metadata_files=("metadata.json",)))
+    here = {
+        *("top.yaml", "base.yaml", "script.sh", "motd", "passwd", "ids.yaml", "local.rpm", "local.key"),
+        "packages/7/x86_64/repodata/repomd.xml",
+    }
+    assert found.files == {*(str(site / each) for each in here), "lock.yaml", "metadata.json", "/keys/A.key"}
+    assert found.directories == {(str(site / "finalize.d"), ""), (str(site), ".repo")}
+    assert {os.path.basename(each) for each in found.look()} >= {"here.repo", "10-x"}
+
+
+def test_source_root(site: Path, tmp_path: Path) -> None:
+    found = watched(options(site, source_root=str(tmp_path / "root")))
+    assert (f"{tmp_path}/root/etc/yum.repos.d", ".repo") in found.directories
+    assert (f"{tmp_path}/root/etc/dnf/vars", "") in found.directories
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("include: gone.yaml\npackges: [x]\n", {"top.yaml", "gone.yaml"}),
+        ("include: base.yaml\nadd-files: [[gone, /etc/x]]\n", {"top.yaml", "base.yaml", "script.sh", "gone"}),
+        ("packages: [\n", {"top.yaml"}),
+    ],
+)
+def test_of_a_treefile_with_faults(site: Path, text: str, names: set[str]) -> None:
+    (site / "top.yaml").write_text(text)
+    files, _ = named_files(str(site / "top.yaml"), basearch="x86_64")
+    assert files == {str(site / each) for each in names}
+    assert watched(options(site)).files == files
+
+
+def test_there_need_be_no_treefile(tmp_path: Path) -> None:
+    assert watched(options(tmp_path)).files == {f"{tmp_path}/top.yaml"}
+
+
+def test_changes(site: Path) -> None:
+    found = watched(options(site))
+    before = found.look()
+    (site / "script.sh").chmod(0o644)
+    (site / "new").write_text("same")
+    os.rename(site / "new", site / "motd")
+    (site / "passwd").unlink()
+    (site / "ids.yaml").write_text("")
+    (site / "finalize.d/20-y").write_text("")
+    (site / "more.repo").write_text("")
+    (site / "notes.txt").write_text("")
+    expected = {"script.sh", "motd", "passwd", "ids.yaml", "finalize.d/20-y", "more.repo"}
+    assert changed(before, found.look()) == tuple(sorted(str(site / each) for each in expected))
+
+
+def test_it_waits_until_all_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "POLL", 0.02)
+    paths = [tmp_path / name for name in "abc"]
+    files = Watched(files=frozenset(map(str, paths)), directories=frozenset())
+    seen = files.look()
+
+    def write() -> None:
+        for path in paths:
+            time.sleep(0.1)
+            path.write_text("x")
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert watching.wait(files, seen) == tuple(map(str, paths))
+    thread.join()
+
+
+def test_what_is_away_for_a_moment_is_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "POLL", 0.02)
+    monkeypatch.setattr(watching, "SETTLE", 1.0)
+    path, other = tmp_path / "a", tmp_path / "b"
+    path.write_text("x")
+    files = Watched(files=frozenset({str(path), str(other)}), directories=frozenset())
+    seen = files.look()
+
+    def move() -> None:
+        os.rename(path, tmp_path / "aside")
+        time.sleep(0.1)
+        os.rename(tmp_path / "aside", path)
+        time.sleep(1.5)
+        other.write_text("y")
+
+    thread = threading.Thread(target=move)
+    thread.start()
+    assert watching.wait(files, seen) == (str(other),)
+    thread.join()
