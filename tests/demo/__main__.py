@@ -11,13 +11,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
-import http.server
 import json
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,25 +37,20 @@ def run(*argv: str | Path) -> str:
     return done.stdout
 
 
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    # headers and body are two writes: with Nagle's algorithm each small object would wait for a delayed acknowledgement
-    disable_nagle_algorithm = True
-
-    def log_message(self, *arguments: object) -> None:
-        del arguments
-
-
 @contextlib.contextmanager
-def served(directory: Path) -> Iterator[str]:
-    """Serve a directory on loopback; the URL."""
-    handler = functools.partial(QuietHandler, directory=str(directory))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+def served(repo: Path) -> Iterator[str]:
+    """`compose serve` on loopback, at a port that is free; the URL."""
+    command = [sys.executable, "-m", "compose", "serve", f"--repo={repo}", "--port=0", "--format=json"]
+    print("$", *command, flush=True)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
+            assert server.stdout is not None
+            line = server.stdout.readline()
+            if not line:
+                raise SystemExit(f"demo: compose serve failed with status {server.wait()}")
+            yield json.loads(line)["url"]
         finally:
-            server.shutdown()
+            server.terminate()
 
 
 def size_of(directory: Path) -> float:
