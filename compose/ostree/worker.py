@@ -59,17 +59,18 @@ class _Failed(Exception):
 def serve_writer() -> None:
     """Write objects until standard input ends."""
     writer = Writer(*marshal.load(sys.stdin.buffer))
-    _serve(writer.write_batch)
+    serve(writer.write_batch)
 
 
 def serve_packer() -> None:
     """Deflate until standard input ends, when nobody else wants the core."""
     os.nice(_NICE)
     packer = Packer(*marshal.load(sys.stdin.buffer))
-    _serve(packer.pack_batch)
+    serve(packer.pack_batch)
 
 
-def _serve(answer: Callable[[Any], Any]) -> None:
+def serve(answer: Callable[[Any], Any]) -> None:
+    """Answer messages until standard input ends."""
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     while True:
         try:
@@ -158,7 +159,7 @@ class Writer:
 
     def _pieces(self, source: int) -> Iterator[bytes | memoryview]:
         if self._buffer is None:
-            yield from _chunks(source)
+            yield from chunks(source)
             return
         place = 0
         while piece := self._buffer.read(source, PIECE, place):
@@ -173,7 +174,7 @@ class Writer:
         fd = self._spools[spool]
         if source != inode or os.fstat(fd).st_size < place + size:
             return None
-        return _chunks(fd, place, place + size)
+        return chunks(fd, place, place + size)
 
     def _write_streamed(
         self,
@@ -294,7 +295,7 @@ class Packer:
                 yield self._deflater.compress(data)
             return
         packer = self._deflater.stream()
-        for chunk in _chunks(source):
+        for chunk in chunks(source):
             yield packer.compress(chunk)
         yield packer.flush()
 
@@ -324,7 +325,8 @@ def _read(fd: int, size: int) -> bytes:
     return data
 
 
-def _chunks(fd: int, place: int = 0, end: int = sys.maxsize) -> Iterator[bytes]:
+def chunks(fd: int, place: int = 0, end: int = sys.maxsize) -> Iterator[bytes]:
+    """A file's bytes from place to end, in pieces."""
     while place < end and (chunk := os.pread(fd, min(PIECE, end - place), place)):
         yield chunk
         place += len(chunk)

@@ -19,8 +19,8 @@ from typing import Any
 from compose import fs
 from compose.errors import RepositoryError, StorageError
 from compose.interpreter import python
-from compose.ostree import worker
-from compose.ostree.deflate import WHOLE_MAX
+from compose.ostree import verity, worker
+from compose.ostree.deflate import PIECE, WHOLE_MAX
 
 _BATCH_BYTES = 4 << 20
 _BATCH_FILES = 256
@@ -28,6 +28,8 @@ _BATCHES_AHEAD = 2
 """Batches a worker has at once, so that it never waits for its parent."""
 
 
+_WORTH_ANOTHER = 32 << 20
+"""Bytes to be read for which one more process is started: one reads them in a tenth of a second."""
 _MEMORY = 20 << 20
 """Bytes that a process takes beside the file that it holds."""
 
@@ -45,6 +47,11 @@ def worker_memory(largest: int) -> int:
     return _MEMORY + 2 * min(WHOLE_MAX, largest)
 
 
+def measurer_memory() -> int:
+    """Bytes that a process takes at most that reads files in pieces."""
+    return _MEMORY + 3 * PIECE
+
+
 def write_regular(
     jobs: Sequence[tuple[int, worker.Job]],
     setup: worker.Setup,
@@ -58,6 +65,34 @@ def write_regular(
 
     meanwhile: the caller's own share of the work, done while the workers do theirs. Raises as write_contents() does.
     """
+    _share_out(
+        jobs,
+        lambda: Worker(worker.serve_writer, setup, staging_lock),
+        min(max(1, processes), len(jobs)),
+        take,
+        meanwhile,
+        staging=setup[2],
+    )
+
+
+def measure_regular(
+    jobs: Sequence[tuple[int, verity.Job]], processes: int, take: Callable[[range, list[bytes]], None]
+) -> None:
+    """The fs-verity digests of files, 32 bytes each; as write_regular()."""
+    start = min(max(1, processes), len(jobs), 1 + sum(size for size, _ in jobs) // _WORTH_ANOTHER)
+    _share_out(jobs, lambda: Worker(verity.serve_verity), start, take, lambda: None, staging="")
+
+
+def _share_out(
+    jobs: Sequence[tuple[int, Any]],
+    start: Callable[[], Worker],
+    processes: int,
+    take: Callable[[range, list[Any]], None],
+    meanwhile: Callable[[], None],
+    *,
+    staging: str,
+) -> None:
+    """staging: directory that is written to, for what an error says."""
     batches = Batches([size for size, _ in jobs])
     failures: list[BaseException] = []
     lock = threading.Lock()
@@ -67,7 +102,7 @@ def write_regular(
         try:
             for batch, answer in mine.work(batches, lambda batch: [jobs[place][1] for place in batch]):
                 if isinstance(answer, tuple):
-                    raise _error_of(answer, setup[2])
+                    raise _error_of(answer, staging)
                 with lock:
                     take(batch, answer)
         except BaseException as error:
@@ -78,8 +113,8 @@ def write_regular(
 
     threads: list[threading.Thread] = []
     try:
-        for _ in range(min(max(1, processes), len(jobs))):
-            workers.append(Worker(worker.serve_writer, setup, staging_lock))
+        for _ in range(processes):
+            workers.append(start())
         threads = [threading.Thread(target=drive, args=(each,)) for each in workers]
         for thread in threads:
             thread.start()
@@ -145,20 +180,21 @@ def _ranges(sizes: Sequence[int], place: int = 0) -> Iterator[range]:
 
 
 class Worker:
-    """A process running a function of `compose.ostree.worker`, which first hears `setup`. inherited: descriptors for it."""
+    """A process running a function, which first hears `setup` unless that is None. inherited: descriptors for it."""
 
-    _PROGRAM = "from compose.ostree import worker; getattr(worker, sys.argv[1])()"
+    _PROGRAM = "import importlib; getattr(importlib.import_module(sys.argv[1]), sys.argv[2])()"
 
-    def __init__(self, function: Callable[[], None], setup: object, *inherited: int) -> None:
+    def __init__(self, function: Callable[[], None], setup: object = None, *inherited: int) -> None:
         self._process = subprocess.Popen(
-            python(self._PROGRAM, function.__name__),
+            python(self._PROGRAM, function.__module__, function.__name__),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=inherited,
             # an interrupt from the terminal is for the compose, which then ends its workers
             process_group=0,
         )
-        self._send(setup)
+        if setup is not None:
+            self._send(setup)
 
     def work(self, batches: Batches, message: Callable[[range], object]) -> Iterator[tuple[range, Any]]:
         """Batches, as long as there are any, with what the process answered to the message of each. Raises
