@@ -30,6 +30,7 @@ test: ## All tests but the slow ones, with all set-up
 	@$(TOOLBOX) need mkfs.btrfs btrfs-progs btrfs-progs
 	@$(TOOLBOX) need systemd-sysusers systemd-standalone-sysusers systemd-standalone-sysusers
 	@$(TOOLBOX) need skopeo skopeo skopeo
+	@$(TOOLBOX) need mkcomposefs composefs composefs
 	@# not packaged everywhere: their tests then say so
 	-@$(TOOLBOX) need umoci umoci umoci
 	@# a service, which nobody wants started on the machine itself

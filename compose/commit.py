@@ -6,7 +6,8 @@ Contents are written on all cores, directories meanwhile, the ref last, all in o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,13 @@ from compose.blobs import BlobStore
 from compose.errors import StorageError
 from compose.events import Reporter
 from compose.ostree.ahead import DeflateAhead
+from compose.ostree.composefs import Node, file_payload, image_digest
 from compose.ostree.content import Content
 from compose.ostree.directories import Directory, DirectoryWriter
+from compose.ostree.gvariant import Variant
+from compose.ostree.measuring import measure_contents
 from compose.ostree.memo import ContentMemo
-from compose.ostree.objects import Commit, Metadata
+from compose.ostree.objects import COMPOSEFS_DIGEST, Commit, Metadata
 from compose.ostree.repo import Repo
 from compose.ostree.transaction import Stats, Transaction
 from compose.ostree.workers import DamagedContentError
@@ -29,7 +33,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitOptions:
-    """metadata: in the order to be hashed. parent: checksum, or None. timestamp: seconds since 1970. ref: to move, or None.
+    """metadata: in the order to be hashed; a digest that the repository asks for is added, and all of it sorted. parent:
+    checksum, or None. timestamp: seconds since 1970. ref: to move, or None.
 
     detached: metadata kept beside the commit. gpg_key: to sign with, of this user's GnuPG home. keys: to sign with too. memo:
     the file in which checksums are remembered between commits, so that what did not change is not read; None for none.
@@ -71,18 +76,25 @@ def commit_tree(
     blob is not what it was; then the repository is as it was."""
     total = sum(entry.blob.size for entry in tree.entries.values() if entry.blob is not None)
     memo = ContentMemo.open(options.memo) if options.memo is not None else None
+    listing = _list(tree, store)
     with (
         reporter.task("Writing objects", total=total, unit="bytes") as task,
         Transaction(repo, jobs=options.jobs, reporter=reporter) as transaction,
     ):
-        root_tree, root_meta = write_tree(
-            tree, store, transaction, lambda _objects, size: task.advance(size), memo, ahead
+        checksums: dict[int, bytes] | None = {} if repo.config.composefs else None
+        root_tree, root_meta = _write(
+            listing, store, transaction, lambda _objects, size: task.advance(size), memo, ahead, checksums
         )
+        metadata = options.metadata
+        if checksums is not None:
+            with _damage_told(store):
+                verity = measure_contents(listing.contents, memo or ContentMemo(), options.jobs, reporter)
+            metadata = _with_digest(metadata, image_digest(_nodes(tree, listing, checksums, verity)))
         if confirm is not None:
             confirm()
         checksum = transaction.write_commit(
             Commit(
-                metadata=options.metadata,
+                metadata=metadata,
                 parent=bytes.fromhex(options.parent) if options.parent else b"",
                 subject=options.subject,
                 body=options.body,
@@ -106,14 +118,22 @@ def commit_tree(
 
 
 def write_tree(
-    tree: Tree,
-    store: BlobStore,
-    transaction: Transaction,
-    on_progress: Callable[[int, int], None],
-    memo: ContentMemo | None = None,
-    ahead: DeflateAhead | None = None,
+    tree: Tree, store: BlobStore, transaction: Transaction, on_progress: Callable[[int, int], None]
 ) -> tuple[bytes, bytes]:
     """Write all objects of a tree. Returns checksums of the root's dirtree and dirmeta, 32 bytes each."""
+    return _write(_list(tree, store), store, transaction, on_progress)
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """What a repository takes of a tree. names: for each of contents the place of its directory, and its name there."""
+
+    directories: list[Directory]
+    names: list[tuple[int, bytes]]
+    contents: list[Content]
+
+
+def _list(tree: Tree, store: BlobStore) -> _Listing:
     directories: list[Directory] = []
     names: list[tuple[int, bytes]] = []
     contents: list[Content] = []
@@ -131,12 +151,70 @@ def write_tree(
         else:
             names.append((place, name.encode()))
             contents.append(_content_of(entry, store))
-    writer = DirectoryWriter(transaction, directories, names)
+    return _Listing(directories, names, contents)
+
+
+def _write(
+    listing: _Listing,
+    store: BlobStore,
+    transaction: Transaction,
+    on_progress: Callable[[int, int], None],
+    memo: ContentMemo | None = None,
+    ahead: DeflateAhead | None = None,
+    checksums: dict[int, bytes] | None = None,
+) -> tuple[bytes, bytes]:
+    """checksums: takes those of the contents, by their places."""
+    writer = DirectoryWriter(transaction, listing.directories, listing.names)
+
+    def take(known: Iterable[tuple[int, bytes]]) -> None:
+        if checksums is not None:
+            known = tuple(known)
+            checksums.update(known)
+        writer.take(known)
+
+    with _damage_told(store):
+        transaction.write_contents(listing.contents, take, on_progress, memo, ahead)
+    return writer.root
+
+
+def _nodes(
+    tree: Tree, listing: _Listing, checksums: Mapping[int, bytes], verity: Mapping[str, bytes]
+) -> Iterator[Node]:
+    """What the image of a tree holds. checksums: of contents, by their places. verity: digests, by sha256."""
+    rest = enumerate(listing.contents)
+    for path, entry in tree.walk():
+        size, payload, measured = 0, "", b""
+        if entry.target is not None:
+            next(rest)
+            size, payload = len(entry.target.encode()), entry.target
+        elif not entry.is_dir:
+            place, content = next(rest)
+            if content.size:
+                size, payload, measured = content.size, file_payload(checksums[place]), verity[content.digest]
+        yield Node(
+            path=path,
+            uid=entry.uid,
+            gid=entry.gid,
+            mode=entry.mode,
+            xattrs=entry.xattrs,
+            size=size,
+            payload=payload,
+            verity=measured,
+        )
+
+
+def _with_digest(metadata: Metadata, digest: bytes) -> Metadata:
+    """Keys sorted, as all of a commit's are; another digest would be of another tree."""
+    rest = [row for row in metadata if row[0] != COMPOSEFS_DIGEST]
+    return tuple(sorted((*rest, (COMPOSEFS_DIGEST, Variant("ay", digest))), key=lambda row: row[0]))
+
+
+@contextmanager
+def _damage_told(store: BlobStore) -> Iterator[None]:
     try:
-        transaction.write_contents(contents, writer.take, on_progress, memo, ahead)
+        yield
     except DamagedContentError as error:
         raise store.damaged(error.path) from error
-    return writer.root
 
 
 def _content_of(entry: Entry, store: BlobStore) -> Content:

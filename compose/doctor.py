@@ -17,6 +17,7 @@ from compose.blobs import BlobStore
 from compose.cachedir import CacheDir
 from compose.errors import ComposeError
 from compose.events import Reporter
+from compose.ostree import composefs
 from compose.ostree.deflate import codec_name
 from compose.sandbox import identity
 from compose.workroot.probe import probe
@@ -30,6 +31,7 @@ _MODULES = {"yaml": "pyyaml", "jsonschema": "jsonschema", "zstandard": "zstandar
 _INSTALLS = {"debian": "apt-get install", "fedora": "dnf install"}
 _LIBDEFLATE = {"debian": "libdeflate0", "fedora": "libdeflate"}
 _GNUPG = {"debian": "gpg", "fedora": "gnupg2"}
+_COMPOSEFS = {"debian": "composefs", "fedora": "composefs"}
 
 
 class Verdict(StrEnum):
@@ -71,6 +73,7 @@ def examine(cachedir: str) -> Iterator[Check]:
             yield _from_error("sandbox", nowhere)
     yield _library()
     yield _gnupg()
+    yield _composefs()
 
 
 def works(checks: tuple[Check, ...]) -> bool:
@@ -206,6 +209,14 @@ def _gnupg() -> Check:
     return Check(
         name="gpg", verdict=Verdict.WORSE, found="no: commits cannot be signed (gpg-key)", mend=_install(_GNUPG)
     )
+
+
+def _composefs() -> Check:
+    found = shutil.which(composefs.PROGRAM)
+    if found:
+        return _ok("composefs", found)
+    lost = "no: commits get no composefs digest (ex-integrity.composefs)"
+    return Check(name="composefs", verdict=Verdict.WORSE, found=lost, mend=_install(_COMPOSEFS))
 
 
 def _install(packages: dict[str, str]) -> str:

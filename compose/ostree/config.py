@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from compose.errors import RepositoryError
@@ -20,7 +21,8 @@ class Mode(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """zlib_level: 1..9, None when unset. min_free_*: refuse to fill the disk beyond (percent, or bytes when set)."""
+    """zlib_level: 1..9, None when unset. min_free_*: refuse to fill the disk beyond (percent, or bytes when set). composefs: do
+    commits say the digest of their composefs image?"""
 
     mode: Mode
     fsync: bool = True
@@ -35,8 +37,10 @@ class Config:
     tombstones: bool = False
     zlib_level: int | None = None
     parent: str | None = None
+    composefs: bool = False
 
 
+_SWITCH = {"yes": True, "true": True, "1": True, "maybe": True, "no": False, "false": False, "0": False}
 _UNITS = {"MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 
 
@@ -85,6 +89,7 @@ def parse_config(text: str, path: str) -> Config:
         tombstones=flag("tombstone-commits", False),
         parent=core.get("parent") or None,
         zlib_level=None if level is None else min(9, max(1, level)),
+        composefs=_wanted(groups.get("ex-integrity", {}), "composefs", path),
     )
 
 
@@ -105,6 +110,15 @@ def _parse_keyfile(text: str, path: str) -> dict[str, dict[str, str]]:
             fault = f"{line!r} is not key=value" if group is not None else f"{line!r} stands before the first [group]"
             raise RepositoryError(f"{path}:{number}: not a repository configuration: {fault}")
     return groups
+
+
+def _wanted(group: Mapping[str, str], key: str, path: str) -> bool:
+    """One of libostree's switches with three positions (otutil's tri-state). Maybe is yes: what a commit holds must not depend
+    on what is installed where it is made."""
+    value = group.get(key, "no")
+    if value not in _SWITCH:
+        raise RepositoryError(f"{path}: ex-integrity.{key} must be one of {', '.join(_SWITCH)}, not {value!r}")
+    return _SWITCH[value]
 
 
 def _size(text: str, path: str) -> int:

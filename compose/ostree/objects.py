@@ -181,6 +181,9 @@ def decode_dirtree(data: bytes) -> Dirtree:
     )
 
 
+COMPOSEFS_DIGEST = "ostree.composefs.digest.v0"
+"""Key of commit metadata (ay, 32 bytes): see compose.ostree.composefs."""
+
 Metadata = tuple[tuple[str, Variant], ...]
 """Commit metadata, a{sv}: in the order in which it is serialised, for the order is hashed."""
 

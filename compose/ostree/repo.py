@@ -80,8 +80,8 @@ class Repo:
             raise
 
     @classmethod
-    def create(cls, path: str, mode: Mode = Mode.ARCHIVE) -> Self:
-        """Make a repository where there is none, as `ostree init` does, and open it.
+    def create(cls, path: str, mode: Mode = Mode.ARCHIVE, *, composefs: bool = False) -> Self:
+        """Make a repository where there is none, as `ostree init` does, and open it. composefs: its commits have the digest.
 
         Raises StorageError when the disk refuses, RepositoryError when something else has the name.
         """
@@ -94,7 +94,9 @@ class Repo:
                 raise RepositoryError(f"cannot make a repository at {path}: {error.strerror}") from error
             config = os.path.join(path, "config")
             if not os.path.exists(config):
-                fs.atomic_write(config, f"[core]\nrepo_version=1\nmode={mode}\n".encode())
+                text = f"[core]\nrepo_version=1\nmode={mode}\n"
+                text += "\n[ex-integrity]\ncomposefs=yes\n" if composefs else ""
+                fs.atomic_write(config, text.encode())
         return cls.open(path)
 
     def __enter__(self) -> Self:

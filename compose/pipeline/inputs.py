@@ -87,7 +87,8 @@ class Inputs:
     def unchanged(self, options: ComposeOptions) -> bool:
         """Did the commit before come of the same, so that there is nothing to make, and is nothing asked for all the same?"""
         downloading = options.download_only or options.download_only_rpms
-        return not options.force_nocache and not downloading and self.digest == self.previous.inputhash
+        measured = self.previous.measured or not self.repo.config.composefs
+        return not options.force_nocache and not downloading and measured and self.digest == self.previous.inputhash
 
     def read_accounts(self) -> Accounts:
         """Those of the commit before. Raises RepositoryError."""
@@ -210,4 +211,8 @@ def _open_repo(options: ComposeOptions, cache: CacheDir) -> Repo:
     repo = Repo.open(options.repo)
     if not (options.dry_run or options.download_only or options.download_only_rpms):
         repo.check_writable()
+        if repo.config.composefs:
+            from compose.ostree.composefs import require_program
+
+            require_program()
     return repo

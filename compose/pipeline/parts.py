@@ -21,6 +21,7 @@ from compose.events import Reporter
 from compose.inputhash import Input, InputKind, input_hash, inputs_of
 from compose.label import audit, label
 from compose.lint.subject import few
+from compose.ostree.composefs import require_program
 from compose.ostree.repo import Repo
 from compose.pipeline import beside, results, settings
 from compose.pipeline import facts as making
@@ -184,6 +185,8 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
     ):
         store = BlobStore(cache.join("blobs"))
         repo.check_writable()
+        if repo.config.composefs:
+            require_program()
         previous = Previous.of(repo, options, treefile.ref)
         made = beside.read_records(rootfs)
         root = _read(rootfs, made, store, reporter, treefile.ignore_devices)

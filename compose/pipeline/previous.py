@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from compose import metadata
 from compose.errors import RepositoryError, UsageError
+from compose.ostree.objects import COMPOSEFS_DIGEST
 from compose.ostree.repo import Repo
 from compose.pipeline.options import ComposeOptions
 
@@ -23,7 +24,8 @@ without a commit."""
 class Previous:
     """The commit that this compose follows: what it is compared with, and what ids and version come from.
 
-    timestamp: seconds since 1970, 0 when there is none. present: is the commit there, and whole?
+    timestamp: seconds since 1970, 0 when there is none. present: is the commit there, and whole? measured: False for one that
+    is there and has no composefs digest.
     """
 
     checksum: str | None = None
@@ -31,6 +33,7 @@ class Previous:
     inputhash: str | None = None
     version: str | None = None
     present: bool = False
+    measured: bool = True
 
     @classmethod
     def of(cls, repo: Repo, options: ComposeOptions, ref: str | None) -> Previous:
@@ -40,7 +43,7 @@ class Previous:
             raise RepositoryError(f"{repo.path} has no commit {options.previous_commit}", hint="see: ostree refs")
         commit = None
         if checksum is not None and repo.has(checksum, "commit"):
-            commit = repo.read_commit(checksum, (metadata.INPUTHASH, "version"))
+            commit = repo.read_commit(checksum, (metadata.INPUTHASH, "version", COMPOSEFS_DIGEST))
         known = commit.get(metadata.INPUTHASH) if commit else None
         version = commit.get("version") if commit else None
         return cls(
@@ -49,6 +52,7 @@ class Previous:
             inputhash=options.previous_inputhash or (known if isinstance(known, str) else None),
             version=options.previous_version or (version if isinstance(version, str) else None),
             present=commit is not None and checksum is not None and not repo.is_partial(checksum),
+            measured=commit is None or commit.get(COMPOSEFS_DIGEST) is not None,
         )
 
     def read_accounts(self, repo: Repo) -> Accounts:

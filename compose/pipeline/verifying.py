@@ -13,7 +13,7 @@ from compose.errors import RepositoryError
 from compose.events import Reporter
 from compose.inputdiff import InputChange, input_changes
 from compose.ostree.config import Mode
-from compose.ostree.objects import Commit
+from compose.ostree.objects import COMPOSEFS_DIGEST, Commit
 from compose.ostree.repo import Repo
 from compose.pipeline.bundling import bundled_layers, unpack_bundle
 from compose.pipeline.inspect import commit_of
@@ -82,7 +82,8 @@ def verify(
         changed, given = again(index, record, sources, options)
         if options.treefile:
             changed = dataclasses.replace(changed, treefile=options.treefile)
-        with Repo.create(scratch, Mode.BARE_USER) as other:
+        measured = repo.read_commit(checksum, (COMPOSEFS_DIGEST,)).get(COMPOSEFS_DIGEST) is not None
+        with Repo.create(scratch, Mode.BARE_USER, composefs=measured) as other:
             changed = dataclasses.replace(changed, repo=scratch, layer_repo=layers or repository, rerun_programs=True)
             rebuilt = compose_tree(changed, reporter, given).commit
             assert rebuilt is not None

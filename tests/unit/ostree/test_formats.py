@@ -106,6 +106,13 @@ def test_config() -> None:
     assert config.zlib_level == 9
 
 
+@pytest.mark.parametrize("value", ["yes", "true", "1", "maybe", "no", "false", "0", None])
+def test_switches_with_three_positions(value: str | None) -> None:
+    line = "" if value is None else f"composefs={value}"
+    config = parse_config(f"[core]\nmode=bare\n[ex-integrity]\n{line}\n", "config")
+    assert config.composefs is (value in ("yes", "true", "1", "maybe"))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -117,6 +124,11 @@ def test_config() -> None:
         ("[core]\nmode=bare\nfsync=perhaps\n", "core.fsync"),
         ("[core]\nmode=bare\nlock-timeout-secs=x\n", "core.lock-timeout-secs"),
         ("[core]\nmode=bare\nmin-free-space-size=2\n", "min-free-space-size"),
+        (
+            "[core]\nmode=bare\n[ex-integrity]\ncomposefs=on\n",
+            "ex-integrity.composefs must be one of yes, .*, not 'on'",
+        ),
+        ("[core]\nmode=bare\n[ex-integrity]\ncomposefs=\n", "ex-integrity.composefs"),
     ],
 )
 def test_config_faults_name_the_key(text: str, message: str) -> None:
