@@ -14,7 +14,7 @@ import zstandard
 from compose.label import Audit
 from compose.lint import accounts, commit, selinux
 from compose.lint.subject import MODULES, Contents, Finding, Subject, few
-from compose.ostree.objects import Commit
+from compose.ostree.objects import COMPOSEFS_DIGEST, Commit
 from compose.postprocess import tmpfilesd
 from compose.tree import Tree, name_of
 
@@ -22,15 +22,25 @@ _OSTREE_BOOT = "usr/lib/ostree-boot"
 _MOUNT_POINTS = ("dev", "proc", "run", "sys")
 _REDIRECTED = ("home", "root", "srv", "mnt", "media", "opt", "usr/local")
 _MERGED = ("bin", "sbin", "lib", "lib64")
+_ON = ("signed", "verity", "yes", "true", "1", "on")
 _CHUNK = 1 << 20
 
 
 def lint_tree(
-    tree: Tree, store: Contents, *, bootable: bool, commit: Commit | None = None, labels: Audit | None = None
+    tree: Tree,
+    store: Contents,
+    *,
+    bootable: bool,
+    commit: Commit | None = None,
+    labels: Audit | None = None,
+    measured: bool | None = None,
 ) -> tuple[Finding, ...]:
     """All findings, by rule and path. bootable: it is meant to be booted, not to be a container image only. labels: the
-    audit of its labels, None when it has none or they were not looked at."""
-    subject = Subject(tree, store, bootable, commit, labels)
+    audit of its labels, None when it has none or they were not looked at. measured: without a commit, will it have a composefs
+    digest? None when nobody knows."""
+    if commit is not None:
+        measured = commit.get(COMPOSEFS_DIGEST) is not None
+    subject = Subject(tree, store, bootable, commit, labels, measured)
     return tuple(sorted({finding for check in _CHECKS for finding in check(subject)}))
 
 
@@ -119,7 +129,7 @@ def _kernel_checksum(subject: Subject) -> Iterator[Finding]:
 
 
 def _toplevel(subject: Subject) -> Iterator[Finding]:
-    if _prepare_root(subject, "root", "transient"):
+    if _prepare_root(subject, "root", "transient") in _ON:
         return
     for name in _REDIRECTED:
         entry = subject.tree.get(name)
@@ -169,9 +179,14 @@ def _initramfs(subject: Subject) -> Iterator[Finding]:
 
 
 def _composefs(subject: Subject) -> Iterator[Finding]:
-    if subject.bootable and not _prepare_root(subject, "composefs", "enabled"):
-        path = "/usr/lib/ostree/prepare-root.conf"
+    if not subject.bootable:
+        return
+    path, enabled = "/usr/lib/ostree/prepare-root.conf", _prepare_root(subject, "composefs", "enabled")
+    if enabled not in _ON:
         yield Finding(rule="baseimage-composefs", path=path, message="does not enable composefs")
+    elif enabled == "signed" and subject.measured is False:
+        message = "clients must not boot what has no signed composefs digest, and the commit has no digest"
+        yield Finding(rule="composefs-digest", path=path, message=message)
 
 
 def _injected(subject: Subject) -> Iterator[Finding]:
@@ -195,8 +210,8 @@ def _writable(subject: Subject) -> Iterator[Finding]:
         yield Finding(rule="world-writable", path=f"/{path}", message=f"has mode {entry.permissions:04o}")
 
 
-def _prepare_root(subject: Subject, section: str, key: str) -> bool:
-    """A switch of ostree-prepare-root's configuration."""
+def _prepare_root(subject: Subject, section: str, key: str) -> str:
+    """A switch of ostree-prepare-root's configuration, "" when it is not there."""
     for path in ("etc/ostree/prepare-root.conf", "usr/lib/ostree/prepare-root.conf"):
         text = subject.text(path)
         if text is None:
@@ -204,10 +219,9 @@ def _prepare_root(subject: Subject, section: str, key: str) -> bool:
         config = configparser.RawConfigParser(strict=False, allow_no_value=True, delimiters=("=",))
         with contextlib.suppress(configparser.Error, ValueError):
             config.read_string(text)
-            value = config.get(section, key, fallback="")
-            return value in ("signed", "verity", "yes", "true", "1", "on")
-        return False
-    return False
+            return config.get(section, key, fallback="") or ""
+        return ""
+    return ""
 
 
 def _holds(image: bytes, wanted: bytes) -> bool:

@@ -126,6 +126,13 @@ RULES = by_id(
         advice="for bootc: [composefs] enabled = true in /usr/lib/ostree/prepare-root.conf",
     ),
     Rule(
+        id="composefs-digest",
+        level=Level.WARNING,
+        summary="composefs is `signed` in prepare-root.conf, and the commit has no composefs digest: clients refuse to boot it",
+        advice="compose again with ex-integrity.composefs=yes in the repository's config (that of an image: "
+        "CACHEDIR/image-repo/config)",
+    ),
+    Rule(
         id="buildah-injected",
         level=Level.WARNING,
         summary="An empty /etc/hostname or /etc/resolv.conf, as tools that build containers leave it behind",

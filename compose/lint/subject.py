@@ -39,13 +39,14 @@ class Finding:
 @dataclass(frozen=True, slots=True)
 class Subject:
     """bootable: the tree is meant to be booted, not to be a container image only. commit, labels: None for a tree that has
-    none."""
+    none. measured: does the commit, or will it, have a composefs digest? None when nobody knows."""
 
     tree: Tree
     store: Contents
     bootable: bool
     commit: Commit | None
     labels: Audit | None
+    measured: bool | None
 
     def place(self, path: str) -> str:
         """Where a path leads, itself when it leads in circles; /etc is where its defaults are."""

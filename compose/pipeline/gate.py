@@ -16,10 +16,12 @@ from compose.lint.subject import Finding
 from compose.tree import Tree
 
 
-def check_tree(tree: Tree, store: BlobStore, *, container: bool, reporter: Reporter) -> None:
+def check_tree(
+    tree: Tree, store: BlobStore, *, container: bool, reporter: Reporter, measured: bool | None = None
+) -> None:
     """Warn of what clients can live without. Raises PolicyError for what they cannot, all of it together. The tree may have
-    no labels yet, and those it has are for check_labels()."""
-    _judge(lint_tree(tree, store, bootable=not container), reporter)
+    no labels yet, and those it has are for check_labels(). measured: will the commit have a composefs digest?"""
+    _judge(lint_tree(tree, store, bootable=not container, measured=measured), reporter)
 
 
 def check_labels(labels: Audit, reporter: Reporter) -> None:

@@ -210,7 +210,7 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
             tree = label(tree, store, work, reporter, memo, jobs=options.jobs)
             labels = audit(tree, store, work, reporter)
             check_labels(labels, reporter)
-        check_tree(tree, store, container=treefile.container, reporter=reporter)
+        check_tree(tree, store, container=treefile.container, reporter=reporter, measured=repo.config.composefs)
         known = dataclasses.replace(known, version=version, kernel=processed.kernel)
         parent = parent_of(options, repo, treefile.ref)
         committed = write_commit(tree, store, repo, options, treefile, known, parent, reporter)

@@ -85,7 +85,8 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
                 check_labels(labels, reporter)
 
         with watch.stage("lint"):
-            check_tree(tree, store, container=treefile.container, reporter=reporter)
+            measured = inputs.repo.config.composefs
+            check_tree(tree, store, container=treefile.container, reporter=reporter, measured=measured)
         if keep_new(made.ids, reporter):
             inputs = reread(inputs, options)
             sources = background.submit(sources_of, inputs, accounts, files, options, work, reporter)

@@ -17,6 +17,7 @@ from tests.support import rpmrepo
 
 pytestmark = pytest.mark.root
 PROGRAM = "/usr/bin/mkcomposefs"
+SEALED = "[composefs]\nenabled = signed\n"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -78,6 +79,16 @@ def test_an_image(site: Site, tmp_path: Path) -> None:
     commit = labels["config"]["Labels"]["ostree.commit"]
     repo_path = site.cachedir / "image-repo"
     assert digest_of(repo_path, commit) == expected(repo_path, commit)
+
+
+def test_a_sealed_system_without_one_is_told(site: Site) -> None:
+    (site.path / "prepare-root.conf").write_text(SEALED)
+    site.write_treefile(**{"add-files": [["prepare-root.conf", "/usr/lib/ostree/prepare-root.conf"]]})
+    assert "[composefs-digest]" in site.run().stderr
+    assert "composefs-digest" in site.tool("lint", REF, f"--repo={site.repo}").stdout
+    ask(site)
+    assert "composefs-digest" not in site.run().stderr
+    assert "composefs-digest" not in site.tool("lint", REF, f"--repo={site.repo}").stdout
 
 
 def test_without_the_program_nothing_is_begun(site: Site) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from compose.lint.check import lint_tree
 from compose.lint.rules import RULES
 from compose.lint.subject import Finding
 from compose.ostree.gvariant import Variant, be64
-from compose.ostree.objects import Commit
+from compose.ostree.objects import COMPOSEFS_DIGEST, Commit
 from compose.tree import Tree
 from tests.support.treetext import MemoryStore, parse
 
@@ -306,6 +307,21 @@ def test_labels_are_those_of_the_policy() -> None:
 def test_a_transient_root_may_have_directories() -> None:
     transient = 'f usr/lib/ostree/prepare-root.conf 0644 "[composefs]\\nenabled = yes\\n[root]\\ntransient = true\\n"'
     assert found("mnt usr/lib/ostree/prepare-root.conf", f"d mnt 0755\n{transient}") == []
+
+
+@pytest.mark.parametrize("measured", [True, False, None])
+@pytest.mark.parametrize("enabled", ["signed", "verity", "yes"])
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_digest_is_missed_where_it_must_be_signed(enabled: str, measured: bool | None, committed: bool) -> None:
+    conf = "usr/lib/ostree/prepare-root.conf"
+    tree, store = changed(conf, f'f {conf} 0644 "[composefs]\\nenabled = {enabled}\\n"')
+    commit = None
+    if committed:
+        more = ((COMPOSEFS_DIGEST, Variant("ay", bytes(32))),) if measured else ()
+        commit, measured = replace(GOOD_COMMIT, metadata=(*GOOD_COMMIT.metadata, *more)), bool(measured)
+    rows = lint_tree(tree, store, bootable=True, commit=commit, measured=None if committed else measured)
+    missed = enabled == "signed" and measured is False
+    assert [f"{row.rule} {row.path}" for row in rows] == ["composefs-digest /usr/lib/ostree/prepare-root.conf"] * missed
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.ZstdCompressor().compress, bytes])
