@@ -75,6 +75,10 @@ class Overlay:
             else:
                 self._put(path, entry, reader)
 
+    def get(self, path: str) -> Entry | None:
+        """What is there so far; None for what is no file, directory or symlink."""
+        return self._editor.get(path)
+
     def finish(self, *, without: tuple[str, ...] = ()) -> Root:
         """The whole. without: directories that are empty in it, whatever layers have there. Raises ImageError."""
         for top in without:

@@ -15,15 +15,18 @@ from compose.oci import skopeo
 from compose.oci.archive import open_archive
 from compose.oci.difference import parse_manifest
 from compose.oci.existing import parse_config, seconds
-from compose.oci.image import inherited_config, is_architecture
+from compose.oci.image import COMMIT_LABEL, inherited_config, is_architecture
 from compose.oci.layerstream import LayerStream
 from compose.oci.layout import Layout, digest_in
 from compose.oci.overlay import Overlay
 from compose.oci.reference import ImageReference, Transport
 from compose.oci.untar import TarReader
+from compose.ostree.objects import COMPOSEFS_DIGEST, MAX_METADATA_SIZE, decode_commit
+from compose.ostree.refs import is_checksum
 from compose.rootfs import Root
 
 _OS = "linux"
+_OBJECTS = "sysroot/ostree/repo/objects"
 _ENCRYPTED = "+encrypted"
 _SHOWN = 12
 """Digits of a digest that messages have."""
@@ -32,12 +35,13 @@ _SHOWN = 12
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceImage:
     """root: what it holds. config: what another image has of its "config" object. created: seconds since 1970, None when it
-    does not say. architecture: as OCI calls it."""
+    does not say. architecture: as OCI calls it. measured: has the commit in it a composefs digest?"""
 
     root: Root
     config: Mapping[str, Any]
     created: int | None
     architecture: str
+    measured: bool
 
 
 class _Images(Protocol):
@@ -80,7 +84,8 @@ def read_source(
         config = _config(manifest, images.read, where)
         layers = _layers(manifest, config, where)
         inner = config.get("config")
-        inherited = inherited_config(inner if isinstance(inner, dict) else {}, where)
+        inner = inner if isinstance(inner, dict) else {}
+        inherited = inherited_config(inner, where)
         overlay = Overlay(store, writer)
         with reporter.task("Reading layers", total=sum(each.size for each in layers), unit="bytes") as task:
             for number, layer in enumerate(layers, 1):
@@ -96,12 +101,33 @@ def read_source(
                     )
                     overlay.apply(TarReader(stream, name), name)
                     stream.finish()
+        # inherited_config() has seen to it that they are texts
+        labels = inner.get("Labels") or {}
+        measured = _is_measured(overlay, labels.get(COMMIT_LABEL, ""), store, where)
         root = overlay.finish(without=without)
     if not root.tree.is_dir("usr"):
         raise ImageError(f"{where}: has no /usr, and is no image of a system")
     return SourceImage(
-        root=root, config=inherited, created=seconds(config.get("created")), architecture=config["architecture"]
+        root=root,
+        config=inherited,
+        created=seconds(config.get("created")),
+        architecture=config["architecture"],
+        measured=measured,
     )
+
+
+def _is_measured(overlay: Overlay, checksum: str, store: BlobStore, where: str) -> bool:
+    """checksum: of the commit that the image says is in it, whatever stands there."""
+    if not is_checksum(checksum):
+        return False
+    entry = overlay.get(f"{_OBJECTS}/{checksum[:2]}/{checksum[2:]}.commit")
+    if entry is None or entry.blob is None or entry.blob.size > MAX_METADATA_SIZE:
+        return False
+    try:
+        commit = decode_commit(store.read(entry.blob), (COMPOSEFS_DIGEST,))
+    except ValueError as error:
+        raise ImageError(f"{where}: the commit in the image is damaged: {error}") from error
+    return commit.get(COMPOSEFS_DIGEST) is not None
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from compose.oci.existing import ExistingImage, read_existing
 from compose.oci.image import PLAIN, ImageOptions, architecture_of_packages, check_options
 from compose.oci.reference import ImageReference
 from compose.oci.source import SourceImage, read_source
+from compose.ostree.composefs import require_program
 from compose.ostree.keys import SigningKey
 from compose.pipeline.encapsulate import Encapsulated
 from compose.pipeline.image import check_target, open_private, structure_of
@@ -63,6 +64,9 @@ def build_chunked(options: ChunkedOptions, reporter: Reporter) -> Encapsulated:
         # not the cache's: no compose has a use for what is in the root
         store = BlobStore(os.path.join(work, "blobs"))
         root, base = _read(options, store, reporter)
+        measured = base is not None and base.measured
+        if measured:
+            require_program()
         tell_devices(root, reporter)
         image = _described(options, base)
         tree = _arranged(root.tree, str(options.source))
@@ -70,7 +74,7 @@ def build_chunked(options: ChunkedOptions, reporter: Reporter) -> Encapsulated:
             tree = label(tree, store, work, reporter, cache.join(LABELS), jobs=options.jobs)
         else:
             reporter.info(f"no SELinux policy in {options.source}: files have no labels")
-        with open_private(os.path.join(work, "repo")) as repo:
+        with open_private(os.path.join(work, "repo"), composefs=measured) as repo:
             how = CommitOptions(
                 metadata=(),
                 parent=None,

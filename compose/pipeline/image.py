@@ -191,8 +191,9 @@ def _following(
     )
 
 
-def open_private(path: str) -> Repo:
-    """A repository for commits that go into images at once. Files lie there as they are: they are packed in the image."""
+def open_private(path: str, *, composefs: bool = False) -> Repo:
+    """A repository for commits that go into images at once. Files lie there as they are: they are packed in the image.
+    composefs: a new one's commits have the digest."""
     mode = Mode.BARE_USER
     with fs.storage_errors(path):
         os.makedirs(path, mode=0o700, exist_ok=True)
@@ -205,4 +206,4 @@ def open_private(path: str) -> Repo:
             # another compose may try it at the same time
             with contextlib.suppress(OSError):
                 os.removexattr(path, _TRIED)
-    return Repo.create(path, mode)
+    return Repo.create(path, mode, composefs=composefs)

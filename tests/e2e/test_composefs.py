@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from compose.ostree.objects import COMPOSEFS_DIGEST as DIGEST
+from compose.ostree.objects import decode_commit
 from compose.pipeline.image import open_private
 from tests.e2e.tiny import REF, Site
 from tests.support import rpmrepo
+from tests.support.imageimporter import import_image
 
 pytestmark = pytest.mark.root
 PROGRAM = "/usr/bin/mkcomposefs"
@@ -79,6 +81,27 @@ def test_an_image(site: Site, tmp_path: Path) -> None:
     commit = labels["config"]["Labels"]["ostree.commit"]
     repo_path = site.cachedir / "image-repo"
     assert digest_of(repo_path, commit) == expected(repo_path, commit)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_an_image_that_is_made_anew(asked: bool, site: Site, tmp_path: Path) -> None:
+    """Its commit has a digest when the one before had."""
+    if asked:
+        ask(site)
+    site.compose()
+    site.tool("container-encapsulate", f"--repo={site.repo}", REF, f"oci:{tmp_path}/image")
+
+    def again(source: str, output: str) -> bytes | None:
+        where = (f"--from=oci:{tmp_path}/{source}", f"--output=oci:{tmp_path}/{output}", f"--cachedir={site.cachedir}")
+        site.tool("build-chunked-oci", "--bootc", *where)
+        found = import_image(tmp_path / output)
+        assert found.commit != site.head()
+        return decode_commit(found.metadata[(found.commit, "commit")]).get(DIGEST)
+
+    first = again("image", "first")
+    assert len(first or b"") == 32 * asked
+    # the first time what containers have beside the commit was new
+    assert again("first", "second") == first
 
 
 def test_a_sealed_system_without_one_is_told(site: Site) -> None:
