@@ -65,13 +65,16 @@ def write_regular(
 
     meanwhile: the caller's own share of the work, done while the workers do theirs. Raises as write_contents() does.
     """
-    _share_out(
-        jobs,
-        lambda: Worker(worker.serve_writer, setup, staging_lock),
-        min(max(1, processes), len(jobs)),
+    share_out(
+        worker.serve_writer,
+        setup,
+        [size for size, _ in jobs],
+        processes,
+        lambda batch: [jobs[place][1] for place in batch],
         take,
-        meanwhile,
-        staging=setup[2],
+        lambda failure: _error_of(failure, setup[2]),
+        staging_lock,
+        meanwhile=meanwhile,
     )
 
 
@@ -79,30 +82,43 @@ def measure_regular(
     jobs: Sequence[tuple[int, verity.Job]], processes: int, take: Callable[[range, list[bytes]], None]
 ) -> None:
     """The fs-verity digests of files, 32 bytes each; as write_regular()."""
-    start = min(max(1, processes), len(jobs), 1 + sum(size for size, _ in jobs) // _WORTH_ANOTHER)
-    _share_out(jobs, lambda: Worker(verity.serve_verity), start, take, lambda: None, staging="")
+    share_out(
+        verity.serve_verity,
+        None,
+        [size for size, _ in jobs],
+        min(processes, 1 + sum(size for size, _ in jobs) // _WORTH_ANOTHER),
+        lambda batch: [jobs[place][1] for place in batch],
+        take,
+        # nothing is written
+        lambda failure: _error_of(failure, ""),
+    )
 
 
-def _share_out(
-    jobs: Sequence[tuple[int, Any]],
-    start: Callable[[], Worker],
+def share_out(
+    function: Callable[[], None],
+    setup: object,
+    sizes: Sequence[int],
     processes: int,
-    take: Callable[[range, list[Any]], None],
-    meanwhile: Callable[[], None],
-    *,
-    staging: str,
+    message: Callable[[range], object],
+    take: Callable[[range, Any], None],
+    failed: Callable[[Any], Exception],
+    *inherited: int,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> None:
-    """staging: directory that is written to, for what an error says."""
-    batches = Batches([size for size, _ in jobs])
+    """Have processes do work; each runs a function as Worker has it. sizes: bytes of each piece of work. message(places in
+    sizes): what a process hears; take(places, its answer), called from several threads, under one lock. An answer that is
+    a tuple is a failure: failed() gives what is raised of it. Raises RepositoryError when a process dies.
+    """
+    batches = Batches(sizes)
     failures: list[BaseException] = []
     lock = threading.Lock()
     workers: list[Worker] = []
 
     def drive(mine: Worker) -> None:
         try:
-            for batch, answer in mine.work(batches, lambda batch: [jobs[place][1] for place in batch]):
+            for batch, answer in mine.work(batches, message):
                 if isinstance(answer, tuple):
-                    raise _error_of(answer, staging)
+                    raise failed(answer)
                 with lock:
                     take(batch, answer)
         except BaseException as error:
@@ -113,8 +129,8 @@ def _share_out(
 
     threads: list[threading.Thread] = []
     try:
-        for _ in range(processes):
-            workers.append(start())
+        for _ in range(min(max(1, processes), len(sizes))):
+            workers.append(Worker(function, setup, *inherited))
         threads = [threading.Thread(target=drive, args=(each,)) for each in workers]
         for thread in threads:
             thread.start()
