@@ -89,8 +89,10 @@ class FileInfo:
 
 def decode_filez_header(body: bytes) -> tuple[FileInfo, int]:
     """Of filez_header(), without its first 8 bytes: the file, and the bytes of its payload. Raises ValueError."""
-    size, uid, gid, mode, _, target, xattrs = decode("(tuuuusa(ayay))", body)
+    size, uid, gid, mode, device, target, xattrs = decode("(tuuuusa(ayay))", body)
     mode = be32(mode)
+    if device:
+        raise ValueError("it is a device's")
     info = FileInfo(
         uid=be32(uid),
         gid=be32(gid),

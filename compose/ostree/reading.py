@@ -39,7 +39,8 @@ def open_object(path: str, mode: Mode) -> Iterator[OpenContent]:
     if mode is Mode.BARE and stat.S_ISLNK((status := os.lstat(path)).st_mode):
         yield OpenContent(_of_inode(path, status, os.readlink(path)), 0, iter(()))
         return
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    # what is no file after all must not be waited for
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         match mode:
             case Mode.ARCHIVE:

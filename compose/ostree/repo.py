@@ -22,6 +22,7 @@ from compose.ostree import refs
 from compose.ostree.config import Config, Mode, parse_config
 from compose.ostree.gvariant import decode
 from compose.ostree.objects import (
+    MAX_METADATA_SIZE,
     Commit,
     Dirmeta,
     Dirtree,
@@ -169,9 +170,9 @@ class Repo:
     def size_of(self, checksum: str, extension: str) -> int:
         """Size of an object's file, bytes. Raises RepositoryError when it is missing."""
         try:
-            return os.stat(self._object(checksum, extension)).st_size
+            return os.lstat(self._object(checksum, extension)).st_size
         except OSError as error:
-            raise self._unreadable(checksum, extension, error) from error
+            raise self.unreadable(f"{checksum}.{extension}", error.strerror or str(error)) from error
 
     def is_partial(self, commit: str) -> bool:
         """Was the commit pulled in part only?"""
@@ -290,14 +291,30 @@ class Repo:
 
     def _read(self, checksum: str, extension: str) -> bytes:
         try:
-            return Path(self._object(checksum, extension)).read_bytes()
+            # a pipe, or a link that leads elsewhere, is no object
+            fd = os.open(self._object(checksum, extension), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(fd, "rb") as file:
+                size = os.fstat(fd).st_size
+                if size > MAX_METADATA_SIZE:
+                    raise self.damaged(
+                        f"{checksum}.{extension}", f"it has {size} bytes, clients take {MAX_METADATA_SIZE}"
+                    )
+                return file.read(size)
         except OSError as error:
-            raise self._unreadable(checksum, extension, error) from error
+            raise self.unreadable(f"{checksum}.{extension}", error.strerror or str(error)) from error
 
-    def _unreadable(self, checksum: str, extension: str, error: OSError) -> RepositoryError:
+    def unreadable(self, name: str, why: str) -> RepositoryError:
+        """Of an object that is missing, or whose file cannot be read. name: "abcdef….EXT"."""
         return RepositoryError(
-            f"{self.path}: cannot read the object {checksum}.{extension}: {error.strerror}",
+            f"{self.path}: cannot read the object {name}: {why}",
             hint=f"see what else is missing: ostree --repo={self.path} fsck",
+        )
+
+    def damaged(self, name: str, why: str) -> RepositoryError:
+        """Of an object that is not what its name says."""
+        return RepositoryError(
+            f"{self.path}: the object {name} is damaged: {why}",
+            hint=f"see what else is damaged: ostree --repo={self.path} fsck",
         )
 
     def _decoded(self, checksum: str, extension: str, decode: Callable[[bytes], _Decoded]) -> _Decoded:
@@ -312,12 +329,9 @@ class Repo:
         try:
             yield
         except OSError as error:
-            raise self._unreadable(checksum, extension, error) from error
+            raise self.unreadable(f"{checksum}.{extension}", error.strerror or str(error)) from error
         except ValueError as error:
-            raise RepositoryError(
-                f"{self.path}: the object {checksum}.{extension} is damaged: {error}",
-                hint=f"see what else is damaged: ostree --repo={self.path} fsck",
-            ) from error
+            raise self.damaged(f"{checksum}.{extension}", str(error)) from error
 
 
 def _is_root() -> bool:

@@ -1,0 +1,198 @@
+"""The program that each core runs while content objects are copied: read one, verify it, write it into staging.
+
+It is started and fed as compose.ostree.worker is. Messages are marshal'ed tuples:
+
+    parent -> copier    Setup, then any number of batches: lists of checksums, 64 hex digits
+    copier -> parent    per batch: list of the bytes written of each object, or a failure: (kind, checksum, errno, text)
+
+Between repositories of one mode an object's file is taken as it is, and what was taken is verified, not what it was taken
+from: that one may change meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import marshal
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from compose import fs
+from compose.ostree.config import Mode
+from compose.ostree.deflate import WHOLE_MAX, Deflater
+from compose.ostree.objects import FileInfo, encode_dirmeta, encode_xattrs, filez_header
+from compose.ostree.reading import OpenContent, open_object
+
+READ, WRITE, DAMAGED = "read", "write", "damaged"
+"""Kinds of failure: of the source, of the disk that is written to, an object that is not what its name says."""
+
+Setup = tuple[str, str, str, str, int | None]
+"""Objects directory and mode of the source; staging directory and mode of the target; deflate level."""
+Failure = tuple[str, str, int, str]
+
+_META = "user.ostreemeta"
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+# what is no file after all must not be waited for
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class _Refused(Exception):
+    """Carries the OSError of what is written to."""
+
+
+def serve_copier() -> None:
+    """Copy objects until standard input ends."""
+    source, sink = sys.stdin.buffer, sys.stdout.buffer
+    objects, mode, staging, target, level = marshal.load(source)
+    copier = Copier(objects, Mode(mode), staging, Mode(target), level)
+    while True:
+        try:
+            batch = marshal.load(source)
+        except EOFError:
+            return
+        marshal.dump(copier.copy_batch(batch), sink)
+        sink.flush()
+
+
+def suffix_of(mode: Mode) -> str:
+    """How the names of content objects end in a repository of a mode."""
+    return ".filez" if mode is Mode.ARCHIVE else ".file"
+
+
+class Copier:
+    """Copies content objects of one repository into a staging directory of another: an archive or bare-user one."""
+
+    def __init__(self, objects: str, mode: Mode, staging: str, target: Mode, level: int | None) -> None:
+        self._objects = objects
+        self._mode = mode
+        self._staging = staging
+        self._target = target
+        self._deflater = Deflater(level)
+
+    def copy_batch(self, batch: list[str]) -> list[int] | Failure:
+        """All of a batch, or its first failure."""
+        written = []
+        for checksum in batch:
+            try:
+                written.append(self._copy(checksum))
+            except ValueError as error:
+                return DAMAGED, checksum, 0, str(error)
+            except _Refused as refused:
+                cause: OSError = refused.args[0]
+                return WRITE, checksum, cause.errno or 0, cause.strerror or str(cause)
+            except OSError as error:
+                return READ, checksum, error.errno or 0, error.strerror or str(error)
+        return written
+
+    def _copy(self, checksum: str) -> int:
+        """Returns the bytes of the new object's file."""
+        name = f"{checksum[:2]}/{checksum[2:]}"
+        source = f"{self._objects}/{name}{suffix_of(self._mode)}"
+        staged = f"{self._staging}/{name}{suffix_of(self._target)}"
+        with _refusals():
+            fd = _create(staged)
+        try:
+            if self._mode is self._target:
+                self._take(source, fd)
+                with open_object(staged, self._target) as content:
+                    info = content.info
+                    for _ in _verified(content, checksum):
+                        pass
+            else:
+                with open_object(source, self._mode) as content:
+                    info = content.info
+                    self._convert(content, checksum, fd)
+            with _refusals():
+                os.fchmod(fd, self._permissions(info))
+                if self._target is Mode.BARE_USER:
+                    os.utime(fd, ns=(0, 0))
+            return os.fstat(fd).st_size
+        finally:
+            os.close(fd)
+
+    def _take(self, source: str, fd: int) -> None:
+        origin = os.open(source, _READ)
+        try:
+            if not stat.S_ISREG(os.fstat(origin).st_mode):
+                raise ValueError("it is not a regular file")
+            try:
+                fs.clone_or_copy(origin, fd)
+            except OSError as error:
+                # it reads and writes: these are said of disks that are written to
+                if error.errno in fs.DISK_ERRORS:
+                    raise _Refused(error) from error
+                raise
+            if self._target is Mode.BARE_USER:
+                meta = os.getxattr(origin, _META)
+                with _refusals():
+                    os.setxattr(fd, _META, meta)
+        finally:
+            os.close(origin)
+
+    def _convert(self, content: OpenContent, checksum: str, fd: int) -> None:
+        info, pieces = content.info, _verified(content, checksum)
+        target = b"" if info.target is None else info.target.encode()
+        xattrs = encode_xattrs(info.xattrs)
+        if self._target is Mode.ARCHIVE:
+            _write(fd, filez_header(content.size, info.uid, info.gid, info.mode, target, xattrs))
+            for packed in self._deflated(content.size, pieces):
+                # a symlink is its header
+                if info.target is None:
+                    _write(fd, packed)
+            return
+        for piece in pieces:
+            _write(fd, piece)
+        if info.target is not None:
+            # a file with its target, NUL-terminated
+            _write(fd, target + b"\0")
+        with _refusals():
+            os.setxattr(fd, _META, encode_dirmeta(info.uid, info.gid, info.mode, xattrs))
+
+    def _deflated(self, size: int, pieces: Iterator[bytes]) -> Iterator[bytes | memoryview]:
+        if size <= WHOLE_MAX:
+            yield self._deflater.compress(b"".join(pieces))
+            return
+        packer = self._deflater.stream()
+        for piece in pieces:
+            yield packer.compress(piece)
+        yield packer.flush()
+
+    def _permissions(self, info: FileInfo) -> int:
+        if self._target is Mode.ARCHIVE or info.target is not None:
+            return 0o644
+        return info.mode & 0o775 | 0o400
+
+
+def _create(path: str) -> int:
+    # whatever the umask: it is given its permissions when it is complete
+    try:
+        return os.open(path, _CREATE, 0o600)
+    except FileNotFoundError:
+        with suppress(FileExistsError):
+            os.mkdir(os.path.dirname(path), 0o777)
+        return os.open(path, _CREATE, 0o600)
+
+
+def _verified(content: OpenContent, checksum: str) -> Iterator[bytes]:
+    """Its pieces. Raises ValueError at the end when they are not what the checksum says."""
+    digest = hashlib.sha256(content.info.header())
+    for piece in content.pieces:
+        digest.update(piece)
+        yield piece
+    if digest.hexdigest() != checksum:
+        raise ValueError("its checksum differs")
+
+
+def _write(fd: int, data: bytes | memoryview) -> None:
+    with _refusals():
+        fs.write_all(fd, data)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _Refused(error) from error
