@@ -142,6 +142,13 @@ def keep(repo: Repo, commit: str, records: Records) -> None:
     with fs.storage_errors(directory):
         os.makedirs(directory, exist_ok=True)
         fs.atomic_write(os.path.join(directory, commit + _SUFFIX), encode(records))
+    forget_gone(repo)
+
+
+def forget_gone(repo: Repo) -> None:
+    """Forget what is kept of commits that are gone. Raises StorageError."""
+    directory = os.path.join(repo.path, _DIRECTORY)
+    with fs.storage_errors(directory), suppress(FileNotFoundError):
         for name in os.listdir(directory):
             of, _, suffix = name.partition(".")
             if f".{suffix}" in (_SUFFIX, _SOURCES) and not repo.has(of, "commit"):

@@ -14,6 +14,8 @@ from compose.ostree.gvariant import Variant
 from compose.ostree.objects import Metadata
 
 GPG_SIGNATURES = "ostree.gpgsigs"
+_SIGN_API = "ostree.sign."
+"""What the other keys begin with under which signatures are kept (ostree-sign-*.c)."""
 
 
 def gpg_signature(data: bytes, key: str) -> bytes:
@@ -56,3 +58,15 @@ def joined(present: Metadata, given: Metadata, signatures: Sequence[tuple[str, b
             kept = [each for each in there if each not in added]
         found[name] = Variant("aay", [*kept, *added])
     return tuple(sorted(found.items()))
+
+
+def parted(detached: Metadata) -> tuple[Metadata, list[tuple[str, bytes]]]:
+    """Detached metadata without the signatures that are among it, and these: so they are added elsewhere, as joined() does."""
+    signatures: list[tuple[str, bytes]] = []
+    rest = []
+    for name, variant in detached:
+        if variant.type == "aay" and (name == GPG_SIGNATURES or name.startswith(_SIGN_API)):
+            signatures += [(name, each) for each in variant.value]
+        else:
+            rest.append((name, variant))
+    return tuple(rest), signatures

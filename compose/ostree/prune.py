@@ -1,0 +1,219 @@
+"""Objects that no ref leads to are removed: commits first, so that none is ever there without what it holds.
+
+A ref keeps its whole history but where a Retention says less. Whoever prunes holds the lock of the repository, exclusive: what
+another transaction has written, and no ref leads to yet, would go too.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from compose import fs
+from compose.events import Reporter
+from compose.ostree import refs
+from compose.ostree.gvariant import Variant, encode
+from compose.ostree.objects import Commit
+from compose.ostree.reachable import Objects, history, reader
+from compose.ostree.repo import Repo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How much of a ref's history is kept: so many commits, those since a time (seconds since 1970), or what either says. The
+    commit of the ref itself always is; where neither is given all of it is."""
+
+    commits: int | None = None
+    since: int | None = None
+
+    def keeps(self, depth: int, timestamp: int) -> bool:
+        """depth: 0 for the commit of the ref. timestamp: of the commit."""
+        if self.commits is None and self.since is None:
+            return True
+        young = self.since is not None and timestamp >= self.since
+        return depth == 0 or young or (self.commits is not None and depth < self.commits)
+
+
+KEEP_ALL = Retention()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doomed:
+    """What goes. commits: checksums. objects: names of files below objects/, of all but commits. size: bytes of all these
+    files. deltas: static deltas from or to what is gone, "TO" or "FROM-TO" in hex. All sorted."""
+
+    commits: tuple[str, ...]
+    objects: tuple[str, ...]
+    size: int
+    deltas: tuple[str, ...]
+
+
+def find_doomed(
+    repo: Repo,
+    retentions: Mapping[str, Retention],
+    *,
+    moved: Mapping[str, str] | None = None,
+    source: Repo | None = None,
+) -> Doomed:
+    """retentions: of local refs, by name. moved: refs as if they were at other commits, which source has if the repository
+    has not.
+
+    Raises RepositoryError when a commit that is kept is damaged, or not whole without a note that it is: what it needs cannot
+    be told then.
+    """
+    repos = (repo,) if source is None else (repo, source)
+    kept = _kept_commits(repo, retentions, moved or {}, reader(*repos))
+    objects = Objects()
+    for checksum in kept:
+        objects.add(next((each for each in repos if each.has(checksum, "commit")), repo), checksum)
+    contents = {each.hex() for each in objects.contents}
+    wanted = {
+        "commit": kept,
+        "commitmeta": kept,
+        "dirtree": {each.hex() for each in objects.dirtrees},
+        "dirmeta": {each.hex() for each in objects.dirmetas},
+        "file": contents,
+        "filez": contents,
+    }
+    commits: list[str] = []
+    names: list[str] = []
+    size = 0
+    for entry in _entries(repo):
+        name = f"{os.path.basename(os.path.dirname(entry.path))}/{entry.name}"
+        stem, _, extension = name.partition(".")
+        checksum = stem.replace("/", "")
+        # what is none of these has no meaning here, and is somebody else's
+        if not refs.is_checksum(checksum) or checksum in wanted.get(extension, (checksum,)):
+            continue
+        size += entry.stat(follow_symlinks=False).st_size
+        if extension == "commit":
+            commits.append(checksum)
+        else:
+            names.append(name)
+    deltas = [name for name, _ in _deltas(repo) if not kept.issuperset(name.split("-"))]
+    return Doomed(commits=tuple(sorted(commits)), objects=tuple(sorted(names)), size=size, deltas=tuple(sorted(deltas)))
+
+
+def remove(repo: Repo, doomed: Doomed, reporter: Reporter) -> None:
+    """Remove them. The summary lists none of the deltas any more: a client that has just read it would ask for them. Raises
+    StorageError; what is left then goes at the next prune."""
+    with (
+        fs.storage_errors(repo.path),
+        reporter.task("Pruning", total=len(doomed.commits) + len(doomed.objects), unit="objects") as task,
+    ):
+        _remove_deltas(repo, frozenset(doomed.deltas))
+        for checksum in doomed.commits:
+            if repo.config.tombstones:
+                _write_tombstone(repo, checksum)
+            _unlink(repo, f"objects/{checksum[:2]}/{checksum[2:]}.commit")
+            _unlink(repo, f"state/{checksum}.commitpartial")
+            task.advance()
+        if repo.config.fsync:
+            # before what they hold goes
+            _sync_objects(repo, {checksum[:2] for checksum in doomed.commits})
+        for name in doomed.objects:
+            _unlink(repo, f"objects/{name}")
+            task.advance()
+
+
+def _kept_commits(
+    repo: Repo, retentions: Mapping[str, Retention], moved: Mapping[str, str], read: Callable[[str], Commit | None]
+) -> set[str]:
+    kept: set[str] = set()
+    whole: set[str] = set()
+    local = {**repo.refs(), **moved}
+    others = [
+        checksum
+        for top in ("refs/remotes", "refs/mirrors")
+        for name in _directories(repo, top)
+        for checksum in refs.list_refs(repo.fd, f"{top}/{name}").values()
+    ]
+    tips = [(checksum, retentions.get(name, KEEP_ALL)) for name, checksum in local.items()]
+    for tip, retention in (*tips, *((checksum, KEEP_ALL) for checksum in others)):
+        mine = whole if retention == KEEP_ALL else frozenset[str]()
+        for checksum, commit, depth in history(tip, read, mine):
+            if not retention.keeps(depth, commit.timestamp):
+                break
+            kept.add(checksum)
+            if retention == KEEP_ALL:
+                whole.add(checksum)
+    return kept
+
+
+def _directories(repo: Repo, top: str) -> list[str]:
+    try:
+        return sorted(
+            each.name for each in os.scandir(os.path.join(repo.path, top)) if each.is_dir(follow_symlinks=False)
+        )
+    except FileNotFoundError:
+        return []
+
+
+def _entries(repo: Repo) -> Iterator[os.DirEntry[str]]:
+    """Of all objects."""
+    for directory in _directories(repo, "objects"):
+        with os.scandir(os.path.join(repo.path, "objects", directory)) as entries:
+            yield from entries
+
+
+def _unlink(repo: Repo, path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path, dir_fd=repo.fd)
+
+
+def _sync_objects(repo: Repo, directories: set[str]) -> None:
+    for directory in directories:
+        fd = os.open(f"objects/{directory}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=repo.fd)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def _write_tombstone(repo: Repo, commit: str) -> None:
+    """Says to who pulls that the commit was there (ostree-repo-prune.c)."""
+    data = encode("a{sv}", [("commit", Variant("ay", commit.encode() + b"\0"))])
+    path = f"objects/{commit[:2]}/{commit[2:]}.tombstone-commit"
+    refs.replace_file(repo.fd, path, data, fsync=repo.config.fsync)
+
+
+def _deltas(repo: Repo) -> Iterator[tuple[str, Path]]:
+    """Name and directory of each static delta; what else lies there is passed over."""
+    for directory in sorted(Path(repo.path, "deltas").glob("??/*")):
+        ends = (directory.parent.name + directory.name).split("-")
+        with contextlib.suppress(ValueError):
+            decoded = [base64.b64decode(each.replace("_", "/") + "=", validate=True) for each in ends]
+            if len(ends) <= 2 and all(len(each) == 32 for each in decoded):
+                yield "-".join(each.hex() for each in decoded), directory
+
+
+def _remove_deltas(repo: Repo, names: frozenset[str]) -> None:
+    left: dict[str, dict[str, bytes]] = {name.rpartition("-")[2]: {} for name in names}
+    gone: list[Path] = []
+    for name, directory in _deltas(repo):
+        target = name.rpartition("-")[2]
+        if name in names:
+            gone.append(directory)
+        elif target in left and (superblock := directory / "superblock").exists():
+            left[target][name] = hashlib.sha256(superblock.read_bytes()).digest()
+    for target, others in left.items():
+        _rewrite_index(repo, target, others)
+    for directory in gone:
+        fs.remove_tree(str(directory))
+
+
+def _rewrite_index(repo: Repo, target: str, deltas: Mapping[str, bytes]) -> None:
+    """Of the deltas to a commit, where it has an index: clients ask there which there are. deltas: sha256 of superblocks."""
+    short = base64.b64encode(bytes.fromhex(target)).decode().rstrip("=").replace("/", "_")
+    path = f"delta-indexes/{short[:2]}/{short[2:]}.index"
+    if not deltas:
+        _unlink(repo, path)
+    elif os.path.exists(os.path.join(repo.path, path)):
+        rows = [(name, Variant("ay", digest)) for name, digest in sorted(deltas.items())]
+        data = encode("a{sv}", [("ostree.static-deltas", Variant("a{sv}", rows))])
+        refs.replace_file(repo.fd, path, data, fsync=repo.config.fsync)

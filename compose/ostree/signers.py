@@ -1,0 +1,113 @@
+"""Who signs: a key of GnuPG, a key in a file (compose.ostree.keys), or a program that asks something else to.
+
+A program is for keys that no file holds: of a module for security, a cloud's, a signing server's. It gets the bytes on standard
+input and gives a detached signature on standard output.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from compose.errors import UsageError
+from compose.openpgp import BadPacketError, packets
+from compose.ostree.sign import GPG_SIGNATURES, gpg_signature
+
+_METADATA_KEYS = {"gpg": GPG_SIGNATURES, "ed25519": "ostree.sign.ed25519", "spki": "ostree.sign.spki"}
+_ED25519_SIZE = 64
+_SIGNATURE_PACKET = 2
+_ARMOR = b"-----BEGIN PGP"
+_LINES = 10
+"""Of what a program says, at the end, for an error."""
+
+
+class Signer(Protocol):
+    """metadata_key: of detached metadata, or of summary.sig, where its signatures are."""
+
+    @property
+    def metadata_key(self) -> str: ...
+
+    def sign(self, data: bytes) -> bytes:
+        """A detached signature. Raises UsageError when it cannot be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpgKey:
+    """key: id, fingerprint or address, of this user's GnuPG home."""
+
+    key: str
+
+    @property
+    def metadata_key(self) -> str:
+        return GPG_SIGNATURES
+
+    def sign(self, data: bytes) -> bytes:
+        return gpg_signature(data, self.key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignCommand:
+    """kind: "gpg", "ed25519" or "spki". argv: of the program; no shell has a part in it."""
+
+    kind: str
+    argv: tuple[str, ...]
+
+    @property
+    def metadata_key(self) -> str:
+        return _METADATA_KEYS[self.kind]
+
+    def sign(self, data: bytes) -> bytes:
+        name = shlex.join(self.argv)
+        try:
+            done = subprocess.run(self.argv, input=data, capture_output=True, check=False)
+        except OSError as error:
+            raise UsageError(f"--sign-command: cannot run {self.argv[0]}: {error.strerror}") from error
+        said = done.stderr.decode(errors="replace").splitlines()[-_LINES:]
+        if done.returncode:
+            how = f"status {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
+            raise UsageError(f"--sign-command: {name} ended with {how}, and nothing is signed", details=said)
+        fault = self._fault(done.stdout)
+        if fault:
+            raise UsageError(
+                f"--sign-command: what {name} wrote is no signature: {fault}",
+                details=said,
+                hint="it must write nothing but the detached signature to standard output, binary",
+            )
+        return done.stdout
+
+    def _fault(self, signature: bytes) -> str | None:
+        if not signature:
+            return "it is empty"
+        if self.kind == "ed25519" and len(signature) != _ED25519_SIZE:
+            return f"one of ed25519 has {_ED25519_SIZE} bytes, this {len(signature)}"
+        if self.kind == "gpg":
+            if signature.startswith(_ARMOR):
+                return "it is armored"
+            try:
+                if {tag for tag, _, _ in packets(signature)} != {_SIGNATURE_PACKET}:
+                    return "it holds other OpenPGP packets"
+            except BadPacketError as error:
+                return str(error)
+        return None
+
+
+def parse_command(text: str) -> SignCommand:
+    """text: [KIND=]COMMAND, words as a shell's. Raises UsageError for what is none."""
+    kind, equals, rest = text.partition("=")
+    if not equals or kind not in _METADATA_KEYS:
+        kind, rest = "gpg", text
+    try:
+        argv = tuple(shlex.split(rest))
+    except ValueError as error:
+        raise UsageError(f"--sign-command={text}: {error}") from error
+    if not argv:
+        raise UsageError(f"--sign-command={text}: names no program")
+    return SignCommand(kind=kind, argv=argv)
+
+
+def signed_by(data: bytes, signers: Iterable[Signer]) -> list[tuple[str, bytes]]:
+    """One by each, with the key that it is kept under. Raises UsageError."""
+    return [(each.metadata_key, each.sign(data)) for each in signers]

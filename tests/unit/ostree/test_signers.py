@@ -1,0 +1,69 @@
+"""Programs that sign, what is kept of a history, and whose signatures stay when more come."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compose.errors import UsageError
+from compose.ostree.gvariant import Variant
+from compose.ostree.prune import KEEP_ALL, Retention
+from compose.ostree.sign import joined, parted
+from compose.ostree.signers import SignCommand, parse_command, signed_by
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "argv"),
+    [
+        ("sigul-sign", "gpg", ("sigul-sign",)),
+        ("gpg=sign --key='a b'", "gpg", ("sign", "--key=a b")),
+        ("ed25519=cloud sign; rm -rf /", "ed25519", ("cloud", "sign;", "rm", "-rf", "/")),
+        ("spki=sign $HOME", "spki", ("sign", "$HOME")),
+        ("env KEY=x sign", "gpg", ("env", "KEY=x", "sign")),
+    ],
+)
+def test_commands_are_words_and_no_shell_reads_them(text: str, kind: str, argv: tuple[str, ...]) -> None:
+    assert parse_command(text) == SignCommand(kind=kind, argv=argv)
+
+
+@pytest.mark.parametrize("text", ["", "  ", "spki=", "sign 'unfinished"])
+def test_what_is_no_command(text: str) -> None:
+    with pytest.raises(UsageError, match="--sign-command"):
+        parse_command(text)
+
+
+def test_a_program_gets_the_bytes_and_what_it_writes_is_the_signature() -> None:
+    data = bytes(range(64))
+    assert signed_by(data, [parse_command("ed25519=cat")]) == [("ostree.sign.ed25519", data)]
+    with pytest.raises(UsageError, match="has 64 bytes, this 63"):
+        parse_command("ed25519=cat").sign(data[1:])
+    with pytest.raises(UsageError, match="it is armored"):
+        parse_command("cat").sign(b"-----BEGIN PGP SIGNATURE-----\n")
+    with pytest.raises(UsageError, match="ended with status 3") as caught:
+        parse_command("sh -c 'echo no card >&2; exit 3'").sign(data)
+    assert caught.value.details == ("no card",)
+
+
+def test_a_program_need_not_read_what_it_gets() -> None:
+    assert len(parse_command("ed25519=head -c 64 /dev/zero").sign(bytes(1 << 20))) == 64
+
+
+def test_signatures_are_told_from_what_is_beside_them() -> None:
+    signatures = Variant("aay", [b"1", b"2"])
+    notes = (("note", Variant("s", "x")), ("ostree.sign.notes", Variant("s", "y")))
+    rest, found = parted((("ostree.sign.ed25519", signatures), *notes))
+    assert rest == notes
+    assert found == [("ostree.sign.ed25519", b"1"), ("ostree.sign.ed25519", b"2")]
+    there = (("ostree.sign.ed25519", Variant("aay", [b"2", b"3"])),)
+    assert dict(joined(there, rest, found))["ostree.sign.ed25519"].value == [b"3", b"1", b"2"]
+
+
+@given(st.integers(0, 9), st.integers(0, 100), st.none() | st.integers(1, 9), st.none() | st.integers(0, 100))
+def test_whichever_rule_keeps_more(depth: int, when: int, commits: int | None, since: int | None) -> None:
+    kept = Retention(commits=commits, since=since).keeps(depth, when)
+    if commits is None and since is None:
+        assert kept
+    else:
+        assert kept == any((depth == 0, commits is not None and depth < commits, since is not None and when >= since))
+    assert KEEP_ALL.keeps(depth, when)
