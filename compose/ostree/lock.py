@@ -43,13 +43,15 @@ def try_lock(fd: int, *, exclusive: bool) -> bool:
 
 
 @contextmanager
-def locked(repo_fd: int, path: str, *, exclusive: bool, timeout: int, reporter: Reporter) -> Iterator[None]:
-    """Hold the lock of the repository open at repo_fd. timeout: seconds, -1 for ever.
+def locked(
+    repo_fd: int, path: str, *, exclusive: bool, timeout: int, reporter: Reporter, name: str = ".lock"
+) -> Iterator[None]:
+    """Hold the lock of the repository open at repo_fd, or another one that is in it. timeout: seconds, -1 for ever.
 
     Raises RepositoryError when somebody else holds it for longer, StorageError when the file cannot be made.
     """
-    with fs.storage_errors(os.path.join(path, ".lock")):
-        fd = os.open(".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660, dir_fd=repo_fd)
+    with fs.storage_errors(os.path.join(path, name)):
+        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660, dir_fd=repo_fd)
     try:
         begun = time.monotonic()
         told = False

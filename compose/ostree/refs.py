@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
+import stat
+from collections.abc import Callable, Iterator
 
 from compose import fs
 from compose.errors import RepositoryError
@@ -106,26 +109,88 @@ def list_refs(repo_fd: int, top: str = "refs/heads") -> dict[str, str]:
 
 def write_ref(repo_fd: int, name: str, checksum: str, *, fsync: bool) -> None:
     """Point a ref at a commit, by rename. Then the repository directory is touched: other processes look at its mtime."""
+    with prepared_ref(repo_fd, name, checksum, fsync=fsync) as rename:
+        rename()
+    touch(repo_fd)
+
+
+def touch(repo_fd: int) -> None:
+    """Tell other processes that refs have moved."""
+    with fs.storage_errors(fs.full_path("refs", repo_fd)):
+        os.utime(".", dir_fd=repo_fd)
+
+
+@contextlib.contextmanager
+def prepared_ref(repo_fd: int, name: str, checksum: str, *, fsync: bool) -> Iterator[Callable[[], None]]:
+    """A ref that is written, and what makes it count; nothing has happened when that is not called. Raises StorageError,
+    RepositoryError when the ref cannot be beside others."""
     validate_ref(name)
     if not is_checksum(checksum):
         raise ValueError(f"{checksum!r} is not a checksum")
     path = f"refs/heads/{name}"
-    with fs.storage_errors(fs.full_path(path, repo_fd)):
-        try:
-            for cut in range(len("refs/heads/"), len(path)):
-                if path[cut] == "/":
-                    with contextlib.suppress(FileExistsError):
-                        os.mkdir(path[:cut], 0o777, dir_fd=repo_fd)
-            replace_file(repo_fd, path, f"{checksum}\n".encode(), fsync=fsync)
-        except (IsADirectoryError, NotADirectoryError) as error:
-            raise RepositoryError(
-                f"the ref {name} cannot be written beside refs of the same path: {error.strerror}",
-                hint="a ref cannot be the directory of another ref",
-            ) from error
-        os.utime(".", dir_fd=repo_fd)
+    with _beside_others(name), fs.storage_errors(fs.full_path(path, repo_fd)):
+        for cut in range(len("refs/heads/"), len(path)):
+            if path[cut] == "/":
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(path[:cut], 0o777, dir_fd=repo_fd)
+        if stat.S_ISDIR(_mode(repo_fd, path)):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    with prepared_file(repo_fd, path, f"{checksum}\n".encode(), fsync=fsync) as rename:
+
+        def move() -> None:
+            with _beside_others(name):
+                rename()
+
+        yield move
+
+
+def _mode(repo_fd: int, path: str) -> int:
+    """0 of what is not there."""
+    try:
+        return os.stat(path, dir_fd=repo_fd, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return 0
+
+
+@contextlib.contextmanager
+def _beside_others(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (IsADirectoryError, NotADirectoryError) as error:
+        raise RepositoryError(
+            f"the ref {name} cannot be written beside refs of the same path: {error.strerror}",
+            hint="a ref cannot be the directory of another ref",
+        ) from error
 
 
 def replace_file(repo_fd: int, path: str, data: bytes, *, fsync: bool) -> None:
     """Write a file of the repository, complete, by rename from tmp/, where what a killed process leaves is cleaned up."""
+    with prepared_file(repo_fd, path, data, fsync=fsync) as rename:
+        rename()
+
+
+@contextlib.contextmanager
+def prepared_file(repo_fd: int, path: str, data: bytes, *, fsync: bool) -> Iterator[Callable[[], None]]:
+    """Such a file that is complete in tmp/, and what gives it its name; gone when that is not called. Raises StorageError."""
     temporary = f"tmp/{TEMPORARY_PREFIX}{os.urandom(8).hex()}"
-    fs.atomic_write(path, data, temporary=temporary, dir_fd=repo_fd, fsync=fsync)
+    place = fs.full_path(path, repo_fd)
+    with fs.storage_errors(place):
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=repo_fd)
+    try:
+        with fs.storage_errors(place):
+            try:
+                fs.write_all(fd, data)
+                os.fchmod(fd, 0o644)
+                if fsync:
+                    os.fsync(fd)
+            finally:
+                os.close(fd)
+
+        def rename() -> None:
+            with fs.storage_errors(place):
+                os.rename(temporary, path, src_dir_fd=repo_fd, dst_dir_fd=repo_fd)
+
+        yield rename
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=repo_fd)

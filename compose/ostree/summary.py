@@ -11,36 +11,89 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from compose.errors import RepositoryError
 from compose.events import Reporter
 from compose.ostree import refs
 from compose.ostree.gvariant import Variant, be64, decode, encode
+from compose.ostree.lock import locked
 from compose.ostree.repo import Repo
+from compose.ostree.sign import joined
+from compose.ostree.signers import Signer, signed_by
 
 SUMMARY_TYPE = "(a(s(taya{sv}))a{sv})"
 _PRIMES = (1, 2, 3, 7, 13, 31, 61, 127, 251, 509, 1021, 2039, 4093, 8191)
 """GLib's prime_mod[] (ghash.c), indexed by the binary logarithm of the table's size."""
+_LOCK = ".summary.lock"
 
 
-def write_summary(repo: Repo, reporter: Reporter) -> None:
-    """Make the summary anew from the refs, by rename; a signature of the old one is removed, for it no longer holds.
+def write_summary(
+    repo: Repo,
+    reporter: Reporter,
+    signers: Sequence[Signer] = (),
+    *,
+    moves: Mapping[str, str] | None = None,
+    confirm: Callable[[], None] | None = None,
+    without: Collection[str] = (),
+) -> None:
+    """Make the summary anew from the refs, by rename, and its signature; one of the old summary is removed, for it no longer
+    holds.
 
-    Needs the repository lock, shared: a real `summary -u` is kept out by it, for that one takes it exclusive. Writers
-    beside us are not; whoever comes last looks again and finds the refs of all. Raises RepositoryError for a ref whose
-    commit is missing, StorageError when the disk refuses.
+    moves: refs that go to other commits just before it is there, and only when it is signed. confirm: called when no other of
+    us can move any. without: deltas that it does not list, "TO" or "FROM-TO" in hex.
+
+    Needs the repository lock, shared: a real `summary -u` is kept out by it, for that one takes it exclusive. Of us one
+    writes at a time, so that no summary gets another's signature. `ostree commit` beside us is not kept out; whoever comes
+    last looks again and finds the refs of all. Raises RepositoryError for a ref whose commit is missing, StorageError when
+    the disk refuses, UsageError when it cannot be signed.
     """
-    while True:
-        found = repo.refs(), _mirrored(repo)
-        data = encode(SUMMARY_TYPE, (_rows(repo, found[0]), _metadata(repo, found[1])))
-        refs.replace_file(repo.fd, "summary", data, fsync=repo.config.fsync)
-        if found == (repo.refs(), _mirrored(repo)):
-            break
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink("summary.sig", dir_fd=repo.fd)
-        reporter.warn(f"{repo.path}: the summary is new, its old signature was removed: sign it again")
+    with _alone(repo, reporter):
+        if confirm is not None:
+            confirm()
+        to_move = dict(moves or {})
+        while True:
+            names = repo.refs() | to_move
+            found = dict(sorted(names.items(), key=lambda item: item[0].encode())), _mirrored(repo)
+            data = encode(SUMMARY_TYPE, (_rows(repo, found[0]), _metadata(repo, found[1], without)))
+            signed = encode("a{sv}", joined((), (), signed_by(data, signers))) if signers else None
+            _replace(repo, to_move, data, signed)
+            to_move.clear()
+            if found == (repo.refs(), _mirrored(repo)):
+                break
+    if not signers:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink("summary.sig", dir_fd=repo.fd)
+            reporter.warn(f"{repo.path}: the summary is new, its old signature was removed: sign it again")
+
+
+@contextmanager
+def _alone(repo: Repo, reporter: Reporter) -> Iterator[None]:
+    if not repo.config.locking:
+        yield
+        return
+    with locked(repo.fd, repo.path, exclusive=True, timeout=repo.config.lock_timeout, reporter=reporter, name=_LOCK):
+        yield
+
+
+def _replace(repo: Repo, moves: Mapping[str, str], data: bytes, signed: bytes | None) -> None:
+    """All is on disk before the first has its name. Who asks between the last two gets a signature that does not fit, and asks
+    again."""
+    fsync = repo.config.fsync
+    with contextlib.ExitStack() as stack:
+        names = [
+            stack.enter_context(refs.prepared_ref(repo.fd, name, checksum, fsync=fsync))
+            for name, checksum in moves.items()
+        ]
+        names.append(stack.enter_context(refs.prepared_file(repo.fd, "summary", data, fsync=fsync)))
+        if signed is not None:
+            names.append(stack.enter_context(refs.prepared_file(repo.fd, "summary.sig", signed, fsync=fsync)))
+        for rename in names:
+            rename()
+    if moves:
+        refs.touch(repo.fd)
 
 
 def summary_refs(repo: Repo) -> dict[str, str]:
@@ -53,6 +106,15 @@ def summary_refs(repo: Repo) -> dict[str, str]:
             f"{path} cannot be read: {error}", hint=f"ostree --repo={repo.path} summary -u"
         ) from error
     return {name: checksum.hex() for name, (_, checksum, _) in rows}
+
+
+def summary_signature_keys(repo: Repo) -> frozenset[str]:
+    """What kinds of signatures the summary has, by their keys: "ostree.gpgsigs", ... Nothing where what is there is none."""
+    try:
+        found = decode("a{sv}", Path(repo.path, "summary.sig").read_bytes())
+    except (OSError, ValueError):
+        return frozenset()
+    return frozenset(name for name, _ in found)
 
 
 _Row = tuple[str, tuple[int, bytes, list[tuple[str, Variant]]]]
@@ -79,10 +141,13 @@ def _mirrored(repo: Repo) -> dict[str, dict[str, str]]:
     return {name: refs.list_refs(repo.fd, f"{top}/{name}") for name in sorted(os.listdir(os.path.join(repo.path, top)))}
 
 
-def _metadata(repo: Repo, mirrored: Mapping[str, Mapping[str, str]]) -> list[tuple[str, Variant]]:
+def _metadata(
+    repo: Repo, mirrored: Mapping[str, Mapping[str, str]], without: Collection[str]
+) -> list[tuple[str, Variant]]:
     config = repo.config
     found: dict[str, Variant] = {}
     deltas = _static_deltas(repo.path) if config.deltas_in_summary else {}
+    deltas = {name: digest for name, digest in deltas.items() if name not in without}
     if deltas:
         found["ostree.static-deltas"] = Variant("a{sv}", _dictionary(deltas))
     found["ostree.summary.last-modified"] = Variant("t", be64(int(time.time())))

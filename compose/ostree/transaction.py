@@ -22,6 +22,7 @@ from compose.ostree import refs
 from compose.ostree.ahead import DeflateAhead
 from compose.ostree.config import Mode
 from compose.ostree.content import Content, ContentStats, Target, write_contents
+from compose.ostree.copying import ContentObject, check_copyable, copy_contents
 from compose.ostree.gvariant import encode
 from compose.ostree.lock import locked
 from compose.ostree.memo import ContentMemo
@@ -36,7 +37,8 @@ from compose.ostree.objects import (
 )
 from compose.ostree.presence import Presence
 from compose.ostree.repo import Repo
-from compose.ostree.sign import GPG_SIGNATURES, gpg_signature, joined
+from compose.ostree.sign import GPG_SIGNATURES, gpg_signature, joined, parted
+from compose.ostree.signers import Signer, signed_by
 from compose.ostree.staging import Staging, publish_objects, remove_leftovers, staging_directory, write_staged
 from compose.ostree.summary import write_summary
 from compose.ostree.workers import worker_memory
@@ -171,6 +173,44 @@ class Transaction:
         checksum = self._write_metadata(data, "commit").hex()
         self._commits[checksum] = detached, signatures
         return checksum
+
+    def copy_contents(
+        self, source: Repo, contents: Sequence[ContentObject], on_progress: Callable[[int, int], None]
+    ) -> int:
+        """Copy files and symlinks that are missing, on all cores; returns bytes written. on_progress: as copy_contents() of
+        compose.ostree.copying has it."""
+        repo = self._repo
+        check_copyable(source, repo)
+
+        def progress(objects: int, size: int) -> None:
+            on_progress(objects, size)
+            self._check_free_space()
+
+        setup = (
+            os.path.join(source.path, "objects"),
+            str(source.config.mode),
+            self._staging.path,
+            str(repo.config.mode),
+            repo.config.zlib_level,
+        )
+        largest = max((each.size for each in contents), default=0)
+        jobs = memory.fitting(self._jobs, worker_memory(largest), "Copying objects", self._reporter)
+        with self._flushed_meanwhile():
+            return copy_contents(source, contents, setup, self._staging.lock, self._objects, jobs, progress)
+
+    def copy_metadata(self, data: bytes, extension: str) -> bool:
+        """Write a dirtree or dirmeta of another repository as it is there; False when it is here."""
+        checksum = self._write_metadata(data, extension).hex()
+        return self._metadata[f"{checksum[:2]}/{checksum[2:]}.{extension}"]
+
+    def copy_commit(self, data: bytes, *, detached: Metadata, signers: Sequence[Signer] = ()) -> bool:
+        """Write a commit object of another repository as it is there, and what is beside it: signatures of detached, and
+        those of signers, are added to those that are here. False when the commit is here. Raises UsageError when it cannot be
+        signed."""
+        signed = signed_by(data, signers)
+        checksum = self._write_metadata(data, "commit").hex()
+        self._commits[checksum] = parted(joined(detached, (), signed))
+        return self._metadata[f"{checksum[:2]}/{checksum[2:]}.commit"]
 
     def set_ref(self, name: str, checksum: str) -> None:
         """Move a ref when the transaction is published."""
