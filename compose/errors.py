@@ -88,7 +88,7 @@ class ScriptError(ComposeError):
 
 
 class PolicyError(ComposeError):
-    """What was composed breaks a rule that somebody set, or that clients rely on; it is not committed."""
+    """What was composed breaks a rule that somebody set, or that clients rely on; it goes no further."""
 
     exit_code = 7
 

@@ -33,6 +33,7 @@ COMMANDS = {
     "container-encapsulate": ("encapsulate:command", "Make a container image of a commit."),
     "image": ("image:command", "Compose a tree and make a container image of it."),
     "build-chunked-oci": ("chunked:command", "Make a container image of a root directory, or of another image."),
+    "publish": ("publish:command", "Bring commits to the repository that clients pull: copy, sign, move refs, prune."),
     "fetch": ("fetch:command", "Put all that a compose needs into one file."),
     "verify": ("verify:command", "Compose a commit again and compare."),
     "lint": ("lint:command", "Look for what clients could not use."),

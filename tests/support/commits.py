@@ -45,8 +45,10 @@ def write_commit(
     detached: Metadata = (),
     subject: str = "",
     timestamp: int = EPOCH,
+    parent: str = "",
+    ref: str | None = None,
 ) -> str:
-    """items: by path; directories that are not among them are root's. Returns the checksum."""
+    """items: by path; directories that are not among them are root's. ref: to move. Returns the checksum."""
     tree = dict(items)
     for path in items:
         while path:
@@ -63,9 +65,9 @@ def write_commit(
             owner = {"uid": item.uid, "gid": item.gid, "xattrs": item.xattrs}
             if item.content is None:
                 places[path] = len(directories)
-                parent = places[above] if path else -1
+                holder = places[above] if path else -1
                 mode = stat.S_IFDIR | item.mode
-                directories.append(Directory(parent=parent, name=name.encode(), mode=mode, **owner))
+                directories.append(Directory(parent=holder, name=name.encode(), mode=mode, **owner))
                 continue
             names.append((places[above], name.encode()))
             if isinstance(item.content, str):
@@ -79,10 +81,10 @@ def write_commit(
             writer = DirectoryWriter(transaction, directories, names)
             transaction.write_contents(contents, writer.take, lambda _objects, _bytes: None)
             root_tree, root_meta = writer.root
-            return transaction.write_commit(
+            checksum = transaction.write_commit(
                 Commit(
                     metadata=metadata,
-                    parent=b"",
+                    parent=bytes.fromhex(parent),
                     subject=subject,
                     body="",
                     timestamp=timestamp,
@@ -91,3 +93,6 @@ def write_commit(
                 ),
                 detached=detached,
             )
+            if ref is not None:
+                transaction.set_ref(ref, checksum)
+    return checksum

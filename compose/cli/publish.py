@@ -1,0 +1,197 @@
+"""`compose publish`: commits of one repository become those of another, that clients pull."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from compose.cli import flags
+from compose.cli.flags import Format, ProgressStyle
+from compose.cli.sizes import size
+from compose.errors import UsageError
+
+if TYPE_CHECKING:
+    from compose.ostree.prune import Doomed, Retention
+    from compose.ostree.signers import Signer
+    from compose.publish.model import Move, Published, Request
+
+_DAY = 86400
+_SIGNATURES = "Signatures"
+_PRUNE = "What is kept"
+
+
+def command(
+    wanted: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="REF...", help="Refs to publish; NAME=REV for another commit than the ref's.", show_default=False
+        ),
+    ],
+    repo: Annotated[
+        str, typer.Option("--repo", "-r", metavar="REPO", help="Repository that has the commits.", show_default=False)
+    ],
+    to: Annotated[str, typer.Option("--to", metavar="REPO", help="Repository that clients pull.", show_default=False)],
+    name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Name there, of one REF.")] = None,
+    depth: Annotated[
+        int, typer.Option("--depth", metavar="N", min=-1, help="Commits before each to copy too; -1 for all.")
+    ] = 0,
+    gpg_key: Annotated[
+        list[str] | None,
+        typer.Option("--gpg-key", metavar="KEYID", help="Sign with a key of GnuPG.", rich_help_panel=_SIGNATURES),
+    ] = None,
+    sign: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sign", metavar="KIND=FILE", help="Sign: ed25519=FILE or spki=FILE.", rich_help_panel=_SIGNATURES
+        ),
+    ] = None,
+    sign_command: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sign-command",
+            metavar="[KIND=]COMMAND",
+            help="A program that signs: bytes on stdin, detached signature on stdout; gpg (default), ed25519, spki.",
+            rich_help_panel=_SIGNATURES,
+        ),
+    ] = None,
+    keep: Annotated[
+        int | None,
+        typer.Option("--keep", metavar="N", min=1, help="Prune: keep N commits of each REF.", rich_help_panel=_PRUNE),
+    ] = None,
+    keep_days: Annotated[
+        int | None,
+        typer.Option(
+            "--keep-days", metavar="N", min=0, help="Prune: keep those of the last N days.", rich_help_panel=_PRUNE
+        ),
+    ] = None,
+    allow_downgrade: Annotated[
+        bool, typer.Option("--allow-downgrade", help="Also to a commit that is older than what clients have.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    form: Annotated[Format, typer.Option("--format", help="How to show it.")] = Format.TEXT,
+    jobs: flags.Jobs = None,
+    progress: flags.Progress = ProgressStyle.AUTO,
+    progress_fd: flags.ProgressFd = None,
+) -> None:
+    """Bring commits to the repository that clients pull: copy, sign, move refs, prune.
+
+    Objects come first and are verified, then the refs, all together, and the summary, signed by the same keys. Stopped
+    anywhere in between, clients have what they had; the same command goes on. With --keep or --keep-days all that no ref
+    leads to any more is removed at the end; refs that are not given keep their whole history.
+    """
+    from compose.publish.model import PublishOptions
+    from compose.publish.publish import publish
+
+    options = PublishOptions(
+        source=repo,
+        target=to,
+        requests=_requests(wanted, name),
+        signers=_signers(gpg_key, sign, sign_command),
+        depth=depth,
+        retention=_retention(keep, keep_days),
+        allow_downgrade=allow_downgrade,
+        dry_run=dry_run,
+        jobs=flags.jobs_or_all(jobs),
+    )
+    with flags.reporter_of(progress, progress_fd) as reporter:
+        done = publish(options, reporter)
+        reporter.result("done", refs=_commits(done))
+    if form is Format.JSON:
+        typer.echo(json.dumps(_document(done, dry_run=dry_run), indent=2))
+        return
+    for line in _text(done, dry_run=dry_run):
+        typer.echo(line)
+
+
+def _requests(wanted: list[str], name: str | None) -> tuple[Request, ...]:
+    from compose.publish.model import Request
+
+    if name is not None and len(wanted) != 1:
+        raise UsageError(f"--as={name}: is the name of one REF", hint="give NAME=REV for each")
+    found = []
+    for text in wanted:
+        given, equals, revision = text.partition("=")
+        found.append(Request(name=name or given, revision=revision if equals else text))
+    names = [each.name for each in found]
+    if len(set(names)) < len(names):
+        raise UsageError("a ref is given twice")
+    return tuple(found)
+
+
+def _signers(gpg_key: list[str] | None, sign: list[str] | None, command: list[str] | None) -> tuple[Signer, ...]:
+    from compose.ostree.keys import read_keys
+    from compose.ostree.signers import GpgKey, parse_command
+
+    return (
+        *(GpgKey(each) for each in gpg_key or ()),
+        *(key for each in sign or () for key in read_keys(each)),
+        *(parse_command(each) for each in command or ()),
+    )
+
+
+def _retention(keep: int | None, days: int | None) -> Retention | None:
+    from compose.ostree.prune import Retention
+
+    if keep is None and days is None:
+        return None
+    return Retention(commits=keep, since=None if days is None else int(time.time()) - days * _DAY)
+
+
+def _commits(done: Published) -> dict[str, str]:
+    return {each.name: each.commit for each in done.moves}
+
+
+def _text(done: Published, *, dry_run: bool) -> Iterator[str]:
+    for move in done.moves:
+        yield _line(move)
+    copied, would = done.copied, "would be " if dry_run else ""
+    objects = copied.commits + copied.metadata + copied.files
+    yield f"{objects} objects {would}copied, {size(copied.size)} of files"
+    if done.signatures:
+        yield f"{done.signatures} signatures {would}made, of commits and of the summary"
+    if done.pruned is not None:
+        yield _pruned(done.pruned, would)
+
+
+def _line(move: Move) -> str:
+    version = f" ({move.version})" if move.version else ""
+    if move.before == move.commit:
+        return f"{move.name}: {move.commit}{version}, as before"
+    return f"{move.name}: {move.before or 'new'} -> {move.commit}{version}"
+
+
+def _pruned(doomed: Doomed, would: str) -> str:
+    deltas = f", {len(doomed.deltas)} static deltas" if doomed.deltas else ""
+    return (
+        f"{len(doomed.commits)} commits, {len(doomed.objects)} other objects{deltas} {would}pruned, {size(doomed.size)}"
+    )
+
+
+def _document(done: Published, *, dry_run: bool) -> dict[str, Any]:
+    copied, pruned = done.copied, done.pruned
+    return {
+        "dry-run": dry_run,
+        "refs": [
+            {"name": each.name, "before": each.before, "commit": each.commit, "version": each.version or None}
+            for each in done.moves
+        ],
+        "copied": {
+            "commits": copied.commits,
+            "metadata": copied.metadata,
+            "files": copied.files,
+            "bytes": copied.size,
+        },
+        "signatures": done.signatures,
+        "pruned": None
+        if pruned is None
+        else {
+            "commits": list(pruned.commits),
+            "objects": len(pruned.objects),
+            "bytes": pruned.size,
+            "deltas": list(pruned.deltas),
+        },
+    }

@@ -1,0 +1,150 @@
+"""One publication, in the order in which nothing is offered before all that it needs is there:
+
+objects, signatures     no client asks for them yet
+refs, summary           together, when all of them can be written
+prune                   what no ref leads to any more
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+from compose import records
+from compose.errors import ComposeError, RepositoryError
+from compose.events import Reporter
+from compose.ostree import refs
+from compose.ostree.copying import check_copyable
+from compose.ostree.lock import locked
+from compose.ostree.prune import Doomed, find_doomed, remove
+from compose.ostree.repo import Repo
+from compose.ostree.summary import write_summary
+from compose.publish.checks import check_age, check_bindings, check_summary
+from compose.publish.copying import copy_missing, find_missing
+from compose.publish.model import Move, Published, PublishOptions, Request
+
+
+def publish(options: PublishOptions, reporter: Reporter) -> Published:
+    """Make commits of one repository those of another that clients pull.
+
+    Raises PolicyError for what clients would refuse, RepositoryError, StorageError, UsageError when something cannot be
+    signed. No ref has moved then, but where the message says so.
+    """
+    with Repo.open(options.source) as source, Repo.open(options.target) as target:
+        check_copyable(source, target)
+        check_summary(target, options.signers)
+        if not options.dry_run:
+            target.check_writable()
+        with _shared(source, reporter), _shared(target, reporter):
+            # until refs lead to what is copied no prune may run, or it goes
+            moves = _moves(source, target, options)
+            missing = find_missing(source, target, [each.commit for each in moves], options.depth)
+            pruned = None
+            if options.dry_run:
+                pruned = _doomed(target, moves, options, source)
+            else:
+                copy_missing(source, target, missing, options.signers, options.jobs, reporter)
+                # here, when commits are there and no client knows of them, is the place of static deltas
+                _move(source, target, moves, options, reporter)
+        if not options.dry_run and options.retention is not None:
+            pruned = _prune(target, moves, options, reporter)
+    signatures = len(options.signers) * (len(missing.commits) + 1)
+    return Published(moves=moves, copied=missing.copied, signatures=signatures, pruned=pruned)
+
+
+def _moves(source: Repo, target: Repo, options: PublishOptions) -> tuple[Move, ...]:
+    """Of each ref, when no client would refuse it."""
+    before = target.refs()
+    moves = []
+    for request in options.requests:
+        refs.validate_ref(request.name)
+        checksum = _commit_of(source, request)
+        commit = source.read_commit(checksum)
+        check_bindings(request.name, checksum, commit, target.config.collection_id)
+        version = commit.get("version")
+        moves.append(
+            Move(
+                name=request.name,
+                before=before.get(request.name),
+                commit=checksum,
+                version=version if isinstance(version, str) else "",
+            )
+        )
+    for move in moves:
+        _check_age(source, target, move, move.before, options)
+    return tuple(moves)
+
+
+def _commit_of(source: Repo, request: Request) -> str:
+    checksum = source.resolve(request.revision)
+    if checksum is None or not source.has(checksum, "commit"):
+        raise RepositoryError(
+            f"{source.path} has no commit {request.revision}", hint=f"see: ostree --repo={source.path} refs"
+        )
+    return checksum
+
+
+def _check_age(source: Repo, target: Repo, move: Move, before: str | None, options: PublishOptions) -> bool:
+    return check_age(move.name, move.commit, source, before, target, allowed=options.allow_downgrade)
+
+
+def _move(source: Repo, target: Repo, moves: tuple[Move, ...], options: PublishOptions, reporter: Reporter) -> None:
+    def confirm() -> None:
+        # another publication may have been faster
+        now = target.refs()
+        for move in moves:
+            if not _check_age(source, target, move, now.get(move.name), options):
+                reporter.info(f"{move.name}: {now.get(move.name)} is not among the commits before {move.commit}")
+
+    write_summary(target, reporter, options.signers, moves=_commits(moves), confirm=confirm)
+
+
+def _commits(moves: tuple[Move, ...]) -> dict[str, str]:
+    return {each.name: each.commit for each in moves}
+
+
+def _doomed(
+    target: Repo, moves: tuple[Move, ...], options: PublishOptions, source: Repo | None = None
+) -> Doomed | None:
+    if options.retention is None:
+        return None
+    retentions = dict.fromkeys(_commits(moves), options.retention)
+    moved: Mapping[str, str] = _commits(moves) if source is not None else {}
+    return find_doomed(target, retentions, moved=moved, source=source)
+
+
+def _prune(target: Repo, moves: tuple[Move, ...], options: PublishOptions, reporter: Reporter) -> Doomed | None:
+    try:
+        with _locked(target, reporter, exclusive=True):
+            doomed = _doomed(target, moves, options)
+            assert doomed is not None
+            if doomed.deltas:
+                write_summary(target, reporter, options.signers, without=doomed.deltas)
+            remove(target, doomed, reporter)
+            records.forget_gone(target)
+        return doomed
+    except ComposeError as error:
+        raise type(error)(
+            f"all refs are published, but {target.path} is not pruned: {error.message}",
+            hint=error.hint or "publish again with the same arguments: it prunes what is left",
+            details=error.details,
+        ) from error
+
+
+@contextmanager
+def _shared(repo: Repo, reporter: Reporter) -> Iterator[None]:
+    """Keep prunes out; of a repository that is only read, where that can be done."""
+    with ExitStack() as stack:
+        if os.access(".lock", os.W_OK, dir_fd=repo.fd) or os.access(".", os.W_OK, dir_fd=repo.fd):
+            stack.enter_context(_locked(repo, reporter, exclusive=False))
+        yield
+
+
+@contextmanager
+def _locked(repo: Repo, reporter: Reporter, *, exclusive: bool) -> Iterator[None]:
+    with ExitStack() as stack:
+        if repo.config.locking:
+            timeout = repo.config.lock_timeout
+            stack.enter_context(locked(repo.fd, repo.path, exclusive=exclusive, timeout=timeout, reporter=reporter))
+        yield

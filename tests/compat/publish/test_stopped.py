@@ -1,0 +1,183 @@
+"""Publications that are killed anywhere, and that run at once: the repository is whole, and clients see old or new."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.compat.ostree.test_commit import ostree, served
+from tests.compat.publish.test_publish import pull
+from tests.compat.publish.test_publish import run as publish_ref
+from tests.support import rpmrepo
+from tests.support.publication import REF, build, history, make, refs_of
+
+pytestmark = pytest.mark.root
+KEY = rpmrepo.address("builder")
+NOTHING_TO_KILL = 200
+
+# kills this process at the n-th call of what changes the repository under a name that counts
+KILLED = """
+import itertools, os, signal, sys
+from compose import syscalls
+count = itertools.count(1)
+def lethal(module, name):
+    real = getattr(module, name)
+    def call(*arguments, **named):
+        if next(count) == int(sys.argv[1]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*arguments, **named)
+    setattr(module, name, call)
+for module, name in ((os, "rename"), (os, "unlink"), (syscalls, "rename_noreplace")):
+    lethal(module, name)
+from compose.cli.app import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def keys() -> Iterator[rpmrepo.Keys]:
+    keys = rpmrepo.Keys()
+    keys.make("builder")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GNUPGHOME", keys.home)
+        yield keys
+    keys.close()
+
+
+def words(source: Path, target: Path, *more: str) -> list[str]:
+    return ["publish", f"--repo={source}", f"--to={target}", "--progress=none", f"--gpg-key={KEY}", *more]
+
+
+def test_killed_anywhere(tmp_path: Path, keys: rpmrepo.Keys) -> None:
+    source, target = make(tmp_path / "build"), make(tmp_path / "srv")
+    others = ("os/a", "os/b")
+    for content, before in (("one", ""), ("two", "one"), ("three", "two")):
+        for ref in others:
+            build(
+                source,
+                f"{content}-{ref[-1]}",
+                ref,
+                age=3 - len(content) % 4,
+                parent=refs_of(source).get(ref, "") if before else "",
+            )
+    commits = {ref: [ostree(source, "rev-parse", f"{ref}{'^' * number}") for number in (2, 1, 0)] for ref in others}
+    run = [sys.executable, "-c", KILLED]
+    first = [f"{ref}={commits[ref][1]}" for ref in others]
+    subprocess.run([*run, "0", *words(source, target, *first, "--depth=1", "--allow-downgrade")], check=True)
+    (tmp_path / "key").write_bytes(keys.export("builder"))
+    point, seen = 1, set()
+    while True:
+        trial = tmp_path / "trial"
+        subprocess.run(["rm", "-rf", trial, tmp_path / "client"], check=True)
+        subprocess.run(["cp", "-a", target, trial], check=True)
+        done = subprocess.run(
+            [*run, str(point), *words(source, trial, *others, "--keep=1", "--allow-downgrade")],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        ostree(trial, "fsck")
+        now = refs_of(trial)
+        for ref in others:
+            assert now[ref] in commits[ref][1:]
+        seen.add(tuple(now[ref] == commits[ref][2] for ref in others))
+        if done.returncode != -signal.SIGKILL:
+            assert done.returncode == 0, done.stderr
+            break
+        subprocess.run(
+            [*run, "0", *words(source, trial, *others, "--keep=1", "--allow-downgrade")],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        assert refs_of(trial) == {ref: commits[ref][2] for ref in others}
+        assert [path.name for path in (trial / "tmp").iterdir() if not path.name.startswith("compose-")] == ["cache"]
+        assert len(list(trial.glob("objects/*/*.commit"))) == 2
+        with served(trial) as url:
+            told = pull(url, tmp_path / "client", tmp_path / "key", "os/a")
+            assert told.returncode == 0, told.stdout
+        point += 3
+        assert point < NOTHING_TO_KILL
+    # it was killed before refs moved, and after
+    assert {(False, False), (True, True)} <= seen
+
+
+def test_at_once(tmp_path: Path, keys: rpmrepo.Keys) -> None:
+    source, target = make(tmp_path / "build"), make(tmp_path / "srv")
+    names = [f"os/ref{number}" for number in range(4)]
+    for name in names:
+        history(source, f"{name[3:]}-old", f"{name[3:]}-new", ref=name)
+    command = [sys.executable, "-m", "compose"]
+    for _ in range(2):
+        running = [
+            subprocess.Popen([*command, *words(source, target, name, "--keep=1")], stdout=subprocess.DEVNULL)
+            for name in names
+        ]
+        assert [each.wait(120) for each in running] == [0] * len(names)
+        assert refs_of(target) == refs_of(source)
+        (tmp_path / "key").write_bytes(keys.export("builder"))
+        with served(target) as url:
+            for name in names:
+                told = pull(url, tmp_path / "client", tmp_path / "key", name)
+                assert told.returncode == 0, told.stdout
+    ostree(target, "fsck")
+    assert len(list(target.glob("objects/*/*.commit"))) == len(names)
+
+
+def test_one_summary_at_a_time(tmp_path: Path) -> None:
+    """Two that write it at once would leave one's summary with the other's signature."""
+    source, target = make(tmp_path / "build"), make(tmp_path / "srv")
+    names = ["os/a", "os/b"]
+    for name in names:
+        build(source, name[3:], name)
+    signing: list[bytes] = []
+    at_once: list[int] = []
+
+    class Slow:
+        metadata_key = "ostree.sign.ed25519"
+
+        def sign(self, data: bytes) -> bytes:
+            if b"ostree.summary.mode" in data:
+                signing.append(data)
+                at_once.append(len(signing))
+                time.sleep(0.5)
+                signing.remove(data)
+            return bytes(64)
+
+    threads = [
+        threading.Thread(target=publish_ref, args=(source, target, name), kwargs={"signers": (Slow(),)})
+        for name in names
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert at_once == [1, 1]
+    assert refs_of(target) == refs_of(source)
+
+
+def test_interrupted(tmp_path: Path) -> None:
+    """While a program signs, say: nothing has moved, nothing is left."""
+    source, target = make(tmp_path / "build"), make(tmp_path / "srv")
+    build(source, "one")
+    (tmp_path / "slow").write_text(f"#!/bin/sh\ntouch {tmp_path}/here\nexec sleep 60\n")
+    (tmp_path / "slow").chmod(0o755)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "compose", *words(source, target, REF, f"--sign-command={tmp_path}/slow")],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not (tmp_path / "here").exists():
+        assert process.poll() is None
+        os.sched_yield()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert refs_of(target) == {}
+    assert [path.name for path in (target / "tmp").iterdir()] == ["cache"]
