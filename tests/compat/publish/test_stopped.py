@@ -103,7 +103,7 @@ def test_killed_anywhere(tmp_path: Path, keys: rpmrepo.Keys) -> None:
         with served(trial) as url:
             told = pull(url, tmp_path / "client", tmp_path / "key", "os/a")
             assert told.returncode == 0, told.stdout
-        point += 3
+        point += 5
         assert point < NOTHING_TO_KILL
     # it was killed before refs moved, and after
     assert {(False, False), (True, True)} <= seen
