@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from compose.errors import PolicyError, UsageError
 from compose.ostree.objects import Commit
@@ -21,22 +22,28 @@ def check_bindings(name: str, checksum: str, commit: Commit, collection: str | N
     collection: of the repository, None where it has none. Clients ask the same (ostree-repo-pull-verify.c,
     _ostree_repo_verify_bindings()).
     """
-    refs = commit.get(_REF_BINDING)
+    refs = _typed(commit, _REF_BINDING, "as")
     if refs is None and collection is not None:
         raise PolicyError(
-            f"{name}: {checksum} names no ref ({_REF_BINDING}), and clients of a collection demand it",
-            hint="compose it with a ref in the treefile",
+            f"{name}: {checksum} is bound to no ref ({_REF_BINDING}), which clients of a collection demand",
+            hint=f"ostree commit --tree=ref={checksum} --branch={name}, with the same core.collection-id, binds one",
         )
     if refs is not None and name not in refs:
         raise PolicyError(
             f"{name}: {checksum} is bound to {', '.join(refs) or 'no ref'}: clients refuse it under another name",
             hint="give that name with --as, or compose it with the ref that clients pull",
         )
-    if collection is not None and commit.get(_COLLECTION_BINDING) != collection:
+    found = _typed(commit, _COLLECTION_BINDING, "s")
+    if collection is not None and found != collection:
         raise PolicyError(
-            f"{name}: {checksum} is of the collection {commit.get(_COLLECTION_BINDING)}, the repository is {collection}",
-            hint="the repository that is composed into needs the same core.collection-id",
+            f"{name}: {checksum} is of {found or 'no collection'}, the repository is of {collection}",
+            hint="the repository that is committed to needs the same core.collection-id",
         )
+
+
+def _typed(commit: Commit, key: str, kind: str) -> Any:
+    """Of commit metadata; None also of what has another type, which clients pass over."""
+    return next((each.value for name, each in commit.metadata if name == key and each.type == kind), None)
 
 
 def check_age(name: str, checksum: str, source: Repo, before: str | None, target: Repo, *, allowed: bool) -> bool:

@@ -16,14 +16,17 @@ from compose.cli.app import main
 from compose.errors import PolicyError, RepositoryError, StorageError, UsageError
 from compose.events import Reporter
 from compose.ostree.config import Mode
-from compose.ostree.gvariant import decode
+from compose.ostree.gvariant import Variant, decode
 from compose.ostree.keys import read_keys
+from compose.ostree.prune import Retention
+from compose.ostree.repo import Repo
 from compose.ostree.signers import GpgKey, Signer, parse_command
 from compose.publish.model import Published, PublishOptions, Request
 from compose.publish.publish import publish
 from tests.compat.ostree.test_commit import ostree, served
 from tests.compat.ostree.test_keys import ed25519_file, generate, verify
 from tests.support import rpmrepo
+from tests.support.commits import Item, write_commit
 from tests.support.filesystem import mounted
 from tests.support.publication import OTHER, REF, build, history, make, objects_of, refs_of, snapshot
 
@@ -200,8 +203,6 @@ def test_no_ref_moves_when_one_cannot(source: Path, target: Path) -> None:
 
 
 def _content(repo: Path, path: Path) -> bytes:
-    from compose.ostree.repo import Repo
-
     with Repo.open(str(repo)) as opened, opened.open_content(bytes.fromhex(path.parent.name + path.stem)) as content:
         data = b"".join(content.pieces)
         return data if len(data) < 100 else b""
@@ -267,10 +268,16 @@ def test_collections(tmp_path: Path) -> None:
     target = make(tmp_path / "srv", config="collection-id=org.example.Os\n")
     source = make(tmp_path / "build")
     build(source, "none")
-    with pytest.raises(PolicyError, match=r"of the collection None, the repository is org\.example\.Os"):
+    with pytest.raises(PolicyError, match=r"is of no collection, the repository is of org\.example\.Os"):
         run(source, target)
     build(source, "other", collection="org.example.Other")
-    with pytest.raises(PolicyError, match=r"of the collection org\.example\.Other"):
+    with pytest.raises(PolicyError, match=r"is of org\.example\.Other, the repository"):
+        run(source, target)
+    with Repo.open(str(source)) as opened:
+        # as the treefile's add-commit-metadata has lists: clients look for another type
+        listed = (("ostree.ref-binding", Variant("av", [Variant("s", REF)])),)
+        write_commit(opened, {"usr": Item()}, metadata=listed, ref=REF)
+    with pytest.raises(PolicyError, match="is bound to no ref"):
         run(source, target)
     commit = build(source, "right", collection="org.example.Os")
     run(source, target)
@@ -335,8 +342,6 @@ def test_depth(source: Path, target: Path) -> None:
 
 
 def test_a_dry_run_says_what_a_run_does(source: Path, target: Path) -> None:
-    from compose.ostree.prune import Retention
-
     history(source, "one", "two", "three")
     run(source, target, depth=-1)
     four = build(source, "four", parent=refs_of(target)[REF])
