@@ -183,6 +183,7 @@ def decode_dirtree(data: bytes) -> Dirtree:
     )
 
 
+COLLECTION_BINDING, REF_BINDING = "ostree.collection-binding", "ostree.ref-binding"
 COMPOSEFS_DIGEST = "ostree.composefs.digest.v0"
 """Key of commit metadata (ay, 32 bytes): see compose.ostree.composefs."""
 

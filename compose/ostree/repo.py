@@ -45,6 +45,8 @@ _DIRECTORIES = (
     "objects",
 )
 _PREFIX = re.compile(r"[0-9a-f]{2,63}")
+_COLLECTION_ID = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
+"""As names of D-Bus interfaces are (ostree_validate_collection_id())."""
 _Decoded = TypeVar("_Decoded")
 _KNOWN_MODES = (Mode.ARCHIVE, Mode.BARE_USER, Mode.BARE)
 
@@ -81,11 +83,16 @@ class Repo:
             raise
 
     @classmethod
-    def create(cls, path: str, mode: Mode = Mode.ARCHIVE, *, composefs: bool = False) -> Self:
+    def create(
+        cls, path: str, mode: Mode = Mode.ARCHIVE, *, composefs: bool = False, collection_id: str | None = None
+    ) -> Self:
         """Make a repository where there is none, as `ostree init` does, and open it. composefs: its commits have the digest.
+        collection_id: of clients that know it by one, a reversed domain name.
 
         Raises StorageError when the disk refuses, RepositoryError when something else has the name.
         """
+        if collection_id and not _COLLECTION_ID.fullmatch(collection_id):
+            raise RepositoryError(f"{collection_id!r} is no collection id")
         path = os.path.abspath(path)
         with fs.storage_errors(path):
             try:
@@ -96,6 +103,7 @@ class Repo:
             config = os.path.join(path, "config")
             if not os.path.exists(config):
                 text = f"[core]\nrepo_version=1\nmode={mode}\n"
+                text += f"collection-id={collection_id}\n" if collection_id else ""
                 text += "\n[ex-integrity]\ncomposefs=yes\n" if composefs else ""
                 fs.atomic_write(config, text.encode())
         return cls.open(path)

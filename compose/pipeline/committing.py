@@ -36,7 +36,7 @@ def write_commit(
 ) -> Committed:
     """Commit, and move the treefile's ref unless --write-commitid-to was given. ahead: of deflating(). confirm, and what
     is raised: as of commit_tree()."""
-    own = settings.own_metadata(facts, treefile)
+    own = settings.own_metadata(facts, treefile) | settings.bindings(repo, treefile.ref)
     how = CommitOptions(
         metadata=metadata.assemble_metadata(settings.user_metadata(options, treefile), own),
         detached=metadata.assemble_metadata({}, settings.detached_metadata(facts, treefile)),

@@ -87,8 +87,12 @@ class Inputs:
     def unchanged(self, options: ComposeOptions) -> bool:
         """Did the commit before come of the same, so that there is nothing to make, and is nothing asked for all the same?"""
         downloading = options.download_only or options.download_only_rpms
-        measured = self.previous.measured or not self.repo.config.composefs
-        return not options.force_nocache and not downloading and measured and self.digest == self.previous.inputhash
+        previous, config = self.previous, self.repo.config
+        # else clients would refuse it
+        fit = (previous.measured or not config.composefs) and (
+            not self.treefile.ref or config.collection_id in (None, previous.collection)
+        )
+        return not options.force_nocache and not downloading and fit and self.digest == previous.inputhash
 
     def read_accounts(self) -> Accounts:
         """Those of the commit before. Raises RepositoryError."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from compose import metadata
 from compose.errors import RepositoryError, UsageError
-from compose.ostree.objects import COMPOSEFS_DIGEST
+from compose.ostree.objects import COLLECTION_BINDING, COMPOSEFS_DIGEST
 from compose.ostree.repo import Repo
 from compose.pipeline.options import ComposeOptions
 
@@ -25,7 +25,7 @@ class Previous:
     """The commit that this compose follows: what it is compared with, and what ids and version come from.
 
     timestamp: seconds since 1970, 0 when there is none. present: is the commit there, and whole? measured: False for one that
-    is there and has no composefs digest.
+    is there and has no composefs digest. collection: that it is bound to.
     """
 
     checksum: str | None = None
@@ -34,6 +34,7 @@ class Previous:
     version: str | None = None
     present: bool = False
     measured: bool = True
+    collection: str | None = None
 
     @classmethod
     def of(cls, repo: Repo, options: ComposeOptions, ref: str | None) -> Previous:
@@ -43,9 +44,10 @@ class Previous:
             raise RepositoryError(f"{repo.path} has no commit {options.previous_commit}", hint="see: ostree refs")
         commit = None
         if checksum is not None and repo.has(checksum, "commit"):
-            commit = repo.read_commit(checksum, (metadata.INPUTHASH, "version", COMPOSEFS_DIGEST))
+            commit = repo.read_commit(checksum, (metadata.INPUTHASH, "version", COMPOSEFS_DIGEST, COLLECTION_BINDING))
         known = commit.get(metadata.INPUTHASH) if commit else None
         version = commit.get("version") if commit else None
+        collection = commit.get(COLLECTION_BINDING) if commit else None
         return cls(
             checksum=checksum,
             timestamp=max(commit.timestamp if commit else 0, options.previous_timestamp),
@@ -53,6 +55,7 @@ class Previous:
             version=options.previous_version or (version if isinstance(version, str) else None),
             present=commit is not None and checksum is not None and not repo.is_partial(checksum),
             measured=commit is None or commit.get(COMPOSEFS_DIGEST) is not None,
+            collection=collection if isinstance(collection, str) else None,
         )
 
     def read_accounts(self, repo: Repo) -> Accounts:

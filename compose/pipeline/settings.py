@@ -11,6 +11,8 @@ from compose.assemble.options import AssembleOptions, Layer
 from compose.errors import TreefileError
 from compose.layers import read_layer
 from compose.ostree.gvariant import Variant
+from compose.ostree.objects import COLLECTION_BINDING, REF_BINDING
+from compose.ostree.repo import Repo
 from compose.pipeline.facts import Facts
 from compose.pipeline.inputs import Inputs
 from compose.pipeline.options import ComposeOptions
@@ -177,6 +179,17 @@ def detached_metadata(facts: Facts, treefile: Treefile) -> dict[str, Variant]:
     if treefile.advisories_metadata is MetadataPlace.DETACHED and facts.advisories:
         found[metadata.ADVISORIES] = metadata.advisories(facts.advisories)
     return found
+
+
+def bindings(repo: Repo, ref: str | None) -> dict[str, Variant]:
+    """What clients of a collection demand that a commit says: of which collection, and which ref, it is.
+
+    Without a collection no commit is bound, as with rpm-ostree: release engineers offer one under several refs.
+    """
+    collection = repo.config.collection_id
+    if collection is None or ref is None:
+        return {}
+    return {COLLECTION_BINDING: Variant("s", collection), REF_BINDING: Variant("as", (ref,))}
 
 
 def own_metadata(facts: Facts, treefile: Treefile) -> dict[str, Variant]:

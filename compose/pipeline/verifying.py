@@ -13,7 +13,7 @@ from compose.errors import RepositoryError
 from compose.events import Reporter
 from compose.inputdiff import InputChange, input_changes
 from compose.ostree.config import Mode
-from compose.ostree.objects import COMPOSEFS_DIGEST, Commit
+from compose.ostree.objects import COLLECTION_BINDING, COMPOSEFS_DIGEST, Commit
 from compose.ostree.repo import Repo
 from compose.pipeline.bundling import bundled_layers, unpack_bundle
 from compose.pipeline.inspect import commit_of
@@ -82,14 +82,24 @@ def verify(
         changed, given = again(index, record, sources, options)
         if options.treefile:
             changed = dataclasses.replace(changed, treefile=options.treefile)
-        measured = repo.read_commit(checksum, (COMPOSEFS_DIGEST,)).get(COMPOSEFS_DIGEST) is not None
-        with Repo.create(scratch, Mode.BARE_USER, composefs=measured) as other:
+        with _repo_like(scratch, repo.read_commit(checksum, (COMPOSEFS_DIGEST, COLLECTION_BINDING))) as other:
             changed = dataclasses.replace(changed, repo=scratch, layer_repo=layers or repository, rerun_programs=True)
             rebuilt = compose_tree(changed, reporter, given).commit
             assert rebuilt is not None
             if rebuilt == checksum:
                 return Verification(commit=checksum, rebuilt=rebuilt)
             return _compared(repo, checksum, other, rebuilt, tools)
+
+
+def _repo_like(path: str, commit: Commit) -> Repo:
+    """A new repository, whose config asks for what the commit says because its own did."""
+    collection = commit.get(COLLECTION_BINDING)
+    return Repo.create(
+        path,
+        Mode.BARE_USER,
+        composefs=commit.get(COMPOSEFS_DIGEST) is not None,
+        collection_id=collection if isinstance(collection, str) else None,
+    )
 
 
 def _compared(repo: Repo, commit: str, other: Repo, rebuilt: str, tools: tuple[InputChange, ...]) -> Verification:

@@ -7,13 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from compose.errors import PolicyError, UsageError
-from compose.ostree.objects import Commit
+from compose.ostree.objects import COLLECTION_BINDING, REF_BINDING, Commit
 from compose.ostree.reachable import history, reader
 from compose.ostree.repo import Repo
 from compose.ostree.signers import Signer
 from compose.ostree.summary import summary_signature_keys
-
-_REF_BINDING, _COLLECTION_BINDING = "ostree.ref-binding", "ostree.collection-binding"
 
 
 def check_bindings(name: str, checksum: str, commit: Commit, collection: str | None) -> None:
@@ -22,10 +20,10 @@ def check_bindings(name: str, checksum: str, commit: Commit, collection: str | N
     collection: of the repository, None where it has none. Clients ask the same (ostree-repo-pull-verify.c,
     _ostree_repo_verify_bindings()).
     """
-    refs = _typed(commit, _REF_BINDING, "as")
+    refs = _typed(commit, REF_BINDING, "as")
     if refs is None and collection is not None:
         raise PolicyError(
-            f"{name}: {checksum} is bound to no ref ({_REF_BINDING}), which clients of a collection demand",
+            f"{name}: {checksum} is bound to no ref ({REF_BINDING}), which clients of a collection demand",
             hint=f"ostree commit --tree=ref={checksum} --branch={name}, with the same core.collection-id, binds one",
         )
     if refs is not None and name not in refs:
@@ -33,7 +31,7 @@ def check_bindings(name: str, checksum: str, commit: Commit, collection: str | N
             f"{name}: {checksum} is bound to {', '.join(refs) or 'no ref'}: clients refuse it under another name",
             hint="give that name with --as, or compose it with the ref that clients pull",
         )
-    found = _typed(commit, _COLLECTION_BINDING, "s")
+    found = _typed(commit, COLLECTION_BINDING, "s")
     if collection is not None and found != collection:
         raise PolicyError(
             f"{name}: {checksum} is of {found or 'no collection'}, the repository is of {collection}",
