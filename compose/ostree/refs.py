@@ -35,7 +35,7 @@ def validate_ref(name: str) -> None:
 def read_ref(repo_fd: int, name: str) -> str | None:
     """Checksum that refs/heads/NAME holds, or refs/remotes/REMOTE/NAME for "REMOTE:NAME"; None when there is none.
 
-    Raises RepositoryError when it holds something else, or cannot be a ref's name.
+    Raises RepositoryError when it holds something else, cannot be read, or cannot be a ref's name.
     """
     remote, colon, rest = name.rpartition(":")
     validate_ref(rest)
@@ -69,6 +69,8 @@ def _read(repo_fd: int, path: str) -> str | None:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=repo_fd)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise RepositoryError(f"cannot read {fs.full_path(path, repo_fd)}: {error.strerror}") from error
     try:
         text = os.read(fd, 80).decode("ascii", errors="replace").strip()
     except IsADirectoryError:
@@ -93,6 +95,9 @@ def list_refs(repo_fd: int, top: str = "refs/heads") -> dict[str, str]:
             fd = os.open(f"{top}/{below}", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=repo_fd)
         except FileNotFoundError:
             continue
+        except OSError as error:
+            path = fs.full_path(f"{top}/{below}".rstrip("/"), repo_fd)
+            raise RepositoryError(f"cannot read {path}: {error.strerror}") from error
         try:
             with os.scandir(fd) as scanned:
                 entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in scanned]
