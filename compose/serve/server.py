@@ -12,13 +12,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from compose import syscalls
-from compose.errors import UsageError
+from compose.errors import RepositoryError, UsageError
 from compose.events import Reporter
 from compose.ostree.config import Config
 from compose.ostree.repo import Repo
@@ -55,7 +55,7 @@ class Server(ThreadingHTTPServer):
         self.repo = repo
         self.config = _public(repo.config)
         self.pulls = Pulls(lambda commit: name_of(repo, commit), reporter)
-        self._reporter = reporter
+        self.warn = reporter.warn
         self._slots = threading.BoundedSemaphore(_THREADS)
         self._ending = False
         try:
@@ -112,6 +112,7 @@ class Server(ThreadingHTTPServer):
         self.pulls.tell()
 
     def process_request(self, request: Any, client_address: Any) -> None:
+        self._follow()
         while not self._slots.acquire(timeout=_POLL):
             self.service_actions()
             if self._ending:
@@ -133,11 +134,28 @@ class Server(ThreadingHTTPServer):
         error = sys.exception()
         # of clients that go away is nothing to be said
         if not isinstance(error, ConnectionError | TimeoutError):
-            self._reporter.warn(f"serving {client_address[0]}: {type(error).__name__}: {error}")
+            self.warn(f"serving {client_address[0]}: {type(error).__name__}: {error}")
+
+    def _follow(self) -> None:
+        """Where another repository has its path now, as after `compose cache gc --preview`, serve that one."""
+        try:
+            if os.path.samestat(os.stat(self.repo.path), os.fstat(self.repo.fd)):
+                return
+            with Repo.open(self.repo.path) as new:
+                check_served(new)
+                self.config = _public(new.config)
+                # in its place, for other threads open files beneath it at this moment
+                os.dup2(new.fd, self.repo.fd, inheritable=False)
+        except (OSError, RepositoryError):
+            # there is none, or not yet
+            pass
 
     @contextmanager
     def opened(self, path: str) -> Iterator[tuple[int, os.stat_result] | None]:
-        """A regular file of the repository, and its status; None when there is none. A symlink leads nowhere out of it."""
+        """A regular file of the repository, and its status; None when there is none. A symlink leads nowhere out of it.
+
+        Raises OSError when it cannot be opened.
+        """
         try:
             fd = syscalls.open_in_root(self.repo.fd, path, _READ)
         except OSError as error:
@@ -214,7 +232,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._text(HTTPStatus.OK, self.server.config, body=body)
             self._note(what, len(self.server.config))
             return
-        with self.server.opened(what.path) as found:
+        with ExitStack() as stack:
+            try:
+                found = stack.enter_context(self.server.opened(what.path))
+            except OSError as error:
+                self.server.warn(f"cannot serve {what.path}: {error.strerror}")
+                self._text(HTTPStatus.INTERNAL_SERVER_ERROR, b"cannot be read\n", body=body)
+                return
             if found is None:
                 self._text(HTTPStatus.NOT_FOUND, b"not found\n", body=body)
                 self._note(what, None)

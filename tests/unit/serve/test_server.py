@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -143,6 +145,40 @@ def test_symlinks_lead_nowhere_out(repo: Repo, client: Client, tmp_path: Path) -
 def test_what_is_no_file_keeps_nobody_waiting(repo: Repo, client: Client) -> None:
     os.mkfifo(f"{repo.path}/refs/heads/pipe")
     assert client.ask("/refs/heads/pipe").status == 404
+
+
+def test_another_repository_in_its_place(
+    repo: Repo, server: Server, client: Client, connect: Callable[[Server], Client]
+) -> None:
+    assert client.ask("/summary").body == b"summary"
+    shutil.rmtree(repo.path)
+    assert connect(server).ask("/summary").status == 404
+    os.mkdir(repo.path)
+    # one that is made at this moment
+    assert connect(server).ask("/summary").status == 404
+    with Repo.create(repo.path):
+        Path(repo.path, "summary").write_bytes(b"another")
+        Path(repo.path, "config").write_text("[core]\nrepo_version=1\nmode=archive\nindexed-deltas=true\n")
+        assert connect(server).ask("/summary").body == b"another"
+        assert b"indexed-deltas" in client.ask("/config").body
+        assert client.ask("/summary").body == b"another"
+
+
+def test_what_cannot_be_read_is_told(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*arguments: object) -> int:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    told: list[str] = []
+    reporter = Reporter()
+    monkeypatch.setattr(reporter, "warn", told.append)
+    monkeypatch.setattr(serving.syscalls, "open_in_root", refused)
+    with (
+        Server(repo, "127.0.0.1", 0, reporter) as server,
+        server.in_background(),
+        contextlib.closing(Client(server.port)) as client,
+    ):
+        assert [client.ask(target).status for target in (SMALL, "/config")] == [500, 200]
+    assert told == [f"cannot serve {SMALL[1:]}: Permission denied"]
 
 
 def test_conditions(repo: Repo, client: Client) -> None:
