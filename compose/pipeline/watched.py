@@ -36,7 +36,8 @@ class Watched:
         seen = {path: _state(path) for path in self.files}
         for directory, end in self.directories:
             for path in _names(directory, end):
-                seen[path] = _state(path)
+                # a symlink that leads nowhere is another thing than none
+                seen[path] = _state(path) or ()
         return seen
 
 
@@ -82,11 +83,14 @@ def _state(path: str) -> tuple[int, ...] | None:
 
 
 def _names(directory: str, end: str) -> Iterator[str]:
+    """Paths; not those of Emacs' locks, which come with the first change in an editor and go when it is written."""
     try:
         names = os.listdir(directory)
     except OSError:
         return
-    yield from (os.path.join(directory, name) for name in names if name.endswith(end))
+    for name in names:
+        if not name.startswith(".#") and name.endswith(end):
+            yield os.path.join(directory, name)
 
 
 def _layers(options: ComposeOptions, loaded: LoadedTreefile) -> Iterator[str]:

@@ -72,6 +72,11 @@ class RepoSection:
         return self.flag(name, default=True)
 
 
+def is_repo_file(name: str) -> bool:
+    """Is a file of this name read for repositories? Not what Emacs locks a file by, a symlink that leads nowhere."""
+    return name.endswith(".repo") and not name.startswith(".#")
+
+
 def read_repo_files(directories: Iterable[str]) -> tuple[RepoSection, ...]:
     """All repositories of the `.repo` files in the directories, sorted by id.
 
@@ -81,7 +86,7 @@ def read_repo_files(directories: Iterable[str]) -> tuple[RepoSection, ...]:
     faults: list[str] = []
     for directory in directories:
         try:
-            names = sorted(name for name in os.listdir(directory) if name.endswith(".repo"))
+            names = sorted(filter(is_repo_file, os.listdir(directory)))
         except OSError as error:
             faults.append(f"{directory}: cannot look for .repo files: {error.strerror}")
             continue

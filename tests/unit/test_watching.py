@@ -100,6 +100,18 @@ def test_changes(site: Path) -> None:
     assert changed(before, found.look()) == tuple(sorted(str(site / each) for each in expected))
 
 
+def test_symlinks_that_lead_nowhere(site: Path) -> None:
+    found = watched(options(site))
+    before = found.look()
+    # by which Emacs locks a file that is edited
+    (site / ".#here.repo").symlink_to("me@host.1:2")
+    (site / "finalize.d/.#10-x").symlink_to("me@host.1:2")
+    assert found.look() == before
+    assert watched(options(site)) == found
+    (site / "gone.repo").symlink_to("nowhere")
+    assert changed(before, found.look()) == (f"{site}/gone.repo",)
+
+
 def test_it_waits_until_all_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching, "POLL", 0.02)
     paths = [tmp_path / name for name in "abc"]
