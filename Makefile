@@ -32,6 +32,7 @@ test: ## All tests but the slow ones, with all set-up
 	@$(TOOLBOX) need skopeo skopeo skopeo
 	@$(TOOLBOX) need mkcomposefs composefs composefs
 	@# not packaged everywhere: their tests then say so
+	-@$(TOOLBOX) need bsdiff bsdiff bsdiff
 	-@$(TOOLBOX) need umoci umoci umoci
 	@# a service, which nobody wants started on the machine itself
 	-@[ -d /run/systemd/system ] || $(TOOLBOX) need docker-registry docker-registry docker-distribution

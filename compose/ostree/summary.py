@@ -6,9 +6,7 @@ repository's own metadata, in the order in which GLib's hash table gives it out 
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import hashlib
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -18,6 +16,7 @@ from pathlib import Path
 from compose.errors import RepositoryError
 from compose.events import Reporter
 from compose.ostree import refs
+from compose.ostree.delta.index import list_deltas
 from compose.ostree.gvariant import Variant, be64, decode, encode
 from compose.ostree.lock import locked
 from compose.ostree.repo import Repo
@@ -146,10 +145,12 @@ def _metadata(
 ) -> list[tuple[str, Variant]]:
     config = repo.config
     found: dict[str, Variant] = {}
-    deltas = _static_deltas(repo.path) if config.deltas_in_summary else {}
+    deltas = list_deltas(repo.path) if config.deltas_in_summary else {}
     deltas = {name: digest for name, digest in deltas.items() if name not in without}
     if deltas:
-        found["ostree.static-deltas"] = Variant("a{sv}", _dictionary(deltas))
+        found["ostree.static-deltas"] = Variant(
+            "a{sv}", _dictionary({name: Variant("ay", digest) for name, digest in deltas.items()})
+        )
     found["ostree.summary.last-modified"] = Variant("t", be64(int(time.time())))
     found["ostree.summary.mode"] = Variant("s", str(config.mode))
     found["ostree.summary.tombstone-commits"] = Variant("b", config.tombstones)
@@ -163,16 +164,6 @@ def _metadata(
 
 def _dictionary(found: dict[str, Variant]) -> list[tuple[str, Variant]]:
     return [(key, found[key]) for key in hash_order(list(found))]
-
-
-def _static_deltas(path: str) -> dict[str, Variant]:
-    """Name of each delta ("TO" or "FROM-TO", hex) and the sha256 of its superblock."""
-    found = {}
-    for superblock in Path(path, "deltas").glob("*/*/superblock"):
-        joined = superblock.parent.parent.name + superblock.parent.name
-        ends = [base64.b64decode(part.replace("_", "/") + "=").hex() for part in joined.split("-")]
-        found["-".join(ends)] = Variant("ay", hashlib.sha256(superblock.read_bytes()).digest())
-    return found
 
 
 def hash_order(keys: Sequence[str]) -> list[str]:

@@ -1,0 +1,98 @@
+"""What two files have in common: runs of the same bytes, wherever they are.
+
+No step is for one byte, for Python is slow: beginnings and ends are compared in memory, and in between pieces are looked up
+that end where the bytes themselves say so, hence at the same bytes in both files, whatever was put in or taken out before.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from compose.ostree.delta.layout import Segment
+
+# an eighth of all bytes, neither 0 nor 255, of which some files are full
+_RARE = bytes(each for each in range(256) if each % 8 == 2)
+_FINE = re.compile(b"[" + re.escape(_RARE) + b"]{2}", re.DOTALL)
+_COARSE = re.compile(b"[" + re.escape(_RARE) + b"]{3}", re.DOTALL)
+_LARGE = 8 << 20
+"""Bytes of a file from which on pieces are of 512 bytes, and not of 64; of random ones."""
+_LEAST = 32
+"""Bytes that are worth the operations that copy them."""
+_MOST_COMPARED = 1 << 20
+
+
+def common_segments(old: bytes, new: bytes) -> tuple[Segment, ...]:
+    """Runs of `new` that are in `old` too, by their places in `new`, none over another."""
+    head = _same(old, 0, new, 0, min(len(old), len(new)))
+    if head == len(new):
+        return (Segment(0, 0, head),) if head else ()
+    tail = _same_before(old, len(old), new, len(new), min(len(old), len(new)) - head)
+    found = [Segment(0, 0, head)] if head >= _LEAST else []
+    found += _inner(old, new, found[-1].end if found else 0, len(new) - (tail if tail >= _LEAST else 0))
+    if tail >= _LEAST:
+        found.append(Segment(len(new) - tail, len(old) - tail, tail))
+    return tuple(found)
+
+
+def _inner(old: bytes, new: bytes, begin: int, end: int) -> Iterator[Segment]:
+    """Between two places of `new`; all of `old`."""
+    if end - begin < _LEAST or len(old) < _LEAST:
+        return
+    bounds = _COARSE if max(len(old), len(new)) >= _LARGE else _FINE
+    places: dict[bytes, int] = {}
+    for first, last in _pieces(old, 0, len(old), bounds):
+        places.setdefault(old[first:last], first)
+    done = begin
+    for first, last in _pieces(new, begin, end, bounds):
+        if first < done:
+            continue
+        source = places.get(new[first:last])
+        if source is None:
+            continue
+        back = _same_before(old, source, new, first, min(source, first - done))
+        size = back + _same(old, source, new, first, min(len(old) - source, end - first))
+        if size >= _LEAST:
+            yield Segment(first - back, source - back, size)
+            done = first - back + size
+
+
+def _pieces(data: bytes, begin: int, end: int, bounds: re.Pattern[bytes]) -> Iterator[tuple[int, int]]:
+    first = begin
+    for match in bounds.finditer(data, begin, end):
+        last = match.end()
+        if last - first >= _LEAST:
+            yield first, last
+            first = last
+    if end - first >= _LEAST:
+        yield first, end
+
+
+def _same(one: bytes, i: int, other: bytes, j: int, most: int) -> int:
+    """How many bytes from two places on are the same, `most` at most."""
+    count, step = 0, _LEAST
+    while count < most:
+        step = min(step, most - count)
+        if one[i + count : i + count + step] == other[j + count : j + count + step]:
+            count += step
+            step = min(step * 2, _MOST_COMPARED)
+        elif step == 1:
+            break
+        else:
+            step //= 2
+    return count
+
+
+def _same_before(one: bytes, i: int, other: bytes, j: int, most: int) -> int:
+    """How many bytes before two places are the same, `most` at most."""
+    count, step = 0, _LEAST
+    while count < most:
+        step = min(step, most - count)
+        if one[i - count - step : i - count] == other[j - count - step : j - count]:
+            count += step
+            step = min(step * 2, _MOST_COMPARED)
+        elif step == 1:
+            break
+        else:
+            step //= 2
+    return count
