@@ -38,6 +38,7 @@ COMMANDS = {
     "verify": ("verify:command", "Compose a commit again and compare."),
     "lint": ("lint:command", "Look for what clients could not use."),
     "diff": ("diff:command", "Show what differs between two commits."),
+    "delta": ("delta:command", "Make a static delta, with which clients fetch an update in a few files."),
     "blame": (
         "blame:command",
         "Say who made a path: a package, a scriptlet, a script of the treefile, or a step of the compose.",
