@@ -18,6 +18,7 @@ from typing import Any
 
 from tests.bench.commit import bench_commit
 from tests.bench.compose import bench_cold, bench_import, bench_leaf, bench_unchanged
+from tests.bench.delta import bench_delta
 from tests.bench.scale import bench_objects, bench_repodata, bench_tree
 from tests.bench.site import Site
 
@@ -28,6 +29,7 @@ ROWS: dict[str, Callable[[Site], dict[str, Any]]] = {
     "import": bench_import,
     "commit-archive": lambda site: bench_commit(site, "archive"),
     "commit-bare-user": lambda site: bench_commit(site, "bare-user"),
+    "delta-one-leaf": bench_delta,
     "scale-repodata": bench_repodata,
     "scale-tree": bench_tree,
     "scale-objects": bench_objects,
