@@ -6,12 +6,15 @@ input and gives a detached signature on standard output.
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from compose import fs
 from compose.errors import UsageError
 from compose.openpgp import BadPacketError, packets
 from compose.ostree.sign import GPG_SIGNATURES, gpg_signature
@@ -20,6 +23,8 @@ _METADATA_KEYS = {"gpg": GPG_SIGNATURES, "ed25519": "ostree.sign.ed25519", "spki
 _ED25519_SIZE = 64
 _SIGNATURE_PACKET = 2
 _ARMOR = b"-----BEGIN PGP"
+_MOST = 1 << 20
+"""Bytes of a signature, and of what a program says that are looked at."""
 _LINES = 10
 """Of what a program says, at the end, for an error."""
 
@@ -61,22 +66,44 @@ class SignCommand:
 
     def sign(self, data: bytes) -> bytes:
         name = shlex.join(self.argv)
-        try:
-            done = subprocess.run(self.argv, input=data, capture_output=True, check=False)
-        except OSError as error:
-            raise UsageError(f"--sign-command: cannot run {self.argv[0]}: {error.strerror}") from error
-        said = done.stderr.decode(errors="replace").splitlines()[-_LINES:]
-        if done.returncode:
-            how = f"status {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
+        status, signature, said = self._run(data)
+        if status:
+            how = f"status {status}" if status > 0 else f"signal {-status}"
             raise UsageError(f"--sign-command: {name} ended with {how}, and nothing is signed", details=said)
-        fault = self._fault(done.stdout)
+        fault = self._fault(signature)
         if fault:
             raise UsageError(
                 f"--sign-command: what {name} wrote is no signature: {fault}",
                 details=said,
                 hint="it must write nothing but the detached signature to standard output, binary",
             )
-        return done.stdout
+        return signature
+
+    def _run(self, data: bytes) -> tuple[int, bytes, list[str]]:
+        """Status as subprocess has it, what it wrote, and the last lines of what it said."""
+        # a file, and no pipe: what the program leaves behind, ssh that keeps its connection, say, has no end of it to close
+        with fs.memory_file("signed") as source, tempfile.TemporaryFile() as errors:
+            source.write(data)
+            source.seek(0)
+            try:
+                process = subprocess.Popen(self.argv, stdin=source, stdout=subprocess.PIPE, stderr=errors)
+            except OSError as error:
+                raise UsageError(f"--sign-command: cannot run {self.argv[0]}: {error.strerror}") from error
+            assert process.stdout is not None
+            try:
+                signature = process.stdout.read(_MOST + 1)
+                if len(signature) > _MOST:
+                    raise UsageError(
+                        f"--sign-command: {shlex.join(self.argv)} wrote more than {_MOST} bytes, which is no signature"
+                    )
+                status = process.wait()
+            finally:
+                # when it has not ended by itself
+                process.kill()
+                process.wait()
+                process.stdout.close()
+            errors.seek(max(0, errors.seek(0, os.SEEK_END) - _MOST))
+            return status, signature, errors.read().decode(errors="replace").splitlines()[-_LINES:]
 
     def _fault(self, signature: bytes) -> str | None:
         if not signature:
