@@ -44,7 +44,9 @@ def joined(present: Metadata, given: Metadata, signatures: Sequence[tuple[str, b
     libostree adds signatures as well, one more each time that the same key signs; here the key's earlier one goes, where it
     can be told.
     """
-    found = {**dict(present), **dict(given)}
+    there_already = {name: variant for name, variant in present if _holds_signatures(name, variant)}
+    # what is no array takes the place of none
+    found = {**dict(present), **{name: each for name, each in given if each.type == "aay" or name not in there_already}}
     gpg = [signature for key, signature in signatures if key == GPG_SIGNATURES]
     signers = frozenset[bytes]().union(*map(issuers, gpg))
     for name in dict.fromkeys(key for key, _ in signatures):
@@ -65,8 +67,12 @@ def parted(detached: Metadata) -> tuple[Metadata, list[tuple[str, bytes]]]:
     signatures: list[tuple[str, bytes]] = []
     rest = []
     for name, variant in detached:
-        if variant.type == "aay" and (name == GPG_SIGNATURES or name.startswith(_SIGN_API)):
+        if _holds_signatures(name, variant):
             signatures += [(name, each) for each in variant.value]
         else:
             rest.append((name, variant))
     return tuple(rest), signatures
+
+
+def _holds_signatures(name: str, variant: Variant) -> bool:
+    return variant.type == "aay" and (name == GPG_SIGNATURES or name.startswith(_SIGN_API))

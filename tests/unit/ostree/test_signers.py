@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,3 +69,27 @@ def test_whichever_rule_keeps_more(depth: int, when: int, commits: int | None, s
     else:
         assert kept == any((depth == 0, commits is not None and depth < commits, since is not None and when >= since))
     assert KEEP_ALL.keeps(depth, when)
+
+
+def test_what_is_no_array_takes_the_place_of_no_signatures() -> None:
+    present = (("ostree.gpgsigs", Variant("aay", [b"one"])),)
+    assert joined(present, (("ostree.gpgsigs", Variant("s", "x")),), ()) == present
+
+
+def test_a_program_may_leave_another_behind() -> None:
+    """As ssh does, which keeps its connection, and standard error with it."""
+    begun = time.monotonic()
+    assert SignCommand(kind="spki", argv=("sh", "-c", "sleep 20 >/dev/null & cat")).sign(b"data") == b"data"
+    assert time.monotonic() - begun < 10
+
+
+def test_a_program_that_never_ends_writing_is_stopped() -> None:
+    with pytest.raises(UsageError, match="wrote more than"):
+        parse_command("spki=yes").sign(b"data")
+
+
+def test_all_that_a_program_says_at_the_end_is_told() -> None:
+    command = SignCommand(kind="gpg", argv=("sh", "-c", "seq 200000 >&2; exit 3"))
+    with pytest.raises(UsageError, match="status 3") as caught:
+        command.sign(b"data")
+    assert list(caught.value.details) == [str(each) for each in range(199_991, 200_001)]
