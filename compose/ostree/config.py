@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -40,8 +42,21 @@ class Config:
     composefs: bool = False
 
 
+_MOST = 1 << 20
+"""Bytes."""
 _SWITCH = {"yes": True, "true": True, "1": True, "maybe": True, "no": False, "false": False, "0": False}
 _UNITS = {"MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
+
+
+def read_config(path: str) -> str:
+    """The text of a config, of a repository that may be anybody's. Raises OSError, ValueError."""
+    # a pipe must not be waited for
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("it is not a regular file")
+        if len(data := file.read(_MOST + 1)) > _MOST:
+            raise ValueError(f"it has more than {_MOST} bytes")
+        return data.decode()
 
 
 def parse_config(text: str, path: str) -> Config:

@@ -59,7 +59,10 @@ def frame(body: bytes, ends: Sequence[int]) -> bytes:
 
 def encode(signature: str, value: Any) -> bytes:
     """Serialise a value of one complete type. Raises ValueError for a type or value it cannot hold."""
-    data, rest = _encode(signature, value)
+    try:
+        data, rest = _encode(signature, value)
+    except RecursionError:
+        raise ValueError("a value holds others too deep") from None
     if rest:
         raise ValueError(f"{signature!r} is more than one type")
     return data
@@ -192,6 +195,9 @@ def _damage(signature: str) -> Iterator[None]:
         yield
     except (struct.error, IndexError, UnicodeDecodeError) as error:
         raise ValueError(f"damaged value of type {signature}: {error}") from error
+    except RecursionError:
+        # who made it up decides how deep it goes
+        raise ValueError(f"damaged value of type {signature}: it holds others too deep") from None
 
 
 @lru_cache(_TYPES)

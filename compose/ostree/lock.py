@@ -51,7 +51,13 @@ def locked(
     Raises RepositoryError when somebody else holds it for longer, StorageError when the file cannot be made.
     """
     with fs.storage_errors(os.path.join(path, name)):
-        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660, dir_fd=repo_fd)
+        try:
+            # a link would have a file made where it leads
+            fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o660, dir_fd=repo_fd)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise RepositoryError(f"{os.path.join(path, name)} is a symlink, and no lock", hint="remove it") from None
     try:
         begun = time.monotonic()
         told = False

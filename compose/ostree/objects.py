@@ -93,6 +93,7 @@ def decode_filez_header(body: bytes) -> tuple[FileInfo, int]:
     mode = be32(mode)
     if device:
         raise ValueError("it is a device's")
+    check_mode(mode, stat.S_IFREG, stat.S_IFLNK)
     info = FileInfo(
         uid=be32(uid),
         gid=be32(gid),
@@ -101,6 +102,12 @@ def decode_filez_header(body: bytes) -> tuple[FileInfo, int]:
         target=target if stat.S_ISLNK(mode) else None,
     )
     return info, be64(size)
+
+
+def check_mode(mode: int, *kinds: int) -> None:
+    """Raise ValueError for a mode that clients refuse (ostree_validate_structureof_file_mode()). kinds: stat.S_IFREG, ..."""
+    if stat.S_IFMT(mode) not in kinds or mode & ~0o177777:
+        raise ValueError(f"its mode {mode:o} is none that it can have")
 
 
 def encode_dirmeta(uid: int, gid: int, mode: int, xattrs: bytes) -> bytes:

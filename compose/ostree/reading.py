@@ -12,7 +12,14 @@ from dataclasses import dataclass
 
 from compose.fs import CHUNK, chunks
 from compose.ostree.config import Mode
-from compose.ostree.objects import FileInfo, decode_dirmeta, decode_filez_header
+from compose.ostree.objects import (
+    FileInfo,
+    check_mode,
+    decode_dirmeta,
+    decode_filez_header,
+    encode_xattrs,
+    filez_header,
+)
 
 _PACKED = 256 << 10
 """Bytes that are inflated at once."""
@@ -49,6 +56,7 @@ def open_object(path: str, mode: Mode) -> Iterator[OpenContent]:
                 yield _of_bare_user(fd)
             case _:
                 status = os.fstat(fd)
+                check_mode(status.st_mode, stat.S_IFREG)
                 yield OpenContent(_of_inode(fd, status, None), status.st_size, chunks(fd))
     finally:
         os.close(fd)
@@ -73,10 +81,13 @@ def _of_bare_user(fd: int) -> OpenContent:
         if error.errno != errno.ENODATA:
             raise
         raise ValueError(f"it has no {_META}") from None
+    check_mode(owner.mode, stat.S_IFREG, stat.S_IFLNK)
     target = None
     if stat.S_ISLNK(owner.mode):
         # a file with its target, NUL-terminated
         target = os.read(fd, CHUNK).rstrip(b"\0").decode()
+        if "\0" in target:
+            raise ValueError("its target holds NUL")
     info = FileInfo(uid=owner.uid, gid=owner.gid, mode=owner.mode, xattrs=owner.xattrs, target=target)
     if target is not None:
         return OpenContent(info, 0, iter(()))
@@ -87,8 +98,17 @@ def _of_archive(fd: int) -> OpenContent:
     length = int.from_bytes(os.pread(fd, 4, 0), "big")
     if length > _MOST_HEADER:
         raise ValueError(f"its header has {length} bytes")
-    info, size = decode_filez_header(os.pread(fd, length, 8))
-    return OpenContent(info, size, _inflated(fd, 8 + length, size) if info.target is None else iter(()))
+    head = os.pread(fd, 8 + length, 0)
+    info, size = decode_filez_header(head[8:])
+    target = b"" if info.target is None else info.target.encode()
+    # the checksum is of what it says, not of its bytes: these may say the same with any amount of others among them
+    if head != filez_header(size, info.uid, info.gid, info.mode, target, encode_xattrs(info.xattrs)):
+        raise ValueError("its header is not as it is written")
+    if info.target is None:
+        return OpenContent(info, size, _inflated(fd, 8 + length, size))
+    if size or os.fstat(fd).st_size > 8 + length:
+        raise ValueError("there is more behind a symlink")
+    return OpenContent(info, size, iter(()))
 
 
 def _inflated(fd: int, place: int, size: int) -> Iterator[bytes]:
@@ -111,3 +131,5 @@ def _inflated(fd: int, place: int, size: int) -> Iterator[bytes]:
             break
     if left:
         raise ValueError(f"it says to have {size} bytes, and has {size - left}")
+    if unpacker.unused_data or packed or next(rest, b""):
+        raise ValueError("there is more behind its end")

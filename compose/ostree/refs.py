@@ -66,7 +66,8 @@ def _remotes(repo_fd: int) -> list[str]:
 
 def _read(repo_fd: int, path: str) -> str | None:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=repo_fd)
+        # a pipe must not be waited for
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=repo_fd)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -75,6 +76,8 @@ def _read(repo_fd: int, path: str) -> str | None:
         text = os.read(fd, 80).decode("ascii", errors="replace").strip()
     except IsADirectoryError:
         return None
+    except BlockingIOError:
+        text = ""
     finally:
         os.close(fd)
     if not is_checksum(text):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Callable, Container, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Self, TypeVar
 from compose import fs
 from compose.errors import RepositoryError
 from compose.ostree import refs
-from compose.ostree.config import Config, Mode, parse_config
+from compose.ostree.config import Config, Mode, parse_config, read_config
 from compose.ostree.gvariant import decode
 from compose.ostree.objects import (
     MAX_METADATA_SIZE,
@@ -27,6 +28,7 @@ from compose.ostree.objects import (
     Dirmeta,
     Dirtree,
     Metadata,
+    check_mode,
     decode_commit,
     decode_dirmeta,
     decode_dirtree,
@@ -74,8 +76,8 @@ class Repo:
                     raise RepositoryError(f"{path} is not an OSTree repository: it has no {name}", hint=hint)
             config = os.path.join(path, "config")
             try:
-                text = Path(config).read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
+                text = read_config(config)
+            except (OSError, ValueError) as error:
                 raise RepositoryError(f"cannot read {config}: {error}") from error
             return cls(path, fd, parse_config(text, config))
         except BaseException:
@@ -200,8 +202,14 @@ class Repo:
             return tuple(decode("a{sv}", data))
 
     def read_metadata(self, checksum: str, extension: str) -> bytes:
-        """The bytes of a "commit", "dirtree" or "dirmeta" object. Raises RepositoryError when it is missing or damaged."""
-        return self._decoded(checksum, extension, lambda data: data)
+        """The bytes of a "commit", "dirtree" or "dirmeta" object. Raises RepositoryError when it is missing, damaged, or
+        another kind of object."""
+
+        def checked(data: bytes) -> bytes:
+            _DECODERS[extension](data)
+            return data
+
+        return self._decoded(checksum, extension, checked)
 
     def read_detached_bytes(self, commit: str) -> bytes:
         """read_detached() as it is kept; b"" when nothing is."""
@@ -215,7 +223,7 @@ class Repo:
 
     def read_dirmeta(self, checksum: bytes) -> Dirmeta:
         """Raises RepositoryError when the object is missing or damaged."""
-        return self._decoded(checksum.hex(), "dirmeta", decode_dirmeta)
+        return self._decoded(checksum.hex(), "dirmeta", _decode_directory)
 
     def walk(self, commit: str) -> Iterator[tuple[str, bytes, bytes | None]]:
         """Everything in a commit, each directory before what it holds.
@@ -340,6 +348,19 @@ class Repo:
             raise self.unreadable(f"{checksum}.{extension}", error.strerror or str(error)) from error
         except ValueError as error:
             raise self.damaged(f"{checksum}.{extension}", str(error)) from error
+
+
+def _decode_directory(data: bytes) -> Dirmeta:
+    found = decode_dirmeta(data)
+    check_mode(found.mode, stat.S_IFDIR)
+    return found
+
+
+_DECODERS: dict[str, Callable[[bytes], object]] = {
+    "commit": lambda data: decode_commit(data, ()),
+    "dirtree": decode_dirtree,
+    "dirmeta": _decode_directory,
+}
 
 
 def _is_root() -> bool:
