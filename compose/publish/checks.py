@@ -27,14 +27,15 @@ def check_bindings(name: str, checksum: str, commit: Commit, collection: str | N
             hint=f"ostree commit --tree=ref={checksum} --branch={name}, with the same core.collection-id, binds one",
         )
     if refs is not None and name not in refs:
+        bound = ", ".join(map(printable, refs)) or "no ref"
         raise PolicyError(
-            f"{name}: {checksum} is bound to {', '.join(refs) or 'no ref'}: clients refuse it under another name",
+            f"{name}: {checksum} is bound to {bound}: clients refuse it under another name",
             hint="give that name with --as, or compose it with the ref that clients pull",
         )
     found = _typed(commit, COLLECTION_BINDING, "s")
     if collection is not None and found != collection:
         raise PolicyError(
-            f"{name}: {checksum} is of {found or 'no collection'}, the repository is of {collection}",
+            f"{name}: {checksum} is of {printable(found or 'no collection')}, the repository is of {collection}",
             hint="the repository that is committed to needs the same core.collection-id",
         )
 
@@ -70,5 +71,13 @@ def check_summary(target: Repo, signers: Sequence[Signer]) -> None:
         )
 
 
+def printable(text: str) -> str:
+    """For a terminal: commits may be anybody's."""
+    return text if text.isprintable() else repr(text)
+
+
 def _date(commit: Commit) -> str:
-    return datetime.fromtimestamp(commit.timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    try:
+        return datetime.fromtimestamp(commit.timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return f"{commit.timestamp} s after 1970"
