@@ -10,7 +10,7 @@ import base64
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,17 +57,19 @@ def find_doomed(
     repo: Repo,
     retentions: Mapping[str, Retention],
     *,
-    moved: Mapping[str, str] | None = None,
     source: Repo | None = None,
+    moved: Mapping[str, str] | None = None,
+    coming: Container[str] = (),
 ) -> Doomed:
-    """retentions: of local refs, by name. moved: refs as if they were at other commits, which source has if the repository
-    has not.
+    """retentions: of local refs, by name. source: where what commits come from is looked up that were not all copied: those
+    before and after them are one history. moved: refs as if they were at other commits. coming: commits of source as if they
+    were copied.
 
     Raises RepositoryError when a commit that is kept is damaged, or not whole without a note that it is: what it needs cannot
     be told then.
     """
     repos = (repo,) if source is None else (repo, source)
-    kept = _kept_commits(repo, retentions, moved or {}, reader(*repos))
+    kept = _kept_commits(repo, retentions, moved or {}, reader(*repos), coming)
     objects = Objects()
     for checksum in kept:
         objects.add(next((each for each in repos if each.has(checksum, "commit")), repo), checksum)
@@ -122,7 +124,11 @@ def remove(repo: Repo, doomed: Doomed, reporter: Reporter) -> None:
 
 
 def _kept_commits(
-    repo: Repo, retentions: Mapping[str, Retention], moved: Mapping[str, str], read: Callable[[str], Commit | None]
+    repo: Repo,
+    retentions: Mapping[str, Retention],
+    moved: Mapping[str, str],
+    read: Callable[[str], Commit | None],
+    coming: Container[str],
 ) -> set[str]:
     kept: set[str] = set()
     whole: set[str] = set()
@@ -136,12 +142,16 @@ def _kept_commits(
     tips = [(checksum, retentions.get(name, KEEP_ALL)) for name, checksum in local.items()]
     for tip, retention in (*tips, *((checksum, KEEP_ALL) for checksum in others)):
         mine = whole if retention == KEEP_ALL else frozenset[str]()
-        for checksum, commit, depth in history(tip, read, mine):
-            if not retention.keeps(depth, commit.timestamp):
-                break
-            kept.add(checksum)
+        depth = 0
+        for checksum, commit, _ in history(tip, read, mine):
             if retention == KEEP_ALL:
                 whole.add(checksum)
+            # others only lead to what is before them
+            if checksum in coming or repo.has(checksum, "commit"):
+                if not retention.keeps(depth, commit.timestamp):
+                    break
+                kept.add(checksum)
+                depth += 1
     return kept
 
 

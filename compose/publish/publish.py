@@ -8,7 +8,7 @@ prune                   what no ref leads to any more
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from compose import records
@@ -20,7 +20,7 @@ from compose.ostree.lock import locked
 from compose.ostree.prune import Doomed, find_doomed, remove
 from compose.ostree.repo import Repo
 from compose.ostree.summary import write_summary
-from compose.publish.checks import check_age, check_bindings, check_summary
+from compose.publish.checks import check_age, check_bindings, check_summary, printable
 from compose.publish.copying import copy_missing, find_missing
 from compose.publish.model import Move, Published, PublishOptions, Request
 
@@ -42,13 +42,13 @@ def publish(options: PublishOptions, reporter: Reporter) -> Published:
             missing = find_missing(source, target, [each.commit for each in moves], options.depth)
             pruned = None
             if options.dry_run:
-                pruned = _doomed(target, moves, options, source)
+                pruned = _doomed(source, target, moves, options, missing.commits)
             else:
                 copy_missing(source, target, missing, options.signers, options.jobs, reporter)
                 # here, when commits are there and no client knows of them, is the place of static deltas
                 _move(source, target, moves, options, reporter)
         if not options.dry_run and options.retention is not None:
-            pruned = _prune(target, moves, options, reporter)
+            pruned = _prune(source, target, moves, options, reporter)
     signatures = len(options.signers) * (len(missing.commits) + 1)
     return Published(moves=moves, copied=missing.copied, signatures=signatures, pruned=pruned)
 
@@ -68,7 +68,7 @@ def _moves(source: Repo, target: Repo, options: PublishOptions) -> tuple[Move, .
                 name=request.name,
                 before=before.get(request.name),
                 commit=checksum,
-                version=version if isinstance(version, str) else "",
+                version=printable(version) if isinstance(version, str) else "",
             )
         )
     for move in moves:
@@ -105,19 +105,23 @@ def _commits(moves: tuple[Move, ...]) -> dict[str, str]:
 
 
 def _doomed(
-    target: Repo, moves: tuple[Move, ...], options: PublishOptions, source: Repo | None = None
+    source: Repo, target: Repo, moves: tuple[Move, ...], options: PublishOptions, coming: Sequence[str] | None = None
 ) -> Doomed | None:
+    """coming: commits that a publication would copy, None after one."""
     if options.retention is None:
         return None
     retentions = dict.fromkeys(_commits(moves), options.retention)
-    moved: Mapping[str, str] = _commits(moves) if source is not None else {}
-    return find_doomed(target, retentions, moved=moved, source=source)
+    if coming is None:
+        return find_doomed(target, retentions, source=source)
+    return find_doomed(target, retentions, source=source, moved=_commits(moves), coming=frozenset(coming))
 
 
-def _prune(target: Repo, moves: tuple[Move, ...], options: PublishOptions, reporter: Reporter) -> Doomed | None:
+def _prune(
+    source: Repo, target: Repo, moves: tuple[Move, ...], options: PublishOptions, reporter: Reporter
+) -> Doomed | None:
     try:
         with _locked(target, reporter, exclusive=True):
-            doomed = _doomed(target, moves, options)
+            doomed = _doomed(source, target, moves, options)
             assert doomed is not None
             if doomed.deltas:
                 write_summary(target, reporter, options.signers, without=doomed.deltas)

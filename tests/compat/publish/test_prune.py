@@ -96,6 +96,27 @@ def test_without_being_asked_nothing_goes(source: Path, target: Path) -> None:
     assert objects_of(target) == before
 
 
+def test_commits_that_were_not_published_are_no_end_of_history(source: Path, tmp_path: Path) -> None:
+    """Composed every day, published every other one: the last two that were are kept, and not one."""
+    target = make(tmp_path / "other")
+    commits = history(source, *"abcdef")
+    for number in (1, 3):
+        run(source, target, f"{REF}={commits[number]}")
+    how = {"retention": Retention(commits=2)}
+    would = run(source, target, dry_run=True, **how).pruned
+    done = run(source, target, **how).pruned
+    assert would == done
+    assert done is not None
+    assert done.commits == (commits[1],)
+    assert refs_of(target)[REF] == commits[5]
+    ostree(target, "show", commits[3])
+    ostree(target, "fsck")
+    # of a ref that keeps all of it, too
+    build(source, "other", OTHER)
+    run(source, target, OTHER, **how)
+    ostree(target, "show", commits[3])
+
+
 def test_tombstones(source: Path, target: Path) -> None:
     with (target / "config").open("a") as config:
         config.write("tombstone-commits=true\n")
