@@ -137,7 +137,11 @@ def _mirrored(repo: Repo) -> dict[str, dict[str, str]]:
     if not repo.config.collection_id:
         return {}
     top = "refs/mirrors"
-    return {name: refs.list_refs(repo.fd, f"{top}/{name}") for name in sorted(os.listdir(os.path.join(repo.path, top)))}
+    try:
+        names = sorted(os.listdir(os.path.join(repo.path, top)))
+    except FileNotFoundError:
+        return {}
+    return {name: refs.list_refs(repo.fd, f"{top}/{name}") for name in names}
 
 
 def _metadata(
