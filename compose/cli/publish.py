@@ -115,6 +115,8 @@ def _requests(wanted: list[str], name: str | None) -> tuple[Request, ...]:
     found = []
     for text in wanted:
         given, equals, revision = text.partition("=")
+        if equals and name is not None:
+            raise UsageError(f"{text} has a name, and --as={name} is another one", hint="give one of them")
         found.append(Request(name=name or given, revision=revision if equals else text))
     names = [each.name for each in found]
     if len(set(names)) < len(names):

@@ -280,6 +280,8 @@ def test_collections(tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match="is bound to no ref"):
         run(source, target)
     commit = build(source, "right", collection="org.example.Os")
+    # not there where an old ostree has made the repository
+    (target / "refs/mirrors").rmdir()
     run(source, target)
     assert refs_of(target) == {REF: commit}
     ostree(tmp_path / "client", "init", "--mode=archive")
@@ -430,3 +432,4 @@ def test_the_command(source: Path, target: Path, capsys: pytest.CaptureFixture[s
     assert main([*words, f"{REF}={one}", f"--gpg-key={KEY}"]) == 7
     assert main([*words, REF, OTHER, "--as=os/new"]) == 2
     assert main([*words, REF, f"{REF}={one}"]) == 2
+    assert main([*words, f"{REF}={one}", "--as=os/new"]) == 2
