@@ -28,7 +28,7 @@ from compose.ostree.workers import DamagedContentError
 from compose.tree import Entry, Tree
 
 if TYPE_CHECKING:
-    from compose.ostree.keys import SigningKey
+    from compose.ostree.signers import Signer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class CommitOptions:
     """metadata: in the order to be hashed; a digest that the repository asks for is added, and all of it sorted. parent:
     checksum, or None. timestamp: seconds since 1970. ref: to move, or None.
 
-    detached: metadata kept beside the commit. gpg_key: to sign with, of this user's GnuPG home. keys: to sign with too. memo:
+    detached: metadata kept beside the commit. signers: who sign the commit. memo:
     the file in which checksums are remembered between commits, so that what did not change is not read; None for none.
     """
 
@@ -45,8 +45,7 @@ class CommitOptions:
     timestamp: int
     ref: str | None
     detached: Metadata = ()
-    gpg_key: str | None = None
-    keys: tuple[SigningKey, ...] = ()
+    signers: tuple[Signer, ...] = ()
     subject: str = ""
     body: str = ""
     jobs: int = 1
@@ -103,8 +102,7 @@ def commit_tree(
                 root_meta=root_meta,
             ),
             detached=options.detached,
-            gpg_key=options.gpg_key,
-            keys=options.keys,
+            signers=options.signers,
         )
         if options.ref is not None:
             transaction.set_ref(options.ref, checksum)

@@ -20,6 +20,11 @@ class Mode(enum.StrEnum):
     BARE_USER_ONLY = "bare-user-only"
     BARE_SPLIT_XATTRS = "bare-split-xattrs"
 
+    @property
+    def content_extension(self) -> str:
+        """Of the files of content objects."""
+        return "filez" if self is Mode.ARCHIVE else "file"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:

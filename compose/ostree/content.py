@@ -85,7 +85,7 @@ class Target:
 
     @property
     def suffix(self) -> str:
-        return ".filez" if self.mode is Mode.ARCHIVE else ".file"
+        return f".{self.mode.content_extension}"
 
 
 class _Owners:

@@ -11,7 +11,6 @@ from: that one may change meanwhile.
 
 from __future__ import annotations
 
-import hashlib
 import marshal
 import os
 import stat
@@ -23,7 +22,7 @@ from compose import fs
 from compose.ostree.config import Mode
 from compose.ostree.deflate import WHOLE_MAX, Deflater
 from compose.ostree.objects import FileInfo, encode_dirmeta, encode_xattrs, filez_header
-from compose.ostree.reading import OpenContent, open_object
+from compose.ostree.reading import OpenContent, open_object, verified
 
 READ, WRITE, DAMAGED = "read", "write", "damaged"
 """Kinds of failure: of the source, of the disk that is written to, an object that is not what its name says."""
@@ -56,11 +55,6 @@ def serve_copier() -> None:
         sink.flush()
 
 
-def suffix_of(mode: Mode) -> str:
-    """How the names of content objects end in a repository of a mode."""
-    return ".filez" if mode is Mode.ARCHIVE else ".file"
-
-
 class Copier:
     """Copies content objects of one repository into a staging directory of another: an archive or bare-user one."""
 
@@ -89,8 +83,8 @@ class Copier:
     def _copy(self, checksum: str) -> int:
         """Returns the bytes of the new object's file."""
         name = f"{checksum[:2]}/{checksum[2:]}"
-        source = f"{self._objects}/{name}{suffix_of(self._mode)}"
-        staged = f"{self._staging}/{name}{suffix_of(self._target)}"
+        source = f"{self._objects}/{name}.{self._mode.content_extension}"
+        staged = f"{self._staging}/{name}.{self._target.content_extension}"
         with _refusals():
             fd = _create(staged)
         try:
@@ -98,7 +92,7 @@ class Copier:
                 self._take(source, fd)
                 with open_object(staged, self._target) as content:
                     info = content.info
-                    for _ in _verified(content, checksum):
+                    for _ in verified(content, checksum):
                         pass
             else:
                 with open_object(source, self._mode) as content:
@@ -132,7 +126,7 @@ class Copier:
             os.close(origin)
 
     def _convert(self, content: OpenContent, checksum: str, fd: int) -> None:
-        info, pieces = content.info, _verified(content, checksum)
+        info, pieces = content.info, verified(content, checksum)
         target = b"" if info.target is None else info.target.encode()
         xattrs = encode_xattrs(info.xattrs)
         if self._target is Mode.ARCHIVE:
@@ -173,16 +167,6 @@ def _create(path: str) -> int:
         with suppress(FileExistsError):
             os.mkdir(os.path.dirname(path), 0o777)
         return os.open(path, _CREATE, 0o600)
-
-
-def _verified(content: OpenContent, checksum: str) -> Iterator[bytes]:
-    """Its pieces. Raises ValueError at the end when they are not what the checksum says."""
-    digest = hashlib.sha256(content.info.header())
-    for piece in content.pieces:
-        digest.update(piece)
-        yield piece
-    if digest.hexdigest() != checksum:
-        raise ValueError("its checksum differs")
 
 
 def _write(fd: int, data: bytes | memoryview) -> None:

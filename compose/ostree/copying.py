@@ -48,7 +48,7 @@ def copy_contents(
 
     def failed(failure: copier.Failure) -> Exception:
         kind, checksum, number, text = failure
-        name = f"{checksum}{copier.suffix_of(source.config.mode)}"
+        name = f"{checksum}.{source.config.mode.content_extension}"
         if kind == copier.WRITE:
             return fs.storage_error(place, OSError(number, text))
         if kind == copier.READ:

@@ -19,9 +19,11 @@ from pathlib import Path
 from compose import fs
 from compose.errors import RepositoryError
 from compose.events import Reporter
+from compose.ostree.repo import Repo
 
 _F_OFD_SETLK = 37  # linux/fcntl.h; fcntl names it from Python 3.9 on only where the C library does
 _POLL = 0.05  # seconds
+LOCK = ".lock"
 
 
 def try_lock(fd: int, *, exclusive: bool) -> bool:
@@ -43,17 +45,20 @@ def try_lock(fd: int, *, exclusive: bool) -> bool:
 
 
 @contextmanager
-def locked(
-    repo_fd: int, path: str, *, exclusive: bool, timeout: int, reporter: Reporter, name: str = ".lock"
-) -> Iterator[None]:
-    """Hold the lock of the repository open at repo_fd, or another one that is in it. timeout: seconds, -1 for ever.
+def locked(repo: Repo, reporter: Reporter, *, exclusive: bool, name: str = LOCK) -> Iterator[None]:
+    """Hold the lock of a repository, or another one that is in it; nothing where its config says core.locking=false.
 
-    Raises RepositoryError when somebody else holds it for longer, StorageError when the file cannot be made.
+    Raises RepositoryError when somebody else holds it for longer than core.lock-timeout-secs, StorageError when the file cannot
+    be made.
     """
+    if not repo.config.locking:
+        yield
+        return
+    path, timeout = repo.path, repo.config.lock_timeout
     with fs.storage_errors(os.path.join(path, name)):
         try:
             # a link would have a file made where it leads
-            fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o660, dir_fd=repo_fd)
+            fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o660, dir_fd=repo.fd)
         except OSError as error:
             if error.errno != errno.ELOOP:
                 raise

@@ -6,17 +6,16 @@ another transaction has written, and no ref leads to yet, would go too.
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import hashlib
 import os
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from compose import fs
 from compose.events import Reporter
 from compose.ostree import refs
+from compose.ostree.delta.index import delta_directories, leading_to, list_deltas
+from compose.ostree.delta.layout import encode_index, index_path
 from compose.ostree.gvariant import Variant, encode
 from compose.ostree.objects import Commit
 from compose.ostree.reachable import Objects, history, reader
@@ -97,7 +96,7 @@ def find_doomed(
             commits.append(checksum)
         else:
             names.append(name)
-    deltas = [name for name, _ in _deltas(repo) if not kept.issuperset(name.split("-"))]
+    deltas = [name for name, _ in delta_directories(repo.path) if not kept.issuperset(name.split("-"))]
     return Doomed(commits=tuple(sorted(commits)), objects=tuple(sorted(names)), size=size, deltas=tuple(sorted(deltas)))
 
 
@@ -192,38 +191,19 @@ def _write_tombstone(repo: Repo, commit: str) -> None:
     refs.replace_file(repo.fd, path, data, fsync=repo.config.fsync)
 
 
-def _deltas(repo: Repo) -> Iterator[tuple[str, Path]]:
-    """Name and directory of each static delta; what else lies there is passed over."""
-    for directory in sorted(Path(repo.path, "deltas").glob("??/*")):
-        ends = (directory.parent.name + directory.name).split("-")
-        with contextlib.suppress(ValueError):
-            decoded = [base64.b64decode(each.replace("_", "/") + "=", validate=True) for each in ends]
-            if len(ends) <= 2 and all(len(each) == 32 for each in decoded):
-                yield "-".join(each.hex() for each in decoded), directory
-
-
 def _remove_deltas(repo: Repo, names: frozenset[str]) -> None:
-    left: dict[str, dict[str, bytes]] = {name.rpartition("-")[2]: {} for name in names}
-    gone: list[Path] = []
-    for name, directory in _deltas(repo):
-        target = name.rpartition("-")[2]
+    left = {name: digest for name, digest in list_deltas(repo.path).items() if name not in names}
+    for target in {name.rpartition("-")[2] for name in names}:
+        _rewrite_index(repo, target, leading_to(target, left))
+    for name, directory in list(delta_directories(repo.path)):
         if name in names:
-            gone.append(directory)
-        elif target in left and (superblock := directory / "superblock").exists():
-            left[target][name] = hashlib.sha256(superblock.read_bytes()).digest()
-    for target, others in left.items():
-        _rewrite_index(repo, target, others)
-    for directory in gone:
-        fs.remove_tree(str(directory))
+            fs.remove_tree(directory)
 
 
-def _rewrite_index(repo: Repo, target: str, deltas: Mapping[str, bytes]) -> None:
-    """Of the deltas to a commit, where it has an index: clients ask there which there are. deltas: sha256 of superblocks."""
-    short = base64.b64encode(bytes.fromhex(target)).decode().rstrip("=").replace("/", "_")
-    path = f"delta-indexes/{short[:2]}/{short[2:]}.index"
+def _rewrite_index(repo: Repo, target: str, deltas: dict[str, bytes]) -> None:
+    """Where there is one: clients ask there which deltas lead to a commit."""
+    path = index_path(target)
     if not deltas:
         _unlink(repo, path)
     elif os.path.exists(os.path.join(repo.path, path)):
-        rows = [(name, Variant("ay", digest)) for name, digest in sorted(deltas.items())]
-        data = encode("a{sv}", [("ostree.static-deltas", Variant("a{sv}", rows))])
-        refs.replace_file(repo.fd, path, data, fsync=repo.config.fsync)
+        refs.replace_file(repo.fd, path, encode_index(deltas), fsync=repo.config.fsync)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 import zlib
@@ -37,6 +38,16 @@ class OpenContent:
     info: FileInfo
     size: int
     pieces: Iterator[bytes]
+
+
+def verified(content: OpenContent, checksum: str) -> Iterator[bytes]:
+    """Its pieces. Raises ValueError at the end when they are not what the checksum, 64 hex digits, says."""
+    digest = hashlib.sha256(content.info.header())
+    for piece in content.pieces:
+        digest.update(piece)
+        yield piece
+    if digest.hexdigest() != checksum:
+        raise ValueError("its checksum differs")
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from compose.ostree.objects import (
     decode_dirmeta,
     decode_dirtree,
 )
-from compose.ostree.reading import OpenContent, open_object
+from compose.ostree.reading import OpenContent, open_object, verified
 
 _DIRECTORIES = (
     "tmp",
@@ -283,7 +283,7 @@ class Repo:
                 f"{self.path}: files of a {mode} repository are not read here",
                 hint="pull the commit into an archive, bare-user or bare repository",
             )
-        text, extension = checksum.hex(), "filez" if mode is Mode.ARCHIVE else "file"
+        text, extension = checksum.hex(), mode.content_extension
         with ExitStack() as stack:
             with self._damage(text, extension):
                 content = stack.enter_context(open_object(self._object(text, extension), mode))
@@ -295,12 +295,7 @@ class Repo:
 
     def _checked(self, checksum: str, extension: str, content: OpenContent) -> Iterator[bytes]:
         with self._damage(checksum, extension):
-            digest = hashlib.sha256(content.info.header())
-            for piece in content.pieces:
-                digest.update(piece)
-                yield piece
-            if digest.hexdigest() != checksum:
-                raise ValueError("its checksum differs")
+            yield from verified(content, checksum)
 
     def _object(self, checksum: str, extension: str) -> str:
         return os.path.join(self.path, "objects", checksum[:2], f"{checksum[2:]}.{extension}")

@@ -19,7 +19,8 @@ from compose.errors import UsageError
 from compose.openpgp import BadPacketError, packets
 from compose.ostree.sign import GPG_SIGNATURES, gpg_signature
 
-_METADATA_KEYS = {"gpg": GPG_SIGNATURES, "ed25519": "ostree.sign.ed25519", "spki": "ostree.sign.spki"}
+METADATA_KEYS = {"gpg": GPG_SIGNATURES, "ed25519": "ostree.sign.ed25519", "spki": "ostree.sign.spki"}
+"""Where signatures of a kind are, in detached metadata and in summary.sig."""
 _ED25519_SIZE = 64
 _SIGNATURE_PACKET = 2
 _ARMOR = b"-----BEGIN PGP"
@@ -62,7 +63,7 @@ class SignCommand:
 
     @property
     def metadata_key(self) -> str:
-        return _METADATA_KEYS[self.kind]
+        return METADATA_KEYS[self.kind]
 
     def sign(self, data: bytes) -> bytes:
         name = shlex.join(self.argv)
@@ -124,7 +125,7 @@ class SignCommand:
 def parse_command(text: str) -> SignCommand:
     """text: [KIND=]COMMAND, words as a shell's. Raises UsageError for what is none."""
     kind, equals, rest = text.partition("=")
-    if not equals or kind not in _METADATA_KEYS:
+    if not equals or kind not in METADATA_KEYS:
         kind, rest = "gpg", text
     try:
         argv = tuple(shlex.split(rest))

@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from compose.errors import RepositoryError
@@ -49,7 +48,7 @@ def write_summary(
     last looks again and finds the refs of all. Raises RepositoryError for a ref whose commit is missing, StorageError when
     the disk refuses, UsageError when it cannot be signed.
     """
-    with _alone(repo, reporter):
+    with locked(repo, reporter, exclusive=True, name=_LOCK):
         if confirm is not None:
             confirm()
         to_move = dict(moves or {})
@@ -66,15 +65,6 @@ def write_summary(
         with contextlib.suppress(FileNotFoundError):
             os.unlink("summary.sig", dir_fd=repo.fd)
             reporter.warn(f"{repo.path}: the summary is new, its old signature was removed: sign it again")
-
-
-@contextmanager
-def _alone(repo: Repo, reporter: Reporter) -> Iterator[None]:
-    if not repo.config.locking:
-        yield
-        return
-    with locked(repo.fd, repo.path, exclusive=True, timeout=repo.config.lock_timeout, reporter=reporter, name=_LOCK):
-        yield
 
 
 def _replace(repo: Repo, moves: Mapping[str, str], data: bytes, signed: bytes | None) -> None:

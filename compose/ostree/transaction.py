@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from compose import fs, memory, syscalls
 from compose.errors import ComposeError, RepositoryError, StorageError
@@ -37,14 +37,11 @@ from compose.ostree.objects import (
 )
 from compose.ostree.presence import Presence
 from compose.ostree.repo import Repo
-from compose.ostree.sign import GPG_SIGNATURES, gpg_signature, joined, parted
+from compose.ostree.sign import joined, parted
 from compose.ostree.signers import Signer, signed_by
 from compose.ostree.staging import Staging, publish_objects, remove_leftovers, staging_directory, write_staged
 from compose.ostree.summary import write_summary
 from compose.ostree.workers import worker_memory
-
-if TYPE_CHECKING:
-    from compose.ostree.keys import SigningKey
 
 _FLUSH_EVERY = 0.5
 """Seconds."""
@@ -86,12 +83,7 @@ class Transaction:
         repo = self._repo
         repo.check_writable()
         with self._stack:
-            if repo.config.locking:
-                self._stack.enter_context(
-                    locked(
-                        repo.fd, repo.path, exclusive=False, timeout=repo.config.lock_timeout, reporter=self._reporter
-                    )
-                )
+            self._stack.enter_context(locked(repo, self._reporter, exclusive=False))
             self._check_free_space()
             remove_leftovers(repo.path)
             self._staging = self._stack.enter_context(staging_directory(repo.path))
@@ -156,9 +148,7 @@ class Transaction:
         """Both sorted by name; see encode_dirtree(). Returns the checksum, 32 bytes."""
         return self._write_metadata(encode_dirtree(files, directories), "dirtree")
 
-    def write_commit(
-        self, commit: Commit, *, detached: Metadata = (), gpg_key: str | None = None, keys: Sequence[SigningKey] = ()
-    ) -> str:
+    def write_commit(self, commit: Commit, *, detached: Metadata = (), signers: Sequence[Signer] = ()) -> str:
         """Returns the checksum, 64 hex digits. detached: metadata beside the commit, not part of its checksum; what else is
         beside it already stays, signatures too.
 
@@ -168,8 +158,7 @@ class Transaction:
             data = encode_commit(commit)
         except ValueError as error:
             raise RepositoryError(str(error)) from error
-        signatures = [(GPG_SIGNATURES, gpg_signature(data, gpg_key))] if gpg_key else []
-        signatures += [(key.metadata_key, key.sign(data)) for key in keys]
+        signatures = signed_by(data, signers)
         checksum = self._write_metadata(data, "commit").hex()
         self._commits[checksum] = detached, signatures
         return checksum

@@ -80,7 +80,7 @@ def build_chunked(options: ChunkedOptions, reporter: Reporter) -> Encapsulated:
                 parent=None,
                 timestamp=_time(options, base, tree),
                 ref=None,
-                keys=options.keys,
+                signers=options.keys,
                 jobs=options.jobs,
             )
             commit = commit_tree(tree, store, repo, how, reporter).checksum

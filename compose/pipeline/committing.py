@@ -14,6 +14,7 @@ from compose.ostree.ahead import DeflateAhead, File
 from compose.ostree.config import Mode
 from compose.ostree.memo import ContentMemo
 from compose.ostree.repo import Repo
+from compose.ostree.signers import GpgKey
 from compose.pipeline import settings
 from compose.pipeline.facts import Facts
 from compose.pipeline.options import ComposeOptions
@@ -40,7 +41,7 @@ def write_commit(
     how = CommitOptions(
         metadata=metadata.assemble_metadata(settings.user_metadata(options, treefile), own),
         detached=metadata.assemble_metadata({}, settings.detached_metadata(facts, treefile)),
-        gpg_key=treefile.gpg_key if options.sign else None,
+        signers=(GpgKey(treefile.gpg_key),) if treefile.gpg_key and options.sign else (),
         parent=parent,
         timestamp=facts.epoch,
         ref=None if options.write_commitid_to else treefile.ref,

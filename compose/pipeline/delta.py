@@ -5,7 +5,8 @@ from __future__ import annotations
 from compose.errors import UsageError
 from compose.events import Reporter
 from compose.ostree.config import Mode
-from compose.ostree.delta.write import DeltaOptions, WrittenDelta, shared_lock, write_delta
+from compose.ostree.delta.write import DeltaOptions, WrittenDelta, write_delta
+from compose.ostree.lock import locked
 from compose.ostree.repo import Repo
 from compose.ostree.summary import write_summary
 from compose.pipeline.inspect import commit_of
@@ -34,7 +35,7 @@ def _list_it(repo: Repo, reporter: Reporter) -> None:
     """Where clients look for deltas."""
     config = repo.config
     if repo.has_summary() or config.auto_update_summary:
-        with shared_lock(repo, reporter):
+        with locked(repo, reporter, exclusive=False):
             write_summary(repo, reporter)
     elif config.mode is Mode.ARCHIVE:
         reporter.warn(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from compose.errors import RepositoryError
 from compose.events import Reporter
-from compose.ostree.copier import suffix_of
 from compose.ostree.copying import ContentObject
 from compose.ostree.presence import Presence
 from compose.ostree.reachable import Objects, history, reader
@@ -77,8 +76,10 @@ def _absent(target: Repo, checksums: set[bytes], extension: str) -> list[tuple[s
 
 
 def _absent_contents(source: Repo, target: Repo, checksums: set[bytes]) -> tuple[ContentObject, ...]:
-    there = Presence(os.path.join(target.path, "objects")).content(checksums, suffix_of(target.config.mode))
-    extension = suffix_of(source.config.mode).removeprefix(".")
+    there = Presence(os.path.join(target.path, "objects")).content(
+        checksums, f".{target.config.mode.content_extension}"
+    )
+    extension = source.config.mode.content_extension
     found = [
         ContentObject(checksum=name, size=source.size_of(name, extension))
         for name in sorted(each.hex() for each in checksums - there)

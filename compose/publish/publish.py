@@ -45,7 +45,6 @@ def publish(options: PublishOptions, reporter: Reporter) -> Published:
                 pruned = _doomed(source, target, moves, options, missing.commits)
             else:
                 copy_missing(source, target, missing, options.signers, options.jobs, reporter)
-                # here, when commits are there and no client knows of them, is the place of static deltas
                 _move(source, target, moves, options, reporter)
         if not options.dry_run and options.retention is not None:
             pruned = _prune(source, target, moves, options, reporter)
@@ -120,7 +119,7 @@ def _prune(
     source: Repo, target: Repo, moves: tuple[Move, ...], options: PublishOptions, reporter: Reporter
 ) -> Doomed | None:
     try:
-        with _locked(target, reporter, exclusive=True):
+        with locked(target, reporter, exclusive=True):
             doomed = _doomed(source, target, moves, options)
             assert doomed is not None
             if doomed.deltas:
@@ -141,14 +140,5 @@ def _shared(repo: Repo, reporter: Reporter) -> Iterator[None]:
     """Keep prunes out; of a repository that is only read, where that can be done."""
     with ExitStack() as stack:
         if os.access(".lock", os.W_OK, dir_fd=repo.fd) or os.access(".", os.W_OK, dir_fd=repo.fd):
-            stack.enter_context(_locked(repo, reporter, exclusive=False))
-        yield
-
-
-@contextmanager
-def _locked(repo: Repo, reporter: Reporter, *, exclusive: bool) -> Iterator[None]:
-    with ExitStack() as stack:
-        if repo.config.locking:
-            timeout = repo.config.lock_timeout
-            stack.enter_context(locked(repo.fd, repo.path, exclusive=exclusive, timeout=timeout, reporter=reporter))
+            stack.enter_context(locked(repo, reporter, exclusive=False))
         yield

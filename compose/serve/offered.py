@@ -8,9 +8,7 @@ from compose.errors import RepositoryError
 from compose.events import Reporter
 from compose.ostree.config import Mode
 from compose.ostree.repo import Repo
-from compose.ostree.sign import GPG_SIGNATURES
-
-_SIGNATURES = {GPG_SIGNATURES: "gpg", "ostree.sign.ed25519": "ed25519", "ostree.sign.spki": "spki"}
+from compose.ostree.signers import METADATA_KEYS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +36,7 @@ def offered(repo: Repo, reporter: Reporter) -> tuple[Offered, ...]:
                 ref=ref,
                 commit=checksum,
                 version=version,
-                signatures=tuple(kind for key, kind in _SIGNATURES.items() if key in detached),
+                signatures=tuple(kind for kind, key in METADATA_KEYS.items() if key in detached),
             )
         )
     return tuple(found)

@@ -6,8 +6,7 @@ import errno
 import hashlib
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from compose import fs, memory, syscalls
@@ -92,7 +91,7 @@ def write_delta(
     disk refuses.
     """
     place = delta_path(source, target)
-    with shared_lock(repo, reporter):
+    with locked(repo, reporter, exclusive=False):
         if options.if_not_exists and os.path.exists(os.path.join(repo.path, place, "superblock")):
             return None
         with fs.storage_errors(repo.path):
@@ -126,17 +125,6 @@ def write_delta(
         fallback_bytes=sum(each.stored for each in fallbacks),
         loose_bytes=_loose(repo, target, new),
     )
-
-
-@contextmanager
-def shared_lock(repo: Repo, reporter: Reporter) -> Iterator[None]:
-    """Keep others from removing what is in the repository. Raises RepositoryError when another process holds it."""
-    config = repo.config
-    with ExitStack() as stack:
-        if config.locking:
-            timeout = config.lock_timeout
-            stack.enter_context(locked(repo.fd, repo.path, exclusive=False, timeout=timeout, reporter=reporter))
-        yield
 
 
 def _differences(repo: Repo, new: NewObjects, options: DeltaOptions, reporter: Reporter) -> dict[bytes, Difference]:

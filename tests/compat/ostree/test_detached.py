@@ -14,6 +14,7 @@ from compose.events import Reporter
 from compose.ostree.gvariant import Variant
 from compose.ostree.objects import Commit
 from compose.ostree.repo import Repo
+from compose.ostree.signers import GpgKey
 from compose.ostree.transaction import Transaction
 from tests.compat.ostree.test_commit import ostree, served
 from tests.support import rpmrepo
@@ -46,7 +47,9 @@ def write(
             root_tree=transaction.write_dirtree((), ()),
             root_meta=meta,
         )
-        checksum = transaction.write_commit(commit, detached=(("note", Variant("s", note)),), gpg_key=key)
+        checksum = transaction.write_commit(
+            commit, detached=(("note", Variant("s", note)),), signers=(GpgKey(key),) if key else ()
+        )
         transaction.set_ref("main", checksum)
         if before_publication is not None:
             before_publication(checksum)

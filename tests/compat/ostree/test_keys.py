@@ -66,7 +66,7 @@ def commit(repo: Path, *keys: SigningKey) -> str:
                 root_tree=transaction.write_dirtree((), ()),
                 root_meta=transaction.write_dirmeta(0, 0, 0o40755, ()),
             ),
-            keys=keys,
+            signers=keys,
         )
 
 
