@@ -1,12 +1,18 @@
 """The treefile language: YAML, JSON and kickstart files with includes, flattened into one frozen `Treefile`.
 
-source.py       values that know their place (file:line:column)
-parse.py        text to such values
-keys.py         the keys: how each merges, what this version does with it
-schema.json     types and values, a JSON Schema (draft 2020-12)
-validate.py     values against the schema, faults at their place
-known.py        files that were found without fault before
-conditions.py   conditional-include, ${variables}
-flatten.py      includes followed and merged
+source.py       values with their place (file:line:column)
+parse.py        parses YAML and JSON into such values
+kickstart.py    parses the supported subset of kickstart
+keys.py         the keys, and how each one merges
+schema.json     types and allowed values, a JSON Schema (draft 2020-12)
+validate.py     checks values against the schema, each error with its place
+known.py        cache of files that have been parsed and validated before
+conditions.py   conditions of conditional-include, ${variables}
+flatten.py      follows and merges includes
+load.py         loads a treefile: flatten, check, substitute
 model.py        the flattened treefile as a frozen dataclass
+version.py      automatic version numbers
+origin.py       the file and line of each value
+lint.py         warnings about valid treefiles
+rewrite.py      edits that keep comments: fmt, migrate
 """

@@ -1,7 +1,7 @@
-"""Variables: what conditions of conditional-include say, and ${name} in texts.
+"""Treefile variables: the conditions of conditional-include, and ${name} substitution.
 
-A condition is `name op value`; op is ==, !=, <, <=, > or >=; value is true, false, digits or "text". Both sides must be of
-one type, and only numbers are ordered (rpm-ostree's rules).
+A condition is `name op value`, where op is ==, !=, <, <=, > or >=, and value is true, false, a decimal number or "text". Both
+sides must have the same type, and only numbers are ordered (rpm-ostree's rules).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable, Mapping
 
 Value = str | int | bool
-# of the largest number that rpm-ostree takes, 2**64 - 1
-_DIGITS = 20
+# digits of 2**64 - 1, the largest number that rpm-ostree accepts
+_MAX_DIGITS = 20
 _CONDITION = re.compile(r'\s*([A-Za-z0-9_]+)\s*(==|!=|<=|>=|<|>)\s*(true|false|[0-9]+|"[^"]*")\s*')
 _EQUALITY: dict[str, Callable[[object, object], bool]] = {"==": operator.eq, "!=": operator.ne}
 _ORDER: dict[str, Callable[[int, int], bool]] = {
@@ -30,11 +30,11 @@ class ConditionFault(Exception):
 
 
 def evaluate(text: str, variables: Mapping[str, Value]) -> bool:
-    """Does the condition hold? Raises ConditionFault."""
+    """Return whether the condition holds. Raises ConditionFault."""
     match = _CONDITION.fullmatch(text)
     if match is None:
         raise ConditionFault(f'{text!r} is not a condition; write name == "text", name != true, or name >= 40')
-    name, sign, literal = match.groups()
+    name, operation, literal = match.groups()
     if name not in variables:
         known = ", ".join(sorted(variables)) or "none"
         raise ConditionFault(f"undefined variable {name!r} (defined: {known})")
@@ -44,21 +44,21 @@ def evaluate(text: str, variables: Mapping[str, Value]) -> bool:
         right = literal == "true"
     elif literal.startswith('"'):
         right = literal[1:-1]
-    elif len(literal) > _DIGITS:
+    elif len(literal) > _MAX_DIGITS:
         raise ConditionFault(f"{name} is compared with a number of {len(literal)} digits")
     else:
         right = int(literal)
     if type(left) is not type(right):
-        raise ConditionFault(f"{name} is {_KINDS[type(left)]}, compared with {literal}, {_KINDS[type(right)]}")
-    if sign in _EQUALITY:
-        return _EQUALITY[sign](left, right)
+        raise ConditionFault(f"{name} is {_KINDS[type(left)]}, but {literal} is {_KINDS[type(right)]}")
+    if operation in _EQUALITY:
+        return _EQUALITY[operation](left, right)
     if type(left) is not int or type(right) is not int:
-        raise ConditionFault(f"{sign} compares numbers, and {name} is {_KINDS[type(left)]}")
-    return _ORDER[sign](left, right)
+        raise ConditionFault(f"{operation} compares numbers, but {name} is {_KINDS[type(left)]}")
+    return _ORDER[operation](left, right)
 
 
 def substitute(text: str, variables: Mapping[str, Value]) -> str:
-    """Replace ${name} by the variable's value; what is not defined stays as it is."""
+    """Replace each ${name} by the value of the variable; references to undefined variables stay."""
 
     def value(match: re.Match[str]) -> str:
         found = variables.get(match[1])
@@ -70,5 +70,5 @@ def substitute(text: str, variables: Mapping[str, Value]) -> str:
 
 
 def undefined(text: str) -> list[str]:
-    """Names that substitute() left in the text."""
+    """Names of the variables that the text still refers to after substitute()."""
     return _TEMPLATE.findall(text)

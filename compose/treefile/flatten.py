@@ -1,9 +1,9 @@
-"""Following includes and merging them, as rpm-ostree does.
+"""Follows includes and merges them, as rpm-ostree does.
 
-Order: a file is read, its variables are folded in (a variable known already wins), then its includes, its arch-includes and
-those conditional includes whose conditions hold are read in turn, each merged at once. So conditions see variables of the
-file, of those that include it, and of files read before; not of the file's own includes. Edition and `container` set
-defaults per file, at the moment it is read.
+After a file is read, its variables are added (a variable that is already defined keeps its value). Then its includes, its
+arch-includes and the conditional includes whose conditions hold are read in turn, and each is merged at once. So a condition
+sees the variables of its own file, of the files that include it and of files read earlier, but not those of its own file's
+includes. `edition` and `container` set defaults for the file they are in, when it is read.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from compose.treefile.validate import faults, given
 
 _MAX_DEPTH = 50
 FINALIZE = "finalize.d"
-"""Directory beside a treefile whose programs run last; key of its files in externals."""
+"""Directory beside a treefile whose programs run last; also the key of its files in externals."""
 
 _REMOVE = "packages-remove"
 _SPLIT = ("packages", "bootstrap-packages", _REMOVE)
-_SUBSTITUTION_KEYS_RESERVED = ("releasever", "basearch")
+_RESERVED_VARIABLES = ("releasever", "basearch")
 _EDITION_2024 = {"boot-location": "modules", "tmp-is-dir": True}
 _CONTAINER = {
     "boot-location": "modules",
@@ -44,12 +44,13 @@ Config = dict[str, Located]
 
 @dataclass(slots=True)
 class Flattener:
-    """State of one flattening; the results are config, variables, externals, faults, warnings and files.
+    """Reads a treefile and everything it includes; the fields collect the results.
 
-    externals: files that keys name, by key and by their name in it, "" where there is but one. files: the treefiles that were
-    read, by path. opened: every file, under the name that it was asked for. tried: names of all that it was to open, there or
-    not. programs: directories whose programs run last, there or not. known: files that need not be parsed again.
-    legacy: (place, old, new) of each old spelling met. untaken: (place, path, why) of each include that was not followed.
+    known: cache of parsed files. externals: files that keys refer to, by key and by the name given there, "" for a key that
+    takes one file. faults, warnings: "place: message". files: contents of the treefiles that were read, by path. opened: every
+    file that was read, under the path it was opened by. tried: paths of all files that were looked for, existing or not.
+    programs: the finalize.d directories that were looked for, existing or not. legacy: (place, old, new) for each old spelling.
+    untaken: (place, path, reason) for each include that was not followed.
     """
 
     basearch: str
@@ -67,7 +68,7 @@ class Flattener:
     _seen: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def read(self, path: str, chain: tuple[Place, ...] = ()) -> Config:
-        """A file with all it includes, merged. Faults are collected; a file that cannot be read gives nothing."""
+        """Read a file and merge everything it includes. Errors go to `faults`; a file that cannot be read counts as empty."""
         if len(chain) > _MAX_DEPTH:
             self._fault(chain[-1], f"includes nested deeper than {_MAX_DEPTH}", chain[:-1])
             return {}
@@ -85,14 +86,14 @@ class Flattener:
         return config
 
     def _remove_packages(self, config: Config) -> None:
-        """packages-remove: what this file's includes brought and it does not want."""
+        """Apply packages-remove: drop packages that this file's includes list."""
         unwanted = config.pop(_REMOVE, None)
         if unwanted is None or "packages" not in config:
             return
         names = {item.value: item.place for item in unwanted.value}
         packages = config["packages"]
         for name in sorted(names.keys() - {item.value for item in packages.value}):
-            self.warnings.append(f"{names[name]}: {_REMOVE}: no include brings {name}")
+            self.warnings.append(f"{names[name]}: {_REMOVE}: no include lists {name}")
         kept = [item for item in packages.value if item.value not in names]
         config["packages"] = Located(kept, packages.place)
 
@@ -106,14 +107,14 @@ class Flattener:
             self._unreadable(path, error, chain)
             return None
         if (target := _git_symlink(path, data)) is not None:
-            # included as a symlink would be: what it includes is relative to the link's own directory
+            # as with a real symlink, its includes are relative to the link's own directory
             self.tried.add(target)
             with open(target, "rb") as file:
                 status = os.fstat(file.fileno())
                 data = file.read()
         before = self._seen.setdefault((status.st_dev, status.st_ino), path)
         if before is not path:
-            self._fault(chain[-1] if chain else Place(path), f"include loop: {path} is included already", chain[:-1])
+            self._fault(chain[-1] if chain else Place(path), f"include loop: {path} is already included", chain[:-1])
             return None
         self.files[target or path] = data
         self.opened[path] = ExternalFile(path=path, data=data, mode=0o644)
@@ -123,14 +124,14 @@ class Flattener:
         except SourceFault as fault:
             self._fault(fault.place, fault.message, chain)
             return None
-        # of its own: keys are renamed in it
+        # a copy, since keys are renamed in it
         source = self._without_comments(parsed) if is_json(path) else Located({**parsed.value}, parsed.place)
         config: Config = source.value
         for old, new in LEGACY.items():
             if old not in config:
                 continue
             if new in config:
-                self._fault(config[old].place, f"{old}: the old spelling of {new}, which is given too", chain)
+                self._fault(config[old].place, f"{old}: the old spelling of {new}, which is also given", chain)
             self.legacy.append((config[old].place, old, new))
             config[new] = config.pop(old)
         config = given(config)
@@ -138,14 +139,14 @@ class Flattener:
         for place, message in wrong:
             self._fault(place, message, chain)
         if wrong:
-            # what is wrong in itself cannot be merged; its includes are still looked at
+            # invalid keys cannot be merged; the file's includes are still read, to report their errors too
             config = {key: value for key, value in config.items() if not faults(Located({key: value}, source.place))}
         elif self.known and not known:
             self.known.note(data, path, parsed)
         return self._finish(config, path, chain)
 
     def _without_comments(self, source: Located) -> Located:
-        """JSON has no comments, so people write keys that mean nothing; rpm-ostree passes over them in JSON."""
+        """Drop unknown top-level keys, with a warning: they serve as comments in JSON, and rpm-ostree ignores them there."""
         kept: Config = {}
         for key, value in source.value.items():
             if not _is_comment(key):
@@ -153,12 +154,12 @@ class Flattener:
             else:
                 near = nearest(key, KEYS)
                 self.warnings.append(
-                    f"{value.place}: {key}: unknown key, taken for a comment" + (f' (or "{near}"?)' if near else "")
+                    f"{value.place}: {key}: unknown key, ignored as a comment" + (f' (or "{near}"?)' if near else "")
                 )
         return Located(kept, source.place)
 
     def _finish(self, config: Config, path: str, chain: tuple[Place, ...], *, inline: bool = False) -> Config:
-        """One file's own keys in their final form: lists split, defaults of edition and container, files read."""
+        """Bring one file's own keys into their final form: split lists, add implied defaults, read files that keys name."""
         for key in [key for key in config if key.startswith("packages-") and key != _REMOVE]:
             value = config.pop(key)
             if key == f"packages-{self.basearch}" and value.value is not None:
@@ -181,7 +182,7 @@ class Flattener:
         basearch = config.pop("basearch", None)
         if basearch is not None and basearch.value != self.basearch:
             self._fault(
-                basearch.place, f"basearch: is {basearch.value}, but this compose is for {self.basearch}", chain
+                basearch.place, f"basearch: {basearch.value} is given, but this compose is for {self.basearch}", chain
             )
         self._fold_variables(config, chain)
         self._read_externals(config, os.path.dirname(path), chain)
@@ -190,12 +191,13 @@ class Flattener:
         return config
 
     def _imply(self, config: Config) -> None:
+        """Add the defaults that edition and container imply."""
         for switch, wanted, implied in (("edition", "2024", _EDITION_2024), ("container", True, _CONTAINER)):
             if switch in config and config[switch].value == wanted:
                 for key, value in implied.items():
                     place = config[switch].place
                     inner = (
-                        {name: Located(each, place) for name, each in value.items()}
+                        {name: Located(member, place) for name, member in value.items()}
                         if isinstance(value, dict)
                         else value
                     )
@@ -213,15 +215,17 @@ class Flattener:
     def _fold_variables(self, config: Config, chain: tuple[Place, ...]) -> None:
         declared = config.get("variables")
         for name, value in (declared.value if declared else {}).items():
-            if name in _SUBSTITUTION_KEYS_RESERVED:
-                self._fault(value.place, f"variables.{name}: is set by the compose and cannot be defined", chain)
+            if name in _RESERVED_VARIABLES:
+                self._fault(
+                    value.place, f"variables.{name}: the compose sets this variable; it cannot be defined", chain
+                )
             else:
                 self.variables.setdefault(name, value.value)
         if "releasever" in config:
             self.variables.setdefault("releasever", config["releasever"].value)
 
     def _includes(self, config: Config, chain: tuple[Place, ...]) -> Iterable[tuple[Place, str | Config]]:
-        """What to merge next, in order; all conditions are evaluated before the first file is read."""
+        """Yield what to merge, in order: paths and inline treefiles. All conditions are evaluated before a file is read."""
         plain = config.pop("include", None)
         by_arch = config.pop("arch-include", None)
         conditional = config.pop("conditional-include", None)
@@ -231,7 +235,9 @@ class Flattener:
                 if arch == self.basearch:
                     files.append((item.place, item.value))
                 else:
-                    self.untaken.append((item.place, item.value, f"it is for {arch}, this is {self.basearch}"))
+                    self.untaken.append(
+                        (item.place, item.value, f"it is for {arch}, this compose is for {self.basearch}")
+                    )
         for row in conditional.value if conditional is not None else []:
             included = row.value["include"]
             if not self._holds(row.value["if"], chain):
@@ -240,7 +246,7 @@ class Flattener:
                 self.untaken += [(item.place, item.value, f"{conditions} does not hold") for item in paths]
                 continue
             if isinstance(included.value, dict):
-                # merged at once: what is written in place wins over every file included
+                # merged before any file, so that it overrides them
                 yield included.place, {key: value for key, value in given(included.value).items() if key != "include"}
             else:
                 files += [(item.place, item.value) for item in _texts(included)]
@@ -267,19 +273,19 @@ class Flattener:
                 if key != "id-lock":
                     self._fault(name.place, f"{key}: cannot read {path}: {error.strerror}", chain)
                     continue
-                # not yet written
+                # --accept-new-ids will write it
                 external = ExternalFile(path=path, data=b"", mode=0o644)
             except OSError as error:
                 self._fault(name.place, f"{key}: cannot read {path}: {error.strerror}", chain)
                 continue
             if key == "add-files":
-                # rpm-ostree's rule: an include's file of the same name replaces the includer's
+                # rpm-ostree's rule: a file of the same name in an include replaces the includer's
                 self.externals[(key, name.value)] = external
             else:
                 self.externals.setdefault((key, ""), external)
 
     def _read_finalize(self, directory: str) -> None:
-        """Executable files of finalize.d; of two with one name the includer's is taken, as everywhere else."""
+        """Read the executable files in finalize.d; the includer's file wins over an include's file of the same name."""
         self.programs.add(directory)
         try:
             names = sorted(os.listdir(directory))
@@ -302,7 +308,7 @@ class Flattener:
         directory, name = os.path.split(path)
         try:
             includers = {os.path.basename(place.file) for place in chain}
-            near = nearest(name, [each for each in os.listdir(directory or ".") if each not in includers])
+            near = nearest(name, [other for other in os.listdir(directory or ".") if other not in includers])
         except OSError:
             near = None
         hint = f'; did you mean "{near}"?' if near and near != name else ""
@@ -312,22 +318,22 @@ class Flattener:
             self._fault(Place(path), f"cannot read the treefile: {error.strerror}{hint}", ())
 
     def _fault(self, place: Place, message: str, chain: tuple[Place, ...]) -> None:
-        trail = "".join(f" (included from {each})" for each in reversed(chain))
+        trail = "".join(f" (included from {includer})" for includer in reversed(chain))
         self.faults.append(f"{place}: {message}{trail}")
 
 
 def _mode(file: BinaryIO) -> int:
-    """Permission bits, without those for writing that the umask of a checkout decides: the tree must not depend on it."""
+    """Permission bits without group and other write: these depend on the umask of the checkout, and the tree must not."""
     return os.fstat(file.fileno()).st_mode & 0o7777 & ~0o022
 
 
 def is_json(path: str) -> bool:
-    """What is neither YAML nor kickstart by its name is JSON."""
+    """Whether a file is JSON: its extension is neither that of YAML nor that of kickstart."""
     return os.path.splitext(path)[1] not in (".yaml", ".yml", ".ks")
 
 
 def parse_source(data: bytes, path: str) -> Located:
-    """The keys of one file as it is written. Raises SourceFault."""
+    """Parse one file, without interpreting its keys. Raises SourceFault."""
     if path.endswith(".ks"):
         return parse_kickstart(data, path)
     from compose.treefile.parse import parse_json, parse_yaml
@@ -340,17 +346,17 @@ def parse_source(data: bytes, path: str) -> Located:
 
 
 def _is_treefile(path: tuple[str | int, ...]) -> bool:
-    """Does a path in a file lead to its own keys, or to those of a treefile written in place?"""
+    """Whether the mapping at `path` is a treefile: the whole file, or an inline treefile."""
     return not path or (path[0] == "conditional-include" and path[2:3] == ("include",) and _is_treefile(path[3:]))
 
 
 def _is_comment(key: str) -> bool:
-    """Does a key mean nothing, in JSON or in a treefile written in place?"""
+    """Whether a key is unknown, and so ignored in JSON and in inline treefiles."""
     return not (key in KEYS or key in LEGACY or key in CLIENT_ONLY or key.startswith("packages-"))
 
 
 def _git_symlink(path: str, data: bytes) -> str | None:
-    """Where a symlink points that git checked out as a file holding its target (core.symlinks=false), else None."""
+    """Target of a symlink that git checked out as a file containing the target's path (core.symlinks=false), else None."""
     if len(data) > 255 or b"\n" in data.rstrip(b"\n") or not data.endswith((b".yaml", b".yml", b".json")):
         return None
     target = os.path.join(os.path.dirname(path), os.fsdecode(data))
@@ -376,7 +382,7 @@ def _externals_of(config: Config) -> Iterable[tuple[str, Located]]:
 
 
 def split_packages(text: str) -> list[str]:
-    """Package specs of one text: separated by spaces, except inside single quotes. Raises ValueError."""
+    """Split a text into package specs, at spaces outside of single quotes. Raises ValueError."""
     if text.count("'") % 2:
         raise ValueError(f"missing terminating quote in {text!r}")
     pieces = re.findall(r"'([^']*)'|([^\s']+)", text)
@@ -384,7 +390,7 @@ def split_packages(text: str) -> list[str]:
 
 
 def merge(config: Config, included: Config) -> None:
-    """Merge an included file's keys into its includer's, by each key's rule."""
+    """Merge an included file's keys into its includer's, by the rule of each key."""
     for key, value in included.items():
         if key not in KEYS:
             continue

@@ -1,7 +1,7 @@
-"""The keys of the language: how each merges with an include's, and whether it is in the flattened treefile.
+"""The keys of the language: how each merges with an include's value, and whether the flattened treefile contains it.
 
-Merge rules (rpm-ostree's): FIRST, the includer's value counts; PREPEND, an include's items come before the includer's; UNION,
-sorted set; UPDATE, per member the includer's counts; TOP, only the top file's value counts.
+Merge rules (rpm-ostree's): FIRST, the includer's value wins; PREPEND, an include's items come before the includer's; UNION, a
+sorted set of both; UPDATE, the includer wins for each member; TOP, only the top file's value is used.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Merge(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """shown: in the flattened treefile."""
+    """How a key is treated. shown: whether the flattened treefile contains it."""
 
     merge: Merge
     shown: bool = True
@@ -57,7 +57,7 @@ KEYS: dict[str, Key] = {
     "variables": Key(Merge.UPDATE, shown=False),
     "repovars": Key(Merge.UPDATE, shown=False),
     "platform-module": Key(Merge.TOP),
-    # done and gone by the time a treefile is flat
+    # consumed by flattening
     "packages-remove": Key(Merge.TOP, shown=False),
     "include": Key(Merge.TOP, shown=False),
     "arch-include": Key(Merge.TOP, shown=False),
@@ -70,7 +70,7 @@ LEGACY = {
     "default_target": "default-target",
     "automatic_version_prefix": "automatic-version-prefix",
 }
-"""Old spellings rpm-ostree still takes."""
+"""Old spellings that rpm-ostree still accepts, and the current ones."""
 
 OWN = frozenset(
     {
@@ -81,17 +81,17 @@ OWN = frozenset(
 """Keys that rpm-ostree does not have."""
 
 WRAPPABLE = ("rpm", "dracut", "grubby", "yum", "dnf", "kernel-install")
-"""What cliwrap-binaries may name."""
+"""Programs that cliwrap-binaries may list."""
 
 CLIENT_ONLY = (
     *("base-refspec", "container-image-reference", "packages-local", "packages-local-fileoverride", "override-remove"),
     *("ex-override-replace", "override-replace-local", "initramfs", "custom", "override-commit", "unconfigured-state"),
 )
-"""Keys of client-side treefiles, which a compose refuses."""
+"""Keys of client-side treefiles, which a compose rejects."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The one of known that word is most likely a slip of."""
+    """The known word that a misspelt word most likely means, or None."""
     import difflib
 
     found = difflib.get_close_matches(word.replace("_", "-"), list(known), n=1, cutoff=0.6)

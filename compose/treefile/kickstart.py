@@ -6,7 +6,7 @@ from compose.treefile.source import Located, Place, SourceFault
 
 
 def parse_kickstart(data: bytes, file: str) -> Located:
-    """Packages, exclusions and includes of a kickstart file. Raises SourceFault for anything else in it."""
+    """Parse the packages, exclusions and includes of a kickstart file. Raises SourceFault for anything else in it."""
     packages: list[Located] = []
     excluded: list[Located] = []
     includes: list[Located] = []
@@ -31,7 +31,7 @@ def parse_kickstart(data: bytes, file: str) -> Located:
         elif inside and not line.startswith("%"):
             (excluded if line.startswith("-") else packages).append(Located(line.lstrip("-"), place))
         else:
-            raise SourceFault(place, f"{words[0]} is not supported: only %packages sections and %include are")
+            raise SourceFault(place, f"{words[0]} is not supported; only %packages sections and %include are")
     if inside:
         raise SourceFault(Place(file, 1, 1), "%packages without %end")
     for key, rows in (("packages", packages), ("exclude-packages", excluded), ("include", includes)):

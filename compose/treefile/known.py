@@ -1,8 +1,8 @@
-"""Files that were read before and found without fault: they are not parsed and held against the schema again.
+"""Cache of treefiles that have been parsed and validated without errors, to do neither again.
 
-    DIRECTORY/KEY       a sealed file for each, JSON; KEY: digest of its bytes, its syntax, the schema and this version
+    DIRECTORY/KEY       a sealed file each, JSON; KEY: digest of its bytes, its syntax, the schema and this version
 
-A value is [value, line, column], with such values inside of lists and mappings.
+A value is stored as [value, line, column]; lists and mappings contain such triples.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from compose.sealed import forget_oldest, read_sealed, write_sealed
 from compose.treefile.source import Located, Place
 from compose.treefile.validate import schema_text
 
-# To be raised whenever the same bytes could be read otherwise than before.
+# To be incremented whenever the same bytes may be parsed differently than before.
 _KIND = b"compose treefile 3\n"
 _KEPT = 200
 
 
 class KnownFiles:
-    """The memory in one directory. Nothing is written before keep()."""
+    """The cache in one directory. Nothing is written before keep()."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
@@ -33,18 +33,18 @@ class KnownFiles:
         self._new: dict[str, bytes] = {}
 
     def recall(self, data: bytes, path: str) -> Located | None:
-        """What these bytes are, None when that is not known. path: where they are now."""
+        """The parsed file with these bytes, or None if they are unknown. path: the file's current path."""
         found = read_sealed(os.path.join(self._directory, self._key(data, path)), _KIND)
         return None if found is None else _unpacked(json.loads(bytes(found)), path)
 
     def note(self, data: bytes, path: str, source: Located) -> None:
-        """These bytes are this, and nothing is wrong with it."""
-        # so deep is nothing that people write
+        """Note that these bytes parse to `source`, which is valid."""
+        # a file nested too deeply for json is not worth caching
         with suppress(RecursionError):
             self._new[self._key(data, path)] = json.dumps(_packed(source)).encode()
 
     def keep(self) -> None:
-        """Remember what was noted, where the disk has room for it."""
+        """Write what was noted; failure to write is ignored."""
         if self._new:
             with suppress(OSError, StorageError):
                 os.makedirs(self._directory, mode=0o700, exist_ok=True)
@@ -55,7 +55,7 @@ class KnownFiles:
 
     def _key(self, data: bytes, path: str) -> str:
         total = self._version.copy()
-        # which decides how it is read
+        # the extension decides which parser reads the file
         total.update(f" {os.path.splitext(path)[1]} ".encode(errors="surrogateescape"))
         total.update(data)
         return total.hexdigest()
@@ -64,16 +64,16 @@ class KnownFiles:
 def _packed(source: Located) -> list[Any]:
     value = source.value
     if isinstance(value, dict):
-        value = {key: _packed(each) for key, each in value.items()}
+        value = {key: _packed(member) for key, member in value.items()}
     elif isinstance(value, list):
-        value = [_packed(each) for each in value]
+        value = [_packed(item) for item in value]
     return [value, source.place.line, source.place.column]
 
 
 def _unpacked(row: list[Any], path: str) -> Located:
     value, line, column = row
     if isinstance(value, dict):
-        value = {key: _unpacked(each, path) for key, each in value.items()}
+        value = {key: _unpacked(member, path) for key, member in value.items()}
     elif isinstance(value, list):
-        value = [_unpacked(each, path) for each in value]
+        value = [_unpacked(item, path) for item in value]
     return Located(value, Place(path, line, column))

@@ -1,4 +1,4 @@
-"""What is allowed in a treefile and most likely not meant: rules with ids, each finding at its place."""
+"""Lints treefiles: finds what is valid but most likely a mistake. Each finding has a rule and a place."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from compose.treefile.keys import KEYS, LEGACY, nearest
 from compose.treefile.load import flatten
 from compose.treefile.source import Located, Place
 
-# those of libdnf5's table (libdnf5/rpm/arch.cpp)
+# from the table in libdnf5/rpm/arch.cpp
 _BASE_ARCHES = frozenset(
     {
         "aarch64", "alpha", "arm", "armhfp", "i386", "ia64", "loongarch64", "mips", "mipsel", "mips64", "mips64el", "noarch",
@@ -24,13 +24,13 @@ _BASE_ARCHES = frozenset(
     }
 )  # fmt: skip
 _PER_ARCH = re.compile(r"packages-(?!remove$)[a-z0-9_]+")
-_COMMENT = re.compile(r"(?P<place>.*?:\d+:\d+): (?P<text>(?P<key>[^:]*): unknown key, taken for a comment.*)")
+_COMMENT = re.compile(r"(?P<place>.*?:\d+:\d+): (?P<text>(?P<key>[^:]*): unknown key, ignored as a comment.*)")
 _WARNING = re.compile(r"(?P<place>.*?:\d+:\d+): (?P<text>.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Finding:
-    """place: where. message: what is wrong there."""
+    """One finding. place: the offending line. message: what is wrong there."""
 
     place: Place
     rule: str
@@ -53,7 +53,7 @@ RULES: dict[str, Rule] = {
         Rule(
             id="deprecated-key",
             level=Level.WARNING,
-            summary="A key that has no effect any more, or should have none",
+            summary="A key that is obsolete or deprecated",
             advice="remove it",
         ),
         Rule(
@@ -65,38 +65,38 @@ RULES: dict[str, Rule] = {
         Rule(
             id="excluded-package",
             level=Level.ERROR,
-            summary="A package that is both asked for and excluded",
-            advice="drop it from packages or from exclude-packages; packages-remove takes back what an include brings",
+            summary="A package that is both requested and excluded",
+            advice="drop it from packages or from exclude-packages; packages-remove removes a package that an include lists",
         ),
         Rule(
             id="include-not-taken",
             level=Level.NOTE,
-            summary="An include that this compose does not take",
-            advice="none needed when it is for another architecture or edition",
+            summary="An include that this compose does not follow",
+            advice="nothing, if it is for another architecture or edition",
         ),
         Rule(
             id="include-missing",
             level=Level.WARNING,
-            summary="An include whose file does not exist, found only when its condition holds",
+            summary="An include that is not followed here and whose file does not exist",
             advice="add the file or drop the include",
         ),
         Rule(
             id="arch-unknown",
             level=Level.WARNING,
-            summary="A key for an architecture that RPM has none of",
+            summary="A key for an architecture that RPM does not have",
             advice="use the base architecture: x86_64, aarch64, ppc64le, s390x, ...",
         ),
         Rule(
             id="repo-without-gpgcheck",
             level=Level.WARNING,
-            summary="A repository whose packages are taken without looking at their signatures",
-            advice="gpgcheck=1 and gpgkey= in the .repo file",
+            summary="A repository whose packages are installed without checking their signatures",
+            advice="set gpgcheck=1 and gpgkey= in the .repo file",
         ),
         Rule(
             id="repo-without-gpgkey",
             level=Level.ERROR,
-            summary="A repository with gpgcheck=1 that names no key",
-            advice="gpgkey= in the .repo file; keys of this machine are never used",
+            summary="A repository with gpgcheck=1 but no key",
+            advice="set gpgkey= in the .repo file; keys of this machine are never used",
         ),
         Rule(
             id="repo-unknown",
@@ -107,37 +107,37 @@ RULES: dict[str, Rule] = {
         Rule(
             id="releasever-unset",
             level=Level.ERROR,
-            summary="A .repo file that needs $releasever, which nothing sets",
+            summary="A .repo file that uses $releasever, which nothing sets",
             advice="set releasever in the treefile",
         ),
         Rule(
             id="variable-unused",
             level=Level.NOTE,
-            summary="A variable that no condition and no ${} uses",
+            summary="A variable that no condition or ${} uses",
             advice="remove it",
         ),
         Rule(
             id="json-comment",
             level=Level.WARNING,
-            summary="A key of a JSON treefile that means nothing",
-            advice="correct it if it was meant to be a key; in YAML a comment begins with #",
+            summary="An unknown key in a JSON treefile, ignored as a comment",
+            advice="correct it if it is meant to be a key; in YAML a comment begins with #",
         ),
         Rule(
             id="inline-unknown-key",
             level=Level.WARNING,
-            summary="A key that means nothing in a treefile written inside conditional-include",
+            summary="A key that has no effect in an inline treefile (conditional-include)",
             advice="correct or remove it",
         ),
         Rule(
             id="script-goes-on-after-errors",
             level=Level.WARNING,
-            summary="A shell script of postprocess whose commands may fail unnoticed",
+            summary="A postprocess shell script whose commands may fail unnoticed",
             advice="begin it with set -e (set -euo pipefail for bash)",
         ),
         Rule(
             id="packages-remove-needless",
             level=Level.WARNING,
-            summary="packages-remove names what no include brings",
+            summary="packages-remove lists a package that no include lists",
             advice="remove the line",
         ),
     )
@@ -146,7 +146,7 @@ RULES: dict[str, Rule] = {
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
-    """What the rules look at. sources: each file read, as it is written."""
+    """The input of the rules. sources: each file that was read, parsed but not interpreted."""
 
     config: Config
     flattener: Flattener
@@ -156,8 +156,8 @@ class _Subject:
 
 
 def lint(path: str, *, basearch: str, source_root: str | None = None) -> tuple[Finding, ...]:
-    """Findings in a treefile, the files it includes and its .repo files, by place. Raises TreefileError for what does not
-    load at all."""
+    """Findings in a treefile, the files it includes and its .repo files, sorted by place. Raises TreefileError for a treefile
+    that does not load."""
     config, flattener = flatten(path, basearch=basearch)
     sources = {file: parse_source(data, file) for file, data in flattener.files.items()}
     directory = os.path.dirname(os.path.abspath(path))
@@ -171,14 +171,14 @@ def _spelling(subject: _Subject) -> Iterator[Finding]:
 
 
 def _obsolete(subject: _Subject) -> Iterator[Finding]:
-    told = {
+    messages = {
         "rojig": "rojig has no effect",
-        "platform-module": "platform-module has no effect: modules are no more",
+        "platform-module": "platform-module has no effect: modularity has been retired",
         "cliwrap": "cliwrap is deprecated",
         "initramfs-args": "initramfs-args is deprecated: put a file into /usr/lib/dracut/dracut.conf.d",
     }
     for source in subject.sources.values():
-        for key, message in told.items():
+        for key, message in messages.items():
             if key in source.value and source.value[key].value not in (False, None):
                 yield Finding(place=source.value[key].place, rule="deprecated-key", message=message)
 
@@ -190,13 +190,13 @@ def _packages(subject: _Subject) -> Iterator[Finding]:
     for name, found in places.items():
         ordered = sorted(set(found))
         for place in ordered[1:]:
-            yield Finding(place=place, rule="duplicate-package", message=f"{name} is listed at {ordered[0]} too")
+            yield Finding(place=place, rule="duplicate-package", message=f"{name} is already listed at {ordered[0]}")
     for item in subject.config["exclude-packages"].value if "exclude-packages" in subject.config else []:
         for place in sorted(set(places.get(item.value, ()))):
             yield Finding(
                 place=place,
                 rule="excluded-package",
-                message=f"{item.value} is excluded at {item.place}: no solve can succeed",
+                message=f"{item.value} is excluded at {item.place}; no solve can succeed",
             )
 
 
@@ -207,7 +207,7 @@ def _includes(subject: _Subject) -> Iterator[Finding]:
             yield Finding(place=place, rule="include-not-taken", message=f"{name} is not included: {reason}")
         else:
             yield Finding(
-                place=place, rule="include-missing", message=f"{path} does not exist (not included now: {reason})"
+                place=place, rule="include-missing", message=f"{path} does not exist (not included here: {reason})"
             )
 
 
@@ -222,7 +222,9 @@ def _architectures(subject: _Subject) -> Iterator[Finding]:
             if arch not in _BASE_ARCHES:
                 near = nearest(arch, _BASE_ARCHES)
                 hint = f"; did you mean {near}?" if near else ""
-                yield Finding(place=value.place, rule="arch-unknown", message=f"{arch} is no base architecture{hint}")
+                yield Finding(
+                    place=value.place, rule="arch-unknown", message=f"{arch} is not a base architecture{hint}"
+                )
 
 
 def _repositories(subject: _Subject) -> Iterator[Finding]:
@@ -249,7 +251,7 @@ def _repositories(subject: _Subject) -> Iterator[Finding]:
                 yield Finding(
                     place=item.place,
                     rule="repo-unknown",
-                    message=f"no .repo file has {item.value} (there are: {known})",
+                    message=f"no .repo file defines {item.value} (defined: {known})",
                 )
     for section in used:
         yield from _repository(subject, section)
@@ -261,18 +263,16 @@ def _repository(subject: _Subject, section: RepoSection) -> Iterator[Finding]:
         yield Finding(
             place=place,
             rule="repo-without-gpgcheck",
-            message=f"packages of {section.id} are taken whoever signed them, or nobody",
+            message=f"packages of {section.id} are accepted with any signature or none",
         )
     elif section.option("gpgkey") is None:
-        yield Finding(
-            place=place, rule="repo-without-gpgkey", message=f"{section.id} has gpgcheck=1 and names no gpgkey"
-        )
+        yield Finding(place=place, rule="repo-without-gpgkey", message=f"{section.id} has gpgcheck=1 but no gpgkey")
     if "releasever" not in subject.config and not subject.source_root:
         for option in section.options:
             if re.search(r"\$(?:releasever\b|\{releasever)", option.value):
                 where = Place(section.path, option.line, 1)
                 yield Finding(
-                    place=where, rule="releasever-unset", message=f"{option.key} of {section.id} needs $releasever"
+                    place=where, rule="releasever-unset", message=f"{option.key} of {section.id} uses $releasever"
                 )
                 break
 
@@ -292,7 +292,7 @@ def _variables(subject: _Subject) -> Iterator[Finding]:
         variables = source.value.get("variables")
         for name, value in variables.value.items() if variables is not None and variables.value else ():
             if name not in used:
-                yield Finding(place=value.place, rule="variable-unused", message=f"{name} is used nowhere")
+                yield Finding(place=value.place, rule="variable-unused", message=f"{name} is never used")
 
 
 def _comments(subject: _Subject) -> Iterator[Finding]:
@@ -311,36 +311,34 @@ def _inline(subject: _Subject) -> Iterator[Finding]:
             body = row.value["include"]
             for key, value in body.value.items() if isinstance(body.value, dict) else ():
                 if key not in KEYS and key not in LEGACY and not key.startswith("packages-"):
-                    yield Finding(
-                        place=value.place, rule="inline-unknown-key", message=f"{key}: unknown key, without effect"
-                    )
+                    yield Finding(place=value.place, rule="inline-unknown-key", message=f"{key}: unknown key, ignored")
                 elif key == "packages":
                     yield from _unsplit(value)
 
 
 def _unsplit(packages: Located) -> Iterator[Finding]:
-    """In a treefile written in place rpm-ostree does not split texts at spaces."""
+    """Find texts with several packages in an inline treefile, where rpm-ostree does not split at spaces."""
     for item in packages.value or []:
         if isinstance(item.value, str) and item.value.count("'") % 2 == 0 and len(split_packages(item.value)) > 1:
             yield Finding(
                 place=item.place,
                 rule="inline-unknown-key",
-                message=f"{item.value!r} is one package here: texts are not split at spaces in a treefile written in place",
+                message=f"{item.value!r} counts as one package: inline treefiles do not split texts at spaces",
             )
 
 
 def _scripts(subject: _Subject) -> Iterator[Finding]:
     rows = list(subject.config["postprocess"].value) if "postprocess" in subject.config else []
     for item in rows:
-        if _goes_on(item.value):
+        if _ignores_errors(item.value):
             yield Finding(
                 place=item.place,
                 rule="script-goes-on-after-errors",
-                message="the script succeeds when its last command does, whatever failed before",
+                message="the script succeeds if its last command does, even if others failed",
             )
 
 
-def _goes_on(script: str) -> bool:
+def _ignores_errors(script: str) -> bool:
     first, _, rest = script.strip().partition("\n")
     if not first.startswith("#!"):
         first, rest = "#!/bin/sh", script.strip()

@@ -1,4 +1,4 @@
-"""Loading: a path becomes a LoadedTreefile, or one TreefileError with every fault found."""
+"""Loads a treefile into a LoadedTreefile, or raises one TreefileError that lists every error found."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from compose.treefile.source import Located
 _SUBSTITUTED = ("ref", "automatic-version-prefix", "mutate-os-release", "platform-module")
 _SUBSTITUTED_MEMBERS = ("metadata", "add-commit-metadata", "rojig")
 _ADD_FILES_PREFIXES = ("usr/", "etc/", "bin/", "sbin/", "lib/", "lib64/")
-# as rpm-ostree has it: what is in the commit alone counts too
+# As in rpm-ostree, keys that change only the commit's metadata are hashed too.
 _NOT_HASHED = (
-    # for people
+    # informational
     "metadata",
-    # their commits are, where they are resolved
+    # hashed as commits, where the refs are resolved
     "ostree-layers",
-    # where packages come from, not which
+    # says where packages come from, not which
     "lockfile-repos",
 )
 
 
 def load_treefile(path: str, *, basearch: str, known: KnownFiles | None = None) -> LoadedTreefile:
-    """Read, validate, flatten. basearch: RPM base architecture of the compose. known: files to be read faster.
+    """Read, validate and flatten a treefile. basearch: RPM base architecture of the compose. known: cache of parsed files.
 
-    Raises TreefileError: its details hold one line per fault, "file:line:column: key: what is wrong".
+    Raises TreefileError; its details have one line per error, "file:line:column: key: what is wrong".
     """
     config, flattener = flatten(path, basearch=basearch, known=known)
     flat = _flat(config, basearch)
@@ -60,7 +60,7 @@ def load_treefile(path: str, *, basearch: str, known: KnownFiles | None = None) 
 
 
 def named_files(path: str, *, basearch: str, known: KnownFiles | None = None) -> tuple[frozenset[str], frozenset[str]]:
-    """What load_treefile() reads, also when it finds faults: the files, there or not, and directories of further programs."""
+    """What load_treefile() looks for, even when it finds errors: all files, existing or not, and the finalize.d directories."""
     flattener = Flattener(basearch=basearch, known=known)
     flattener.variables["basearch"] = basearch
     flattener.read(path)
@@ -68,7 +68,7 @@ def named_files(path: str, *, basearch: str, known: KnownFiles | None = None) ->
 
 
 def flatten(path: str, *, basearch: str, known: KnownFiles | None = None) -> tuple[Config, Flattener]:
-    """The first half of load_treefile(): every key with the place of its value, and what was met on the way."""
+    """The first half of load_treefile(): every key with the place of its value, and the flattener with all it has collected."""
     flattener = Flattener(basearch=basearch, known=known)
     flattener.variables["basearch"] = basearch
     config = flattener.read(path)
@@ -78,14 +78,14 @@ def flatten(path: str, *, basearch: str, known: KnownFiles | None = None) -> tup
     if flattener.faults:
         found = list(dict.fromkeys(flattener.faults))
         raise TreefileError(
-            found[0] if len(found) == 1 else f"{path}: {len(found)} faults in the treefile",
+            found[0] if len(found) == 1 else f"{path}: {len(found)} errors in the treefile",
             details=found if len(found) > 1 else (),
         )
     return config, flattener
 
 
 def _check_values(config: Config, flattener: Flattener) -> None:
-    """What a schema cannot say."""
+    """Check what the schema cannot express."""
     for pair in config["add-files"].value if "add-files" in config else []:
         dest = pair.value[1]
         plain = dest.value.lstrip("/")
@@ -99,7 +99,9 @@ def _check_values(config: Config, flattener: Flattener) -> None:
             flattener.faults.append(f"{name.place}: remove-files: {name.value} must be relative, without ..")
     for name, value in config["repovars"].value.items() if "repovars" in config else ():
         if name in ("releasever", "basearch"):
-            flattener.faults.append(f"{value.place}: repovars.{name}: is set by the compose and cannot be defined")
+            flattener.faults.append(
+                f"{value.place}: repovars.{name}: the compose sets this variable; it cannot be defined"
+            )
     script = flattener.externals.get(("postprocess-script", ""))
     if script is not None and not script.mode & 0o111:
         place = config["postprocess-script"].place
@@ -119,10 +121,10 @@ def _substitute(config: Config, variables: dict[str, Value], faults: list[str]) 
             value = config[key]
             config[key] = Located(
                 {
-                    name: Located(substitute(each.value, variables), each.place)
-                    if isinstance(each.value, str)
-                    else each
-                    for name, each in value.value.items()
+                    name: Located(substitute(member.value, variables), member.place)
+                    if isinstance(member.value, str)
+                    else member
+                    for name, member in value.value.items()
                 },
                 value.place,
             )
@@ -153,7 +155,7 @@ def _flat(config: Config, basearch: str) -> dict[str, Any]:
 def _deciding_keys(flat: dict[str, Any], config: Config) -> tuple[tuple[str, str], ...]:
     found = {key: json.dumps(flat[key], sort_keys=True, ensure_ascii=False) for key in flat if key not in _NOT_HASHED}
     if "repovars" in config:
-        # a token of a repository may be among them, and these values are kept with the commit
+        # deciding keys are recorded in the commit, and a repovar may be a secret token
         text = json.dumps(config["repovars"].plain(), sort_keys=True)
         found["repovars"] = json.dumps(f"sha256:{hashlib.sha256(text.encode()).hexdigest()}")
     return tuple(sorted(found.items()))
@@ -272,7 +274,7 @@ def _rpm_files(config: Config) -> tuple[RpmSource, ...]:
 
 
 def _repo_packages(config: Config) -> tuple[RepoPackages, ...]:
-    """A later entry's package is no longer an earlier entry's (an includer overrides what it includes)."""
+    """Entries of repo-packages. A package listed in several stays only in the last one: an includer overrides its includes."""
     rows = config["repo-packages"].value if "repo-packages" in config else []
     taken: set[str] = set()
     found: list[RepoPackages] = []

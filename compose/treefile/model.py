@@ -1,4 +1,4 @@
-"""The flattened treefile: what is to be composed, as one frozen value."""
+"""The flattened treefile as one frozen value."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ class CheckKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExternalFile:
-    """A file named by the treefile, read when it was loaded. mode: permission bits, group and others not writing."""
+    """A file that the treefile refers to, read when the treefile is loaded. mode: permission bits, without group and other
+    write."""
 
     path: str
     data: bytes
@@ -46,7 +47,7 @@ class ExternalFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddFile:
-    """A file that the compose puts into the tree. dest: absolute or below the root."""
+    """An entry of add-files. dest: path in the tree, with or without the leading slash."""
 
     dest: str
     source: ExternalFile
@@ -54,8 +55,8 @@ class AddFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RpmSource:
-    """An RPM that is in no repository. Exactly one of path (absolute or below the current directory) and url is set.
-    sha256: of the file, 64 hex digits."""
+    """An RPM that does not come from a repository. Exactly one of path (absolute, or relative to the current directory) and url
+    is set. sha256: of the file, 64 hex digits."""
 
     sha256: str
     place: str
@@ -65,7 +66,7 @@ class RpmSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """check-passwd or check-groups. data: of type file, a passwd or group file; of type data, name to ids."""
+    """Value of check-passwd or check-groups. file: a passwd or group file, for type file. data: name to ids, for type data."""
 
     kind: CheckKind
     file: ExternalFile | None = None
@@ -74,7 +75,7 @@ class Check:
 
 @value
 class Treefile:
-    """Every key a compose acts on, with rpm-ostree's defaults; names are the keys', with underscores.
+    """Every key that a compose acts on, with rpm-ostree's defaults. Fields are named like the keys, with underscores.
 
     finalize: the programs of finalize.d, sorted by name.
     """
@@ -138,11 +139,12 @@ class Treefile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedTreefile:
-    """treefile: the value. json: the flattened treefile, as --print-only prints it and the tree records it.
+    """A treefile as load_treefile() returns it. json: the flattened treefile, as --print-only prints it and the tree
+    records it.
 
-    deciding_keys: (key, canonical JSON) of what decides the tree. deciding_files: the files that keys name, ("add-files motd",
-    "mode digest"). directory: of the top file, where .repo files are. files: everything that was read, the top file first.
-    warnings: one line each.
+    deciding_keys: (key, canonical JSON) of each key that goes into the input hash. deciding_files: the same for files that keys
+    refer to, ("add-files motd", "mode digest"). directory: that of the top file, where .repo files are. files: all files that
+    were read, the top file first. warnings: one line each.
     """
 
     treefile: Treefile

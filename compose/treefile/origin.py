@@ -1,4 +1,4 @@
-"""Which file and line gave each value of a flattened treefile."""
+"""Finds the file and line that each value of a flattened treefile comes from."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from compose.treefile.source import Located, Place
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """path: "packages", "metadata.name", "repo-packages[0].repo". value: plain, never a list or mapping. items of a set of
-    texts (packages) have the key as their path. place: where the treefile, or one it includes, says it."""
+    """A value and where it comes from. path: "metadata.name" or "repo-packages[0].repo"; just the key ("packages") for an item
+    of a set. value: a scalar, never a list or mapping. place: in the treefile or one that it includes."""
 
     path: str
     value: Any
@@ -23,15 +23,15 @@ class Origin:
 
 
 def origins(path: str, *, basearch: str, known: KnownFiles | None = None) -> tuple[Origin, ...]:
-    """Every value, sorted by key, lists in their order. known: files to be read faster. Raises TreefileError."""
+    """Every value, sorted by key, with lists in their order. known: cache of parsed files. Raises TreefileError."""
     config, _ = flatten(path, basearch=basearch, known=known)
     found: list[Origin] = []
     for key in sorted(config):
         values = list(_leaves(key, config[key], is_set=KEYS[key].merge is Merge.UNION))
         if KEYS[key].merge is Merge.UNION:
             first: dict[Any, Origin] = {}
-            for each in values:
-                first.setdefault(each.value, each)
+            for origin in values:
+                first.setdefault(origin.value, origin)
             values = [first[value] for value in sorted(first)]
         found += values
     return tuple(found)
@@ -40,7 +40,7 @@ def origins(path: str, *, basearch: str, known: KnownFiles | None = None) -> tup
 def _leaves(path: str, value: Located, *, is_set: bool) -> Iterator[Origin]:
     if isinstance(value.value, dict):
         for name, member in value.value.items():
-            # implied values (edition, container) are not located one by one
+            # members of implied values (edition, container) have no place of their own
             inner = member if isinstance(member, Located) else Located(member, value.place)
             yield from _leaves(f"{path}.{name}", inner, is_set=False)
     elif isinstance(value.value, list):

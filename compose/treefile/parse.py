@@ -1,6 +1,6 @@
-"""Text to values that know where they stand.
+"""Parses YAML and JSON into values with their place.
 
-YAML is read as YAML 1.1 safe scalars, JSON as RFC 8259 has it.
+YAML is YAML 1.1 with the scalar types null, bool, int, float and str; JSON is that of RFC 8259.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _SCALARS = {
     "tag:yaml.org,2002:str": _CONSTRUCTOR.construct_yaml_str,
 }
 _BLANKS = re.compile(r"[ \t\n\r]*")
-# Python has a limit for integers, whose fault tells no place.
-_GRAMMAR, _VALUES = json.JSONDecoder(parse_int=str), json.JSONDecoder()
+# The first only checks the syntax: Python limits the digits of an integer, and its error does not say where that integer is.
+_SYNTAX, _VALUES = json.JSONDecoder(parse_int=str), json.JSONDecoder()
 
 
 Path = tuple[str | int, ...]
-"""Keys and indices that lead to a mapping, () for the top one."""
+"""Keys and indices that lead to a mapping; () for the top one."""
 
 MayRepeat = Callable[[Path, str], bool]
-"""Tells of a mapping's key whether it means nothing, and may be given more than once."""
+"""Returns whether a key of the mapping at a path may be given more than once, because it is ignored."""
 
 
 def _never(path: Path, key: str) -> bool:
@@ -44,18 +44,19 @@ def _never(path: Path, key: str) -> bool:
 
 
 def parse_yaml(data: bytes, file: str, *, may_repeat: MayRepeat = _never) -> Located:
-    """Read YAML. Raises SourceFault for syntax, a key given twice, an alias bomb, an object tag, or no mapping."""
+    """Parse YAML. Raises SourceFault for a syntax error, a key given twice, an alias bomb, an object tag, or a document that is
+    not a mapping."""
     node = compose_nodes(_decode(data, file), file)
     return _top(node, file, may_repeat)
 
 
 def parse_json(data: bytes, file: str, *, may_repeat: MayRepeat = _never) -> Located:
-    """Read JSON. Raises SourceFault for syntax, a key given twice, what is no text or number (half of a surrogate pair, 1e999),
-    or no mapping."""
+    """Parse JSON. Raises SourceFault for a syntax error, a key given twice, a value that is not text or a finite number (a lone
+    surrogate, 1e999), or a document that is not a mapping."""
     text = _decode(data, file)
     try:
-        _GRAMMAR.decode(text)
-        found = _JsonWalk(text, file, may_repeat).top()
+        _SYNTAX.decode(text)
+        found = _JsonReader(text, file, may_repeat).top()
     except json.JSONDecodeError as error:
         raise SourceFault(Place(file, error.lineno, error.colno), f"not JSON: {error.msg}") from error
     except RecursionError as error:
@@ -74,7 +75,7 @@ def _decode(data: bytes, file: str) -> str:
 
 
 def compose_nodes(text: str, file: str) -> Any:
-    """PyYAML's node graph, which has the marks that edits of the text need. Raises SourceFault."""
+    """Parse YAML into PyYAML's node graph, whose marks are needed to edit the text. Raises SourceFault."""
     try:
         return yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
@@ -111,25 +112,25 @@ class _Converter:
         self._nodes = 0
 
     def convert(self, node: Any, path: Path) -> Located:
-        # counts what aliases repeat, so that a small file cannot become a huge value
+        # nodes that aliases repeat count each time, so that a small file cannot become a huge value
         self._nodes += 1
         place = self._place(node)
         if self._nodes > _MAX_NODES:
             raise SourceFault(place, "too many values")
         if isinstance(node, yaml.SequenceNode):
-            return Located([self.convert(each, (*path, index)) for index, each in enumerate(node.value)], place)
+            return Located([self.convert(item, (*path, index)) for index, item in enumerate(node.value)], place)
         if isinstance(node, yaml.MappingNode):
             return Located(self._mapping(node, path), place)
         construct = _SCALARS.get(node.tag)
         if construct is None:
-            # dates and the like: what rpm-ostree takes for text
+            # rpm-ostree reads a date as text
             if not node.tag.startswith("tag:yaml.org,2002:timestamp"):
                 raise SourceFault(place, f"{node.tag} is not a plain value")
             construct = _CONSTRUCTOR.construct_yaml_str
         try:
             return Located(construct(node), place)
         except (ValueError, yaml.YAMLError) as error:
-            raise SourceFault(place, f"not a value: {node.value!r}") from error
+            raise SourceFault(place, f"not a valid value: {node.value!r}") from error
 
     def _mapping(self, node: Any, path: Path) -> dict[str, Located]:
         found: dict[str, Located] = {}
@@ -146,8 +147,8 @@ class _Converter:
         return Place(self._file, node.start_mark.line + 1, node.start_mark.column + 1)
 
 
-class _JsonWalk:
-    """Reads text that is known to be JSON, value by value, to tell where each stands."""
+class _JsonReader:
+    """Reads text that is known to be valid JSON, value by value, keeping the place of each."""
 
     def __init__(self, text: str, file: str, may_repeat: MayRepeat) -> None:
         self._text = text
@@ -160,7 +161,7 @@ class _JsonWalk:
         return self._value(self._skip(0), ())[0]
 
     def _value(self, at: int, path: Path) -> tuple[Located, int]:
-        """The value that begins there, and where it ends."""
+        """The value that begins at an offset, and the offset of its end."""
         self._values += 1
         if self._values > _MAX_NODES:
             raise SourceFault(self._place(at), "too many values")
@@ -199,19 +200,19 @@ class _JsonWalk:
         try:
             found, end = _VALUES.raw_decode(self._text, at)
         except ValueError as error:
-            raise SourceFault(self._place(at), "not a number that can be read: it has too many digits") from error
+            raise SourceFault(self._place(at), "a number with too many digits") from error
         if isinstance(found, float) and not math.isfinite(found):
-            # Python takes NaN and Infinity for JSON
+            # NaN and Infinity, which Python accepts in JSON, or 1e999
             raise SourceFault(self._place(at), "not a finite number")
         if isinstance(found, str) and not found.isascii():
             try:
                 found.encode()
             except UnicodeEncodeError as error:
-                raise SourceFault(self._place(at), "not text: half of a surrogate pair") from error
+                raise SourceFault(self._place(at), "not valid text: a lone surrogate") from error
         return found, end
 
     def _past(self, at: int, mark: str) -> int:
-        """Where the next token begins, behind the mark if that is there."""
+        """Offset of the next token, skipping the punctuation `mark` if it comes next."""
         at = self._skip(at)
         return self._skip(at + 1) if self._text[at] == mark else at
 

@@ -1,7 +1,7 @@
-"""Changes to the text of a treefile that keep its comments: `fmt` and `migrate`.
+"""Edits of a treefile's text that keep its comments: `fmt` and `migrate`.
 
-Edits are made to lines, at the places where the parser saw keys and values; then the new text is parsed, and is only given
-out when it means what the old one meant.
+Lines are edited at the places where the parser found keys and values. The new text is then parsed, and returned only if it
+means the same as the old one, apart from the intended changes.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _OTHER_BREAKS = re.compile("\r(?!\n)|[\x85\u2028\u2029]")
 _EDITION = "edition"
 _2024 = "2024"
 OLD_DEFAULTS: Mapping[str, str | bool] = {"boot-location": "new", "tmp-is-dir": False}
-"""What a treefile means that says nothing of what edition 2024 changes."""
+"""Defaults of edition 2014 that edition 2024 changes."""
 
 _NEW_DEFAULTS = {"boot-location": "modules", "tmp-is-dir": True}
 
 
 def format_text(text: str, path: str) -> str:
-    """The text in its canonical form.
+    """Format a treefile.
 
-    No trailing blanks, LF line ends, at most one empty line in a row, none at either end, list items of top-level keys
-    indented by two. What is inside scalars of several lines (scripts) stays as it is. Raises TreefileError for what is not
-    a treefile in YAML.
+    No trailing blanks, LF line ends, at most one empty line in a row, none at either end, and list items of top-level keys
+    indented by two. The content of multi-line scalars (scripts) is not touched. Raises TreefileError if the text is not a YAML
+    treefile.
     """
     before = _parsed(text, path)
     lines = _lines(text.replace("\r\n", "\n").replace("\r", "\n"), path)
@@ -60,11 +60,11 @@ def format_text(text: str, path: str) -> str:
 def migrate_text(
     text: str, path: str, *, effective: Mapping[str, str | bool] | None = None
 ) -> tuple[str, tuple[str, ...]]:
-    """The text with keys in their present spelling, and what could not be done, a line each.
+    """The text with old spellings of keys replaced, and a line for each that could not be.
 
-    effective: make it a treefile of edition 2024 too; the values that the keys of OLD_DEFAULTS have in the flattened
-    treefile, which are spelled out where the file is silent and the edition would change them. None: the edition stays.
-    Raises TreefileError for what is not a treefile in YAML.
+    effective: if not None, also change the edition to 2024. It has the flattened treefile's values of the keys in
+    OLD_DEFAULTS; those that the file does not set and the edition would change are written out. Raises TreefileError if the
+    text is not a YAML treefile.
     """
     before = _parsed(text, path)
     lines = _lines(text, path)
@@ -75,7 +75,7 @@ def migrate_text(
         if value is None:
             continue
         if new in before.value:
-            undone.append(f"{value.place}: {old}: {new} is given too; join them by hand")
+            undone.append(f"{value.place}: {old}: {new} is also given; merge them by hand")
             continue
         line = value.place.line - 1
         column = value.place.column - 1
@@ -90,7 +90,7 @@ def migrate_text(
             lines[place.line - 1] = re.sub(r"2014", _2024, lines[place.line - 1])
             at = place.line
         else:
-            at = min((each.place.line for each in before.value.values()), default=1) - 1
+            at = min((member.place.line for member in before.value.values()), default=1) - 1
             at = _above_comments(lines, at)
             lines.insert(at, f'{_EDITION}: "{_2024}"')
             at += 1
@@ -103,17 +103,15 @@ def migrate_text(
 
 
 def _lines(text: str, path: str) -> list[str]:
-    """Lines as the parser counts them; CRLF leaves its CR at the end. Raises TreefileError for what else breaks a line in
-    YAML 1.1 (a lone CR, NEL, the separators of Unicode)."""
+    """Split into lines as the parser counts them; with CRLF, the CR stays at the end. Raises TreefileError for the other line
+    breaks of YAML 1.1 (a lone CR, NEL, the Unicode separators)."""
     if _OTHER_BREAKS.search(text):
-        raise TreefileError(
-            f"{path}: has line breaks of another kind than LF or CRLF", hint="compose treefile fmt replaces CR"
-        )
+        raise TreefileError(f"{path}: has line breaks other than LF and CRLF", hint="compose treefile fmt replaces CR")
     return text.split("\n")
 
 
 def _above_comments(lines: list[str], at: int) -> int:
-    """A comment right above the first key belongs to it; one that an empty line parts from it is about the file."""
+    """Where to insert a line before the key at line `at`: above a comment on that key, but below one that begins the file."""
     start = at
     while start > 0 and lines[start - 1].startswith("#"):
         start -= 1
@@ -122,7 +120,7 @@ def _above_comments(lines: list[str], at: int) -> int:
 
 def _parsed(text: str, path: str) -> Located:
     if is_json(path) or path.endswith(".ks"):
-        raise TreefileError(f"{path}: is no YAML", hint="only treefiles in YAML are rewritten")
+        raise TreefileError(f"{path}: not YAML", hint="only YAML treefiles can be rewritten")
     try:
         return parse_yaml(text.encode(), path)
     except SourceFault as fault:
@@ -145,13 +143,13 @@ def _checked_plain(text: str, wanted: Any, path: str) -> str:
 
 def _unsafe(path: str) -> TreefileError:
     return TreefileError(
-        f"{path}: cannot be rewritten without changing what it means; it stays as it is",
+        f"{path}: cannot be rewritten without changing its meaning, and is left as it is",
         hint="simplify its YAML (anchors, flow style over several lines), or report it",
     )
 
 
 def _indented(lines: list[str], path: str) -> list[str]:
-    """List items below top-level keys at column 2. A key whose scripts say how far they are indented is left alone."""
+    """Indent list items of top-level keys to column 2. A list that contains explicit indentation indicators is left alone."""
     root = compose_nodes("\n".join(lines), path)
     if not isinstance(root, yaml.MappingNode) or root.flow_style:
         return lines
@@ -162,7 +160,7 @@ def _indented(lines: list[str], path: str) -> list[str]:
         first = value.value[0].start_mark.line
         at = len(lines[first]) - len(lines[first].lstrip())
         shift = _INDENT - at
-        # the end mark of a block is where the next token begins: the last item says where the list ends
+        # the list ends with its last item; the block's end mark is where the next token begins
         last = _last_line(value)
         block = lines[value.start_mark.line : last + 1]
         if (
@@ -177,26 +175,26 @@ def _indented(lines: list[str], path: str) -> list[str]:
             if not line.strip():
                 continue
             if indent + shift < 0:
-                # less indented than the list: a comment, or the text of a scalar in quotes
+                # indented less than the list: a comment, or the text of a quoted scalar
                 return lines
             found[number] = " " * (indent + shift) + line.lstrip()
     return found
 
 
 def _last_line(node: Any) -> int:
-    """Line of the last character of a node, from 0."""
+    """Line of a node's last character, counted from 0."""
     if isinstance(node, yaml.SequenceNode) and node.value:
         return _last_line(node.value[-1])
     if isinstance(node, yaml.MappingNode) and node.value:
         return _last_line(node.value[-1][1])
     end = node.end_mark
-    # a literal's mark is at the beginning of the line after it
+    # the end mark of a literal is at the beginning of the next line
     line: int = end.line - 1 if end.column == 0 and end.line > node.start_mark.line else end.line
     return line
 
 
 def _inside_scalars(text: str, path: str) -> set[int]:
-    """Lines, from 0, that are the content of scalars of several lines."""
+    """Lines, counted from 0, that are the content of multi-line scalars."""
     found: set[int] = set()
 
     def visit(node: Any) -> None:
@@ -209,8 +207,8 @@ def _inside_scalars(text: str, path: str) -> set[int]:
                 visit(key)
                 visit(value)
         elif isinstance(node, yaml.SequenceNode):
-            for each in node.value:
-                visit(each)
+            for item in node.value:
+                visit(item)
 
     visit(compose_nodes(text, path))
     return found

@@ -1,7 +1,7 @@
-"""Values that know where they stand.
+"""Values with their place in the source.
 
-Every value, however deep, is a `Located`: what it is, and file:line:column. Dictionaries map plain strings to Located,
-lists hold Located.
+Every value, at any depth, is a `Located`: a value and its file:line:column. Dictionaries map plain strings to Located, and
+lists contain Located.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """line and column count from 1; 0 when only the file is known."""
+    """A position in a file. line, column: counted from 1; 0 if only the file is known."""
 
     file: str
     line: int = 0
@@ -25,8 +25,8 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """value: str, bool, int, float, None, list of Located, or dict of str to Located. place: where it begins; of a
-    dictionary's member, where its key stands."""
+    """A value and its place. value: str, bool, int, float, None, list of Located, or dict of str to Located. place: where the
+    value begins; for a member of a dictionary, where its key begins."""
 
     value: Any
     place: Place
@@ -34,13 +34,13 @@ class Located:
     def plain(self) -> Any:
         """The value without places."""
         if isinstance(self.value, dict):
-            return {key: each.plain() for key, each in self.value.items()}
+            return {key: member.plain() for key, member in self.value.items()}
         if isinstance(self.value, list):
-            return [each.plain() for each in self.value]
+            return [item.plain() for item in self.value]
         return self.value
 
     def at(self, path: Iterator[str | int]) -> Located:
-        """The value a path of keys and indices leads to, or the last one on the way that exists."""
+        """The value at a path of keys and indices, or the deepest one on the way that exists."""
         here = self
         for step in path:
             inside: Any = here.value
@@ -54,7 +54,7 @@ class Located:
 
 
 class SourceFault(Exception):
-    """The text cannot be read; place and what is wrong."""
+    """A file that cannot be parsed: place and reason."""
 
     def __init__(self, place: Place, message: str) -> None:
         super().__init__(f"{place}: {message}")
@@ -63,7 +63,7 @@ class SourceFault(Exception):
 
 
 def type_name(value: Any) -> str:
-    """What a user calls the type of a plain value."""
+    """The type of a plain value, in the words of error messages."""
     if value is None:
         return "nothing"
     for kind, name in (

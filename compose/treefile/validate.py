@@ -1,4 +1,4 @@
-"""A treefile's values against the schema; every fault at its place, with what would be right."""
+"""Validates a treefile against the schema; every error has its place and says what is expected."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from compose.treefile.keys import CLIENT_ONLY, KEYS, nearest
 from compose.treefile.source import Located, Place, type_name
 
-_NEVER_NOTHING = frozenset({"repo-metadata", "advisories-metadata"})
+_NOT_NULLABLE = frozenset({"repo-metadata", "advisories-metadata"})
 
 
 @cache
@@ -23,48 +23,48 @@ def schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """The same as it is published."""
+    """The published JSON Schema as text."""
     return Path(__file__).with_name("schema.json").read_text(encoding="utf-8")
 
 
 @cache
 def _validator() -> Any:
-    # takes as long to import as an unchanged compose, whose files are known to be right
+    # slow to import, and not needed when all files are known to be valid (known.py)
     import jsonschema
 
     return jsonschema.Draft202012Validator(schema())
 
 
 def faults(source: Located) -> list[tuple[Place, str]]:
-    """(place, "path.to.key: what is wrong") for each fault, in the file's order; unknown top-level keys included."""
+    """(place, "path.to.key: what is wrong") for each error, in file order; unknown top-level keys are errors."""
     found: list[tuple[Place, str]] = []
     for error in _validator().iter_errors(source.plain()):
         found += _describe(source, error, list(error.absolute_path))
-    for body in _written_in_place(source):
+    for body in _inline_treefiles(source):
         found += faults(body)
     return sorted(set(found))
 
 
 def given(keys: Mapping[str, Located]) -> dict[str, Located]:
-    """A treefile's keys without those that rpm-ostree takes for not given: nothing is behind them."""
+    """A treefile's keys without those that have no value, which rpm-ostree treats as absent."""
     return {
-        key: value for key, value in keys.items() if value.value is not None or key not in KEYS or key in _NEVER_NOTHING
+        key: value for key, value in keys.items() if value.value is not None or key not in KEYS or key in _NOT_NULLABLE
     }
 
 
-def _written_in_place(source: Located) -> list[Located]:
-    """The treefiles that stand in conditional-include, without their comments."""
+def _inline_treefiles(source: Located) -> list[Located]:
+    """The treefiles inside conditional-include, without unknown keys."""
     rows = source.value.get("conditional-include") if isinstance(source.value, dict) else None
     if rows is None or not isinstance(rows.value, list):
         return []
     bodies = [row.value.get("include") for row in rows.value if isinstance(row.value, dict)]
     return [
         Located(
-            {key: value for key, value in given(each.value).items() if key in KEYS or key.startswith("packages-")},
-            each.place,
+            {key: value for key, value in given(body.value).items() if key in KEYS or key.startswith("packages-")},
+            body.place,
         )
-        for each in bodies
-        if each is not None and isinstance(each.value, dict)
+        for body in bodies
+        if body is not None and isinstance(body.value, dict)
     ]
 
 
@@ -75,24 +75,23 @@ def _describe(source: Located, error: Any, path: list[str | int]) -> list[tuple[
         return [
             (holder.value[name].place, _unknown(name, path, known))
             for name in holder.value
-            if name not in known and not any(_matches(name, each) for each in error.schema.get("patternProperties", {}))
+            if name not in known
+            and not any(re.search(pattern, name) for pattern in error.schema.get("patternProperties", {}))
         ]
     if error.validator in ("anyOf", "oneOf") and error.context:
-        # the alternative that got furthest is the one that was meant
-        best = max(error.context, key=lambda each: (len(each.absolute_path), each.validator not in ("type", "const")))
+        # the alternative that matched furthest is most likely the one that was meant
+        best = max(
+            error.context, key=lambda cause: (len(cause.absolute_path), cause.validator not in ("type", "const"))
+        )
         if len(best.absolute_path) > len(path):
             return _describe(source, best, list(best.absolute_path))
     return [(source.at(iter(path)).place, f"{_name(path)}: {_complaint(error)}")]
 
 
-def _matches(name: str, pattern: str) -> bool:
-    return re.search(pattern, name) is not None
-
-
 def _unknown(name: str, path: list[str | int], known: dict[str, Any]) -> str:
     full = _name([*path, name])
     if not path and name in CLIENT_ONLY:
-        return f"{full}: a key of client-side treefiles, which a compose does not take"
+        return f"{full}: a key of client-side treefiles, which a compose does not accept"
     near = nearest(name, KEYS if not path else known)
     return f"{full}: unknown key" + (f'; did you mean "{near}"?' if near else "")
 
@@ -106,7 +105,7 @@ def _complaint(error: Any) -> str:
                 return f"must be {expected}"
             return f"must be {expected}, not {_shown(error.instance)}"
         case "enum":
-            values = [str(each) for each in error.validator_value]
+            values = [str(allowed) for allowed in error.validator_value]
             if not isinstance(error.instance, str | bool) and str(error.instance) in values:
                 return f'must be text, in quotes: "{error.instance}"'
             near = nearest(str(error.instance), values)
@@ -116,7 +115,7 @@ def _complaint(error: Any) -> str:
         case "minItems" | "maxItems":
             return f"must have {error.validator_value} items, not {len(error.instance)}"
         case "required":
-            missing = [each for each in error.validator_value if each not in error.instance]
+            missing = [name for name in error.validator_value if name not in error.instance]
             return f"lacks {', '.join(missing)}"
         case "pattern":
             return f"{_shown(error.instance)} is not allowed" + (f": {wanted}" if wanted else "")
@@ -134,7 +133,7 @@ def _expected(value: Any) -> str:
     }
     kinds = value if isinstance(value, list) else [value]
     if kinds and isinstance(kinds[0], dict):
-        kinds = [kind for each in kinds for kind in ([each["type"]] if isinstance(each.get("type"), str) else [])]
+        kinds = [branch["type"] for branch in kinds if isinstance(branch.get("type"), str)]
     return " or ".join(names.get(str(kind), str(kind)) for kind in kinds if kind != "null") or "something else"
 
 

@@ -1,4 +1,4 @@
-"""Automatic versions: automatic-version-prefix, counted up from the previous commit's version."""
+"""Automatic versions: automatic-version-prefix and a counter that continues from the previous commit's version."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ _TAG = re.compile(r"<([a-z-]+):([^>]*)>")
 
 
 def next_version(prefix: str, separator: str, last: str | None, now: int) -> str:
-    """The version after `last`, rpm-ostree's rule.
+    """The version after `last`, by rpm-ostree's rule.
 
-    prefix: may hold <date:FORMAT>, FORMAT as strftime(3) in UTC. now: seconds since 1970. The first version is the prefix
-    alone, or with .0 when it holds a date. Raises ValueError for a tag that is not known.
+    prefix: may contain <date:FORMAT>, with a strftime(3) format; the date is in UTC. now: seconds since 1970. The first version
+    is the prefix alone, or with .0 if it contains a date. Raises ValueError for an unknown tag.
     """
     dated = False
 
     def tag(match: re.Match[str]) -> str:
         nonlocal dated
         if match[1] != "date":
-            raise ValueError(f"<{match[1]}:{match[2]}> is not known; <date:FORMAT> is")
+            raise ValueError(f"unknown tag <{match[1]}:{match[2]}>; the only one is <date:FORMAT>")
         dated = True
         return time.strftime(match[2], time.gmtime(now))
 

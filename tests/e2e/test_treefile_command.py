@@ -70,7 +70,7 @@ def test_lint(place: Path) -> None:
         "base.yaml:2:1: warning: boot_location is the old spelling of boot-location [deprecated-spelling]",
         "top.yaml:6:1: warning: automatic_version_prefix is the old spelling of automatic-version-prefix "
         "[deprecated-spelling]",
-        "top.yaml:8:3: warning: bash is listed at base.yaml:1:12 too [duplicate-package]",
+        "top.yaml:8:3: warning: bash is already listed at base.yaml:1:12 [duplicate-package]",
     ]
     run(place, "lint", "--strict", "top.yaml", status=1)
     run(place, "lint", "--strict", "--ignore=deprecated-spelling", "--ignore=duplicate-package", "top.yaml")
@@ -91,7 +91,7 @@ def test_lint_on_github(place: Path) -> None:
         check=True, env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin", "GITHUB_ACTIONS": "true"},
     )  # fmt: skip
     assert (
-        "::warning title=compose,file=top.yaml,line=8,col=3::bash is listed at base.yaml:1:12 too [duplicate-package]"
+        "::warning title=compose,file=top.yaml,line=8,col=3::bash is already listed at base.yaml:1:12 [duplicate-package]"
         in done.stderr.splitlines()
     )
 

@@ -42,11 +42,14 @@ Faults = Callable[..., list[str]]
         ("include: q9/x\npackages: [a]", "top.yaml:1:1: include: cannot read q9/x: No such file or directory"),
         (
             "base-refspec: x",
-            "top.yaml:1:1: base-refspec: a key of client-side treefiles, which a compose does not take",
+            "top.yaml:1:1: base-refspec: a key of client-side treefiles, which a compose does not accept",
         ),
         ('packages: ["\'a"]', 'top.yaml:1:12: packages: missing terminating quote in "\'a"'),
-        ("basearch: s390x", "top.yaml:1:1: basearch: is s390x, but this compose is for x86_64"),
-        ("variables: {basearch: x}", "top.yaml:1:13: variables.basearch: is set by the compose and cannot be defined"),
+        ("basearch: s390x", "top.yaml:1:1: basearch: s390x is given, but this compose is for x86_64"),
+        (
+            "variables: {basearch: x}",
+            "top.yaml:1:13: variables.basearch: the compose sets this variable; it cannot be defined",
+        ),
         (
             f"variables: {{a: 1}}\nconditional-include: [{{if: 'a == {'1' * 5000}', include: a.yaml}}]",
             "top.yaml:2:24: conditional-include: a is compared with a number of 5000 digits",
@@ -106,7 +109,7 @@ def test_all_faults_at_once_with_the_way_there(faults: Faults) -> None:
 
 def test_include_loop(faults: Faults) -> None:
     found = faults("include: a.yaml", a_yaml="include: top.yaml")
-    assert found == ["a.yaml:1:1: include loop: top.yaml is included already (included from top.yaml:1:1)"]
+    assert found == ["a.yaml:1:1: include loop: top.yaml is already included (included from top.yaml:1:1)"]
 
 
 def test_not_found_suggests(tmp_path: Path) -> None:

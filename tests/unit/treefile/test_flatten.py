@@ -181,7 +181,7 @@ def test_legacy_spellings(load: Load) -> None:
 def test_json_with_comments(load: Load) -> None:
     loaded = load('{\n\t"comment-packages": "why",\n\t"packages": ["a"]\n}', start="top.json")
     assert flat(loaded) == {"basearch": "x86_64", "packages": ["a"]}
-    assert "comment-packages: unknown key, taken for a comment" in loaded.warnings[0]
+    assert "comment-packages: unknown key, ignored as a comment" in loaded.warnings[0]
 
 
 def test_comments_of_json_may_come_again(load: Load) -> None:
@@ -266,7 +266,7 @@ def test_packages_remove_drops_what_an_include_brought(load: Load) -> None:
     assert [spec.text for spec in loaded.treefile.packages] == ["bash", "vim-minimal"]
     assert "packages-remove" not in loaded.json
     assert [warning.rpartition("/")[2] for warning in loaded.warnings] == [
-        "top.yaml:3:24: packages-remove: no include brings nano"
+        "top.yaml:3:24: packages-remove: no include lists nano"
     ]
 
 

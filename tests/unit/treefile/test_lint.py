@@ -47,28 +47,30 @@ def test_nothing_to_say(found: Lint) -> None:
             "top.yaml:5:1 deprecated-spelling: bootstrap-packages is the old spelling of packages",
         ),
         ("cliwrap: true", "top.yaml:5:1 deprecated-key: cliwrap is deprecated"),
-        ("platform-module: x", "top.yaml:5:1 deprecated-key: platform-module has no effect: modules are no more"),
-        ("packages-x86_64: [bash]", "top.yaml:5:19 duplicate-package: bash is listed at top.yaml:4:12 too"),
+        (
+            "platform-module: x",
+            "top.yaml:5:1 deprecated-key: platform-module has no effect: modularity has been retired",
+        ),
+        ("packages-x86_64: [bash]", "top.yaml:5:19 duplicate-package: bash is already listed at top.yaml:4:12"),
         (
             "exclude-packages: [bash]",
-            "top.yaml:4:12 excluded-package: bash is excluded at top.yaml:5:20: no solve can succeed",
+            "top.yaml:4:12 excluded-package: bash is excluded at top.yaml:5:20; no solve can succeed",
         ),
-        ("packages-x86: []", "top.yaml:5:1 arch-unknown: x86 is no base architecture; did you mean x86_64?"),
-        ("variables: {a: 1}", "top.yaml:5:13 variable-unused: a is used nowhere"),
+        ("packages-x86: []", "top.yaml:5:1 arch-unknown: x86 is not a base architecture; did you mean x86_64?"),
+        ("variables: {a: 1}", "top.yaml:5:13 variable-unused: a is never used"),
         (
             "postprocess:\n  - |\n    false\n    true\n",
-            "top.yaml:6:5 script-goes-on-after-errors: the script succeeds when its last command does, whatever failed before",
+            "top.yaml:6:5 script-goes-on-after-errors: the script succeeds if its last command does, even if others failed",
         ),
         (
             "conditional-include: [{if: 'basearch == \"x\"', include: {units: [], unit: [a]}}]",
-            "top.yaml:5:68 inline-unknown-key: unit: unknown key, without effect",
+            "top.yaml:5:68 inline-unknown-key: unit: unknown key, ignored",
         ),
         (
             "conditional-include: [{if: 'basearch == \"x\"', include: {packages: [a b]}}]",
-            "top.yaml:5:68 inline-unknown-key: 'a b' is one package here: texts are not split at spaces in a treefile "
-            "written in place",
+            "top.yaml:5:68 inline-unknown-key: 'a b' counts as one package: inline treefiles do not split texts at spaces",
         ),
-        ("packages-remove: [vim]", "top.yaml:5:19 packages-remove-needless: packages-remove: no include brings vim"),
+        ("packages-remove: [vim]", "top.yaml:5:19 packages-remove-needless: packages-remove: no include lists vim"),
     ],
 )
 def test_a_rule(found: Lint, text: str, expected: str) -> None:
@@ -103,9 +105,9 @@ def test_includes_that_are_not_taken(found: Lint) -> None:
         "conditional-include: [{if: x == 2, include: [other.yaml, gone.yaml]}]\n"
     )
     assert found(text, other_yaml="packages: [zsh]") == [
-        "top.yaml:5:16 include-not-taken: other.yaml is not included: it is for aarch64, this is x86_64",
+        "top.yaml:5:16 include-not-taken: other.yaml is not included: it is for aarch64, this compose is for x86_64",
         "top.yaml:7:46 include-not-taken: other.yaml is not included: x == 2 does not hold",
-        "top.yaml:7:58 include-missing: gone.yaml does not exist (not included now: x == 2 does not hold)",
+        "top.yaml:7:58 include-missing: gone.yaml does not exist (not included here: x == 2 does not hold)",
     ]
 
 
@@ -114,12 +116,12 @@ def test_includes_that_are_not_taken(found: Lint) -> None:
     [
         (
             "[fedora]\nbaseurl=u\ngpgcheck=0\n",
-            ["fedora.repo:1:1 repo-without-gpgcheck: packages of fedora are taken whoever signed them, or nobody"],
+            ["fedora.repo:1:1 repo-without-gpgcheck: packages of fedora are accepted with any signature or none"],
         ),
-        ("[fedora]\nbaseurl=u\n", ["fedora.repo:1:1 repo-without-gpgkey: fedora has gpgcheck=1 and names no gpgkey"]),
+        ("[fedora]\nbaseurl=u\n", ["fedora.repo:1:1 repo-without-gpgkey: fedora has gpgcheck=1 but no gpgkey"]),
         (
             "[other]\nbaseurl=u\ngpgcheck=0\n",
-            ["top.yaml:3:9 repo-unknown: no .repo file has fedora (there are: other)"],
+            ["top.yaml:3:9 repo-unknown: no .repo file defines fedora (defined: other)"],
         ),
         ("[fedora\n", None),
     ],
@@ -131,7 +133,7 @@ def test_repositories(found: Lint, repo: str, expected: list[str] | None) -> Non
 
 def test_releasever_that_nothing_sets(found: Lint) -> None:
     assert found(GOOD.replace("releasever: 43\n", "")) == [
-        "fedora.repo:2:1 releasever-unset: baseurl of fedora needs $releasever"
+        "fedora.repo:2:1 releasever-unset: baseurl of fedora uses $releasever"
     ]
 
 

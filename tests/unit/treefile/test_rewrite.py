@@ -150,7 +150,7 @@ def test_migrate() -> None:
 def test_migrate_joins_nothing() -> None:
     text, undone = migrate_text("packages: [a]\nbootstrap-packages: [b]\n", "x.yaml")
     assert text == "packages: [a]\nbootstrap-packages: [b]\n"
-    assert undone == ("x.yaml:2:1: bootstrap-packages: packages is given too; join them by hand",)
+    assert undone == ("x.yaml:2:1: bootstrap-packages: packages is also given; merge them by hand",)
 
 
 @pytest.mark.parametrize("text", [OLD, 'edition: "2014"\npackages: [a]\n', "packages: [a]\ntmp-is-dir: true\n"])
@@ -171,7 +171,7 @@ def test_what_an_include_says_is_not_undone_by_the_edition() -> None:
 
 def test_lines_that_only_yaml_breaks() -> None:
     for text in ("\r\rref: x\n", "ref: x\u2028units: [u]\n", "# a\x85ref: x\n"):
-        with pytest.raises(TreefileError, match="line breaks of another kind"):
+        with pytest.raises(TreefileError, match="line breaks other than"):
             migrate_text(text, "x.yaml", effective=OLD_DEFAULTS)
     assert format_text("# a\rref: x\r", "x.yaml") == "# a\nref: x\n"
     assert migrate_text("gpg_key: x\r\nref: y\r\n", "x.yaml")[0] == "gpg-key: x\r\nref: y\r\n"
