@@ -1,4 +1,4 @@
-"""Security advisories that the packages of a compose fix, from the repositories' updateinfo."""
+"""Security advisories fixed by the packages of a compose, from the repositories' updateinfo."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CVE = "cve"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """A CVE."""
+    """A CVE that an advisory refers to."""
 
     url: str
     title: str
@@ -20,8 +20,8 @@ class Reference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advisory:
-    """A security advisory. severity: "critical", "important", "moderate", "low", or "" and others for none.
-    packages: NEVRAs of the compose that it names."""
+    """A security advisory. severity: usually "critical", "important", "moderate" or "low"; "" for none. packages: NEVRAs of the
+    composed packages that it lists."""
 
     id: str
     severity: str
@@ -30,7 +30,7 @@ class Advisory:
 
 
 def security_advisories(dnf: Any, base: Any, packages: Iterable[Any]) -> tuple[Advisory, ...]:
-    """Advisories of type security that name exactly these builds, sorted by id. packages: of libdnf5."""
+    """Advisories of type security that list exactly these builds, sorted by id. packages: libdnf5 packages."""
     chosen = dnf.rpm.PackageSet(base)
     for package in packages:
         chosen.add(package)
@@ -49,7 +49,7 @@ def security_advisories(dnf: Any, base: Any, packages: Iterable[Any]) -> tuple[A
             for reference in advisory.get_references()
             if reference.get_type() == _CVE
         ]
-        # two repositories may have the same one
+        # two repositories may have the same advisory
         before = found.get(name)
         found[name] = Advisory(
             id=name,

@@ -1,4 +1,4 @@
-"""Why a package is in a solution: the shortest ways from the treefile's lines to it."""
+"""Why a package is in a solution: the shortest dependency chains from the treefile's lines to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from compose.solve.links import Link
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Root:
-    """A line of the treefile, and a package that it asks for. text: its spec, "@core" for a group."""
+    """A line of the treefile and a package that it requests. text: the spec, "@core" for a group."""
 
     place: str
     text: str
@@ -21,26 +21,26 @@ class Root:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """links: from the root's package to the one in question, none when it is the root's own."""
+    """A dependency chain. links: from the root's package to the target, empty if they are the same."""
 
     root: Root
     links: tuple[Link, ...]
 
     @property
     def weak(self) -> bool:
-        """Would it be gone without weak dependencies?"""
+        """Whether the chain includes a weak dependency."""
         return any(link.weak for link in self.links)
 
 
 def chains_to(target: Nevra, roots: Iterable[Root], links: Iterable[Link]) -> tuple[Chain, ...]:
-    """The best chain from each root that leads to a package, the best of all first.
+    """The best chain from each root that leads to a package, sorted from best to worst.
 
-    One with fewer weak links is better, then one with fewer links, then the one whose names come first.
+    The best chain has the fewest weak links, then the fewest links, then the names that sort first.
     """
     into: dict[Nevra, list[Link]] = {}
     for link in sorted(links):
         into.setdefault(link.target, []).append(link)
-    # Dijkstra's, from the target backwards: cost is (weak links, links)
+    # Dijkstra's algorithm, backwards from the target; the cost is (weak links, links)
     cost: dict[Nevra, tuple[int, int]] = {target: (0, 0)}
     step: dict[Nevra, Link] = {}
     queue = [((0, 0), target)]
@@ -57,10 +57,10 @@ def chains_to(target: Nevra, roots: Iterable[Root], links: Iterable[Link]) -> tu
     found = []
     for root in sorted(roots):
         if root.package in cost:
-            way: list[Link] = []
-            here = root.package
-            while here != target:
-                way.append(step[here])
-                here = step[here].target
-            found.append(Chain(root=root, links=tuple(way)))
+            path: list[Link] = []
+            package = root.package
+            while package != target:
+                path.append(step[package])
+                package = step[package].target
+            found.append(Chain(root=root, links=tuple(path)))
     return tuple(sorted(found, key=lambda chain: (cost[chain.root.package], chain.root)))

@@ -1,4 +1,4 @@
-"""The door to libdnf5: runs in a child process (see solver.py), and none of its objects leaves it."""
+"""Solves with libdnf5. Runs in a child process (see solver.py), which no libdnf5 object leaves."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SOURCES = ("src", "nosrc")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """known: the metadata that an answer from before was made of, None without one."""
+    """Input of resolve() and describe(). known: the metadata that a remembered answer is based on, None if there is none."""
 
     request: SolveRequest
     network: RepoNetwork
@@ -36,7 +36,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BesideJob:
-    """See solver.solve_beside()."""
+    """Input of resolve_beside(), see solver.solve_beside()."""
 
     request: SolveRequest
     network: RepoNetwork
@@ -45,11 +45,11 @@ class BesideJob:
 
 
 def resolve(job: Job, reporter: Reporter) -> Answer | None:
-    """See solver.solve(); to be called in a process of its own. None: the answer from before holds, now that all metadata has
-    been brought up to date and checked."""
+    """See solver.solve(); to be called in a process of its own. Returns None if, after refreshing and verifying all
+    metadata, the remembered answer still holds."""
     repositories = load_repositories(job.request, job.network, reporter)
     metadata = repositories.metadata
-    if metadata == job.known and all(each.repomd for each in metadata):
+    if metadata == job.known and all(repository.repomd for repository in metadata):
         return None
     resolution = _Solver(repositories, job, reporter).solve()
     return Answer(resolution=resolution, metadata=metadata, libraries=libraries())
@@ -69,7 +69,7 @@ def describe(job: Job, reporter: Reporter) -> Answer:
 
 
 class _Solver:
-    """Asks libdnf5, with repositories that are loaded; for describe() they need not be."""
+    """Runs queries and goals on loaded repositories; describe() needs none loaded."""
 
     def __init__(self, repositories: Repositories, job: Job, reporter: Reporter) -> None:
         self._repositories = repositories
@@ -78,12 +78,13 @@ class _Solver:
         self._request = job.request
         self._network = job.network
         self._reporter = reporter
+        # NEVRAs hidden by the lockfile
         self._locked_out: frozenset[str] = frozenset()
-        # of what is installed
+        # NEVRAs hidden because another build is installed
         self._other_builds: set[str] = set()
 
     def describe(self) -> Resolution:
-        """The repositories and the RPMs of none, nothing loaded."""
+        """The repositories and the request's RPM files, without loading any metadata."""
         goal = self._dnf.base.Goal(self._base)
         local = self._add_local(goal)
         query = self._dnf.rpm.PackageQuery(self._base)
@@ -109,23 +110,23 @@ class _Solver:
         by_group = groups.members(self._dnf, self._base, wanted)
         for text in sorted(by_group):
             groups.add(self._dnf, goal, text)
-        # sorted: the answer may depend on the order of jobs, and must not on the order of lines in a treefile
+        # sorted, as the answer may depend on the order of jobs, but must not depend on the order of lines in a treefile
         jobs = sorted(self._jobs(), key=lambda job: (job[0].text, job[1] or "", job[0].place))
         for spec, repo in dict.fromkeys((spec.text, repo) for spec, repo in jobs):
             goal.add_rpm_install(spec, self._settings(repo))
         try:
             transaction = goal.resolve()
         except raised(self._dnf) as error:
-            # only now what it has read is written to its cache
+            # only now does libdnf5 write the parsed metadata to its cache
             text = plain(self._dnf, error)
             if not is_of_disk(text):
                 raise
             raise StorageError(
-                f"metadata cannot be stored in {self._network.metadata_dir}: {text}", hint=SPACE_HINT
+                f"cannot store metadata in {self._network.metadata_dir}: {text}", hint=SPACE_HINT
             ) from error
         self._check(transaction, jobs, excluded)
-        self._check_nothing_goes(transaction)
-        chosen = [item.get_package() for item in _coming(transaction)]
+        self._check_nothing_is_removed(transaction)
+        chosen = [item.get_package() for item in _inbound(transaction)]
         return Resolution(
             packages=self._packages(transaction, jobs, by_group, local),
             repos=self._repositories.snapshots(),
@@ -135,12 +136,12 @@ class _Solver:
         )
 
     def solve_beside(self, alone: tuple[PackageSpec, ...]) -> Resolution:
-        """What is installed stays as it is. Raises SolveError."""
-        # of what is installed too
+        """Solve without changing installed packages. Raises SolveError."""
+        # before other builds of installed packages are hidden, which may be among these
         chosen = self._newest(alone)
         self._hide_other_builds()
         resolution = self.solve()
-        known = {each.nevra: each for each in resolution.packages}
+        known = {package.nevra: package for package in resolution.packages}
         for package, text in chosen:
             nevra = nevra_of(package)
             specs = {text, *(known[nevra].specs if nevra in known else ())}
@@ -148,7 +149,7 @@ class _Solver:
         return replace(resolution, packages=tuple(known[nevra] for nevra in sorted(known)))
 
     def _hide_other_builds(self) -> None:
-        """Of what is installed: nothing takes its place."""
+        """Hide other builds of installed packages, so that nothing replaces those."""
         installed = self._dnf.rpm.PackageQuery(self._base)
         installed.filter_installed()
         names = {(package.get_name(), package.get_arch()) for package in installed}
@@ -162,18 +163,19 @@ class _Solver:
         self._base.get_rpm_package_sack().add_user_excludes(hidden)
 
     def _newest(self, specs: tuple[PackageSpec, ...]) -> list[tuple[Any, str]]:
-        """For each spec the newest build of each name that it fits, whatever that requires. Raises SolveError."""
+        """The newest build of each package name that a spec matches, with the spec, regardless of dependencies. Raises
+        SolveError."""
         ranks = {self._base.get_vars().get_value("arch"): 0, "noarch": 1}
         found: list[tuple[Any, str]] = []
         missing = []
         for spec in specs:
-            query = self._fitting(spec.text, None)
+            query = self._query_for(spec.text, None)
             query.filter_arch(list(_SOURCES), self._dnf.common.QueryCmp_NEQ)
             query.filter_priority()
             query.filter_latest_evr()
             chosen: dict[str, Any] = {}
-            # the machine's own architecture, where there are several
-            for package in sorted(query, key=lambda each: (ranks.get(each.get_arch(), 2), nevra_of(each))):
+            # of several architectures, the native one
+            for package in sorted(query, key=lambda build: (ranks.get(build.get_arch(), 2), nevra_of(build))):
                 chosen.setdefault(package.get_name(), package)
             if not chosen:
                 missing.append(spec)
@@ -184,14 +186,14 @@ class _Solver:
         return found
 
     def _add_local(self, goal: Any) -> dict[str, LocalRpm]:
-        """Ask for the RPMs that are in no repository; returns them by path."""
-        found = {each.path: each for each in self._request.rpm_files}
+        """Add the RPM files that do not come from a repository to the goal; returns them by path."""
+        found = {rpm.path: rpm for rpm in self._request.rpm_files}
         if not found:
             return found
         try:
             self._base.get_repo_sack().add_cmdline_packages(sorted(found), True)
         except raised(self._dnf) as error:
-            raise SolveError(f"an RPM of rpm-files cannot be read: {plain(self._dnf, error)}") from error
+            raise SolveError(f"cannot read an RPM of rpm-files: {plain(self._dnf, error)}") from error
         query = self._dnf.rpm.PackageQuery(self._base)
         query.filter_repo_id([COMMAND_LINE])
         for package in query:
@@ -199,7 +201,7 @@ class _Solver:
         return found
 
     def _jobs(self) -> Iterator[tuple[PackageSpec, str | None]]:
-        """Every spec with the repository it must come from, None for any."""
+        """Every spec that is not a group, with the repository it must come from, None for any."""
         known = {section.id for section in self._repositories.sections}
         for spec in self._request.packages:
             if not groups.is_group(spec.text):
@@ -208,14 +210,14 @@ class _Solver:
             if entry.repo not in known:
                 raise SolveError(
                     f"{entry.place}: repo-packages names the repository {entry.repo!r}, which is not enabled",
-                    hint=f"the enabled ones are: {', '.join(sorted(known))}",
+                    hint=f"enabled repositories: {', '.join(sorted(known))}",
                 )
             for spec in entry.packages:
                 yield spec, entry.repo
 
     def _settings(self, repo: str | None) -> Any:
         settings = self._dnf.base.GoalJobSettings()
-        # "foo" is a name or something provided, never /usr/bin/foo
+        # "foo" is a name or a provide, never /usr/bin/foo
         settings.set_with_binaries(False)
         if repo is not None:
             settings.set_to_repo_ids([repo])
@@ -227,8 +229,8 @@ class _Solver:
         query.filter_available()
         return query
 
-    def _fitting(self, text: str, repo: str | None) -> Any:
-        """Query for the packages that a spec fits."""
+    def _query_for(self, text: str, repo: str | None) -> Any:
+        """Query for the packages that a spec matches."""
         query = self._query()
         settings = self._dnf.base.ResolveSpecSettings()
         settings.set_with_binaries(False)
@@ -238,14 +240,15 @@ class _Solver:
         return query
 
     def _matching(self, text: str, repo: str | None) -> set[str]:
-        """NEVRAs that a spec fits."""
-        return {package.get_nevra() for package in self._fitting(text, repo)}
+        """NEVRAs that a spec matches."""
+        return {package.get_nevra() for package in self._query_for(text, repo)}
 
     def _check(self, transaction: Any, jobs: list[tuple[PackageSpec, str | None]], excluded: dict[str, str]) -> None:
+        """Raise a SolveError that explains why there is no solution, if so."""
         if int(transaction.get_problems()) == self._dnf.base.GoalProblem_NO_PROBLEM:
             return
         solver: list[str] = []
-        told: list[str] = []
+        others: list[str] = []
         unmatched: set[str] = set()
         hidden: set[str] = set()
         for event in transaction.get_resolve_logs():
@@ -256,14 +259,14 @@ class _Solver:
             elif event.get_spec():
                 unmatched.add(event.get_spec())
             else:
-                told.append(event.to_string())
+                others.append(event.to_string())
         missing = [
             (spec, repo)
             for spec, repo in jobs
             if spec.text in hidden | unmatched and not self._matching(spec.text, repo)
         ]
         names = {package.get_name() for package in self._query()} if missing else set()
-        # from here on queries see what exclude-packages hid, to tell why it is missing
+        # from here on queries see what was hidden, to explain why a package is missing
         self._base.get_rpm_package_sack().clear_user_excludes()
         if missing:
             lines = [
@@ -272,14 +275,14 @@ class _Solver:
             ]
             if not hidden.issuperset(spec.text for spec, _ in missing):
                 raise self._not_found(lines)
-            fitting = {nevra for spec, repo in missing for nevra in self._matching(spec.text, repo)}
+            matching = {nevra for spec, repo in missing for nevra in self._matching(spec.text, repo)}
             raise self._not_found(
-                lines, self._way_out(fitting, excluded) or "drop it from packages or from the excludes"
+                lines, self._way_out(matching, excluded) or "drop it from packages or from the excludes"
             )
-        raise self._conflict("\n".join(solver), told, jobs, excluded)
+        raise self._conflict("\n".join(solver), others, jobs, excluded)
 
-    def _check_nothing_goes(self, transaction: Any) -> None:
-        """Of what is installed."""
+    def _check_nothing_is_removed(self, transaction: Any) -> None:
+        """Raise SolveError if the transaction removes or replaces an installed package."""
         lines = []
         leaving = (
             self._dnf.transaction.TransactionItemAction_REPLACED,
@@ -287,21 +290,22 @@ class _Solver:
         )
         for item in transaction.get_transaction_packages():
             if item.get_action() in leaving:
-                by = sorted(each.get_nevra() for each in item.get_replaced_by())
-                lines.append(f"{item.get_package().get_nevra()} would be replaced by {', '.join(by) or 'nothing'}")
+                by = sorted(package.get_nevra() for package in item.get_replaced_by())
+                change = f"replaced by {', '.join(by)}" if by else "removed"
+                lines.append(f"{item.get_package().get_nevra()} would be {change}")
         if lines:
             raise SolveError(
-                f"the packages do not leave the base as it is: {sorted(lines)[0]}",
-                hint="drop what obsoletes a package of the base, or make the base with it",
+                f"the packages would change the base: {sorted(lines)[0]}",
+                hint="drop what obsoletes a package of the base, or compose the base with it",
                 details=sorted(lines) if len(lines) > 1 else (),
             )
 
     def _not_found(self, lines: list[str], way_out: str | None = None) -> SolveError:
-        """lines: why each is not."""
+        """lines: the reason for each missing package."""
         enabled = ", ".join(section.id for section in self._repositories.sections)
         return SolveError(
-            lines[0] if len(lines) == 1 else f"{len(lines)} of the packages asked for cannot be found",
-            hint=way_out or f"check the spelling, and that the repository that has it is enabled (now: {enabled})",
+            lines[0] if len(lines) == 1 else f"{len(lines)} of the requested packages cannot be found",
+            hint=way_out or f"check the spelling, and that the package's repository is enabled (enabled: {enabled})",
             details=() if len(lines) == 1 else lines,
         )
 
@@ -312,21 +316,19 @@ class _Solver:
         return f"{spec.place}: {spec.text!r} is filtered out by excludepkgs= or includepkgs= of a .repo file"
 
     def _hidden_by(self, nevra: str, excluded: dict[str, str]) -> str | None:
-        """What forbids a package, as the rest of a sentence; None for what nothing of the compose does."""
+        """What hides a package, as a predicate of the package; None if it is not the compose's doing."""
         if by := excluded.get(name_of(nevra)):
             return f"is filtered out by exclude-packages ({by})"
         if nevra in self._locked_out and self._request.lock is not None:
-            return f"is not what {self._request.lock.place} has locked"
+            return f"is not locked in {self._request.lock.place}"
         if nevra in self._other_builds:
-            return "is another build than the base has"
+            return "is a different build than the one in the base"
         return None
 
     def _way_out(self, nevras: set[str], excluded: dict[str, str]) -> str | None:
-        """What to do when some of them are what a lockfile or the base forbids; None when neither does."""
+        """A hint if the lockfile or the base hides some of the packages, else None."""
         if nevras & self._other_builds:
-            return (
-                "compose the tree anew first, if the repositories have gone on since; what is in it cannot be replaced"
-            )
+            return "packages of the base cannot be replaced; if the repositories have moved on, compose the base again first"
         names = {name_of(nevra) for nevra in nevras & self._locked_out} - excluded.keys()
         return locked.way_out(self._request.lock, names) if names and self._request.lock is not None else None
 
@@ -334,7 +336,7 @@ class _Solver:
         where = f"in repository {repo!r}" if repo else "in any enabled repository"
         fault = f"{spec.place}: there is no package {spec.text!r} {where}"
         if repo and (elsewhere := sorted(self._matching(spec.text, None))):
-            return f"{fault}; another one has {elsewhere[-1]}"
+            return f"{fault}; another repository has {elsewhere[-1]}"
         name = re.split(r"[<>=\s]", spec.text, maxsplit=1)[0]
         if name != spec.text and (builds := sorted(self._matching(name, repo))):
             return f"{fault}, only {', '.join(builds)}"
@@ -345,7 +347,7 @@ class _Solver:
     def _conflict(
         self,
         problem: str,
-        told: list[str],
+        others: list[str],
         jobs: list[tuple[PackageSpec, str | None]],
         excluded: dict[str, str],
     ) -> SolveError:
@@ -360,7 +362,7 @@ class _Solver:
             if not dependency.startswith("("):
                 query = providing(query, self._query(), dependency)
             else:
-                # a rich dependency: of the packages told about, those its words name
+                # of a rich dependency, the mentioned packages whose names are in it
                 query.filter_name(re.findall(r"[^\s()]+", dependency))
             return frozenset(package.get_nevra() for package in query) & subjects
 
@@ -374,8 +376,8 @@ class _Solver:
             if len(entries) == 1
             else "the packages cannot be installed together",
             hint=self._way_out(subjects, excluded)
-            or "enable the repository that has what is missing, or drop one of the packages that conflict",
-            details=(*lines, *told),
+            or "enable the repository that has the missing package, or drop one of the conflicting packages",
+            details=(*lines, *others),
         )
 
     def _packages(
@@ -393,7 +395,7 @@ class _Solver:
         specs: dict[str, set[str]] = {}
         newest: dict[tuple[str, str], tuple[str, str]] = {}
         for spec, repo in jobs:
-            query = self._fitting(spec.text, repo)
+            query = self._query_for(spec.text, repo)
             for package in query:
                 specs.setdefault(package.get_nevra(), set()).add(spec.text)
             query.filter_priority()
@@ -401,20 +403,21 @@ class _Solver:
             for package in query:
                 newest[package.get_name(), package.get_arch()] = (package.get_nevra(), spec.place)
         packages = []
-        for item in _coming(transaction):
+        for item in _inbound(transaction):
             package = item.get_package()
             reason = reasons.get(item.get_reason(), Reason.DEPENDENCY)
-            asked = set(specs.get(package.get_nevra(), ())) if reason is Reason.REQUESTED else set()
+            satisfied: set[str] = set()
             if reason is Reason.REQUESTED:
-                asked |= {text for text, names in by_group.items() if package.get_name() in names}
-            resolved = self._resolved(package, reason, asked, local)
+                satisfied |= specs.get(package.get_nevra(), set())
+                satisfied |= {text for text, names in by_group.items() if package.get_name() in names}
+            resolved = self._resolved(package, reason, satisfied, local)
             packages.append(resolved)
             best, place = newest.get((package.get_name(), package.get_arch()), (package.get_nevra(), ""))
-            if asked and best != package.get_nevra():
-                self._reporter.warn(f"{place}: {package.get_nevra()} is taken, for {best} cannot be installed")
-        return tuple(sorted(packages, key=lambda each: each.nevra))
+            if satisfied and best != package.get_nevra():
+                self._reporter.warn(f"{place}: {best} cannot be installed; using {package.get_nevra()}")
+        return tuple(sorted(packages, key=lambda package: package.nevra))
 
-    def _resolved(self, package: Any, reason: Reason, asked: set[str], local: dict[str, LocalRpm]) -> ResolvedPackage:
+    def _resolved(self, package: Any, reason: Reason, specs: set[str], local: dict[str, LocalRpm]) -> ResolvedPackage:
         checksum = package.get_checksum()
         given = local.get(package.get_package_path()) if package.get_repo_id() == COMMAND_LINE else None
         return ResolvedPackage(
@@ -426,11 +429,11 @@ class _Solver:
             install_size=int(package.get_install_size()),
             source_rpm=package.get_sourcerpm(),
             reason=reason,
-            specs=tuple(sorted(asked if given is None else {*asked, os.path.basename(given.path)})),
+            specs=tuple(sorted(specs if given is None else {*specs, os.path.basename(given.path)})),
             base=package.get_baseurl(),
         )
 
 
-def _coming(transaction: Any) -> list[Any]:
-    """What is to be installed: of what is there already the reason may change."""
+def _inbound(transaction: Any) -> list[Any]:
+    """The items to install; for an installed package, a transaction may only change its reason."""
     return [item for item in transaction.get_transaction_packages() if not item.get_package().is_installed()]

@@ -1,4 +1,4 @@
-"""Groups of comps metadata: "@core", or "@^minimal-environment" for what can only be an environment."""
+"""Groups and environments of comps metadata: "@core", or "@^minimal-environment", which never means a group."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ def is_group(text: str) -> bool:
 
 
 def members(dnf: Any, base: Any, specs: Iterable[PackageSpec]) -> dict[str, frozenset[str]]:
-    """The names of the packages that each spec stands for, those it makes optional left out.
+    """The names of the packages in each group or environment, without optional ones.
 
-    Raises SolveError naming every group that no repository has.
+    Raises SolveError listing every group that no repository has.
     """
     groups = {group.get_groupid(): group for group in dnf.comps.GroupQuery(base)}
-    environments = {each.get_environmentid(): each for each in dnf.comps.EnvironmentQuery(base)}
+    environments = {environment.get_environmentid(): environment for environment in dnf.comps.EnvironmentQuery(base)}
     found: dict[str, frozenset[str]] = {}
     faults = []
     for spec in specs:
         wanted = spec.text.removeprefix("@")
         name = wanted.removeprefix("^")
         if name in environments:
-            ids = [each for each in environments[name].get_groups() if each in groups]
+            ids = [group for group in environments[name].get_groups() if group in groups]
         elif name in groups and name == wanted:
             ids = [name]
         else:
@@ -40,21 +40,21 @@ def members(dnf: Any, base: Any, specs: Iterable[PackageSpec]) -> dict[str, froz
             continue
         found[spec.text] = frozenset(
             package.get_name()
-            for each in ids
-            for package in groups[each].get_packages()
+            for group in ids
+            for package in groups[group].get_packages()
             if package.get_type() != dnf.comps.PackageType_OPTIONAL
         )
     if faults:
         raise SolveError(
-            faults[0] if len(faults) == 1 else f"{len(faults)} of the groups asked for cannot be found",
-            hint="see which there are: dnf group list --hidden",
+            faults[0] if len(faults) == 1 else f"{len(faults)} of the requested groups cannot be found",
+            hint="list the groups with: dnf group list --hidden",
             details=faults if len(faults) > 1 else (),
         )
     return found
 
 
 def add(dnf: Any, goal: Any, text: str) -> None:
-    """Ask a goal for a group or environment that members() has found."""
+    """Add a group or environment, which members() has found, to a libdnf5 goal."""
     settings = dnf.base.GoalJobSettings()
     settings.set_group_with_name(False)
     name = text.removeprefix("@")

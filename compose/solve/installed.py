@@ -1,4 +1,4 @@
-"""Which package of an installed set brings which along, asked of its own rpm database: no repository is needed."""
+"""Dependencies between installed packages, from their rpm database alone; no repository is needed."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from compose.solve.links import Link, links_of, nevra_of
 
 
 def installed_links(root: str, reporter: Reporter) -> tuple[tuple[Nevra, ...], tuple[Link, ...]]:
-    """The packages and what they bring along, both sorted. root: a private directory with nothing but a database at
-    DATABASE_PATH. Raises SolveError when libdnf5 dies on it."""
+    """The packages and the dependencies between them, both sorted. root: a private directory that contains only a database, at
+    DATABASE_PATH. Raises SolveError if libdnf5 crashes."""
     return child.call(_ask, root, reporter, crash=_crashed)
 
 
-def _crashed(how: str, output: tuple[str, ...]) -> SolveError:
-    return SolveError(f"libdnf5 died on the rpm database: {how}", details=output)
+def _crashed(outcome: str, output: tuple[str, ...]) -> SolveError:
+    return SolveError(f"libdnf5 crashed on the rpm database: {outcome}", details=output)
 
 
 def _ask(root: str, reporter: Reporter) -> tuple[tuple[Nevra, ...], tuple[Link, ...]]:
@@ -34,10 +34,10 @@ def _ask(root: str, reporter: Reporter) -> tuple[tuple[Nevra, ...], tuple[Link, 
     config.get_installroot_option().set(root)
     for option in (config.get_cachedir_option(), config.get_system_cachedir_option(), config.get_logdir_option()):
         option.set(os.path.join(root, "libdnf5"))
-    # or it looks for what provides system-release
+    # otherwise it looks for a provider of system-release
     base.get_vars().set("releasever", "0")
     base.setup()
-    # setup() has read librpm's configuration anew
+    # setup() reads librpm's configuration again
     look_in(f"/{DATABASE_PATH}")
     base.get_repo_sack().load_repos(libdnf5.repo.Repo.Type_SYSTEM)
     packages = libdnf5.rpm.PackageQuery(base)

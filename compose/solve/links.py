@@ -1,4 +1,4 @@
-"""Which package of a solution brings which along, by the dependencies that their headers declare."""
+"""Dependency links: which package of a solution pulls in which other, by the dependencies in their headers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CONDITIONS = ("if", "unless")
 
 
 class Need(enum.StrEnum):
-    """The kinds of dependency that bring a package along."""
+    """The kinds of dependency that pull in a package."""
 
     REQUIRES = "requires"
     RECOMMENDS = "recommends"
@@ -23,7 +23,7 @@ class Need(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Link:
-    """source brings target along. dependency: as declared ("libc.so.6()(64bit)"), by the target itself when it supplements."""
+    """`source` pulls in `target`. dependency: as source declares it ("libc.so.6()(64bit)"), or target for SUPPLEMENTS."""
 
     source: Nevra
     target: Nevra
@@ -36,7 +36,7 @@ class Link:
 
 
 def links_of(dnf: Any, base: Any, packages: Iterable[Any]) -> tuple[Link, ...]:
-    """Every dependency of a chosen package that another chosen one satisfies, sorted. packages: of libdnf5."""
+    """Every dependency of one of the packages that another of them satisfies, sorted. packages: libdnf5 packages."""
     chosen = dnf.rpm.PackageSet(base)
     for package in packages:
         chosen.add(package)
@@ -52,17 +52,17 @@ def links_of(dnf: Any, base: Any, packages: Iterable[Any]) -> tuple[Link, ...]:
 
 
 def providing(query: Any, files: Any, dependency: str) -> Any:
-    """The packages that provide a dependency that is not a rich one. query, files: two equal ones of libdnf5."""
+    """The packages that provide a dependency, which must not be rich. query, files: two identical libdnf5 queries."""
     query.filter_provides([dependency])
     if dependency.startswith("/"):
-        # declared ("/bin/sh"), or a file of the package
+        # a path may be provided explicitly ("/bin/sh"), or be a file of the package
         files.filter_file([dependency])
         query.update(files)
     return query
 
 
 def nevra_of(package: Any) -> Nevra:
-    """Of a package of libdnf5."""
+    """The NEVRA of a libdnf5 package."""
     return Nevra(
         name=package.get_name(),
         epoch=int(package.get_epoch() or 0),
@@ -82,17 +82,17 @@ def _links(chosen: Any, providers: Callable[[str], frozenset[Nevra]]) -> Iterato
             (Need.SUPPLEMENTS, package.get_supplements()),
         )
         for need, dependencies in declared:
-            for each in dependencies:
-                text = each.to_string()
+            for dependency in dependencies:
+                text = dependency.to_string()
                 for other in satisfied_by(text, providers) - {mine}:
-                    one, two = (other, mine) if need is Need.SUPPLEMENTS else (mine, other)
-                    yield Link(source=one, target=two, need=need, dependency=text)
+                    source, target = (other, mine) if need is Need.SUPPLEMENTS else (mine, other)
+                    yield Link(source=source, target=target, need=need, dependency=text)
 
 
 def satisfied_by(dependency: str, providers: Callable[[str], frozenset[Nevra]]) -> frozenset[Nevra]:
-    """The packages that satisfy a dependency, none when its condition does not hold.
+    """The packages that satisfy a dependency; none if its condition does not hold.
 
-    Rich dependencies ("(a or b)", "(a if b else c)") are those of rpm's docs/manual/boolean_dependencies.md.
+    For rich dependencies ("(a or b)", "(a if b else c)") see rpm's docs/manual/boolean_dependencies.md.
     """
     if not dependency.startswith("("):
         return providers(dependency)
@@ -100,7 +100,7 @@ def satisfied_by(dependency: str, providers: Callable[[str], frozenset[Nevra]]) 
 
 
 def _rich(words: list[str], providers: Callable[[str], frozenset[Nevra]]) -> frozenset[Nevra]:
-    """words: one dependency in parentheses, taken off the list."""
+    """Evaluate the rich dependency in parentheses at the start of `words`, and consume its words."""
     words.pop(0)
     operands: list[frozenset[Nevra]] = []
     operators: list[str] = []

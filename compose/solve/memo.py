@@ -1,12 +1,13 @@
-"""Answers of the solver that are known from before: the same question to the same repositories has the same answer.
+"""Remembers the solver's answers: the same question about the same repositories has the same answer.
 
-    CACHEDIR/solved/KEY     a sealed file for each question, JSON; KEY: digest of all that is asked
+    CACHEDIR/solved/KEY     a sealed file for each question, JSON; KEY: digest of the question
 
-A package is a list of its values, in the order of its fields: with their names it takes three times as long to read.
-An answer holds as long as what it was made of is there unchanged: every library that took part, and each repository's
-metadata, as the cachedir has it and as it is where it comes from. That can be looked at without libdnf5 when it is a
-directory (file://), and need not be with --cache-only. What comes over the network, and what is to have a signature
-(repo_gpgcheck), is for libdnf5 to bring up to date and to check: see dnf.resolve().
+A package is stored as a list of its fields' values: with the fields' names it takes three times as long to read.
+
+An answer holds while its inputs are unchanged: every library that took part, and each repository's metadata, both in the
+cachedir and at its origin. If the origin is a directory (file://), it can be checked without libdnf5; with --cache-only it need
+not be checked. Metadata that comes over the network or must be signed (repo_gpgcheck) has to be refreshed and verified by
+libdnf5: see dnf.resolve().
 """
 
 from __future__ import annotations
@@ -33,22 +34,22 @@ if TYPE_CHECKING:
     from compose.solve.advisories import Advisory
     from compose.solve.links import Link
 
-# To be raised whenever the same question could be answered otherwise than before.
+# To be incremented whenever the same question may have a different answer than before.
 _KIND = b"compose solved 4\n"
 _KEPT = 50
 _LINKER = "/etc/ld.so.cache"
 REPOMD = "repodata/repomd.xml"
 LOADING = "Loading repositories"
-"""What whoever follows the progress is told while metadata is looked at."""
+"""Name of the task that loads metadata."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metadata:
-    """Of one repository, as it was solved with.
+    """The metadata of one repository that an answer is based on.
 
-    cached: its directory below metadata_dir. origin: the directory that it was taken from, None for what is not on this
-    machine. signed: is its signature to be checked each time? repomd: sha256 of repomd.xml, which has the digests of all
-    others, or "" where there is none, which is never as it was. files: name and size of each in cached/repodata.
+    cached: its directory below metadata_dir. origin: the local directory that it comes from, None if it is not local. signed:
+    whether its signature must be verified each time. repomd: sha256 of repomd.xml, which has the digests of the other files; ""
+    if it is missing, which always counts as changed. files: (name, size) of each file in cached/repodata.
     """
 
     cached: str
@@ -60,8 +61,8 @@ class Metadata:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """metadata: what it was made of. libraries: path and status of each file that was mapped into the solver's process.
-    warnings: that came with it."""
+    """An answer of the solver, and its inputs. libraries: (path, status) of each file mapped into the solver's process.
+    warnings: those given while solving."""
 
     resolution: Resolution
     metadata: tuple[Metadata, ...]
@@ -69,24 +70,24 @@ class Answer:
     warnings: tuple[str, ...] = ()
 
 
-def key_of(what: str, request: SolveRequest, sections: Iterable[RepoSection]) -> str:
-    """Digest of a question. what: "solve" or "describe". sections: of the repositories that take part.
+def key_of(question: str, request: SolveRequest, sections: Iterable[RepoSection]) -> str:
+    """Digest of a question. question: "solve" or "describe". sections: those of the enabled repositories.
 
     Raises TreefileError for a variable file that cannot be read.
     """
-    question = {
+    inputs = {
         "compose": compose.__version__,
-        "what": what,
+        "what": question,
         "request": dataclasses.asdict(request),
-        # what they say may be relative to where they are
-        "repositories": [(os.path.abspath(each.path), dataclasses.asdict(each)) for each in sections],
+        # with the .repo file's path, to which options may be relative
+        "repositories": [(os.path.abspath(section.path), dataclasses.asdict(section)) for section in sections],
         "variables": variables(request.access),
     }
-    return hashlib.sha256(json.dumps(question, sort_keys=True, default=sorted).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=sorted).encode()).hexdigest()
 
 
 def recall(key: str, network: RepoNetwork) -> Answer | None:
-    """The answer to a question, which is right if the metadata is what it was made of: see holds()."""
+    """The remembered answer to a question, valid only if holds(); None if there is none."""
     path = os.path.join(network.solved_dir, key)
     data = read_sealed(path, _KIND)
     if data is None:
@@ -94,31 +95,31 @@ def recall(key: str, network: RepoNetwork) -> Answer | None:
     try:
         answer = _answer(json.loads(bytes(data)))
     except (KeyError, TypeError, ValueError):
-        # of a version that kept something else
+        # written by a version with other fields
         return None
-    if not all(status and status == status_of(each) for each, status in answer.libraries):
+    if not all(status and status == status_of(library) for library, status in answer.libraries):
         return None
-    # when it was last of use
+    # forget_oldest() goes by this time
     with suppress(OSError):
         os.utime(path)
     return answer
 
 
 def holds(answer: Answer, network: RepoNetwork) -> bool:
-    """Is the metadata what the answer was made of, as far as can be told without libdnf5?"""
-    if not all(_is_as_it_was(each, network) for each in answer.metadata):
+    """Whether the metadata that the answer is based on is unchanged; False if only libdnf5 can tell."""
+    if not all(_is_unchanged(metadata, network) for metadata in answer.metadata):
         return False
-    for each in answer.metadata:
-        # as libdnf5 does it with what it loads
+    for metadata in answer.metadata:
+        # as libdnf5 does when it loads metadata
         with suppress(OSError):
-            os.utime(os.path.join(network.metadata_dir, each.cached, REPOMD))
+            os.utime(os.path.join(network.metadata_dir, metadata.cached, REPOMD))
     return True
 
 
 def keep(key: str, answer: Answer, network: RepoNetwork) -> None:
-    """Remember an answer, where the disk has room for it: who is asked again solves again."""
+    """Remember an answer. Failure to write is ignored: the question is then solved again next time."""
     row = dataclasses.asdict(answer)
-    row["resolution"]["packages"] = [dataclasses.astuple(each) for each in answer.resolution.packages]
+    row["resolution"]["packages"] = [dataclasses.astuple(package) for package in answer.resolution.packages]
     with suppress(OSError, StorageError):
         os.makedirs(network.solved_dir, mode=0o700, exist_ok=True)
         write_sealed(os.path.join(network.solved_dir, key), _KIND, json.dumps(row).encode())
@@ -126,7 +127,8 @@ def keep(key: str, answer: Answer, network: RepoNetwork) -> None:
 
 
 def libraries() -> tuple[tuple[str, str], ...]:
-    """Those of this process: libdnf5, libsolv, librpm, all that they need, and where the linker looks for them."""
+    """Path and status of each file mapped into this process (libdnf5, libsolv, librpm and their dependencies), and of the
+    linker's cache."""
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as file:
         paths = {line.split(maxsplit=5)[-1].rstrip("\n") for line in file if "/" in line}
     if os.path.exists(_LINKER):
@@ -135,7 +137,7 @@ def libraries() -> tuple[tuple[str, str], ...]:
 
 
 def digest_of(path: str) -> str:
-    """sha256 of a file, "" for none."""
+    """sha256 of a file, "" if it cannot be read."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -144,7 +146,7 @@ def digest_of(path: str) -> str:
 
 
 def status_of(path: str) -> str:
-    """Of what is not there any more, "", which is never as it was."""
+    """Size and times of a file; "" if it is missing, which always counts as changed."""
     try:
         status = os.stat(path)
     except OSError:
@@ -152,23 +154,23 @@ def status_of(path: str) -> str:
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
-def _is_as_it_was(metadata: Metadata, network: RepoNetwork) -> bool:
-    directory = os.path.join(network.metadata_dir, metadata.cached)
-    places = [directory]
+def _is_unchanged(metadata: Metadata, network: RepoNetwork) -> bool:
+    cached = os.path.join(network.metadata_dir, metadata.cached)
+    directories = [cached]
     if metadata.signed or not metadata.repomd:
         return False
     if not network.cache_only:
         if metadata.origin is None:
             return False
-        places.append(metadata.origin)
-    # packages that are not here yet are looked up in it
-    return all(digest_of(os.path.join(place, REPOMD)) == metadata.repomd for place in places) and (
-        metadata.files == tuple(sizes(os.path.join(directory, "repodata")))
+        directories.append(metadata.origin)
+    # the cached files must be complete, as the download looks up packages in them
+    return all(digest_of(os.path.join(directory, REPOMD)) == metadata.repomd for directory in directories) and (
+        metadata.files == tuple(sizes(os.path.join(cached, "repodata")))
     )
 
 
 def sizes(directory: str) -> Iterator[tuple[str, int]]:
-    """Of the files in a directory, sorted by name."""
+    """Name and size of each file in a directory, sorted by name."""
     try:
         for name in sorted(os.listdir(directory)):
             yield name, os.lstat(os.path.join(directory, name)).st_size

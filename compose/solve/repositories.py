@@ -1,4 +1,4 @@
-"""The repositories of a request, in libdnf5: their metadata fetched, read, and told of."""
+"""Loads the repositories of a request into libdnf5."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from compose.solve.memo import LOADING, REPOMD, Metadata, digest_of, sizes
 from compose.solve.request import SolveRequest
 from compose.solve.resolution import RepoSnapshot
 
-_ELSEWHERE = {"amd64": "x86_64", "arm64": "aarch64", "ppc64el": "ppc64le", "386": "i386", "x86": "i386"}
-"""What Debian and containers call the architectures that RPM calls otherwise."""
+_OTHER_NAMES = {"amd64": "x86_64", "arm64": "aarch64", "ppc64el": "ppc64le", "386": "i386", "x86": "i386"}
+"""Debian's and container tools' names of architectures, and RPM's."""
 _REPO_ID = re.compile(r'(?:repository|repo) "(?P<id>[^"]+)"')
 
 
 def load_repositories(
     request: SolveRequest, network: RepoNetwork, reporter: Reporter, *, installed: str | None = None
 ) -> Repositories:
-    """All that are enabled, brought up to date and loaded. installed: a private directory with nothing but an rpm database at
-    DATABASE_PATH, whose packages are there already; None for none.
+    """Refresh and load all enabled repositories. installed: a private directory that contains only an rpm database at
+    DATABASE_PATH, with the installed packages; None if nothing is installed.
 
-    Raises FetchError for one that cannot be loaded, StorageError when the cache is refused, TreefileError for faults in .repo
-    files.
+    Raises FetchError for a repository that cannot be loaded, StorageError if the cache cannot be written, TreefileError for
+    errors in .repo files.
     """
     try:
         with _metadata_lock(network, reporter):
@@ -48,25 +48,25 @@ def load_repositories(
 
 
 def _check_architecture(dnf: Any, basearch: str) -> None:
-    known = {dnf.rpm.get_base_arch(each) for each in dnf.rpm.get_supported_arches()} - {"noarch"}
+    known = {dnf.rpm.get_base_arch(arch) for arch in dnf.rpm.get_supported_arches()} - {"noarch"}
     if basearch not in known:
-        near = _ELSEWHERE.get(basearch) or next(iter(difflib.get_close_matches(basearch, sorted(known), n=1)), "")
+        near = _OTHER_NAMES.get(basearch) or next(iter(difflib.get_close_matches(basearch, sorted(known), n=1)), "")
         raise UsageError(
-            f"{basearch}: is no architecture that RPM repositories have",
-            hint=f"did you mean {near}?" if near else f"they have {', '.join(sorted(known))}",
+            f"{basearch}: not an architecture of RPM repositories",
+            hint=f"did you mean {near}?" if near else f"choose one of {', '.join(sorted(known))}",
         )
 
 
 @contextmanager
 def _metadata_lock(network: RepoNetwork, reporter: Reporter) -> Iterator[None]:
-    """Held while metadata is brought up to date: two composes may share a cachedir."""
+    """Hold the lock on metadata_dir while refreshing metadata, since composes may share a cachedir."""
     os.makedirs(network.metadata_dir, mode=0o700, exist_ok=True)
     descriptor = os.open(os.path.join(network.metadata_dir, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            reporter.info(f"Waiting for another compose that refreshes {network.metadata_dir}")
+            reporter.info(f"Waiting for another compose that is refreshing {network.metadata_dir}")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
@@ -74,7 +74,7 @@ def _metadata_lock(network: RepoNetwork, reporter: Reporter) -> Iterator[None]:
 
 
 def _loaded(request: SolveRequest, network: RepoNetwork, reporter: Reporter, installed: str | None) -> Repositories:
-    """In as many attempts as may help."""
+    """Load the repositories, retrying after transient errors and after damage to libsolv's cache."""
     pause = network.pause
     for attempt in range(1, network.attempts + 1):
         repositories = Repositories(request, network, reporter, installed)
@@ -83,11 +83,11 @@ def _loaded(request: SolveRequest, network: RepoNetwork, reporter: Reporter, ins
         except LoadError as error:
             last = attempt == network.attempts
             if error.of_cache and not last:
-                reporter.info(f"Repository {error.section.id!r}: {error.cause}; reading its metadata anew")
+                reporter.info(f"Repository {error.section.id!r}: {error.cause}; parsing its metadata again")
                 repositories.forget_parsed()
                 continue
-            if last or not error.may_pass:
-                raise error.told(network.metadata_dir) from error
+            if last or not error.is_transient:
+                raise error.as_error(network.metadata_dir) from error
             reporter.info(f"Repository {error.section.id!r}: {error.cause}; trying again in {pause:g} s")
             time.sleep(pause)
             pause *= 2
@@ -97,11 +97,11 @@ def _loaded(request: SolveRequest, network: RepoNetwork, reporter: Reporter, ins
 
 
 class Repositories:
-    """A libdnf5 Base with the repositories of a request. It lives until the process ends: whatever libdnf5 handed out is
-    invalid, and crashes, once the Base is gone.
+    """A libdnf5 Base with the repositories of a request. It must live until the process ends: objects that libdnf5 returned
+    crash once the Base is gone.
 
-    dnf: libdnf5. base: the Base. sections: the repositories as their files say. metadata: what was loaded of each, in the same
-    order. Raises TreefileError for faults in .repo files, UsageError for an architecture that is none.
+    dnf: the libdnf5 module. base: the Base. sections: the repositories' sections in .repo files. metadata: what was loaded of
+    each, in the same order. Raises TreefileError for errors in .repo files, UsageError for an unknown architecture.
     """
 
     def __init__(
@@ -133,33 +133,33 @@ class Repositories:
         self._failures: list[tuple[str, str]] = []
 
     def load(self) -> None:
-        """Fetch and read the metadata of all. Raises LoadError for the first that fails."""
+        """Fetch and parse the metadata of all repositories. Raises LoadError for the first one that fails."""
         with self._reporter.task(LOADING, unit="bytes") as task:
             callbacks = self._watch(task)
             self.base.set_download_callbacks(self.dnf.repo.DownloadCallbacksUniquePtr(callbacks))
-            # held: a callback object that is collected aborts the process
+            # keep a reference: collecting a callback object aborts the process
             self._callbacks = callbacks
             for repo in self._repos:
                 _fresh_keyring(repo)
             try:
                 if self._installed is None:
-                    # only the available ones: loading the system's makes an rpmdb in the root
+                    # only the available ones: loading the system repository creates an rpmdb in the root
                     self.base.get_repo_sack().load_repos(self.dnf.repo.Repo.Type_AVAILABLE)
                 else:
                     look_in(f"/{DATABASE_PATH}")
                     self.base.get_repo_sack().load_repos()
             except raised(self.dnf) as error:
                 raise self._load_error(error) from error
-        # now: another compose may bring it up to date as soon as it can
+        # while the lock is held: afterwards another compose may refresh it
         self.metadata = tuple(map(self._metadata_of, self._repos))
 
     def forget_parsed(self) -> None:
-        """Remove what libsolv keeps of metadata that it has read; it checks no digest of that."""
+        """Remove libsolv's cache of parsed metadata, whose integrity it does not check."""
         for repo in self._repos:
             shutil.rmtree(os.path.join(repo.get_cachedir(), "solv"), ignore_errors=True)
 
     def snapshots(self) -> tuple[RepoSnapshot, ...]:
-        """As they are now; of what is not loaded nobody knows the time."""
+        """The repositories as they are now; the timestamp is 0 if they are not loaded."""
         snapshots = []
         for section, repo in self._pairs():
             keys: tuple[str, ...] = ()
@@ -178,7 +178,7 @@ class Repositories:
         return tuple(snapshots)
 
     def directories(self) -> tuple[tuple[str, str], ...]:
-        """Those that are on this machine and nowhere else: id and path."""
+        """(id, path) of each repository whose only source is a local directory."""
         found = ((section.id, _directory_of(repo.get_config())) for section, repo in self._pairs())
         return tuple((name, directory) for name, directory in found if directory is not None)
 
@@ -200,7 +200,7 @@ class Repositories:
         failures = self._failures
 
         class Watch(self.dnf.repo.DownloadCallbacks):  # type: ignore[name-defined,misc]
-            """No body may raise: that aborts the process."""
+            """Counts bytes and records failures. No method may raise: that aborts the process."""
 
             def __init__(self) -> None:
                 super().__init__()
@@ -226,21 +226,21 @@ class Repositories:
     def _load_error(self, error: Exception) -> LoadError:
         text = plain(self.dnf, error)
         match = _REPO_ID.search(text)
-        section = next((each for each in self.sections if match and each.id == match["id"]), self.sections[0])
+        section = next((found for found in self.sections if match and found.id == match["id"]), self.sections[0])
         failures = tuple(message for repo, message in self._failures if repo == section.id)
         _, _, cause = text.partition(f'repository "{section.id}": ')
         return LoadError(section, self._url(section), cause or text, failures)
 
     def _url(self, section: RepoSection) -> str:
-        """Where the repository is said to be, variables replaced."""
+        """The URL of a repository, with variables replaced."""
         for key in ("metalink", "mirrorlist", "baseurl"):
             if option := section.option(key):
                 return absolute(key, substitute(self.base, option.value), os.path.dirname(section.path))
-        raise AssertionError("enabled_repos() lets no repository without a source pass")
+        raise AssertionError("enabled_repos() rejects repositories without a source")
 
 
 def _directory_of(config: Any) -> str | None:
-    """Of a repository that is one on this machine and nowhere else, by its libdnf5 settings."""
+    """The local directory that is the only source of a repository with these libdnf5 settings, else None."""
     urls = config.get_baseurl_option().get_value()
     if len(urls) != 1 or not (config.get_metalink_option().empty() and config.get_mirrorlist_option().empty()):
         return None
@@ -248,10 +248,10 @@ def _directory_of(config: Any) -> str | None:
 
 
 def _fresh_keyring(repo: Any) -> None:
-    """For repo_gpgcheck=1: librepo puts the keys of gpgkey= into a GnuPG home and trusts what it finds there.
+    """Recreate the GnuPG home of a repository with repo_gpgcheck=1.
 
-    So it is made anew: a key that was taken out of the .repo file must not stay trusted. gpg-agent, of no use for public
-    keys, would outlive the compose.
+    librepo imports the keys of gpgkey= into it and trusts all keys in it, so a key that was removed from the .repo file would
+    stay trusted. gpg-agent is not started: public keys do not need it, and it would outlive the compose.
     """
     if not repo.get_config().get_repo_gpgcheck_option().get_value():
         return

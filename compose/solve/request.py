@@ -1,4 +1,4 @@
-"""What the solver is asked: values, free of the treefile's own types."""
+"""The solver's input, independent of the treefile's types."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from compose.rpm.repos import RepoAccess
 from compose.rpm.specs import PackageSpec, RepoPackages
 
-# most composes are made without
+# not imported at run time: most composes have no lockfile
 if TYPE_CHECKING:
     from compose.solve.locked import LockRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalRpm:
-    """An RPM that is in no repository. path: where it lies. sha256: of the file, checked already. place: of the treefile."""
+    """An RPM file that does not come from a repository. sha256: of the file, already verified. place: the treefile's line."""
 
     path: str
     sha256: str
@@ -24,10 +24,10 @@ class LocalRpm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SolveRequest:
-    """exclude_packages: exact names that the solver does not see. recommends: take weak dependencies along.
+    """What to solve. exclude_packages: exact names to hide from the solver. recommends: install weak dependencies.
 
-    rpm_files: RPMs to install that are in no repository. advisories: look up what the packages fix. links: say which package
-    brings which along.
+    rpm_files: RPMs to install that do not come from a repository. advisories: look up the advisories that the packages fix.
+    links: also return the dependencies between the packages.
     """
 
     packages: tuple[PackageSpec, ...]

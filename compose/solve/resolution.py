@@ -1,4 +1,4 @@
-"""What the solver decided, free of libdnf5: the values later stages and the lockfile are made of."""
+"""The solver's result, independent of libdnf5; later stages and the lockfile are built from it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from compose.rpm.nevra import Nevra
 
-# most composes are unchanged, and have none or are not asked for any
+# not imported at run time: most composes need neither
 if TYPE_CHECKING:
     from compose.solve.advisories import Advisory
     from compose.solve.links import Link
 
 COMMAND_LINE = "@commandline"
-"""What libdnf5 calls the repository of RPMs that are in none."""
+"""Id of libdnf5's pseudo-repository for RPM files given by path."""
 
 
 class Reason(enum.StrEnum):
@@ -29,9 +29,9 @@ class Reason(enum.StrEnum):
 class ResolvedPackage:
     """One package of the solution.
 
-    repo: id of the repository. location: path of the RPM below base. base: URL where the metadata has one for the package
-    (xml:base), "" for the repository's own. checksum: (algorithm, hex) of the RPM file from the repodata. download_size,
-    install_size: bytes. source_rpm: file name. specs: the treefile's package specs that this package satisfies, empty when it
+    repo: id of the repository. location: path of the RPM below base. base: the package's own base URL (xml:base in the
+    repodata), "" for that of the repository. checksum: (algorithm, hex) of the RPM file from the repodata. download_size,
+    install_size: bytes. source_rpm: file name. specs: the treefile's package specs that this package satisfies, empty if it
     is not requested.
     """
 
@@ -48,14 +48,14 @@ class ResolvedPackage:
 
 
 def lies_below(location: str) -> bool:
-    """Is the RPM at a location in its repository, and nowhere else? Metadata may say anything."""
+    """Whether a location stays below the repository's base; repodata is not trusted to ensure that."""
     return not location.startswith("/") and ".." not in location.split("/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepoSnapshot:
-    """A repository as it was when solved. timestamp: of its repomd.xml, seconds since 1970 (rpmostree.rpmmd-repos).
-    priority: as in dnf.conf(5), the lowest goes first."""
+    """A repository at the time of the solve. timestamp: of its repomd.xml, seconds since 1970 (rpmostree.rpmmd-repos).
+    priority: as in dnf.conf(5), the lowest wins."""
 
     id: str
     timestamp: int
@@ -66,10 +66,11 @@ class RepoSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolution:
-    """packages: sorted by NEVRA. repos: those enabled, sorted by id. advisories: sorted by id. links: sorted, those asked for.
+    """The solution. packages: sorted by NEVRA. repos: the enabled ones, sorted by id. advisories: sorted by id. links: sorted;
+    empty unless requested.
 
-    directories: id and path of each repository that is a directory on this machine and nowhere else. locked: taken from a
-    lockfile without looking at any repository's metadata.
+    directories: (id, path) of each repository whose only source is a local directory. locked: the packages come from a
+    lockfile, without the metadata of any repository.
     """
 
     packages: tuple[ResolvedPackage, ...]

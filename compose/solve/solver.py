@@ -1,4 +1,4 @@
-"""From package specs to the exact packages of a compose."""
+"""Resolves package specs to the exact packages of a compose."""
 
 from __future__ import annotations
 
@@ -20,31 +20,32 @@ _Question = Literal["solve", "describe"]
 def solve(
     request: SolveRequest, network: RepoNetwork, reporter: Reporter, meanwhile: Callable[[], object] = lambda: None
 ) -> Resolution:
-    """The packages that satisfy the request; the same request and repositories give the same answer, so that it may be one
-    from before (memo.py).
+    """The packages that satisfy the request. The same request and repositories have the same answer, so it may come from memory
+    (memo.py).
 
-    Nothing of the host takes part: no configuration, repositories, variables, installed packages, plugins. meanwhile: called,
-    in a thread, when the answer is not known and libdnf5 is asked.
+    Nothing of the host takes part: no configuration, repositories, variables, installed packages or plugins. meanwhile: called
+    in a thread while libdnf5 runs; not called if the answer comes from memory.
 
-    Raises SolveError for packages that do not exist or do not fit together, FetchError for a repository that cannot be
-    loaded (all enabled ones must be), TreefileError for faults in .repo files, StorageError when the cache is refused.
+    Raises SolveError for packages that do not exist or cannot be installed together, FetchError if any enabled repository
+    cannot be loaded, TreefileError for errors in .repo files, StorageError if the cache cannot be written.
     """
     return _ask("solve", request, network, reporter, meanwhile)
 
 
 def describe(request: SolveRequest, network: RepoNetwork, reporter: Reporter) -> Resolution:
-    """What can be said without any repository's metadata: the repositories that take part, and the request's RPMs that are
-    in none. Raises TreefileError for faults in .repo files."""
+    """What is known without the metadata of any repository: the enabled repositories, and the request's RPM files. Raises
+    TreefileError for errors in .repo files."""
     return _ask("describe", request, network, reporter, lambda: None)
 
 
 def solve_beside(
     request: SolveRequest, alone: tuple[PackageSpec, ...], root: str, network: RepoNetwork, reporter: Reporter
 ) -> Resolution:
-    """The packages that satisfy the request on top of those that are installed, which stay as they are; only those that come
-    new. alone: further ones that are taken by themselves, whatever they require.
+    """The packages to add to those installed, which do not change, to satisfy the request. alone: specs of packages to add
+    without their dependencies.
 
-    root: a private directory with nothing but the rpm database of what is installed, at DATABASE_PATH. Raises as solve().
+    root: a private directory that contains only the rpm database of the installed packages, at DATABASE_PATH. Raises the same
+    errors as solve().
     """
     from compose.rpm import child
     from compose.solve import dnf
@@ -54,45 +55,49 @@ def solve_beside(
 
 
 def _ask(
-    what: _Question, request: SolveRequest, network: RepoNetwork, reporter: Reporter, meanwhile: Callable[[], object]
+    question: _Question,
+    request: SolveRequest,
+    network: RepoNetwork,
+    reporter: Reporter,
+    meanwhile: Callable[[], object],
 ) -> Resolution:
-    key = memo.key_of(what, request, enabled_repos(request.access))
+    key = memo.key_of(question, request, enabled_repos(request.access))
     known = memo.recall(key, network)
     if known is not None and memo.holds(known, network):
-        if what == "solve":
-            # looked at, which is what whoever follows the progress waits for
+        if question == "solve":
+            # an empty task, since consumers of events expect it
             reporter.task(memo.LOADING, unit="bytes").close()
-        return _told(known, known.warnings, reporter)
-    # who is answered from memory has no use for these
+        return _recalled(known, known.warnings, reporter)
+    # imported late: not needed when the answer comes from memory
     import threading
 
     from compose.rpm import child
     from compose.solve import dnf
 
-    listening = _Listening(reporter)
+    recorder = _WarningRecorder(reporter)
     job = dnf.Job(request=request, network=network, known=known.metadata if known else None)
-    other = threading.Thread(target=meanwhile)
-    other.start()
+    thread = threading.Thread(target=meanwhile)
+    thread.start()
     try:
-        answer = child.call(dnf.resolve if what == "solve" else dnf.describe, job, listening, crash=_crashed)
+        answer = child.call(dnf.resolve if question == "solve" else dnf.describe, job, recorder, crash=_crashed)
     finally:
-        other.join()
+        thread.join()
     if answer is None:
         assert known is not None
-        return _told(known, [each for each in known.warnings if each not in listening.warnings], reporter)
-    memo.keep(key, replace(answer, warnings=tuple(listening.warnings)), network)
+        return _recalled(known, [warning for warning in known.warnings if warning not in recorder.warnings], reporter)
+    memo.keep(key, replace(answer, warnings=tuple(recorder.warnings)), network)
     return answer.resolution
 
 
-def _told(answer: memo.Answer, warnings: Iterable[str], reporter: Reporter) -> Resolution:
-    """What an answer from before says, with warnings that came with it then."""
+def _recalled(answer: memo.Answer, warnings: Iterable[str], reporter: Reporter) -> Resolution:
+    """Repeat warnings of a remembered answer, and return its resolution."""
     for message in warnings:
         reporter.warn(message)
     return answer.resolution
 
 
-class _Listening(Reporter):
-    """Hands on what it is told, and keeps the warnings."""
+class _WarningRecorder(Reporter):
+    """Forwards to another reporter, and records the warnings."""
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
@@ -109,9 +114,9 @@ class _Listening(Reporter):
         self._reporter.warn(message)
 
 
-def _crashed(how: str, output: tuple[str, ...]) -> SolveError:
+def _crashed(outcome: str, output: tuple[str, ...]) -> SolveError:
     return SolveError(
-        f"the solver (libdnf5) died: {how}",
-        hint="remove repomd/ in the cachedir and try again; if it stays, it is a fault of libdnf5",
+        f"the solver (libdnf5) crashed: {outcome}",
+        hint="remove repomd/ in the cachedir and try again; if it crashes again, it is a bug in libdnf5",
         details=output,
     )

@@ -265,7 +265,7 @@ def test_relaxed_warns_and_strict_fails(moving: Site) -> None:
     known["packages"]["hello"]["digest"] = "sha256:" + "0" * 64
     lock.write_text(json.dumps(known))
     done = moving.run(f"--lockfile={lock}", "--lockfile-strict")
-    assert (done.status, "the lockfile says sha256:0000" in done.stderr) == (3, True)
+    assert (done.status, "the lockfile has sha256:0000" in done.stderr) == (3, True)
 
 
 def test_strict_takes_nothing_that_is_not_locked(moving: Site) -> None:
@@ -276,7 +276,7 @@ def test_strict_takes_nothing_that_is_not_locked(moving: Site) -> None:
     assert moving.run(f"--lockfile={lock}").status == 0
     done = moving.run(f"--lockfile={lock}", "--lockfile-strict")
     assert done.status == 3
-    assert "tiny-weak-1-1.noarch is not what" in done.stderr and "lock.json has locked" in done.stderr
+    assert re.search(r"tiny-weak-1-1\.noarch is not locked in \S*lock\.json", done.stderr)
 
 
 def test_a_dependency_that_is_not_locked(moving: Site) -> None:
@@ -287,7 +287,7 @@ def test_a_dependency_that_is_not_locked(moving: Site) -> None:
     lock.write_text(json.dumps(known))
     done = moving.run(f"--lockfile={lock}", "--lockfile-strict")
     assert done.status == 3
-    assert f"hello-lib-1.0-1.noarch (tiny) is not what {lock} has locked" in done.stderr
+    assert f"hello-lib-1.0-1.noarch (tiny) is not locked in {lock}" in done.stderr
     assert "leave out --lockfile-strict" in done.stderr
     moving.compose(f"--lockfile={lock}")
 
@@ -327,7 +327,10 @@ def test_lockfile_repos_alone(moving: Site, repos: list[str] | None, tmp_path: P
     del known["packages"]["hello-lib"]
     lock.write_text(json.dumps(known))
     done = moving.run(f"--lockfile={lock}")
-    assert (done.status, "of repositories in lockfile-repos only what is locked is taken" in done.stderr) == (3, True)
+    assert (done.status, "only locked packages are taken from repositories in lockfile-repos" in done.stderr) == (
+        3,
+        True,
+    )
 
 
 @pytest.mark.parametrize(

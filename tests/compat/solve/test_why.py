@@ -160,7 +160,7 @@ def test_a_lock_keeps_it_out(asking, tmp_path):
     lock.write_text(json.dumps({"packages": {"app": {"evra": "1.0-1.noarch"}, "lib": {"evra": "1.0-1.noarch"},
                                              "base": {"evra": "1.0-1.noarch"}}}))  # fmt: skip
     _, told = asking.why_not("nice", "packages: [app]", lockfiles=(str(lock),), lockfile_strict=True)
-    assert told == [f"nice-1.0-1.noarch is not what {asking.plain(str(lock))} has locked"]
+    assert told == [f"nice-1.0-1.noarch is not locked in {asking.plain(str(lock))}"]
 
 
 def test_the_commands(asking):
