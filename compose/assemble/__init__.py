@@ -1,9 +1,14 @@
-"""Assemble: manifests become one tree, and the packages' own programs run in it.
+"""Assembles packages: merges their manifests into one tree and runs their scriptlets in it.
 
-merge.py       whose file is at which path (pure)
+options.py     input and output of the stage
+merge.py       which package's file is at which path (pure)
+layers.py      ostree-layers on top of the packages
 accounts.py    owner names to ids (pure)
-sysusers.py    what makes the users and groups that packages declare
-scripts.py     which scriptlets and triggers run, in which order (pure)
-early.py       what runs before there are files, and what it leaves
-stage.py       the stage: workroot, sysusers, scripts, rpm database
+ids.py         pins ids to a lock
+sysusers.py    creates the users and groups that packages declare
+scripts.py     which scriptlets and triggers run, and in which order (pure)
+triggers.py    which triggers fire (pure)
+early.py       scriptlets that run before rpm unpacks files, and what they leave
+relinked.py    directories that a scriptlet replaced by symlinks
+stage.py       the stage: workroot, sysusers, scriptlets, rpm database
 """

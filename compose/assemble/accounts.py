@@ -1,4 +1,4 @@
-"""Owner names to numbers, by the tree's own /etc/passwd and /etc/group."""
+"""Users and groups: parses account files, and resolves owner names to ids by the tree's /etc/passwd and /etc/group."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from compose.errors import AssembleError
 from compose.tree import Tree
 
 _SHOWN = 20
-_DIGITS = 10
+_MAX_DIGITS = 10
 
 
 def parse_ids(data: bytes) -> dict[str, int]:
-    """Name to id of a passwd or group file; the first of two equal names counts, as for getpwnam(3)."""
+    """Names and ids in a passwd or group file; the first of several entries with one name counts, as for getpwnam(3)."""
     found: dict[str, int] = {}
     for line in data.decode(errors="replace").splitlines():
         fields = line.split(":")
@@ -24,12 +24,12 @@ def parse_ids(data: bytes) -> dict[str, int]:
 
 
 def parse_id(text: str) -> int | None:
-    """A uid or gid in decimal, None for what is none; ids have 32 bits."""
-    return int(text) if len(text) <= _DIGITS and text.isascii() and text.isdigit() else None
+    """Parse a decimal uid or gid, at most as long as a 32-bit number; None if the text is not one."""
+    return int(text) if len(text) <= _MAX_DIGITS and text.isascii() and text.isdigit() else None
 
 
 def declared_ids(text: str) -> tuple[dict[str, int | None], dict[str, int | None]]:
-    """What a file of sysusers.d(5) declares: users, groups; each with its number, None for one that floats."""
+    """Users and groups that a sysusers.d(5) file declares, with their ids; None for a dynamically allocated id."""
     users: dict[str, int | None] = {}
     groups: dict[str, int | None] = {}
     for line in text.splitlines():
@@ -51,7 +51,7 @@ def declared_ids(text: str) -> tuple[dict[str, int | None], dict[str, int | None
 def resolve_owners(
     tree: Tree, owners: Mapping[str, Owner], users: Mapping[str, int], groups: Mapping[str, int]
 ) -> Tree:
-    """The tree with uids and gids. Raises AssembleError listing every name that nothing defines."""
+    """The tree with the owners' uids and gids. Raises AssembleError listing every file with an undefined owner."""
     editor = tree.edit()
     unknown: list[str] = []
     users = {"root": 0, **users}
@@ -60,7 +60,7 @@ def resolve_owners(
         uid, gid = users.get(owner.user), groups.get(owner.group)
         if uid is None or gid is None:
             missing = f"user {owner.user}" if uid is None else f"group {owner.group}"
-            unknown.append(f"/{path} of {owner.package} belongs to the {missing}, which does not exist")
+            unknown.append(f"/{path} of {owner.package} belongs to {missing}, which does not exist")
         elif uid or gid:
             entry = tree[path]
             editor.put(path, replace(entry, uid=uid, gid=gid))
@@ -68,13 +68,13 @@ def resolve_owners(
         raise AssembleError(
             unknown[0] if len(unknown) == 1 else f"{len(unknown)} files belong to users or groups that do not exist",
             details=unknown[:_SHOWN] if len(unknown) > 1 else (),
-            hint="what makes them is missing from the set: a package that declares or adds them, or systemd-sysusers",
+            hint="add the package that declares or creates them, or systemd, which has systemd-sysusers",
         )
     return editor.build()
 
 
 def with_kept(shipped: bytes, kept: bytes) -> bytes:
-    """A passwd or group file with the entries of another one added whose names it lacks."""
+    """The passwd or group file `shipped`, with the entries of `kept` appended whose names it lacks."""
     names = {line.split(b":")[0] for line in shipped.splitlines()}
     lines = shipped.splitlines()
     for line in kept.splitlines():
@@ -86,17 +86,17 @@ def with_kept(shipped: bytes, kept: bytes) -> bytes:
 
 
 _LOCKED = {"shadow": b":!*:::::::", "gshadow": b":!*::"}
-"""What sysusers writes behind the name of an account without a password, the day of change left out."""
+"""What systemd-sysusers writes after the name of an account without a password, without the date of the last change."""
 
 
-def locked_lines(accounts: bytes, hidden: str) -> bytes:
-    """A file "shadow" or "gshadow" for the entries of a passwd or group file, nobody with a password."""
+def locked_lines(accounts: bytes, shadow: str) -> bytes:
+    """A shadow or gshadow file for the entries of a passwd or group file, all with locked passwords. shadow: "shadow" or
+    "gshadow"."""
     names = dict.fromkeys(line.split(b":")[0] for line in accounts.splitlines() if line.count(b":") >= 3)
-    return b"".join(name + _LOCKED[hidden] + b"\n" for name in names)
+    return b"".join(name + _LOCKED[shadow] + b"\n" for name in names)
 
 
 def still_locked(lines: bytes) -> bytes:
-    """Lines of a shadow or gshadow file with a locked password: one that somebody has set is not handed on from commit to
-    commit."""
-    found = (line for line in lines.splitlines() if line.partition(b":")[2].startswith((b"!", b"*")))
-    return b"".join(line + b"\n" for line in found)
+    """The lines of a shadow or gshadow file whose password is locked: passwords are not carried over from commit to commit."""
+    locked = (line for line in lines.splitlines() if line.partition(b":")[2].startswith((b"!", b"*")))
+    return b"".join(line + b"\n" for line in locked)

@@ -1,8 +1,8 @@
-"""What scripts make before rpm unpacks files.
+"""Applies what rpm does with files that scriptlets create before it unpacks the packages.
 
-Here all files are there from the start. With rpm a file that %pretrans made is found before the transaction: the package's
-replaces it, unless it is configuration (then one of the two is put beside the other); and what %pre writes is replaced
-when the package is unpacked later than that. Rules: rpmfilesDecideFate() of librpm, and its order of doing things.
+In a compose all files exist from the start. rpm, however, finds a file that %pretrans created before the transaction: the
+package's file replaces it, except for configuration, where one of the two is saved under another name. And what %pre writes is
+replaced if the package with that file is unpacked later. Rules: rpmfilesDecideFate() and the order of operations in librpm.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from compose.tree import Entry, Tree, TreeEditor, parent_of
 from compose.workroot.memory import ProgramMemory
 from compose.workroot.workroot import Workroot
 
-# macros of the system that is made, for scripts that ask for some
+# macros of the composed system, for scriptlets that expand some
 _RPM_CONFIGURATION = ("usr/lib/rpm", "etc/rpm")
-# useradd in a %pre is what these are for, wherever in the order the package is that ships them
+# a useradd in %pre must be kept, no matter when the package that ships these files is unpacked
 _ACCOUNTS = frozenset(f"etc/{name}" for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid"))
 
 
@@ -35,10 +35,10 @@ def run_first(
     memory: ProgramMemory | None,
     run: Callable[[Workroot, Program], None],
 ) -> tuple[Tree, tuple[ProgramRecord, ...]]:
-    """Run %pretrans in a root that holds nothing but rpm's configuration; what they made of it, and the records.
+    """Run %pretrans scriptlets in a root that contains only rpm's configuration; returns the resulting tree and the records.
 
-    tree: of the packages. memory: of what programs did in other composes. run: runs one, and raises what its failure is.
-    Raises what a Workroot raises.
+    tree: that of the packages. memory: results of programs in earlier composes. run: runs one program, and raises an error
+    if it fails. Raises the errors of Workroot.
     """
     if not programs:
         return Tree.empty(), ()
@@ -63,25 +63,25 @@ def run_first(
 def lay_under(
     tree: Tree, owners: Mapping[str, Owner], found: Tree, ordered: Sequence[PackageManifest]
 ) -> tuple[Tree, dict[str, Owner]]:
-    """The tree of the packages with what was found before they were unpacked, and whose the entries of packages are.
+    """The packages' tree combined with what %pretrans left, and the owners of the packages' entries.
 
-    A found directory or symlink at a path that a package has is the package's.
+    found: what %pretrans left. A directory or symlink in it gives way to any entry of a package.
     """
     manifests = {str(manifest.nevra): manifest for manifest in ordered}
     editor = tree.edit()
     kept = dict(owners)
-    for path, theirs in found.walk():
-        ours = tree.get(path)
-        if ours is None:
-            _add(editor, path, theirs)
-        elif path in owners and ours.is_file and theirs.is_file and not _same(ours, theirs):
+    for path, early in found.walk():
+        shipped = tree.get(path)
+        if shipped is None:
+            _add(editor, path, early)
+        elif path in owners and shipped.is_file and early.is_file and not _same(shipped, early):
             flags = _flags(path, manifests[owners[path].package])
             if flags & FileFlag.CONFIG and flags & FileFlag.NOREPLACE:
-                editor.put(f"{path}.rpmnew", ours)
+                editor.put(f"{path}.rpmnew", shipped)
                 kept[f"{path}.rpmnew"] = kept.pop(path)
-                editor.put(path, theirs)
+                editor.put(path, early)
             elif flags & FileFlag.CONFIG:
-                editor.put(f"{path}.rpmorig", theirs)
+                editor.put(f"{path}.rpmorig", early)
     return editor.build(), kept
 
 
@@ -92,18 +92,18 @@ def settle(
     ordered: Sequence[PackageManifest],
     packages: Mapping[str, str],
 ) -> None:
-    """Give the root what rpm would have unpacked over what scripts wrote or removed. packages: path -> NEVRA of the package
-    that it is of."""
+    """Restore files that scriptlets changed or removed before rpm would have unpacked them. records: of what has run in `root`.
+    packages: path -> NEVRA of the package that ships it."""
     positions = {str(manifest.nevra): position for position, manifest in enumerate(ordered)}
     written: dict[str, int] = {}
     for record in records:
         kind, _, nevra = record.program.owner.partition(":")
         if kind == "scriptlet":
-            # %pretrans is before all
+            # %pretrans runs before any package is unpacked
             position = -1 if record.program.phase == "%pretrans" else positions[nevra]
             written |= dict.fromkeys(record.changed, position)
-    # what was in a directory that is gone or was made anew need not be among what changed; deepest first, for the nearest one
-    # says when
+    # The content of a directory that was removed or replaced need not be listed as changed: it changed with the
+    # directory. Deepest first, since the nearest such directory counts.
     for top in sorted((path for path in written if tree.is_dir(path)), reverse=True):
         gone = root.get(top) is None
         for path, _ in tree.walk(top):
@@ -116,17 +116,17 @@ def settle(
         entry = tree.get(path)
         if entry is None or path in _ACCOUNTS or path not in packages or written[path] > positions[packages[path]]:
             continue
-        now, above = root.get(path), root.get(parent_of(path))
-        # rpm unpacks into the directory that it finds, also where a symlink leads to it
-        if entry.is_dir and now is not None and not now.is_file:
+        present, parent = root.get(path), root.get(parent_of(path))
+        # rpm unpacks into an existing directory, even through a symlink
+        if entry.is_dir and present is not None and not present.is_file:
             continue
-        if parent_of(path) in restored or (above is not None and above.is_dir):
+        if parent_of(path) in restored or (parent is not None and parent.is_dir):
             restored.add(path)
     root.restore(sorted(restored))
 
 
 def _flags(path: str, manifest: PackageManifest) -> FileFlag:
-    """A path below a symlink is no configuration that anybody marked."""
+    """Flags of a package's file; none for a path that the package ships under another name, through a symlink."""
     return next((file.flags for file in manifest.files if file.path == path), FileFlag(0))
 
 
@@ -136,6 +136,6 @@ def _same(one: Entry, other: Entry) -> bool:
 
 def _add(editor: TreeEditor, path: str, entry: Entry) -> None:
     parent = editor.get(path.rpartition("/")[0])
-    # where a package has something else than the directory that it was found in
+    # skipped if a package ships something other than a directory there
     if parent is not None and parent.is_dir:
         editor.put(path, entry)

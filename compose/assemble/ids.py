@@ -1,8 +1,7 @@
-"""uids and gids that never drift: what floats is pinned to what a lock says, and what is new is told.
+"""Keeps uids and gids stable: dynamically allocated ids are changed to those in a lock, and new ones are reported.
 
-An id is allocated once. A name that is gone keeps its id in the lock, so that no file of a client's /var ever belongs to
-somebody else. Ids that a package fixes itself (sysusers.d with a number) are not changed: when they differ from the lock,
-the compose fails.
+An id is allocated once. A name that disappears keeps its id in the lock, so that files in a client's /var never change hands.
+An id that a package fixes (a number in sysusers.d) is not changed; if it differs from the lock, the compose fails.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ from compose.assemble.accounts import declared_ids, parse_id, parse_ids
 from compose.errors import PolicyError
 from compose.tree import BlobRef, Tree
 
-# what systemd-sysusers and useradd -r give: from 999 down
-_FLOATING = range(999, 200, -1)
+# the range that systemd-sysusers and useradd -r allocate from, downwards
+_DYNAMIC = range(999, 200, -1)
 _PASSWD, _GROUP = "etc/passwd", "etc/group"
 SYSUSERS = "usr/lib/sysusers.d"
 _WRITER = "step:id-lock"
 
 
 class Contents(Protocol):
-    """What is needed of a blob store."""
+    """The part of a blob store that is used here."""
 
     def read(self, ref: BlobRef) -> bytes: ...
 
@@ -33,7 +32,7 @@ class Contents(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdLock:
-    """Ids by name, root's left out. path: of the file, for messages."""
+    """Ids by name, without root. path: the lock file's, for messages."""
 
     path: str
     users: Mapping[str, int]
@@ -42,7 +41,7 @@ class IdLock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pinned:
-    """lock: with what is new; the same object when nothing is. new: "user chrony 998", in order."""
+    """Result of pin_ids(). lock: with new ids; the same object if there are none. new: "user chrony 998", in order."""
 
     tree: Tree
     lock: IdLock
@@ -50,10 +49,10 @@ class Pinned:
 
 
 def pin_ids(tree: Tree, store: Contents, lock: IdLock, *, accept_new: bool) -> Pinned:
-    """Give every user and group the id that the lock has for it.
+    """Give every user and group its id from the lock.
 
-    Raises PolicyError with every fault: a name that is not locked (unless accept_new), a fixed id that differs from the
-    lock, an id that two names would have.
+    Raises PolicyError listing every conflict: a name that is not locked (unless accept_new), a fixed id that differs from the
+    lock, an id that two names would share.
     """
     present_users, present_groups = (_present(tree, store, path) for path in (_PASSWD, _GROUP))
     fixed_users, fixed_groups = _fixed(tree, store)
@@ -62,11 +61,9 @@ def pin_ids(tree: Tree, store: Contents, lock: IdLock, *, accept_new: bool) -> P
     groups = _plan("group", present_groups, lock.groups, fixed_groups, lock.path, accept_new, faults)
     if faults:
         raise PolicyError(
-            faults[0]
-            if len(faults) == 1
-            else f"{lock.path}: {len(faults)} users and groups differ from what is locked",
+            faults[0] if len(faults) == 1 else f"{lock.path}: {len(faults)} users and groups differ from the lock",
             details=faults if len(faults) > 1 else (),
-            hint="compose with --accept-new-ids to lock what is new; a fixed id that changed needs a decision by hand",
+            hint="compose with --accept-new-ids to lock new names; resolve changes of fixed ids by hand",
         )
     new = (
         *(f"user {name} {users.ids[name]}" for name in users.new),
@@ -106,7 +103,7 @@ def _plan(
         wanted = locked.get(name)
         if wanted is not None:
             if wanted != number and fixed.get(name) == number:
-                faults.append(f"{path}: {kind} {name} is locked to {wanted}, its package fixes it to {number} now")
+                faults.append(f"{path}: {kind} {name} is locked to {wanted}, but its package now fixes it to {number}")
             ids[name] = wanted
     taken = {*locked.values(), *ids.values()}
     for name, number in present.items():
@@ -117,12 +114,16 @@ def _plan(
         if number in taken:
             owner = next((other for other, its in locked.items() if its == number), "")
             if fixed.get(name) == number:
-                faults.append(f"{path}: {kind} {name} is fixed to {number} by its package, which is locked for {owner}")
+                faults.append(
+                    f"{path}: {kind} {name} is fixed to {number} by its package, but that is locked for {owner}"
+                )
             else:
-                free = (each for each in _FLOATING if each not in taken and each not in present.values())
+                free = (
+                    candidate for candidate in _DYNAMIC if candidate not in taken and candidate not in present.values()
+                )
                 number = next(free, 0)
                 if not number:
-                    faults.append(f"{path}: there is no free id for {kind} {name} below {_FLOATING.start + 1}")
+                    faults.append(f"{path}: there is no free id for {kind} {name} below {_DYNAMIC.start + 1}")
         ids[name] = number
         taken.add(number)
         new.append(name)
@@ -131,7 +132,7 @@ def _plan(
         wanted = ids.get(name, number)
         if moves.setdefault(number, wanted) != wanted:
             faults.append(
-                f"{path}: {kind} {name} shares the id {number} with another, and they are locked to different ones"
+                f"{path}: {kind} {name} shares the id {number} with another, but they are locked to different ids"
             )
     return _Plan(ids, {old: wanted for old, wanted in moves.items() if old != wanted}, new)
 
@@ -142,7 +143,7 @@ def _present(tree: Tree, store: Contents, path: str) -> dict[str, int]:
 
 
 def _fixed(tree: Tree, store: Contents) -> tuple[dict[str, int], dict[str, int]]:
-    """Ids that sysusers.d gives as numbers (sysusers.d(5)): of users, of groups."""
+    """Ids of users and of groups that sysusers.d(5) files fix."""
     users: dict[str, int] = {}
     groups: dict[str, int] = {}
     for name in tree.children(SYSUSERS) if tree.is_dir(SYSUSERS) else ():
@@ -156,7 +157,7 @@ def _fixed(tree: Tree, store: Contents) -> tuple[dict[str, int], dict[str, int]]
 
 
 def _moved(tree: Tree, store: Contents, users: Mapping[int, int], groups: Mapping[int, int]) -> Tree:
-    """The tree with ids replaced, in owners and in the account files."""
+    """The tree with ids replaced, both in owners and in the account files."""
     if not users and not groups:
         return tree
     editor = tree.edit()
@@ -177,7 +178,7 @@ def _moved(tree: Tree, store: Contents, users: Mapping[int, int], groups: Mappin
 
 
 def _with_ids(line: str, columns: Mapping[int, Mapping[int, int]]) -> str:
-    """A line of passwd or group with the numbers of some fields replaced."""
+    """A line of passwd or group with ids replaced. columns: field number -> old id -> new id."""
     fields = line.rstrip("\n").split(":")
     for column, ids in columns.items():
         number = parse_id(fields[column]) if len(fields) > column else None

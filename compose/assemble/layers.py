@@ -1,8 +1,8 @@
-"""ostree-layers: trees of commits laid over what the packages bring.
+"""ostree-layers: lays the trees of commits over the tree of the packages.
 
-Rules of rpm-ostree: an ordinary layer may add, and may repeat what is there with the same content and metadata
-(OSTREE_REPO_CHECKOUT_OVERWRITE_UNION_IDENTICAL); an override layer replaces files (..._UNION_FILES). A directory that is
-there keeps its owner and mode in both. /usr/etc of a layer is /etc here, as long as the compose's own is.
+The rules are rpm-ostree's. An ordinary layer may add files, or repeat existing ones with the same content and metadata
+(OSTREE_REPO_CHECKOUT_OVERWRITE_UNION_IDENTICAL); an override layer replaces files (..._UNION_FILES). In both cases an existing
+directory keeps its owner and mode. A layer's /usr/etc becomes /etc, where the compose's own configuration is at this stage.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SHOWN = 20
 
 
 def lay_over(merged: Merged, layers: Iterable[Layer]) -> tuple[Tree, dict[str, Owner]]:
-    """The merged tree with the layers, and the owners that are still to be looked up by name.
+    """The merged tree with the layers, and the owner names still to be resolved.
 
     Raises AssembleError listing every conflict of a layer.
     """
@@ -35,7 +35,9 @@ def lay_over(merged: Merged, layers: Iterable[Layer]) -> tuple[Tree, dict[str, O
         if conflicts:
             more = [f"and {len(conflicts) - _SHOWN} more"] if len(conflicts) > _SHOWN else []
             raise AssembleError(
-                conflicts[0] if len(conflicts) == 1 else f"{layer.name}: {len(conflicts)} conflicts with what is there",
+                conflicts[0]
+                if len(conflicts) == 1
+                else f"{layer.name}: {len(conflicts)} conflicts with existing files",
                 details=conflicts[:_SHOWN] + more if len(conflicts) > 1 else (),
                 hint="name it in ostree-override-layers to let it replace files",
             )
@@ -43,7 +45,7 @@ def lay_over(merged: Merged, layers: Iterable[Layer]) -> tuple[Tree, dict[str, O
 
 
 def _lay(editor: TreeEditor, owners: dict[str, Owner], layer: Layer, source: str, entry: Entry) -> str | None:
-    """Put one entry in; what is wrong with it, else None."""
+    """Add one entry; returns the conflict, if any."""
     path = _place(editor, source, entry)
     present = editor.get(path)
     entry = replace(entry.with_xattr(_LABEL, None), writer=f"layer:{layer.name}")
@@ -51,12 +53,12 @@ def _lay(editor: TreeEditor, owners: dict[str, Owner], layer: Layer, source: str
         if present.is_dir and entry.is_dir:
             return None
         if present.is_dir or entry.is_dir:
-            return f"{layer.name}: /{path} is a directory in the one and a file in the other"
+            return f"{layer.name}: /{path} is a directory in one tree and not in the other"
         if _same(present, entry):
             return None
         if not layer.override:
             writer = present.writer.partition(":")[2]
-            return f"{layer.name}: /{path} differs from that of {writer}"
+            return f"{layer.name}: /{path} differs from the one in {writer}"
     try:
         editor.put(path, entry)
     except ValueError as error:
@@ -66,7 +68,7 @@ def _lay(editor: TreeEditor, owners: dict[str, Owner], layer: Layer, source: str
 
 
 def _place(editor: TreeEditor, path: str, entry: Entry) -> str:
-    """Where a layer's path is in the tree: /usr/etc is /etc, and a directory may be a link, at any depth (merged /usr, and
+    """Translate a layer's path to the tree's: /usr/etc is /etc, and any directory may be a symlink (merged /usr, and
     /usr/sbin -> bin)."""
     if path == "usr/etc" or path.startswith("usr/etc/"):
         path = path.removeprefix("usr/")
@@ -77,8 +79,8 @@ def _place(editor: TreeEditor, path: str, entry: Entry) -> str:
 
 
 def _same(present: Entry, entry: Entry) -> bool:
-    # as in rpm-ostree, owners by name are still to come: until then everything is root's
-    contents = [each.blob.digest if each.blob else None for each in (present, entry)]
+    # as in rpm-ostree, owner names are resolved later: until then root owns every file of a package
+    contents = [file.blob.digest if file.blob else None for file in (present, entry)]
     return (
         contents[0] == contents[1]
         and (present.mode, present.target, present.xattrs) == (entry.mode, entry.target, entry.xattrs)

@@ -1,10 +1,10 @@
-"""Merging manifests by RPM's rules: which package's file is at which path.
+"""Merges manifests by RPM's rules: decides which package's file is at which path.
 
-The same path may be in several packages, directories too, when type, mode, owner and content (target) are the same. Of two
-ELF files of different word size the 64-bit one stays (file colours). A path below a symlink to a directory that another
-package ships (merged /usr) is that directory's. Rules: rpmfilesCompare(), handleOverlappedFiles() and handleColorConflict()
-of librpm 6.1, which compares each file with that of the package installed before: the first one makes what they share, the
-second does not, the third does again, for the one before it did not; a %ghost is like anything.
+Several packages may ship the same path, including directories, if type, mode, owner and content (or target) are the same. Of
+two ELF files of different word sizes the 64-bit one stays (file colors). A path below another package's symlink to a directory
+(merged /usr) is resolved into that directory. Rules: rpmfilesCompare(), handleOverlappedFiles() and handleColorConflict() of
+librpm 6.1. librpm compares each file with that of the package installed before it: of a shared file, the first is created, the
+second is not, and the third is again, because the one before it was not. A %ghost does not conflict with anything.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from compose.values import value
 _MAX_LINKS = 40
 _64_BIT = 2
 _SHOWN = 20
-# Where rpm-ostree's importer puts what packages have elsewhere.
+# Paths that rpm-ostree's importer changes.
 _IMPORTED = {
     "opt/": "usr/lib/opt/",
     "boot/": "usr/lib/ostree-boot/",
@@ -35,7 +35,7 @@ _GHOST, _DOC = int(FileFlag.GHOST), int(FileFlag.DOC)
 
 @value
 class Owner:
-    """Names that say whose an entry is, and the package that says so."""
+    """User and group names of an entry, and the package that ships it."""
 
     user: str
     group: str
@@ -44,8 +44,8 @@ class Owner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merged:
-    """tree: all entries, owned by root so far, with their true modes and capabilities. owners: path to names. skipped:
-    (package, path as it has it) of files that are not made for it, since another package made them or nobody does."""
+    """Result of merge(). tree: all entries with their final modes and capabilities, still owned by root. owners: by path.
+    skipped: (package, path in its manifest) of files that are not created for it: dropped, or created for another package."""
 
     tree: Tree
     owners: dict[str, Owner]
@@ -60,7 +60,7 @@ class _Placed:
 
     @property
     def name(self) -> tuple[str, str]:
-        """(package, path as it has it)."""
+        """(package, path in its manifest)."""
         return str(self.package.nevra), self.file.path
 
     @property
@@ -73,13 +73,13 @@ def merge(
     options: AssembleOptions,
     on_states: Callable[[Mapping[tuple[str, str], FileState]], None] = lambda _: None,
 ) -> Merged:
-    """Merge packages given in install order. on_states: told (package, path as it has it) -> state of all files that are not as
-    usual, once that is known. Raises AssembleError listing every conflict, with both packages."""
+    """Merge packages, given in install order. on_states: called once with the state of each file that is not in the normal
+    state, by (package, path in its manifest). Raises AssembleError listing every conflict, with both packages."""
     dropped: list[Dropped] = []
     kept = [(package, _kept_files(package, options, dropped)) for package in ordered]
-    states = {(each.package, each.path): FileState.NOT_INSTALLED for each in dropped}
+    states = {(file.package, file.path): FileState.NOT_INSTALLED for file in dropped}
     files = [_Placed(package=package, file=file) for package, some in kept for file in some]
-    # a %ghost matters only between files of others
+    # a %ghost matters only if another package ships the path
     shipped = {placed.file.path for placed in files if not placed.is_ghost}
     files = [placed for placed in files if placed.file.path in shipped]
     links = {
@@ -89,7 +89,7 @@ def merge(
     }
     resolver = _Resolver(links, _early_links(ordered))
     chosen: dict[str, _Placed] = {}
-    # the last file at each path, and whether it was made
+    # the last file at each path, and whether it is created
     last: dict[str, tuple[_Placed, bool]] = {}
     skipped = set(states)
     conflicts: list[str] = []
@@ -100,11 +100,11 @@ def merge(
             skipped.add(placed.name)
             states[placed.name] = FileState.WRONG_COLOR
             continue
-        made = before is None or _is_made(path, *before, placed, conflicts)
+        created = before is None or _is_created(path, *before, placed, conflicts)
         if before is not None and _is_narrower(before[0], placed):
             states[before[0].name] = FileState.WRONG_COLOR
-        last[path] = (placed, made)
-        if not made:
+        last[path] = (placed, created)
+        if not created:
             skipped.add(placed.name)
         elif not placed.is_ghost:
             chosen[path] = placed
@@ -133,7 +133,7 @@ def _kept_files(package: PackageManifest, options: AssembleOptions, dropped: lis
         dropped.append(Dropped(path=file.path, package=str(package.nevra), reason=reason))
 
     for file in package.files:
-        # as a number: an enum's own operators take as long as all the rest
+        # as an int: the enum's operators take as long as everything else here
         flags = int(file.flags)
         if flags & _GHOST:
             kept.append(file)
@@ -158,7 +158,7 @@ def _kept_files(package: PackageManifest, options: AssembleOptions, dropped: lis
 
 
 def _early_links(ordered: Sequence[PackageManifest]) -> dict[str, _Placed]:
-    """Symlinks that packages own and, having a %pretrans, may make themselves. Those that nothing is below are left to it."""
+    """%ghost symlinks of packages with a %pretrans, which may create them. Those that no path leads through are left to it."""
     return {
         file.path: _Placed(package=package, file=file)
         for package in ordered
@@ -169,15 +169,16 @@ def _early_links(ordered: Sequence[PackageManifest]) -> dict[str, _Placed]:
 
 
 def _wanted_language(lang: str, wanted: Sequence[str] | None) -> bool:
-    """librpm's rule (skipInstallFiles() in rpmte.c): one of the file's languages, a|b, begins one of those wanted."""
+    """librpm's rule (skipInstallFiles() in rpmte.c): one of the file's languages, "a|b", is a prefix of a wanted one."""
     if not lang or wanted is None or "all" in wanted:
         return True
-    prefixes = tuple(each for each in lang.split("|") if each)
-    return any(each.startswith(prefixes) for each in wanted)
+    prefixes = tuple(prefix for prefix in lang.split("|") if prefix)
+    return any(locale.startswith(prefixes) for locale in wanted)
 
 
 def _spellings(path: str) -> Iterator[str]:
-    """What remove-from-packages may call a path: as it is, but for /etc, and as rpm-ostree imports it."""
+    """Spellings of a path that remove-from-packages may match: the path itself (/usr/etc for /etc), and the one to which
+    rpm-ostree's importer changes it."""
     if path == "etc" or path.startswith("etc/"):
         yield f"/usr/{path}"
         return
@@ -188,9 +189,9 @@ def _spellings(path: str) -> Iterator[str]:
 
 
 class _Resolver:
-    """Where a package's path ends up, given the symlinks that packages ship (links) and make before all else (early).
+    """Resolves the paths of packages through symlinks.
 
-    followed: those of both that lead somewhere, so far.
+    links: those that packages ship. early: those that a %pretrans may create. followed: the symlinks that were followed so far.
     """
 
     def __init__(self, links: dict[str, _Placed], early: dict[str, _Placed]) -> None:
@@ -202,7 +203,7 @@ class _Resolver:
     def place(self, placed: _Placed) -> str:
         parent, _, name = placed.file.path.rpartition("/")
         path = join(self._directory(parent, placed), name)
-        # rpm unpacks a directory into what root has linked there before
+        # rpm follows root's symlink at the path of a directory
         return self._directory(path, placed) if path in self._early and stat.S_ISDIR(placed.file.mode) else path
 
     def _directory(self, path: str, placed: _Placed) -> str:
@@ -214,7 +215,6 @@ class _Resolver:
         done: list[str] = []
         todo = list(reversed(path.split("/")))
         hops = 0
-        own = False
         while todo:
             part = todo.pop()
             if part in ("", "."):
@@ -238,34 +238,33 @@ class _Resolver:
                     f"{placed.package.nevra}: /{placed.file.path} leads through /{'/'.join(done)}, a symlink of "
                     f"{link.package.nevra} that belongs to {link.file.user}:{link.file.group}, not to root"
                 )
-            own = True
             self.followed["/".join(done)] = link
             assert link.file.target is not None
             done = [] if link.file.target.startswith("/") else done[:-1]
             todo.extend(reversed(link.file.target.split("/")))
         found = "/".join(done)
-        if not own:
-            # independent of who asks: no symlink was met
+        if not hops:
+            # no symlink on the way, so it is the same for every package
             self._known[path] = found
         return found
 
 
 def _is_narrower(first: _Placed, second: _Placed) -> bool:
-    """Are they programs of different word sizes, and is the first the one that gives way?"""
+    """Whether the two are different ELF files, and the first gives way to the second, which is 64-bit."""
     one, two = first.file, second.file
     if not one.color or one.color == _64_BIT or two.color != _64_BIT:
         return False
     return not first.is_ghost and not second.is_ghost and _difference(one, two) is not None
 
 
-def _is_made(path: str, first: _Placed, first_made: bool, second: _Placed, conflicts: list[str]) -> bool:
-    """Is the second of two files at a path made? first: that of the package installed before, made or not."""
+def _is_created(path: str, first: _Placed, first_created: bool, second: _Placed, conflicts: list[str]) -> bool:
+    """Whether the second of two files at a path is created. first: that of the package installed before."""
     if first.is_ghost or second.is_ghost:
-        return first.is_ghost or not first_made
+        return first.is_ghost or not first_created
     one, two = first.file, second.file
     difference = _difference(one, two)
     if difference is None:
-        return not first_made
+        return not first_created
     if _is_narrower(first, second):
         return True
     conflicts.append(f"/{path} of {first.package.nevra} and of {second.package.nevra} differ in {difference}")
@@ -273,7 +272,7 @@ def _is_made(path: str, first: _Placed, first_made: bool, second: _Placed, confl
 
 
 def _difference(one: ManifestFile, two: ManifestFile) -> str | None:
-    """What rpm calls a conflict; mtime, capabilities and a symlink's mode are none."""
+    """The difference that makes two files conflict for rpm, or None. mtime, capabilities and a symlink's mode do not count."""
     types = [_type(file) for file in (one, two)]
     if types[0] != types[1]:
         return f"type: {types[0]} and {types[1]}"
@@ -304,7 +303,7 @@ def _build(
     editor = Tree.empty().edit()
     owners: dict[str, Owner] = {}
     package, nevra, writer = None, "", ""
-    # parents first, so that none is made up that a package ships
+    # parents first, so that the editor does not make up a directory that a package ships
     for path in sorted(chosen):
         placed = chosen[path]
         file = placed.file

@@ -1,4 +1,4 @@
-"""What assembling is asked for, and what comes of it."""
+"""Options and result of the assemble stage."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from compose.tree import Tree
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """A tree laid over the packages. name: as messages call it. override: its files win; else they may only be new, or
-    the same as the packages'."""
+    """A tree laid over the packages. name: for messages. override: whether its files replace those of packages; otherwise they
+    may only be new or identical."""
 
     name: str
     tree: Tree
@@ -20,14 +20,14 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssembleOptions:
-    """The treefile's keys of the same names.
+    """Options, most of which are the treefile's keys of the same names.
 
-    remove_from_packages: (package, regular expressions searched in paths like "/usr/etc/foo"). accounts: ("passwd", "group",
-    "shadow" or "gshadow", entries) that exist before anything runs, so that their ids stay what they were. install_langs:
-    locales whose %lang() files are kept, "en_US"; None keeps all. default_ignored_scriptlets: those of
-    ignored-scriptlets.json do not run. ignore_scriptlets, allow_scriptlet_failures: (package, kind, reason), "post" for a
-    kind. ima: signatures of files become security.ima. layers: trees laid over the packages before anything runs. epoch:
-    SOURCE_DATE_EPOCH, seconds since 1970.
+    remove_from_packages: (package, regular expressions searched in paths like "/usr/etc/foo"). accounts: (file, entries) that
+    exist before anything runs, to keep their ids; file is "passwd", "group", "shadow" or "gshadow". install_langs: locales
+    ("en_US") whose %lang() files are kept; None keeps all. default_ignored_scriptlets: skip those in ignored-scriptlets.json.
+    ignore_scriptlets, allow_scriptlet_failures: (package, kind, reason), where kind is "post" or the like. ima: store file
+    signatures as security.ima. layers: trees laid over the packages before anything runs. epoch: SOURCE_DATE_EPOCH, seconds
+    since 1970.
     """
 
     epoch: int
@@ -46,7 +46,7 @@ class AssembleOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dropped:
-    """A file of a package that is not in the tree, and why."""
+    """A file of a package that is left out of the tree, with the reason."""
 
     path: str
     package: str
@@ -55,7 +55,8 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assembled:
-    """tree: everything installed, owners resolved, no labels; /etc is in place. records: all programs run, in order."""
+    """Result of the stage. tree: everything installed, with owners but without labels; configuration is in /etc. records:
+    of all programs that ran, in order."""
 
     tree: Tree
     records: tuple[ProgramRecord, ...]

@@ -1,9 +1,9 @@
-"""Directories of packages that a script replaced by symlinks.
+"""Handles directories of packages that a scriptlet replaces by symlinks.
 
-Here all files are there before a script runs, and go with the directory that it removes. With rpm those of packages that it
-unpacks later are not there yet: it unpacks them where the symlink leads to, if that is a directory and the symlink is root's or
-of the directory's owner. Else it makes the directory of a package that owns it in the symlink's place, and fails for another.
-Rules: fsmOpenat() and ensureDir() of librpm 6.1 (fsm.c).
+In a compose all files exist before a scriptlet runs, and disappear with a directory that it removes. With rpm, the files of
+packages that it unpacks later do not exist yet. rpm unpacks them through the symlink, if that leads to a directory and belongs
+to root or to the directory's owner. Otherwise a package that ships the directory gets it in place of the symlink, and for any
+other package rpm fails. Rules: fsmOpenat() and ensureDir() of librpm 6.1 (fsm.c).
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _SHOWN = 20
 
 @value
 class Script:
-    """Who changed a path. name: "%post of NEVRA". since: position in install order of the first package that rpm unpacks after
-    it."""
+    """A scriptlet that changed a path. name: "%post of NEVRA". since: position in install order of the first package that rpm
+    unpacks after the scriptlet."""
 
     name: str
     since: int
 
 
 def writers(records: Iterable[ProgramRecord], positions: Mapping[str, int]) -> dict[str, Script]:
-    """Path -> the last scriptlet that changed it. positions: NEVRA -> position in install order. A trigger counts as one that
-    runs when all is unpacked."""
+    """Path -> the last scriptlet that changed it. positions: NEVRA -> position in install order. Triggers count as running
+    after everything is unpacked."""
     found: dict[str, Script] = {}
     for record in records:
         kind, _, nevra = record.program.owner.partition(":")
@@ -50,20 +50,21 @@ def unpack_later(
     positions: Mapping[str, int],
     written: Mapping[str, Script],
 ) -> tuple[Tree, dict[str, Owner]]:
-    """The tree to apply, and the owners: with what rpm would have unpacked through symlinks at the places where these lead to.
-    Directories that rpm would have made in their place are there again in the root.
+    """Return the tree and the owners with the files that rpm would unpack through symlinks, at the targets of these.
+    Directories that rpm would create in place of a symlink are restored in the root.
 
-    tree: what the root was given; the same object is returned when there is nothing to apply. positions: NEVRA ->
-    position in install order. written: of writers(). Raises AssembleError listing what rpm could not unpack.
+    tree: what the root was given. The caller applies the returned one to the root; it is the same object if nothing changed.
+    positions: NEVRA -> position in install order. written: from writers(). Raises AssembleError listing what rpm could not
+    unpack.
     """
-    found: dict[str, str] = {}
-    again: set[str] = set()
+    moved: dict[str, str] = {}
+    restored: set[str] = set()
     faults: list[str] = []
     for top, script in sorted(written.items()):
-        now = root.get(top)
-        if now is None or not now.is_symlink or not tree.is_dir(top):
+        link = root.get(top)
+        if link is None or not link.is_symlink or not tree.is_dir(top):
             continue
-        # of what packages share only the first one makes it
+        # a path that packages share is created by the first of them, its owner
         later = [
             path
             for path, _ in tree.walk(top)
@@ -71,41 +72,41 @@ def unpack_later(
         ]
         fault = _fault(root, top, _resolved(root, top))
         if not fault:
-            found |= dict.fromkeys(later, top)
+            moved |= dict.fromkeys(later, top)
         elif top in later:
-            again |= {above for path in later for above in _down_to(path, top)}
+            restored |= {ancestor for path in later for ancestor in _up_to(path, top)}
         elif later:
             more = f", and {len(later) - 1} more," if len(later) > 1 else ""
-            faults.append(f"{_story(root, owners, script, top, later[0], more)}, {fault}")
-    places = _Places(root, tree, found)
+            faults.append(f"{_describe(root, owners, script, top, later[0], more)}, {fault}")
+    targets = _Targets(root, tree, moved)
     faulty: set[str] = set()
-    for path, top in sorted(found.items()):
+    for path, top in sorted(moved.items()):
         try:
-            places.of(path)
+            targets.of(path)
         except TreeLookupError as error:
             if top not in faulty:
                 faulty.add(top)
-                faults.append(f"{_story(root, owners, written[top], top, path)}, and {error}")
+                faults.append(f"{_describe(root, owners, written[top], top, path)}, and {error}")
     if faults:
         raise AssembleError(
-            faults[0] if len(faults) == 1 else f"{len(faults)} directories that packages unpack into are symlinks now",
+            faults[0] if len(faults) == 1 else f"{len(faults)} directories that packages unpack into are now symlinks",
             details=faults[:_SHOWN] if len(faults) > 1 else (),
-            hint="rpm fails there too: fix the script's package, or leave one of the two out with exclude-packages",
+            hint="rpm would fail too: fix the scriptlet's package, or leave one of the two out with exclude-packages",
         )
-    if again:
-        root.restore(sorted(again))
-    if not found:
+    if restored:
+        root.restore(sorted(restored))
+    if not moved:
         return tree, owners
     editor = tree.edit()
     kept = dict(owners)
-    for path in sorted(found):
-        place = places.of(path)
-        _put(editor, root, place, tree, path)
-        kept[place] = owners[path]
+    for path in sorted(moved):
+        target = targets.of(path)
+        _put(editor, root, target, tree, path)
+        kept[target] = owners[path]
     return editor.build(), kept
 
 
-def _story(root: Workroot, owners: Mapping[str, Owner], script: Script, top: str, path: str, more: str = "") -> str:
+def _describe(root: Workroot, owners: Mapping[str, Owner], script: Script, top: str, path: str, more: str = "") -> str:
     link = root.get(top)
     assert link is not None
     return (
@@ -114,49 +115,49 @@ def _story(root: Workroot, owners: Mapping[str, Owner], script: Script, top: str
     )
 
 
-class _Places:
-    """Where rpm unpacks paths. found: those below symlinks that it follows, each with that symlink."""
+class _Targets:
+    """Where rpm unpacks the paths below symlinks that it follows. moved: each such path, and the symlink."""
 
-    def __init__(self, root: Workroot, tree: Tree, found: Mapping[str, str]) -> None:
+    def __init__(self, root: Workroot, tree: Tree, moved: Mapping[str, str]) -> None:
         self._root = root
         self._tree = tree
-        self._found = found
-        self._directories = {top: root.resolve(top) for top in found.values()}
+        self._moved = moved
+        self._directories = {top: root.resolve(top) for top in moved.values()}
 
     def of(self, path: str) -> str:
-        """Raises TreeLookupError when there is something else in the way."""
+        """The path to which rpm unpacks a path. Raises TreeLookupError if something else is in the way."""
         if self._tree.is_dir(path):
-            # a directory's metadata go to where a symlink at its path leads to
+            # rpm follows a symlink at the path of a directory, and sets the metadata of its target
             return self._directory(path)
-        place = join(self._directory(parent_of(path)), name_of(path))
-        now = self._root.get(place)
-        if now is not None and now.is_dir:
-            raise TreeLookupError(f"/{place} is a directory")
-        return place
+        target = join(self._directory(parent_of(path)), name_of(path))
+        present = self._root.get(target)
+        if present is not None and present.is_dir:
+            raise TreeLookupError(f"/{target} is a directory")
+        return target
 
     def _directory(self, path: str) -> str:
         if path not in self._directories:
-            place = join(self._directory(parent_of(path)), name_of(path))
-            now = self._root.get(place)
-            if now is not None and not now.is_dir:
-                if now.is_symlink and not _fault(self._root, place, self._root.resolve(place)):
-                    place = self._root.resolve(place)
-                elif path not in self._found:
-                    # a package that owns the directory gets it in the place of what is there
-                    raise TreeLookupError(f"/{place} is no directory")
-            self._directories[path] = place
+            target = join(self._directory(parent_of(path)), name_of(path))
+            present = self._root.get(target)
+            if present is not None and not present.is_dir:
+                if present.is_symlink and not _fault(self._root, target, self._root.resolve(target)):
+                    target = self._root.resolve(target)
+                elif path not in self._moved:
+                    # only a package that ships the directory gets it in place of what is there
+                    raise TreeLookupError(f"/{target} is not a directory")
+            self._directories[path] = target
         return self._directories[path]
 
 
-def _fault(root: Workroot, link: str, place: str | None) -> str:
-    """Why rpm does not follow a symlink, "" when it does. place: where it leads to, None for nowhere."""
-    target = root.get(place) if place is not None else None
-    if target is None or not target.is_dir:
-        return "which leads to no directory"
+def _fault(root: Workroot, link: str, target: str | None) -> str:
+    """Why rpm does not follow a symlink; "" if it does. target: the resolved path, None if it leads nowhere."""
+    directory = root.get(target) if target is not None else None
+    if directory is None or not directory.is_dir:
+        return "which does not lead to a directory"
     entry = root.get(link)
     assert entry is not None
-    # whose it is may turn it elsewhere meanwhile
-    return "" if entry.uid in (0, target.uid) else f"which belongs to the uid {entry.uid}"
+    # any other owner could redirect it meanwhile
+    return "" if entry.uid in (0, directory.uid) else f"which belongs to uid {entry.uid}"
 
 
 def _resolved(root: Workroot, path: str) -> str | None:
@@ -166,27 +167,27 @@ def _resolved(root: Workroot, path: str) -> str | None:
         return None
 
 
-def _down_to(path: str, top: str) -> Iterable[str]:
-    """A path and the directories above it, as far as top."""
+def _up_to(path: str, top: str) -> Iterable[str]:
+    """A path and its parent directories, up to and including top."""
     while path != top:
         yield path
         path = parent_of(path)
     yield top
 
 
-def _put(editor: TreeEditor, root: Workroot, place: str, tree: Tree, path: str) -> None:
-    """What the tree has at a path, at a place; the directories above that as a script left them."""
+def _put(editor: TreeEditor, root: Workroot, target: str, tree: Tree, path: str) -> None:
+    """Put the tree's entry at `path` to `target`, with missing parent directories as the root has them."""
     entry = tree[path]
-    above: list[str] = []
-    parent = parent_of(place)
+    missing: list[str] = []
+    parent = parent_of(target)
     while parent not in editor:
-        above.append(parent)
+        missing.append(parent)
         parent = parent_of(parent)
-    for each in reversed(above):
-        now = root.get(each)
-        if now is not None:
-            editor.put(each, now)
-    present = editor.get(place)
-    if present is not None and present.is_dir != entry.is_dir:
-        editor.remove(place)
-    editor.put(place, entry)
+    for directory in reversed(missing):
+        present = root.get(directory)
+        if present is not None:
+            editor.put(directory, present)
+    replaced = editor.get(target)
+    if replaced is not None and replaced.is_dir != entry.is_dir:
+        editor.remove(target)
+    editor.put(target, entry)

@@ -1,8 +1,8 @@
-"""Which programs of the packages run, when, and with which arguments.
+"""Decides which scriptlets run, in which order, and with which arguments.
 
-In a tree that is installed from nothing only these can run: %pretrans, %pre, %post, %posttrans, and the triggers that
-fire on installation. Arguments and input are librpm's (rpmscript.c; seen with rpm 6.1): the count of installed instances, 1;
-a program without a script gets no argument.
+When a tree is installed from scratch, only these can run: %pretrans, %pre, %post, %posttrans, and the triggers that fire on
+installation. Arguments and input are librpm's (rpmscript.c; verified with rpm 6.1): the number of installed instances, 1. An
+interpreter without a script body gets no argument.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ RUN = frozenset(
         *(TriggerKind.PREIN, TriggerKind.IN, TriggerKind.FILE_IN, TriggerKind.TRANS_FILE_IN),
     }
 )
-"""Those that run in a compose."""
+"""The kinds of scriptlets and triggers that run in a compose."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Programs in the order in which they run. first: before there is any file; before: before owners are known; after: with
+    """Programs in the order in which they run. first: before any file exists. before: before owners are resolved. after: with
     everything in place.
 
-    skipped: (package, phase, reason) of scriptlets left out on purpose.
+    skipped: (package, phase, reason) of scriptlets that are ignored.
     """
 
     first: tuple[Program, ...]
@@ -51,21 +51,21 @@ def plan(
     macros: tuple[tuple[str, str], ...] = (),
     skipped: Container[tuple[str, str]] = (),
 ) -> Plan:
-    """Plan for packages in install order. ignored: (package, kind) -> reason. epoch: of the compose. macros: (name, body) that
-    Lua scripts see. skipped: (package, path) of files that are not made for it.
+    """Plan for packages in install order. ignored: (package, kind) -> reason. epoch: of the compose. macros: (name, body)
+    for Lua scriptlets. skipped: (package, path) of files that are not created for it.
 
-    librpm installs one package after the other; here all files are there from the start, so what runs before files
-    (%triggerprein, %pre) runs for all packages first, then what runs after them. Within both the order is librpm's.
-    %pretrans in Lua needs no file, and finds none, as with librpm: many look for what an older version left. Where librpm would
-    find no interpreter either, it waits for the files.
+    librpm installs one package after the other. Here all files exist from the start, so first everything runs that librpm
+    runs before it unpacks a package (%triggerprein, %pre), for all packages, then everything that it runs afterwards.
+    Within both, the order is librpm's. A %pretrans in Lua needs no file and finds none, as with librpm: many look for what
+    an older version left. Any other %pretrans, for which librpm would not find the interpreter, runs once the files exist.
     """
-    left_out: list[tuple[str, str, str]] = []
+    ignored_here: list[tuple[str, str, str]] = []
 
     def skip(manifest: PackageManifest, kind: str) -> bool:
         reason = ignored.get((manifest.nevra.name, str(kind)))
         row = (str(manifest.nevra), f"%{kind}", reason or "")
-        if reason is not None and row not in left_out:
-            left_out.append(row)
+        if reason is not None and row not in ignored_here:
+            ignored_here.append(row)
         return reason is not None
 
     def scriptlets(manifest: PackageManifest, kind: ScriptKind) -> Iterator[Program]:
@@ -80,17 +80,17 @@ def plan(
             yield from scriptlets(manifest, kind)
 
     def fired(firings: Iterator[Firing]) -> Iterator[Program]:
-        for each in firings:
-            if skip(each.manifest, each.trigger.kind):
+        for firing in firings:
+            if skip(firing.manifest, firing.trigger.kind):
                 continue
             yield _program(
-                each.manifest,
-                f"%{each.trigger.kind}",
-                each.trigger.script,
+                firing.manifest,
+                f"%{firing.trigger.kind}",
+                firing.trigger.script,
                 macros,
                 epoch,
-                arguments=each.arguments,
-                stdin=each.stdin,
+                arguments=firing.arguments,
+                stdin=firing.stdin,
             )
 
     pretrans = [*of_all(ScriptKind.PRETRANS)]
@@ -109,19 +109,20 @@ def plan(
         first=tuple(program for program in pretrans if program.lua),
         before=tuple(before),
         after=tuple(after),
-        skipped=tuple(left_out),
+        skipped=tuple(ignored_here),
     )
 
 
 def ignored_scriptlets(more: Iterable[tuple[str, str, str]], *, by_default: bool) -> Mapping[tuple[str, str], str]:
-    """(package, kind) of what does not run -> the reason. more: the treefile's (package, kind, reason)."""
+    """(package, kind) of scriptlets to ignore -> the reason. more: the treefile's (package, kind, reason). by_default: include
+    default_ignored()."""
     found = dict(default_ignored()) if by_default else {}
     return found | {(package, kind): reason for package, kind, reason in more}
 
 
 @cache
 def default_ignored() -> Mapping[tuple[str, str], str]:
-    """(package, kind) of what does not run unless the treefile says so -> the reason."""
+    """(package, kind) of the scriptlets in ignored-scriptlets.json -> the reason."""
     text = resources.files("compose.assemble").joinpath("ignored-scriptlets.json").read_text()
     return {
         (package, row["scriptlet"]): row["reason"] for row in json.loads(text)["ignored"] for package in row["packages"]
@@ -138,7 +139,7 @@ def _program(
     arguments: tuple[str, ...] = ("1",),
     stdin: bytes = b"",
 ) -> Program:
-    # the interpreter is the whole program: librpm then passes nothing, except to file triggers
+    # without a script body librpm runs the interpreter without arguments, except for file triggers
     words: tuple[str, ...] = ()
     if script.body or stdin:
         words = arguments if script.interpreter == (LUA,) else ("{script}", *arguments)
@@ -152,6 +153,6 @@ def _program(
         expand=script.expand,
         header=manifest.header if script.qformat else b"",
         macros=macros,
-        # what it dates changes with its package, not with any other that is newer
+        # depends on its own package, so that its output does not change when other packages are newer
         environment=dated(min(epoch, manifest.build_time)),
     )

@@ -1,7 +1,7 @@
-"""The stage itself.
+"""The assemble stage.
 
-merged tree -> %pretrans in a root without it -> workroot -> sysusers, %pre -> owners resolved once -> rpm database ->
-%post, %posttrans, transaction file triggers -> what changed is absorbed
+merge manifests -> run %pretrans in an empty root -> add the rpm database, open a workroot -> run sysusers, %pre -> resolve
+owners -> run %post, %posttrans and transaction file triggers -> absorb what changed
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ def assemble(
     *,
     memory: ProgramMemory | None = None,
 ) -> Assembled:
-    """Make one tree of packages. ordered: as they are to be installed. workdir: private, on a filesystem that can be below an
-    overlay. memory: of what programs did in other composes.
+    """Assemble packages into one tree. ordered: in install order. workdir: a private directory on a filesystem that can be
+    a lower layer of an overlay. memory: results of programs in earlier composes.
 
-    Raises AssembleError when they do not fit together, ScriptError when one of their programs fails, SandboxError and
-    StorageError when the machine does.
+    Raises AssembleError if the packages conflict, ScriptError if a scriptlet fails, SandboxError and StorageError for
+    problems of the machine.
     """
-    # what rpm has for its own %lang filter, and scripts that make locale archives ask for
+    # rpm sets this macro for its own %lang filter, and scriptlets that build locale archives expand it
     macros = (("_install_langs", ":".join(options.install_langs)),) if options.install_langs is not None else ()
     ignored = ignored_scriptlets(options.ignore_scriptlets, by_default=options.default_ignored_scriptlets)
-    # librpm writes its database in a process of its own, and waits for nothing but what became of each file
+    # librpm writes the database in a separate process, which needs only the states of the files
     with ThreadPoolExecutor(1) as background:
         database: list[Future[BlobRef]] = []
 
@@ -65,7 +65,7 @@ def assemble(
         tree, owners = lay_over(merged, options.layers)
         rpmdb = database[0].result()
     for package, phase, reason in scripts.skipped:
-        reporter.info(f"Not run: {phase} of {package}: {reason}")
+        reporter.info(f"Skipping {phase} of {package}: {reason}")
     accounts = sysusers.programs(tree, ordered, options.epoch)
     count = len(scripts.first) + len(accounts) + len(scripts.before) + len(scripts.after)
     with reporter.task("Running scriptlets", total=count, unit="scriptlets") as task:
@@ -91,9 +91,9 @@ def assemble(
             root.apply(tree)
             for program in scripts.after:
                 run(root, program)
-                now, owners = unpack_later(root, tree, owners, positions, writers(root.records[-1:], positions))
-                if now is not tree:
-                    tree = now
+                updated, owners = unpack_later(root, tree, owners, positions, writers(root.records[-1:], positions))
+                if updated is not tree:
+                    tree = updated
                     root.apply(tree)
             return Assembled(tree=root.absorb(), records=(*records, *root.records), dropped=merged.dropped)
 
@@ -101,12 +101,15 @@ def assemble(
 def _may_fail(
     scripts: Plan, ordered: Sequence[PackageManifest], options: AssembleOptions, reporter: Reporter
 ) -> Mapping[tuple[str, str], str]:
-    """(owner, phase) of programs that may fail -> the reason. Warns of exceptions that are for nothing here."""
+    """(owner, phase) of programs that may fail -> the reason. Warns of unused exceptions in the treefile."""
     nevras: dict[str, list[str]] = {}
     for manifest in ordered:
         nevras.setdefault(manifest.nevra.name, []).append(str(manifest.nevra))
     skipped = {(nevra, phase) for nevra, phase, _ in scripts.skipped}
-    run = {(each.owner.partition(":")[2], each.phase) for each in (*scripts.first, *scripts.before, *scripts.after)}
+    run = {
+        (program.owner.partition(":")[2], program.phase)
+        for program in (*scripts.first, *scripts.before, *scripts.after)
+    }
     allowed: dict[tuple[str, str], str] = {}
     for key, rows, found in (
         ("ignore-scriptlets", options.ignore_scriptlets, skipped),
@@ -115,7 +118,7 @@ def _may_fail(
         for package, kind, reason in rows:
             matching = [(nevra, f"%{kind}") for nevra in nevras.get(package, ()) if (nevra, f"%{kind}") in found]
             if not matching:
-                reporter.warn(f"{key}: no %{kind} of {package} would run here: the exception can go")
+                reporter.warn(f"{key}: no %{kind} of {package} would run, so the exception can be removed")
             elif key == "allow-scriptlet-failures":
                 allowed |= {(f"scriptlet:{nevra}", phase): reason for nevra, phase in matching}
     return allowed
@@ -124,32 +127,32 @@ def _may_fail(
 def _run_checked(
     root: Workroot, program: Program, may_fail: Mapping[tuple[str, str], str], task: Task, reporter: Reporter
 ) -> None:
-    """Run a program; ScriptError with its last lines unless it ends with status 0, or may fail (but not hang)."""
+    """Run a program. Raises ScriptError with its last lines if it fails, unless it may fail, or if it hangs."""
     record = root.run(program)
     task.advance(detail=f"{program.owner.partition(':')[2]} {program.phase}")
     if record.timed_out:
-        how = f"was stopped after {program.timeout:.0f} s"
+        outcome = f"was stopped after {program.timeout:.0f} s"
     elif record.status < 0:
-        how = f"was killed by signal {-record.status}"
+        outcome = f"was killed by signal {-record.status}"
     elif record.status:
-        how = f"failed with status {record.status}"
+        outcome = f"failed with status {record.status}"
     else:
         return
     reason = may_fail.get((program.owner, program.phase))
     if reason is not None and not record.timed_out:
-        last = record.output.splitlines()[-1:] or ["(it printed nothing)"]
-        reporter.warn(f"{program.phase} of {program.owner.partition(':')[2]} {how}: {last[0]} (allowed: {reason})")
+        last = record.output.splitlines()[-1:] or ["(no output)"]
+        reporter.warn(f"{program.phase} of {program.owner.partition(':')[2]} {outcome}: {last[0]} (allowed: {reason})")
         return
     lines = record.output.splitlines()[-_SHOWN_LINES:]
     raise ScriptError(
-        f"{program.phase} of {program.owner.partition(':')[2]} {how}",
-        details=lines or ("(it printed nothing)",),
-        hint="fix the package, leave it out with exclude-packages, or let this fail with allow-scriptlet-failures",
+        f"{program.phase} of {program.owner.partition(':')[2]} {outcome}",
+        details=lines or ("(no output)",),
+        hint="fix the package, leave it out with exclude-packages, or allow the failure with allow-scriptlet-failures",
     )
 
 
 def _with_accounts(tree: Tree, options: AssembleOptions, store: BlobStore) -> Tree:
-    """Users and groups of before are there already when sysusers and scripts look: their ids stay."""
+    """Add kept users and groups before sysusers and scriptlets run, so that their ids do not change."""
     editor = tree.edit()
     for name, kept in options.accounts:
         path = f"etc/{name}"
@@ -179,7 +182,7 @@ def _database(
 
 
 def _with_database(tree: Tree, blob: BlobRef) -> Tree:
-    """The rpm database is there before any script runs: scripts query it."""
+    """Add the rpm database, which scriptlets query."""
     editor = tree.edit()
     for path, target in _DATABASE_LINKS:
         editor.remove(path)

@@ -1,4 +1,4 @@
-"""Users and groups that packages declare, made by the tree's own systemd-sysusers before any script needs them."""
+"""Creates the users and groups that packages declare, with the tree's own systemd-sysusers, before any scriptlet needs them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _CONFIGURATION = "usr/lib/sysusers.d"
 
 
 def programs(tree: Tree, ordered: Sequence[PackageManifest], epoch: int) -> tuple[Program, ...]:
-    """What makes them: of all files in sysusers.d, then of packages that declare some in their header alone. epoch: of the
-    compose.
+    """The sysusers runs: one for all files in sysusers.d, then one for packages that declare users or groups only in their
+    header. epoch: of the compose.
 
-    rpm makes each package's from its header, where rpmbuild puts the lines of sysusers.d and of %add_sysuser; the files say
-    the same, and in one run ids do not depend on the order of installation.
+    rpm creates each package's from its header, where rpmbuild puts the lines of sysusers.d files and of %add_sysuser. The files
+    declare the same, and in a single run ids do not depend on the install order.
     """
     program = tree.get(_PROGRAM)
     if program is None:
@@ -42,8 +42,9 @@ def programs(tree: Tree, ordered: Sequence[PackageManifest], epoch: int) -> tupl
 
 
 def _declared(manifest: PackageManifest) -> list[str]:
-    """Lines of sysusers.d(5) that rpm takes from the versions of Provides: user(NAME), group(NAME), groupmember(NAME/GROUP)."""
-    # most headers have none, and are not worth reading once more
+    """The sysusers.d(5) lines in a header. rpm gets them from the versions of Provides: user(NAME), group(NAME) and
+    groupmember(NAME/GROUP)."""
+    # most headers have none; parsing those again is not worth the time
     if not any(kind in manifest.header for kind in (b"user(", b"group(", b"groupmember(")):
         return []
     return [str(line) for line in rpm.hdr(manifest.header)["sysusers"]]

@@ -1,10 +1,9 @@
-"""Triggers that fire when packages are installed: which, in what order, with which arguments and input.
+"""Decides which triggers fire when packages are installed, in which order, and with which arguments and input.
 
-Rules of librpm (rpmpsm.c, rpmtriggers.c), seen with rpm 6.1 and compared with it by tests/compat/assemble. When a package is
-installed, triggers of all packages installed so far fire at its name and at its files, then its own fire at the packages
-that are there already. File triggers of priority 10000 and more run before %post, others after. Arguments are the count of
-installed instances of the trigger's own package and of the one that sets it off; a transaction file trigger has only the
-first.
+The rules are librpm's (rpmpsm.c, rpmtriggers.c), verified with rpm 6.1 by tests/compat/assemble. When a package is installed,
+its name and files set off the triggers of all packages installed so far, then those packages set off its own triggers. File
+triggers with a priority of 10000 or more run before %post, others after it. The arguments are the numbers of installed
+instances of the trigger's own package and of the one that sets it off; a transaction file trigger gets only the first.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _LESS, _GREATER, _EQUAL = 1 << 1, 1 << 2, 1 << 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Firing:
-    """A trigger that runs. stdin: of a file trigger, the paths that it watches."""
+    """A trigger that fires. stdin: for a file trigger, the installed paths that it watches, one per line."""
 
     manifest: PackageManifest
     trigger: Trigger
@@ -34,7 +33,7 @@ class Firing:
 
 
 def before_unpacking(ordered: Sequence[PackageManifest], position: int) -> Iterator[Firing]:
-    """%triggerprein when the package at that position of the install order is about to be installed."""
+    """%triggerprein, before the package at `position` in install order is unpacked."""
     yield from _at_name(ordered[:position], ordered[position], TriggerKind.PREIN, ("1", "0"))
     yield from _own(ordered[position], ordered[:position], TriggerKind.PREIN, ("0", "1"))
 
@@ -42,24 +41,25 @@ def before_unpacking(ordered: Sequence[PackageManifest], position: int) -> Itera
 def before_post(
     ordered: Sequence[PackageManifest], position: int, skipped: Container[tuple[str, str]]
 ) -> Iterator[Firing]:
-    """%filetriggerin of high priority, between the files of a package and its %post. skipped: (package, path) of files that
-    are not made for it, which do not set off anything."""
+    """%filetriggerin of high priority, after the package at `position` is unpacked and before its %post. skipped: (package,
+    path) of files that are not created for it and so set off nothing."""
     yield from _file_triggers(ordered, position, skipped, early=True)
 
 
 def after_post(
     ordered: Sequence[PackageManifest], position: int, skipped: Container[tuple[str, str]]
 ) -> Iterator[Firing]:
-    """%triggerin, and %filetriggerin of low priority. skipped: as in before_post()."""
+    """%triggerin, and %filetriggerin of low priority, after the %post of the package at `position`. skipped: as in
+    before_post()."""
     yield from _at_name(ordered[: position + 1], ordered[position], TriggerKind.IN, ("1", "1"))
     yield from _own(ordered[position], ordered[: position + 1], TriggerKind.IN, ("1", "1"))
     yield from _file_triggers(ordered, position, skipped, early=False)
 
 
 def after_transaction(ordered: Sequence[PackageManifest]) -> Iterator[Firing]:
-    """%transfiletriggerin, once each: package by package, for all of them are new, and of one package by priority."""
-    for each in ordered:
-        for manifest, trigger in _by_priority((each,), TriggerKind.TRANS_FILE_IN):
+    """%transfiletriggerin, once each: package by package, since all of them are new, and by priority within a package."""
+    for package in ordered:
+        for manifest, trigger in _by_priority((package,), TriggerKind.TRANS_FILE_IN):
             if stdin := _watched_anywhere(trigger, ordered):
                 yield Firing(manifest=manifest, trigger=trigger, arguments=("1",), stdin=stdin)
 
@@ -67,7 +67,7 @@ def after_transaction(ordered: Sequence[PackageManifest]) -> Iterator[Firing]:
 def _at_name(
     installed: Sequence[PackageManifest], target: PackageManifest, kind: TriggerKind, arguments: tuple[str, ...]
 ) -> Iterator[Firing]:
-    """Triggers of packages that are there, set off by the target."""
+    """Triggers of installed packages that the target sets off."""
     for manifest in installed:
         for trigger in manifest.triggers:
             if trigger.kind is kind and any(matches(condition, target.nevra) for condition in trigger.conditions):
@@ -77,13 +77,13 @@ def _at_name(
 def _own(
     manifest: PackageManifest, installed: Sequence[PackageManifest], kind: TriggerKind, arguments: tuple[str, ...]
 ) -> Iterator[Firing]:
-    """The target's own triggers, set off by packages that are there; each once, in the order of the names they watch."""
+    """A package's own triggers that installed packages set off; each once, sorted by the names they watch."""
     watching = sorted(
         (condition.name, index)
         for index, trigger in enumerate(manifest.triggers)
         if trigger.kind is kind
         for condition in trigger.conditions
-        if any(matches(condition, each.nevra) for each in installed)
+        if any(matches(condition, other.nevra) for other in installed)
     )
     for index in dict.fromkeys(index for _, index in watching):
         yield Firing(manifest=manifest, trigger=manifest.triggers[index], arguments=arguments)
@@ -103,14 +103,14 @@ def _file_triggers(
 
 def _by_priority(installed: Sequence[PackageManifest], kind: TriggerKind) -> list[tuple[PackageManifest, Trigger]]:
     found = [(manifest, trigger) for manifest in installed for trigger in manifest.triggers if trigger.kind is kind]
-    # stable: of one priority in the order of installation
+    # the sort is stable: install order within a priority
     return sorted(found, key=lambda row: -row[1].priority)
 
 
 def _watched_in(trigger: Trigger, package: PackageManifest, skipped: Container[tuple[str, str]]) -> bytes:
-    """Paths of a package that a file trigger watches, a line each; prefix by prefix, so that one may come twice.
+    """Paths of a package that a file trigger watches, one per line and prefix by prefix, so a path may occur twice.
 
-    A prefix is a prefix of the text: /usr/lib watches /usr/lib64 too.
+    A prefix is compared as text: /usr/lib also watches /usr/lib64.
     """
     nevra = str(package.nevra)
     lines = [
@@ -123,26 +123,27 @@ def _watched_in(trigger: Trigger, package: PackageManifest, skipped: Container[t
 
 
 def _watched_anywhere(trigger: Trigger, packages: Sequence[PackageManifest]) -> bytes:
-    """The same for packages in the database, which is searched by directory: a prefix that no directory of a package begins
-    with finds nothing in it, even when a file is called so."""
+    """The same for packages in the rpm database. librpm searches it by directory: unless a directory of the package begins with
+    the prefix, it finds none of its files, even if their paths do."""
     lines = []
     for prefix in _prefixes(trigger):
         for package in packages:
             found = [file.path for file in package.files if file.path.startswith(prefix)]
-            # RPMTAG_DIRNAMES end with a slash
+            # a directory in RPMTAG_DIRNAMES ends with a slash
             if any(path[: path.rfind("/") + 1].startswith(prefix) for path in found):
                 lines += found
     return "".join(f"/{path}\n" for path in lines).encode()
 
 
 def _prefixes(trigger: Trigger) -> list[str]:
-    """What a trigger watches, as manifests have paths: without the first slash. Without one it watches nothing."""
+    """The prefixes that a trigger watches, without the leading slash, like paths in manifests. A name without one is not a
+    path and watches nothing."""
     names = (condition.name for condition in trigger.conditions)
     return [name.removeprefix("/") for name in names if not name or name.startswith("/")]
 
 
 def matches(condition: TriggerCondition, nevra: Nevra) -> bool:
-    """Is the package one that the condition names, of such a version? What the condition leaves out is not compared."""
+    """Whether a package matches a trigger condition. A version or release that the condition leaves out is not compared."""
     if condition.name != nevra.name:
         return False
     if not condition.version:

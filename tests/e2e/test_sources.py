@@ -194,7 +194,7 @@ def test_a_layer_that_conflicts(layered: Site) -> None:
     before = layered.snapshot()
     done = layered.run()
     assert done.status != 0
-    assert "layer/override: /etc/hello.conf differs from that of hello-1.0-1.noarch" in done.stderr
+    assert "layer/override: /etc/hello.conf differs from the one in hello-1.0-1.noarch" in done.stderr
     assert "hint: name it in ostree-override-layers" in done.stderr
     assert layered.snapshot() == before
 

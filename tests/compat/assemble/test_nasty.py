@@ -145,7 +145,7 @@ def test_a_symlink_that_nothing_can_be_unpacked_through(base: list[Path], tmp_pa
         assembled(rpms, tmp_path, EPOCH)
     assert caught.value.message == (
         "relinked-1-1.noarch: /usr/share/relinked/a cannot be unpacked: %post of relinks-1-1.noarch replaced the directory "
-        "/usr/share/relinked by a symlink to nowhere, which leads to no directory"
+        "/usr/share/relinked by a symlink to nowhere, which does not lead to a directory"
     )
 
 
@@ -201,8 +201,8 @@ _OWN = "%dir /usr/share/relinked/d/sub"
         ('posix.mkdir(top .. "/other") posix.symlink("../other", top .. "/target/sub")', "", "sub/x/b", None),
         ('posix.symlink("nowhere", top .. "/target/sub")', _OWN, "sub/b", None),
         (_FILE, _OWN, "sub/b", None),
-        ('posix.symlink("nowhere", top .. "/target/sub")', "", "sub/b", "target/sub is no directory"),
-        (_FILE, "", "sub/x/b", "target/sub is no directory"),
+        ('posix.symlink("nowhere", top .. "/target/sub")', "", "sub/b", "target/sub is not a directory"),
+        (_FILE, "", "sub/x/b", "target/sub is not a directory"),
         ('posix.symlink("sub", top .. "/target/sub")', _OWN, "sub/b", "too many levels of symlinks"),
         (
             'posix.mkdir(top .. "/target/sub") posix.mkdir(top .. "/target/sub/b")',

@@ -34,8 +34,8 @@ def test_an_unknown_name_is_an_error_and_not_root() -> None:
     with pytest.raises(AssembleError, match="2 files") as caught:
         resolve_owners(TREE, owners, {}, {})
     assert list(caught.value.details) == [
-        "/usr/a of one belongs to the user nobody-knows, which does not exist",
-        "/usr/b of two belongs to the group lost, which does not exist",
+        "/usr/a of one belongs to user nobody-knows, which does not exist",
+        "/usr/b of two belongs to group lost, which does not exist",
     ]
 
 

@@ -83,11 +83,11 @@ def test_a_fixed_id_that_changed_needs_a_decision() -> None:
     lock = IdLock(path="ids.yaml", users={"chrony": 998, "sshd": 75}, groups=LOCKED.groups)
     for accept_new in (False, True):
         assert faults(lock, accept_new=accept_new) == [
-            "ids.yaml: user sshd is locked to 75, its package fixes it to 74 now"
+            "ids.yaml: user sshd is locked to 75, but its package now fixes it to 74"
         ]
     lock = IdLock(path="ids.yaml", users={"chrony": 998, "gone": 74}, groups=LOCKED.groups)
     assert faults(lock, accept_new=True) == [
-        "ids.yaml: user sshd is fixed to 74 by its package, which is locked for gone"
+        "ids.yaml: user sshd is fixed to 74 by its package, but that is locked for gone"
     ]
 
 

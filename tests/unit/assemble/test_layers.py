@@ -61,10 +61,10 @@ def test_a_directory_keeps_the_owner_and_mode_that_it_has() -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ('f usr/bin/tool 0755 "other"', "layer/x: /usr/bin/tool differs from that of base-1-1.x86_64"),
+        ('f usr/bin/tool 0755 "other"', "layer/x: /usr/bin/tool differs from the one in base-1-1.x86_64"),
         ('f usr/bin/tool 0700 "tool"', "layer/x: /usr/bin/tool differs"),
         ('f usr/etc/conf 0644 "layered"', "layer/x: /etc/conf differs"),
-        ('f usr/bin 0644 ""', "layer/x: /usr/bin is a directory in the one and a file in the other"),
+        ('f usr/bin 0644 ""', "layer/x: /usr/bin is a directory in one tree and not in the other"),
     ],
 )
 def test_a_layer_may_not_change_what_is_there(text: str, complaint: str) -> None:
@@ -89,7 +89,7 @@ def test_an_override_layer_may_and_then_owns_the_file() -> None:
     assert (tree["usr/share/mine"].uid, tree["usr/share/mine"].gid) == (3, 4)
     assert "usr/share/mine" in BASE.owners
     assert "usr/share/mine" not in owners
-    with pytest.raises(AssembleError, match="is a directory in the one"):
+    with pytest.raises(AssembleError, match="is a directory in one tree"):
         laid('f usr/bin 0644 ""', override=True)
 
 
