@@ -46,7 +46,7 @@ def same_accounts(difference: Difference, ours: Side, theirs: Side) -> bool:
 
 
 def days(side: Side) -> dict[str, int]:
-    """User -> day of the last change of password."""
+    """User -> day of the last password change."""
     lines = (line.split(":") for line in side.read("etc/shadow").decode().splitlines())
     return {fields[0]: int(fields[2] or 0) for fields in lines}
 

@@ -88,7 +88,7 @@ def test_installs_as_dnf5_installs(base: list[Path], tmp_path: Path) -> None:
 
 
 def test_accounts_that_packages_declare(base: list[Path], tmp_path: Path) -> None:
-    """Numbers, floating ids, members: rpm makes them of each package's header, before it is unpacked."""
+    """Fixed ids, dynamic ids, members: rpm creates them from each package's header, before it is unpacked."""
     program = shutil.which("systemd-sysusers")
     assert program, (
         "tests/toolbox/toolbox.sh need systemd-sysusers systemd-standalone-sysusers systemd-standalone-sysusers"
@@ -215,7 +215,7 @@ _OWN = "%dir /usr/share/relinked/d/sub"
 def test_what_is_in_the_way_behind_a_symlink(
     made: str, own: str, file: str, complaint: str | None, base: list[Path], tmp_path: Path
 ) -> None:
-    """A script replaced /usr/share/relinked/d by a symlink to `target`, in which it made something."""
+    """A scriptlet replaced /usr/share/relinked/d by a symlink to `target`, in which it created something."""
     specs = tmp_path / "specs"
     specs.mkdir()
     (specs / "relinks.spec").write_text(_RELINKS.format(made=made))

@@ -400,7 +400,7 @@ def test_a_full_disk(place):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """How often libdnf5 was asked, "solved" or found that the answer is "known"."""
+    """One entry per call of libdnf5: "solved", or "known" if the remembered answer holds."""
     answers = []
     call = child.call
 

@@ -1,4 +1,4 @@
-"""Names to numbers."""
+"""Owner names to ids."""
 
 from __future__ import annotations
 

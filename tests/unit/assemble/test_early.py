@@ -1,4 +1,4 @@
-"""What %pretrans left and what packages ship: which of the two is there in the end."""
+"""Files that %pretrans left where packages ship some: which of the two is in the tree."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONFIG, NOREPLACE = FileFlag.CONFIG, FileFlag.CONFIG | FileFlag.NOREPLACE
 
 
 def laid(found: str, *files: object) -> tuple[Tree, dict[str, str]]:
-    """The tree, and the user of each path that a package has."""
+    """The tree, and the user of each path that a package ships."""
     ordered = [package("one", *files, directory("etc"))]  # type: ignore[arg-type]
     merged = merge(ordered, AssembleOptions(epoch=0))
     tree, owners = lay_under(merged.tree, merged.owners, parse(found, MemoryStore()), ordered)

@@ -1,4 +1,4 @@
-"""Locked ids: what floats is moved, what is new is told, and nothing is given out twice."""
+"""Locked ids: dynamic ids are moved, new ones are reported, and none is allocated twice."""
 
 from __future__ import annotations
 

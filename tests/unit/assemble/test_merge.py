@@ -98,7 +98,7 @@ def test_files_below_another_package_s_symlink_go_where_it_leads() -> None:
 
 
 def test_files_below_a_symlink_that_pretrans_makes_go_where_it_leads() -> None:
-    """Fedora's filesystem: /usr/sbin is %ghost, and what other packages have in it must be in /usr/bin."""
+    """Fedora's filesystem package: /usr/sbin is a %ghost symlink, and other packages' files in it must end up in /usr/bin."""
     ghosts = [link(path, "bin", flags=FileFlag.GHOST) for path in ("usr/sbin", "usr/local/sbin")]
     files = (link("sbin", "usr/sbin"), directory("usr/bin"), *ghosts)
     base = package("base", *files, scripts={"pretrans": Script(interpreter=("<lua>",), body="x")})
@@ -193,7 +193,7 @@ def test_hard_links_stay_a_group_of_their_package() -> None:
 
 
 def test_the_third_of_the_same_is_made_again() -> None:
-    """As rpm compares each with the one before."""
+    """rpm compares each file with the one before it."""
     packages = [package(name, directory("usr/d"), file("usr/x", "same")) for name in ("one", "two", "three", "four")]
     found = merged(*packages)
     assert {found.tree[path].writer for path in ("usr/x", "usr/d")} == {"package:three-1-1.x86_64"}

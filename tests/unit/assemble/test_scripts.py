@@ -70,7 +70,7 @@ def test_transaction_file_triggers_get_the_paths_they_watch() -> None:
 
 
 def test_triggers_are_around_the_scriptlets_of_the_package_that_sets_them_off() -> None:
-    """All kinds and orders beside rpm itself: tests/compat/assemble."""
+    """tests/compat/assemble compares all kinds and orders with rpm itself."""
     watcher = package(
         "watcher",
         triggers=(

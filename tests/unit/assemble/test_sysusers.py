@@ -1,4 +1,4 @@
-"""What makes users and groups, and of which lines."""
+"""Which systemd-sysusers runs create users and groups, and from which lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SYSTEMD = 'f usr/bin/systemd-sysusers 0755 ""\n'
 
 
 def declaring(name: str, line: str, *files: ManifestFile) -> PackageManifest:
-    """A package with a header as rpmbuild makes it: the line in base64, filled up with zero bytes."""
+    """A package with a header as rpmbuild writes it: the line in base64, padded with zero bytes."""
     header = rpm.hdr()
     header[rpm.RPMTAG_NAME] = name
     header[rpm.RPMTAG_PROVIDENAME] = [f"user({name})", f"group({name})"]

@@ -1,4 +1,4 @@
-"""Which package brings which: rich dependencies, and the best way from a line of the treefile."""
+"""Dependency links: rich dependencies, and the best chain from a line of the treefile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the solver's answer says of itself."""
+"""Locations that stay inside a repository."""
 
 from __future__ import annotations
 

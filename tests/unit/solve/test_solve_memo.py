@@ -1,4 +1,4 @@
-"""Answers of the solver are remembered under all that was asked, and hold as long as what they were made of is there."""
+"""The solver's answers are remembered by the whole question, and hold while their inputs are unchanged."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ RESOLUTION = Resolution(
 
 
 def changed(value: Any) -> list[Any]:
-    """Values with one thing another, wherever it is inside."""
+    """Copies of a value that differ in one place each, at any depth."""
     if dataclasses.is_dataclass(value):
         fields = [field.name for field in dataclasses.fields(value)]
         return [replace(value, **{name: each}) for name in fields for each in changed(getattr(value, name))]
@@ -87,7 +87,7 @@ def changed(value: Any) -> list[Any]:
 
 
 def test_whatever_is_asked_for_is_in_the_key():
-    """Each field of the request and of the repositories, those that are added later too."""
+    """Covers each field of the request and of the repositories, including fields added later."""
     questions = [(REQUEST, SECTION), *((each, SECTION) for each in changed(REQUEST))]
     questions += [(REQUEST, each) for each in changed(SECTION)]
     keys = {memo.key_of("solve", request, (section,)) for request, section in questions}

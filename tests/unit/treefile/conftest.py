@@ -1,4 +1,4 @@
-"""Treefiles made of text."""
+"""Fixtures that load treefiles from text."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def load(tmp_path: Path) -> Load:
 
 @pytest.fixture
 def faults(load: Load, tmp_path: Path) -> Callable[..., list[str]]:
-    """The fault lines of a treefile that must not load, file names relative."""
+    """The error lines of a treefile that must not load, with relative file names."""
 
     def _faults(top: str, /, **files: str) -> list[str]:
         with pytest.raises(TreefileError) as caught:

@@ -271,7 +271,7 @@ def test_packages_remove_drops_what_an_include_brought(load: Load) -> None:
 
 
 def test_packages_remove_leaves_what_others_bring(load: Load) -> None:
-    """What an include drops of its own includes, the top file may bring back."""
+    """The top file may list a package that an include removes from its own includes."""
     loaded = load(
         "include: middle.yaml\npackages: [vim]",
         middle_yaml="include: base.yaml\npackages-remove: [vim]",

@@ -1,4 +1,4 @@
-"""JSON is what JSON says, and every value knows its place."""
+"""JSON is parsed as the standard json module does, and every value has its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file that was found without fault is not parsed again, and means the same."""
+"""A valid file is not parsed again, and the cached result is the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each rule finds what it is for, at its place, and keeps quiet about what is meant."""
+"""Each rule finds its mistake, at its place, and nothing else."""
 
 from __future__ import annotations
 
