@@ -65,7 +65,7 @@ class Flattener:
     programs: set[str] = field(default_factory=set)
     legacy: list[tuple[Place, str, str]] = field(default_factory=list)
     untaken: list[tuple[Place, str, str]] = field(default_factory=list)
-    _seen: dict[tuple[int, int], str] = field(default_factory=dict)
+    _seen: set[tuple[int, int]] = field(default_factory=set)
 
     def read(self, path: str, chain: tuple[Place, ...] = ()) -> Config:
         """Read a file and merge everything it includes. Errors go to `faults`; a file that cannot be read counts as empty."""
@@ -99,23 +99,20 @@ class Flattener:
 
     def _read_one(self, path: str, chain: tuple[Place, ...]) -> Config | None:
         self.tried.add(path)
+        target = None
         try:
-            with open(path, "rb") as file:
-                status = os.fstat(file.fileno())
-                data = file.read()
+            data, identity = _contents(path)
+            if (target := _git_symlink(path, data)) is not None:
+                # as with a real symlink, its includes are relative to the link's own directory
+                self.tried.add(target)
+                data, identity = _contents(target)
         except OSError as error:
-            self._unreadable(path, error, chain)
+            self._unreadable(target or path, error, chain)
             return None
-        if (target := _git_symlink(path, data)) is not None:
-            # as with a real symlink, its includes are relative to the link's own directory
-            self.tried.add(target)
-            with open(target, "rb") as file:
-                status = os.fstat(file.fileno())
-                data = file.read()
-        before = self._seen.setdefault((status.st_dev, status.st_ino), path)
-        if before is not path:
+        if identity in self._seen:
             self._fault(chain[-1] if chain else Place(path), f"include loop: {path} is already included", chain[:-1])
             return None
+        self._seen.add(identity)
         self.files[target or path] = data
         self.opened[path] = ExternalFile(path=path, data=data, mode=0o644)
         known = self.known.recall(data, path) if self.known else None
@@ -170,10 +167,14 @@ class Flattener:
             for key in _SPLIT:
                 if key in config:
                     config[key] = self._split(key, config[key], chain)
-            if "repo-packages" in config:
-                for row in config["repo-packages"].value:
-                    row.value["packages"] = self._split("repo-packages", row.value["packages"], chain)
             self._imply(config)
+        for row in config["repo-packages"].value if "repo-packages" in config else ():
+            packages = row.value["packages"]
+            row.value["packages"] = (
+                Located(packages.value or [], packages.place)
+                if inline
+                else self._split("repo-packages", packages, chain)
+            )
         if "bootstrap-packages" in config:
             old = config.pop("bootstrap-packages")
             self.legacy.append((old.place, "bootstrap-packages", "packages"))
@@ -320,6 +321,13 @@ class Flattener:
     def _fault(self, place: Place, message: str, chain: tuple[Place, ...]) -> None:
         trail = "".join(f" (included from {includer})" for includer in reversed(chain))
         self.faults.append(f"{place}: {message}{trail}")
+
+
+def _contents(path: str) -> tuple[bytes, tuple[int, int]]:
+    """A file's contents, and its device and inode number."""
+    with open(path, "rb") as file:
+        status = os.fstat(file.fileno())
+        return file.read(), (status.st_dev, status.st_ino)
 
 
 def _mode(file: BinaryIO) -> int:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from compose.errors import TreefileError
+from compose.treefile import flatten
 from compose.treefile.conditions import ConditionFault, evaluate, substitute
 from compose.treefile.load import load_treefile
 
@@ -110,6 +113,27 @@ def test_all_faults_at_once_with_the_way_there(faults: Faults) -> None:
 def test_include_loop(faults: Faults) -> None:
     found = faults("include: a.yaml", a_yaml="include: top.yaml")
     assert found == ["a.yaml:1:1: include loop: top.yaml is already included (included from top.yaml:1:1)"]
+
+
+def test_an_include_given_twice_by_an_alias(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "top.yaml").write_text("include: [&a a.yaml, *a]")
+    (tmp_path / "a.yaml").write_text("postprocess: ['true']")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TreefileError, match=r"include loop: a\.yaml is already included"):
+        load_treefile("top.yaml", basearch="x86_64")
+
+
+def test_a_symlink_of_git_to_a_file_that_cannot_be_read(faults: Faults, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = open
+
+    def refusing(path: str, mode: str) -> BinaryIO:
+        if path.endswith("b.yaml"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return cast(BinaryIO, opened(path, mode))
+
+    monkeypatch.setattr(flatten, "open", refusing, raising=False)
+    found = faults("include: a.yaml", a_yaml="b.yaml", b_yaml="packages: [b]")
+    assert found == ["top.yaml:1:1: include: cannot read b.yaml: Permission denied"]
 
 
 def test_not_found_suggests(tmp_path: Path) -> None:

@@ -246,6 +246,15 @@ def test_a_later_repo_packages_entry_takes_packages_from_earlier_ones(load: Load
     ]
 
 
+def test_repo_packages_without_packages(load: Load) -> None:
+    entry = "repo-packages: [{repo: a, packages: }]"
+    inline = f"conditional-include: [{{if: 'basearch == \"x86_64\"', include: {{{entry}}}}}]"
+    for text in (entry, inline):
+        loaded = load(text)
+        assert loaded.treefile.repo_packages == ()
+        assert flat(loaded)["repo-packages"] == [{"repo": "a", "packages": []}]
+
+
 def deciding(loaded: LoadedTreefile) -> set[tuple[str, str]]:
     return {*loaded.deciding_keys, *loaded.deciding_files}
 
