@@ -12,7 +12,7 @@ from compose.errors import TreefileError
 from compose.findings import Level, Rule
 from compose.rpm.repofile import RepoSection, read_repo_files
 from compose.treefile.flatten import Config, Flattener, parse_source, split_packages
-from compose.treefile.keys import KEYS, LEGACY, nearest
+from compose.treefile.keys import KEYS, nearest
 from compose.treefile.load import flatten
 from compose.treefile.source import Located, Place
 
@@ -282,11 +282,11 @@ def _variables(subject: _Subject) -> Iterator[Finding]:
     for source in subject.sources.values():
         for key, value in source.value.items():
             if key == "conditional-include":
-                for row in value.value:
+                for row in value.value or []:
                     conditions = row.value["if"]
                     rows = conditions.value if isinstance(conditions.value, list) else [conditions]
-                    used.update(str(item.value).split()[0] for item in rows if str(item.value).split())
-            elif key != "variables":
+                    used.update(name for item in rows for name in re.findall(r"^\s*(\w+)", str(item.value)))
+            if key != "variables":
                 used.update(re.findall(r"\$\{(\w+)\}", str(value.plain())))
     for source in subject.sources.values():
         variables = source.value.get("variables")
@@ -307,10 +307,10 @@ def _comments(subject: _Subject) -> Iterator[Finding]:
 def _inline(subject: _Subject) -> Iterator[Finding]:
     for source in subject.sources.values():
         rows = source.value.get("conditional-include")
-        for row in rows.value if rows is not None else []:
+        for row in rows.value or [] if rows is not None else []:
             body = row.value["include"]
             for key, value in body.value.items() if isinstance(body.value, dict) else ():
-                if key not in KEYS and key not in LEGACY and not key.startswith("packages-"):
+                if key not in KEYS and not key.startswith("packages-"):
                     yield Finding(place=value.place, rule="inline-unknown-key", message=f"{key}: unknown key, ignored")
                 elif key == "packages":
                     yield from _unsplit(value)

@@ -70,6 +70,10 @@ def test_nothing_to_say(found: Lint) -> None:
             "conditional-include: [{if: 'basearch == \"x\"', include: {packages: [a b]}}]",
             "top.yaml:5:68 inline-unknown-key: 'a b' counts as one package: inline treefiles do not split texts at spaces",
         ),
+        (
+            "conditional-include: [{if: 'basearch == \"x\"', include: {gpg_key: a}}]",
+            "top.yaml:5:57 inline-unknown-key: gpg_key: unknown key, ignored",
+        ),
         ("packages-remove: [vim]", "top.yaml:5:19 packages-remove-needless: packages-remove: no include lists vim"),
     ],
 )
@@ -92,6 +96,9 @@ def test_an_architecture_by_another_name(found: Lint) -> None:
         "postprocess: ['# one command only\\ntrue']",
         "variables: {a: 1}\nmetadata: {x: '${a}'}",
         "variables: {a: 1}\nconditional-include: [{if: 'a == 1', include: {units: []}}]",
+        "variables: {a: 1}\nconditional-include: [{if: 'a==1', include: {units: []}}]",
+        "variables: {a: 1}\nconditional-include: [{if: 'basearch == \"x\"', include: {metadata: {x: '${a}'}}}]",
+        "conditional-include:",
         "cliwrap: false",
     ],
 )
