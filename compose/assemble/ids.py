@@ -112,10 +112,10 @@ def _plan(
         if not accept_new:
             faults.append(f"{path}: {kind} {name} ({number}) is not locked")
         if number in taken:
-            owner = next((other for other, its in locked.items() if its == number), "")
+            owner = next(other for other, its in {**locked, **ids}.items() if its == number)
             if fixed.get(name) == number:
                 faults.append(
-                    f"{path}: {kind} {name} is fixed to {number} by its package, but that is locked for {owner}"
+                    f"{path}: {kind} {name} is fixed to {number} by its package, but {number} belongs to {owner}"
                 )
             else:
                 free = (

@@ -87,7 +87,16 @@ def test_a_fixed_id_that_changed_needs_a_decision() -> None:
         ]
     lock = IdLock(path="ids.yaml", users={"chrony": 998, "gone": 74}, groups=LOCKED.groups)
     assert faults(lock, accept_new=True) == [
-        "ids.yaml: user sshd is fixed to 74 by its package, but that is locked for gone"
+        "ids.yaml: user sshd is fixed to 74 by its package, but 74 belongs to gone"
+    ]
+
+
+def test_two_new_names_with_one_fixed_id() -> None:
+    text = TREE.replace("sshd:x:74:74::/:/bin/false\\n", "sshd:x:74:74::/:/bin/false\\nother:x:74:74::/:/bin/false\\n")
+    text += 'f usr/lib/sysusers.d/y.conf 0644 "u other 74:sshd - -\\n"\n'
+    lock = IdLock(path="ids.yaml", users={"chrony": 998}, groups=LOCKED.groups)
+    assert faults(lock, text, accept_new=True) == [
+        "ids.yaml: user other is fixed to 74 by its package, but 74 belongs to sshd"
     ]
 
 
