@@ -22,10 +22,10 @@ class BillFormat(StrEnum):
 
 _Revision = Annotated[str, typer.Argument(metavar="REV", help="Ref or commit.", show_default=False)]
 _Repository = Annotated[
-    str, typer.Option("--repo", "-r", metavar="REPO", help="The repository that has the commit.", show_default=False)
+    str, typer.Option("--repo", "-r", metavar="REPO", help="Repository with the commit.", show_default=False)
 ]
 _Output = Annotated[
-    str | None, typer.Option("--output", "-o", metavar="FILE", help="Where it goes; by default, standard output.")
+    str | None, typer.Option("--output", "-o", metavar="FILE", help="Output file; standard output by default.")
 ]
 
 
@@ -41,8 +41,8 @@ def sbom_command(
 ) -> None:
     """Write the bill of materials of a commit.
 
-    Its packages with version, license, source package, package URL and what each requires, of its rpm database; RPM checksum,
-    repository and signer of the record of its making. The same commit gives the same bytes.
+    Version, license, source package, package URL and requirements of its packages come from its rpm database; RPM checksum,
+    repository and signer from the record of the compose. The same commit gives the same bytes.
     """
     from compose.pipeline.accounting import bill_of_materials
     from compose.supplychain.cyclonedx import cyclonedx
@@ -61,7 +61,10 @@ def provenance_command(
     builder_id: Annotated[
         str,
         typer.Option(
-            "--builder-id", metavar="URI", help="Who composed it and vouches for it: a CI system.", show_default=False
+            "--builder-id",
+            metavar="URI",
+            help="URI of the builder that vouches for the compose, such as a CI system.",
+            show_default=False,
         ),
     ],
     output: _Output = None,
@@ -70,8 +73,8 @@ def provenance_command(
 ) -> None:
     """Write the provenance of a commit.
 
-    An in-toto statement with SLSA's provenance (v1): treefile and its files, packages, layers, each with its digest, and the
-    versions of what composed it. Not signed: who vouches for it does that.
+    An in-toto statement with SLSA provenance (v1): treefile and its files, packages and layers, each with its digest, and the
+    versions of the tools. It is not signed; that is up to whoever vouches for it.
     """
     from compose.pipeline.accounting import provenance_of
     from compose.supplychain.provenance import provenance

@@ -1,4 +1,4 @@
-"""`compose blame`: who made a file of a commit."""
+"""`compose blame`: where a path of a commit comes from."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def command(
-    path: Annotated[str, typer.Argument(metavar="PATH", help="Of the commit; /etc/x stands for /usr/etc/x.")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="Path in the commit; /etc/x means /usr/etc/x.")],
     ref: Annotated[str, typer.Option("--ref", metavar="REV", help="Ref or commit.")],
-    repo: Annotated[str, typer.Option("--repo", "-r", metavar="REPO", help="The repository it was composed into.")],
-    form: Annotated[Format, typer.Option("--format", help="How to show it.")] = Format.TEXT,
+    repo: Annotated[str, typer.Option("--repo", "-r", metavar="REPO", help="Repository it was composed into.")],
+    form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TEXT,
 ) -> None:
-    """Say who made a path: a package, a scriptlet, a script of the treefile, or a step of the compose.
+    """Show where a path comes from: a package, a scriptlet, a treefile script, or a step of the compose.
 
-    Then the programs that changed it on the way, in order. Of an initramfs also whose files are in it.
+    Then lists the programs that changed it, in order. For an initramfs, also shows whose files it contains.
     """
     from compose.pipeline.inspect import blame
 

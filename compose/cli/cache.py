@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from compose.cache.inventory import Compose, Item
 
 app = typer.Typer(
-    help="Look after what is remembered between composes: show, gc, verify.",
+    help="Inspect and clean the cachedir: show, gc, verify.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
-_Form = Annotated[Format, typer.Option("--format", help="How to show it.")]
+_Form = Annotated[Format, typer.Option("--format", help="Output format.")]
 _DAY = 86400
 _WHAT = {
     "repomd": "repository metadata",
@@ -50,7 +50,7 @@ def show(
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,
 ) -> None:
-    """Say what the cachedir holds, when it was last of use, and how much past composes found in it."""
+    """Show the contents of the cachedir, their last use, and hit rates of past composes."""
     from compose.cache.inventory import past_composes, take_stock
 
     with (
@@ -88,24 +88,24 @@ def gc(
     max_size: Annotated[
         str | None,
         typer.Option(
-            "--max-size", metavar="SIZE", help="Keep no more than this: bytes, or 500M, 20G (powers of 1000)."
+            "--max-size", metavar="SIZE", help="Reduce the cache to this size: bytes, or 500M, 20G (powers of 1000)."
         ),
     ] = None,
     keep_days: Annotated[
-        int | None, typer.Option("--keep-days", metavar="N", min=0, help="Keep what was of use in the last N days.")
+        int | None, typer.Option("--keep-days", metavar="N", min=0, help="Keep what was used in the last N days.")
     ] = None,
     preview: Annotated[bool, typer.Option("--preview", help="Remove the preview repository too.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
     wait: Annotated[
-        int, typer.Option("--wait", metavar="SECONDS", min=0, help="Wait so long for composes that run.")
+        int, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for running composes.")
     ] = 300,
     form: _Form = Format.TEXT,
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,
 ) -> None:
-    """Remove what is not needed any more, the least recently used first.
+    """Remove what is no longer needed, least recently used first.
 
-    Without a limit only that goes which no compose would find. Composes that begin meanwhile wait.
+    Without a limit, removes only what no compose would find. Composes that start meanwhile wait.
     """
     from compose.cache.collect import Limits, collect
 
@@ -134,10 +134,10 @@ def verify(
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,
 ) -> None:
-    """Hash everything, and remove what is not what it should be. Exit code 1 when there was something.
+    """Check every checksum, and remove what is damaged. Exits with 1 if anything was.
 
-    Composes notice files that were written to since, and what they hash anyway; only this finds what a failing disk did
-    to the rest. It may run beside composes.
+    Composes notice modified files, and damage in whatever they hash; only this finds what a failing disk did to the rest. It
+    may run beside composes.
     """
     from compose.cache.verify import verify as look
 

@@ -21,21 +21,23 @@ def command(
             show_default=False,
         ),
     ],
-    rootfs: Annotated[str | None, typer.Option("--rootfs", metavar="PATH", help="The root directory.")] = None,
+    rootfs: Annotated[str | None, typer.Option("--rootfs", metavar="PATH", help="Root directory.")] = None,
     image: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="IMGREF", help="An image instead; without a transport one of containers-storage."
+            "--from", metavar="IMGREF", help="Image to read instead; in containers-storage if it has no transport."
         ),
     ] = None,
-    bootc: Annotated[bool, typer.Option("--bootc", help="Make an image for bootc; must be given.")] = False,
+    bootc: Annotated[bool, typer.Option("--bootc", help="Make an image for bootc; required.")] = False,
     format_version: flags.FormatVersion = 1,
     label: flags.Label = None,
     max_layers: flags.MaxLayers = None,
     previous_build: Annotated[
         str | None,
         typer.Option(
-            "--previous-build", metavar="IMGREF", help="Keep this image's structure, not that of the one at --output."
+            "--previous-build",
+            metavar="IMGREF",
+            help="Keep the layer structure of this image, instead of the one at --output.",
         ),
     ] = None,
     sign_commit: Annotated[
@@ -51,11 +53,11 @@ def command(
     progress_fd: flags.ProgressFd = None,
     reference: Annotated[str | None, typer.Option("--reference", hidden=True)] = None,
 ) -> None:
-    """Make a container image of a root directory, or of another image.
+    """Convert a root directory, or another image, into a chunked container image.
 
-    Of one that has packages: each is in the layers as those of a compose are. It is committed as it is, with /etc as
-    /usr/etc, labelled by its own policy, and dated as the directory or the image is; what is in /sysroot is left out. Of an
-    image its configuration goes on.
+    Its packages are split into layers as for a composed tree. The root is committed as it is, with /etc as /usr/etc, labelled
+    by its own policy and dated like the directory or image; the contents of /sysroot are left out. The configuration of an
+    image is kept.
     """
     if (rootfs is None) == (image is None):
         raise UsageError(

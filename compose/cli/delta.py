@@ -52,7 +52,7 @@ def command(
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,
 ) -> None:
-    """Make a static delta, with which clients fetch an update in a few files.
+    """Make a static delta: an update that clients fetch as a few files.
 
     It is made on all cores. What clients fetch with it is shown beside what they fetch without. The summary, if there is one,
     lists it; sign that again.

@@ -1,4 +1,4 @@
-"""`compose diff`: what a client gets that goes from one commit to another."""
+"""`compose diff`: what changes for a client that goes from one commit to another."""
 
 from __future__ import annotations
 
@@ -35,16 +35,18 @@ class Aspect(StrEnum):
 
 def command(
     before: Annotated[str, typer.Argument(metavar="BEFORE", help="Ref or commit.")],
-    after: Annotated[str, typer.Argument(metavar="AFTER", help="Another one.")],
+    after: Annotated[str, typer.Argument(metavar="AFTER", help="The other one.")],
     repo: Annotated[str, typer.Option("--repo", "-r", metavar="REPO", help="OSTree repository.")],
-    form: Annotated[ReportFormat, typer.Option("--format", help="How to show it.")] = ReportFormat.TEXT,
-    only: Annotated[list[Aspect] | None, typer.Option("--only", help="Paths of both in which this differs.")] = None,
+    form: Annotated[ReportFormat, typer.Option("--format", help="Output format.")] = ReportFormat.TEXT,
+    only: Annotated[
+        list[Aspect] | None, typer.Option("--only", help="Show only paths in both commits that differ in this.")
+    ] = None,
     paths: Annotated[bool, typer.Option("--paths/--no-paths", help="Show every path that differs.")] = True,
 ) -> None:
     """Show what differs between two commits.
 
-    Packages with their sizes and changelogs, systemd units, users and groups, security advisories, and each path with its
-    content, mode, owner and label. As markdown: release notes.
+    Packages with sizes and changelogs, systemd units, users and groups, security advisories, and each path with its content,
+    mode, owner and label. As markdown, it makes release notes.
     """
     from compose.pipeline.inspect import diff_revisions
 

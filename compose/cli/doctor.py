@@ -1,4 +1,4 @@
-"""`compose doctor`: does this machine compose, and what is to be done if not."""
+"""`compose doctor`: check whether this machine can compose, and how to fix what is missing."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _MARKS = {Verdict.OK: "ok", Verdict.WORSE: "note", Verdict.MISSING: "MISSING"}
 
 def command(
     cachedir: flags.CacheDirectory = None,
-    form: Annotated[Format, typer.Option("--format", help="How findings are shown.")] = Format.TEXT,
+    form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TEXT,
 ) -> None:
-    """Try what composes need of this machine, and say what mends it.
+    """Check whether this machine can compose, and how to fix what is missing.
 
-    Exit code 0 when composes work here, for the user who asks; 1 when not.
+    Exits with 0 if composes work here for the calling user, with 1 if not.
     """
     found = tuple(doctor.examine(flags.cachedir_or_default(cachedir)))
     if form is Format.JSON:

@@ -11,9 +11,7 @@ from compose.cli.flags import ProgressStyle
 
 
 def command(
-    ostree_ref: Annotated[
-        str, typer.Argument(metavar="OSTREE_REF", help="Ref or commit of the repository.", show_default=False)
-    ],
+    ostree_ref: Annotated[str, typer.Argument(metavar="OSTREE_REF", help="Ref or commit.", show_default=False)],
     imgref: Annotated[
         str,
         typer.Argument(
@@ -27,34 +25,38 @@ def command(
     image_config: flags.ImageConfig = None,
     arch: Annotated[
         str | None,
-        typer.Option("--arch", metavar="ARCH", help="Architecture, as OCI calls it; that of the packages by default."),
+        typer.Option("--arch", metavar="ARCH", help="OCI or RPM architecture; that of the packages by default."),
     ] = None,
     copymeta: Annotated[
         list[str] | None,
-        typer.Option("--copymeta", metavar="KEY", help="Metadata of the commit that becomes a label."),
+        typer.Option("--copymeta", metavar="KEY", help="Copy this key of the commit's metadata to a label."),
     ] = None,
     copymeta_opt: Annotated[
         list[str] | None,
-        typer.Option("--copymeta-opt", metavar="KEY", help="The same for what may be absent."),
+        typer.Option("--copymeta-opt", metavar="KEY", help="Like --copymeta, but the key may be absent."),
     ] = None,
     cmd: Annotated[
         list[str] | None,
-        typer.Option("--cmd", metavar="WORD", help="What the container runs: once for the program and each argument."),
+        typer.Option(
+            "--cmd", metavar="WORD", help="Command of the container; once for the program and for each argument."
+        ),
     ] = None,
     max_layers: flags.MaxLayers = None,
     format_version: flags.FormatVersion = 1,
     write_contentmeta_json: Annotated[
         str | None,
-        typer.Option("--write-contentmeta-json", metavar="FILE", help="Write what is known of the packages as JSON."),
+        typer.Option("--write-contentmeta-json", metavar="FILE", help="Write a JSON description of the packages."),
     ] = None,
     compare_with_build: Annotated[
         str | None,
-        typer.Option("--compare-with-build", metavar="IMGREF", help="Say which layers this image has and has not."),
+        typer.Option("--compare-with-build", metavar="IMGREF", help="Compare the layers with this image's."),
     ] = None,
     previous_build_manifest: Annotated[
         str | None,
         typer.Option(
-            "--previous-build-manifest", metavar="FILE", help="Keep the structure of the image of this manifest."
+            "--previous-build-manifest",
+            metavar="FILE",
+            help="Keep the layer structure of the image with this manifest.",
         ),
     ] = None,
     authfile: flags.AuthFile = None,
@@ -62,9 +64,9 @@ def command(
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,
 ) -> None:
-    """Make a container image of a commit.
+    """Convert a commit into a container image.
 
-    Clients switch to it, and update from it layer by layer. A layout keeps its other images; an archive is replaced.
+    Clients can switch to it and update from it layer by layer. A layout keeps its other images; an archive is replaced.
     """
     from compose.cli.images import difference_lines, has_parents, image_line
     from compose.oci.chunking import MOST_LAYERS

@@ -1,4 +1,4 @@
-"""How a command ends: exit codes of errors and of signals, and what is said."""
+"""How a command ends: exit codes and messages for errors and signals."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import signal
 
 from compose.errors import ComposeError, SandboxError
 
-# What the kernel says where there are to be no more processes, threads, open files or memory.
+# Errors of the kernel when a limit of processes, threads, open files or memory is reached.
 _LIMITS = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 BUG = 1
-"""Exit code of an exception that nobody meant."""
+"""Exit code for an unexpected exception."""
 
 
 class Interrupted(BaseException):
@@ -22,7 +22,7 @@ class Interrupted(BaseException):
 
 
 def limited(error: BaseException) -> ComposeError | None:
-    """What to tell of an error that nobody meant when it is the machine that gives no more; None for others."""
+    """The error to report instead of an unexpected exception caused by a limit of the machine; None for other exceptions."""
     match error:
         case ComposeError():
             return None
@@ -35,7 +35,7 @@ def limited(error: BaseException) -> ComposeError | None:
         case _:
             return None
     return SandboxError(
-        f"the machine gives this compose no more: {text}",
+        f"a limit of this machine is reached: {text}",
         hint="raise the limits of processes, open files and memory (ulimit -u, -n, -v; those of the container), or use fewer "
         "--jobs",
     )
@@ -58,7 +58,7 @@ def message_of(error: BaseException) -> str:
 
 
 def describe(error: ComposeError | Interrupted) -> str:
-    """Message, details indented, the way out."""
+    """Message, indented details, and hint."""
     lines = [f"error: {message_of(error)}"]
     if isinstance(error, ComposeError):
         lines += [f"  {line}" for line in error.details]

@@ -14,7 +14,7 @@ from compose.pipeline.options import ComposeOptions
 
 def command(
     output_dir: Annotated[
-        str, typer.Option("--output-dir", metavar="DIR", help="Where the RPMs go.", show_default=False)
+        str, typer.Option("--output-dir", metavar="DIR", help="Directory for the RPMs.", show_default=False)
     ],
     treefile: flags.OptionalTreefile = None,
     extensions: Annotated[
@@ -24,13 +24,14 @@ def command(
         ),
     ] = None,
     repo: Annotated[
-        str | None, typer.Option("--repo", "-r", metavar="REPO", help="OSTree repository that has the tree.")
+        str | None, typer.Option("--repo", "-r", metavar="REPO", help="OSTree repository with the tree.")
     ] = None,
     base_rev: Annotated[
-        str | None, typer.Option("--base-rev", metavar="REV", help="The tree; by default the treefile's ref.")
+        str | None,
+        typer.Option("--base-rev", metavar="REV", help="Ref or commit of the tree; the treefile's ref by default."),
     ] = None,
     rootfs: Annotated[
-        str | None, typer.Option("--rootfs", metavar="PATH", help="A root directory in place of --repo.")
+        str | None, typer.Option("--rootfs", metavar="PATH", help="Root directory, instead of --repo.")
     ] = None,
     cachedir: flags.CacheDirectory = None,
     source_root: flags.SourceRoot = None,
@@ -41,19 +42,19 @@ def command(
     cache_only: flags.CacheOnly = False,
     bundle: Annotated[
         str | None,
-        typer.Option("--bundle", metavar="FILE", help="Take what compose fetch --extensions put in here, offline."),
+        typer.Option("--bundle", metavar="FILE", help="Work offline from a bundle made by compose fetch --extensions."),
     ] = None,
     touch_if_changed: Annotated[
         str | None,
-        typer.Option("--touch-if-changed", metavar="FILE", help="Touch this if DIR holds something else than before."),
+        typer.Option("--touch-if-changed", metavar="FILE", help="Touch this file if the contents of DIR changed."),
     ] = None,
     unchanged_exit_77: flags.UnchangedExit77 = False,
     unified_core: flags.UnifiedCore = False,
 ) -> None:
-    """Fetch packages that clients may add to a tree.
+    """Fetch packages that clients may layer on a tree.
 
-    Solved on top of the tree, of which nothing changes. DIR also gets extensions.json; RPMs that an earlier run put there,
-    and that are not part any more, are removed.
+    They are solved on top of the tree without changing any of its packages. DIR also gets extensions.json; RPMs left by an
+    earlier run that are no longer needed are removed.
     """
     del unified_core
     if bundle is None and (treefile is None or extensions is None):

@@ -14,10 +14,10 @@ from compose.pipeline.options import ComposeOptions
 
 def command(
     treefile: flags.Treefile,
-    bundle: Annotated[str, typer.Option("--bundle", metavar="FILE", help="The file to write.", show_default=False)],
+    bundle: Annotated[str, typer.Option("--bundle", metavar="FILE", help="File to write.", show_default=False)],
     extensions: Annotated[
         str | None,
-        typer.Option("--extensions", metavar="FILE", help="File of extensions, whose packages are put in too."),
+        typer.Option("--extensions", metavar="FILE", help="File of extensions whose packages to include."),
     ] = None,
     arch: flags.Arch = None,
     layer_repo: flags.LayerRepo = None,
@@ -31,10 +31,10 @@ def command(
     proxy: flags.Proxy = None,
     cache_only: flags.CacheOnly = False,
 ) -> None:
-    """Put all that a compose needs into one file.
+    """Fetch everything a compose needs into one file.
 
-    Treefile and its files, keys, metadata, packages and layers; compose tree --bundle=FILE then needs no network, nor does
-    compose extensions --bundle=FILE.
+    The bundle holds the treefile and its files, keys, metadata, packages and layers. compose tree --bundle=FILE and compose
+    extensions --bundle=FILE then need no network.
     """
     from compose.pipeline.bundling import write_bundle
 

@@ -81,14 +81,16 @@ Arch = Annotated[
     typer.Option(
         "--arch",
         metavar="BASEARCH",
-        help="Architecture, as RPM repositories call it; this machine's by default.",
+        help="RPM base architecture; this machine's by default.",
         rich_help_panel=_INPUT,
     ),
 ]
 
 Repo = Annotated[
     str | None,
-    typer.Option("--repo", "-r", metavar="REPO", help="OSTree repository to commit to; without it a preview one."),
+    typer.Option(
+        "--repo", "-r", metavar="REPO", help="OSTree repository to commit to; a preview repository by default."
+    ),
 ]
 LayerRepo = Annotated[
     str | None,
@@ -98,23 +100,35 @@ LayerRepo = Annotated[
 ]
 CacheDirectory = Annotated[
     str | None,
-    typer.Option("--cachedir", metavar="DIR", help="What to remember between composes.", rich_help_panel=_SETUP),
+    typer.Option(
+        "--cachedir",
+        metavar="DIR",
+        help="Cache shared by composes; ~/.cache/compose by default.",
+        rich_help_panel=_SETUP,
+    ),
 ]
 SourceRoot = Annotated[
     str | None,
-    typer.Option("--source-root", metavar="PATH", help="Root whose etc/yum.repos.d is read.", rich_help_panel=_SETUP),
+    typer.Option(
+        "--source-root",
+        metavar="PATH",
+        help="Read .repo files from etc/yum.repos.d of this root.",
+        rich_help_panel=_SETUP,
+    ),
 ]
 Jobs = Annotated[
     int | None, typer.Option("--jobs", "-j", min=1, help="Cores to use; all by default.", rich_help_panel=_SETUP)
 ]
-Progress = Annotated[ProgressStyle, typer.Option("--progress", help="How progress is shown.", rich_help_panel=_SETUP)]
+Progress = Annotated[
+    ProgressStyle, typer.Option("--progress", help="Style of progress output.", rich_help_panel=_SETUP)
+]
 ProgressFd = Annotated[
     int | None,
     typer.Option(
         "--progress-fd",
         metavar="N",
         min=1,
-        help="Descriptor for --progress=json; standard error, for nothing else then, by default.",
+        help="File descriptor for --progress=json; by default standard error, which then carries nothing else.",
         rich_help_panel=_SETUP,
     ),
 ]
@@ -123,7 +137,7 @@ CodeQualityFile = Annotated[
     typer.Option(
         "--write-codequality-to",
         metavar="FILE",
-        help="Write warnings and errors at their lines, for GitLab's code quality.",
+        help="Write warnings and errors as a GitLab code quality report.",
         rich_help_panel=_RESULT,
     ),
 ]
@@ -133,23 +147,21 @@ CacheOnly = Annotated[
 ]
 Offline = Annotated[
     bool,
-    typer.Option(
-        "--offline", help="Take nothing from the network; fail if something is missing.", rich_help_panel=_INPUT
-    ),
+    typer.Option("--offline", help="Do not use the network; fail if something is missing.", rich_help_panel=_INPUT),
 ]
 Bundle = Annotated[
     str | None,
     typer.Option(
-        "--bundle", metavar="FILE", help="Compose what compose fetch put in here, offline.", rich_help_panel=_INPUT
+        "--bundle", metavar="FILE", help="Compose offline from a bundle made by compose fetch.", rich_help_panel=_INPUT
     ),
 ]
 ForceNocache = Annotated[
-    bool, typer.Option("--force-nocache", help="Compose even when nothing changed.", rich_help_panel=_INPUT)
+    bool, typer.Option("--force-nocache", help="Compose even if nothing changed.", rich_help_panel=_INPUT)
 ]
 Lockfile = Annotated[
     list[str] | None,
     typer.Option(
-        "--lockfile", "--ex-lockfile", metavar="FILE", help="Take the builds locked here.", rich_help_panel=_INPUT
+        "--lockfile", "--ex-lockfile", metavar="FILE", help="Use the builds in this lockfile.", rich_help_panel=_INPUT
     ),
 ]
 LockfileStrict = Annotated[
@@ -157,7 +169,7 @@ LockfileStrict = Annotated[
     typer.Option(
         "--lockfile-strict",
         "--ex-lockfile-strict",
-        help="Take nothing that is not locked; a lock that cannot be kept is an error.",
+        help="Use locked builds only; fail if one is missing.",
         rich_help_panel=_INPUT,
     ),
 ]
@@ -186,9 +198,7 @@ DisableSelinux = Annotated[
 ]
 AcceptNewIds = Annotated[
     bool,
-    typer.Option(
-        "--accept-new-ids", help="Lock users and groups that id-lock does not have yet.", rich_help_panel=_INPUT
-    ),
+    typer.Option("--accept-new-ids", help="Add users and groups that id-lock lacks to it.", rich_help_panel=_INPUT),
 ]
 MetadataStrings = Annotated[
     list[str] | None,
@@ -204,11 +214,16 @@ Parent = Annotated[
 NoParent = Annotated[bool, typer.Option("--no-parent", help="Commit without a parent.", rich_help_panel=_COMMIT)]
 PreviousCommit = Annotated[
     str | None,
-    typer.Option("--previous-commit", metavar="REV", help="Compare with this, not the ref.", rich_help_panel=_COMMIT),
+    typer.Option(
+        "--previous-commit",
+        metavar="REV",
+        help="Commit to compare with, instead of the ref's.",
+        rich_help_panel=_COMMIT,
+    ),
 ]
 PreviousInputhash = Annotated[
     str | None,
-    typer.Option("--previous-inputhash", metavar="HEX", help="Compare with this hash.", rich_help_panel=_COMMIT),
+    typer.Option("--previous-inputhash", metavar="HEX", help="Input hash to compare with.", rich_help_panel=_COMMIT),
 ]
 PreviousVersion = Annotated[
     str | None,
@@ -221,7 +236,7 @@ CommitIdFile = Annotated[
     typer.Option(
         "--write-commitid-to",
         metavar="FILE",
-        help="Write the commit here; the ref is not moved.",
+        help="Write the commit's checksum here, and do not move the ref.",
         rich_help_panel=_RESULT,
     ),
 ]
@@ -232,17 +247,17 @@ ResultFile = Annotated[
 Timings = Annotated[bool, typer.Option("--timings", help="Show where the time went.", rich_help_panel=_RESULT)]
 TimingsFile = Annotated[
     str | None,
-    typer.Option("--write-timings-to", metavar="FILE", help="Write that as JSON.", rich_help_panel=_RESULT),
+    typer.Option("--write-timings-to", metavar="FILE", help="Write the timings as JSON.", rich_help_panel=_RESULT),
 ]
 TouchFile = Annotated[
     str | None,
     typer.Option(
-        "--touch-if-changed", metavar="FILE", help="Touch this if there is a new commit.", rich_help_panel=_RESULT
+        "--touch-if-changed", metavar="FILE", help="Touch this file if there is a new commit.", rich_help_panel=_RESULT
     ),
 ]
 UnchangedExit77 = Annotated[
     bool,
-    typer.Option("--unchanged-exit-77", help="Exit with 77 when nothing changed, not with 0.", rich_help_panel=_RESULT),
+    typer.Option("--unchanged-exit-77", help="Exit with 77 instead of 0 if nothing changed.", rich_help_panel=_RESULT),
 ]
 Label = Annotated[list[str] | None, typer.Option("--label", "-l", metavar="KEY=VALUE", help="Label of the image.")]
 ImageConfig = Annotated[
@@ -252,14 +267,15 @@ ImageConfig = Annotated[
 MaxLayers = Annotated[
     int | None,
     typer.Option(
-        "--max-layers", metavar="N", min=1, help="Layers at most, beside the first, with the commit; 64 by default."
+        "--max-layers",
+        metavar="N",
+        min=1,
+        help="Maximum number of layers besides the first, which holds the commit; 64 by default.",
     ),
 ]
-FormatVersion = Annotated[
-    int, typer.Option("--format-version", help="2: each layer has the directories above its files.")
-]
+FormatVersion = Annotated[int, typer.Option("--format-version", help="2 repeats parent directories in each layer.")]
 AuthFile = Annotated[
-    str | None, typer.Option("--authfile", metavar="FILE", help="Passwords of registries, as skopeo login keeps them.")
+    str | None, typer.Option("--authfile", metavar="FILE", help="Registry credentials, as written by skopeo login.")
 ]
 # accepted because callers of rpm-ostree pass them; there is one core here, and it works in the cachedir
 UnifiedCore = Annotated[bool, typer.Option("--unified-core", "--ex-unified-core", hidden=True)]

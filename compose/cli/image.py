@@ -42,12 +42,14 @@ def command(
     output: Annotated[
         str,
         typer.Argument(
-            metavar="OUTPUT", help="FILE, DIR[:TAG] or HOST/NAME[:TAG], as --format has it.", show_default=False
+            metavar="OUTPUT", help="FILE, DIR[:TAG] or HOST/NAME[:TAG], depending on --format.", show_default=False
         ),
     ],
-    output_format: Annotated[OutputFormat, typer.Option("--format", help="What OUTPUT is.")] = OutputFormat.OCIARCHIVE,
+    output_format: Annotated[
+        OutputFormat, typer.Option("--format", help="Format of OUTPUT.")
+    ] = OutputFormat.OCIARCHIVE,
     initialize: Annotated[
-        bool, typer.Option("--initialize", "-i", help="Do not look for an image before: for the first build.")
+        bool, typer.Option("--initialize", "-i", help="Ignore any existing image, as for a first build.")
     ] = False,
     initialize_mode: Annotated[
         InitializeMode,
@@ -62,7 +64,7 @@ def command(
     max_layers: flags.MaxLayers = None,
     authfile: flags.AuthFile = None,
     copy_retry_times: Annotated[
-        int, typer.Option("--copy-retry-times", metavar="N", min=0, help="Try so often again to push to a registry.")
+        int, typer.Option("--copy-retry-times", metavar="N", min=0, help="Retry a push to a registry this many times.")
     ] = 0,
     layer_repo: Annotated[
         str | None, typer.Option("--layer-repo", metavar="REPO", help="Repository of ostree-layers.")
@@ -83,14 +85,14 @@ def command(
     write_composejson_to: flags.ResultFile = None,
     touch_if_changed: Annotated[
         str | None,
-        typer.Option("--touch-if-changed", metavar="FILE", help="Touch this if there is a new image."),
+        typer.Option("--touch-if-changed", metavar="FILE", help="Touch this file if there is a new image."),
     ] = None,
     unchanged_exit_77: flags.UnchangedExit77 = False,
 ) -> None:
-    """Compose a tree and make a container image of it.
+    """Compose a tree into a container image.
 
-    An image that is there already is followed: when nothing changed since, nothing is made, else its version and the
-    structure of its layers go on, so that clients fetch little.
+    Follows an existing image: if nothing changed since, nothing is made; otherwise the new image continues its version and
+    layer structure, so that clients fetch little.
     """
     if initialize and initialize_mode is not InitializeMode.QUERY:
         raise UsageError("--initialize is --initialize-mode=always: give one of them")

@@ -1,4 +1,4 @@
-"""`compose lint`: what clients rely on, looked for in a commit or in a root directory."""
+"""`compose lint`: check a commit or a root directory for what clients rely on."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from compose.findings import Level, Result, to_sarif
 
 def command(
     target: Annotated[
-        str, typer.Argument(metavar="REV|ROOTFS", help="Ref or commit with --repo, else a root directory.")
+        str, typer.Argument(metavar="REV|ROOTFS", help="Ref or commit (with --repo), or a root directory.")
     ],
     repo: Annotated[str | None, typer.Option("--repo", "-r", metavar="REPO", help="OSTree repository.")] = None,
     container: Annotated[
-        bool, typer.Option("--container", help="The root directory is of an image that is not booted.")
+        bool, typer.Option("--container", help="The root directory belongs to an image that is not booted.")
     ] = False,
-    form: Annotated[LintFormat, typer.Option("--format", help="How findings are shown.")] = LintFormat.TEXT,
-    strict: Annotated[bool, typer.Option("--strict", help="Warnings count as errors.")] = False,
-    ignore: Annotated[list[str] | None, typer.Option("--ignore", metavar="RULE", help="Leave out a rule.")] = None,
+    form: Annotated[LintFormat, typer.Option("--format", help="Output format.")] = LintFormat.TEXT,
+    strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")] = False,
+    ignore: Annotated[list[str] | None, typer.Option("--ignore", metavar="RULE", help="Skip a rule.")] = None,
     cachedir: flags.CacheDirectory = None,
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,
 ) -> None:
-    """Look for what clients could not use.
+    """Check a commit or a root directory for problems on clients.
 
-    The same rules are applied at the end of every compose. Exit code 1 when there are errors.
+    Every compose applies the same rules at its end. Exits with 1 if there are errors.
     """
     from compose.lint.rules import RULES
     from compose.pipeline.inspect import lint_commit, lint_rootfs

@@ -37,7 +37,7 @@ app = typer.Typer(
 
 _Path = Annotated[
     str | None,
-    typer.Option("--lockfile", metavar="FILE", help="The lockfile; TREEFILE with .lock.yaml by default."),
+    typer.Option("--lockfile", metavar="FILE", help="Lockfile; by default TREEFILE with the suffix .lock.yaml."),
 ]
 _Arches = Annotated[
     list[str] | None,
@@ -58,9 +58,9 @@ def write(
     proxy: flags.Proxy = None,
     cache_only: flags.CacheOnly = False,
 ) -> None:
-    """Solve, and lock what comes out.
+    """Solve a treefile and lock the result.
 
-    Whatever was locked before; this is what `compose lock TREEFILE` does.
+    Ignores what was locked before; `compose lock TREEFILE` is short for this.
     """
     _lock(treefile, lockfile, arch, cachedir, source_root, jobs, progress, progress_fd, proxy, cache_only, moving=None)
 
@@ -70,10 +70,10 @@ def update(
     treefile: flags.Treefile,
     packages: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PACKAGE...]", help="Binary or source packages that may change; all without."),
+        typer.Argument(metavar="[PACKAGE...]", help="Binary or source packages to update; all by default."),
     ] = None,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Change nothing that is locked; only follow the treefile.")
+        bool, typer.Option("--keep", help="Keep all locked builds, and only add and remove what the treefile requires.")
     ] = False,
     lockfile: _Path = None,
     arch: _Arches = None,
@@ -85,9 +85,9 @@ def update(
     proxy: flags.Proxy = None,
     cache_only: flags.CacheOnly = False,
 ) -> None:
-    """Bring a lock up to date.
+    """Update a lockfile.
 
-    With names of packages only for these, what they need, and what the treefile asks for anew.
+    Given packages, updates only these, their requirements, and packages that are new in the treefile.
     """
     moving = packages or ([] if keep else None)
     _lock(
@@ -97,11 +97,11 @@ def update(
 
 @app.command("diff")
 def diff(
-    old: Annotated[str, typer.Argument(metavar="OLD", help="A lockfile.")],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="Another one.")],
-    form: Annotated[Format, typer.Option("--format", help="How to show it.")] = Format.TEXT,
+    old: Annotated[str, typer.Argument(metavar="OLD", help="Old lockfile.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The other one.")],
+    form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TEXT,
 ) -> None:
-    """What differs between two lockfiles."""
+    """Show what differs between two lockfiles."""
     from compose.lock.model import changes
     from compose.pipeline import locks
 

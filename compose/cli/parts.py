@@ -21,7 +21,7 @@ from compose.pipeline.options import ComposeOptions, Outcome
 if TYPE_CHECKING:
     from compose.pipeline.parts import Installed
 
-_Directory = Annotated[str, typer.Argument(metavar="DESTDIR", help="The root goes to DESTDIR/rootfs.")]
+_Directory = Annotated[str, typer.Argument(metavar="DESTDIR", help="Install into DESTDIR/rootfs.")]
 _Rootfs = Annotated[str, typer.Argument(metavar="ROOTFS", help="Root directory.")]
 
 
@@ -58,7 +58,7 @@ def install_command(
 ) -> None:
     """Install packages into a root directory.
 
-    What TREEFILE describes goes to DESTDIR/rootfs; to be looked at, changed, postprocessed and committed.
+    Installs what TREEFILE describes into DESTDIR/rootfs, to be inspected, changed, postprocessed and committed.
     """
     del unified_core, workdir
     if print_only:
@@ -101,16 +101,16 @@ def install_command(
 def postprocess_command(
     rootfs: _Rootfs,
     treefile: Annotated[
-        str | None, typer.Argument(metavar="[TREEFILE]", help="Treefile; the defaults of an empty one without.")
+        str | None, typer.Argument(metavar="[TREEFILE]", help="Treefile; by default an empty one.")
     ] = None,
     cachedir: flags.CacheDirectory = None,
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,
     unified_core: flags.UnifiedCore = False,
 ) -> None:
-    """Make a root directory fit for clients.
+    """Turn a root directory into one that clients can deploy.
 
-    Kernel, initramfs, accounts, /var and /usr/etc as a client needs them; in place.
+    Arranges kernel, initramfs, accounts, /var and /usr/etc as clients need them, in place.
     """
     del unified_core
     from compose.pipeline.parts import postprocess_rootfs
@@ -176,7 +176,7 @@ def commit_command(
 
 def rootfs_command(
     manifest: Annotated[str, typer.Argument(metavar="MANIFEST", help="Treefile.", show_default=False)],
-    dest: Annotated[str, typer.Argument(metavar="DEST", help="Directory to make.", show_default=False)],
+    dest: Annotated[str, typer.Argument(metavar="DEST", help="Directory to create.", show_default=False)],
     cachedir: flags.CacheDirectory = None,
     source_root: flags.SourceRoot = None,
     source_root_rw: Annotated[str | None, typer.Option("--source-root-rw", hidden=True)] = None,
@@ -190,7 +190,7 @@ def rootfs_command(
 ) -> None:
     """Compose a plain root for a container image.
 
-    /etc in its place, no labels, no commit.
+    It has /etc rather than /usr/etc, no labels, and is not committed.
     """
     from compose.pipeline.parts import ROOTFS, install
 

@@ -45,15 +45,16 @@ def command(
     previous_commit: flags.PreviousCommit = None,
     previous_inputhash: flags.PreviousInputhash = None,
     download: Annotated[
-        bool, typer.Option("--download", help="Fetch what is new or changed first: its scriptlets are known then.")
+        bool, typer.Option("--download", help="Download new and changed packages first, to show their scriptlets too.")
     ] = False,
-    form: Annotated[ReportFormat, typer.Option("--format", help="How to show it.")] = ReportFormat.TEXT,
+    form: Annotated[ReportFormat, typer.Option("--format", help="Output format.")] = ReportFormat.TEXT,
     write_codequality_to: flags.CodeQualityFile = None,
     unchanged_exit_77: flags.UnchangedExit77 = False,
 ) -> None:
-    """Say what a compose would change.
+    """Show what a compose would change.
 
-    Packages, downloads, disk, scriptlets, users and groups, advisories, and what of the input changed since the last commit.
+    Packages, downloads, disk space, scriptlets, users and groups, advisories, and the inputs that changed since the last
+    commit.
     """
     from compose.pipeline.planning import plan
 

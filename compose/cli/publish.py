@@ -1,4 +1,4 @@
-"""`compose publish`: commits of one repository become those of another, that clients pull."""
+"""`compose publish`: from the repository of composes to the one that clients pull."""
 
 from __future__ import annotations
 
@@ -28,25 +28,30 @@ def command(
     wanted: Annotated[
         list[str],
         typer.Argument(
-            metavar="REF...", help="Refs to publish; NAME=REV for another commit than the ref's.", show_default=False
+            metavar="REF...", help="Refs to publish; NAME=REV publishes any commit as NAME.", show_default=False
         ),
     ],
     repo: Annotated[
-        str, typer.Option("--repo", "-r", metavar="REPO", help="Repository that has the commits.", show_default=False)
+        str, typer.Option("--repo", "-r", metavar="REPO", help="Repository with the commits.", show_default=False)
     ],
     to: Annotated[str, typer.Option("--to", metavar="REPO", help="Repository that clients pull.", show_default=False)],
-    name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Name there, of one REF.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--as", metavar="NAME", help="Publish a single REF under this name.")
+    ] = None,
     depth: Annotated[
-        int, typer.Option("--depth", metavar="N", min=-1, help="Commits before each to copy too; -1 for all.")
+        int, typer.Option("--depth", metavar="N", min=-1, help="Copy N earlier commits too; -1 for all.")
     ] = 0,
     gpg_key: Annotated[
         list[str] | None,
-        typer.Option("--gpg-key", metavar="KEYID", help="Sign with a key of GnuPG.", rich_help_panel=_SIGNATURES),
+        typer.Option("--gpg-key", metavar="KEYID", help="Sign with this GnuPG key.", rich_help_panel=_SIGNATURES),
     ] = None,
     sign: Annotated[
         list[str] | None,
         typer.Option(
-            "--sign", metavar="KIND=FILE", help="Sign: ed25519=FILE or spki=FILE.", rich_help_panel=_SIGNATURES
+            "--sign",
+            metavar="KIND=FILE",
+            help="Sign with a key file: ed25519=FILE or spki=FILE.",
+            rich_help_panel=_SIGNATURES,
         ),
     ] = None,
     sign_command: Annotated[
@@ -54,34 +59,40 @@ def command(
         typer.Option(
             "--sign-command",
             metavar="[KIND=]COMMAND",
-            help="A program that signs: bytes on stdin, detached signature on stdout; gpg (default), ed25519, spki.",
+            help="Sign with a program: data on stdin, detached signature on stdout; KIND is gpg (default), ed25519 or spki.",
             rich_help_panel=_SIGNATURES,
         ),
     ] = None,
     keep: Annotated[
         int | None,
-        typer.Option("--keep", metavar="N", min=1, help="Prune: keep N commits of each REF.", rich_help_panel=_PRUNE),
+        typer.Option(
+            "--keep", metavar="N", min=1, help="Prune, keeping N commits of each REF.", rich_help_panel=_PRUNE
+        ),
     ] = None,
     keep_days: Annotated[
         int | None,
         typer.Option(
-            "--keep-days", metavar="N", min=0, help="Prune: keep those of the last N days.", rich_help_panel=_PRUNE
+            "--keep-days",
+            metavar="N",
+            min=0,
+            help="Prune, keeping the commits of the last N days.",
+            rich_help_panel=_PRUNE,
         ),
     ] = None,
     allow_downgrade: Annotated[
-        bool, typer.Option("--allow-downgrade", help="Also to a commit that is older than what clients have.")
+        bool, typer.Option("--allow-downgrade", help="Allow a commit older than the published one.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
-    form: Annotated[Format, typer.Option("--format", help="How to show it.")] = Format.TEXT,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+    form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TEXT,
     jobs: flags.Jobs = None,
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,
 ) -> None:
-    """Bring commits to the repository that clients pull: copy, sign, move refs, prune.
+    """Publish commits to the repository that clients pull: copy, sign, move refs, prune.
 
-    Objects come first and are verified, then the refs, all together, and the summary, signed by the same keys. Stopped
-    anywhere in between, clients have what they had; the same command goes on. With --keep or --keep-days all that no ref
-    leads to any more is removed at the end; refs that are not given keep their whole history.
+    Copies and verifies objects first, then moves all refs together with the summary, signed by the same keys. If interrupted,
+    clients see what they saw before, and the same command resumes. --keep and --keep-days prune what no ref leads to any more;
+    refs that are not given keep their whole history.
     """
     from compose.publish.model import PublishOptions
     from compose.publish.publish import publish

@@ -1,4 +1,4 @@
-"""`compose serve`: a repository over HTTP, and the lines with which a client follows it."""
+"""`compose serve`: a repository over HTTP, and the commands for a client."""
 
 from __future__ import annotations
 
@@ -28,28 +28,32 @@ _SIGN_VERIFY = {"ed25519": "--sign-verify=ed25519=file:KEY.pub", "spki": "--sign
 Bind = Annotated[
     str,
     typer.Option(
-        "--bind", metavar="ADDRESS", help="Address to serve at; others than loopback are reached from outside."
+        "--bind", metavar="ADDRESS", help="Address to listen on; any but loopback can be reached from outside."
     ),
 ]
-Port = Annotated[int, typer.Option("--port", metavar="N", min=0, max=65535, help="0: any that is free.")]
+Port = Annotated[
+    int, typer.Option("--port", metavar="N", min=0, max=65535, help="Port to listen on; 0 for any free one.")
+]
 
 
 def command(
     repo: Annotated[
         str | None,
-        typer.Option("--repo", "-r", metavar="REPO", help="Archive repository to serve; without it the preview one."),
+        typer.Option(
+            "--repo", "-r", metavar="REPO", help="Archive repository to serve; the preview repository by default."
+        ),
     ] = None,
     cachedir: flags.CacheDirectory = None,
     bind: Bind = "127.0.0.1",
     port: Port = 8080,
-    form: Annotated[Format, typer.Option("--format", help="How to show what is served.")] = Format.TEXT,
+    form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TEXT,
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,
 ) -> None:
     """Serve a repository over HTTP.
 
-    For clients that try what was composed: the lines for them are printed, and then one for each pull. Ends with Ctrl-C or
-    SIGTERM, exit code 0.
+    For trying a compose on a client: prints the commands for the client, then a line for each pull. Ctrl-C or SIGTERM ends it
+    with exit code 0.
     """
     with (
         flags.reporter_of(progress, progress_fd) as reporter,

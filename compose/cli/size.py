@@ -1,4 +1,4 @@
-"""`compose size`: what a commit weighs, and who brought it."""
+"""`compose size`: the size of a commit, by package or directory."""
 
 from __future__ import annotations
 
@@ -31,32 +31,33 @@ def command(
     revision: Annotated[str, typer.Argument(metavar="REV", help="Ref or commit.", show_default=False)],
     repo: Annotated[
         str,
-        typer.Option("--repo", "-r", metavar="REPO", help="The repository that has the commit.", show_default=False),
+        typer.Option("--repo", "-r", metavar="REPO", help="Repository with the commit.", show_default=False),
     ],
     by: Annotated[
-        By, typer.Option("--by", help="Packages, scriptlets and steps of the compose, or directories.")
+        By, typer.Option("--by", help="Group by package, scriptlet and step of the compose, or by directory.")
     ] = By.SOURCE,
-    depth: Annotated[int, typer.Option("--depth", min=1, metavar="N", help="Of directories: so many names.")] = 2,
+    depth: Annotated[int, typer.Option("--depth", min=1, metavar="N", help="Depth of directories.")] = 2,
     before: Annotated[
-        str | None, typer.Option("--before", metavar="REV", help="Another one; then what differs most comes first.")
+        str | None,
+        typer.Option("--before", metavar="REV", help="Commit to compare with; the largest differences come first."),
     ] = None,
-    top: Annotated[int, typer.Option("--top", min=0, metavar="N", help="Show so many; 0 for all.")] = 20,
-    form: Annotated[ReportFormat, typer.Option("--format", help="How to show it.")] = ReportFormat.TEXT,
+    top: Annotated[int, typer.Option("--top", min=0, metavar="N", help="Number of rows; 0 for all.")] = 20,
+    form: Annotated[ReportFormat, typer.Option("--format", help="Output format.")] = ReportFormat.TEXT,
     max_size: Annotated[
         str | None,
-        typer.Option("--max-size", metavar="SIZE", help="Fail if files have more than this: bytes, or 500M, 2G."),
+        typer.Option("--max-size", metavar="SIZE", help="Fail if the files are larger than this: bytes, or 500M, 2G."),
     ] = None,
     max_growth: Annotated[
         str | None,
-        typer.Option("--max-growth", metavar="SIZE", help="Fail if they have so much more than those of --before."),
+        typer.Option("--max-growth", metavar="SIZE", help="Fail if the files grew by more than this since --before."),
     ] = None,
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,
 ) -> None:
-    """Say what a commit weighs, and who brought it.
+    """Show the size of a commit, by package or directory.
 
-    Bytes of files, and of an archive repository what a client downloads that has nothing. Contents that are there more than
-    once count once, for the first path. JSON has all rows.
+    Counts bytes of files, and for an archive repository the download of a client that has nothing. Identical contents count
+    once, for the first path. JSON has all rows.
     """
     from compose.pipeline.inspect import weigh_commit
 

@@ -60,7 +60,7 @@ def command(
 ) -> None:
     """Compose a tree and commit it.
 
-    Solve, fetch, install, postprocess, label and commit what TREEFILE describes.
+    Solves, fetches, installs, postprocesses, labels and commits what TREEFILE describes.
     """
     del unified_core, workdir, workdir_tmpfs, postprocess
     if (treefile is None) is (bundle is None):
@@ -129,7 +129,7 @@ def command(
 
 
 def tell(result: ComposeResult, reporter: CommandReporter, **more: Any) -> None:
-    """The result for programs, and for the page of a run. more: facts for programs."""
+    """Report the result to programs and to the summary page of a CI run. more: further facts for programs."""
     facts: dict[str, Any] = {"packages": result.package_count, "repo": result.repo, "preview": result.preview}
     facts |= {"ref": result.ref, "commit": result.commit, "version": result.version}
     facts["stage_seconds"] = {name: round(seconds, 3) for name, seconds in result.stage_seconds}
@@ -172,7 +172,7 @@ def _evr(sides: dict[str, list[str]], key: str) -> str:
 
 
 def summary(result: ComposeResult, *, dry_run: bool = False) -> str:
-    """What stdout gets: packages for a dry run, else where the commit is and how to look at it."""
+    """Text for stdout: packages for a dry run, otherwise the commit and how to look at it."""
     lines: list[str] = []
     if dry_run:
         lines += [f"{each.nevra} ({each.repo})" for each in result.packages]

@@ -28,10 +28,12 @@ from compose.treefile.origin import origins
 from compose.treefile.rewrite import OLD_DEFAULTS, format_text, migrate_text
 from compose.treefile.validate import schema
 
-app = typer.Typer(help="Look at treefiles, check them, tidy them.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Show, check and format treefiles.", no_args_is_help=True, rich_markup_mode=None)
 
-_Arch = Annotated[str | None, typer.Option("--arch", metavar="BASEARCH", help="As for this architecture.")]
-_Check = Annotated[bool, typer.Option("--check", help="Write nothing; show what would change and exit with 1.")]
+_Arch = Annotated[str | None, typer.Option("--arch", metavar="BASEARCH", help="Architecture to load the treefile for.")]
+_Check = Annotated[
+    bool, typer.Option("--check", help="Write nothing; show what would change, and exit with 1 if anything would.")
+]
 _Files = Annotated[list[str], typer.Argument(metavar="TREEFILE...", help="Treefiles in YAML.", show_default=False)]
 
 
@@ -44,13 +46,13 @@ def schema_command() -> None:
 @app.command("show")
 def show(
     treefile: flags.Treefile,
-    origin: Annotated[bool, typer.Option("--origin", help="Say for each value which file and line gave it.")] = False,
-    form: Annotated[Format, typer.Option("--format", help="How --origin is shown.")] = Format.TEXT,
+    origin: Annotated[bool, typer.Option("--origin", help="Show the file and line that set each value.")] = False,
+    form: Annotated[Format, typer.Option("--format", help="Output format of --origin.")] = Format.TEXT,
     arch: _Arch = None,
 ) -> None:
     """Print the flattened treefile.
 
-    All includes merged, variables replaced, as compose tree --print-only has it.
+    All includes are merged and variables substituted, as by compose tree --print-only.
     """
     if not origin:
         typer.echo(flattened_treefile(treefile, basearch=arch), nl=False)
@@ -78,15 +80,13 @@ def show(
 @app.command("lint")
 def lint_command(
     treefile: flags.Treefile,
-    form: Annotated[
-        TreefileLintFormat, typer.Option("--format", help="How findings are shown.")
-    ] = TreefileLintFormat.TEXT,
-    strict: Annotated[bool, typer.Option("--strict", help="Warnings count as errors.")] = False,
-    ignore: Annotated[list[str] | None, typer.Option("--ignore", metavar="RULE", help="Leave out a rule.")] = None,
+    form: Annotated[TreefileLintFormat, typer.Option("--format", help="Output format.")] = TreefileLintFormat.TEXT,
+    strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")] = False,
+    ignore: Annotated[list[str] | None, typer.Option("--ignore", metavar="RULE", help="Skip a rule.")] = None,
     source_root: flags.SourceRoot = None,
     arch: _Arch = None,
 ) -> None:
-    """Say what is allowed and most likely not meant. Exit code 1 when there are errors."""
+    """Report what is allowed but probably a mistake. Exits with 1 if there are errors."""
     for rule in ignore or ():
         if rule not in RULES:
             raise typer.BadParameter(f"there is no rule {rule}; there are {', '.join(RULES)}", param_hint="--ignore")
@@ -113,7 +113,7 @@ def lint_command(
 
 @app.command("fmt")
 def fmt(files: _Files, check: _Check = False) -> None:
-    """Tidy the text of treefiles; comments and meaning stay."""
+    """Format treefiles; comments and meaning stay."""
     _rewrite(files, format_text, check=check)
 
 
@@ -121,14 +121,14 @@ def fmt(files: _Files, check: _Check = False) -> None:
 def migrate(
     treefile: Annotated[str, typer.Argument(metavar="TREEFILE", help="Treefile in YAML.", show_default=False)],
     edition: Annotated[
-        bool, typer.Option(help="Make it edition 2024, with the old defaults spelled out where it relied on them.")
+        bool, typer.Option(help="Convert to edition 2024, spelling out the old defaults it relied on.")
     ] = True,
     check: _Check = False,
     arch: _Arch = None,
 ) -> None:
-    """Bring treefiles to the present spelling.
+    """Convert treefiles to the current spelling.
 
-    TREEFILE and all that it includes; comments and meaning stay.
+    Converts TREEFILE and everything it includes; comments and meaning stay.
     """
     config, flattener = flatten(treefile, basearch=arch or host_basearch())
     effective = {key: config[key].value if key in config else old for key, old in OLD_DEFAULTS.items()}

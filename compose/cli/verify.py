@@ -1,4 +1,4 @@
-"""`compose verify`: is a commit what its inputs make?"""
+"""`compose verify`: rebuild a commit from its recorded inputs and compare."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 
 def command(
     commit: Annotated[str, typer.Argument(metavar="COMMIT", help="Ref or commit.", show_default=False)],
-    repo: Annotated[str, typer.Option("--repo", "-r", metavar="REPO", help="The repository it was composed into.")],
+    repo: Annotated[str, typer.Option("--repo", "-r", metavar="REPO", help="Repository it was composed into.")],
     treefile: Annotated[
-        str, typer.Argument(metavar="[TREEFILE]", help="Compose this one, not what is recorded.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="[TREEFILE]", help="Compose this treefile instead of the recorded one.", show_default=False
+        ),
     ] = "",
     layer_repo: flags.LayerRepo = None,
     bundle: Annotated[
@@ -35,12 +38,12 @@ def command(
     progress_fd: flags.ProgressFd = None,
     proxy: flags.Proxy = None,
     offline: flags.Offline = False,
-    form: Annotated[Format, typer.Option("--format", help="How to show it.")] = Format.TEXT,
+    form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TEXT,
 ) -> None:
-    """Compose a commit again and compare.
+    """Rebuild a commit and compare.
 
-    From the treefile, lock and time recorded beside the commit. Exit code 8 when another commit comes out: then each
-    differing path is listed, with who wrote it and what kind of difference it is.
+    Uses the treefile, lock and time recorded beside the commit. Exits with 8 if the result is another commit, and lists each
+    differing path with its writer and the kind of difference.
     """
     from compose.pipeline.verifying import verify
 

@@ -1,4 +1,4 @@
-"""`compose watch`: compose, and again whenever an input changes."""
+"""`compose watch`: recompose whenever an input changes."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def command(
     lockfile_strict: flags.LockfileStrict = False,
     disable_selinux: flags.DisableSelinux = False,
     add_metadata_string: flags.MetadataStrings = None,
-    serve: Annotated[bool, typer.Option("--serve", help="Serve the repository meanwhile; see compose serve.")] = False,
+    serve: Annotated[bool, typer.Option("--serve", help="Also serve the repository; see compose serve.")] = False,
     bind: Bind = "127.0.0.1",
     port: Port = 8080,
 ) -> None:
-    """Compose, and again whenever an input changes.
+    """Recompose whenever an input changes.
 
-    Inputs are TREEFILE and the files that it names, .repo files, lockfiles, and package repositories that are directories. A
-    compose that fails is told as by compose tree, and the next change tries again. Ends with Ctrl-C or SIGTERM, exit code 0.
+    Inputs are TREEFILE and the files it names, .repo files, lockfiles, and local package repositories. Errors are shown as by
+    compose tree, and the next change tries again. Ctrl-C or SIGTERM ends it with exit code 0.
     """
     from compose.pipeline.watching import watch
 

@@ -30,13 +30,15 @@ def why_command(
         str, typer.Argument(metavar="[TREEFILE]", help="Treefile; none with --ref.", show_default=False)
     ] = "",
     repo: Annotated[
-        str | None, typer.Option("--repo", "-r", metavar="REPO", help="The repository that has the commit.")
+        str | None, typer.Option("--repo", "-r", metavar="REPO", help="Repository with the commit.")
     ] = None,
     ref: Annotated[
-        str | None, typer.Option("--ref", metavar="REV", help="A ref or commit, in place of a treefile.")
+        str | None, typer.Option("--ref", metavar="REV", help="Ref or commit, instead of a treefile.")
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="One chain from each line that leads to it.")] = False,
-    form: Annotated[Format, typer.Option("--format", help="How to show it.")] = Format.TEXT,
+    every: Annotated[
+        bool, typer.Option("--all", help="Show a chain from every treefile line that leads to it.")
+    ] = False,
+    form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TEXT,
     arch: flags.Arch = None,
     cachedir: flags.CacheDirectory = None,
     source_root: flags.SourceRoot = None,
@@ -47,10 +49,10 @@ def why_command(
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,
 ) -> None:
-    """Say why a package is in a compose, or in a commit.
+    """Show why a package is in a compose, or in a commit.
 
-    The shortest chain from a line of the treefile to it; one without weak dependencies is preferred. Of a commit (--repo and
-    --ref) by its own packages and the record of its making, whatever the package repositories have now.
+    Shows the shortest chain from a treefile line to the package, preferably without weak dependencies. For a commit (--repo and
+    --ref), uses its own packages and the record of the compose, not the current package repositories.
     """
     from compose.pipeline.why import why, why_in_commit
 
@@ -85,7 +87,7 @@ def why_command(
 def why_not_command(
     package: _Package,
     treefile: flags.Treefile,
-    form: Annotated[Format, typer.Option("--format", help="How to show it.")] = Format.TEXT,
+    form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TEXT,
     arch: flags.Arch = None,
     cachedir: flags.CacheDirectory = None,
     source_root: flags.SourceRoot = None,
@@ -96,9 +98,10 @@ def why_not_command(
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,
 ) -> None:
-    """Say why a package is not in a compose.
+    """Show why a package is not in a compose.
 
-    Excluded, locked out, of another repository or version, in conflict, in no repository, or asked for by nobody.
+    It may be excluded, locked out, superseded by another version or repository, in conflict, in no repository, or just not
+    requested.
     """
     from compose.pipeline.why import why_not
 
