@@ -12,7 +12,7 @@ from compose.errors import UsageError
 
 
 def program() -> int:
-    """main() as what a process is for; returns the exit code.
+    """Run main() as the entry point of a process; returns the exit code.
 
     Modules, and millions of small values without cycles: looking for garbage in them took a tenth of a compose's time, and
     once more at its end.
@@ -30,23 +30,23 @@ def program() -> int:
             try:
                 stream.flush()
             except OSError:
-                # it was told, or there is nowhere to tell it: the interpreter would try once more, and end with status 120
+                # reported already, or impossible to report; otherwise the interpreter tries again and exits with 120
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _open_streams() -> None:
-    """Give what the caller closed (`2>&-`) a place, or the next file that is opened is taken for it."""
+    """Open /dev/null for standard streams that the caller closed (`2>&-`), or the next file opened would take their place."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
-            # the lowest number that is free, which is this one
+            # open() returns the lowest free number, which is this one
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
             setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line (sys.argv's by default); returns the exit code."""
+    """Run a command line, by default sys.argv; returns the exit code."""
     try:
         # which says what is missing itself
         if (sys.argv[1:] if arguments is None else arguments)[:1] != ["doctor"]:
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     except UsageError as error:
         print(describe(error), file=sys.stderr)
         return error.exit_code
-    # only now: the stages import the bindings
+    # imported late, because the stages import the bindings
     from compose.cli.app import main as run
 
     return run(arguments)

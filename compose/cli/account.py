@@ -1,4 +1,4 @@
-"""`compose sbom` and `compose provenance`: what a commit is made of, in the formats of those who audit it."""
+"""`compose sbom` and `compose provenance`: what a commit is made of, in standard formats for audits."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def provenance_command(
 
     if not urlsplit(builder_id).scheme or any(map(str.isspace, builder_id)):
         raise UsageError(
-            f"--builder-id={builder_id} is no URI", hint="name who vouches for it: https://ci.example.com/composes"
+            f"--builder-id={builder_id} is not a URI", hint="name who vouches for it: https://ci.example.com/composes"
         )
     _check(output)
     with flags.reporter_of(progress, progress_fd) as reporter:
@@ -90,7 +90,7 @@ def provenance_command(
 
 
 def _check(output: str | None) -> None:
-    """Raises StorageError now for what could not be written later."""
+    """Raises StorageError now if the output could not be written later."""
     if output is not None:
         fs.check_place(output)
 

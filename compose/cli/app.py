@@ -64,7 +64,7 @@ COMMANDS = {
 
 
 class _Commands(TyperGroup):
-    """Imports the command that is called and no other: all together they take longer than an unchanged compose may."""
+    """Imports only the command that is called: importing all of them takes longer than an unchanged compose may."""
 
     def __init__(self, **settings: Any) -> None:
         named = {name: click.Command(name, help=text) for name, (_, text) in COMMANDS.items()}
@@ -78,7 +78,7 @@ class _Commands(TyperGroup):
 
 
 def load(name: str) -> click.Command:
-    """One of COMMANDS, imported."""
+    """Import one of COMMANDS."""
     module, _, attribute = COMMANDS[name][0].partition(":")
     found = getattr(importlib.import_module(f"compose.cli.{module}"), attribute)
     holder = _typer()
@@ -89,7 +89,7 @@ def load(name: str) -> click.Command:
     return typer.main.get_group(holder).commands[name]
 
 
-# typer escapes the brackets of "[default: x]" for rich, also where it does not have rich print the help
+# typer escapes the brackets of "[default: x]" for rich even if rich does not print the help
 typer.core.HAS_RICH = False
 
 
@@ -126,12 +126,12 @@ def _options(
 def _signals_raise() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         del frame
-        # a second signal must not break into the clean-up that the first one began
+        # a second signal must not interrupt the clean-up that the first one started
         for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(each, signal.SIG_IGN)
         raise Interrupted(number)
 
-    # who started this with nohup, or in the background of a script, wants it to go on
+    # signals ignored at the start stay ignored, as for nohup or a background job of a script
     minded = [
         each for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is not signal.SIG_IGN
     ]
@@ -144,7 +144,7 @@ def _signals_raise() -> Iterator[None]:
 
 
 class _Results:
-    """Standard output: that it cannot be written to is an error like others."""
+    """Standard output whose write errors are reported like other errors."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -187,7 +187,7 @@ def _run(arguments: list[str] | None) -> int:
         print(describe(error), file=sys.stderr)
         return exit_code_of(error)
     except BrokenPipeError:
-        # the reader of our output went away; nothing more can be said on it
+        # the reader of our output went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     return 0

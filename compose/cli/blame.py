@@ -50,13 +50,13 @@ def _said(found: Blame) -> str:
 
 
 def describe(writer: str) -> str:
-    """A writer of the tree (tree.Entry) in words."""
+    """Describe a writer of the tree (see tree.Entry) in words."""
     kind, _, rest = writer.partition(":")
     match kind:
         case "package":
             return f"package {rest}"
         case "scriptlet":
-            # an epoch has a colon too
+            # an epoch also contains a colon
             nevra, _, phase = rest.rpartition(":")
             return f"{phase} of {nevra}"
         case "treefile":

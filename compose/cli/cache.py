@@ -1,4 +1,4 @@
-"""`compose cache`: what the cachedir holds, and how it is kept in bounds."""
+"""`compose cache`: inspect and clean the cachedir."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def verify(
 
 
 def _existing(given: str | None) -> CacheDir:
-    """Raises UsageError for a place where nothing is: it is not meant to be made."""
+    """Open a cachedir without creating it. Raises UsageError if there is none."""
     path = flags.cachedir_or_default(given)
     if not os.path.isdir(path):
         raise UsageError(f"there is no cachedir {path}")

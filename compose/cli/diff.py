@@ -91,7 +91,7 @@ def _text(found: SystemDiff) -> Iterator[str]:
 
 
 def _markdown(found: SystemDiff, paths: Sequence[PathChange]) -> Iterator[str]:
-    """Release notes."""
+    """Lines of markdown: release notes."""
     before, after = (
         version or commit[:12]
         for version, commit in zip(found.commits.versions, (found.commits.before, found.commits.after), strict=True)

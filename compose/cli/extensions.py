@@ -1,4 +1,4 @@
-"""`compose extensions`: packages that clients may put on top of a tree, fetched beside it."""
+"""`compose extensions`: fetch packages that clients may layer on a tree."""
 
 from __future__ import annotations
 

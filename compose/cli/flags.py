@@ -1,4 +1,4 @@
-"""Flags that several commands have, under rpm-ostree's names, and what they become."""
+"""Flags shared by several commands, under rpm-ostree's names, and the conversion of their values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from compose.errors import ComposeError, UsageError
 if TYPE_CHECKING:
     from compose.cli.jsonlines import JsonReporter
 
-# of seconds since 1970: the year 5138, and what is meant as milliseconds has more
+# seconds since 1970 until the year 5138; milliseconds have more digits
 _MOST_DIGITS = 11
 
 _SETUP = "Where and how"
@@ -64,7 +64,7 @@ class TreefileLintFormat(StrEnum):
 
 
 FOUND = 1
-"""Exit code of a linter with findings that count, and of --check when something would change."""
+"""Exit code of a linter with errors, and of --check when something would change."""
 
 UNCHANGED = 77
 """Exit code of --unchanged-exit-77."""
@@ -277,7 +277,7 @@ FormatVersion = Annotated[int, typer.Option("--format-version", help="2 repeats 
 AuthFile = Annotated[
     str | None, typer.Option("--authfile", metavar="FILE", help="Registry credentials, as written by skopeo login.")
 ]
-# accepted because callers of rpm-ostree pass them; there is one core here, and it works in the cachedir
+# accepted for callers of rpm-ostree and ignored: there is only one core, and it works in the cachedir
 UnifiedCore = Annotated[bool, typer.Option("--unified-core", "--ex-unified-core", hidden=True)]
 Workdir = Annotated[str | None, typer.Option("--workdir", hidden=True)]
 WorkdirTmpfs = Annotated[bool, typer.Option("--workdir-tmpfs", hidden=True)]
@@ -298,7 +298,7 @@ def proxy_or_environment(given: str | None) -> str | None:
 
 
 def key_values(given: list[str] | None, flag: str = "--add-metadata-string") -> tuple[tuple[str, str], ...]:
-    """KEY=VALUE of a flag. Raises UsageError."""
+    """Split the KEY=VALUE arguments of a flag. Raises UsageError."""
     found = []
     for text in given or ():
         key, equals, value = text.partition("=")
@@ -309,7 +309,7 @@ def key_values(given: list[str] | None, flag: str = "--add-metadata-string") -> 
 
 
 def source_date_epoch() -> int | None:
-    """SOURCE_DATE_EPOCH of the environment. Raises UsageError."""
+    """SOURCE_DATE_EPOCH from the environment; None if unset. Raises UsageError."""
     text = os.environ.get("SOURCE_DATE_EPOCH")
     if text is None or text == "":
         return None
@@ -322,14 +322,14 @@ def source_date_epoch() -> int | None:
 def reporter_of(
     style: ProgressStyle, descriptor: int | None = None, codequality: str | None = None
 ) -> Iterator[CommandReporter]:
-    """Where progress goes: bars on a terminal, lines elsewhere, JSON where it is asked for.
+    """The reporter for a style: bars on a terminal, lines elsewhere, or JSON events.
 
-    With JSON on standard error nothing else goes there: the command ends at an error without its text, which is an event.
+    If standard error carries JSON events, an error ends the command without text; it is reported as an event.
     """
     if descriptor is not None and style is not ProgressStyle.JSON:
         raise UsageError("--progress-fd needs --progress=json")
     if codequality is not None:
-        # now, and not when the commit is there already
+        # fail now, not after the commit is made
         fs.check_place(codequality)
     alone = style is ProgressStyle.JSON and descriptor in (None, 2)
     with contextlib.ExitStack() as stack:
@@ -363,15 +363,15 @@ def reporter_of(
 
 def _events(descriptor: int) -> JsonReporter:
     try:
-        # one that a library has opened meanwhile is not
+        # a descriptor that a library has opened meanwhile is not inheritable
         handed_in = os.get_inheritable(descriptor)
     except OSError:
         handed_in = False
     if not handed_in:
-        raise UsageError(f"--progress-fd={descriptor}: is not open", hint=f"open it: {descriptor}>events.jsonl")
+        raise UsageError(f"--progress-fd={descriptor} is not open", hint=f"open it: {descriptor}>events.jsonl")
     from compose.cli.jsonlines import JsonReporter
 
-    # programs that a compose runs have no use for it
+    # keep it from programs that a compose runs
     os.set_inheritable(descriptor, descriptor <= 2)
     return JsonReporter(descriptor, click.get_current_context().command_path)
 
@@ -381,7 +381,7 @@ def _for_people(style: ProgressStyle, stack: contextlib.ExitStack) -> CommandRep
         return CommandReporter()
     terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI")
     if style is ProgressStyle.TTY or (style is not ProgressStyle.PLAIN and terminal):
-        # a tenth of the time that --help takes, and of no use in CI
+        # importing rich takes a tenth of the time of --help, and is useless in CI
         from compose.cli.terminal import TerminalReporter
 
         return stack.enter_context(TerminalReporter())

@@ -1,4 +1,4 @@
-"""GitHub Actions, as docs.github.com has it under "Workflow commands for GitHub Actions".
+"""GitHub Actions, as documented at docs.github.com under "Workflow commands for GitHub Actions".
 
 Workflow commands in the log (::error file=...,line=...::, ::group::) become annotations beside the lines and folded groups,
 markdown in the file $GITHUB_STEP_SUMMARY becomes the page of the run, and NAME=VALUE in $GITHUB_OUTPUT what later steps can
@@ -23,7 +23,7 @@ from compose.cli.places import Place, faults_of, in_project, place_in
 from compose.cli.progress import PlainReporter
 from compose.errors import ComposeError
 
-# GitHub refuses a step's summary above 1 MiB, whole
+# GitHub drops a step's summary entirely if it is larger than 1 MiB
 _SUMMARY_LIMIT = 1_000_000
 # "::name" behind blanks, "##[name" anywhere (actions/runner, ActionCommand.cs); a line ends at a carriage return too
 _COMMAND = re.compile(r"(?<![^\r\n])[^\S\r\n]*:(?=:)|##(?=\[)")
@@ -32,12 +32,12 @@ _CUT = "\n\n*The rest is left out: a summary ends at 1 MiB.*\n"
 
 
 def harmless(text: str) -> str:
-    """With a backslash in what a runner takes for a command."""
+    """Escape what a runner would take for a command with a backslash."""
     return _COMMAND.sub(lambda match: match[0] + "\\", text)
 
 
 def harmless_log(stream: TextIO) -> TextIO:
-    """A stream whose text is made harmless on its way; a file as it is, for no runner reads it."""
+    """A stream that escapes its text; a regular file is left as it is, since no runner reads it."""
     return stream if _is_file(stream) else cast(TextIO, _Harmless(stream))
 
 
@@ -60,10 +60,10 @@ def _is_file(stream: TextIO) -> bool:
 
 
 class GitHubReporter(PlainReporter):
-    """Stages are groups of the log, warnings and errors annotations."""
+    """Shows stages as groups of the log, warnings and errors as annotations."""
 
     def __init__(self, environment: Mapping[str, str], stream: IO[str] | None = None) -> None:
-        # not sys.stderr, which is kept from giving commands
+        # not sys.stderr, whose text is escaped
         super().__init__(stream or sys.__stderr__)
         self._environment = environment
         self._summary = environment.get("GITHUB_STEP_SUMMARY")
@@ -84,7 +84,7 @@ class GitHubReporter(PlainReporter):
 
     def result(self, outcome: str, **facts: Any) -> None:
         rows = {"outcome": outcome, **{name: facts[name] for name in _OUTPUTS if facts.get(name) is not None}}
-        # a value of several lines would be more outputs than one
+        # a value with several lines would set more than one output
         lines = [f"{name}={value}\n" for name, value in rows.items() if len(str(value).splitlines()) == 1]
         if self._output:
             self._append(self._output, "".join(lines).encode())

@@ -1,4 +1,4 @@
-"""What is said of container images."""
+"""Flags and output that container image commands share."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 
 def has_parents(format_version: int) -> bool:
-    """Has each layer all directories that its files are in? Raises UsageError for a format that is not made."""
+    """Whether each layer repeats the parent directories of its files. Raises UsageError for an unsupported format."""
     if format_version not in (1, 2):
         raise UsageError(
-            f"--format-version={format_version}: is not made", hint="1, or 2 with all directories in each layer"
+            f"--format-version={format_version} is not supported",
+            hint="use 1, or 2 to repeat parent directories in each layer",
         )
     return format_version == 2
 
@@ -27,7 +28,7 @@ def image_line(image: Image) -> str:
 
 
 def difference_lines(found: ManifestDifference) -> Iterator[str]:
-    """What a client that has the old image fetches for the new one."""
+    """What a client with the old image fetches for the new one."""
     for name, (count, total) in (
         ("Total new layers", found.total),
         ("Removed layers", found.removed),

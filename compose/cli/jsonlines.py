@@ -1,4 +1,4 @@
-"""`--progress=json`: what happens, one JSON object a line. docs/events.md and events.schema.json say what they hold."""
+"""`--progress=json`: events, one JSON object per line, as documented in docs/events.md and events.schema.json."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from compose.events import Task
 
 SCHEMA = 1
 INTERVAL = 0.25
-"""Seconds at least between two events of a task on its way."""
+"""Minimum number of seconds between two events of a running task."""
 
 
 class JsonReporter(CommandReporter):
@@ -79,7 +79,7 @@ class JsonReporter(CommandReporter):
         )
 
     def done(self) -> None:
-        """The command ends well; one that has no result of its own is done."""
+        """The command succeeded; report "done" if it reported no result itself."""
         if not self._ended:
             self.result("done")
 
@@ -88,7 +88,7 @@ def _write(descriptor: int, data: bytes) -> int:
     try:
         return os.write(descriptor, data)
     except BlockingIOError:
-        # whoever made the pipe wants it so; its reader is behind
+        # a non-blocking pipe, set up by the caller, whose reader is behind
         select.select((), (descriptor,), ())
         return 0
 

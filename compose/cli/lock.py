@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _DefaultsToWrite(TyperGroup):
-    """`compose lock fedora.yaml` is `compose lock write fedora.yaml`."""
+    """Makes `compose lock fedora.yaml` mean `compose lock write fedora.yaml`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in (*self.commands, *self.get_help_option_names(ctx)):
@@ -134,7 +134,7 @@ def _lock(
     *,
     moving: list[str] | None,
 ) -> None:
-    # not before it is needed: the stages take a while to import
+    # imported late, because the stages take a while to import
     from compose.pipeline import locks
 
     path = lockfile or locks.default_path(treefile)

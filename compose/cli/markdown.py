@@ -10,7 +10,7 @@ from itertools import groupby
 
 
 def code(text: str) -> str:
-    """As code within a line; safe in a table."""
+    """Inline code; safe in a table."""
     plain = " ".join(text.split()).replace("|", "\\|")
     ticks = "`" * (_longest_run(plain) + 1)
     pad = " " if len(ticks) > 1 else ""
@@ -35,7 +35,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def folded(summary: str, lines: Iterable[str]) -> list[str]:
-    """What is shown when it is asked for. summary: text without markup."""
+    """A collapsed section. summary: text without markup."""
     escaped = summary.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return [f"<details><summary>{escaped}</summary>", "", *lines, "", "</details>", ""]
 

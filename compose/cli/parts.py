@@ -17,7 +17,7 @@ from compose.errors import UsageError
 from compose.pipeline.flat import flattened_treefile
 from compose.pipeline.options import ComposeOptions, Outcome
 
-# what a command calls is imported when it is
+# imports wait until a command is called
 if TYPE_CHECKING:
     from compose.pipeline.parts import Installed
 
@@ -119,7 +119,7 @@ def postprocess_command(
         changed = postprocess_rootfs(
             rootfs.rstrip("/"), treefile, flags.cachedir_or_default(cachedir), flags.source_date_epoch(), reporter
         )
-    typer.echo(f"{rootfs} is postprocessed" if changed else f"{rootfs} was postprocessed already")
+    typer.echo(f"{rootfs} is postprocessed" if changed else f"{rootfs} was already postprocessed")
 
 
 def commit_command(
@@ -145,7 +145,7 @@ def commit_command(
     workdir: flags.Workdir = None,
 ) -> None:
     """Label a root directory and commit it."""
-    # layers are in the root already
+    # the root already contains its layers
     del unified_core, workdir, layer_repo
     from compose.pipeline.parts import commit_rootfs
 
@@ -196,7 +196,7 @@ def rootfs_command(
 
     dest = os.path.abspath(dest)
     if os.path.lexists(dest):
-        raise UsageError(f"{dest} exists already", hint="give a name that is free")
+        raise UsageError(f"{dest} already exists", hint="choose another name")
     options = ComposeOptions(
         treefile=manifest,
         cachedir=flags.cachedir_or_default(cachedir),
@@ -210,7 +210,7 @@ def rootfs_command(
         disable_selinux=True,
         source_date_epoch=flags.source_date_epoch(),
     )
-    # beside DEST, for the root is moved there at the end
+    # beside DEST, so that the root can be renamed to it at the end
     with fs.storage_errors(dest):
         scratch = tempfile.mkdtemp(prefix=".compose-", dir=os.path.dirname(dest))
     try:

@@ -1,4 +1,4 @@
-"""Places of files that messages name, for who shows a message beside the line."""
+"""File positions named in messages, for services that show a message beside the line."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from compose.cli.ending import message_of
 from compose.errors import ComposeError
 
-# FILE:LINE or FILE:LINE:COLUMN, as errors, warnings and the solver's chains have it
+# FILE:LINE or FILE:LINE:COLUMN, as in errors, warnings and the solver's chains
 _PLACE = re.compile(r"(?:(?<=^)|(?<=[\s(]))(?P<file>[^\s:()][^\s:]*):(?P<line>\d+)(?::(?P<column>\d+))?(?=[:),\s]|$)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Of a file that exists. line, column: from 1; column None when only the line is known."""
+    """A position in an existing file. line, column: from 1; column None if only the line is known."""
 
     file: str
     line: int
@@ -24,7 +24,7 @@ class Place:
 
 
 def place_in(text: str) -> Place | None:
-    """The first place that a text names."""
+    """The first position that a text names."""
     for match in _PLACE.finditer(text):
         # "host:8080" and "1:2.0" look alike
         if os.path.isfile(match["file"]):
@@ -34,7 +34,7 @@ def place_in(text: str) -> Place | None:
 
 
 def faults_of(error: BaseException) -> Iterator[tuple[str, Place | None]]:
-    """What is to be shown beside the lines: each of several faults at its own, else all at the first place named."""
+    """Messages by position: several faults each at its own, anything else at the first position named."""
     details = error.details if isinstance(error, ComposeError) else ()
     places = [place_in(line) if not line.startswith(" ") else None for line in details]
     if details and all(places):
@@ -45,7 +45,7 @@ def faults_of(error: BaseException) -> Iterator[tuple[str, Place | None]]:
 
 
 def in_project(path: str, environment: Mapping[str, str]) -> str:
-    """As the code host knows a file: relative to the checkout; as it is when it lies elsewhere."""
+    """The path as the code host knows it: relative to the checkout, or unchanged if outside of it."""
     root = environment.get("GITHUB_WORKSPACE") or environment.get("CI_PROJECT_DIR") or os.getcwd()
     found = os.path.relpath(os.path.realpath(path), os.path.realpath(root))
     return path if found.startswith("../") else found

@@ -1,4 +1,4 @@
-"""Our values as JSON has them."""
+"""Conversion of values to JSON types."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from compose.rpm.nevra import Nevra
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses become objects with their fields' names, NEVRAs text, numbered enums their names in lower case."""
+    """Dataclasses become objects keyed by field, NEVRAs strings, numeric enums their lower-case names."""
     if isinstance(value, Nevra):
         return str(value)
     if isinstance(value, IntEnum):

@@ -113,7 +113,7 @@ def _text(plan: Plan) -> Iterator[str]:
 
 
 def as_markdown(plan: Plan) -> Iterator[str]:
-    """For a pull request or a step summary."""
+    """Lines of markdown for a pull request or a step summary."""
     yield f"## {markdown.code(plan.ref or 'commit')}: {_headline(plan)}"
     yield ""
     if not plan.changed:
@@ -126,7 +126,7 @@ def as_markdown(plan: Plan) -> Iterator[str]:
             yield ""
     yield from _heading("Why", _causes(plan))
     if plan.causes is None:
-        yield f"What of the input changed is not known: {plan.why_not_known}."
+        yield f"Which inputs changed is not known: {plan.why_not_known}."
         yield ""
     if plan.packages:
         yield "### Packages"
@@ -204,7 +204,7 @@ def _cause(cause: Cause) -> str:
 
 
 def _difference(before: str | None, after: str | None) -> str:
-    """Of two JSON texts; of lists what came and what went."""
+    """The difference of two JSON texts; for lists, the items added and removed."""
     old, new = (None if each is None else json.loads(each) for each in (before, after))
     if isinstance(old or [], list) and isinstance(new or [], list) and (old or new):
         rows = [[json.dumps(each) if not isinstance(each, str) else each for each in side or ()] for side in (old, new)]
@@ -252,7 +252,7 @@ def _script_diff(each: ScriptChange) -> list[str]:
         [f"#!{' '.join(script.interpreter)}", *script.body.splitlines()] if script else []
         for script in (each.before, each.after)
     )
-    # the first two lines name files
+    # skip the first two lines, which name files
     return list(difflib.unified_diff(before, after, lineterm=""))[2:]
 
 
@@ -279,7 +279,7 @@ def changelog_lines(changelogs: Iterable[Changelog]) -> Iterator[str]:
 
 
 def changelog_section(changelogs: Sequence[Changelog]) -> Iterator[str]:
-    """As markdown, each folded."""
+    """Lines of markdown, each changelog in a collapsed section."""
     if changelogs:
         yield "### Changelogs"
         yield ""

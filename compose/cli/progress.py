@@ -12,7 +12,7 @@ from compose.cli.reporter import CommandReporter
 from compose.events import Task
 
 PLAIN_INTERVAL = 5.0
-"""Seconds between two lines of one task in plain output, so that a CI log shows life but stays short."""
+"""Seconds between two lines of one task, so that a CI log shows activity but stays short."""
 
 
 class PlainReporter(CommandReporter):
@@ -27,7 +27,7 @@ class PlainReporter(CommandReporter):
         self.raw(f"[{time.monotonic() - self._begun:7.1f}s] {text}")
 
     def raw(self, text: str) -> None:
-        """A line as it is. One that cannot be written stops nothing: the disk of a log is not that of a compose."""
+        """Print a line unchanged. A write error is ignored: a full disk for the log must not stop the compose."""
         with self._lock, suppress(OSError):
             self._stream.write(f"{text}\n")
             self._stream.flush()

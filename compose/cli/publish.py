@@ -122,12 +122,12 @@ def _requests(wanted: list[str], name: str | None) -> tuple[Request, ...]:
     from compose.publish.model import Request
 
     if name is not None and len(wanted) != 1:
-        raise UsageError(f"--as={name}: is the name of one REF", hint="give NAME=REV for each")
+        raise UsageError(f"--as={name} names a single REF", hint="give NAME=REV for each")
     found = []
     for text in wanted:
         given, equals, revision = text.partition("=")
         if equals and name is not None:
-            raise UsageError(f"{text} has a name, and --as={name} is another one", hint="give one of them")
+            raise UsageError(f"{text} and --as={name} name it differently", hint="give one of them")
         found.append(Request(name=name or given, revision=revision if equals else text))
     names = [each.name for each in found]
     if len(set(names)) < len(names):

@@ -1,4 +1,4 @@
-"""What a command tells besides its progress: its result, how it failed, and a summary for people who look later."""
+"""What a command reports besides progress: its result, its failure, and a summary for later readers."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from compose.events import Reporter, Task
 
 
 class CommandReporter(Reporter):
-    """Silent too."""
+    """Reports nothing."""
 
     def result(self, outcome: str, **facts: Any) -> None:
-        """The command did what it was asked. outcome: "committed", "unchanged", "planned", ... facts: JSON values."""
+        """The command succeeded. outcome: "committed", "unchanged", "planned", ... facts: JSON values."""
 
     def failed(self, error: BaseException) -> None:
-        """It did not. Its text is printed by who ends the command."""
+        """The command failed. The text of the error is printed elsewhere."""
 
     def summarise(self, lines: Sequence[str]) -> None:
-        """Markdown for a page about this run, where the service has one."""
+        """Markdown for the summary page of this run, if the CI service has one."""
 
 
 class Both(CommandReporter):
-    """Tells several reporters the same."""
+    """Forwards everything to several reporters."""
 
     def __init__(self, *reporters: CommandReporter) -> None:
         self._reporters = reporters

@@ -68,7 +68,7 @@ def command(
 
 @contextmanager
 def until_stopped() -> Iterator[None]:
-    """Whoever serves or watches is stopped by a signal, which is no failure."""
+    """Treat SIGINT and SIGTERM as the normal end of serving or watching."""
     try:
         yield
     except Interrupted as stop:
@@ -78,11 +78,11 @@ def until_stopped() -> Iterator[None]:
 
 def warn_of_reach(server: Server, reporter: Reporter) -> None:
     if not server.is_local:
-        reporter.warn(f"whoever reaches {server.url} can read all of {server.repo.path}: --bind={server.host}")
+        reporter.warn(f"anyone who can reach {server.url} can read all of {server.repo.path}: --bind={server.host}")
 
 
 def introduction(server: Server, rows: Sequence[Offered], form: Format) -> str:
-    """What is served, and the lines for a client."""
+    """Describe what is served, with the commands for a client."""
     if form is Format.JSON:
         refs = [{"ref": each.ref, "commit": each.commit, "version": each.version} for each in rows]
         return json.dumps({"repo": server.repo.path, "url": server.url, "refs": refs}) + "\n"
@@ -105,7 +105,7 @@ def introduction(server: Server, rows: Sequence[Offered], form: Format) -> str:
 
 
 def _verifying(kinds: Sequence[str]) -> str:
-    """Flags with which a client looks at signatures of these kinds."""
+    """Flags of `ostree remote add` to verify these kinds of signatures."""
     gpg = "--gpg-import=KEY.gpg" if "gpg" in kinds else "--no-gpg-verify"
     return " ".join((gpg, *(_SIGN_VERIFY[kind] for kind in kinds if kind in _SIGN_VERIFY)))
 

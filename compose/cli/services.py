@@ -1,4 +1,4 @@
-"""CI services that show more than a log, each in its own words.
+"""CI services that show more than a log, each with its own syntax.
 
 GitHub Actions: see github.py. GitLab CI: sections of the log that fold (docs.gitlab.com, "Job logs"), and what codequality.py
 writes.
@@ -16,10 +16,10 @@ from compose.cli.progress import PlainReporter
 
 @contextmanager
 def only_our_commands(environment: Mapping[str, str]) -> Iterator[None]:
-    """On GitHub, nothing that is printed to the log is a command; those of the reporter go past this."""
+    """On GitHub, keep text printed to the log from acting as workflow commands; those of the reporter bypass this."""
     before = (sys.stdout, sys.stderr)
     if environment.get("GITHUB_ACTIONS") == "true":
-        # brings what is of use nowhere else, as below
+        # imported only where it is of use, as below
         from compose.cli.github import harmless_log
 
         sys.stdout, sys.stderr = map(harmless_log, before)
@@ -30,7 +30,7 @@ def only_our_commands(environment: Mapping[str, str]) -> Iterator[None]:
 
 
 def reporter_for(environment: Mapping[str, str]) -> PlainReporter | None:
-    """The reporter of the service that runs this, None for none or one that shows logs only."""
+    """The reporter for the CI service this runs on; None without one, or for one that shows plain logs only."""
     if environment.get("GITHUB_ACTIONS") == "true":
         from compose.cli.github import GitHubReporter
 
@@ -41,7 +41,7 @@ def reporter_for(environment: Mapping[str, str]) -> PlainReporter | None:
 
 
 class GitLabReporter(PlainReporter):
-    """Stages are sections of the log, folded once they are over."""
+    """Shows stages as sections of the log, collapsed when they end."""
 
     def stage_begun(self, name: str) -> None:
         self.raw(f"\033[0Ksection_start:{int(time.time())}:compose_{name}[collapsed=true]\r\033[0K{name}")

@@ -84,7 +84,7 @@ def command(
 
 
 def _check(revision: str, found: Weighed, limits: dict[str, int]) -> None:
-    """Raises PolicyError for what is more than it may be."""
+    """Raises PolicyError if a size exceeds its limit."""
     had = found.before.size if found.before is not None else 0
     for flag, what, count in (("--max-size", "has", found.now.size), ("--max-growth", "grew by", found.now.size - had)):
         if flag in limits and count > limits[flag]:
@@ -110,7 +110,7 @@ def _total(found: Weighed) -> str:
 
 
 def _text(found: Weighed, shown: Sequence[Row], rest: int) -> Iterator[str]:
-    """rest: rows that are not shown."""
+    """rest: number of rows not shown."""
     yield _total(found)
     for row in shown:
         share = f"{100 * row.now.size / found.now.size:5.1f} %" if found.now.size else ""

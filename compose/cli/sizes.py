@@ -1,4 +1,4 @@
-"""Bytes for people: powers of ten, as disks and downloads are counted."""
+"""Human-readable sizes, in powers of ten as for disks and downloads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def delta(count: int) -> str:
 
 
 def parse_size(flag: str, text: str) -> int:
-    """Bytes of 500M, 20G, 20GiB. Raises UsageError naming the flag."""
+    """Parse 500M, 20G or 20GiB into bytes. Raises UsageError naming the flag."""
     match = _SIZE.fullmatch(text)
     if match is None:
         raise UsageError(f"{flag}={text}: expected a number and K, M, G or T")

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 _SHOWN = 10
 _LEAST = 0.01
-"""Seconds: programs that were remembered and not run have none."""
+"""In seconds; programs whose recorded effects were reused take none."""
 
 
 def table(timings: Timings) -> str:
-    """Stages, then the programs and the packages that took longest; none that took nothing to speak of."""
+    """Stages, then the programs and packages that took longest, without negligible ones."""
     total = sum(seconds for _, seconds in timings.stages)
     usage = timings.usage
     peak = max(usage.own_peak, usage.children_peak) / 1e6

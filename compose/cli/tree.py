@@ -1,6 +1,6 @@
 """`compose tree`: the flags of `rpm-ostree compose tree`, under their names."""
 
-# without annotations as text, of which typer would evaluate eighty: a hundredth of an unchanged compose's time
+# no `from __future__ import annotations`: typer would evaluate eighty strings, 1% of the time of an unchanged compose
 
 from collections.abc import Iterator
 from typing import Any
@@ -76,7 +76,7 @@ def command(
 
         typer.echo(flattened_treefile(treefile or "", basearch=arch), nl=False)
         return
-    # what comes before the stages, which come with what they need when there is something to do
+    # imports of the stages wait until there is something to do
     from compose.pipeline.run import compose_tree
 
     if no_parent and parent is not None:

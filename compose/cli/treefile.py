@@ -1,4 +1,4 @@
-"""`compose treefile`: look at a treefile, check it, tidy it."""
+"""`compose treefile`: show, check and format treefiles."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def migrate(
 
 
 def _rewrite(files: list[str], rewrite: Callable[[str, str], str], *, check: bool) -> None:
-    # all of them before the first is written
+    # convert all of them before writing the first
     changed = []
     for path in files:
         try:
@@ -163,7 +163,7 @@ def _rewrite(files: list[str], rewrite: Callable[[str, str], str], *, check: boo
             diff = difflib.unified_diff(before.splitlines(True), after.splitlines(True), path, path)
             sys.stdout.writelines(diff)
         else:
-            # through a symlink to the file itself, which is what was read
+            # write to the target of a symlink, since that was read
             fs.atomic_write(os.path.realpath(path), after.encode(), mode)
             typer.echo(path)
     if check and changed:
@@ -194,7 +194,7 @@ def _as_json(finding: Finding) -> dict[str, object]:
 
 
 def _annotate(found: tuple[Finding, ...]) -> None:
-    """Beside the lines, where GitHub runs this."""
+    """Print findings as annotations on GitHub."""
     reporter = reporter_for(os.environ)
     if isinstance(reporter, GitHubReporter):
         for each in found:

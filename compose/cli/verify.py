@@ -63,8 +63,8 @@ def command(
         typer.echo("".join(f"{line}\n" for line in _lines(found)), nl=False)
     if not found.equal:
         raise MismatchError(
-            f"{commit} is not what comes out when it is composed again",
-            hint="see which inputs differ, if any; then who wrote the paths that do",
+            f"composing {commit} again gives another commit",
+            hint="check which inputs differ, if any, and what wrote the differing paths",
         )
 
 
@@ -83,7 +83,7 @@ def _lines(found: Verification) -> list[str]:
 
 
 def _writers(found: Difference) -> list[str]:
-    """Who made it, then who changed it, each once."""
+    """The writer of a path, then the programs that changed it, each once."""
     named = [describe(found.writer)] if found.writer else []
     return list(dict.fromkeys([*named, *(describe(f"{run.owner}:{run.phase}") for run in found.runs)]))
 

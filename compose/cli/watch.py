@@ -84,14 +84,14 @@ def command(
 
 
 class _Telling:
-    """Shows each round: its line on standard output, the error before it where progress goes."""
+    """Shows each round: its line on standard output, preceded by an error on the progress stream."""
 
     def __init__(self, reporter: CommandReporter, server: Server | None, alone: bool) -> None:
-        """alone: are events all that goes to standard error?"""
+        """alone: whether standard error carries events only."""
         self._reporter = reporter
         self._server = server
         self._alone = alone
-        # what was there at the beginning was introduced then
+        # refs that existed at the start have been introduced already
         self._introduced = set(server.repo.refs()) if server is not None else set()
 
     def tell(self, found: Round) -> None:
@@ -109,7 +109,7 @@ class _Telling:
 
 
 def line_of(found: Round) -> str:
-    """What changed, what came of it, and how long it took."""
+    """One line: what changed, the result, and how long it took."""
     paths = [*found.changed[:_NAMED]]
     if len(found.changed) > _NAMED:
         paths.append(f"{len(found.changed) - _NAMED} more")
@@ -128,7 +128,7 @@ def _outcome(result: ComposeResult) -> str:
 
 
 def _open(options: ComposeOptions) -> Repo:
-    """The repository that is composed into, made where it is the preview one."""
+    """Open the repository to compose into; a preview repository is created if missing."""
     if options.repo is not None:
         return Repo.open(options.repo)
     return Repo.create(os.path.join(CacheDir(options.cachedir).path, PREVIEW))

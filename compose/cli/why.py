@@ -149,7 +149,7 @@ def _options(
 
 
 def _chain(chain: Chain, package: ResolvedPackage) -> list[str]:
-    """As a solver's chain is told: what is brought, indented below what brings it."""
+    """Lines of a chain: each package indented below the one that requires it."""
     lines = [f"{chain.root.place}: {chain.root.text}"]
     for depth, link in enumerate(chain.links, start=1):
         lines.append(f"{'  ' * depth}{_link(link)}")

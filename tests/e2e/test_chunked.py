@@ -260,7 +260,7 @@ def test_a_commit_is_signed(composed: Site, encapsulated: Path, tmp_path: Path) 
         (["--rootfs=x", "--bootc", "--sign-commit=ed25519=/nowhere"], "cannot read /nowhere"),
         (["--rootfs=x", "--bootc", "--sign-commit=/key"], "ed25519=FILE"),
         (["--rootfs=x", "--bootc", "--reference=x"], "oci:DIR:TAG"),
-        (["--rootfs=x", "--bootc", "--format-version=3"], "is not made"),
+        (["--rootfs=x", "--bootc", "--format-version=3"], "is not supported"),
         (["--rootfs=/nowhere", "--bootc"], "not a root directory"),
     ],
 )

@@ -108,7 +108,7 @@ def test_descriptors(site: Site) -> None:
     for descriptor in ("77", "9"):
         done = run(site, "--progress=json", f"--progress-fd={descriptor}")
         assert done.returncode == 2
-        assert f"--progress-fd={descriptor}: is not open" in done.stderr
+        assert f"--progress-fd={descriptor} is not open" in done.stderr
     assert "needs --progress=json" in run(site, "--progress-fd=1").stderr
 
 

@@ -162,7 +162,7 @@ def test_rootfs_is_a_plain_root(site: Site, tree: Path) -> None:
     assert not (out / "usr/etc").exists()
     assert stat.S_IMODE(out.stat().st_mode) == 0o755
     assert "security.selinux" not in os.listxattr(out / "usr/bin/hello")
-    assert "exists already" in run(site, "rootfs", tree, out, status=2)
+    assert "already exists" in run(site, "rootfs", tree, out, status=2)
     assert not list(site.path.glob(".compose-*"))
 
 

@@ -126,10 +126,10 @@ def test_wrong_use(site: Site, tmp_path: Path) -> None:
     site.write_treefile()
     site.compose()
     repo = f"--repo={site.repo}"
-    assert "is no URI" in site.tool("provenance", REF, repo, "--builder-id=me", status=2).stderr
+    assert "is not a URI" in site.tool("provenance", REF, repo, "--builder-id=me", status=2).stderr
     assert "--builder-id" in site.tool("provenance", REF, repo, status=2).stderr
     assert "has no commit" in site.tool("sbom", "nothing/here", repo, status=1).stderr
-    assert "is no URI" in site.tool("provenance", REF, repo, "--builder-id=https://a b", status=2).stderr
+    assert "is not a URI" in site.tool("provenance", REF, repo, "--builder-id=https://a b", status=2).stderr
     nowhere = tmp_path / "absent" / "file"
     for place in (nowhere, tmp_path):
         for command in (["sbom"], ["provenance", "--builder-id=x:y"]):

@@ -271,4 +271,4 @@ def test_serve_beyond_this_machine_is_told(site: Site, start: Callable[..., Runn
     running = start("serve", f"--repo={site.repo}", "--port=0", "--bind=0.0.0.0")
     running.line("no refs yet")
     assert running.stop() == 0
-    assert any("warning: whoever reaches" in line for line in running.errors)
+    assert any("warning: anyone who can reach" in line for line in running.errors)
