@@ -1,1 +1,1 @@
-"""Looking after a cachedir: what is in it, what may go, what is damaged. Only `compose cache` needs this."""
+"""Maintenance of a cachedir: taking stock, removing, verifying. Only `compose cache` and the repair of damage need it."""

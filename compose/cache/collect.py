@@ -1,4 +1,4 @@
-"""Removing from a cachedir: what nothing refers to, what was not of use for long, and what is too much."""
+"""Garbage collection of a cachedir: what nothing refers to, what has not been used for long, and what exceeds a size."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from compose.sandbox.identity import remove_tree
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """max_size: bytes of the whole cachedir but its preview repository, None for any. unused_since: what was last of use
-    before goes, seconds since 1970, None for nothing. preview: the preview repository goes too."""
+    """Limits of a collection.
+
+    max_size: bytes of the cachedir without its preview repository; None for no limit. unused_since: remove what was last used
+    before this time, in seconds since 1970; None for no limit. preview: remove the preview repository too.
+    """
 
     max_size: int | None = None
     unused_since: float | None = None
@@ -26,27 +29,27 @@ class Limits:
 def collect(
     cache: CacheDir, limits: Limits, reporter: Reporter, *, timeout: float, dry_run: bool
 ) -> tuple[tuple[Item, ...], int]:
-    """Remove what is beyond the limits, the least recently used first. Returns what went, and the bytes that remain.
+    """Remove what exceeds the limits, least recently used first. Returns the removed items and the bytes that remain.
 
-    No compose runs meanwhile, and one that begins waits. Without any limit only that goes which no compose would find:
-    blobs that nothing refers to, manifests and memories of programs that are damaged or of another version, scratch of
-    composes that were killed. timeout: seconds to wait for composes that run. dry_run: nothing is removed. Raises StorageError.
+    The cachedir is locked: running composes are waited for, and new ones wait. Without limits, only what no compose would
+    find is removed: unreferenced blobs, manifests and program results that are damaged or of another version, and scratch
+    directories of killed composes. timeout: seconds to wait for running composes. dry_run: remove nothing. Raises
+    StorageError.
     """
     with cache.exclusive(reporter, timeout=timeout):
         items = take_stock(cache)
-        going = tuple(beyond(items, limits))
+        removed = tuple(beyond(items, limits))
         if not dry_run:
-            for item in going:
+            for item in removed:
                 with fs.storage_errors(item.path):
                     remove_tree(item.path)
             trim_history(cache)
-    counted = [item for item in items if item.kind is not Kind.PREVIEW]
-    gone = {item.path for item in going}
-    return going, sum(item.size for item in counted if item.path not in gone)
+    paths = {item.path for item in removed}
+    return removed, sum(item.size for item in items if item.kind is not Kind.PREVIEW and item.path not in paths)
 
 
 def beyond(items: Sequence[Item], limits: Limits) -> Iterator[Item]:
-    """What goes. Pure."""
+    """The items to remove. Pure."""
     blobs = {item.path: item for item in items if item.kind is Kind.BLOBS}
     references = Counter(path for item in items for path in item.blobs or ())
     left = sum(item.size for item in items if item.kind is not Kind.PREVIEW)
@@ -57,7 +60,7 @@ def beyond(items: Sequence[Item], limits: Limits) -> Iterator[Item]:
             if not references[path] and path in blobs:
                 yield blobs[path]
 
-    useful = []
+    in_use = []
     for item in items:
         match item.kind:
             case Kind.PREVIEW:
@@ -76,12 +79,12 @@ def beyond(items: Sequence[Item], limits: Limits) -> Iterator[Item]:
             left -= item.size
             yield item
         elif item.kind is not Kind.BLOBS:
-            useful.append(item)
-    # a lower layer is soon made anew, and while it is there its files take room that removing blobs does not free
-    for item in sorted(useful, key=lambda each: (each.kind is not Kind.LOWERS, each.used)):
+            in_use.append(item)
+    # lower layers first: they are cheap to recreate, and their hard links keep the space of removed blobs allocated
+    for item in sorted(in_use, key=lambda item: (item.kind is not Kind.LOWERS, item.used)):
         too_old = limits.unused_since is not None and item.used < limits.unused_since
         too_much = limits.max_size is not None and left > limits.max_size
         if too_old or too_much:
-            for each in (item, *unreferenced(item)):
-                left -= each.size
-                yield each
+            for removed in (item, *unreferenced(item)):
+                left -= removed.size
+                yield removed

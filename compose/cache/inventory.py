@@ -1,8 +1,8 @@
-"""What lies in a cachedir, how much of the disk it takes, and when it was last of use.
+"""The contents of a cachedir: what there is, how much disk space it takes, and when it was last used.
 
-The time of use is an mtime: a manifest's, and that of an RPM's directory, both set by every compose that takes them; that of
-what a program did, set when it is done again, and of a lower layer's directory, set when a live root is on it; the newest of
-a repository's metadata, for libdnf5 touches what it loads.
+The time of use is an mtime, which composes update on use: of manifests, of an RPM's directory, of a program's remembered
+result (when it is replayed), and of a lower layer's directory (when a live root is mounted on it). For repository metadata
+it is the newest mtime, since libdnf5 touches what it loads.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from compose.importer.cache import ImportCache, read_manifest
 from compose.rpm.manifest import PackageManifest
 from compose.workroot.memory import ProgramMemory
 
-_KEPT = 1000  # composes in the history
+_HISTORY_LENGTH = 1000  # composes
 
 
 class Kind(StrEnum):
-    """The value is the name in the cachedir, but for lower layers, which lie beside programs, and memos, which have several."""
+    """What an item is. Values are names in the cachedir, except for lower layers, which are stored beside programs, and
+    memos, which have several names."""
 
     REPOMD = "repomd"
     RPMS = "rpms"
@@ -42,9 +43,12 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """What can be removed on its own. path: absolute. size: bytes on disk, of what is not a hard link to something
-    counted already. used: seconds since 1970. blobs: paths of what a manifest, or what a program did, refers to; None when
-    this version cannot read it, and for what is neither."""
+    """Something in a cachedir that can be removed by itself.
+
+    path: absolute. size: bytes on disk; hard links to what was counted already are not counted again. used: last use, in
+    seconds since 1970. blobs: paths of the blobs that a manifest, program result or lower layer refers to; None for other
+    kinds, and when this version cannot read the item.
+    """
 
     kind: Kind
     path: str
@@ -55,49 +59,49 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compose:
-    """A past compose. time: of its end, seconds since 1970. counts: what -> (asked for, found in the cache)."""
+    """A past compose. time: its end, in seconds since 1970. counts: kind -> (requested, found in the cache)."""
 
     time: int
     counts: Mapping[str, tuple[int, int]]
 
 
 def take_stock(cache: CacheDir) -> tuple[Item, ...]:
-    """Everything in a cachedir that is held."""
-    disk = _Disk()
+    """Everything in a cachedir, which the caller has locked."""
+    usage = _DiskUsage()
     store = BlobStore(cache.join(Kind.BLOBS))
     manifests = ImportCache(cache.join(Kind.MANIFESTS), store)
-    found: list[Item] = []
+    items: list[Item] = []
 
-    def note(kind: Kind, path: str, blobs: tuple[str, ...] | None = None) -> None:
-        # a compose that runs may have removed it
+    def add(kind: Kind, path: str, blobs: tuple[str, ...] | None = None) -> None:
+        # a running compose may have removed it
         with suppress(FileNotFoundError):
-            found.append(disk.item(kind, path, blobs))
+            items.append(usage.item(kind, path, blobs))
 
-    # first, so that the hard links of scratch to them count nothing
+    # blobs first, so that hard links to them elsewhere count as nothing
     for path in store.paths():
-        note(Kind.BLOBS, path)
+        add(Kind.BLOBS, path)
     for path in manifests.paths():
         manifest = read_manifest(path)
-        note(Kind.MANIFESTS, path, None if manifest is None else _blobs_of(manifest, store))
+        add(Kind.MANIFESTS, path, None if manifest is None else _blobs_of(manifest, store))
     memory = ProgramMemory(cache.join(Kind.PROGRAMS))
     for path in memory.paths():
-        left = memory.contents(path)
-        note(Kind.PROGRAMS, path, None if left is None else tuple({store.path(blob) for blob in left}))
+        contents = memory.contents(path)
+        add(Kind.PROGRAMS, path, None if contents is None else tuple({store.path(blob) for blob in contents}))
     for path in memory.lowers():
-        note(Kind.LOWERS, path, disk.linked_blobs(path))
+        add(Kind.LOWERS, path, usage.linked_blobs(path))
     for path in _directories(cache.join(Kind.RPMS)):
-        note(Kind.RPMS, path)
+        add(Kind.RPMS, path)
     for path in _directories(cache.join(Kind.REPOMD)):
         if os.path.isdir(os.path.join(path, "repodata")):
-            note(Kind.REPOMD, path)
-    memos = (each for name in (LABELS, SOLVED, TREEFILES) for each in _names(cache.join(name)))
+            add(Kind.REPOMD, path)
+    memos = (path for name in (LABELS, SOLVED, TREEFILES) for path in _names(cache.join(name)))
     for path in (cache.join(OBJECT_MEMO), *memos):
-        note(Kind.MEMOS, path)
+        add(Kind.MEMOS, path)
     for path in _directories(cache.join(Kind.SCRATCH)):
-        note(Kind.SCRATCH, path)
+        add(Kind.SCRATCH, path)
     for kind in (Kind.PREVIEW, Kind.IMAGES):
-        note(kind, cache.join(kind))
-    return tuple(found)
+        add(kind, cache.join(kind))
+    return tuple(items)
 
 
 def _blobs_of(manifest: PackageManifest, store: BlobStore) -> tuple[str, ...]:
@@ -105,15 +109,15 @@ def _blobs_of(manifest: PackageManifest, store: BlobStore) -> tuple[str, ...]:
 
 
 def past_composes(cache: CacheDir) -> tuple[Compose, ...]:
-    """Those that the history has, the oldest first."""
+    """The composes in the history, oldest first."""
     return tuple(_composes(_history(cache)))
 
 
 def trim_history(cache: CacheDir) -> None:
-    """Forget all but the last composes. Raises StorageError."""
+    """Drop all but the latest composes from the history. Raises StorageError."""
     lines = _history(cache)
-    if len(lines) > _KEPT:
-        atomic_write(cache.join(HISTORY), b"".join(lines[-_KEPT:]), mode=0o600)
+    if len(lines) > _HISTORY_LENGTH:
+        atomic_write(cache.join(HISTORY), b"".join(lines[-_HISTORY_LENGTH:]), mode=0o600)
 
 
 def _history(cache: CacheDir) -> list[bytes]:
@@ -126,7 +130,7 @@ def _history(cache: CacheDir) -> list[bytes]:
 
 def _composes(lines: Iterable[bytes]) -> Iterator[Compose]:
     for line in lines:
-        # cut short by a full disk
+        # a full disk may have truncated it
         try:
             row = json.loads(line)
             time = int(row.pop("time"))
@@ -135,15 +139,15 @@ def _composes(lines: Iterable[bytes]) -> Iterator[Compose]:
             continue
 
 
-class _Disk:
-    """Sizes on disk; what has several names counts once."""
+class _DiskUsage:
+    """Sizes on disk; files with several hard links count once."""
 
     def __init__(self) -> None:
         self._seen: set[tuple[int, int]] = set()
         self._blobs: dict[tuple[int, int], str] = {}
 
     def linked_blobs(self, directory: str) -> tuple[str, ...]:
-        """Those that files below a directory are hard links to: as long as they are, the disk has them."""
+        """Blobs hard-linked below `directory`; their space is not freed while those links exist."""
         inodes = {(status.st_dev, status.st_ino) for status in _statuses_below(directory)}
         return tuple(self._blobs[inode] for inode in inodes & self._blobs.keys())
 
@@ -162,7 +166,7 @@ class _Disk:
             case Kind.RPMS | Kind.PROGRAMS:
                 used = own.st_mtime
             case Kind.BLOBS:
-                # its mtime is what the package says; each link to it, as composes make, sets this
+                # mtime comes from the package; ctime changes with every hard link that a compose makes
                 used = own.st_ctime
                 self._blobs[own.st_dev, own.st_ino] = path
             case _:

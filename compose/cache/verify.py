@@ -1,7 +1,7 @@
-"""Every byte of a cachedir against the digests that it is named by.
+"""Verification of a cachedir: every byte against the digest in its name.
 
-A compose looks at sizes, times and owners, and hashes what it reads anyway. What a failing disk changed in a file that is
-read by programs only shows here.
+A compose checks sizes, times and owners, and the digests of what it reads itself. Corruption by a failing disk in files that
+only programs read is found only here.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from compose.workroot.memory import ProgramMemory
 
 
 def verify(cache: CacheDir, jobs: int, reporter: Reporter) -> tuple[int, tuple[str, ...]]:
-    """Hash all RPMs, manifests, memories of programs and blobs; remove what is not as it should be. Composes may run meanwhile.
+    """Check all RPMs, manifests, program results and blobs, and remove the damaged ones. Composes may run meanwhile.
 
-    jobs: threads. Returns how many were looked at, and the paths removed. Raises StorageError.
+    jobs: threads. Returns the number of items checked, and the paths removed. Raises StorageError.
     """
     with cache.shared(reporter):
         store = BlobStore(cache.join(Kind.BLOBS))
@@ -31,22 +31,21 @@ def verify(cache: CacheDir, jobs: int, reporter: Reporter) -> tuple[int, tuple[s
         checks: dict[Kind, Callable[[str], bool]] = {
             Kind.RPMS: _is_sound_rpm,
             Kind.MANIFESTS: _is_sound_manifest,
-            # who takes a lower layer looks at all of it
-            Kind.PROGRAMS: lambda path: os.path.isdir(path) or memory.contents(path) is not None,
+            Kind.PROGRAMS: lambda path: memory.contents(path) is not None,
             Kind.BLOBS: store.is_sound,
         }
         items = [item for item in take_stock(cache) if item.kind in checks]
         with reporter.task("Verifying the cache", total=sum(item.size for item in items), unit="bytes") as task:
 
-            def one(item: Item) -> bool:
+            def check(item: Item) -> bool:
                 try:
                     return checks[item.kind](item.path) or not os.path.lexists(item.path)
                 finally:
                     task.advance(item.size)
 
             with ThreadPoolExecutor(max_workers=jobs) as pool:
-                sound = list(pool.map(one, items))
-        damaged = tuple(item.path for item, good in zip(items, sound, strict=True) if not good)
+                sound = list(pool.map(check, items))
+        damaged = tuple(item.path for item, is_sound in zip(items, sound, strict=True) if not is_sound)
         for path in damaged:
             with storage_errors(path):
                 remove_tree(path)
@@ -54,12 +53,12 @@ def verify(cache: CacheDir, jobs: int, reporter: Reporter) -> tuple[int, tuple[s
 
 
 def _is_sound_manifest(path: str) -> bool:
-    # nobody reads one of another version, and gc removes it
+    # manifests of other versions are never read, and gc removes them
     return not path.endswith(f".{IMPORTER_VERSION}") or read_manifest(path) is not None
 
 
 def _is_sound_rpm(directory: str) -> bool:
-    """rpms/ALGORITHM-DIGEST/NAME.rpm"""
+    """Check the RPM in rpms/ALGORITHM-DIGEST/."""
     algorithm, _, digest = os.path.basename(directory).partition("-")
     try:
         (name,) = os.listdir(directory)

@@ -172,7 +172,7 @@ def test_verify_finds_what_no_inode_tells(cache):
 
 
 def test_what_programs_did(cache):
-    """It keeps what it would put into a tree; what is damaged goes, and so does what only that held."""
+    """A remembered result keeps its blobs; a damaged one is removed, together with the blobs only it referred to."""
     store = BlobStore(cache.join("blobs"))
     memory = ProgramMemory(cache.join("programs"))
     for key, text in (("aa1", b"kept"), ("bb2", b"damaged")):

@@ -1,4 +1,4 @@
-"""What goes when a cachedir is brought into bounds: the decision alone."""
+"""Which items a collection removes: the decision alone."""
 
 from __future__ import annotations
 
