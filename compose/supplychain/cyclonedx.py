@@ -1,4 +1,4 @@
-"""CycloneDX 1.6 as JSON (ECMA-424; cyclonedx.org/docs/1.6/json), of the packages of a commit."""
+"""The packages of a commit as CycloneDX 1.6 JSON (ECMA-424; cyclonedx.org/docs/1.6/json)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ALGORITHMS = {"md5": "MD5", "sha1": "SHA-1", "sha256": "SHA-256", "sha384": "SH
 
 
 def cyclonedx(bill: Bill) -> dict[str, Any]:
-    """The document. Raises UsageError when the library that knows SPDX's licenses is missing."""
+    """The document. Raises UsageError when the library with SPDX's license list is missing."""
     return {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
@@ -33,7 +33,7 @@ def cyclonedx(bill: Bill) -> dict[str, Any]:
 
 
 def _system(bill: Bill) -> dict[str, Any]:
-    """A commit's name is the SHA-256 of the commit object."""
+    """The tree as a component; a commit's checksum is the SHA-256 of the commit object."""
     found: dict[str, Any] = {
         "type": "operating-system",
         "bom-ref": bill.commit,

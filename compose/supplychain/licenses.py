@@ -1,4 +1,4 @@
-"""License tags of packages, as SPDX expressions where they are ones."""
+"""License tags of packages, as SPDX expressions where possible."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from typing import Any
 
 from compose.errors import UsageError
 
-_OWN = "LicenseRef-"
+_LICENSE_REF = "LicenseRef-"
 # SPDX 2.3, annex D
-_REFERENCE = re.compile(rf"{_OWN}[A-Za-z0-9.-]+")
+_REFERENCE = re.compile(rf"{_LICENSE_REF}[A-Za-z0-9.-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expression:
-    """text: in SPDX's spelling. references: names in it that a document explains itself ("LicenseRef-..."), sorted."""
+    """An SPDX license expression.
+
+    text: in SPDX's spelling. references: the names in it that the document itself defines ("LicenseRef-..."), sorted.
+    """
 
     text: str
     references: tuple[str, ...]
@@ -24,17 +27,17 @@ class Expression:
 
 @cache
 def spdx_expression(tag: str) -> Expression | None:
-    """The tag as an expression; None when it names a license that SPDX does not know, or is no expression at all.
+    """Parse a tag; None when it is not an expression, or names a license that is not on SPDX's list.
 
-    Fedora's packages have had SPDX expressions since 2023, older ones Fedora's own names ("GPLv2+ and MIT"), others
-    anything. Raises UsageError when the library that knows the list is missing.
+    Fedora's packages have used SPDX expressions since 2023, older ones Fedora's own names ("GPLv2+ and MIT"); other tags
+    are free text. Raises UsageError when the library with SPDX's license list is missing.
     """
-    licensing, known, refusals = _licensing()
+    licensing, known, errors = _licensing()
     if not tag.strip():
         return None
     try:
         parsed = licensing.parse(tag, strict=True)
-    except refusals:
+    except errors:
         return None
     names = {str(each) for each in licensing.license_keys(parsed)}
     references = {name for name in names if _REFERENCE.fullmatch(name)}
@@ -45,25 +48,25 @@ def spdx_expression(tag: str) -> Expression | None:
 
 @cache
 def _licensing() -> tuple[Any, frozenset[str], tuple[type[Exception], ...]]:
-    """The parser, the names it knows, and what it raises."""
-    # late: it takes half a second to read the list
+    """The parser, the names it knows, and the exceptions it raises."""
+    # imported late: reading the list takes half a second
     try:
         import license_expression
     except ImportError as error:
         raise UsageError(
-            "this Python lacks license_expression, which knows the licenses of SPDX",
+            "this Python lacks license_expression, which has SPDX's license list",
             hint="install python3-license-expression, or license-expression from PyPI",
         ) from error
-    # of SPDX's names alone: get_spdx_licensing() takes another name for one ("LicenseRef-Fedora-Public-Domain")
+    # SPDX's names only: get_spdx_licensing() also resolves aliases such as "LicenseRef-Fedora-Public-Domain"
     symbols = [
         license_expression.LicenseSymbol(
             row["spdx_license_key"],
-            # older names, "GPL-2.0+"; written as they are now
-            aliases=tuple(name for name in row["other_spdx_license_keys"] if not name.startswith(_OWN)),
+            # deprecated names such as "GPL-2.0+", rendered as the current ones
+            aliases=tuple(name for name in row["other_spdx_license_keys"] if not name.startswith(_LICENSE_REF)),
             is_exception=bool(row["is_exception"]),
         )
         for row in license_expression.get_license_index()
-        if row["spdx_license_key"] and not row["spdx_license_key"].startswith(_OWN)
+        if row["spdx_license_key"] and not row["spdx_license_key"].startswith(_LICENSE_REF)
     ]
     return (
         license_expression.Licensing(symbols),

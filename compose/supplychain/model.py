@@ -1,4 +1,4 @@
-"""The facts that every format tells, each in its own words."""
+"""The facts behind every output format."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from urllib.parse import quote
 from compose.rpm.nevra import Nevra
 
 _NAMESPACE = uuid.UUID("0d1b1a2c-7c0e-5a53-9f6e-3b7a6d0c8e41")
-"""Of documents about commits: made up, once."""
+"""UUID namespace of documents about commits, generated once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where the RPM of a package came from. checksum: (algorithm, hex) of the whole file. repo: id of the repository, "" for a
-    file that the treefile names. location: of the RPM below the repository, or its URL; "" where it is not known. key:
-    fingerprint or id of the key that signed it, "" when its repository says gpgcheck=0."""
+    """Where the RPM of a package came from.
+
+    checksum: (algorithm, hex) of the whole file. repo: id of the repository; "" for a file that the treefile names. location:
+    path of the RPM in the repository, or its URL; "" when unknown. key: fingerprint or id of the key that signed it; "" when
+    its repository sets gpgcheck=0.
+    """
 
     checksum: tuple[str, str]
     repo: str = ""
@@ -29,8 +32,11 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
-    """A package of a commit. license, vendor, url, summary, source_rpm: as its header has them, "" for none. needs: what it
-    requires of the others, sorted. origin: None where the making of the commit is not recorded."""
+    """A package of a commit.
+
+    license, vendor, url, summary, source_rpm: from its header, "" when absent. needs: the other packages that it requires,
+    sorted. origin: None when the commit has no record.
+    """
 
     nevra: Nevra
     license: str
@@ -44,8 +50,11 @@ class Component:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bill:
-    """A commit and what is in it. name: as it was asked for, a ref mostly. version: of its metadata, "" for none. timestamp:
-    of the commit, seconds since 1970. system: os-release of the tree. components: sorted."""
+    """A commit and its packages.
+
+    name: the revision that was given, usually a ref. version: from the commit's metadata, "" for none. timestamp: of the
+    commit, in seconds since 1970. system: os-release of the tree. components: sorted.
+    """
 
     name: str
     commit: str
@@ -56,12 +65,12 @@ class Bill:
 
     @property
     def urn(self) -> str:
-        """Names a document about the commit; the same for the same commit."""
+        """Identifier of a document about the commit, derived from its checksum."""
         return uuid.uuid5(_NAMESPACE, self.commit).urn
 
     @property
     def created(self) -> str:
-        """Time of the commit, for a document about it knows nothing newer: ISO 8601, UTC."""
+        """Time of the commit (ISO 8601, UTC), so that a document about it is reproducible."""
         when = datetime.datetime.fromtimestamp(self.timestamp, datetime.UTC)
         return when.strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -72,7 +81,7 @@ class Bill:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFile:
-    """A file that decided a commit. path: relative to the directory that holds all of them. sha256: hex."""
+    """A file of the treefile that a commit was made from. path: relative to their common directory. sha256: hex."""
 
     path: str
     sha256: str
@@ -80,9 +89,11 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Making:
-    """How a commit came to be. treefile: path of the file that was composed, one of files. layers: (ref, commit) of what was
-    laid over the packages. repos: (id, time of its metadata in seconds since 1970). tools: name and version of what works on
-    a tree."""
+    """How a commit was made.
+
+    treefile: path of the composed file, one of files. layers: (ref, commit) of the ostree-layers. repos: (id, time of the
+    metadata in seconds since 1970). tools: versions, by name, of compose and the libraries it builds trees with.
+    """
 
     treefile: str
     basearch: str
@@ -93,9 +104,9 @@ class Making:
 
 
 def purl(component: Component, system: Mapping[str, str]) -> str:
-    """Package URL of type rpm (purl-spec): its namespace is the distribution, its qualifiers are in order of their names.
+    """Package URL of type rpm (purl-spec): the namespace is the distribution, qualifiers are sorted by name.
 
-    upstream, which tells scanners the source package, is what syft and Fedora write.
+    The qualifier upstream tells scanners the source package; syft and Fedora write it too.
     """
     nevra = component.nevra
     distribution, release = system.get("ID", "").lower(), system.get("VERSION_ID", "")
@@ -106,18 +117,18 @@ def purl(component: Component, system: Mapping[str, str]) -> str:
         "upstream": component.source_rpm,
     }
     namespace = f"{_quoted(distribution)}/" if distribution else ""
-    asked = "&".join(f"{key}={_quoted(text)}" for key, text in sorted(qualifiers.items()) if text)
+    query = "&".join(f"{key}={_quoted(text)}" for key, text in sorted(qualifiers.items()) if text)
     version = f"{nevra.version}-{nevra.release}"
-    return f"pkg:rpm/{namespace}{_quoted(nevra.name)}@{_quoted(version)}" + (f"?{asked}" if asked else "")
+    return f"pkg:rpm/{namespace}{_quoted(nevra.name)}@{_quoted(version)}" + (f"?{query}" if query else "")
 
 
 def _quoted(text: str) -> str:
-    """As every part of a package URL; what stays is listed in purl-spec, "Character encoding"."""
+    """Percent-encode a part of a package URL, except the characters listed in purl-spec, "Character encoding"."""
     return quote(text, safe=".-_~:")
 
 
 def os_release(text: str) -> dict[str, str]:
-    """Of the text of such a file; a line that is none (os-release(5)) is passed over."""
+    """Parse os-release(5); malformed lines are ignored."""
     found = {}
     for line in text.splitlines():
         key, equals, written = line.strip().partition("=")

@@ -1,6 +1,7 @@
-"""Where a commit came from: an in-toto statement (in-toto.io/Statement/v1) with SLSA's provenance (slsa.dev/provenance/v1).
+"""The provenance of a commit: an in-toto statement (in-toto.io/Statement/v1) with an SLSA predicate
+(slsa.dev/provenance/v1).
 
-Unsigned: who signs it (cosign, in-toto, a CI system) vouches for it, as the builder that it names.
+It is unsigned: whoever signs it (cosign, in-toto, a CI system) vouches for it, as the builder that it names.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from typing import Any
 from compose.supplychain.model import Bill, Component, Making
 
 BUILD_TYPE = "urn:compose:build-type:tree:1"
-"""How externalParameters are to be read: docs/supply-chain.md."""
+"""Defines the meaning of externalParameters; see docs/supply-chain.md."""
 
 
 def provenance(bill: Bill, making: Making, builder: str) -> dict[str, Any]:
-    """The statement. builder: URI of who vouches for it. A commit's name is the SHA-256 of the commit object."""
-    treefile = next((each for each in making.files if each.path == making.treefile), None)
+    """The statement. builder: URI of whoever vouches for it. A commit's checksum is the SHA-256 of the commit object."""
+    treefile = next((file for file in making.files if file.path == making.treefile), None)
     return {
         "_type": "https://in-toto.io/Statement/v1",
         "subject": [{"name": bill.name, "digest": {"sha256": bill.commit}}],
@@ -37,7 +38,7 @@ def provenance(bill: Bill, making: Making, builder: str) -> dict[str, Any]:
                     "repositories": dict(making.repos),
                 },
                 "resolvedDependencies": [
-                    *({"name": each.path, "digest": {"sha256": each.sha256}} for each in making.files),
+                    *({"name": file.path, "digest": {"sha256": file.sha256}} for file in making.files),
                     *({"name": ref, "digest": {"sha256": commit}} for ref, commit in making.layers),
                     *(_package(bill, each) for each in bill.components),
                 ],
@@ -48,7 +49,7 @@ def provenance(bill: Bill, making: Making, builder: str) -> dict[str, Any]:
 
 
 def _package(bill: Bill, component: Component) -> dict[str, Any]:
-    """A resource descriptor (in-toto's spec/v1/resource_descriptor.md)."""
+    """A package as a resource descriptor (in-toto's spec/v1/resource_descriptor.md)."""
     found: dict[str, Any] = {"name": str(component.nevra), "uri": bill.purl(component)}
     if component.origin is not None:
         algorithm, digest = component.origin.checksum

@@ -1,4 +1,4 @@
-"""SPDX 2.3 as JSON (ISO/IEC 5962; spdx.github.io/spdx-spec/v2.3), of the packages of a commit."""
+"""The packages of a commit as SPDX 2.3 JSON (ISO/IEC 5962; spdx.github.io/spdx-spec/v2.3)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from compose.supplychain.model import Bill, Component
 _UNKNOWN = "NOASSERTION"
 _ALGORITHMS = {"sha1": "SHA1", "sha224": "SHA224", "sha256": "SHA256", "sha384": "SHA384", "sha512": "SHA512"}
 _SYSTEM = "SPDXRef-System"
-# what an identifier may have, besides letters and digits (clause 7.2.1)
+# identifiers consist of letters, digits, "." and "-" (clause 7.2.1)
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9.-]")
 
-# RFC 3986; what else a header has is no URI, and readers refuse the document
+# RFC 3986; headers may hold anything, and readers reject documents with an invalid URI
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+")
 
 
 def spdx(bill: Bill) -> dict[str, Any]:
-    """The document. Raises UsageError when the library that knows SPDX's licenses is missing."""
+    """The document. Raises UsageError when the library with SPDX's license list is missing."""
     ids = _identifiers(bill.components)
     licenses = _Licenses()
     packages = [_package(bill, each, ids[index], licenses) for index, each in enumerate(bill.components)]
@@ -52,7 +52,7 @@ def spdx(bill: Bill) -> dict[str, Any]:
 
 
 class _Licenses:
-    """others: name that this document explains itself -> what it stands for."""
+    """Declared licenses. others: names that the document itself must define -> their texts."""
 
     def __init__(self) -> None:
         self.others: dict[str, str] = {}
@@ -71,7 +71,7 @@ class _Licenses:
 
 
 def _system(bill: Bill) -> dict[str, Any]:
-    """The tree as a package, which has the others in it. A commit's name is the SHA-256 of the commit object."""
+    """The tree as the package that contains the others; a commit's checksum is the SHA-256 of the commit object."""
     found = {
         "SPDXID": _SYSTEM,
         "name": bill.name,
@@ -134,7 +134,7 @@ def _relation(element: str, kind: str, other: str) -> dict[str, str]:
 
 
 def _identifiers(components: Iterable[Component]) -> list[str]:
-    """One each, all different."""
+    """A unique identifier for each component."""
     taken: set[str] = set()
 
     def free(wanted: str) -> Iterator[str]:
