@@ -1,10 +1,10 @@
-"""The whole compose: `run.compose_tree()` decides whether there is anything to do, `stages.make_commit()` goes through the
-stages on one screen. Only this package knows them all.
+"""The whole compose: `run.compose_tree()` decides whether there is anything to do, and `stages.make_commit()` runs the stages,
+all on one screen. Only this package knows all of them.
 
-options.py    what a compose is asked and what came of it
+options.py    options and result of a compose
 inputs.py     from the treefile to the exact packages
-previous.py   the commit it follows
+previous.py   the previous commit
 contents.py   from the exact packages to their contents
-settings.py   the treefile, as the options of each stage
-results.py    the files that tell callers what came of it
+settings.py   from the treefile to the options of each stage
+results.py    the files that report the result to callers
 """

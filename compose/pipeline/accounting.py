@@ -1,4 +1,4 @@
-"""What a commit is made of, for bills of materials and provenance: its rpm database says, and the record of its making."""
+"""What a commit is made of, for bills of materials and provenance, from its rpm database and its record."""
 
 from __future__ import annotations
 
@@ -27,22 +27,25 @@ _OS_RELEASE = ("usr/lib/os-release", "usr/etc/os-release")
 
 
 def bill_of_materials(repository: str, revision: str, reporter: Reporter) -> Bill:
-    """What is in a commit; without the origins of its packages, and a warning, where its making is not recorded.
+    """The contents of a commit. Without a record of the commit, the origins of its packages are missing, with a warning.
 
-    Raises RepositoryError when it has no rpm database, or something is damaged.
+    Raises RepositoryError when the commit has no rpm database or is damaged, FetchError when its record is damaged.
     """
     with Repo.open(repository) as repo, fs.temporary_directory("compose-account-") as work:
         commit = commit_of(repo, revision)
         try:
             record = _Record(repo, commit, work)
         except RepositoryError as error:
-            reporter.warn(f"without checksums, repositories and signers of the packages: {error}")
+            reporter.warn(f"checksums, repositories and signers of the packages are not known: {error}")
             return _bill(repo, revision, commit, {}, work, reporter)
         return _bill(repo, revision, commit, record.origins(), work, reporter)
 
 
 def provenance_of(repository: str, revision: str, reporter: Reporter) -> tuple[Bill, Making]:
-    """The same, and how the commit came to be. Raises RepositoryError also when that is not recorded."""
+    """The contents of a commit, and how it was made.
+
+    Raises as bill_of_materials() does, and RepositoryError for a commit without a record.
+    """
     with Repo.open(repository) as repo, fs.temporary_directory("compose-account-") as work:
         commit = commit_of(repo, revision)
         record = _Record(repo, commit, work)
@@ -50,7 +53,7 @@ def provenance_of(repository: str, revision: str, reporter: Reporter) -> tuple[B
 
 
 class _Record:
-    """What is kept beside a commit. Raises RepositoryError when nothing is, FetchError when it is damaged."""
+    """The record of a commit. Raises RepositoryError when there is none, FetchError when it is damaged."""
 
     def __init__(self, repo: Repo, commit: str, work: str) -> None:
         directory = os.path.join(work, "sources")
@@ -77,14 +80,14 @@ class _Record:
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> FetchError:
-        return FetchError(f"{self._name}: what it says of itself is damaged: {error}", hint="compose the commit anew")
+        return FetchError(f"{self._name} is damaged: {error}", hint="compose the commit again")
 
     def origins(self) -> dict[str, Origin]:
-        """By NEVRA."""
+        """Origins of the packages by NEVRA."""
         found = {}
         for each in self._inputs:
             if each.kind is InputKind.PACKAGE:
-                # those of files that the treefile names are in no lock
+                # files that the treefile names are not in the lock
                 algorithm, _, digest = each.value.partition(":")
                 found[each.name] = Origin(checksum=(algorithm, digest))
         for row in self._lock.packages:
@@ -122,18 +125,18 @@ def _bill(repo: Repo, revision: str, commit: str, origins: Mapping[str, Origin],
         os.makedirs(database)
     if not extract_database(repo, commit, database):
         raise RepositoryError(
-            f"{commit} has no rpm database of a kind that is read here",
-            hint="that is rpmdb.sqlite, which rpm writes since 4.16",
+            f"{commit} has no rpm database in a supported format",
+            hint="rpmdb.sqlite is supported, the default of rpm since 4.16",
         )
     packages = read_packages(database, reporter)
     _, links = installed_links(root, reporter)
     needs = _needs(links)
-    found = repo.read_commit(commit)
+    commit_object = repo.read_commit(commit)
     return Bill(
         name=revision,
         commit=commit,
-        version=str(found.get("version") or ""),
-        timestamp=found.timestamp,
+        version=str(commit_object.get("version") or ""),
+        timestamp=commit_object.timestamp,
         system=_system(repo, commit),
         components=tuple(
             Component(

@@ -1,4 +1,4 @@
-"""Locked ids in a compose: applied to the assembled tree, and written when new ones are accepted."""
+"""Locked ids in a compose: applying them to the assembled tree, and writing accepted new ones."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from compose.treefile.model import Treefile
 
 
 def read_id_lock(treefile: Treefile) -> IdLock | None:
-    """The locked ids that the treefile names. Raises TreefileError."""
+    """The ids of the treefile's id-lock. Raises TreefileError."""
     return None if treefile.id_lock is None else parse_ids(treefile.id_lock.data, treefile.id_lock.path)
 
 
 def pinned(tree: Tree, store: BlobStore, lock: IdLock | None, *, accept_new: bool) -> Pinned | None:
-    """The tree with locked ids, None without a lock. Raises PolicyError."""
+    """The tree with locked ids; None without a lock. Raises PolicyError."""
     return None if lock is None else pin_ids(tree, store, lock, accept_new=accept_new)
 
 
-def keep_new(found: Pinned | None, reporter: Reporter) -> bool:
-    """Write what is new into the file; False when nothing is.
+def keep_new(ids: Pinned | None, reporter: Reporter) -> bool:
+    """Write new ids to the lock file; False when there are none.
 
-    Before the tree that has these ids is committed: an id that is locked and unused harms nobody, the reverse does.
+    This comes before the commit: an id that is locked but unused is harmless, one that is used but not locked is not.
     """
-    if found is None or not found.new:
+    if ids is None or not ids.new:
         return False
-    fs.atomic_write(found.lock.path, format_ids(found.lock).encode())
-    reporter.info(f"{found.lock.path}: {len(found.new)} new ids: {', '.join(found.new)}")
+    fs.atomic_write(ids.lock.path, format_ids(ids.lock).encode())
+    reporter.info(f"{ids.lock.path}: {len(ids.new)} new ids: {', '.join(ids.new)}")
     return True

@@ -1,5 +1,5 @@
-"""What `compose install` leaves beside a root directory for `compose postprocess` and `compose commit`: the facts of its
-making, the records that `compose blame` answers from, and the sources that `compose verify` makes it again of."""
+"""The files that `compose install` leaves beside a root directory for `compose postprocess` and `compose commit`: facts about
+the root, the records that `compose blame` reads, and the sources from which `compose verify` rebuilds it."""
 
 from __future__ import annotations
 
@@ -21,44 +21,47 @@ _SOURCES = "compose-sources.tar.zst"
 
 
 def read_facts(rootfs: str) -> Facts | None:
-    """None for a root that something else made. Raises UsageError for a file that is none of ours."""
+    """The facts about a root; None when compose install did not make it. Raises UsageError for a malformed file."""
     path = _path(rootfs, _FACTS)
     data = _read(path)
     return None if data is None else facts.decode(data, path)
 
 
 def read_records(rootfs: str) -> Records | None:
-    """None for a root that something else made. Raises UsageError for a damaged file."""
+    """The records of a root; None when compose install did not make it. Raises UsageError for a damaged file."""
     path = _path(rootfs, _RECORDS)
     data = _read(path)
     try:
         return None if data is None else records.decode(data)
     except ValueError as error:
         raise UsageError(
-            f"{path} is damaged: {error}", hint="remove it: compose blame will then not know who made the root"
+            f"{path} is damaged: {error}", hint="remove it; compose blame will know nothing about the root"
         ) from error
 
 
 def write_facts(rootfs: str, known: Facts) -> None:
+    """Write the facts about a root. Raises StorageError."""
     fs.atomic_write(_path(rootfs, _FACTS), facts.encode(known))
 
 
 def write_records(rootfs: str, known: Records) -> None:
+    """Write the records of a root. Raises StorageError."""
     fs.atomic_write(_path(rootfs, _RECORDS), records.encode(known))
 
 
 def write_sources(rootfs: str, files: Mapping[str, Source], about: Mapping[str, Any]) -> None:
+    """Write the sources of a root: files by path, and facts about them. Raises StorageError."""
     records.write_sources(_path(rootfs, _SOURCES), files, about)
 
 
 def remove_sources(rootfs: str) -> None:
-    """Those of another root, which was here before."""
+    """Remove the sources that an earlier root in the same place left. Raises StorageError."""
     with suppress(FileNotFoundError), fs.storage_errors(rootfs):
         os.unlink(_path(rootfs, _SOURCES))
 
 
 def unpack_sources(rootfs: str, directory: str) -> Index | None:
-    """Unpack them below an empty, private directory; None when there are none. Raises FetchError, StorageError."""
+    """Unpack the sources into an empty, private directory; None when there are none. Raises FetchError, StorageError."""
     return records.read_sources(_path(rootfs, _SOURCES), directory)
 
 

@@ -1,4 +1,4 @@
-"""Bundles: everything that a compose needs, fetched into one file, and a compose of it without network."""
+"""Bundles: fetching everything a compose needs into one file, and composing from it without network."""
 
 from __future__ import annotations
 
@@ -29,29 +29,28 @@ _LAYERS = "layers"
 
 
 def write_bundle(options: ComposeOptions, path: str, reporter: Reporter, *, extensions: str | None = None) -> int:
-    """Fetch what a compose of the treefile needs and write it to a file; returns how many packages that are. extensions: a file
-    of extensions, to be fetched too.
+    """Fetch everything a compose of the treefile needs into a bundle at `path`; returns the number of packages.
 
-    Raises a ComposeError; then there is no such file, or the one that was there.
+    extensions: a file of extensions to fetch too. Raises a ComposeError; an existing file at `path` is then left as it was.
     """
     with ExitStack() as stack:
         inputs = gather(options, reporter, Stopwatch(reporter), stack)
         rpms = fetch_packages(inputs, options, reporter)
         work = stack.enter_context(inputs.cache.scratch())
-        more = carry(inputs, rpms, extensions, options, work, reporter) if extensions is not None else _NOTHING
-        files, facts = collect(inputs, rpms, options, work, reporter, beside=more.repos)
-        files |= more.files
-        for each in (*rpms, *more.rpms):
+        extra = carry(inputs, rpms, extensions, options, work, reporter) if extensions is not None else _NOTHING
+        files, facts = collect(inputs, rpms, options, work, reporter, beside=extra.repos)
+        files |= extra.files
+        for each in (*rpms, *extra.rpms):
             files[os.path.relpath(each.path, inputs.cache.path)] = Source(path=each.path)
         files |= _metadata(inputs)
         if inputs.layers:
             files |= _layers(inputs, os.path.join(work, _LAYERS), options, reporter)
-        _write(path, files, facts | more.facts)
-        return len({each.path for each in (*rpms, *more.rpms)})
+        _write(path, files, facts | extra.facts)
+        return len({each.path for each in (*rpms, *extra.rpms)})
 
 
 def compose_bundle(options: ComposeOptions, path: str, reporter: Reporter) -> ComposeResult:
-    """compose_tree() of what is in a bundle; nothing is taken from the network, whatever options say."""
+    """compose_tree() from a bundle, without network access whatever the options say."""
     with CacheDir(options.cachedir).shared(reporter) as cache, cache.scratch() as work:
         index = unpack_bundle(path, cache, work)
         offline = dataclasses.replace(options, cache_only=True, layer_repo=bundled_layers(index, work))
@@ -62,7 +61,7 @@ def compose_bundle(options: ComposeOptions, path: str, reporter: Reporter) -> Co
 def fetch_bundled_extensions(
     options: ComposeOptions, path: str, output: str, *, base: str | None, rootfs: str | None, reporter: Reporter
 ) -> Fetched:
-    """fetch_extensions() of what is in a bundle; nothing is taken from the network, whatever options say."""
+    """fetch_extensions() from a bundle, without network access whatever the options say."""
     with CacheDir(options.cachedir).shared(reporter) as cache, cache.scratch() as work:
         index = unpack_bundle(path, cache, work)
         changed, _ = options_of(index, path, work, dataclasses.replace(options, cache_only=True))
@@ -71,13 +70,12 @@ def fetch_bundled_extensions(
 
 
 def unpack_bundle(path: str, cache: CacheDir, work: str) -> Index:
-    """Unpack a bundle into a directory of the cachedir's, and its packages into the cachedir. Raises FetchError,
-    StorageError.
+    """Unpack a bundle into a scratch directory of the cachedir, and its packages into the cachedir itself.
 
-    What the packages are is not believed: they are verified, like all that is in the cachedir.
+    The bundle's packages are not trusted: they are verified like everything in the cachedir. Raises FetchError, StorageError.
     """
     try:
-        stream = open(path, "rb")  # noqa: SIM115, closed below: what goes wrong in the block is no fault of the bundle's
+        stream = open(path, "rb")  # noqa: SIM115, closed below, where an OSError is not one of opening it
     except OSError as error:
         raise FetchError(f"cannot read the bundle {path}: {error.strerror}") from error
     with stream:
@@ -91,12 +89,12 @@ def unpack_bundle(path: str, cache: CacheDir, work: str) -> Index:
 
 
 def bundled_layers(index: Index, directory: str) -> str | None:
-    """Path of the repository that a bundle, unpacked into a directory, brings its layers in; None when it has none."""
+    """Path of the repository with the layers of an unpacked bundle; None when it has no layers."""
     return os.path.join(directory, _LAYERS) if index.names(_LAYERS) else None
 
 
 def _layers(inputs: Inputs, path: str, options: ComposeOptions, reporter: Reporter) -> dict[str, Source]:
-    """The layers' commits, as an archive repository: its files are no more than their bytes."""
+    """The layers' commits as an archive repository, whose files need no owners or xattrs."""
     with Repo.create(path) as repo:
         copy_layers(inputs.layer_repo, inputs.layers, inputs.store, repo, options.jobs, reporter)
     names = ["config"]
@@ -106,13 +104,13 @@ def _layers(inputs: Inputs, path: str, options: ComposeOptions, reporter: Report
 
 
 def _metadata(inputs: Inputs) -> dict[str, Source]:
-    """The metadata of repositories as libdnf5 keeps it: what else there was to be had. None when all was locked."""
+    """The repositories' metadata as cached by libdnf5, so that other packages can be solved; nothing when all are locked."""
     files: dict[str, Source] = {}
     known = {repo.id for repo in inputs.resolution.repos}
     top = inputs.network.metadata_dir
     for name in sorted(os.listdir(top)) if not inputs.resolution.locked else ():
         directory = os.path.join(top, name, "repodata")
-        # ID-0123456789abcdef, the digits of where it is from
+        # ID-0123456789abcdef; the digits are a hash of its location
         if name.rpartition("-")[0] in known and os.path.isdir(directory):
             for file in os.listdir(directory):
                 files[f"{_METADATA}/{name}/repodata/{file}"] = Source(path=os.path.join(directory, file))

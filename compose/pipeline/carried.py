@@ -1,8 +1,8 @@
-"""Extensions in a bundle: solved on top of the packages that the bundle is for, and to be had where there is no network.
+"""Extensions in a bundle: solved on top of the bundle's packages, and available without network.
 
 extensions/NAME                         the file of extensions
-extensions.lock.yaml                    the exact packages of it
-root/etc/yum.repos.d/extensions.repo    repositories that are for them alone
+extensions.lock.yaml                    its exact packages
+root/etc/yum.repos.d/extensions.repo    repositories that only extensions use
 """
 
 from __future__ import annotations
@@ -37,8 +37,11 @@ _FACT = "extensions"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carried:
-    """files: of the bundle, by path, but for the packages. facts: of the bundle. rpms: the packages, verified. repos: those
-    that they come from."""
+    """What extensions add to a bundle.
+
+    files: by path in the bundle, without the packages. facts: added to the bundle's index. rpms: the packages, verified.
+    repos: the repositories that the packages come from.
+    """
 
     files: dict[str, Source]
     facts: dict[str, Any]
@@ -49,11 +52,13 @@ class Carried:
 def carry(
     inputs: Inputs, rpms: Sequence[RpmFile], path: str, options: ComposeOptions, work: str, reporter: Reporter
 ) -> Carried:
-    """Solve and fetch the extensions of a file. rpms: of the tree that they are for. work: an existing directory. Raises a
-    ComposeError."""
-    asked = read_extensions(path, reporter)
+    """Solve and fetch the extensions in the file at `path`, for a bundle.
+
+    rpms: the packages of the tree that the extensions are for. work: an existing directory. Raises a ComposeError.
+    """
+    extensions = read_extensions(path, reporter)
     nevras = [each.package.nevra for each in rpms]
-    chosen = on_base(asked, inputs.treefile.basearch, newest(nevras))
+    chosen = on_base(extensions, inputs.treefile.basearch, newest(nevras))
     root = os.path.join(work, "base")
     _make_database(rpms, root, reporter)
     request = request_of_extensions(options, inputs.loaded, chosen)
@@ -66,9 +71,9 @@ def carry(
     used = {each.package.repo for each in found}
     repos = tuple(repo for repo in resolution.repos if repo.id in used)
     of_tree = {section.id for section in enabled_repos(inputs.access)}
-    if alone := tuple(each for each in enabled if each not in of_tree):
-        access = replace(request.access, repos=alone)
-        # the tree's packages must not come from them, where the treefile names no repositories
+    if extra := tuple(each for each in enabled if each not in of_tree):
+        access = replace(request.access, repos=extra)
+        # disabled, so that a treefile that names no repositories does not take packages from them
         files |= repositories(access, inputs.network, repos, used, reporter, name=_REPOS, enabled=False)
     place = f"{_FILES}/{os.path.basename(path)}"
     files[place] = Source(path=path)
@@ -77,11 +82,14 @@ def carry(
 
 
 def carried(index: Index, name: str, directory: str, basearch: str) -> tuple[str, Locked]:
-    """The path of the file of extensions of a bundle that was unpacked into a directory, and what it was solved to. Raises
-    FetchError for a bundle without, or one that is damaged."""
+    """The path of the extensions file in an unpacked bundle, and its locked packages.
+
+    name: of the bundle, for messages. directory: where it was unpacked. Raises FetchError for a bundle without extensions, or
+    a damaged one.
+    """
     if _FACT not in index.facts:
         raise FetchError(
-            f"{name} has no extensions", hint="make it anew: compose fetch --bundle=FILE --extensions=FILE"
+            f"{name} has no extensions", hint="fetch it again: compose fetch --bundle=FILE --extensions=FILE"
         )
     try:
         found = index.facts[_FACT]
@@ -97,12 +105,15 @@ def carried(index: Index, name: str, directory: str, basearch: str) -> tuple[str
             place=name,
         )
     except (KeyError, TypeError, ValueError, FileNotFoundError) as error:
-        raise FetchError(f"{name}: what it says of its extensions is damaged: {error}", hint="make it anew") from error
+        raise FetchError(
+            f"{name}: the list of extensions is damaged: {error}",
+            hint="fetch it again: compose fetch --bundle=FILE --extensions=FILE",
+        ) from error
     return os.path.join(directory, path), locked
 
 
 def _make_database(rpms: Sequence[RpmFile], root: str, reporter: Reporter) -> None:
-    """The database that the tree will have, as far as a solver looks at it."""
+    """The rpm database that the tree will have, as far as the solver reads it."""
     directory, scratch = os.path.join(root, DATABASE_PATH), f"{root}.new"
     with fs.storage_errors(root):
         os.makedirs(directory)

@@ -1,4 +1,4 @@
-"""`compose build-chunked-oci`: a root that something else made, a directory or an image, as an image in layers of packages."""
+"""`compose build-chunked-oci`: a root directory or image made by other tools, as an image with layers by package."""
 
 from __future__ import annotations
 
@@ -24,22 +24,25 @@ from compose.ostree.composefs import require_program
 from compose.ostree.keys import SigningKey
 from compose.pipeline.encapsulate import Encapsulated
 from compose.pipeline.image import check_target, open_private, structure_of
-from compose.pipeline.parts import tell_devices
+from compose.pipeline.parts import report_devices
 from compose.rootfs import Root, read_rootfs
 from compose.tree import Tree
 
 _WRITER = "rootfs"
 _POLICY = "usr/etc/selinux/config"
-_WITHOUT = ("sysroot",)
+_EXCLUDED = ("sysroot",)
 _BOOTC = ("containers.bootc", "1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkedOptions:
-    """source: path of a root directory, or an image. target: where the image goes. previous: image whose structure is kept,
-    None for the one at the target. max_layers: behind the one with the commit. parents: have all directories in each layer that
-    files of it are in. keys: the commit is signed with. time: of commit and image, seconds since 1970, None for that of the
-    image that it is made of, or of the root directory."""
+    """Options of build_chunked().
+
+    source: path of a root directory, or an image. target: where the image is written. previous: the image whose layer
+    structure is kept; None for the one at the target. max_layers: not counting the layer with the commit. parents: repeat the
+    parent directories of files in each layer. keys: sign the commit. time: of commit and image, in seconds since 1970; None
+    takes that of the source image or root directory.
+    """
 
     source: str | ImageReference
     target: ImageReference
@@ -55,27 +58,27 @@ class ChunkedOptions:
 
 
 def build_chunked(options: ChunkedOptions, reporter: Reporter) -> Encapsulated:
-    """Raises a ComposeError; then what is at the target is what was there, and what it is made of in any case."""
-    check_options(_described(options))
+    """Build the image. The source is not changed. Raises a ComposeError; the target is then left as it was."""
+    check_options(_image_options(options))
     check_target(options.target, reporter)
-    before = _before(options, reporter)
-    structure = _structure(before, options, reporter)
+    previous = _previous_image(options, reporter)
+    structure = _structure(previous, options, reporter)
     with CacheDir(options.cachedir).shared(reporter) as cache, cache.scratch() as work:
-        # not the cache's: no compose has a use for what is in the root
+        # a store of its own: composes have no use for these blobs
         store = BlobStore(os.path.join(work, "blobs"))
         root, base = _read(options, store, reporter)
         measured = base is not None and base.measured
         if measured:
             require_program()
-        tell_devices(root, reporter)
-        image = _described(options, base)
-        tree = _arranged(root.tree, str(options.source))
+        report_devices(root, reporter)
+        image_options = _image_options(options, base)
+        tree = _as_in_commit(root.tree, str(options.source))
         if _POLICY in tree:
             tree = label(tree, store, work, reporter, cache.join(LABELS), jobs=options.jobs)
         else:
             reporter.info(f"no SELinux policy in {options.source}: files have no labels")
         with open_private(os.path.join(work, "repo"), composefs=measured) as repo:
-            how = CommitOptions(
+            commit_options = CommitOptions(
                 metadata=(),
                 parent=None,
                 timestamp=_time(options, base, tree),
@@ -83,35 +86,35 @@ def build_chunked(options: ChunkedOptions, reporter: Reporter) -> Encapsulated:
                 signers=options.keys,
                 jobs=options.jobs,
             )
-            commit = commit_tree(tree, store, repo, how, reporter).checksum
+            commit = commit_tree(tree, store, repo, commit_options, reporter).checksum
             content = read_content_meta(repo, commit, reporter, workdir=work, where=str(options.source))
-            made = encapsulate(
+            image = encapsulate(
                 repo,
                 commit,
                 plan_layers(content, max_layers=options.max_layers, previous=structure),
                 options.target,
-                # not that of this machine
-                replace(image, arch=image.arch or architecture_of_packages(content.architectures)),
+                # of the packages, not of this machine
+                replace(image_options, arch=image_options.arch or architecture_of_packages(content.architectures)),
                 parents=options.parents,
                 jobs=options.jobs,
                 reporter=reporter,
                 access=options.access,
             )
     difference = None
-    if before is not None:
-        difference = compare_manifests(before.manifest, parse_manifest(made.manifest, str(options.target)))
-    return Encapsulated(image=made, difference=difference)
+    if previous is not None:
+        difference = compare_manifests(previous.manifest, parse_manifest(image.manifest, str(options.target)))
+    return Encapsulated(image=image, difference=difference)
 
 
 def _read(options: ChunkedOptions, store: BlobStore, reporter: Reporter) -> tuple[Root, SourceImage | None]:
-    """What the image is made of, and the image that this is, if it is one."""
+    """The contents of the source, and the source image, if it is one."""
     if isinstance(options.source, str):
-        return read_rootfs(options.source, store, reporter, writer=_WRITER, without=_WITHOUT), None
-    base = read_source(options.source, store, reporter, writer=_WRITER, without=_WITHOUT, access=options.access)
+        return read_rootfs(options.source, store, reporter, writer=_WRITER, without=_EXCLUDED), None
+    base = read_source(options.source, store, reporter, writer=_WRITER, without=_EXCLUDED, access=options.access)
     return base.root, base
 
 
-def _described(options: ChunkedOptions, base: SourceImage | None = None) -> ImageOptions:
+def _image_options(options: ChunkedOptions, base: SourceImage | None = None) -> ImageOptions:
     image = replace(options.image, labels=(_BOOTC, *options.image.labels))
     return image if base is None else replace(image, image_config=base.config, arch=base.architecture)
 
@@ -122,36 +125,34 @@ def _time(options: ChunkedOptions, base: SourceImage | None, tree: Tree) -> int:
     return base.created if base is not None and base.created is not None else max(0, tree[""].mtime)
 
 
-def _before(options: ChunkedOptions, reporter: Reporter) -> ExistingImage | None:
+def _previous_image(options: ChunkedOptions, reporter: Reporter) -> ExistingImage | None:
     found = read_existing(options.previous or options.target, reporter, options.access)
     if found is None and options.previous is not None:
-        raise ImageError(
-            f"{options.previous}: there is no such image", hint="leave --previous-build out, or correct it"
-        )
+        raise ImageError(f"{options.previous}: there is no such image", hint="correct or leave out --previous-build")
     return found
 
 
-def _structure(before: ExistingImage | None, options: ChunkedOptions, reporter: Reporter) -> PreviousLayers | None:
-    """None for an image that was not made of packages, as the root's own may be."""
-    if before is None:
+def _structure(previous: ExistingImage | None, options: ChunkedOptions, reporter: Reporter) -> PreviousLayers | None:
+    """The layers of the previous image; None when they are not by package, as in an image that other tools made."""
+    if previous is None:
         return None
     if options.previous is not None:
-        return structure_of(before, str(options.previous), reporter)
+        return structure_of(previous, str(options.previous), reporter)
     try:
-        return previous_layers(before.manifest, "")
+        return previous_layers(previous.manifest, "")
     except UsageError:
         return None
 
 
-def _arranged(tree: Tree, source: str) -> Tree:
-    """As a commit has it: the root directory root's, /etc in /usr/etc. Raises UsageError for a root that has both."""
+def _as_in_commit(tree: Tree, source: str) -> Tree:
+    """The tree with a root directory owned by root, and /etc moved to /usr/etc. Raises UsageError when it has both."""
     editor = tree.edit()
     editor.replace("", uid=0, gid=0)
     if "etc" in editor:
         if "usr/etc" in editor:
             raise UsageError(
                 f"{source} has both /etc and /usr/etc",
-                hint="give a root with one of them: /usr/etc is what /etc becomes in a commit",
+                hint="give a root with one of them: commits hold /etc as /usr/etc",
             )
         editor.move("etc", "usr/etc")
     return editor.build()

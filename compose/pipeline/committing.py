@@ -1,4 +1,4 @@
-"""A finished tree and what is known of its making, as a commit with its metadata."""
+"""Committing a finished tree, with its metadata."""
 
 from __future__ import annotations
 
@@ -35,10 +35,12 @@ def write_commit(
     ahead: DeflateAhead | None = None,
     confirm: Callable[[], None] | None = None,
 ) -> Committed:
-    """Commit, and move the treefile's ref unless --write-commitid-to was given. ahead: of deflating(). confirm, and what
-    is raised: as of commit_tree()."""
+    """Commit the tree, and move the treefile's ref unless --write-commitid-to was given.
+
+    ahead: from deflating(). confirm, and the errors raised: see commit_tree().
+    """
     own = settings.own_metadata(facts, treefile) | settings.bindings(repo, treefile.ref)
-    how = CommitOptions(
+    commit_options = CommitOptions(
         metadata=metadata.assemble_metadata(settings.user_metadata(options, treefile), own),
         detached=metadata.assemble_metadata({}, settings.detached_metadata(facts, treefile)),
         signers=(GpgKey(treefile.gpg_key),) if treefile.gpg_key and options.sign else (),
@@ -48,24 +50,24 @@ def write_commit(
         jobs=options.jobs,
         memo=_memo(options),
     )
-    return commit_tree(tree, store, repo, how, reporter, ahead, confirm)
+    return commit_tree(tree, store, repo, commit_options, reporter, ahead, confirm)
 
 
 def deflating(repo: Repo, options: ComposeOptions, work: str, reporter: Reporter) -> DeflateAhead:
-    """What deflates, on the cores that scriptlets leave idle, what no commit of this cache had yet; for an archive repository.
-    work: private, there until the commit is made."""
+    """Deflates objects that no earlier commit from this cache had, on cores that scriptlets leave idle; only for archive
+    repositories. work: a private directory that exists until the commit is made."""
     processes = options.jobs - 1 if repo.config.mode is Mode.ARCHIVE else 0
     known = ContentMemo.open(_memo(options)).digests() if processes else frozenset[bytes]()
     return DeflateAhead(work, level=repo.config.zlib_level, processes=processes, known=known, reporter=reporter)
 
 
 def deflate_packages(ahead: DeflateAhead, manifests: Sequence[PackageManifest], store: BlobStore) -> None:
-    """Begin with what packages brought."""
+    """Queue the contents of packages."""
     ahead.add(_files((each.blob for manifest in manifests for each in manifest.files), store))
 
 
 def deflate_made(ahead: DeflateAhead, tree: Tree, store: BlobStore) -> None:
-    """Go on with what a stage has made: the rpm database above all."""
+    """Queue what a stage has made, above all the rpm database."""
     made = (each.blob for each in tree.entries.values() if not each.writer.startswith("package:"))
     ahead.add(_files(made, store))
 

@@ -20,9 +20,12 @@ from compose.pipeline.inspect import commit_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncapsulateOptions:
-    """repo: path. revision: the commit. target: where the image goes. max_layers: behind the one with the commit. parents: have
-    all directories in each layer that files of it are in. contentmeta: file for what is known of the commit's components.
-    compare: an image that the new one is compared with. previous: file with the manifest whose structure is kept."""
+    """Options of encapsulate_commit().
+
+    repo: path. revision: the commit. target: where the image is written. max_layers: not counting the layer with the commit.
+    parents: repeat the parent directories of files in each layer. contentmeta: file to write the commit's components to.
+    compare: image to compare the new one with. previous: file with the manifest whose layer structure is kept.
+    """
 
     repo: str
     revision: str
@@ -39,14 +42,14 @@ class EncapsulateOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encapsulated:
-    """difference: to the image that was to be compared with."""
+    """The image that was written. difference: from the image it was compared with, None without one."""
 
     image: Image
     difference: ManifestDifference | None
 
 
 def encapsulate_commit(options: EncapsulateOptions, reporter: Reporter) -> Encapsulated:
-    """Raises a ComposeError; then what is at the target is what was there."""
+    """Write the commit as an image. Raises a ComposeError; the target is then left as it was."""
     target = parse_reference(options.target)
     check_options(options.image)
     if not target.transport.is_local:
@@ -56,7 +59,7 @@ def encapsulate_commit(options: EncapsulateOptions, reporter: Reporter) -> Encap
     previous = read_previous_layers(options.previous) if options.previous is not None else None
     compared = None
     if options.compare is not None:
-        # now: it may be the one that the new one replaces
+        # read now: the new image may replace it
         other = parse_reference(options.compare)
         if not other.transport.is_local:
             skopeo.require()
@@ -65,8 +68,8 @@ def encapsulate_commit(options: EncapsulateOptions, reporter: Reporter) -> Encap
         commit = commit_of(repo, options.revision)
         if repo.is_partial(commit):
             raise UsageError(
-                f"{options.revision} is in {repo.path} in part only",
-                hint="pull it whole: ostree pull, without --subpath",
+                f"{repo.path}: the commit {options.revision} is partial",
+                hint="pull all of it: ostree pull, without --subpath",
             )
         content = read_content_meta(repo, commit, reporter)
         if options.contentmeta is not None:

@@ -1,9 +1,9 @@
-"""Packages on top of a composed tree: solved against what is in it, fetched, checked, and put into a directory.
+"""Packages on top of a composed tree: solved against its packages, fetched, verified, and put into a directory.
 
 DIR/NAME.rpm                      each package
-DIR/extensions.json               the extensions that are for this architecture, names of packages with their builds
-DIR/.rpm-ostree-state-chksum      SHA512 of what all of that was made of: the same again is no change
-DIR/.compose-rpms                 names of the RPMs, so that those are removed that are not part any more
+DIR/extensions.json               the extensions for this architecture, with the builds of their packages
+DIR/.rpm-ostree-state-chksum      SHA-512 of the inputs; when it matches, nothing has changed
+DIR/.compose-rpms                 names of the RPMs, so that obsolete ones are removed
 """
 
 from __future__ import annotations
@@ -45,14 +45,17 @@ from compose.treefile.model import LoadedTreefile
 _STATE, _JSON, _LIST = ".rpm-ostree-state-chksum", "extensions.json", ".compose-rpms"
 _DATABASE = "rpmdb.sqlite"
 _SHOWN = 20
-# what is a pipe after all must not be waited for
+# opening a FIFO must not block
 _READ = os.O_RDONLY | os.O_NONBLOCK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Locked:
-    """What was solved before. lock: the packages. base: NEVRA of each package that they were solved on top of. repos: ids of
-    the repositories. place: for messages."""
+    """Extensions that are already solved.
+
+    lock: their packages. base: NEVRAs of the packages that they were solved on top of. repos: ids of the repositories.
+    place: where this comes from, for messages.
+    """
 
     lock: ArchLock
     base: tuple[str, ...]
@@ -62,7 +65,7 @@ class Locked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
-    """packages: of all extensions, sorted. changed: False when all of it was there already."""
+    """Fetched extensions. packages: of all extensions, sorted. changed: False when the directory was up to date."""
 
     packages: tuple[ResolvedPackage, ...]
     changed: bool
@@ -78,20 +81,20 @@ def fetch_extensions(
     reporter: Reporter,
     locked: Locked | None = None,
 ) -> Fetched:
-    """Bring the packages of a file of extensions into a directory, made when absent.
+    """Fetch the packages of an extensions file into the directory `output`, which is created if needed.
 
-    base: the commit below them, of options.repo; the treefile's ref when None. rootfs: a root in place of it. locked: take
-    these, for which no metadata is looked at. Raises a ComposeError; then the directory holds what it did, or its state file
-    is gone.
+    base: the commit in options.repo that they go on top of; None for the treefile's ref. rootfs: a root directory instead of
+    a commit. locked: packages to take without reading repository metadata. Raises a ComposeError; the directory is then
+    unchanged, or has no state file.
     """
     if (rootfs is None) == (options.repo is None):
-        raise UsageError("give --repo, which has the tree that the extensions are for, or --rootfs, not both")
+        raise UsageError("give either --repo, with the tree that the extensions are for, or --rootfs")
     if rootfs is not None and base is not None:
-        raise UsageError("--base-rev names a commit of --repo, and --rootfs is none")
+        raise UsageError("--base-rev names a commit of --repo and cannot be combined with --rootfs")
     for path in options.result_files:
         fs.check_place(path)
     loaded = load(options, reporter)
-    asked = read_extensions(extensions, reporter)
+    parsed = read_extensions(extensions, reporter)
     with CacheDir(options.cachedir).shared(reporter) as cache, cache.scratch() as work:
         root = os.path.join(work, "base")
         database = os.path.join(root, DATABASE_PATH)
@@ -103,7 +106,7 @@ def fetch_extensions(
             _extract_database(options, loaded, base, database)
         place = rootfs or options.repo or ""
         installed = _installed(database, place, reporter)
-        chosen = on_base(asked, loaded.treefile.basearch, newest(installed))
+        chosen = on_base(parsed, loaded.treefile.basearch, newest(installed))
         network = RepoNetwork(cachedir=cache.path, cache_only=options.cache_only, proxy=options.proxy)
         request = request_of_extensions(options, loaded, chosen)
         if locked is None:
@@ -114,7 +117,7 @@ def fetch_extensions(
             resolution = resolution_of(locked.lock, describe(request, network, reporter))
         result = Fetched(packages=resolution.packages, changed=True)
         state = _state(resolution, chosen)
-        if _is_there(output, state, resolution):
+        if _is_current(output, state, resolution):
             return replace(result, changed=False)
         files = fetch(resolution, request.access, network, reporter, jobs=options.jobs)
         if locked is not None:
@@ -125,40 +128,40 @@ def fetch_extensions(
 
 
 def read_extensions(path: str, reporter: Reporter) -> Extensions:
-    """A file of extensions. Raises TreefileError."""
+    """Read an extensions file. Raises TreefileError."""
     try:
         with open(path, "rb") as file:
             data = file.read()
     except OSError as error:
         raise TreefileError(f"cannot read the extensions {path}: {error.strerror}") from error
-    found = parse_extensions(data, path)
-    for warning in found.warnings:
+    extensions = parse_extensions(data, path)
+    for warning in extensions.warnings:
         reporter.warn(warning)
-    return found
+    return extensions
 
 
 def newest(packages: Iterable[Nevra]) -> dict[str, str]:
-    """[EPOCH:]VERSION-RELEASE by name: of one that is there several times (kernels) the newest build."""
+    """[EPOCH:]VERSION-RELEASE by name; the newest build when a package is installed several times (kernels)."""
     return {each.name: each.evr for each in sorted(packages, key=cmp_to_key(compare_evr))}
 
 
 def request_of_extensions(options: ComposeOptions, loaded: LoadedTreefile, extensions: Extensions) -> SolveRequest:
-    """What is to fit on the base, of the treefile's repositories and those of the extensions."""
+    """The request for extensions, from the treefile's repositories and those of the extensions."""
     access = repo_access(options, loaded, with_lockfile=False)
     if more := extensions.all_repos:
         enabled = access.repos if access.repos is not None else [section.id for section in enabled_repos(access)]
         access = replace(access, repos=tuple(dict.fromkeys((*enabled, *more))))
-    # neither excludes nor recommends of the treefile: who installs an extension does not have them either
+    # without excludes and recommends of the treefile: they do not apply on clients that install an extension
     return SolveRequest(packages=extensions.packages(Kind.OS_EXTENSION), access=access)
 
 
 def solve_extensions(
     request: SolveRequest, extensions: Extensions, root: str, network: RepoNetwork, reporter: Reporter
 ) -> Resolution:
-    """The packages of extensions, those for development too. root: as of solve_beside(). Raises as that does, and SolveError
-    for what the base has already."""
+    """Solve the packages of extensions, development ones included. root: see solve_beside(). Raises as that does, and
+    SolveError for packages that the base already has."""
     resolution = solve_beside(request, extensions.packages(Kind.DEVELOPMENT), root, network, reporter)
-    _check_brought(request.packages, resolution)
+    _check_not_in_base(request.packages, resolution)
     return resolution
 
 
@@ -170,7 +173,7 @@ def _extract_database(options: ComposeOptions, loaded: LoadedTreefile, base: str
     with Repo.open(options.repo) as repo:
         if not extract_database(repo, commit_of(repo, revision), directory):
             raise RepositoryError(
-                f"{repo.path}: {revision} has no {DATABASE_PATH}/{_DATABASE}", hint="it must be a tree made of packages"
+                f"{repo.path}: {revision} has no {DATABASE_PATH}/{_DATABASE}", hint="give a tree composed of packages"
             )
 
 
@@ -188,11 +191,11 @@ def _copy_database(rootfs: str, directory: str) -> None:
                 return
     finally:
         os.close(root)
-    raise UsageError(f"--rootfs={rootfs}: has no rpm database", hint="give the root directory of an installed system")
+    raise UsageError(f"--rootfs={rootfs} has no rpm database", hint="give the root directory of an installed system")
 
 
 def _copy(source: int, path: str) -> None:
-    """What the regular file open at `source`, which is closed, holds; nothing of what is none."""
+    """Copy from the descriptor `source`, and close it. Does nothing unless it is a regular file."""
     with open(source, "rb"):
         if stat.S_ISREG(os.fstat(source).st_mode):
             with open(path, "wb") as copy:
@@ -207,24 +210,24 @@ def _installed(database: str, place: str, reporter: Reporter) -> tuple[Nevra, ..
 
 
 def _check_base(installed: Iterable[Nevra], place: str, locked: Locked) -> None:
-    """What was solved on top of other packages may not fit."""
+    """Raise SolveError when the base has other packages than those that were solved against."""
     now, before = {*map(str, installed)}, {*locked.base}
     if now != before:
         details = [f"in the tree, not in the bundle: {each}" for each in sorted(now - before)]
         details += [f"in the bundle, not in the tree: {each}" for each in sorted(before - now)]
         raise SolveError(
-            f"{place}: the tree is not of the packages that the extensions of {locked.place} are for",
-            hint=f"compose it of the bundle first: compose tree --bundle={locked.place}; or name its commit with --base-rev",
+            f"{place}: the tree differs from the one that the extensions in {locked.place} were solved for",
+            hint=f"compose the bundle first: compose tree --bundle={locked.place}; or name its commit with --base-rev",
             details=details[:_SHOWN] + ([f"and {len(details) - _SHOWN} more"] if len(details) > _SHOWN else []),
         )
 
 
-def _check_brought(specs: Sequence[PackageSpec], resolution: Resolution) -> None:
-    brought = {text for each in resolution.packages for text in each.specs}
-    lines = [f"{spec.place}: the base has what {spec.text} asks for" for spec in specs if spec.text not in brought]
+def _check_not_in_base(specs: Sequence[PackageSpec], resolution: Resolution) -> None:
+    added = {text for each in resolution.packages for text in each.specs}
+    lines = [f"{spec.place}: the base already has {spec.text}" for spec in specs if spec.text not in added]
     if lines:
         raise SolveError(
-            lines[0] if len(lines) == 1 else f"the base has what {len(lines)} packages of the extensions ask for",
+            lines[0] if len(lines) == 1 else f"the base already has {len(lines)} packages of the extensions",
             hint="leave out what clients have anyway",
             details=lines if len(lines) > 1 else (),
         )
@@ -233,12 +236,12 @@ def _check_brought(specs: Sequence[PackageSpec], resolution: Resolution) -> None
 def _state(resolution: Resolution, extensions: Extensions) -> str:
     rows = [f"{each.nevra} {':'.join(each.checksum)}\n" for each in resolution.packages]
     used = {each.repo for each in resolution.packages}
-    # a signature that was not asked for then may be now
+    # changed signature settings need another verification
     rows += [f"{each.id} {each.gpgcheck} {each.gpgkeys}\n" for each in resolution.repos if each.id in used]
     return hashlib.sha512("".join((*rows, extensions.json())).encode()).hexdigest()
 
 
-def _is_there(output: str, state: str, resolution: Resolution) -> bool:
+def _is_current(output: str, state: str, resolution: Resolution) -> bool:
     return (
         _text(output, _STATE) == state
         and _text(output, _JSON) != ""
@@ -247,7 +250,7 @@ def _is_there(output: str, state: str, resolution: Resolution) -> bool:
 
 
 def _size(output: str, name: str) -> int:
-    """Bytes of a regular file, -1 of what is none."""
+    """Size of a regular file in bytes, -1 for anything else."""
     try:
         status = os.lstat(os.path.join(output, name))
     except (FileNotFoundError, NotADirectoryError):
@@ -275,7 +278,7 @@ def _write(output: str, files: Sequence[RpmFile], extensions: Extensions, state:
     before = {name for name in _text(output, _LIST).splitlines() if _is_name(name)}
     with fs.storage_errors(output):
         os.makedirs(output, exist_ok=True)
-        # until all is there again nobody may take it for whole
+        # marks the directory as incomplete until everything is there
         _remove(output, _STATE)
         fs.atomic_write(os.path.join(output, _LIST), _lines(before | {*sources}))
         for name, file in sources.items():
@@ -302,11 +305,11 @@ def _remove(output: str, name: str) -> None:
 
 
 def _name_of(package: ResolvedPackage) -> str:
-    """Not what the repository calls it: two may call theirs the same."""
+    """File name of a package, from its NEVRA: names in different repositories may clash."""
     nevra = package.nevra
     name = f"{nevra.name}-{nevra.version}-{nevra.release}.{nevra.arch}.rpm"
     if not _is_name(name):
-        raise PackageError(f"{nevra} of repository {package.repo!r} makes no file name")
+        raise PackageError(f"{nevra} of repository {package.repo!r} cannot be used as a file name")
     return name
 
 

@@ -1,4 +1,4 @@
-"""What a commit records of its making; `compose install` leaves it beside the root for `compose commit`."""
+"""Facts about a compose for the metadata of its commit; `compose install` leaves them beside the root for `compose commit`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ _VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """digest: the input hash, "" when unknown. tree: tree_digest() of the root as it was written, "" when none was. kernel:
-    its version, None for a tree that does not boot. epoch: time of the commit, seconds since 1970."""
+    """Facts about a compose.
+
+    epoch: time of the commit, in seconds since 1970. digest: the input hash, "" when unknown. tree: tree_digest() of the root
+    directory as written, "" without one. kernel: its version, None for a tree that does not boot.
+    """
 
     packages: tuple[Nevra, ...]
     epoch: int
@@ -34,7 +37,7 @@ class Facts:
 
 
 def tree_digest(tree: Tree) -> str:
-    """All that a commit of the tree depends on, 64 hex digits; times are not among it."""
+    """Digest of everything in a tree that a commit holds, so without times: 64 hex digits."""
     total = hashlib.sha256()
     for path, entry in tree.walk():
         total.update(f"{path}\0{mark(entry)}\0".encode())
@@ -42,7 +45,7 @@ def tree_digest(tree: Tree) -> str:
 
 
 def advisories_of(rows: list[dict[str, Any]]) -> tuple[Advisory, ...]:
-    """Advisories as dataclasses.asdict() and JSON leave them."""
+    """Decode advisories that were encoded by dataclasses.asdict() and JSON."""
     return tuple(
         Advisory(
             **{
@@ -56,22 +59,23 @@ def advisories_of(rows: list[dict[str, Any]]) -> tuple[Advisory, ...]:
 
 
 def encode(facts: Facts) -> bytes:
-    """As JSON. Where keys come from is left out: it may be a URL with a password, and no commit records it."""
+    """Encode as JSON, without the URLs of keys: they may contain a password, and commits do not record them."""
     facts = dataclasses.replace(facts, repos=tuple(dataclasses.replace(each, gpgkeys=()) for each in facts.repos))
     return (json.dumps({"compose-facts": _VERSION, **dataclasses.asdict(facts)}, indent=2) + "\n").encode()
 
 
 def decode(data: bytes, path: str) -> Facts:
-    """Reverse of encode(). Raises UsageError naming the file."""
+    """Reverse of encode(). path: for messages. Raises UsageError."""
     try:
         found: dict[str, Any] = json.loads(data)
         if found.pop("compose-facts") != _VERSION:
-            raise ValueError("of another version of compose")
+            raise ValueError("it was written by another version of compose")
         found["packages"] = tuple(Nevra(**row) for row in found["packages"])
         found["repos"] = tuple(RepoSnapshot(**{**row, "gpgkeys": tuple(row["gpgkeys"])}) for row in found["repos"])
         found["advisories"] = advisories_of(found["advisories"])
         return Facts(**found)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
-            f"{path}: is not what compose install leaves beside a root: {error}", hint="remove it, or install anew"
+            f"{path} is not a file that compose install leaves beside a root: {error}",
+            hint="remove it, or install again",
         ) from error

@@ -1,4 +1,4 @@
-"""The treefile alone, for who asks for no more: it needs none of the stages that follow."""
+"""Commands that need only the treefile, and none of the stages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from compose.treefile.load import load_treefile
 
 
 def flattened_treefile(path: str, *, basearch: str | None = None) -> str:
-    """What --print-only prints. Raises TreefileError."""
+    """The treefile with its includes merged, as --print-only prints it. Raises TreefileError."""
     return load_treefile(path, basearch=basearch or host_basearch()).json
 
 

@@ -1,4 +1,4 @@
-"""The last look before a commit: what no client could use is not committed."""
+"""The last check before a commit: a tree that no client could use is not committed."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ from compose.tree import Tree
 def check_tree(
     tree: Tree, store: BlobStore, *, container: bool, reporter: Reporter, measured: bool | None = None
 ) -> None:
-    """Warn of what clients can live without. Raises PolicyError for what they cannot, all of it together. The tree may have
-    no labels yet, and those it has are for check_labels(). measured: will the commit have a composefs digest?"""
+    """Warn about minor problems, and raise PolicyError with all fatal ones.
+
+    Labels are not checked here but by check_labels(). measured: will the commit have a composefs digest?
+    """
     _judge(lint_tree(tree, store, bootable=not container, measured=measured), reporter)
 
 
 def check_labels(labels: Audit, reporter: Reporter) -> None:
-    """The same for an audit of labels."""
+    """Check the audited labels; warns and raises as check_tree() does."""
     _judge(lint_labels(labels), reporter)
 
 
@@ -33,15 +35,15 @@ def _judge(found: Iterable[Finding], reporter: Reporter) -> None:
     found = tuple(found)
     for finding in found:
         if finding.level is Level.WARNING:
-            reporter.warn(_told(finding))
+            reporter.warn(_line(finding))
     errors = [finding for finding in found if finding.level is Level.ERROR]
     if errors:
         raise PolicyError(
-            f"no client could use this tree: {_told(errors[0])}",
-            details=[_told(each) for each in errors[1:]],
+            f"no client could use this tree: {_line(errors[0])}",
+            details=[_line(error) for error in errors[1:]],
             hint=RULES[errors[0].rule].advice,
         )
 
 
-def _told(finding: Finding) -> str:
+def _line(finding: Finding) -> str:
     return f"{finding.path}: {finding.message} [{finding.rule}]"

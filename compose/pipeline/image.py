@@ -1,6 +1,6 @@
-"""`compose image`: from a treefile to a container image, when anything is new in it.
+"""`compose image`: from a treefile to a container image, if anything in it has changed.
 
-What the image before says of itself is what the compose begins with: input hash, version, time, and the structure of layers.
+The compose starts from what the previous image's metadata says: input hash, version, time, and the structure of its layers.
 """
 
 from __future__ import annotations
@@ -31,26 +31,30 @@ from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
 from compose.pipeline.results import touch
 from compose.pipeline.run import compose_tree
 
-_TRIED = "user.compose"
+_PROBE_XATTR = "user.compose"
 _VERSIONS = ("org.opencontainers.image.version", "version")
 
 
 class Initialize(StrEnum):
-    """When an image is made that follows none. The values are rpm-ostree's."""
+    """When to make an image that does not follow a previous one. The values are rpm-ostree's."""
 
     QUERY = "query"
-    """Never: there must be one."""
+    """Never: there must be a previous image."""
     ALWAYS = "always"
-    """Whatever is there is not looked at, and replaced."""
+    """Always: an existing image is replaced without reading it."""
     NEVER = "never"
-    """Only where there is none; one that is there is an error."""
+    """The first time only: an existing image is an error."""
     IF_NOT_EXISTS = "if-not-exists"
+    """When there is no previous image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComposeImageOptions:
-    """tree: how to compose; repository, parent and previous commit are no business of the caller's. target: where the image is
-    and goes. max_layers: behind the one with the commit."""
+    """Options of compose_image().
+
+    tree: options of the compose; its repository, parent and previous commit are ignored. target: place of the previous image
+    and the new one. max_layers: not counting the layer with the commit.
+    """
 
     tree: ComposeOptions
     target: ImageReference
@@ -62,7 +66,7 @@ class ComposeImageOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComposedImage:
-    """tree: what came of the compose. image: None when nothing changed. difference: to the image before, None without one."""
+    """tree: result of the compose. image: None when nothing changed. difference: from the previous image, None without one."""
 
     tree: ComposeResult
     image: Image | None = None
@@ -70,27 +74,27 @@ class ComposedImage:
 
 
 def compose_image(options: ComposeImageOptions, reporter: Reporter) -> ComposedImage:
-    """Raises a ComposeError; then what is at the target is what was there."""
+    """Compose, and write the commit as an image. Raises a ComposeError; the target is then left as it was."""
     target = options.target
     check_options(options.image)
-    # now, and not when all is composed
+    # fail now rather than after the compose
     check_target(target, reporter)
     if options.tree.touch_if_changed is not None:
         fs.check_place(options.tree.touch_if_changed)
     previous = _previous(options, reporter)
     structure = structure_of(previous, str(target), reporter) if previous is not None else None
-    # held until the image is there: what it is made of is in it
+    # locked until the image is written: its contents are in the cachedir
     with CacheDir(options.tree.cachedir).shared(reporter) as cache, open_private(cache.join(IMAGES)) as repo:
         with fs.temporary_directory("compose-image-") as directory:
-            # with it the ref stays where it is, for there is to be none: what an image follows is the image before
-            asked = replace(
-                _following(options.tree, previous, repo, reporter),
+            # write_commitid_to keeps the ref from being created: an image follows the previous image, not a ref
+            tree_options = replace(
+                _options_following(options.tree, previous, repo, reporter),
                 repo=repo.path,
                 no_parent=True,
                 write_commitid_to=os.path.join(directory, "commit"),
                 touch_if_changed=None,
             )
-            result = compose_tree(asked, reporter)
+            result = compose_tree(tree_options, reporter)
         if result.outcome is not Outcome.COMMITTED:
             return ComposedImage(tree=result)
         assert result.commit is not None
@@ -99,7 +103,7 @@ def compose_image(options: ComposeImageOptions, reporter: Reporter) -> ComposedI
         except RepositoryError as error:
             raise RepositoryError(
                 error.message,
-                hint=f"remove {repo.path} and compose again: it has nothing but commits that images were made of",
+                hint=f"remove {repo.path} and compose again: it holds only commits that images were made from",
             ) from error
     touch(options.tree)
     difference = None
@@ -109,7 +113,7 @@ def compose_image(options: ComposeImageOptions, reporter: Reporter) -> ComposedI
 
 
 def check_target(target: ImageReference, reporter: Reporter) -> None:
-    """Raises what would be raised when an image is put there, as far as can be told before."""
+    """Check that an image can be written to the target, as far as that is known beforehand, and raise what writing would."""
     match target.transport:
         case Transport.OCI:
             try_layout(target.name, reporter)
@@ -137,7 +141,7 @@ def _encapsulated(
 
 
 def _previous(options: ComposeImageOptions, reporter: Reporter) -> ExistingImage | None:
-    """The image that the new one follows. Raises ImageError when there should be one and is none, or the other way round."""
+    """The image that the new one follows. Raises ImageError when it is missing but required, or present but unexpected."""
     if options.initialize is Initialize.ALWAYS:
         return None
     target = options.target
@@ -145,42 +149,43 @@ def _previous(options: ComposeImageOptions, reporter: Reporter) -> ExistingImage
     if found is None:
         if options.initialize is Initialize.QUERY:
             raise ImageError(
-                f"{target}: there is no image yet", hint="--initialize makes the first one; it is for that build only"
+                f"{target}: there is no image yet",
+                hint="make the first one with --initialize, used for that build only",
             )
         return None
     if options.initialize is Initialize.NEVER:
         raise ImageError(
-            f"{target}: there is an image already", hint="without --initialize-mode the next one follows it"
+            f"{target}: there is an image already", hint="to build its successor, leave out --initialize-mode"
         )
     if INPUTHASH not in found.labels:
         raise ImageError(
-            f"{target}: the image that is there has no label {INPUTHASH}, so that nobody knows what it was made of",
-            hint="--initialize-mode=always replaces it",
+            f"{target}: the existing image has no label {INPUTHASH}, so its inputs are not known",
+            hint="replace it with --initialize-mode=always",
         )
     return found
 
 
 def structure_of(previous: ExistingImage, where: str, reporter: Reporter) -> PreviousLayers | None:
-    """The layers of an image; None, and a warning, when they do not say what is in them. where: what it is called."""
+    """The layers of an image; None, with a warning, when they do not describe their contents. where: for messages."""
     try:
         return previous_layers(previous.manifest, where)
     except UsageError as error:
-        # a registry that keeps no annotations, or somebody's layer upon the image
-        reporter.warn(f"{error.message}; packages are packed into layers anew")
+        # a registry that drops annotations, or a layer that someone added on top
+        reporter.warn(f"{error.message}; the layer structure is not kept")
         return None
 
 
-def _following(
+def _options_following(
     options: ComposeOptions, previous: ExistingImage | None, repo: Repo, reporter: Reporter
 ) -> ComposeOptions:
-    """The same for a compose that follows an image."""
+    """The options for a compose that follows an image."""
     if previous is None:
         return replace(options, previous_commit=None)
     commit = previous.labels.get(COMMIT_LABEL, "")
     known = is_checksum(commit) and repo.has(commit, "commit")
     if not known:
         reporter.info(
-            "The commit of the image before is not in the cachedir: users and groups get their ids as in a first compose"
+            "The commit of the previous image is not in the cachedir: users and groups get ids as in a first compose"
         )
     return replace(
         options,
@@ -192,18 +197,18 @@ def _following(
 
 
 def open_private(path: str, *, composefs: bool = False) -> Repo:
-    """A repository for commits that go into images at once. Files lie there as they are: they are packed in the image.
-    composefs: a new one's commits have the digest."""
+    """Open or create a repository for commits that go straight into images; bare-user where possible, since the image
+    compresses files anyway. composefs: commits in a new repository get the composefs digest."""
     mode = Mode.BARE_USER
     with fs.storage_errors(path):
         os.makedirs(path, mode=0o700, exist_ok=True)
         try:
-            os.setxattr(path, _TRIED, b"")
+            os.setxattr(path, _PROBE_XATTR, b"")
         except OSError:
-            # a filesystem that keeps no such attributes
+            # the filesystem has no user xattrs
             mode = Mode.ARCHIVE
         else:
-            # another compose may try it at the same time
+            # another compose may be probing too
             with contextlib.suppress(OSError):
-                os.removexattr(path, _TRIED)
+                os.removexattr(path, _PROBE_XATTR)
     return Repo.create(path, mode, composefs=composefs)

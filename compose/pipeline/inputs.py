@@ -24,7 +24,7 @@ from compose.solve.solver import solve
 from compose.treefile.load import load_treefile
 from compose.treefile.model import LoadedTreefile, MetadataPlace, Treefile
 
-# most composes are unchanged, without lockfile and layers, and as soon over as these would be imported
+# imported late: most composes are unchanged, have no lockfile or layers, and end in the time these imports take
 if TYPE_CHECKING:
     from compose.blobs import BlobStore
     from compose.layers import LayerCommit
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Stopwatch:
-    """Wall seconds of each stage, in order; tells the reporter of them."""
+    """Measures the wall time of each stage, and reports its start and end. laps: (name, seconds), in order."""
 
     reporter: Reporter
     laps: list[tuple[str, float]] = field(default_factory=list)
@@ -56,9 +56,12 @@ class Stopwatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What decides a tree. labelled: will it have SELinux labels? layers: of ostree-layers. lock: the part of a lockfile
-    that was used, None without one. given: what was taken from a record. parts: all that decides, and digest: their hash.
-    rerun_programs: run each, whatever is remembered of it."""
+    """Everything that determines a tree.
+
+    layers: of ostree-layers. lock: the part of a lockfile that was used, None without one. given: what was taken from a
+    record. labelled: will the tree have SELinux labels? parts: all inputs, and digest: their hash. rerun_programs: run every
+    program, even if its result is remembered.
+    """
 
     loaded: LoadedTreefile
     cache: CacheDir
@@ -85,29 +88,29 @@ class Inputs:
         return self.loaded.treefile
 
     def unchanged(self, options: ComposeOptions) -> bool:
-        """Did the commit before come of the same, so that there is nothing to make, and is nothing asked for all the same?"""
+        """Is there nothing to do: was the previous commit made from the same inputs, and do the options ask for no more?"""
         downloading = options.download_only or options.download_only_rpms
         previous, config = self.previous, self.repo.config
-        # else clients would refuse it
-        fit = (previous.measured or not config.composefs) and (
+        # clients would refuse a commit that lacks what the repository's config asks for
+        acceptable = (previous.measured or not config.composefs) and (
             not self.treefile.ref or config.collection_id in (None, previous.collection)
         )
-        return not options.force_nocache and not downloading and fit and self.digest == previous.inputhash
+        return not options.force_nocache and not downloading and acceptable and self.digest == previous.inputhash
 
     def read_accounts(self) -> Accounts:
-        """Those of the commit before. Raises RepositoryError."""
+        """The accounts of the previous commit. Raises RepositoryError."""
         known = self.given.accounts
         return known if known is not None else self.previous.read_accounts(self.repo)
 
     def open_memory(self) -> ProgramMemory | None:
-        """Of what programs did, None when each is to run. One for all of a compose knows what its lower layers show."""
+        """Remembered program results; None when every program is to run. Use one per compose: it knows its lower layers."""
         from compose.workroot.memory import ProgramMemory
 
         return None if self.rerun_programs else ProgramMemory(self.cache.join(PROGRAMS))
 
     @cached_property
     def store(self) -> BlobStore:
-        """One for all of a compose: it knows what was made meanwhile."""
+        """The blob store; one per compose, since it remembers the blobs it has made."""
         from compose.blobs import BlobStore
 
         return BlobStore(self.cache.join("blobs"))
@@ -121,9 +124,8 @@ def gather(
     given: Given | None = None,
     meanwhile: Callable[[], object] = lambda: None,
 ) -> Inputs:
-    """Read the treefile and decide on every package; nothing of them is downloaded yet. meanwhile: as of solve(). Raises a
-    ComposeError."""
-    # now, and not when the commit is there already
+    """Read the treefile and choose every package, without downloading any. meanwhile: see solve(). Raises a ComposeError."""
+    # fail now rather than after the commit
     for path in options.result_files:
         fs.check_place(path)
     known = known_files(options)
@@ -196,7 +198,7 @@ def _resolve_layers(repo: Repo, treefile: Treefile, recorded: Mapping[str, str])
 
 
 def reread(inputs: Inputs, options: ComposeOptions) -> Inputs:
-    """The same with the treefile's files as they are now: --accept-new-ids has written one."""
+    """The inputs with the treefile's files read again, after --accept-new-ids has written one."""
     loaded = load_treefile(options.treefile, basearch=inputs.treefile.basearch, known=known_files(options))
     parts = _parts(loaded, inputs.resolution, inputs.layers, labelled=inputs.labelled)
     return replace(inputs, loaded=loaded, parts=parts)

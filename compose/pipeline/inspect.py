@@ -1,4 +1,4 @@
-"""Questions about what is there already: commits of a repository, or a root directory."""
+"""Inspection of existing commits and root directories: lint, diff, blame, size."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from compose.weight import Row, Share, directory_of, rows, sources, weigh
 
 
 def lint_commit(path: str, revision: str, cachedir: str, reporter: Reporter) -> tuple[Finding, ...]:
-    """Findings in a commit, its labels, its metadata and what serves it. Raises RepositoryError."""
+    """Findings in a commit, its labels, its metadata and its repository. Raises RepositoryError."""
     with Repo.open(path) as repo, CacheDir(cachedir).shared(reporter) as cache:
         store = BlobStore(cache.join("blobs"))
         checksum = commit_of(repo, revision)
@@ -41,35 +41,35 @@ def lint_commit(path: str, revision: str, cachedir: str, reporter: Reporter) -> 
 
 
 def _audited(tree: Tree, store: BlobStore, cache: CacheDir) -> tuple[Audit | None, tuple[Finding, ...]]:
-    """The audit of a tree that has labels, or why there is none."""
+    """The audit of a tree's labels, if it has any, or findings that say why it cannot be made."""
     if all(label_of(entry) is None for entry in tree.entries.values()):
         return None, ()
     try:
         with cache.scratch() as work:
             return audit(tree, store, work, Reporter()), ()
     except LabelError as error:
-        return None, (Finding(rule="label", path="/usr/etc/selinux", message=f"labels without rules: {error}"),)
+        return None, (Finding(rule="label", path="/usr/etc/selinux", message=f"labels cannot be checked: {error}"),)
 
 
 def lint_rootfs(directory: str, cachedir: str, reporter: Reporter, *, bootable: bool) -> tuple[Finding, ...]:
-    """Findings in a root directory, as `compose postprocess` or `compose rootfs` leaves it. Raises UsageError for what is
-    none."""
+    """Findings in a root directory as `compose postprocess` or `compose rootfs` leaves it. Raises UsageError when it is not a
+    root directory."""
     with CacheDir(cachedir).shared(reporter) as cache:
         store = BlobStore(cache.join("blobs"))
         tree = read_rootfs(directory, store, reporter, writer="rootfs").tree
-        # that of a container image has /etc where programs look for it
-        plain = "etc" in tree and "usr/etc" not in tree
-        return lint_tree(move_etc(tree) if plain else tree, store, bootable=bootable)
+        # the root of a container image has /etc in place
+        plain_etc = "etc" in tree and "usr/etc" not in tree
+        return lint_tree(move_etc(tree) if plain_etc else tree, store, bootable=bootable)
 
 
 def diff_revisions(path: str, before: str, after: str) -> SystemDiff:
-    """What differs between two commits of a repository. Raises RepositoryError."""
+    """The difference between two commits of a repository. Raises RepositoryError."""
     with Repo.open(path) as repo:
         return diff_systems(repo, commit_of(repo, before), commit_of(repo, after), Reporter())
 
 
 def commit_of(repo: Repo, revision: str) -> str:
-    """Checksum of a commit that is there. Raises RepositoryError."""
+    """Checksum of an existing commit. Raises RepositoryError."""
     checksum = repo.resolve(revision)
     if checksum is None or not repo.has(checksum, "commit"):
         raise RepositoryError(f"{repo.path} has no commit {revision}", hint="see: ostree refs")
@@ -78,9 +78,12 @@ def commit_of(repo: Repo, revision: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blame:
-    """path: of the commit. writer: as tree.Entry says. place: FILE:LINE of the treefile that asked for it, or "". runs:
-    programs that changed it, in order. holds: of an initramfs, (writer, number of the files in it that are the writer's by
-    their paths), most first; "" made those that the commit does not have."""
+    """Who made a path of a commit.
+
+    path: in the commit. writer: see tree.Entry. place: FILE:LINE of the treefile that asked for it, or "". runs: programs
+    that changed it, in order. holds: for an initramfs, (writer, number of its files whose path that writer made in the
+    commit), largest first; the writer is "" for files that the commit does not have.
+    """
 
     path: str
     writer: str
@@ -90,7 +93,7 @@ class Blame:
 
 
 def blame(repository: str, revision: str, path: str) -> Blame:
-    """Who made a path of a commit. Raises RepositoryError, UsageError when the commit has no such path."""
+    """Find out who made a path. Raises RepositoryError, and UsageError when the commit has no such path."""
     with Repo.open(repository) as repo:
         commit = commit_of(repo, revision)
         known = records.read(repo, commit)
@@ -98,7 +101,7 @@ def blame(repository: str, revision: str, path: str) -> Blame:
         found = next((each for each in (wanted, f"usr/{wanted}") if each in known.writers), None)
         if found is None:
             raise UsageError(
-                f"{revision} has no {path}", hint="paths are those of the commit: /usr/etc, links not followed"
+                f"{revision} has no {path}", hint="give a path as in the commit: /usr/etc, no symlinks on the way"
             )
         image = repo.read_file(commit, found) if os.path.basename(found) == "initramfs.img" else None
     writer = known.writers[found]
@@ -112,7 +115,7 @@ def blame(repository: str, revision: str, path: str) -> Blame:
 
 
 def _holds(image: bytes, writers: Mapping[str, str]) -> tuple[tuple[str, int], ...]:
-    """Whose files are in an initramfs, by their paths; nothing for one that cannot be read."""
+    """Count the files in an initramfs by the writer of their paths; nothing when it cannot be read."""
     counts: collections.Counter[str] = collections.Counter()
     with contextlib.suppress(ValueError):
         for path in initramfs.files(image):
@@ -134,8 +137,10 @@ def _place_of(writer: str, path: str, places: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weighed:
-    """A commit beside another one. rows: what each source or directory has. before: total of the other commit, None without
-    one. archive: are the bytes known that clients download?"""
+    """The size of a commit, compared with another one.
+
+    rows: by source or directory. before: total of the other commit, None without one. archive: are download sizes known?
+    """
 
     rows: tuple[Row, ...]
     now: Share
@@ -146,14 +151,14 @@ class Weighed:
 def weigh_commit(
     path: str, revision: str, reporter: Reporter, *, before: str | None = None, depth: int | None = None
 ) -> Weighed:
-    """What a commit weighs, by who brought it, or, with a depth, by directories of at most so many names.
+    """Sizes in a commit by package and step or, with a depth, by directory down to that depth.
 
-    before: another commit of the repository. Raises RepositoryError, also when the making of a commit is not recorded and
-    no depth is given.
+    before: another commit of the repository. Raises RepositoryError, also for a commit without a record when no depth is
+    given.
     """
     with Repo.open(path) as repo:
 
-        def names(commit: str) -> Callable[[str], str]:
+        def grouping(commit: str) -> Callable[[str], str]:
             if depth is not None:
                 return functools.partial(directory_of, depth=depth)
             return sources(records.read(repo, commit).writers)
@@ -161,9 +166,9 @@ def weigh_commit(
         found = []
         for each in (revision,) if before is None else (revision, before):
             commit = commit_of(repo, each)
-            name_of = names(commit)
+            group_of = grouping(commit)
             weight = weigh(repo, commit, reporter)
-            found.append((weight.by(name_of), weight.total))
+            found.append((weight.by(group_of), weight.total))
     earlier = found[1:]
     return Weighed(
         rows=rows(found[0][0], earlier[0][0] if earlier else None),

@@ -1,4 +1,4 @@
-"""Lockfiles in a compose: which build of each package it takes."""
+"""Lockfiles in a compose: they fix the build of each package."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from compose.treefile.source import Located, SourceFault
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Locking:
-    """Exactly one of own (a lockfile of compose) and request (rpm-ostree's) is set. path: of the last lockfile."""
+    """The lock of a compose: either own (a lockfile of compose) or request (rpm-ostree's) is set. path: the last lockfile."""
 
     path: str
     own: ArchLock | None = None
@@ -41,14 +41,14 @@ def read(options: ComposeOptions, treefile: Treefile, reporter: Reporter) -> Loc
     if any(own.MARK in source.value for source in sources):
         if len(sources) > 1:
             raise UsageError(
-                "a lockfile of compose is whole: it cannot be combined with another one",
-                hint="--lockfile may be repeated with lockfiles of rpm-ostree only",
+                "a lockfile of compose cannot be combined with another lockfile",
+                hint="only lockfiles of rpm-ostree can be given several times",
             )
         lock = own.read_lock(sources[0])
         part = lock.arches.get(treefile.basearch)
         if part is None:
             raise TreefileError(
-                f"{options.lockfiles[0]}: has no lock for {treefile.basearch}",
+                f"{options.lockfiles[0]} has no lock for {treefile.basearch}",
                 hint=f"add it: compose lock --lockfile={options.lockfiles[0]} {options.treefile}",
             )
         return Locking(path=options.lockfiles[0], own=part)
@@ -66,7 +66,7 @@ def read(options: ComposeOptions, treefile: Treefile, reporter: Reporter) -> Loc
 
 
 def parse(path: str) -> Located:
-    """A lockfile of either kind. Raises TreefileError."""
+    """Parse a lockfile of either kind. Raises TreefileError."""
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -81,14 +81,14 @@ def parse(path: str) -> Located:
 def locked_resolution(
     lock: ArchLock, path: str, request: SolveRequest, network: RepoNetwork, reporter: Reporter
 ) -> Resolution:
-    """What the lock holds, as if it had been solved. Raises SolveError when it was made for another request."""
+    """The locked packages as a resolution. Raises SolveError when the lock was made for another request."""
     if lock.request != request_digest(request):
         wanted, locked = set(specs_of(request)), set(lock.specs)
         details = [f"in the treefile, not in the lock: {each}" for each in sorted(wanted - locked)]
         details += [f"in the lock, no longer in the treefile: {each}" for each in sorted(locked - wanted)]
         raise SolveError(
-            f"{path}: was made for a treefile that asks for something else",
-            hint="bring it up to date: compose lock update --keep, which changes nothing that is locked",
+            f"{path} does not match the treefile",
+            hint="update it: compose lock update --keep, which keeps all locked builds",
             details=details or ("repos, releasever, repovars, excludes, recommends or rpm-files differ",),
         )
     now = describe(request, network, reporter)
@@ -96,7 +96,7 @@ def locked_resolution(
     gone = sorted({each.package.repo for each in lock.packages} - known)
     if gone:
         raise SolveError(
-            f"{path}: packages are locked from {', '.join(gone)}, which is not enabled", hint="enable it under repos:"
+            f"{path}: packages are locked from {', '.join(gone)}, not enabled in the treefile", hint="add it to repos:"
         )
     return resolution_of(lock, now)
 
@@ -105,20 +105,20 @@ def check_keys(lock: ArchLock, files: Sequence[RpmFile]) -> None:
     """Raise TrustError when a package is signed with another key than when it was locked."""
     keys = {each.package.nevra: each.key for each in lock.packages}
     faults = [
-        f"{file.package.nevra}: signed by {file.key or 'nobody that was asked for'}, locked with {expected}"
+        f"{file.package.nevra}: signed by {file.key or 'no key that was checked'}, locked with {expected}"
         for file in files
         if (expected := keys.get(file.package.nevra)) and file.key != expected
     ]
     if faults:
         raise TrustError(
             faults[0] if len(faults) == 1 else f"{len(faults)} packages are signed with other keys than when locked",
-            hint="see that gpgcheck=1 and gpgkey= of their repositories are as they were",
+            hint="check that gpgcheck=1 and gpgkey= of their repositories have not changed",
             details=faults if len(faults) > 1 else (),
         )
 
 
 def keeping(lock: ArchLock, changing: Sequence[str], path: str) -> LockRequest:
-    """A request that keeps all that is locked but the packages named (or built from a source package of that name)."""
+    """A request that keeps all locked builds except of the packages named in `changing`, as binary or source packages."""
     moving = {
         each.package.nevra.name
         for each in lock.packages
@@ -128,7 +128,9 @@ def keeping(lock: ArchLock, changing: Sequence[str], path: str) -> LockRequest:
     sources = {rpmostree.source_name(each.package.source_rpm) for each in lock.packages}
     unknown = [name for name in changing if name not in names | sources]
     if unknown:
-        raise UsageError(f"{path}: has no package {', '.join(unknown)}", hint="give names of locked or source packages")
+        raise UsageError(
+            f"{path} has no package {', '.join(unknown)}", hint="name a locked package or its source package"
+        )
     builds = tuple(
         LockedBuild(
             name=each.package.nevra.name,
@@ -143,12 +145,12 @@ def keeping(lock: ArchLock, changing: Sequence[str], path: str) -> LockRequest:
 
 
 def write_foreign(path: str, resolution: Resolution, epoch: int | None, reporter: Reporter) -> None:
-    """--ex-write-lockfile-to: rpm-ostree's format."""
+    """Write a lockfile in rpm-ostree's format, for --ex-write-lockfile-to."""
     newest = max((repo.timestamp for repo in resolution.repos), default=0)
     text, several = rpmostree.format_locked(resolution, generated=epoch if epoch is not None else newest)
     if several:
         reporter.warn(
-            f"{path}: rpm-ostree's lockfiles hold one build of a name; of {', '.join(several)} there are several "
+            f"{path}: rpm-ostree's lockfiles hold one build per name: only the last build of {', '.join(several)} is written "
             "(compose lock writes a lockfile that holds all)"
         )
     fs.atomic_write(path, text.encode())

@@ -1,4 +1,4 @@
-"""Making and renewing the lockfile of a treefile."""
+"""Writing and updating the lockfile of a treefile."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from compose.solve.solver import solve
 
 
 def default_path(treefile: str) -> str:
-    """fedora.lock.yaml for fedora.yaml."""
+    """Default path of a treefile's lockfile: fedora.lock.yaml for fedora.yaml."""
     return os.path.splitext(treefile)[0] + ".lock.yaml"
 
 
 def read(path: str) -> Lock | None:
-    """The lockfile of compose at a path, None when there is none. Raises TreefileError."""
+    """Read a lockfile of compose; None when it does not exist. Raises TreefileError."""
     try:
         with open(path, "rb") as file:
             return own.parse_lock(file.read(), path)
@@ -38,10 +38,10 @@ def read(path: str) -> Lock | None:
 def write_lock(
     options: ComposeOptions, path: str, reporter: Reporter, *, moving: Sequence[str] | None = None
 ) -> tuple[Change, ...]:
-    """Lock one architecture of a treefile; what is locked for others stays. Returns what changed.
+    """Lock the packages of a treefile for one architecture, and keep the lock of others. Returns the changes.
 
-    moving: names of binary or source packages that may change while the rest keeps what is locked; None for all. The
-    packages are fetched, for who signed them is locked too. Raises a ComposeError; then the lockfile is as it was.
+    moving: names of binary or source packages that may change, while all others keep their locked builds; None for all.
+    Packages are fetched, since their signing keys are locked too. Raises a ComposeError; the lockfile is then unchanged.
     """
     loaded = load(options, reporter)
     treefile = loaded.treefile

@@ -1,4 +1,4 @@
-"""What a commit was made of, kept beside it, and how to compose from that again."""
+"""The sources of a commit: keeping them beside it, and composing from them again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ACCOUNTS = "accounts"
 _METADATA = "metadata"
 
 Sources = tuple[dict[str, Source], dict[str, Any]]
-"""Files by path, and facts."""
+"""Files by path, and facts about them."""
 
 
 def keep_sources(
@@ -42,9 +42,11 @@ def keep_sources(
     parent: str | None,
     reporter: Reporter,
 ) -> None:
-    """For `compose verify`. sources: sources_of() what the commit was made of. The commit is there already, so that what goes
-    wrong here is no more than a warning."""
-    with _no_more_than_a_warning(reporter):
+    """Keep the sources of a commit for `compose verify`.
+
+    sources: the result of sources_of(). The commit exists already, so errors are reported as warnings.
+    """
+    with _errors_as_warnings(reporter):
         _keep(repo, *sources.result(), options, commit, facts, parent)
 
 
@@ -56,9 +58,9 @@ def leave_sources(
     rootfs: str,
     reporter: Reporter,
 ) -> None:
-    """The same beside a root directory, for when it is committed."""
+    """Keep the sources of a root beside its directory, for when it is committed. Errors are reported as warnings."""
     beside.remove_sources(rootfs)
-    with _no_more_than_a_warning(reporter), inputs.cache.scratch() as work:
+    with _errors_as_warnings(reporter), inputs.cache.scratch() as work:
         beside.write_sources(rootfs, *sources_of(inputs, accounts, rpms, options, work, reporter))
 
 
@@ -73,49 +75,49 @@ def keep_sources_of_root(
     work: str,
     reporter: Reporter,
 ) -> None:
-    """Keep what leave_sources() left beside a root, with the treefile as it is now: it says more of a commit than decides the
-    tree."""
-    with _no_more_than_a_warning(reporter):
-        left = os.path.join(work, "left")
-        os.mkdir(left, 0o700)
-        index = beside.unpack_sources(rootfs, left)
+    """Keep what leave_sources() left beside a root as the sources of its commit, but with the current treefile, which also
+    determines metadata. Errors are reported as warnings."""
+    with _errors_as_warnings(reporter):
+        unpacked = os.path.join(work, "unpacked")
+        os.mkdir(unpacked, 0o700)
+        index = beside.unpack_sources(rootfs, unpacked)
         if index is None:
             raise UsageError("compose install left no sources beside the root")
         top, files = treefile_files(loaded, options, os.path.join(work, "sources"))
         for each in index.members:
             if not each.path.startswith(f"{TREEFILE}/"):
-                files[each.path] = Source(path=os.path.join(left, each.path), mode=each.mode)
+                files[each.path] = Source(path=os.path.join(unpacked, each.path), mode=each.mode)
         _keep(repo, files, {**index.facts, "treefile": top}, options, commit, facts, parent)
 
 
 @contextmanager
-def _no_more_than_a_warning(reporter: Reporter) -> Iterator[None]:
+def _errors_as_warnings(reporter: Reporter) -> Iterator[None]:
     try:
         yield
     except (ComposeError, OSError) as error:
-        reporter.warn(f"what it was made of is not kept, and compose verify will not know this commit: {error}")
+        reporter.warn(f"the sources are not kept, and compose verify will not work for this commit: {error}")
 
 
 def _tools() -> dict[str, str]:
     return {"compose": compose.__version__, **bindings.versions()}
 
 
-def other_tools(index: Index, name: str) -> tuple[InputChange, ...]:
-    """Versions of what made a commit that are others here; none for a record that has none. Raises FetchError naming it."""
+def changed_tools(index: Index, name: str) -> tuple[InputChange, ...]:
+    """Tools whose versions differ from those recorded with a commit; none if the record has no versions. Raises FetchError."""
     try:
         before, after = (
             [Input(kind=InputKind.TOOL, name=str(tool), value=str(version)) for tool, version in tools.items()]
             for tools in (index.facts.get("tools", _tools()), _tools())
         )
     except AttributeError as error:
-        raise FetchError(f"{name}: what it says of its tools is damaged: {error}") from error
+        raise FetchError(f"{name}: the list of tools is damaged: {error}") from error
     return input_changes(before, after)
 
 
 def sources_of(
     inputs: Inputs, accounts: Accounts, rpms: Sequence[RpmFile], options: ComposeOptions, work: str, reporter: Reporter
 ) -> Sources:
-    """What a compose is made of. work: an existing directory. Raises ComposeError for what cannot be carried elsewhere."""
+    """The sources of a compose. work: an existing directory. Raises ComposeError when they cannot be relocated."""
     files, about = collect(inputs, rpms, options, work, reporter)
     files |= {f"{_ACCOUNTS}/{name}": Source(data=data) for name, data in accounts.items()}
     return files, {**about, "tools": _tools()}
@@ -142,8 +144,8 @@ def _keep(
     records.keep_sources(repo, commit, files, about)
 
 
-def again(index: Index, name: str, directory: str, options: ComposeOptions) -> tuple[ComposeOptions, Given]:
-    """How to make a commit anew of what was unpacked into a directory. Raises FetchError for a damaged record."""
+def rebuild_options(index: Index, name: str, directory: str, options: ComposeOptions) -> tuple[ComposeOptions, Given]:
+    """Options to make a commit again from its sources, unpacked in a directory. Raises FetchError for a damaged record."""
     changed, given = options_of(index, name, directory, options)
     try:
         commit = index.facts["commit"]
@@ -155,14 +157,14 @@ def again(index: Index, name: str, directory: str, options: ComposeOptions) -> t
             parent=commit["parent"],
             no_parent=commit["parent"] is None,
             disable_selinux=not commit["selinux"],
-            # one that was counted up must not be counted up once more
+            # an automatic version must not be incremented again
             metadata_strings=tuple((strings if version is None else strings | {"version": version}).items()),
             metadata_files=tuple(os.path.join(directory, each) for each in index.names(_METADATA)),
             force_nocache=True,
             sign=False,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise FetchError(f"{name}: what it says of its commit is damaged: {error}") from error
+        raise FetchError(f"{name}: the options of the commit are damaged: {error}") from error
     accounts = {}
     for path in index.names(_ACCOUNTS):
         with open(os.path.join(directory, path), "rb") as file:

@@ -1,4 +1,4 @@
-"""What a compose is asked to do, and what came of it."""
+"""Options and result of a compose."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from compose.values import value
 
-# a command needs the options before it needs any stage
+# commands need the options long before they need any stage
 if TYPE_CHECKING:
     from compose.label import Audit
     from compose.pipeline.timings import Timings
@@ -27,13 +27,13 @@ class Outcome(Enum):
 
 @value
 class ComposeOptions:
-    """Where and how to compose; what to compose is the treefile's business.
+    """Where and how to compose; the treefile says what to compose.
 
-    The names are those of the flags of `compose tree`. jobs: cores to use. basearch: RPM base
-    architecture, None for this machine's. source_date_epoch: seconds since 1970 that
-    everything is dated with; None takes the later of the newest package's build time and the parent commit's time.
-    previous_timestamp: of what the commit follows, where no commit tells it; 0 for nothing.
-    sign: with the treefile's gpg-key. rerun_programs: run each, whatever is remembered of what it did in other composes.
+    Names are those of the flags of `compose tree`. jobs: number of cores to use. basearch: RPM base architecture, None for
+    this machine's. source_date_epoch: time of the commit and all files, in seconds since 1970; None takes the later of the
+    newest package's build time and the previous commit's time. previous_timestamp: time of what the commit follows, when
+    that is not a commit in the repository; 0 for none. sign: use the treefile's gpg-key. rerun_programs: run every program,
+    even if its result is remembered from another compose.
     """
 
     treefile: str
@@ -72,24 +72,26 @@ class ComposeOptions:
 
     @property
     def result_files(self) -> tuple[str, ...]:
-        """What is to be written besides the repository."""
-        asked = (
+        """Files to write besides the repository."""
+        paths = (
             self.write_lockfile_to,
             self.write_composejson_to,
             self.write_commitid_to,
             self.write_timings_to,
             self.touch_if_changed,
         )
-        return tuple(path for path in asked if path is not None)
+        return tuple(path for path in paths if path is not None)
 
 
 @value
 class ComposeResult:
-    """What came of it. packages: what was solved; none for a root directory. package_count: of the tree, or it will have.
-    commit: 64 hex digits, None unless committed. tree: what was committed, each entry with its writer.
-    labels: the audit of its labels, None without SELinux. dropped: (path, reason) of what packages or a root directory
-    brought and the commit does not hold.
-    pkgdiff: what changed of the packages, as rpm-ostree tells it; None without a parent. timings: where the time went."""
+    """The result of a compose.
+
+    packages: as solved; empty for the commit of a root directory. package_count: in the tree, even if it was not made.
+    commit: 64 hex digits, None unless committed. tree: the committed tree, with the writer of each entry. labels: the audit of
+    its labels, None without SELinux. dropped: (path, reason) of files from packages or a root directory that the commit does
+    not hold. pkgdiff: changed packages in rpm-ostree's format; None without a parent. timings: where the time went.
+    """
 
     outcome: Outcome
     packages: tuple[ResolvedPackage, ...]

@@ -1,4 +1,4 @@
-"""How a compose ends."""
+"""The end of a compose."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ def ended(
     programs: Sequence[tuple[str, ProgramRecord]] = (),
     **more: Any,
 ) -> ComposeResult:
-    """What came of it, with the time that it took, which is written where that was asked for. programs: (stage, program).
-    more: fields of ComposeResult."""
+    """The result of a compose that ends now, with its timings, which are also written to --write-timings-to.
+
+    programs: (stage, program). more: further fields of ComposeResult.
+    """
     spent = timings(watch.laps, programs)
     if options.write_timings_to is not None:
         fs.atomic_write(options.write_timings_to, (json.dumps(spent.document(), indent=2) + "\n").encode())

@@ -1,4 +1,4 @@
-"""`compose plan`: a compose up to the solution, compared with the commit that it would follow."""
+"""`compose plan`: a compose up to the solver's result, compared with the previous commit."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ from compose.treefile.origin import origins
 
 
 def plan(options: ComposeOptions, reporter: Reporter, *, download: bool) -> Plan:
-    """What `compose tree` with these options would change. Writes nothing but the cache.
+    """The changes that `compose tree` with these options would make. Writes only to the cache.
 
-    download: fetch and import what is new or changed first, so that its scriptlets and accounts are known too. Raises what a
-    compose raises until then.
+    download: first fetch and import new and changed packages, so that their scriptlets and accounts are known. Raises what a
+    compose raises up to that point.
     """
     watch = Stopwatch(reporter)
     with ExitStack() as stack:
@@ -61,7 +61,7 @@ def plan(options: ComposeOptions, reporter: Reporter, *, download: bool) -> Plan
         changed = inputs.digest != previous.inputhash
         changes, why_not_known = _input_changes(inputs)
         commit = previous.checksum if previous.present else None
-        # a commit that is the same has nothing to tell
+        # read only when something differs
         before = None
         if commit is not None and changed:
             with inputs.cache.scratch() as work:
@@ -90,7 +90,7 @@ def plan(options: ComposeOptions, reporter: Reporter, *, download: bool) -> Plan
             previous_version=previous.version,
             changed=changed,
             total=len(resolution.packages),
-            causes=None if changes is None else _placed(changes, options, inputs),
+            causes=None if changes is None else _causes(changes, options, inputs),
             why_not_known=why_not_known,
             packages=packages,
             size_before=sum(each.size for each in before) if before is not None else None,
@@ -106,14 +106,15 @@ def plan(options: ComposeOptions, reporter: Reporter, *, download: bool) -> Plan
 
 
 def _download(inputs: Inputs, packages: Sequence[PlannedPackage], options: ComposeOptions, reporter: Reporter) -> None:
-    wanted = {each.after for each in packages}
-    some = tuple(each for each in inputs.resolution.packages if each.nevra in wanted)
-    part = replace(inputs, resolution=replace(inputs.resolution, packages=some))
+    """Fetch and import the packages that a compose would add or change."""
+    nevras = {each.after for each in packages}
+    wanted = tuple(each for each in inputs.resolution.packages if each.nevra in nevras)
+    part = replace(inputs, resolution=replace(inputs.resolution, packages=wanted))
     import_files(part, fetch_packages(part, options, reporter), options, reporter)
 
 
 def _input_changes(inputs: Inputs) -> tuple[tuple[InputChange, ...] | None, str]:
-    """What differs from the record of the previous commit, or None and why that is not known."""
+    """The inputs that differ from the record of the previous commit, or None and the reason why they are not known."""
     previous = inputs.previous
     if previous.checksum is None or not previous.present:
         return None, "there is no previous commit"
@@ -122,12 +123,12 @@ def _input_changes(inputs: Inputs) -> tuple[tuple[InputChange, ...] | None, str]
     except RepositoryError as error:
         return None, error.message
     if not kept or input_hash(kept) != previous.inputhash:
-        return None, f"the record of {previous.checksum} does not hold what decided it"
+        return None, f"the record of {previous.checksum} lacks its inputs"
     return input_changes(kept, inputs.parts), ""
 
 
-def _placed(changes: Sequence[InputChange], options: ComposeOptions, inputs: Inputs) -> tuple[Cause, ...]:
-    """Each with the place where the treefile has what is new of a key, or the key, or names the file."""
+def _causes(changes: Sequence[InputChange], options: ComposeOptions, inputs: Inputs) -> tuple[Cause, ...]:
+    """Add to each change its place in the treefile: that of a key's new value, else of the key, or where a file is named."""
     places: dict[str, str] = {}
     for each in origins(options.treefile, basearch=inputs.treefile.basearch, known=known_files(options)):
         key = each.path.partition("[")[0].partition(".")[0]
@@ -152,7 +153,7 @@ def _placed(changes: Sequence[InputChange], options: ComposeOptions, inputs: Inp
 def _manifests(
     inputs: Inputs, packages: Sequence[PlannedPackage]
 ) -> tuple[dict[Nevra, PackageManifest], tuple[Nevra, ...]]:
-    """Of what is new or changed: manifests that are in the cache, and the packages of which none is."""
+    """Manifests of new and changed packages in the cache, and the packages that have none there."""
     cache = ImportCache(inputs.cache.join("manifests"), inputs.store)
     resolved = {each.nevra: each for each in inputs.resolution.packages}
     found: dict[Nevra, PackageManifest] = {}
@@ -230,7 +231,7 @@ def _new_advisories(inputs: Inputs) -> tuple[Advisory, ...]:
 
 
 def _disk(inputs: Inputs, packages: Sequence[PlannedPackage], missing: dict[Nevra, int]) -> tuple[DiskNeed, ...]:
-    """Of the cache and of the repository, as one where they share a filesystem."""
+    """Disk space needed in the cachedir and the repository, added up when they share a filesystem."""
     cache = ImportCache(inputs.cache.join("manifests"), inputs.store)
     unpacked = sum(each.install_size for each in inputs.resolution.packages if not cache.has(each.checksum[1]))
     new = sum(each.size for each in packages if each.change is not PackageChange.REMOVED)

@@ -1,4 +1,4 @@
-"""The commit that a compose follows."""
+"""The previous commit, which a compose follows."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from compose.solve.advisories import Advisory
 
 Accounts = Mapping[str, bytes]
-"""passwd, group, shadow and gshadow, each with what /usr/etc and /usr/lib of a commit have of it, one after the other; empty
-without a commit."""
+"""The files passwd, group, shadow and gshadow by name, each the concatenation of those in /usr/etc and /usr/lib of a commit;
+empty without a commit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Previous:
-    """The commit that this compose follows: what it is compared with, and what ids and version come from.
+    """The commit that a compose follows: it is compared with it, and continues its ids and version.
 
-    timestamp: seconds since 1970, 0 when there is none. present: is the commit there, and whole? measured: False for one that
-    is there and has no composefs digest. collection: that it is bound to.
+    timestamp: seconds since 1970, 0 without a commit. present: is the commit in the repository, and not partial? measured:
+    False for a commit without a composefs digest. collection: the collection id that the commit is bound to.
     """
 
     checksum: str | None = None
@@ -38,6 +38,7 @@ class Previous:
 
     @classmethod
     def of(cls, repo: Repo, options: ComposeOptions, ref: str | None) -> Previous:
+        """The commit that the options name, else that of the ref. Raises RepositoryError when a named commit is missing."""
         revision = options.previous_commit or ref
         checksum = repo.resolve(revision) if revision else None
         if options.previous_commit and (checksum is None or not repo.has(checksum, "commit")):
@@ -59,24 +60,26 @@ class Previous:
         )
 
     def read_accounts(self, repo: Repo) -> Accounts:
-        """Raises RepositoryError when something of the commit is missing or damaged."""
+        """The accounts in the commit. Raises RepositoryError when an object is missing or damaged."""
         if self.checksum is None or not self.present:
             return {}
         commit = repo.read_commit(self.checksum, ())
-        places = [tree for place in ("etc", "lib") if (tree := repo.read_directory(commit, f"usr/{place}")) is not None]
+        directories = [
+            tree for place in ("etc", "lib") if (tree := repo.read_directory(commit, f"usr/{place}")) is not None
+        ]
         return {
-            name: b"".join(repo.read_file_in(tree, name) or b"" for tree in places)
+            name: b"".join(repo.read_file_in(tree, name) or b"" for tree in directories)
             for name in ("passwd", "group", "shadow", "gshadow")
         }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """What a compose takes from a record instead of looking for it.
+    """What a compose takes from a record or bundle instead of finding it out.
 
-    accounts: of the commit before; None to look for that commit all the same. advisories: of the locked packages.
-    lockfile_repos: do the treefile's lockfile-repos take part? layers: checksums of the commits that were laid over, by ref.
-    directory: where the record was unpacked, which nobody will find later; "" without one.
+    accounts: of the previous commit; None to read them from the repository. advisories: of the locked packages.
+    lockfile_repos: are the treefile's lockfile-repos used? layers: checksums of the ostree-layers' commits, by ref.
+    directory: temporary directory with the unpacked record; "" without one.
     """
 
     accounts: Accounts | None = None
@@ -87,7 +90,7 @@ class Given:
 
 
 def parent_of(options: ComposeOptions, repo: Repo, ref: str | None) -> str | None:
-    """Checksum of the parent of a new commit: --parent, else what the ref is now. Raises UsageError."""
+    """Checksum of the parent of a new commit: --parent, else the commit of the ref. Raises UsageError."""
     if options.no_parent:
         return None
     if options.parent is not None:

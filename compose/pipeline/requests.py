@@ -1,4 +1,4 @@
-"""From a treefile to what the solver is asked."""
+"""From a treefile to the request for the solver."""
 
 from __future__ import annotations
 
@@ -21,26 +21,29 @@ if TYPE_CHECKING:
 
 
 def load(options: ComposeOptions, reporter: Reporter, known: KnownFiles | None = None) -> LoadedTreefile:
-    """The treefile of a compose. Raises TreefileError."""
+    """Load the treefile of a compose, and report its warnings. Raises TreefileError."""
     loaded = load_treefile(options.treefile, basearch=options.basearch or host_basearch(), known=known)
     for warning in loaded.warnings:
         reporter.warn(warning)
     treefile = loaded.treefile
     if not treefile.packages and not treefile.repo_packages and not treefile.rpm_files:
-        raise TreefileError(f"{options.treefile}: packages: there are none", hint="a tree needs at least one package")
+        raise TreefileError(f"{options.treefile}: no packages are listed", hint="list at least one under packages:")
     return loaded
 
 
 def known_files(options: ComposeOptions) -> KnownFiles:
-    """Those that composes with this cachedir have read before."""
+    """Treefiles that earlier composes with this cachedir have read."""
     return KnownFiles(os.path.join(options.cachedir, TREEFILES))
 
 
 def repo_access(options: ComposeOptions, loaded: LoadedTreefile, *, with_lockfile: bool) -> RepoAccess:
-    """Which package repositories take part. with_lockfile: lockfile-repos do too, and are then the only ones where the treefile
-    names no others, as with rpm-ostree; without a lockfile all enabled ones take part there."""
+    """The package repositories to use. with_lockfile: use lockfile-repos too.
+
+    A treefile that names no repositories uses all enabled ones, except with a lockfile and lockfile-repos: then it uses only
+    the latter, as with rpm-ostree.
+    """
     treefile, root = loaded.treefile, options.source_root
-    # none named in an empty list is none named (rpmostree_context_setup() of rpm-ostree)
+    # an empty list counts as none (rpm-ostree's rpmostree_context_setup())
     repos = treefile.repos or None
     if with_lockfile and treefile.lockfile_repos:
         repos = tuple(dict.fromkeys((*(repos or ()), *treefile.lockfile_repos)))
@@ -64,7 +67,7 @@ def request_of(
     advisories: bool = False,
     links: bool = False,
 ) -> SolveRequest:
-    """What a treefile asks the solver for."""
+    """The request of a treefile to the solver."""
     return SolveRequest(
         packages=treefile.packages,
         repo_packages=treefile.repo_packages,
@@ -81,7 +84,7 @@ def request_of(
 def local_rpms(
     treefile: Treefile, access: RepoAccess, network: RepoNetwork, reporter: Reporter
 ) -> tuple[LocalRpm, ...]:
-    """The RPMs of rpm-files, brought here and checked."""
+    """Fetch and verify the RPMs of rpm-files."""
     if not treefile.rpm_files:
         return ()
     # imports librpm

@@ -1,4 +1,4 @@
-"""What tells of a compose: --write-composejson-to, --write-commitid-to, --touch-if-changed, and the records of its making."""
+"""The files that report on a compose: --write-composejson-to, --write-commitid-to, --touch-if-changed, and its records."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from compose.treefile.origin import origins
 
 
 def package_diff(repo: Repo, parent: str | None, packages: Sequence[Nevra]) -> list[Any] | None:
-    """rpm-ostree's pkgdiff; None when the parent or its package list is not there."""
+    """rpm-ostree's pkgdiff; None when the parent or its package list is missing."""
     before = packages_of(repo.read_commit(parent)) if parent and repo.has(parent, "commit") else None
     if before is None:
         return None
@@ -40,6 +40,7 @@ def package_diff(repo: Repo, parent: str | None, packages: Sequence[Nevra]) -> l
 
 
 def touch(options: ComposeOptions) -> None:
+    """Create the file of --touch-if-changed, or update its times. Raises StorageError."""
     if options.touch_if_changed is not None:
         with fs.storage_errors(options.touch_if_changed):
             os.close(os.open(options.touch_if_changed, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
@@ -49,9 +50,9 @@ def touch(options: ComposeOptions) -> None:
 def write_results(
     options: ComposeOptions, result: ComposeResult, committed: Committed, digest: str, epoch: int
 ) -> None:
-    """Write the files that were asked for. The keys are rpm-ostree's, and more; docs/composejson.md has all of them.
+    """Write the requested files. The keys are rpm-ostree's and more; docs/composejson.md lists all of them.
 
-    Raises StorageError, which says that the commit is there.
+    Raises StorageError, whose message says that the commit exists.
     """
     stats = committed.stats
     report: dict[str, Any] = {
@@ -91,7 +92,7 @@ def write_results(
     except (StorageError, OSError) as error:
         raise StorageError(
             f"{committed.checksum} is committed, but {error}",
-            hint="when that is mended, --force-nocache makes a commit and its files anew",
+            hint="once that is fixed, use --force-nocache to commit again and write the files",
         ) from error
 
 
@@ -118,20 +119,19 @@ def keep_records(
     *,
     unpacked: str = "",
 ) -> None:
-    """For `compose blame` and `compose plan`. The commit is there already, so that a full disk is no more than a warning.
+    """Keep the records of a commit for `compose blame` and `compose plan`.
 
-    unpacked: a directory with a treefile that is gone afterwards, left out of places; "" for none.
+    The commit exists already, so a full disk is reported as a warning. unpacked: the temporary directory of the treefile,
+    which is stripped from places; "" for none.
     """
     try:
         records.keep(repo, commit, replace(known, places=_places(treefile, options, unpacked)))
     except StorageError as error:
-        reporter.warn(
-            f"the record of its making is not kept, and compose blame and plan will not know this commit: {error}"
-        )
+        reporter.warn(f"the record is not kept, and compose blame and plan will not work for this commit: {error}")
 
 
 def _places(treefile: Treefile, options: ComposeOptions, unpacked: str) -> dict[str, str]:
-    """Where the treefile names what can be blamed: packages by name, scripts as their programs are called, added files."""
+    """Places in the treefile of what `compose blame` may find: packages, scripts by their programs' names, added files."""
     found: dict[str, str] = {}
     for each in origins(options.treefile, basearch=treefile.basearch, known=known_files(options)):
         key, _, rest = each.path.partition("[")

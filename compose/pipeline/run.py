@@ -1,4 +1,4 @@
-"""A compose from its beginning: `compose_tree()`. What comes after the exact packages are known is in stages.py.
+"""A whole compose: `compose_tree()`. What follows once the exact packages are known is in stages.py.
 
 treefile -> solve -> fetch -> import -> assemble -> postprocess -> label -> commit
 """
@@ -17,17 +17,17 @@ from compose.pipeline.previous import Given
 
 
 def compose_tree(options: ComposeOptions, reporter: Reporter, given: Given | None = None) -> ComposeResult:
-    """Compose what a treefile describes. Raises a ComposeError; then the repository is as it was.
+    """Compose what a treefile describes. Raises a ComposeError; the repository is then unchanged.
 
-    given: what a record says, for a compose that is made again. When something in the cache turns out to be damaged, the
-    whole cache is looked at, and all is made once more.
+    given: what a record says, to make a commit again. When something in the cache turns out to be damaged, the whole cache
+    is verified and the compose is repeated.
     """
     try:
         return _compose_tree(options, reporter, given)
     except DamagedError as error:
         from compose.cache.verify import verify
 
-        reporter.warn(f"{error.message} Looking at all of the cache, then composing once more")
+        reporter.warn(f"{error.message} Verifying the whole cache, then composing again")
         verify(CacheDir(options.cachedir), options.jobs, reporter)
         return _compose_tree(options, reporter, given)
 
@@ -44,5 +44,5 @@ def _compose_tree(options: ComposeOptions, reporter: Reporter, given: Given | No
 
 
 def _import_stages() -> None:
-    """An unchanged compose, which is most of them, takes less time than this; one for which libdnf5 is asked has that time."""
+    """Import the stages while libdnf5 works. An unchanged compose, the usual case, would end in less time than this takes."""
     import compose.pipeline.stages  # noqa: F401

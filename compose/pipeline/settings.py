@@ -1,4 +1,4 @@
-"""The treefile and the command line, as the options of each stage and the metadata of the commit."""
+"""From the treefile and the command line to the options of each stage and the metadata of the commit."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from compose.treefile.version import next_version
 
 
 def epoch(options: ComposeOptions, manifests: Sequence[PackageManifest], previous: Previous) -> int:
+    """Time of the commit, in seconds since 1970."""
     if options.source_date_epoch is not None:
         return options.source_date_epoch
     # never before the previous commit: clients refuse to go back in time
@@ -34,6 +35,7 @@ def epoch(options: ComposeOptions, manifests: Sequence[PackageManifest], previou
 
 
 def version(options: ComposeOptions, treefile: Treefile, previous: Previous, epoch: int) -> str | None:
+    """Version of the commit: as given, else automatic; None for neither. Raises TreefileError."""
     given = dict(options.metadata_strings).get("version")
     if given is not None or treefile.automatic_version_prefix is None:
         return given
@@ -46,7 +48,7 @@ def version(options: ComposeOptions, treefile: Treefile, previous: Previous, epo
 
 
 def assemble_options(inputs: Inputs, accounts: Accounts, epoch: int) -> AssembleOptions:
-    """accounts: of the commit before."""
+    """Options of the assembly. accounts: of the previous commit."""
     treefile = inputs.treefile
     return AssembleOptions(
         epoch=epoch,
@@ -68,30 +70,30 @@ def assemble_options(inputs: Inputs, accounts: Accounts, epoch: int) -> Assemble
 
 
 def ignores_by_default(treefile: Treefile) -> bool:
-    """Do the scriptlets of ignored-scriptlets.json not run?"""
+    """Are the scriptlets listed in ignored-scriptlets.json skipped?"""
     return treefile.default_ignored_scriptlets and treefile.boot_location != "kernel-install"
 
 
 def _kept_accounts(treefile: Treefile, accounts: Accounts) -> tuple[tuple[str, bytes], ...]:
-    """Accounts that keep their ids, from the treefile's files, else from the previous commit; with their lines of shadow and
-    gshadow, which sysusers and useradd write only for accounts that they make themselves."""
+    """Accounts that keep their ids, from the treefile's files, else from the previous commit. Their lines of shadow and
+    gshadow are included, since sysusers and useradd write those only for accounts that they create."""
     found: list[tuple[str, bytes]] = []
-    for name, hidden, check in (
+    for name, shadow, check in (
         ("passwd", "shadow", treefile.check_passwd),
         ("group", "gshadow", treefile.check_groups),
     ):
         before = accounts.get(name)
         if check.kind is CheckKind.FILE and check.file is not None:
-            found += [(name, check.file.data), (hidden, locked_lines(check.file.data, hidden))]
+            found += [(name, check.file.data), (shadow, locked_lines(check.file.data, shadow))]
         elif before is not None:
-            found += [(name, before), (hidden, still_locked(accounts.get(hidden, b"")))]
+            found += [(name, before), (shadow, still_locked(accounts.get(shadow, b"")))]
     return tuple(found)
 
 
 def account_references(
     options: ComposeOptions, treefile: Treefile, previous: Previous, accounts: Accounts
 ) -> tuple[Reference, ...]:
-    """What check-passwd and check-groups compare the accounts with. accounts: of the commit before."""
+    """What check-passwd and check-groups compare accounts with. accounts: of the previous commit."""
     found = []
     for key, database, check, ignored in (
         ("check-passwd", "passwd", treefile.check_passwd, treefile.ignore_removed_users),
@@ -114,6 +116,7 @@ def account_references(
 
 
 def postprocess_options(loaded: LoadedTreefile, labelled: bool, version: str | None, epoch: int) -> PostprocessOptions:
+    """Options of the postprocessing. labelled: will the tree have SELinux labels?"""
     treefile = loaded.treefile
     script = treefile.postprocess_script
     return PostprocessOptions(
@@ -148,6 +151,7 @@ def postprocess_options(loaded: LoadedTreefile, labelled: bool, version: str | N
 
 
 def user_metadata(options: ComposeOptions, treefile: Treefile) -> dict[str, Variant]:
+    """Metadata of the commit that the treefile and the command line add; the command line takes precedence."""
     found = {
         key: metadata.from_json(value, f"add-commit-metadata.{key}") for key, value in treefile.add_commit_metadata
     }
@@ -159,7 +163,7 @@ def user_metadata(options: ComposeOptions, treefile: Treefile) -> dict[str, Vari
 
 
 def facts(inputs: Inputs, version: str | None, epoch: int, kernel: str | None) -> Facts:
-    """What a commit records of its making."""
+    """The facts about a compose that go into its commit."""
     return Facts(
         digest=inputs.digest,
         packages=tuple(each.nevra for each in inputs.resolution.packages),
@@ -172,7 +176,7 @@ def facts(inputs: Inputs, version: str | None, epoch: int, kernel: str | None) -
 
 
 def detached_metadata(facts: Facts, treefile: Treefile) -> dict[str, Variant]:
-    """What is kept beside the commit."""
+    """Detached metadata of the commit."""
     found = {}
     if treefile.repo_metadata is MetadataPlace.DETACHED:
         found[metadata.REPOSITORIES] = metadata.repositories(facts.repos)
@@ -182,9 +186,9 @@ def detached_metadata(facts: Facts, treefile: Treefile) -> dict[str, Variant]:
 
 
 def bindings(repo: Repo, ref: str | None) -> dict[str, Variant]:
-    """What clients of a collection demand that a commit says: of which collection, and which ref, it is.
+    """Collection and ref bindings, which clients of a collection require in a commit.
 
-    Without a collection no commit is bound, as with rpm-ostree: release engineers offer one under several refs.
+    Without a collection commits are not bound, as with rpm-ostree: release engineers publish one under several refs.
     """
     collection = repo.config.collection_id
     if collection is None or ref is None:
@@ -193,7 +197,7 @@ def bindings(repo: Repo, ref: str | None) -> dict[str, Variant]:
 
 
 def own_metadata(facts: Facts, treefile: Treefile) -> dict[str, Variant]:
-    """What is part of the commit, besides what the user adds."""
+    """Metadata of the commit that compose itself adds."""
     found = {metadata.PKGLIST: metadata.package_list(facts.packages)}
     if facts.digest:
         found[metadata.INPUTHASH] = Variant("s", facts.digest)

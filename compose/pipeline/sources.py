@@ -1,11 +1,11 @@
-"""What decides a compose, as files that can be carried elsewhere, and a compose made of them.
+"""The sources of a compose as relocatable files, and the options to compose from them.
 
-    treefile/...                            the treefile and all files that it names, as they lie to each other
-    root/etc/yum.repos.d/compose.repo       the repositories that took part, without passwords
+    treefile/...                            the treefile and all files that it names, in their relative places
+    root/etc/yum.repos.d/compose.repo       the repositories that were used, without passwords
     root/keys/ID-N.asc                      their keys
     compose.lock.yaml                       the exact packages
 
-A bundle (bundling.py) adds the packages, the record of a commit (verifying.py) what its metadata came from.
+A bundle (bundling.py) adds the packages; the record of a commit (verifying.py) adds the inputs of its metadata.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ def collect(
     *,
     beside: Sequence[RepoSnapshot] = (),
 ) -> tuple[dict[str, Source], dict[str, Any]]:
-    """Files of a bundle by path, and its facts. work: an existing directory for a trial. beside: repositories that packages
-    come from which are not of the tree.
+    """The sources by path, and facts about them.
 
-    Raises UsageError when the treefile cannot be carried elsewhere.
+    work: an existing directory, where the relocated treefile is tried. beside: repositories of packages outside the tree.
+    Raises UsageError when the treefile cannot be relocated.
     """
     top, files = treefile_files(inputs.loaded, options, os.path.join(work, "sources"))
     repos = {each.id: each for each in (*inputs.resolution.repos, *beside)}
@@ -75,7 +75,7 @@ def collect(
 
 
 def options_of(index: Index, name: str, directory: str, options: ComposeOptions) -> tuple[ComposeOptions, Given]:
-    """How to compose what was unpacked into a directory, `options` saying where and how. Raises FetchError."""
+    """Turn `options` into ones that compose from sources unpacked in a directory. name: for messages. Raises FetchError."""
     facts = index.facts
     try:
         top = str(facts["treefile"])
@@ -95,14 +95,15 @@ def options_of(index: Index, name: str, directory: str, options: ComposeOptions)
             lockfiles=(os.path.join(directory, LOCK),),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise FetchError(f"{name}: what it says of itself is damaged: {error}", hint="make it anew") from error
+        raise FetchError(f"{name}: the facts are damaged: {error}", hint="create it again") from error
     return changed, given
 
 
 def treefile_files(loaded: LoadedTreefile, options: ComposeOptions, trial: str) -> tuple[str, dict[str, Source]]:
-    """The place of the treefile among the files of a bundle, and these: it and all that it names. trial: an absent directory.
+    """The path of the treefile among the sources, and the files: itself and all that it names.
 
-    Raises UsageError when the treefile cannot be carried elsewhere.
+    trial: a directory to create, where the relocated treefile is tried. Raises UsageError when the treefile cannot be
+    relocated.
     """
     paths = {os.path.abspath(each.path): each for each in loaded.files}
     common = os.path.commonpath([os.path.dirname(path) for path in paths])
@@ -112,12 +113,14 @@ def treefile_files(loaded: LoadedTreefile, options: ComposeOptions, trial: str) 
 
     files = {place(path): Source(data=each.data, mode=each.mode) for path, each in paths.items()}
     top = place(os.path.abspath(options.treefile))
-    _try(loaded, top, files, trial, known_files(options))
+    _check_relocatable(loaded, top, files, trial, known_files(options))
     return top, files
 
 
-def _try(original: LoadedTreefile, top: str, files: Mapping[str, Source], directory: str, known: KnownFiles) -> None:
-    """Does the treefile mean the same in another place? An absolute path in it, for one, leads back to the first."""
+def _check_relocatable(
+    original: LoadedTreefile, top: str, files: Mapping[str, Source], directory: str, known: KnownFiles
+) -> None:
+    """Raise UsageError unless the treefile means the same in another directory: absolute paths, for one, lead back."""
     for path, source in files.items():
         place = os.path.join(directory, path)
         with fs.storage_errors(place):
@@ -128,7 +131,7 @@ def _try(original: LoadedTreefile, top: str, files: Mapping[str, Source], direct
     before, after = ((each.deciding_keys, each.deciding_files) for each in (original, loaded))
     if outside or before != after:
         raise UsageError(
-            f"the treefile cannot be carried elsewhere: {outside[0] if outside else 'its includes'} would not be found there",
+            f"the treefile cannot be relocated: {outside[0] if outside else 'its includes'} would not be found elsewhere",
             hint="name files relative to the treefile that names them",
         )
 
@@ -143,17 +146,17 @@ def repositories(
     name: str = "compose.repo",
     enabled: bool = True,
 ) -> dict[str, Source]:
-    """A .repo file of the repositories that access enables, and the keys of those that are used. enabled: as of
+    """A .repo file with the repositories that `access` enables, and the keys of the used ones. enabled: see
     format_sections()."""
     files: dict[str, Source] = {}
     keys: dict[str, list[str]] = {}
     for repo in repos:
         for number, url in enumerate(repo.gpgkeys if repo.gpgcheck and repo.id in used else ()):
             path = f"keys/{repo.id}-{number}.asc"
-            # it was here a moment ago, when the packages were verified
+            # still cached from the verification of the packages
             data = read_key_file(url, repo, access, network)
             files[f"{_ROOT}/{path}"] = Source(data=data)
-            # looked for beneath the source root first
+            # searched below the source root first
             keys.setdefault(repo.id, []).append(f"file:///{path}")
     sections = portable(access, network, reporter)
     files[f"{_REPOS}/{name}"] = Source(data=format_sections(sections, keys, enabled=enabled).encode())

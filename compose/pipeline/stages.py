@@ -1,6 +1,6 @@
-"""The stages on one screen, from the exact packages on: fetch -> import -> assemble -> postprocess -> label -> commit.
+"""The stages after the solver, on one screen: fetch -> import -> assemble -> postprocess -> label -> commit.
 
-With run.py the only module that knows them all.
+Only this module and run.py know all stages.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _DROPPED_SHOWN = 20
 
 
 def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, reporter: Reporter) -> ComposeResult:
-    """Make what the inputs decide, as far as the options say. Raises a ComposeError; then the repository is as it was."""
+    """Run the stages as far as the options say. Raises a ComposeError; the repository is then unchanged."""
     treefile, previous, resolution = inputs.treefile, inputs.previous, inputs.resolution
     if options.dry_run:
         results.touch(options)
@@ -61,27 +61,27 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
         sources: Future[Sources]
 
         def when_assembled(tree: Tree) -> None:
-            # from here on a recompose leaves a core idle for a while; before, the rpm database needs it
+            # from here on a recompose leaves a core idle for a while; until here, the rpm database needs it
             nonlocal sources
             deflate_made(ahead, tree, store)
             sources = background.submit(sources_of, inputs, accounts, files, options, work, reporter)
 
         made = make_tree(inputs, manifests, accounts, options, work, watch, reporter, when_assembled=when_assembled)
-        # what the stages behind this make takes their place
+        # frees memory for the following stages
         del manifests
-        tree, labels, asked = made.tree, None, None
+        tree, labels, expected_labels = made.tree, None, None
         references = settings.account_references(options, treefile, previous, accounts)
         check_accounts(tree, store, references, reporter)
         if inputs.labelled:
-            # what judges the labels takes longer than they do, and so begins before
-            asked = background.submit(expected, question(tree, store, work), reporter)
+            # the audit takes longer than the labelling, so it starts first
+            expected_labels = background.submit(expected, question(tree, store, work), reporter)
             with watch.stage("label"):
                 tree = label(tree, store, work, reporter, memo, jobs=options.jobs)
 
         def confirm() -> None:
             nonlocal labels
-            if asked is not None:
-                labels = compare(tree, asked.result())
+            if expected_labels is not None:
+                labels = compare(tree, expected_labels.result())
                 check_labels(labels, reporter)
 
         with watch.stage("lint"):
@@ -102,9 +102,9 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
     programs = made.programs
     inputs.cache.count(PROGRAMS, asked=len(programs), found=sum(not each.seconds for _, each in programs))
     with watch.stage("records"):
-        kept = records_of(tree, runs_of(each for _, each in programs), inputs.parts)
+        records = records_of(tree, runs_of(each for _, each in programs), inputs.parts)
         unpacked = inputs.given.directory
-        results.keep_records(inputs.repo, options, treefile, committed.checksum, kept, reporter, unpacked=unpacked)
+        results.keep_records(inputs.repo, options, treefile, committed.checksum, records, reporter, unpacked=unpacked)
         diff = results.package_diff(inputs.repo, parent, [each.nevra for each in resolution.packages])
     result = ended(
         inputs,
@@ -126,8 +126,11 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """A tree that has no labels yet. ids: the locked ones, None without a lock. epoch, version: what it is dated and called.
-    programs: (stage, program). dropped: (path, reason) of what packages brought and it does not hold."""
+    """A tree without labels.
+
+    ids: the locked ids, None without a lock. epoch, version: of the commit. kernel: its version, None for a tree that does
+    not boot. programs: (stage, program). dropped: (path, reason) of files from packages that the tree does not hold.
+    """
 
     tree: Tree
     ids: Pinned | None
@@ -150,15 +153,18 @@ def make_tree(
     finish: bool = True,
     when_assembled: Callable[[Tree], None] = lambda _: None,
 ) -> Made:
-    """Assemble and postprocess. finish: False to go no further than the treefile's own steps. when_assembled: called between
-    them. Raises a ComposeError."""
+    """Assemble and postprocess a tree.
+
+    finish: False to run only the treefile's own postprocessing steps. when_assembled: called between the two stages. Raises a
+    ComposeError.
+    """
     treefile, store, memory = inputs.treefile, inputs.store, inputs.open_memory()
     id_lock = read_id_lock(treefile)
     epoch = settings.epoch(options, manifests, inputs.previous)
     version = settings.version(options, treefile, inputs.previous, epoch)
     with watch.stage("assemble"):
-        how = settings.assemble_options(inputs, accounts, epoch)
-        assembled = assemble(manifests, how, store, work, reporter, memory=memory)
+        assemble_options = settings.assemble_options(inputs, accounts, epoch)
+        assembled = assemble(manifests, assemble_options, store, work, reporter, memory=memory)
         ids = pinned(assembled.tree, store, id_lock, accept_new=options.accept_new_ids)
     when_assembled(assembled.tree)
     with watch.stage("postprocess"):
@@ -166,7 +172,7 @@ def make_tree(
         tree = ids.tree if ids else assembled.tree
         step = postprocess if finish else apply_treefile
         processed = step(tree, layout, store, work, reporter, memory=memory)
-    tell_dropped(processed.dropped, reporter)
+    report_dropped(processed.dropped, reporter)
     dropped = [(each.path, each.reason) for each in assembled.dropped]
     dropped += [(each.path, each.reason) for each in processed.dropped]
     return Made(
@@ -183,10 +189,10 @@ def make_tree(
     )
 
 
-def tell_dropped(dropped: tuple[Dropped, ...], reporter: Reporter) -> None:
-    """Say what a commit does not hold and somebody may miss."""
-    missed = [each for each in dropped if not each.expected]
-    for each in missed[:_DROPPED_SHOWN]:
+def report_dropped(dropped: tuple[Dropped, ...], reporter: Reporter) -> None:
+    """Report files that the commit does not hold and that users may miss."""
+    unexpected = [each for each in dropped if not each.expected]
+    for each in unexpected[:_DROPPED_SHOWN]:
         reporter.info(f"not in the commit: /{each.path} ({each.reason})")
-    if len(missed) > _DROPPED_SHOWN:
-        reporter.info(f"not in the commit: {len(missed) - _DROPPED_SHOWN} more; --write-composejson-to lists all")
+    if len(unexpected) > _DROPPED_SHOWN:
+        reporter.info(f"not in the commit: {len(unexpected) - _DROPPED_SHOWN} more; --write-composejson-to lists all")

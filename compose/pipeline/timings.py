@@ -1,4 +1,4 @@
-"""Where the time of a compose went: stages, programs, packages; and what it took of processors and memory."""
+"""Resources that a compose used: wall time by stage, program and package; CPU time and memory."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What getrusage(2) says at the end. cpu: seconds of user and system. peak: bytes, of the largest process.
+    """Totals from getrusage(2). cpu: seconds of user and system time. peak: bytes of the largest process.
 
-    own: of this process; children: of those that it started and waited for, and theirs. A child counts at least what its
-    parent held when it was started.
+    own: of this process. children: of its terminated and waited-for descendants. The peak of a child is at least the
+    memory that its parent had when it was started.
     """
 
     own_cpu: float
@@ -37,7 +37,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timings:
-    """stages: (name, wall seconds), in order. programs: (stage, program), those that took longest first."""
+    """Timings of a compose. stages: (name, wall seconds), in order. programs: (stage, program), longest first."""
 
     stages: tuple[tuple[str, float], ...]
     programs: tuple[tuple[str, ProgramRecord], ...]
@@ -45,7 +45,7 @@ class Timings:
 
     @property
     def packages(self) -> tuple[tuple[str, float], ...]:
-        """(NEVRA, wall seconds of all its scriptlets), those that took longest first."""
+        """(NEVRA, wall seconds of all its scriptlets), longest first."""
         total: dict[str, float] = {}
         for _, each in self.programs:
             kind, _, name = each.program.owner.partition(":")
@@ -54,7 +54,7 @@ class Timings:
         return tuple(sorted(total.items(), key=lambda row: (-row[1], row[0])))
 
     def document(self) -> dict[str, Any]:
-        """As --write-timings-to writes it."""
+        """The JSON document of --write-timings-to."""
         return {
             "stages": [{"name": name, "seconds": round(seconds, 3)} for name, seconds in self.stages],
             "packages": [{"package": name, "seconds": round(seconds, 3)} for name, seconds in self.packages],
@@ -72,12 +72,13 @@ class Timings:
 
 
 def timings(stages: Sequence[tuple[str, float]], records: Iterable[tuple[str, ProgramRecord]]) -> Timings:
-    """Of a compose that ends now. records: (stage, program)."""
+    """The timings of a compose that ends now. records: (stage, program)."""
     programs = sorted(records, key=lambda row: -row[1].seconds)
     return Timings(stages=tuple(stages), programs=tuple(programs), usage=Usage.now())
 
 
 def usage_document(usage: Usage) -> dict[str, Any]:
+    """The usage as JSON, for --write-timings-to and --write-composejson-to."""
     return {
         "cpu-seconds": {"own": round(usage.own_cpu, 3), "children": round(usage.children_cpu, 3)},
         "peak-rss": {"own": usage.own_peak, "children": usage.children_peak},

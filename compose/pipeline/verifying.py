@@ -1,4 +1,4 @@
-"""`compose verify`: a commit made again of what is recorded of it, and compared."""
+"""`compose verify`: make a commit again from its record, and compare."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from compose.ostree.objects import COLLECTION_BINDING, COMPOSEFS_DIGEST, Commit
 from compose.ostree.repo import Repo
 from compose.pipeline.bundling import bundled_layers, unpack_bundle
 from compose.pipeline.inspect import commit_of
-from compose.pipeline.making import again, other_tools
+from compose.pipeline.making import changed_tools, rebuild_options
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.run import compose_tree
 from compose.records import Records, Run
@@ -26,8 +26,11 @@ from compose.variance import Kind, kind_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """A path that differs. kind: of the difference in content, None when that is the same or only one has the path. writer:
-    who made it, as tree.Entry says, "" when nothing tells. runs: programs that changed it, in order."""
+    """A path that differs.
+
+    kind: of the difference in content; None when the content is the same, or only one commit has the path. writer: see
+    tree.Entry; "" when unknown. runs: programs that changed it, in order.
+    """
 
     change: PathChange
     kind: Kind | None
@@ -37,9 +40,11 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """What came of it. commit, rebuilt: checksums. inputs: what decided the two and was not the same, versions of compose and
-    of the libraries too. metadata: (key, before, after) of the commits' own data; None for what one lacks. paths: of the
-    trees."""
+    """The result of a verification.
+
+    commit, rebuilt: checksums. inputs: inputs that differ, including versions of compose and its libraries. metadata: (key,
+    before, after) from the commit objects; None for a key that one lacks. paths: differences between the trees.
+    """
 
     commit: str
     rebuilt: str
@@ -55,11 +60,11 @@ class Verification:
 def verify(
     repository: str, revision: str, options: ComposeOptions, reporter: Reporter, *, bundle: str | None = None
 ) -> Verification:
-    """Make a commit again, in a repository that is gone afterwards.
+    """Make a commit again, in a temporary repository, and compare the two.
 
-    options: where and how; its treefile, unless "", is composed in place of the recorded one. bundle: packages and layers
-    that are taken from there. Raises a ComposeError: RepositoryError for a commit without a record, FetchError when packages
-    are no longer to be had.
+    options: where and how to compose; its treefile, unless "", replaces the recorded one. bundle: file to take packages and
+    layers from. Raises a ComposeError: RepositoryError for a commit without a record, FetchError when packages are no longer
+    available.
     """
     with (
         Repo.open(repository) as repo,
@@ -71,15 +76,15 @@ def verify(
         os.mkdir(sources, 0o700)
         index = records.unpack_sources(repo, checksum, sources)
         record = f"the record of {checksum}"
-        tools = other_tools(index, record)
+        tools = changed_tools(index, record)
         if tools:
-            told = ", ".join(f"{each.name} {each.before or 'none'}, here {each.after or 'none'}" for each in tools)
-            reporter.warn(f"the commit was made with other versions: {told}")
+            versions = ", ".join(f"{each.name} {each.before or 'none'}, here {each.after or 'none'}" for each in tools)
+            reporter.warn(f"the commit was made with other versions: {versions}")
         layers = options.layer_repo
         if bundle is not None:
             os.mkdir(packages, 0o700)
             layers = layers or bundled_layers(unpack_bundle(bundle, cache, packages), packages)
-        changed, given = again(index, record, sources, options)
+        changed, given = rebuild_options(index, record, sources, options)
         if options.treefile:
             changed = dataclasses.replace(changed, treefile=options.treefile)
         with _repo_like(scratch, repo.read_commit(checksum, (COMPOSEFS_DIGEST, COLLECTION_BINDING))) as other:
@@ -92,7 +97,7 @@ def verify(
 
 
 def _repo_like(path: str, commit: Commit) -> Repo:
-    """A new repository, whose config asks for what the commit says because its own did."""
+    """Create a repository whose config gives commits the same composefs digest and collection binding as `commit`."""
     collection = commit.get(COLLECTION_BINDING)
     return Repo.create(
         path,
@@ -110,7 +115,7 @@ def _compared(repo: Repo, commit: str, other: Repo, rebuilt: str, tools: tuple[I
     return Verification(
         commit=commit,
         rebuilt=rebuilt,
-        # of compose's version both tell
+        # the version of compose is in both
         inputs=tuple(dict.fromkeys((*tools, *changes))),
         metadata=_metadata_changes(repo.read_commit(commit), other.read_commit(rebuilt)),
         paths=tuple(_difference(each, repo, commit, other, rebuilt, known) for each in found.paths),
@@ -118,7 +123,7 @@ def _compared(repo: Repo, commit: str, other: Repo, rebuilt: str, tools: tuple[I
 
 
 def _known(repo: Repo, commit: str) -> Records | None:
-    """Records of a commit: what is missing or damaged says less, and is no reason to say nothing."""
+    """Records of a commit; None, and so a less detailed report, when they are missing or damaged."""
     try:
         return records.read(repo, commit)
     except RepositoryError:

@@ -1,4 +1,4 @@
-"""The files that decide a compose, as far as they are on this machine: looked at again and again, for what changed."""
+"""The local files that determine a compose, polled for changes."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ _REPOMD = "repodata/repomd.xml"
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))", re.ASCII)
 
 Seen = dict[str, tuple[int, ...] | None]
-"""What tells one state of a file from another, by path; None of what is not there."""
+"""By path, what identifies the state of a file; None for a missing one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """files: there or not. directories: each with the end of the names that count in it."""
+    """What to watch. files: paths, existing or not. directories: (path, suffix of the names in it to watch)."""
 
     files: frozenset[str]
     directories: frozenset[tuple[str, str]]
 
     def look(self) -> Seen:
-        """As they are now."""
+        """The current state of all files."""
         seen = {path: _state(path) for path in self.files}
-        for directory, end in self.directories:
-            for path in _names(directory, end):
-                # a symlink that leads nowhere is another thing than none
+        for directory, suffix in self.directories:
+            for path in _names(directory, suffix):
+                # a dangling symlink differs from a missing file
                 seen[path] = _state(path) or ()
         return seen
 
 
 def watched(options: ComposeOptions) -> Watched:
-    """What a compose with these options reads: the treefile and all files that it names, .repo files and variables, keys and
-    metadata of package repositories that are directories, lockfiles, layers.
+    """The files that a compose with these options reads: the treefile and all files that it names, .repo files and variables,
+    keys and metadata of local package repositories, lockfiles, layers.
 
-    Of a treefile with faults: what was read until they were found.
+    For a treefile with errors: the files read until they were found.
     """
     basearch, known = options.basearch or host_basearch(), known_files(options)
     files, programs = named_files(options.treefile, basearch=basearch, known=known)
@@ -64,13 +64,13 @@ def watched(options: ComposeOptions) -> Watched:
         values = variables(access)
         found.update(path for section in enabled_repos(access) for path in _of_repo(section, values))
     except ComposeError:
-        # told by the compose; what mends it is one of the files above
+        # the compose reports it, and the fix is in one of the files above
         pass
     return Watched(files=frozenset(found), directories=frozenset(directories))
 
 
 def changed(before: Seen, now: Seen) -> tuple[str, ...]:
-    """Paths of what is not as it was, sorted."""
+    """Paths whose state differs, sorted."""
     return tuple(sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path)))
 
 
@@ -82,19 +82,19 @@ def _state(path: str) -> tuple[int, ...] | None:
     return status.st_mtime_ns, status.st_size, status.st_ino, status.st_mode
 
 
-def _names(directory: str, end: str) -> Iterator[str]:
-    """Paths; not those of Emacs' locks, which come with the first change in an editor and go when it is written."""
+def _names(directory: str, suffix: str) -> Iterator[str]:
+    """Paths in a directory, without the lock files that Emacs keeps while a buffer has unsaved changes."""
     try:
         names = os.listdir(directory)
     except OSError:
         return
     for name in names:
-        if not name.startswith(".#") and name.endswith(end):
+        if not name.startswith(".#") and name.endswith(suffix):
             yield os.path.join(directory, name)
 
 
 def _layers(options: ComposeOptions, loaded: LoadedTreefile) -> Iterator[str]:
-    """The refs of layers; where the preview repository is, nobody else commits."""
+    """Files of the layers' refs; none in the preview repository, where only this compose commits."""
     repo = options.layer_repo or options.repo
     treefile = loaded.treefile
     for ref in (*treefile.ostree_layers, *treefile.ostree_override_layers):
@@ -103,7 +103,7 @@ def _layers(options: ComposeOptions, loaded: LoadedTreefile) -> Iterator[str]:
 
 
 def _of_repo(section: RepoSection, values: dict[str, str]) -> Iterator[str]:
-    """Files of a repository that are on this machine."""
+    """Local files of a package repository."""
     directory = os.path.dirname(section.path)
     for key, below in (("baseurl", _REPOMD), ("gpgkey", ""), ("mirrorlist", ""), ("metalink", "")):
         option = section.option(key)

@@ -1,7 +1,7 @@
 """Composing again whenever an input changes.
 
-Files are looked at every half second: that works on every filesystem, in containers and over NFS, where the kernel tells
-nobody of changes. They are looked at before a compose reads them, so that what changes meanwhile is another change.
+Files are polled every half second, which works on every filesystem, in containers and over NFS, where the kernel sends no
+notifications. Their state is taken before a compose reads them, so that changes during the compose are not missed.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from compose.pipeline.run import compose_tree
 from compose.pipeline.watched import Seen, Watched, changed, watched
 
 POLL = 0.5
-"""Seconds between two looks."""
+"""Seconds between polls."""
 SETTLE = 0.3
-"""Seconds that all must stay as it is before it is composed: an editor writes in several steps, and git writes many files."""
+"""Seconds without changes before composing: editors write in several steps, and git writes many files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """One compose. changed: paths of what brought it about, none for the first. seconds: wall time. Result or error is None."""
+    """One compose. changed: paths whose change caused it, none for the first. seconds: wall time. Result or error is None."""
 
     changed: tuple[str, ...]
     result: ComposeResult | None
@@ -33,23 +33,25 @@ class Round:
     seconds: float
 
 
-def watch(options: ComposeOptions, reporter: Reporter, told: Callable[[Round], None]) -> NoReturn:
-    """Compose, and again after each change, for ever: a signal ends it, by what its handler raises. told: called after each
-    compose. An error of a compose is told, and what mends it is a change."""
-    because: tuple[str, ...] = ()
+def watch(options: ComposeOptions, reporter: Reporter, on_round: Callable[[Round], None]) -> NoReturn:
+    """Compose, and again after each change, until a signal handler raises.
+
+    on_round: called after each compose, also after one that failed; fixing the cause is a change like any other.
+    """
+    causes: tuple[str, ...] = ()
     while True:
         files, seen = _look(options)
-        told(_compose(options, reporter, because))
-        because = wait(files, seen)
+        on_round(_compose(options, reporter, causes))
+        causes = wait(files, seen)
 
 
 def wait(files: Watched, seen: Seen) -> tuple[str, ...]:
-    """Return when some files are not as they were seen, and stay as they are now; their paths."""
+    """Wait until files differ from `seen` and have stopped changing; returns their paths."""
     while True:
         now = files.look()
         if now != seen:
             time.sleep(SETTLE)
-            # one that is renamed into its place is missing for a moment, and may be what it was
+            # a file being replaced is missing for a moment, and may come back unchanged
             if files.look() == now:
                 return changed(seen, now)
         else:
@@ -57,7 +59,7 @@ def wait(files: Watched, seen: Seen) -> tuple[str, ...]:
 
 
 def _look(options: ComposeOptions) -> tuple[Watched, Seen]:
-    """What is to be watched, and its state from before it was read to tell what that is."""
+    """The files to watch, and their state from before they were read to find out which they are."""
     files = watched(options)
     while True:
         seen = files.look()
@@ -67,11 +69,11 @@ def _look(options: ComposeOptions) -> tuple[Watched, Seen]:
         files = again
 
 
-def _compose(options: ComposeOptions, reporter: Reporter, because: tuple[str, ...]) -> Round:
+def _compose(options: ComposeOptions, reporter: Reporter, causes: tuple[str, ...]) -> Round:
     begun = time.monotonic()
     result = error = None
     try:
         result = compose_tree(options, reporter)
     except ComposeError as raised:
         error = raised
-    return Round(changed=because, result=result, error=error, seconds=time.monotonic() - begun)
+    return Round(changed=causes, result=result, error=error, seconds=time.monotonic() - begun)

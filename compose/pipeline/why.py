@@ -1,5 +1,5 @@
-"""Why a package is in a compose, or is not: asked of the solver, nothing is downloaded but metadata. Why it is in a commit:
-asked of the commit's rpm database and of the record of its making."""
+"""Why a package is in a compose or not, according to the solver; only metadata is downloaded. And why one is in a commit,
+according to the commit's rpm database and its record."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ _HYPOTHESIS = "if it were asked for"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Presence:
-    """chains: the best one of each line of the treefile that leads to the package, the best of all first. In a commit there
-    are none for what only rpm-files bring."""
+    """A package that is present. chains: for each line of the treefile that leads to it the best chain, the best of all
+    first. In a commit, packages that only rpm-files bring have none."""
 
     package: ResolvedPackage
     chains: tuple[Chain, ...]
@@ -47,9 +47,12 @@ class Presence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Absence:
-    """reason: one sentence. details: the solver's chain. hint: the way out. instead: the build of that name that is taken.
-    wanted: weak dependencies that would bring it. brings: what would come along with it, itself included; empty when it
-    cannot be had."""
+    """Why a package is absent.
+
+    reason: one sentence. details: the solver's chain. hint: what to do about it. instead: the build of that name that was
+    taken. wanted: weak dependencies on it. brings: the packages that it would add, itself included; empty when it cannot be
+    installed.
+    """
 
     reason: str
     details: tuple[str, ...] = ()
@@ -66,13 +69,13 @@ class _Question:
 
 
 def why(options: ComposeOptions, subject: str, reporter: Reporter) -> tuple[Presence, ...]:
-    """For each build of a package (NAME, NAME.ARCH, NAME-VERSION, NEVRA), what of the treefile leads to it.
+    """The lines of the treefile that lead to each build of a package (NAME, NAME.ARCH, NAME-VERSION, NEVRA).
 
-    Raises UsageError when the compose has none, and what a compose raises that cannot be solved.
+    Raises UsageError when the compose has no such package, and what an unsolvable compose raises.
     """
-    with _asking(options, reporter) as question:
+    with _question(options, reporter) as question:
         resolution = solve(question.request, question.network, reporter)
-    found = [each for each in resolution.packages if _is(subject, each.nevra)]
+    found = [each for each in resolution.packages if _matches(subject, each.nevra)]
     if not found:
         raise UsageError(
             f"{subject} is not in the compose of {options.treefile}",
@@ -85,8 +88,8 @@ def why(options: ComposeOptions, subject: str, reporter: Reporter) -> tuple[Pres
 def why_in_commit(
     repository: str, revision: str, subject: str, cachedir: str, reporter: Reporter
 ) -> tuple[Presence, ...]:
-    """The same of a package of a commit; repositories are not looked at. Places are relative to the directory that holds all
-    files of the treefile.
+    """The same for a package in a commit, without package repositories. Places are relative to the common directory of the
+    treefile's files.
 
     Raises UsageError when the commit has no such package, RepositoryError when it has no record or no rpm database.
     """
@@ -108,9 +111,9 @@ def why_in_commit(
         loaded = load_treefile(options.treefile, basearch=options.basearch or "")
         lock = locking.read(options, loaded.treefile, reporter)
         if not extract_database(repo, commit, database):
-            raise RepositoryError(f"{commit} has no rpm database of a kind that is read here")
+            raise RepositoryError(f"{commit} has no rpm database in a supported format")
         packages, links = installed_links(root, reporter)
-    found = [nevra for nevra in packages if _is(subject, nevra)]
+    found = [nevra for nevra in packages if _matches(subject, nevra)]
     if not found:
         raise UsageError(f"{revision} has no package {subject}", hint=f"see: compose why-not {subject} TREEFILE")
     locked = [row.package for row in lock.own.packages] if lock is not None and lock.own is not None else []
@@ -121,12 +124,12 @@ def why_in_commit(
         for each in _roots(request, Resolution(packages=tuple(locked), repos=()))
     ]
     return tuple(
-        Presence(package=known.get(nevra) or _of_no_repository(nevra), chains=chains_to(nevra, roots, links))
+        Presence(package=known.get(nevra) or _without_repository(nevra), chains=chains_to(nevra, roots, links))
         for nevra in found
     )
 
 
-def _of_no_repository(nevra: Nevra) -> ResolvedPackage:
+def _without_repository(nevra: Nevra) -> ResolvedPackage:
     return ResolvedPackage(
         nevra=nevra,
         repo=COMMAND_LINE,
@@ -140,11 +143,11 @@ def _of_no_repository(nevra: Nevra) -> ResolvedPackage:
 
 
 def why_not(options: ComposeOptions, subject: str, reporter: Reporter) -> Absence:
-    """Why the compose has no such package: what a compose that asks for it would say.
+    """Why the compose has no such package, found by solving a compose that asks for it.
 
-    Raises UsageError when it has one, and what a compose raises that cannot be solved without it.
+    Raises UsageError when the compose has one, and what an unsolvable compose raises.
     """
-    with _asking(options, reporter) as question:
+    with _question(options, reporter) as question:
         return _absence(question, options, subject, reporter)
 
 
@@ -152,7 +155,7 @@ def _absence(question: _Question, options: ComposeOptions, subject: str, reporte
     request = question.request
     now = solve(request, question.network, reporter)
     known = {each.nevra: each for each in now.packages}
-    if any(_is(subject, nevra) for nevra in known):
+    if any(_matches(subject, nevra) for nevra in known):
         raise _present(subject, options)
     asking = replace(request, packages=(*request.packages, PackageSpec(text=subject, place=_HYPOTHESIS)))
     try:
@@ -179,13 +182,13 @@ def _absence(question: _Question, options: ComposeOptions, subject: str, reporte
 
 
 @contextmanager
-def _asking(options: ComposeOptions, reporter: Reporter) -> Iterator[_Question]:
+def _question(options: ComposeOptions, reporter: Reporter) -> Iterator[_Question]:
     loaded = load(options, reporter)
     treefile = loaded.treefile
     read = locking.read(options, treefile, reporter)
     lock = None if read is None else read.request
     if read is not None and read.own is not None:
-        # what is locked is there without a solve, but not who needs whom
+        # the lock has the packages but not their dependencies, so solve with exactly these
         lock = replace(locking.keeping(read.own, (), read.path), strict=True)
     access = repo_access(options, loaded, with_lockfile=lock is not None)
     with CacheDir(options.cachedir).shared(reporter) as cache:
@@ -213,7 +216,7 @@ def _specs(request: SolveRequest) -> Iterator[PackageSpec]:
         yield from row.packages
 
 
-def _is(subject: str, nevra: Nevra) -> bool:
+def _matches(subject: str, nevra: Nevra) -> bool:
     return subject in (
         nevra.name,
         f"{nevra.name}.{nevra.arch}",
@@ -223,7 +226,7 @@ def _is(subject: str, nevra: Nevra) -> bool:
 
 
 def _evrs(nevra: Nevra) -> tuple[str, str]:
-    """Without an epoch, as rpm -qa prints it, and with one, as lockfiles have it."""
+    """VERSION-RELEASE without epoch, as rpm -qa prints it, and with one, as in lockfiles."""
     build = f"{nevra.version}-{nevra.release}"
     return build, f"{nevra.epoch}:{build}"
 

@@ -1,4 +1,4 @@
-"""Bundles: all of a compose in one file, and the same commit made of it where there is no network."""
+"""Bundles: everything a compose needs in one file, and the same commit made from it without network."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_what_is_in_it(site: Site, tmp_path: Path) -> None:
 
 
 def test_a_package_that_was_exchanged_is_refused(site: Site, tmp_path: Path) -> None:
-    """Digests of the bundle that fit are no trust in what is in it: packages are verified by the lock and by their keys."""
+    """Matching digests in a bundle do not make it trusted: packages are verified against the lock and their keys."""
     bundle = tmp_path / "all.tar"
     assert fetch(site, bundle).status == 0
     data = bundle.read_bytes()
@@ -106,17 +106,17 @@ def test_a_treefile_that_names_files_by_absolute_paths(site: Site, tmp_path: Pat
     site.write_treefile(add_files=[[str(site.path / "motd"), "/usr/etc/motd"]])
     done = fetch(site, tmp_path / "all.tar")
     assert done.status == 2
-    assert "cannot be carried elsewhere" in done.stderr
+    assert "the treefile cannot be relocated" in done.stderr
     assert not (tmp_path / "all.tar").exists()
     # no reason not to compose
     done = site.run()
     assert done.status == 0
-    assert "compose verify will not know this commit" in done.stderr
+    assert "compose verify will not work for this commit" in done.stderr
 
 
 @pytest.mark.parametrize("mode", ["archive", "bare-user", "bare"])
 def test_layers_are_in_it(site: Site, tmp_path: Path, mode: str) -> None:
-    """And the commit knows those that it was made of, whatever their refs are later."""
+    """The commit records the layers it was made from, whatever their refs point to later."""
     layers, tree = tmp_path / "layers", tmp_path / "tree"
     (tree / "usr/share").mkdir(parents=True)
     (tree / "usr/share/extra").write_text("extra\n")

@@ -162,7 +162,7 @@ def test_a_root_in_place_of_a_repository(based: Site, tmp_path: Path) -> None:
     for wrong, words in (
         (f"--rootfs={tmp_path}/nothing", "No such file"),
         (f"--rootfs={tmp_path}", "no rpm database"),
-        ("--base-rev=x", "give --repo"),
+        ("--base-rev=x", "give either --repo"),
     ):
         assert words in extensions(based, base=wrong, status=2, odd={"packages": ["tiny-odd"]}).stderr
 
@@ -184,7 +184,7 @@ def test_wrong_use(based: Site) -> None:
     done = extensions(based, status=2, a={"packages": ["hello"]})
     assert "package hello already present in base" in done.stderr
     done = extensions(based, status=3, a={"packages": ["user(hello)"]})
-    assert "the base has what user(hello) asks for" in done.stderr
+    assert "the base already has user(hello)" in done.stderr
     done = extensions(based, status=3, a={"packages": ["tiny-od"]})
     assert "there is no package 'tiny-od'" in done.stderr
     assert "did you mean tiny-odd?" in done.stderr
@@ -201,8 +201,8 @@ def test_wrong_use(based: Site) -> None:
 
 
 def test_of_a_bundle(based: Site, keys: rpmrepo.Keys, tmp_path: Path) -> None:
-    """The same packages where there is no network, of a tree that was composed of the bundle; with a repository that is for
-    the extensions alone, and a newer build of what the tree has."""
+    """The same packages without network, for a tree composed from the bundle; with a repository that only extensions use,
+    and a newer build of a package in the tree."""
     more(based, keys, tmp_path, "hello-devel", version="1.0")
     extras = tmp_path / "extras"
     extras.mkdir()
@@ -268,7 +268,7 @@ def test_of_a_bundle(based: Site, keys: rpmrepo.Keys, tmp_path: Path) -> None:
     rpmrepo.index(based.packages)
     based.compose(treefile=based.path / "other.yaml")
     told = out(status=3)
-    assert "the tree is not of the packages that the extensions of" in told
+    assert "the tree differs from the one that the extensions in" in told
     assert "in the tree, not in the bundle: tiny-weak-1-1.noarch" in told
     assert f"compose tree --bundle={bundle}" in told
 

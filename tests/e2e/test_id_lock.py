@@ -1,4 +1,4 @@
-"""id-lock: allocated once, never reused, and what is new is told."""
+"""id-lock: allocated once, never reused, and new ids are reported."""
 
 from __future__ import annotations
 

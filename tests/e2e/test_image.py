@@ -103,7 +103,7 @@ def test_the_same_image_whatever_the_cache_has(moving: Site, keys: rpmrepo.Keys,
     newer(moving, keys, tmp_path)
     assert "in the cachedir" not in image(moving, out).stderr
     done = image(moving, other, f"--cachedir={tmp_path}/elsewhere")
-    assert "The commit of the image before is not in the cachedir" in done.stderr
+    assert "The commit of the previous image is not in the cachedir" in done.stderr
     assert out.read_bytes() == other.read_bytes()
 
 
@@ -156,7 +156,7 @@ def test_what_is_no_image_of_ours(site: Site, tmp_path: Path) -> None:
     # somebody built upon it: its structure cannot be kept, and it is followed all the same
     become(layers=[*manifest["layers"], {**manifest["layers"][1], "annotations": {}}])
     done = image(site, out, "--format=oci", "--force-nocache")
-    assert "packed into layers anew" in done.stderr
+    assert "the layer structure is not kept" in done.stderr
     assert "Removed layers:" in done.stdout
     # made by something else
     become(config={**manifest["config"], **put({**config, "config": {}})})
@@ -171,7 +171,7 @@ def test_what_is_no_image_of_ours(site: Site, tmp_path: Path) -> None:
 
 
 def test_a_damaged_archive(site: Site) -> None:
-    """What an image says of itself decides whether anything is new: it must be what its digest says."""
+    """An image's configuration decides whether anything is new, so it must match its digest."""
     out = site.path / "out"
     image(site, out, "-i")
     data = out.read_bytes()

@@ -151,7 +151,7 @@ def test_a_treefile_that_asks_for_something_else(moving: Site) -> None:
     moving.write_treefile("tiny-odd", units=["x.service"])
     done = moving.run(f"--lockfile={lock}")
     assert done.status == 3
-    assert "tiny.lock.yaml: was made for a treefile that asks for something else" in done.stderr
+    assert "tiny.lock.yaml does not match the treefile" in done.stderr
     assert "in the treefile, not in the lock: tiny-odd" in done.stderr
     # what is locked already stays locked
     compose(moving, "lock", "update", moving.treefile, "--keep")
@@ -159,7 +159,7 @@ def test_a_treefile_that_asks_for_something_else(moving: Site) -> None:
 
 
 def test_one_file_for_all_architectures(moving: Site) -> None:
-    """Each is solved with its own $basearch, and writing one leaves the others."""
+    """Each is solved with its own $basearch, and writing one keeps the others."""
     lock = moving.path / "tiny.lock.yaml"
     repo = moving.path / "tiny.repo"
     (moving.packages.parent / "aarch64").symlink_to(moving.packages)
@@ -182,7 +182,7 @@ def test_one_file_for_all_architectures(moving: Site) -> None:
 
 
 def test_a_lock_beside_rpms_of_no_repository(moving: Site) -> None:
-    """The treefile pins them itself; another digest there makes the lock one for another treefile."""
+    """The treefile pins them by digest; with another digest, the lock no longer matches it."""
     shutil.move(moving.packages / "tiny-weak.rpm", moving.path / "own.rpm")
     rpmrepo.index(moving.packages)
     digest = hashlib.sha256((moving.path / "own.rpm").read_bytes()).hexdigest()
@@ -197,7 +197,7 @@ def test_a_lock_beside_rpms_of_no_repository(moving: Site) -> None:
     moving.write_treefile(rpm_files=[{"path": "own.rpm", "sha256": digest}])
     done = moving.run(f"--lockfile={lock}")
     assert done.status == 3
-    assert "was made for a treefile that asks for something else" in done.stderr
+    assert "tiny.lock.yaml does not match the treefile" in done.stderr
 
 
 def test_update_moves_what_is_named_and_nothing_else(moving: Site, keys: Keys, tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_a_dependency_that_is_not_locked(moving: Site) -> None:
 
 
 def test_lockfile_repos_are_for_locked_packages_only(moving: Site, tmp_path: Path) -> None:
-    """Another repository, enabled by lockfile-repos: its hello-lib is taken for it is locked, its tiny-weak is not."""
+    """Another repository, enabled by lockfile-repos: its hello-lib is taken because it is locked, its tiny-weak is not."""
     pool = tmp_path / "pool"
     pool.mkdir()
     for name in ("hello-lib", "tiny-weak"):
@@ -312,7 +312,7 @@ def test_lockfile_repos_are_for_locked_packages_only(moving: Site, tmp_path: Pat
 
 @pytest.mark.parametrize("repos", [None, []])
 def test_lockfile_repos_alone(moving: Site, repos: list[str] | None, tmp_path: Path) -> None:
-    """Where the treefile has no repos only they take part, and nothing that is not locked; without a lockfile all do."""
+    """If the treefile has no repos, only lockfile-repos are used, for locked packages alone; without a lockfile all are."""
     pool = tmp_path / "pool"
     shutil.copytree(moving.packages, pool)
     moving.write_repo(name="pool", baseurl=pool.as_uri())
@@ -338,7 +338,7 @@ def test_lockfile_repos_alone(moving: Site, repos: list[str] | None, tmp_path: P
     [
         ("packages: []", "lock.yaml:1:1: packages must be a mapping"),
         ("compose-lock: 9", "lock.yaml:1:1: compose-lock: 9 is not known here"),
-        ("compose-lock: 1\narches: {}", "lock.yaml: has no lock for"),
+        ("compose-lock: 1\narches: {}", "lock.yaml has no lock for"),
         ("{", "lock.yaml:1:2"),
     ],
 )

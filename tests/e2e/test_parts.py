@@ -108,7 +108,7 @@ def test_what_was_changed_in_between_is_committed(site: Site, tree: Path) -> Non
 
 @pytest.mark.parametrize("step", ["postprocess", "commit"])
 def test_finished_with_another_treefile(site: Site, tree: Path, step: str) -> None:
-    """It is not what the first one makes, so that a compose of that has something to do."""
+    """The commit is not what the first treefile makes, so a compose of that has something to do."""
     run(site, "install", tree, site.path / "out", f"--repo={site.repo}")
     rootfs = site.path / "out/rootfs"
     other = site.write_treefile(name="other.yaml", **KEYS | {"default_target": "rescue.target"})
@@ -144,7 +144,7 @@ def test_a_root_that_something_else_made(site: Site) -> None:
 
 
 def test_postprocessing_leaves_nothing_beside_the_root(site: Site) -> None:
-    """What happens to have a likely name stays, too."""
+    """A file that happens to have a similar name stays, too."""
     tree = site.write_treefile()
     run(site, "install", tree, site.path / "out", f"--repo={site.repo}")
     (site.path / "out/rootfs.old").mkdir()
@@ -223,7 +223,7 @@ def test_devices_and_whiteouts(site: Site, tree: Path) -> None:
     report = site.path / "compose.json"
     told = run(site, "commit", tree, rootfs, f"--repo={site.repo}", f"--write-composejson-to={report}")
     assert "left out: 2 (/usr/disk, /usr/null)" in told
-    assert "make them again: 1 (/usr/lib/layer/gone)" in told
+    assert "deployments recreate them: 1 (/usr/lib/layer/gone)" in told
     dropped = [each["path"] for each in json.loads(report.read_text())["dropped"] if each["reason"] == "device"]
     assert dropped == ["/usr/disk", "/usr/null"]
     assert (layer / "gone").is_char_device()

@@ -1,4 +1,4 @@
-"""A recompose with all that is remembered makes the commit that a compose without any of it makes."""
+"""A recompose from a warm cache makes the same commit as a compose from an empty one."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def test_a_commit_that_was_pulled(site: Site, tmp_path: Path) -> None:
     run("ostree", repo, "init", "--mode=archive")
     run("ostree", repo, "pull-local", str(site.repo), REF)
     done = site.tool("sbom", REF, repo)
-    assert "warning: without checksums, repositories and signers of the packages" in done.stderr
+    assert "warning: checksums, repositories and signers of the packages are not known" in done.stderr
     packages = json.loads(done.stdout)["packages"]
     assert {each["name"] for each in packages[1:]} == names(site)
     assert all("checksums" not in each for each in packages[1:])
@@ -147,4 +147,4 @@ def test_a_damaged_record(site: Site, command: list[str]) -> None:
     record.write_bytes(data)
     done = site.tool(*command, REF, f"--repo={site.repo}", status=4)
     assert "the record of " in done.stderr and "damaged" in done.stderr
-    assert "hint: compose the commit anew" in done.stderr
+    assert "hint: compose the commit again" in done.stderr

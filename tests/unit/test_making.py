@@ -1,4 +1,4 @@
-"""What a record says of the tools that made a commit, beside those that are here."""
+"""Recorded versions of tools, compared with those of this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from compose.bundle import Index
 from compose.errors import FetchError
 from compose.inputdiff import InputChange
 from compose.inputhash import InputKind
-from compose.pipeline.making import other_tools
+from compose.pipeline.making import changed_tools
 
 HERE = {"compose": compose.__version__, **versions()}
 
@@ -21,18 +21,18 @@ def recorded(tools: object) -> Index:
 
 def test_the_same_and_none_are_not_told() -> None:
     assert all(HERE.values())
-    assert not other_tools(recorded(HERE), "it")
-    assert not other_tools(Index(members=(), facts={}), "it")
+    assert not changed_tools(recorded(HERE), "it")
+    assert not changed_tools(Index(members=(), facts={}), "it")
 
 
 def test_each_other_version_is_told_by_name() -> None:
-    assert other_tools(recorded(HERE | {"librpm": "4.20.1"}), "it") == (
+    assert changed_tools(recorded(HERE | {"librpm": "4.20.1"}), "it") == (
         InputChange(kind=InputKind.TOOL, name="librpm", before="4.20.1", after=HERE["librpm"]),
     )
-    (found,) = other_tools(recorded({name: version for name, version in HERE.items() if name != "SQLite"}), "it")
+    (found,) = changed_tools(recorded({name: version for name, version in HERE.items() if name != "SQLite"}), "it")
     assert (found.name, found.before, found.after) == ("SQLite", None, HERE["SQLite"])
 
 
 def test_what_is_no_list_of_versions() -> None:
-    with pytest.raises(FetchError, match="it: what it says of its tools is damaged"):
-        other_tools(recorded(["librpm"]), "it")
+    with pytest.raises(FetchError, match="it: the list of tools is damaged"):
+        changed_tools(recorded(["librpm"]), "it")
