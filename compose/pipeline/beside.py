@@ -66,7 +66,8 @@ def unpack_sources(rootfs: str, directory: str) -> Index | None:
 
 
 def _path(rootfs: str, name: str) -> str:
-    return os.path.join(os.path.dirname(os.path.abspath(rootfs)), name)
+    # beside the directory itself, however it is named: through a symlink, or as "."
+    return os.path.join(os.path.dirname(os.path.realpath(rootfs)), name)
 
 
 def _read(path: str) -> bytes | None:
