@@ -22,7 +22,9 @@ _OSTREE_BOOT = "usr/lib/ostree-boot"
 _MOUNT_POINTS = ("dev", "proc", "run", "sys")
 _REDIRECTED = ("home", "root", "srv", "mnt", "media", "opt", "usr/local")
 _MERGED = ("bin", "sbin", "lib", "lib64")
-_ON = ("signed", "verity", "yes", "true", "1", "on")
+_TRUE = ("true", "1")
+"""What GKeyFile takes for a boolean, in which no other spelling counts."""
+_COMPOSEFS_ON = (*_TRUE, "yes", "verity", "signed")
 _CHUNK = 1 << 20
 
 
@@ -129,7 +131,7 @@ def _kernel_checksum(subject: Subject) -> Iterator[Finding]:
 
 
 def _toplevel(subject: Subject) -> Iterator[Finding]:
-    if _prepare_root(subject, "root", "transient") in _ON:
+    if _prepare_root(subject)[1].get("root", "transient", fallback="") in _TRUE:
         return
     for name in _REDIRECTED:
         entry = subject.tree.get(name)
@@ -181,11 +183,12 @@ def _initramfs(subject: Subject) -> Iterator[Finding]:
 def _composefs(subject: Subject) -> Iterator[Finding]:
     if not subject.bootable:
         return
-    path, enabled = "/usr/lib/ostree/prepare-root.conf", _prepare_root(subject, "composefs", "enabled")
-    if enabled not in _ON:
+    path, config = _prepare_root(subject)
+    enabled = config.get("composefs", "enabled", fallback="")
+    if enabled not in _COMPOSEFS_ON:
         yield Finding(rule="baseimage-composefs", path=path, message="does not enable composefs")
     elif enabled == "signed" and subject.measured is False:
-        message = "clients must not boot what has no signed composefs digest, and the commit has no digest"
+        message = "clients boot only a commit with a signed composefs digest, and this one has no digest"
         yield Finding(rule="composefs-digest", path=path, message=message)
 
 
@@ -210,18 +213,19 @@ def _writable(subject: Subject) -> Iterator[Finding]:
         yield Finding(rule="world-writable", path=f"/{path}", message=f"has mode {entry.permissions:04o}")
 
 
-def _prepare_root(subject: Subject, section: str, key: str) -> str:
-    """A switch of ostree-prepare-root's configuration, "" when it is not there."""
-    for path in ("etc/ostree/prepare-root.conf", "usr/lib/ostree/prepare-root.conf"):
-        text = subject.text(path)
-        if text is None:
-            continue
-        config = configparser.RawConfigParser(strict=False, allow_no_value=True, delimiters=("=",))
-        with contextlib.suppress(configparser.Error, ValueError):
-            config.read_string(text)
-            return config.get(section, key, fallback="") or ""
-        return ""
-    return ""
+def _prepare_root(subject: Subject) -> tuple[str, configparser.RawConfigParser]:
+    """Where ostree-prepare-root's configuration is, or would be, and what it says; nothing when it cannot be parsed."""
+    config = configparser.RawConfigParser(strict=False, allow_no_value=True, delimiters=("=",))
+    # one in /etc replaces the other, even where it is silent
+    etc, usr = "etc/ostree/prepare-root.conf", "usr/lib/ostree/prepare-root.conf"
+    text = subject.text(path := etc)
+    if text is None:
+        text = subject.text(path := usr)
+    try:
+        config.read_string(text or "")
+    except (configparser.Error, ValueError):
+        config.clear()
+    return f"/{subject.place(path)}", config
 
 
 def _holds(image: bytes, wanted: bytes) -> bool:

@@ -309,6 +309,36 @@ def test_a_transient_root_may_have_directories() -> None:
     assert found("mnt usr/lib/ostree/prepare-root.conf", f"d mnt 0755\n{transient}") == []
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "value", "on"),
+    [
+        ("composefs", "enabled", "verity", True),
+        ("composefs", "enabled", "yes", True),
+        ("composefs", "enabled", "1", True),
+        ("composefs", "enabled", "no", False),
+        # clients that find one of these do not boot
+        ("composefs", "enabled", "on", False),
+        ("composefs", "enabled", "Yes", False),
+        ("root", "transient", "1", True),
+        ("root", "transient", "yes", False),
+        ("root", "transient", "signed", False),
+    ],
+)
+def test_spellings_of_the_switches_in_prepare_root_conf(section: str, key: str, value: str, on: bool) -> None:
+    conf, rule, line = "usr/lib/ostree/prepare-root.conf", "baseimage-composefs", ""
+    if section == "root":
+        rule, line = "toplevel-links", "d mnt 0755"
+    rows = found(f"mnt {conf}" if line else conf, f'{line}\nf {conf} 0644 "[{section}]\\n{key} = {value}\\n"')
+    assert (rule in {row.split()[0] for row in rows}) is not on
+
+
+@pytest.mark.parametrize("enabled", ["yes", "no"])
+def test_a_prepare_root_conf_in_etc_replaces_the_other(enabled: str) -> None:
+    path = "usr/etc/ostree/prepare-root.conf"
+    rows = found("", f'd usr/etc/ostree 0755\nf {path} 0644 "[composefs]\\nenabled = {enabled}\\n"')
+    assert rows == [f"baseimage-composefs /{path}: does not enable composefs"] * (enabled == "no")
+
+
 @pytest.mark.parametrize("measured", [True, False, None])
 @pytest.mark.parametrize("enabled", ["signed", "verity", "yes"])
 @pytest.mark.parametrize("committed", [True, False])
