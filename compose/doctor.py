@@ -15,7 +15,7 @@ from compose import fs
 from compose.bindings import require_bindings
 from compose.blobs import BlobStore
 from compose.cachedir import CacheDir
-from compose.errors import ComposeError
+from compose.errors import ComposeError, UsageError
 from compose.events import Reporter
 from compose.ostree import composefs
 from compose.ostree.deflate import codec_name
@@ -213,10 +213,14 @@ def _gnupg() -> Check:
 
 def _composefs() -> Check:
     found = shutil.which(composefs.PROGRAM)
-    if found:
-        return _ok("composefs", found)
-    lost = "no: commits get no composefs digest (ex-integrity.composefs)"
-    return Check(name="composefs", verdict=Verdict.WORSE, found=lost, mend=_install(_COMPOSEFS))
+    if found is None:
+        lost = "no: commits get no composefs digest (ex-integrity.composefs)"
+        return Check(name="composefs", verdict=Verdict.WORSE, found=lost, mend=_install(_COMPOSEFS))
+    try:
+        composefs.require_program()
+    except UsageError as error:
+        return Check(name="composefs", verdict=Verdict.WORSE, found=error.message, mend=error.hint or "")
+    return _ok("composefs", found)
 
 
 def _install(packages: dict[str, str]) -> str:

@@ -1,8 +1,8 @@
-"""The composefs digest of a commit: the fs-verity digest of the image that a client makes of it, without making the image.
+"""The composefs digest of a commit: the fs-verity digest of the image that a client generates from it.
 
-A client whose prepare-root.conf says `[composefs] enabled = signed` mounts no other image than the one that the signed commit
-names. The image is that of libcomposefs, in its format 0, as libostree has it made (ostree-repo-composefs.c); here the program
-of the same project makes it of a text that lists the tree (composefs-dump(5)), and prints its digest.
+A client whose prepare-root.conf says `[composefs] enabled = signed` mounts only the image whose digest is in the signed commit.
+libostree has libcomposefs write that image in format 0 (ostree-repo-composefs.c). Here no image is written: `mkcomposefs`, the
+program of the same project, reads a listing of the tree, composefs-dump(5), and prints the digest that the image would have.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from functools import lru_cache
 
+from compose import fs
 from compose.errors import RepositoryError, UsageError
 from compose.ostree.objects import Xattrs
 from compose.values import value
 
 PROGRAM = "mkcomposefs"
-# above all not the newest format that the program has: libostree has it made in the first
+# without --max-version it would choose a newer format for some trees
 _COMMAND = (PROGRAM, "--min-version=0", "--max-version=0", "--from-file", "--print-digest-only", "-")
 _MOUNT_POINTS = ("usr", "etc", "boot", "var", "sysroot")
 """Directories of the root that libostree adds where they are missing."""
-_NONE = b"-"
 _SPECIAL = re.compile(rb"[^!-<>-\[\]-~]")
-"""All but printable ASCII, and the two characters with a meaning."""
-_BUFFER = 1 << 20
+"""All but printable ASCII; and space, = and backslash, which mean something in a listing."""
 
 
 @value
 class Node:
     """One path of a tree.
 
-    path: from the root, "" for it. mode: full st_mode. size, payload: of a file that is not empty its bytes, and where they
-    are beneath objects/; of a symlink those of its target, and that. verity: of such a file, 32 bytes.
+    path: relative to the root, "" for the root itself. mode: st_mode. size, payload, verity: of a regular file that is not
+    empty the size of its contents, where a client has them beneath objects/, and their fs-verity digest (32 bytes); payload and
+    size of a symlink are its target and the length of that.
     """
 
     path: str
@@ -48,49 +48,79 @@ class Node:
     verity: bytes = b""
 
 
+_LABEL = (b"security.selinux", b"system_u:object_r:usr_t:s0\0")
+_SAMPLE = (
+    Node(path="", uid=0, gid=0, mode=stat.S_IFDIR | 0o755, xattrs=(_LABEL,)),
+    Node(path="lib", uid=0, gid=0, mode=stat.S_IFLNK | 0o777, xattrs=(_LABEL,), size=7, payload="usr/lib"),
+    Node(path="usr", uid=0, gid=0, mode=stat.S_IFDIR | 0o755, xattrs=((b"trusted.overlay.opaque", b"x"),)),
+    Node(path="usr/empty", uid=70_000, gid=0, mode=stat.S_IFREG | 0o644, xattrs=(_LABEL,)),
+    Node(
+        path="usr/su",
+        uid=0,
+        gid=5,
+        mode=stat.S_IFREG | 0o4755,
+        xattrs=((b"user.only", b"here"),),
+        size=9000,
+        payload=f"00/{'0' * 62}.file",
+        verity=bytes(32),
+    ),
+)
+_SAMPLE_DIGEST = "912ddeb05f2cc25738d5d8ee03a7b37df2b96ebd81eccdbfacc5bd51597c5609"
+"""What libcomposefs computes for it. A program of the same name that lays images out otherwise is recognized by it."""
+
+
 def file_payload(checksum: bytes) -> str:
-    """Where the bytes of a file are, in the kind of repository that clients have. checksum: of the content object."""
+    """Where a client's repository has the contents of a file, beneath objects/. checksum: of the content object."""
     name = checksum.hex()
     return f"{name[:2]}/{name[2:]}.file"
 
 
 def require_program() -> None:
-    """Raises UsageError when the program that image_digest() runs is not there."""
+    """Raises UsageError when the program that image_digest() runs is missing, or lays images out differently than libostree."""
     if shutil.which(PROGRAM) is None:
         raise _missing()
+    details: tuple[str, ...] = ()
+    try:
+        if image_digest(_SAMPLE).hex() == _SAMPLE_DIGEST:
+            return
+    except RepositoryError as error:
+        details = error.details
+    raise UsageError(
+        f"{shutil.which(PROGRAM)} does not lay out composefs images as libostree does: clients would refuse its digests",
+        hint="install the package composefs of github.com/composefs/composefs, 1.0.3 or later",
+        details=details,
+    )
 
 
 def image_digest(nodes: Iterable[Node]) -> bytes:
-    """The 32 bytes of a tree whose directories come before what is in them.
+    """The 32 bytes for a tree in which each directory comes before its contents.
 
-    Raises UsageError without the program, RepositoryError for what no image can hold (a symlink or xattrs that are too long),
-    as it says itself.
+    Raises UsageError without the program, RepositoryError with its own words for what an image cannot hold (a symlink or xattrs
+    that are too long).
     """
-    try:
-        process = subprocess.Popen(
-            _COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=_BUFFER
-        )
-    except FileNotFoundError:
-        raise _missing() from None
-    assert process.stdin is not None
-    with process:
+    with fs.memory_file("composefs-dump") as listing:
+        listing.writelines(dump(nodes))
+        listing.seek(0)
         try:
-            # when it has ended it says why
-            with suppress(BrokenPipeError):
-                process.stdin.writelines(dump(nodes))
-            output, errors = process.communicate()
-        except BaseException:
-            process.kill()
-            # what is in the buffer has no reader any more
-            with suppress(BrokenPipeError):
-                process.stdin.close()
-            raise
+            # an interrupt from the terminal is for the compose, which then ends it
+            process = subprocess.Popen(
+                _COMMAND, stdin=listing, stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0
+            )
+        except OSError:
+            raise _missing() from None
+        with process:
+            try:
+                output, errors = process.communicate()
+            finally:
+                # if it has not ended by itself
+                process.kill()
+                process.wait()
     answer = output.decode("ascii", "replace").strip()
     if process.returncode or not re.fullmatch("[0-9a-f]{64}", answer):
         raise RepositoryError(
-            f"{PROGRAM} cannot tell the composefs digest of this tree",
+            f"{PROGRAM} cannot compute the composefs digest of this tree",
             details=errors.decode(errors="replace").splitlines()[-10:] or [f"exit status {process.returncode}"],
-            hint="mend what it says, or set ex-integrity.composefs=no in the repository's config",
+            hint="fix what it reports, or set ex-integrity.composefs=no in the repository's config",
         )
     return bytes.fromhex(answer)
 
@@ -103,7 +133,7 @@ def _missing() -> UsageError:
 
 
 def dump(nodes: Iterable[Node]) -> Iterator[bytes]:
-    """The lines of composefs-dump(5) of such a tree, with what libostree adds."""
+    """The lines of composefs-dump(5) for such a tree, and for the directories that libostree adds to it."""
     missing = {*_MOUNT_POINTS}
     for node in nodes:
         missing.discard(node.path)
@@ -113,15 +143,24 @@ def dump(nodes: Iterable[Node]) -> Iterator[bytes]:
 
 
 def _line(node: Node) -> bytes:
-    """Path, size, mode, links, owner, group, device, time, payload, content, digest, xattrs. Times are all zero, as OSTree
-    has them. The links of a directory are counted by the program."""
-    payload, verity = _escaped(node.payload.encode()) or _NONE, node.verity.hex().encode() or _NONE
-    if payload == _NONE and node.payload:
-        payload = rb"\x2d"
+    """Path, size, mode, links, owner, group, device, mtime, payload, inline content, digest, xattrs.
+
+    OSTree has no times and no hard links; the program counts the links of directories itself.
+    """
+    path, verity = _escaped(os.fsencode(f"/{node.path}")), node.verity.hex().encode() or b"-"
     numbers = b"%d %o 1 %d %d 0 0.0" % (node.size, node.mode, node.uid, node.gid)
-    xattrs = [b"%s=%s" % (_escaped(name), _escaped(content)) for name, content in node.xattrs]
-    fields = (_escaped(os.fsencode(f"/{node.path}")), numbers, payload, _NONE, verity, *xattrs)
-    return b" ".join(fields) + b"\n"
+    return b"%s %s %s - %s%s\n" % (path, numbers, _payload(node.payload), verity, _xattrs(node.xattrs))
+
+
+def _payload(path: str) -> bytes:
+    """A dash where there is none, and so a path that is a dash must be escaped."""
+    return rb"\x2d" if path == "-" else _escaped(path.encode()) or b"-"
+
+
+@lru_cache(maxsize=1024)
+def _xattrs(xattrs: Xattrs) -> bytes:
+    # many nodes have the same
+    return b"".join([b" %s=%s" % (_escaped(name), _escaped(content)) for name, content in xattrs])
 
 
 def _escaped(text: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -75,6 +76,13 @@ def test_the_cachedir(mount: str, code: int, verdict: str, name: str, tmp_path: 
     status, found = examine(Stage(directory=tmp_path, before=before))
     assert name in dict(found[verdict])
     assert status == code
+
+
+def test_a_program_of_the_name_that_does_something_else(tmp_path: Path) -> None:
+    assert shutil.which("mkcomposefs"), "tests/toolbox/toolbox.sh need mkcomposefs composefs composefs"
+    status, found = examine(Stage(directory=tmp_path, before="mount --bind /usr/bin/true /usr/bin/mkcomposefs"))
+    assert status == 0
+    assert "install the package composefs" in dict(found["worse"])["composefs"]
 
 
 def test_without_bindings(tmp_path: Path) -> None:

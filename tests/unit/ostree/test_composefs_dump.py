@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import stat
 from pathlib import Path
 
@@ -52,9 +53,26 @@ def test_without_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_its_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_program(tmp_path, monkeypatch, f"cat >{tmp_path}/heard; echo {'0f' * 32}")
-    require_program()
     assert image_digest(TREE) == b"\x0f" * 32
     assert (tmp_path / "heard").read_bytes() == b"".join(dump(TREE))
+
+
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        # composefs-rs has a program of the same name, whose images may be laid out otherwise
+        (f"cat >/dev/null; echo {'0f' * 32}", ()),
+        # before 1.0.3
+        ("echo \"unrecognized option '--min-version=0'\" >&2; exit 1", ("unrecognized option '--min-version=0'",)),
+    ],
+)
+def test_another_program_of_that_name(
+    program: str, told: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_program(tmp_path, monkeypatch, program)
+    with pytest.raises(UsageError, match="/mkcomposefs does not lay out composefs images as libostree does") as caught:
+        require_program()
+    assert caught.value.details == told
 
 
 @pytest.mark.parametrize(
@@ -66,22 +84,30 @@ def test_its_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("cat >/dev/null; kill -9 $$", "exit status -9"),
         # with most of the text unheard
         ("echo 'not so' >&2; exit 3", "not so"),
+        # more than a pipe holds, before it reads anything
+        ("yes 'not so' | head -100000 >&2; cat >/dev/null; exit 3", "not so"),
     ],
 )
 def test_its_failures(program: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_program(tmp_path, monkeypatch, program)
     many = (ROOT, *(Node(path=f"{number:0200}", uid=0, gid=0, mode=FILE) for number in range(10_000)))
-    with pytest.raises(RepositoryError, match="cannot tell the composefs digest") as caught:
+    with pytest.raises(RepositoryError, match="cannot compute the composefs digest") as caught:
         image_digest(many)
-    assert caught.value.details == (told,)
+    assert {*caught.value.details} == {told}
 
 
-def test_what_goes_wrong_on_the_way_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_program(tmp_path, monkeypatch, "exec sleep 600")
+def test_an_interrupt_ends_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_program(tmp_path, monkeypatch, f"echo $$ >{tmp_path}/pid; exec sleep 600")
 
-    def interrupted() -> object:
-        yield ROOT
+    def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        image_digest(interrupted())
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            image_digest(TREE)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
