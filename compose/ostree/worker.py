@@ -77,8 +77,12 @@ def serve(answer: Callable[[Any], Any]) -> None:
             batch = marshal.load(source)
         except EOFError:
             return
-        marshal.dump(answer(batch), sink)
-        sink.flush()
+        try:
+            marshal.dump(answer(batch), sink)
+            sink.flush()
+        except BrokenPipeError:
+            # the parent was killed; the interpreter would complain of what it cannot flush
+            os._exit(1)
 
 
 class Writer:

@@ -238,7 +238,7 @@ class Worker:
         except EOFError:
             status = self._process.wait()
             how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-            raise RepositoryError(f"a process writing objects {how}", hint="compose again") from None
+            raise RepositoryError(f"a worker process {how}", hint="compose again") from None
 
     def kill(self) -> None:
         self._process.kill()

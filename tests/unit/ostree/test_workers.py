@@ -1,0 +1,31 @@
+"""Worker processes that end too early, and workers that outlive their parent."""
+
+from __future__ import annotations
+
+import marshal
+import os
+import subprocess
+
+import pytest
+
+from compose.errors import RepositoryError
+from compose.interpreter import python
+from compose.ostree.workers import share_out
+
+
+def test_a_worker_that_dies_is_an_error_and_no_wait() -> None:
+    taken: list[object] = []
+    with pytest.raises(RepositoryError, match="a worker process was ended by SIGABRT"):
+        share_out(os.abort, None, [1, 2], 2, lambda _: [], lambda *answer: taken.append(answer), RepositoryError)
+    assert taken == []
+
+
+def test_a_worker_whose_parent_was_killed_ends_silently() -> None:
+    program = python("from compose.ostree.verity import serve_verity; serve_verity()")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(program, **pipes) as process:  # type: ignore[call-overload]
+        process.stdout.close()
+        marshal.dump([], process.stdin)
+        process.stdin.flush()
+        assert process.stderr.read() == b""
+        assert process.wait(10) == 1
