@@ -178,7 +178,7 @@ def _write(
 def _nodes(
     tree: Tree, listing: _Listing, checksums: Mapping[int, bytes], verity: Mapping[str, bytes]
 ) -> Iterator[Node]:
-    """What the image of a tree holds. checksums: of contents, by their places. verity: digests, by sha256."""
+    """The nodes of a tree's image. checksums: of contents, by their places. verity: fs-verity digests, by sha256."""
     rest = enumerate(listing.contents)
     for path, entry in tree.walk():
         size, payload, measured = 0, "", b""
@@ -202,7 +202,7 @@ def _nodes(
 
 
 def _with_digest(metadata: Metadata, digest: bytes) -> Metadata:
-    """Keys sorted, as all of a commit's are; another digest would be of another tree."""
+    """With the digest in place of any other, which would be of another tree. The keys are sorted, as in every commit."""
     rest = [row for row in metadata if row[0] != COMPOSEFS_DIGEST]
     return tuple(sorted((*rest, (COMPOSEFS_DIGEST, Variant("ay", digest))), key=lambda row: row[0]))
 

@@ -29,7 +29,7 @@ class Mode(enum.StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """zlib_level: 1..9, None when unset. min_free_*: refuse to fill the disk beyond (percent, or bytes when set). composefs: do
-    commits say the digest of their composefs image?"""
+    commits name the digest of their composefs image?"""
 
     mode: Mode
     fsync: bool = True

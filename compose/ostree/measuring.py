@@ -1,4 +1,4 @@
-"""fs-verity digests of contents, on all cores: those of the last commits are remembered, the rest are read."""
+"""fs-verity digests of file contents, computed on all cores; those of earlier commits come from the memo."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from compose.ostree.memo import ContentMemo
 from compose.ostree.workers import measure_regular, measurer_memory
 
 _HEADER = b"fs-verity sha256 4096"
-"""Stands in the memo for that of a content object, and is none."""
+"""What the memo knows these digests under. No content object has such a header."""
 
 
 def measure_contents(contents: Iterable[Content], memo: ContentMemo, jobs: int, reporter: Reporter) -> dict[str, bytes]:
-    """Digests (32 bytes) of regular files that are not empty, by their sha256, which must be known. The memo has them too
-    afterwards. Raises as write_contents() does."""
+    """Digests (32 bytes) of the regular files that are not empty, by their sha256, which must be known. New ones are added to
+    the memo. Raises as write_contents() does."""
     found: dict[str, bytes] = {}
     wanted: dict[str, Content] = {}
     for content in contents:

@@ -1,7 +1,8 @@
-"""fs-verity digests of files: what a kernel measures of a file whose bytes it checks at each read.
+"""fs-verity digests of files: what the kernel reports for a file whose contents it verifies at each read.
 
-The kind that composefs and OSTree use: sha256, blocks of 4096 bytes, no salt. A tree of digests is made over the blocks, and
-the digest is that of a descriptor with its root (linux: Documentation/filesystems/fsverity.rst, struct fsverity_descriptor).
+Of the kind that composefs and OSTree use: sha256, blocks of 4096 bytes, no salt. The blocks are the leaves of a Merkle tree;
+the digest is the sha256 of a descriptor that contains the tree's root hash (linux: Documentation/filesystems/fsverity.rst,
+struct fsverity_descriptor).
 """
 
 from __future__ import annotations
@@ -14,79 +15,80 @@ import struct
 from compose.ostree import worker
 
 BLOCK = 4096
-"""Bytes of a block, of data and of digests. The last of each level is filled up with zeros."""
+"""Bytes of a block of data or of hashes. The last block of each level is padded with zeros."""
 
 _SHA256 = 1
 _BLOCK_BITS = 12
 _descriptor = struct.Struct("<BBBB4xQ64s32x144x")
-"""version, hash algorithm, log2 of the block size, bytes of salt; bytes of data; root digest; salt, reserved."""
+"""version, hash algorithm, log2 of the block size, salt size; data size; root hash; salt, reserved."""
 
 Job = tuple[str, str]
-"""Path of a file, and the sha256 that its bytes must have, "" for any."""
+"""Path of a file, and the sha256 its contents must have, "" for any."""
 
 
 class Verity:
-    """Takes the bytes of one file in pieces. Holds less than a block of each level of the tree."""
+    """Computes the digest of one file, which it is given in pieces. Holds less than a block of each level of the tree."""
 
     def __init__(self) -> None:
         self._size = 0
         self._rest = b""
+        # of each level, from the leaves up, the hashes that do not fill a block yet
         self._levels = [bytearray()]
 
     def update(self, data: bytes) -> None:
-        """The next bytes, as many as there are; large pieces cost least."""
+        """Add the next bytes, any number of them; large pieces cost least."""
         self._size += len(data)
         data = self._rest + data if self._rest else data
         whole = len(data) - len(data) % BLOCK
         self._rest = data[whole:]
-        self._add(0, _digests(memoryview(data)[:whole]))
+        self._add(0, _hashes(memoryview(data)[:whole]))
 
     def digest(self) -> bytes:
-        """Of all that was taken, 32 bytes. Nothing is taken afterwards."""
+        """32 bytes, for everything that was added. To be called once, at the end."""
         if self._rest:
-            self._add(0, _padded(self._rest))
+            self._add(0, _padded_hash(self._rest))
         root = self._root() if self._size else b""
         return hashlib.sha256(_descriptor.pack(1, _SHA256, _BLOCK_BITS, 0, self._size, root)).digest()
 
-    def _add(self, level: int, digests: bytes) -> None:
-        """Digests of what is below a level, for its blocks."""
+    def _add(self, level: int, hashes: bytes) -> None:
+        """Append to a level; the blocks this fills are hashed into the level above."""
         if level == len(self._levels):
             self._levels.append(bytearray())
         held = self._levels[level]
-        held += digests
+        held += hashes
         whole = len(held) - len(held) % BLOCK
         if whole:
-            above = _digests(memoryview(bytes(held[:whole])))
+            above = _hashes(memoryview(bytes(held[:whole])))
             del held[:whole]
             self._add(level + 1, above)
 
     def _root(self) -> bytes:
-        """The one digest of the highest level, when what is left of those below has been added to it."""
+        """Pads and hashes what is left of each level, until the highest one has a single hash."""
         level = 0
         while level < len(self._levels) - 1 or len(self._levels[level]) != hashlib.sha256().digest_size:
             if self._levels[level]:
-                self._add(level + 1, _padded(bytes(self._levels[level])))
+                self._add(level + 1, _padded_hash(bytes(self._levels[level])))
             level += 1
         return bytes(self._levels[level])
 
 
-def _digests(blocks: memoryview) -> bytes:
+def _hashes(blocks: memoryview) -> bytes:
     sha256 = hashlib.sha256
     return b"".join([sha256(blocks[start : start + BLOCK]).digest() for start in range(0, len(blocks), BLOCK)])
 
 
-def _padded(part: bytes) -> bytes:
-    """Digest of a block that is not full."""
+def _padded_hash(part: bytes) -> bytes:
+    """The hash of a block that is not full."""
     return hashlib.sha256(part.ljust(BLOCK, b"\0")).digest()
 
 
 def serve_verity() -> None:
-    """A program for each core, beside those of compose.ostree.worker: answer() lists of Job until standard input ends."""
+    """What a worker process runs: answer() each list of Job until standard input ends. See compose.ostree.worker."""
     worker.serve(answer)
 
 
 def answer(batch: list[Job]) -> list[bytes] | worker.Failure:
-    """The digest of each file, or the first failure."""
+    """The digest of each file, or the first failure among them."""
     found = []
     for path, sha256 in batch:
         try:
@@ -106,7 +108,7 @@ def answer(batch: list[Job]) -> list[bytes] | worker.Failure:
 
 
 def _measure(fd: int, sha256: str) -> bytes | None:
-    """None for a file that has another sha256."""
+    """The digest, or None for a file whose sha256 is another."""
     verity, plain = Verity(), hashlib.sha256()
     for piece in worker.chunks(fd):
         verity.update(piece)

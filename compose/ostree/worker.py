@@ -1,10 +1,10 @@
-"""The programs that each core runs: one writes regular files (read, hash, deflate, write into staging), one deflates ahead.
+"""What worker processes run: writers read, hash and deflate regular files and write them into staging, packers deflate ahead.
 
-They start in 20 ms because they import next to nothing: what a header looks like is worked out by the parent
-(`compose.ostree.content`), once for all files with the same owner, mode and xattrs. Messages are marshal'ed tuples:
+They start in 20 ms because they import next to nothing: the parent builds the headers (`compose.ostree.content`), once for all
+files with the same owner, mode and xattrs. Messages are marshalled:
 
     parent -> writer    Setup, then any number of batches: lists of Job
-    writer -> parent    per batch: list of (checksum, payload bytes, bytes written; -1 when the object was there), or
+    writer -> parent    per batch: list of (checksum, payload size, bytes written; -1 if the object was there already), or
                         a failure: (kind, path, errno, text)
 
     parent -> packer    path of an empty file, deflate level; then any number of batches: lists of paths
@@ -27,22 +27,21 @@ from compose.ostree import direct
 from compose.ostree.deflate import PIECE, WHOLE_MAX, Deflater
 
 READ, WRITE, CHANGED, DAMAGED, NOT_REGULAR = "read", "write", "changed", "damaged", "not regular"
-"""Kinds of failure: of the source, of the repository's disk, source changed under our hands, source has not the digest it
-should have, source is no file."""
+"""Kinds of failure: the source cannot be read; the repository cannot be written; the source changed meanwhile; it does not have
+the digest it should; it is not a regular file."""
 
 Inode = tuple[int, int, int, list[tuple[bytes, bytes]]]
 """Owner and group, -1 to leave them; mode; xattrs."""
 Attributes = tuple[bytes, bytes, bytes, Inode]
-"""What is the same for all files with one owner, mode and xattrs: header of the checksum; what stands before and after
-the size in a .filez header; what the object's inode shows in the other kinds of repository."""
+"""What all files with one owner, mode and xattrs share: the header that is hashed; what comes before and after the size in a
+.filez header; how the object's inode looks in the other kinds of repository."""
 Setup = tuple[bool, bool, str, str, int | None, list[Attributes], list[str]]
-"""archive mode; do large files go past the page cache, in another mode; objects directory; staging directory; deflate level;
-attributes; files of streams made ahead."""
+"""Is it an archive repository? In another: do large files bypass the page cache? Objects directory; staging directory; deflate
+level; attributes; files with streams deflated ahead."""
 Stream = tuple[int, int, int, int]
-"""A deflate stream made ahead: index of its file, place in that, bytes; number of the inode that it was made from."""
+"""A stream deflated ahead: index of the file it is in, offset, size; the inode number of its source."""
 Job = tuple[str, int, str, Stream | None]
-"""Of a file path, index into attributes, sha256 that its bytes must have ("" for any) and its stream, None when there is
-none."""
+"""Path of a file; index into attributes; the sha256 its contents must have, "" for any; its stream, if there is one."""
 Written = tuple[bytes, int, int]
 Failure = tuple[str, str, int, str]
 

@@ -1,8 +1,8 @@
-"""Regular files shared out over all cores.
+"""Work on regular files, shared out among worker processes on all cores.
 
-Processes and not threads: a third of the work on small files is Python's own. They are started, not forked, for the
-compose has threads; they end when their input does, so none outlives a killed compose. The descriptor of the staging
-directory's lock goes with them: no one takes the directory for a leftover while one of them still writes into it.
+Processes, because a third of the work on small files is in Python itself. They are spawned, not forked, because the compose has
+threads; they end when their standard input does, so none outlives a killed compose. Writers inherit the lock of the staging
+directory: nobody takes it for a leftover while one of them still writes into it.
 """
 
 from __future__ import annotations
@@ -25,17 +25,15 @@ from compose.ostree.deflate import PIECE, WHOLE_MAX
 _BATCH_BYTES = 4 << 20
 _BATCH_FILES = 256
 _BATCHES_AHEAD = 2
-"""Batches a worker has at once, so that it never waits for its parent."""
-
-
+"""Batches that a worker has at once, so that it never waits for its parent."""
 _WORTH_ANOTHER = 32 << 20
-"""Bytes to be read for which one more process is started: one reads them in a tenth of a second."""
+"""Bytes to be read for which another process is started: one reads them in a tenth of a second."""
 _MEMORY = 20 << 20
-"""Bytes that a process takes beside the file that it holds."""
+"""Bytes that a process needs, apart from the file it holds."""
 
 
 class DamagedContentError(Exception):
-    """The file at `path` has not the digest that its Content says."""
+    """The file at `path` does not have the digest that its Content names."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
@@ -43,12 +41,12 @@ class DamagedContentError(Exception):
 
 
 def worker_memory(largest: int) -> int:
-    """Bytes that a process takes at most, which holds one file and what deflate makes of it. largest: of the files, bytes."""
+    """The most bytes that a process needs which holds a file, and its deflated form. largest: size of the largest file."""
     return _MEMORY + 2 * min(WHOLE_MAX, largest)
 
 
 def measurer_memory() -> int:
-    """Bytes that a process takes at most that reads files in pieces."""
+    """The most bytes that a process needs which reads files in pieces."""
     return _MEMORY + 3 * PIECE
 
 
@@ -60,8 +58,8 @@ def write_regular(
     take: Callable[[range, list[worker.Written]], None],
     meanwhile: Callable[[], None],
 ) -> None:
-    """Write files on `processes` cores; jobs have their bytes before them. take(places in jobs, answers) is called from
-    several threads, under one lock.
+    """Write files with so many processes. jobs: each with the size of its file. take(places in jobs, answers) is called from
+    several threads, under a lock.
 
     meanwhile: the caller's own share of the work, done while the workers do theirs. Raises as write_contents() does.
     """
@@ -81,7 +79,7 @@ def write_regular(
 def measure_regular(
     jobs: Sequence[tuple[int, verity.Job]], processes: int, take: Callable[[range, list[bytes]], None]
 ) -> None:
-    """The fs-verity digests of files, 32 bytes each; as write_regular()."""
+    """Compute the fs-verity digests of files, 32 bytes each. Arguments as of write_regular()."""
     share_out(
         verity.serve_verity,
         None,
@@ -105,9 +103,11 @@ def share_out(
     *inherited: int,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> None:
-    """Have processes do work; each runs a function as Worker has it. sizes: bytes of each piece of work. message(places in
-    sizes): what a process hears; take(places, its answer), called from several threads, under one lock. An answer that is
-    a tuple is a failure: failed() gives what is raised of it. Raises RepositoryError when a process dies.
+    """Share work out among processes that each run a function, as Worker does.
+
+    sizes: of each piece of work, in bytes. message(places in sizes): what a process is sent. take(places, answer): is called
+    from several threads, under a lock. failed(answer): what to raise for an answer that is a tuple, which means a failure.
+    Raises RepositoryError when a process dies.
     """
     batches = Batches(sizes)
     failures: list[BaseException] = []
@@ -150,24 +150,24 @@ def share_out(
 
 
 class Batches:
-    """Work in pieces that many may take from, in the order given: a piece is one large file or many small ones."""
+    """A queue of work for several threads, in the order given. A batch is one large file, or many small ones."""
 
     def __init__(self, sizes: Sequence[int] = (), *, more: bool = False) -> None:
-        """sizes: bytes of each file. more: others will follow, until stop()."""
+        """sizes: of each file, in bytes. more: others will follow, until stop()."""
         self._changed = threading.Condition()
         self._rest = deque(_ranges(sizes))
         self._count = len(sizes)
         self._more = more
 
     def next(self, *, wait: bool = True) -> range | None:
-        """Places in sizes. None when all are taken and none follow, or when one would have to be waited for."""
+        """The next places in sizes. None when no more follow; without `wait`, also when none is there yet."""
         with self._changed:
             while wait and self._more and not self._rest:
                 self._changed.wait()
             return self._rest.popleft() if self._rest else None
 
     def add(self, sizes: Sequence[int]) -> None:
-        """Files behind those that there are, to be taken before what is left of them."""
+        """Add files, whose places follow those of the others. They are taken before what is left of those."""
         with self._changed:
             if self._more:
                 self._rest.extendleft(reversed([*_ranges(sizes, self._count)]))
@@ -175,7 +175,7 @@ class Batches:
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """Nothing is left to take from now on."""
+        """Drop what is left; nothing follows."""
         with self._changed:
             self._rest.clear()
             self._more = False
@@ -196,7 +196,7 @@ def _ranges(sizes: Sequence[int], place: int = 0) -> Iterator[range]:
 
 
 class Worker:
-    """A process running a function, which first hears `setup` unless that is None. inherited: descriptors for it."""
+    """A process that runs a function, and is sent `setup` first unless that is None. inherited: file descriptors."""
 
     _PROGRAM = "import importlib; getattr(importlib.import_module(sys.argv[1]), sys.argv[2])()"
 
@@ -213,8 +213,8 @@ class Worker:
             self._send(setup)
 
     def work(self, batches: Batches, message: Callable[[range], object]) -> Iterator[tuple[range, Any]]:
-        """Batches, as long as there are any, with what the process answered to the message of each. Raises
-        RepositoryError when it dies."""
+        """Take batches until there are no more; yields each with the process's answer to its message. Raises RepositoryError
+        when the process dies."""
         pending: list[range] = []
         while True:
             while len(pending) < _BATCHES_AHEAD and (batch := batches.next(wait=not pending)) is not None:
@@ -231,7 +231,7 @@ class Worker:
             self._process.stdin.flush()
 
     def _receive(self) -> Any:
-        """Answer to the oldest message without one."""
+        """The answer to the oldest message that has none yet."""
         assert self._process.stdout is not None
         try:
             return marshal.load(self._process.stdout)
@@ -244,7 +244,7 @@ class Worker:
         self._process.kill()
 
     def close(self) -> None:
-        """Wait for the end; kill() comes first."""
+        """Wait until it has ended; to be called after kill()."""
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None

@@ -51,6 +51,13 @@ def test_sizes_on_the_limits_of_levels(size: int) -> None:
     assert measured(data[:size]) == literally(data[:size])
 
 
+@pytest.mark.parametrize("piece", [100_003, BLOCK - 1, BLOCK, LEVEL - BLOCK, LEVEL - 1, LEVEL, LEVEL + BLOCK])
+def test_pieces_that_fill_levels(piece: int) -> None:
+    data = os.urandom(2 * LEVEL + 1)
+    expected = literally(data)
+    assert measured(*(data[place : place + piece] for place in range(0, len(data), piece))) == expected
+
+
 @given(st.lists(st.integers(0, 3 * BLOCK), max_size=6), st.integers(0, 255))
 def test_pieces_of_any_size(sizes: list[int], seed: int) -> None:
     pieces = [bytes((seed + number + place) % 251 for place in range(size)) for number, size in enumerate(sizes)]
