@@ -1,4 +1,4 @@
-"""OCI archives: a layout in one tar file, as skopeo and podman have it."""
+"""OCI archives: a layout in a single tar file, as written and read by skopeo and podman."""
 
 from __future__ import annotations
 
@@ -12,17 +12,15 @@ from compose import fs
 from compose.errors import ImageError
 from compose.oci import tar
 from compose.oci.image import digest_of
-from compose.oci.layout import BLOBS, INDEX, LAYOUT, check_version, choose, digest_in, find, parse_index
+from compose.oci.layout import BLOBS, INDEX, LAYOUT, MAX_JSON, check_version, choose, digest_in, find, parse_index
 
 if TYPE_CHECKING:
     import tarfile
 
-_MOST_JSON = 16 << 20
-
 
 def write_archive(layout: str, path: str) -> None:
-    """Put a layout's files into one, in order of their names. What is at the path stays until it is whole. Raises
-    StorageError."""
+    """Write a layout as an archive, its files in order of their names. An existing file is replaced when the archive is
+    complete. Raises StorageError."""
     temporary = f"{path}.{os.urandom(6).hex()}.tmp"
     with fs.storage_errors(path):
         try:
@@ -54,23 +52,23 @@ def _append(out: int, path: str, name: str) -> None:
 
 
 class Archive:
-    """One that is open for reading."""
+    """An archive that is open for reading."""
 
     def __init__(self, path: str, file: tarfile.TarFile) -> None:
         self._path = path
         self._file = file
 
     def find_manifest(self, tag: str | None) -> bytes | None:
-        """Of an image, None when there is none such. Raises ImageError when more than one could be meant."""
+        """The manifest of an image, None when it does not exist. Raises ImageError when the tag is ambiguous."""
         row = find(parse_index(self._member(INDEX), self._path), tag, self._path)
         return self.read(digest_in(row, self._path)) if row is not None else None
 
     def manifest(self, tag: str | None) -> bytes:
-        """Of an image. Raises ImageError when there is none such, or more than one that could be meant."""
+        """The manifest of an image. Raises ImageError when it does not exist or the tag is ambiguous."""
         return self.read(digest_in(choose(parse_index(self._member(INDEX), self._path), tag, self._path), self._path))
 
     def read(self, digest: str) -> bytes:
-        """A blob of JSON. Raises ImageError when it is missing or damaged."""
+        """Read a JSON blob. Raises ImageError when it is missing or damaged."""
         data = self._member(f"{BLOBS}/{digest}")
         if digest_of(data) != digest:
             raise ImageError(f"{self._path}: the blob sha256:{digest} is damaged")
@@ -78,7 +76,7 @@ class Archive:
 
     @contextmanager
     def open_blob(self, digest: str) -> Iterator[IO[bytes]]:
-        """A blob of any size, not looked at. Raises ImageError when it is missing."""
+        """Open a blob of any size without verifying it. Raises ImageError when it is missing."""
         member = self._find(f"{BLOBS}/{digest}")
         file = self._file.extractfile(member) if member is not None else None
         if file is None:
@@ -87,31 +85,32 @@ class Archive:
             yield file
 
     def check(self) -> None:
-        """Raises ImageError for what is none."""
+        """Raises ImageError when this is not an OCI archive."""
         check_version(self._path, self._member(LAYOUT))
 
     def _member(self, name: str) -> bytes:
         member = self._find(name)
-        file = self._file.extractfile(member) if member is not None and member.size <= _MOST_JSON else None
+        file = self._file.extractfile(member) if member is not None and member.size <= MAX_JSON else None
         if file is None:
-            raise ImageError(f"{self._path}: is no OCI archive: it has no {name}")
+            reason = f"it has no {name}" if member is None else f"{name} has more than {MAX_JSON} bytes"
+            raise ImageError(f"{self._path}: not an OCI archive: {reason}")
         with _damage(self._path):
             return file.read()
 
     def _find(self, name: str) -> tarfile.TarInfo | None:
-        """None for what is no file."""
+        """The regular file with a name, None if there is none."""
         for spelling in (name, f"./{name}"):
             with _damage(self._path), contextlib.suppress(KeyError):
                 member = self._file.getmember(spelling)
-                # no link: it leads to what has another name, and may lead in a circle
+                # links are not followed: they might form a loop
                 return member if member.isreg() else None
         return None
 
 
 @contextmanager
 def open_archive(path: str) -> Iterator[Archive]:
-    """Raises ImageError for what is none, or cannot be read."""
-    # late: who writes one has no use for it
+    """Open an archive for reading. Raises ImageError when it cannot be read or is not an OCI archive."""
+    # imported here, as writing archives does not need it
     import tarfile
 
     with _damage(path):
@@ -131,13 +130,13 @@ def _damage(path: str) -> Iterator[None]:
     try:
         yield
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError, RecursionError) as error:
-        # it may be compressed, as skopeo takes it too
-        raise ImageError(f"{path}: is no OCI archive: {error}") from error
+        # the archive may be compressed, as skopeo accepts that too
+        raise ImageError(f"{path}: not an OCI archive: {error}") from error
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def read_archived_manifest(path: str, tag: str | None) -> bytes:
-    """Raises ImageError when there is none such, or it is damaged."""
+    """The manifest of an image in an archive. Raises ImageError when the image does not exist or is damaged."""
     with open_archive(path) as archive:
         return archive.manifest(tag)

@@ -1,7 +1,7 @@
-"""Which component of a commit, a package mostly, each of its file objects belongs to, and how often that changes.
+"""Assigns each file object of a commit to one component, mostly a package, and tells how often that component changes.
 
-What is alike in two builds is to be in layers that are alike, so that clients fetch little: an object has one owner, found by
-a rule that depends on names alone. The names and numbers are those of rpm-ostree's content metadata.
+Builds with the same content should have the same layers, so that clients fetch little; therefore the rule that chooses the
+owner of an object depends on names only. Names and numbers are those of rpm-ostree's content metadata.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from compose.rpm.brought import BroughtFiles, brought_files
 from compose.tree import Entry, Tree, TreeEditor, TreeLookupError, join, parent_of
 
 UNPACKAGED = "rpmostree-unpackaged-content"
-"""Of what no package brought."""
+"""The component of everything that comes from no package."""
 INITRAMFS = "initramfs"
 SEPARATOR = ","
-"""Between the names of the components of a layer."""
+"""Separates the names of a layer's components."""
 ALWAYS = (1 << 32) - 1
-"""Frequency, and time of the last change, of what changes in every build."""
+"""The change frequency, and the change time offset, of a component that changes in every build."""
 
 _COMPONENT = b"user.component"
 _MODULES = "usr/lib/modules"
 _OSTREE_BOOT = "usr/lib/ostree-boot"
-# Where a commit has what packages put elsewhere: see compose.postprocess. /var and /boot are the machine's.
+# Paths that composing moves (see compose.postprocess), as /var and /boot belong to the machine: from, to.
 _MOVED = (
     ("etc", "usr/etc"),
     ("boot", _OSTREE_BOOT),
@@ -46,12 +46,12 @@ _HOUR, _DAY, _YEAR = 3600, 86400, 365
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
-    """A part of a commit that changes as one.
+    """A part of a commit that changes as a unit.
 
-    identifier: NEVRA of a package. name: of the package, without version; a component of another build has the same. source:
-    file name of the source RPM. change_time_offset: hours from the build of the oldest package to its own.
-    change_frequency: changes within the year before the newest build. objects: checksums of file objects, 64 hex digits,
-    sorted; no other component has one of them. size: bytes of these. exclusive: wants a layer of its own.
+    identifier: NEVRA of a package. name: the package's, without version, so that it is the same in the next build. source:
+    file name of the source RPM. change_time_offset: hours from the build of the oldest package to that of this one.
+    change_frequency: number of changes within the year before the newest build. objects: checksums of the file objects that
+    only this component has, 64 hex digits, sorted. size: their bytes. exclusive: must have a layer of its own.
     """
 
     identifier: str
@@ -66,15 +66,15 @@ class Component:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContentMeta:
-    """The components of a commit that have objects, the largest first. sizes: bytes of each object. architectures: of all
-    packages, as rpm calls them."""
+    """The components of a commit that own objects, the largest first. sizes: bytes by object. architectures: rpm's names, one
+    per package."""
 
     components: tuple[Component, ...]
     sizes: Mapping[str, int]
     architectures: tuple[str, ...] = ()
 
     def json(self) -> str:
-        """As rpm-ostree writes it for --write-contentmeta-json."""
+        """The text that rpm-ostree writes for --write-contentmeta-json."""
         rows = [
             {
                 "identifier": each.identifier,
@@ -91,8 +91,8 @@ class ContentMeta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitFiles:
-    """The files of a commit. paths: relative, each with the checksum of its object. sizes: bytes of each object. tree: types,
-    targets of symlinks and xattrs of all paths."""
+    """The files of a commit. paths: checksum of the object by relative path. sizes: bytes by object. tree: types, symlink
+    targets and xattrs of all paths."""
 
     paths: Mapping[str, str]
     sizes: Mapping[str, int]
@@ -102,11 +102,13 @@ class CommitFiles:
 def read_content_meta(
     repo: Repo, commit: str, reporter: Reporter, *, workdir: str | None = None, where: str | None = None
 ) -> ContentMeta:
-    """workdir: where the rpm database may be for a moment, by default where temporary files are. where: what the commit is
-    called in errors, by default by its repository.
+    """Find the components of a commit.
 
-    Raises ImageError when the commit has no packages, or a user.component is none, RepositoryError when something of it is
-    missing or damaged, StorageError.
+    workdir: for a temporary copy of the rpm database; by default the directory for temporary files. where: names the commit
+    in errors; by default its repository and checksum.
+
+    Raises ImageError when the commit has no packages or a user.component is invalid, RepositoryError when an object or the
+    rpm database is missing or damaged, and StorageError.
     """
     packages = _packages(repo, commit, reporter, workdir, where if where is not None else f"{repo.path}: {commit}")
     return content_meta(read_files(repo, commit, reporter), packages)
@@ -123,19 +125,20 @@ def _packages(repo: Repo, commit: str, reporter: Reporter, workdir: str | None, 
     if not packages:
         raise ImageError(
             f"{where} has no packages in /usr/share/rpm/rpmdb.sqlite",
-            hint="layers are made of packages: give what was made of some",
+            hint="layers follow packages: give a commit or an image that was made from some",
         )
     return packages
 
 
 def read_files(repo: Repo, commit: str, reporter: Reporter) -> CommitFiles:
-    """Looks at each object, and reads the content of none. Raises RepositoryError for what is missing or damaged."""
+    """List the files of a commit, reading the header but not the content of each object. Raises RepositoryError for objects
+    that are missing or damaged."""
     rows = list(repo.walk(commit))
     entries: dict[str, Entry] = {}
     directories: dict[bytes, Entry] = {}
     files: dict[bytes, Entry] = {}
     sizes: dict[str, int] = {}
-    with reporter.task("Looking at files", total=len(rows), unit="files") as task:
+    with reporter.task("Reading file metadata", total=len(rows), unit="files") as task:
         for number, (path, checksum, meta) in enumerate(rows, 1):
             if meta is not None:
                 if meta not in directories:
@@ -163,7 +166,7 @@ class _Rank(IntEnum):
 
 
 class _Owner(NamedTuple):
-    """Of the owners that an object could have the least one has it."""
+    """A candidate for owning an object; the least of several candidates wins."""
 
     rank: _Rank
     name: str
@@ -174,26 +177,26 @@ _NOBODY = _Owner(_Rank.UNPACKAGED, UNPACKAGED, UNPACKAGED)
 
 
 def content_meta(files: CommitFiles, packages: Sequence[BroughtFiles]) -> ContentMeta:
-    """packages: at least one. Raises ImageError when a user.component is none.
+    """Assign the objects of files to components. packages: at least one. Raises ImageError when a user.component is invalid.
 
-    An object that several paths have goes to an exclusive component, else to a package, else to what is not packaged; of
-    several to the one whose name comes first.
+    An object shared by several paths goes to an exclusive component, else to a package, else to the unpackaged content; among
+    several of the same rank to the one whose name sorts first.
     """
-    known = {_identifier(each): each for each in packages}
+    known = {_identifier(package): package for package in packages}
     brought = _packaged(files, packages)
     exclusive = _exclusive(files.tree)
     owners: dict[str, _Owner] = {}
     for path, checksum in files.paths.items():
         owner = exclusive.get(path) or brought.get(path, _NOBODY)
         owners[checksum] = min(owner, owners.get(checksum, owner))
-    kver = next((each for each in files.tree.children(_MODULES) if f"{_MODULES}/{each}/vmlinuz" in files.paths), None)
+    kver = next((name for name in files.tree.children(_MODULES) if f"{_MODULES}/{name}/vmlinuz" in files.paths), None)
     if kver is not None and (initramfs := files.paths.get(f"{_MODULES}/{kver}/initramfs.img")):
         owners[initramfs] = _Owner(_Rank.INITRAMFS, INITRAMFS, f"{INITRAMFS} (kernel {kver})")
     objects: dict[_Owner, list[str]] = {}
     for checksum, owner in owners.items():
         objects.setdefault(owner, []).append(checksum)
-    oldest = min(each.build_time for each in packages)
-    newest = max(each.build_time for each in packages)
+    oldest = min(package.build_time for package in packages)
+    newest = max(package.build_time for package in packages)
     components = []
     for owner, checksums in objects.items():
         source, offset, frequency = owner.identifier, ALWAYS, ALWAYS
@@ -201,7 +204,7 @@ def content_meta(files: CommitFiles, packages: Sequence[BroughtFiles]) -> Conten
             package = known[owner.identifier]
             source = package.source_rpm
             offset = min((package.build_time - oldest) // _HOUR, ALWAYS)
-            # what is later than the newest build counts too
+            # changes dated after the newest build count too
             frequency = sum((newest - when) // _DAY <= _YEAR for when in package.changes)
         elif owner.rank is _Rank.EXCLUSIVE:
             source = f"component:{owner.name}"
@@ -213,14 +216,14 @@ def content_meta(files: CommitFiles, packages: Sequence[BroughtFiles]) -> Conten
                 change_time_offset=offset,
                 change_frequency=frequency,
                 objects=tuple(sorted(checksums)),
-                size=sum(files.sizes[each] for each in checksums),
+                size=sum(files.sizes[checksum] for checksum in checksums),
                 exclusive=owner.rank is _Rank.EXCLUSIVE,
             )
         )
     return ContentMeta(
         components=tuple(sorted(components, key=lambda each: (-each.size, each.identifier, each.exclusive))),
         sizes=files.sizes,
-        architectures=tuple(each.nevra.arch for each in packages),
+        architectures=tuple(package.nevra.arch for package in packages),
     )
 
 
@@ -229,48 +232,49 @@ def _identifier(package: BroughtFiles) -> str:
 
 
 def _packaged(files: CommitFiles, packages: Sequence[BroughtFiles]) -> dict[str, _Owner]:
-    """Path to the package that brought it; to the first of several by name."""
+    """The package that contains each path; of several the one whose name sorts first."""
     editor = files.tree.edit()
-    for path, place in _MOVED:
+    # links from where packages put files to where the commit has them, for resolving paths
+    for path, target in _MOVED:
         entry = editor.get(path)
-        # /opt leads into /var, where clients have links to what is in the image
+        # /opt is a symlink into /var, where clients get links to what the image has in /usr/lib/opt
         if (entry is None or entry.is_dir or path == "opt") and not editor.children(path):
             editor.remove(path)
-            _put_link(editor, path, place)
+            _add_link(editor, path, target)
     found: dict[str, _Owner] = {}
     directories: dict[str, str | None] = {}
     for package in packages:
         owner = _Owner(_Rank.PACKAGE, package.nevra.name, _identifier(package))
         for path in package.files:
-            above, _, name = path.rpartition("/")
-            if above not in directories:
-                directories[above] = _resolved(editor, above)
-            if (directory := directories[above]) is None:
+            parent, _, name = path.rpartition("/")
+            if parent not in directories:
+                directories[parent] = _resolve(editor, parent)
+            if (directory := directories[parent]) is None:
                 continue
-            place = _kernel_place(join(directory, name), files.paths)
-            if place in files.paths:
-                found[place] = min(owner, found.get(place, owner))
+            actual = _kernel_path(join(directory, name), files.paths)
+            if actual in files.paths:
+                found[actual] = min(owner, found.get(actual, owner))
     return found
 
 
-def _put_link(editor: TreeEditor, path: str, place: str) -> None:
+def _add_link(editor: TreeEditor, path: str, target: str) -> None:
     try:
-        editor.add_symlink(path, f"/{place}", writer="")
+        editor.add_symlink(path, f"/{target}", writer="")
     except ValueError:
-        # below what is no directory in this commit
+        # a parent is not a directory in this commit
         return
 
 
-def _resolved(editor: TreeEditor, path: str) -> str | None:
-    """A directory, the links of the commit followed; None for what leads nowhere."""
+def _resolve(editor: TreeEditor, path: str) -> str | None:
+    """The directory that a path leads to, following the commit's symlinks; None if it leads nowhere."""
     try:
         return editor.resolve(path)
     except TreeLookupError:
         return None
 
 
-def _kernel_place(path: str, paths: Mapping[str, str]) -> str:
-    """The kernel of a package that puts it into /boot alone is beside its modules."""
+def _kernel_path(path: str, paths: Mapping[str, str]) -> str:
+    """Where a commit has a file: a kernel that its package has only in /boot is next to its modules."""
     prefix = f"{_OSTREE_BOOT}/vmlinuz-"
     if path.startswith(prefix) and path not in paths:
         return f"{_MODULES}/{path.removeprefix(prefix)}/vmlinuz"
@@ -278,14 +282,14 @@ def _kernel_place(path: str, paths: Mapping[str, str]) -> str:
 
 
 def _exclusive(tree: Tree) -> dict[str, _Owner]:
-    """Path to the component that it, or the nearest directory above it, says to be of."""
+    """The component of each path that has a user.component xattr, or is below a directory with one."""
     found: dict[str, _Owner] = {}
     for path, entry in tree.walk():
         name = _component(path, entry.xattrs)
         if name is not None:
             found[path] = _Owner(_Rank.EXCLUSIVE, name, name)
-        elif path and (above := found.get(parent_of(path))) is not None:
-            found[path] = above
+        elif path and (inherited := found.get(parent_of(path))) is not None:
+            found[path] = inherited
     return found
 
 
@@ -299,7 +303,7 @@ def _component(path: str, xattrs: Xattrs) -> str | None:
         name = ""
     if not name or SEPARATOR in name or not name.isprintable():
         raise ImageError(
-            f"/{path}: user.component is {value!r}, which names no component",
-            hint="give it the name of a layer: text without a comma",
+            f"/{path}: user.component is {value!r}, which is not a valid name",
+            hint="name the component with printable UTF-8 text without a comma",
         )
     return name

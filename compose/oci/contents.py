@@ -1,26 +1,28 @@
-"""What the layers of an image hold: the objects of one commit as a bare-split-xattrs repository, and its files as a container
-sees them, which are hard links to the objects.
+"""The contents of an image's layers: the objects of one commit as a bare-split-xattrs repository, and hard links to them at the
+paths where containers see the files.
 
     sysroot/ostree/repo/objects/ab/cdef….commit             first layer: commit, .commitmeta, every .dirtree and .dirmeta
-    sysroot/ostree/repo/objects/ab/cdef….file-xattrs-link   a(ayay) of the file object that follows at once
-    sysroot/ostree/repo/objects/ab/cdef….file               owner and mode of the entry, not of the object's header
+    sysroot/ostree/repo/objects/ab/cdef….file-xattrs-link   a(ayay), the xattrs of the file object that follows at once
+    sysroot/ostree/repo/objects/ab/cdef….file               content; owner and mode are those of the tar entry
     usr/bin/bash                                            hard link to its object
 
-Format: ostree-ext, tar/export.rs and tar/import.rs, which demands: the commit before everything else in the repository, then
-its detached metadata; no metadata in layers but the first; xattrs right before their object; no object twice in a layer;
-metadata of 10 MiB at most. The xattrs are a file of their own for each object, as ostree-ext has had it since hard links to
-one file for all were more than filesystems take.
+Format: ostree-ext, tar/export.rs and tar/import.rs. The importer requires that the commit comes before everything else in the
+repository, followed by its detached metadata; that only the first layer has metadata; that xattrs come right before their
+object; that a layer has no object twice; and that metadata objects have at most 10 MiB. Each object has a file of xattrs of its
+own, as in ostree-ext since sharing them exceeded the number of hard links that filesystems allow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from compose.errors import RepositoryError
 from compose.oci import tar
 from compose.ostree.objects import FileInfo, encode_xattrs
 from compose.ostree.repo import Repo
+from compose.tree import name_of, parent_of
 
 _OSTREE = "sysroot/ostree"
 _REPOSITORY = f"{_OSTREE}/repo"
@@ -34,19 +36,22 @@ _DIRECTORIES = (
         for name in ("extensions", "refs", "refs/heads", "refs/mirrors", "refs/remotes", "state", "tmp", "tmp/cache")
     ),
 )
-_MOST_METADATA = 10 << 20
+_MAX_METADATA = 10 << 20
 _PERMISSIONS = 0o7777
 _LABEL = b"security.selinux"
 _WHITEOUT = ".wh."
 
 Advance = Callable[[], None]
-"""Called when an object is done."""
+"""Called after each object."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """A commit. directories: (path, dirtree, dirmeta), each before what it holds; the root is "". files: paths of each file
-    object (32 bytes), sorted; objects sorted too."""
+    """The contents of a commit.
+
+    directories: (path, dirtree, dirmeta), parents first; the root is "". files: sorted paths by file object (32 bytes), in
+    order of the objects.
+    """
 
     commit: str
     directories: tuple[tuple[str, bytes, bytes], ...]
@@ -54,23 +59,19 @@ class Contents:
 
     @property
     def hidden(self) -> tuple[str, ...]:
-        """Paths that clients get, but that cannot be seen in a container: there their names remove files."""
-        paths = (
-            path
-            for each in (self.files.values(), [[row[0] for row in self.directories]])
-            for row in each
-            for path in row
-        )
-        return tuple(sorted(path for path in paths if path.rpartition("/")[2].startswith(_WHITEOUT)))
+        """Paths named like whiteouts: clients get them, but containers cannot see them."""
+        paths = chain((path for path, _, _ in self.directories), *self.files.values())
+        return tuple(sorted(path for path in paths if name_of(path).startswith(_WHITEOUT)))
 
 
 def read_contents(repo: Repo, commit: str) -> Contents:
-    """Raises RepositoryError when an object is missing or damaged, or when the files cannot be one tree in a container."""
+    """List the directories and files of a commit. Raises RepositoryError when an object is missing or damaged, or when a
+    container could not have all files."""
     if repo.is_partial(commit):
         raise RepositoryError(
-            f"{repo.path}: commit {commit} is there in part only", hint="pull it whole: ostree pull, without --subpath"
+            f"{repo.path}: commit {commit} is partial", hint="pull all of it: ostree pull, without --subpath"
         )
-    # before others write layers for nothing
+    # checked before any layer is written
     _check_size(commit, "commit", repo.read_metadata(commit, "commit"))
     directories: list[tuple[str, bytes, bytes]] = []
     files: dict[bytes, list[str]] = {}
@@ -82,8 +83,8 @@ def read_contents(repo: Repo, commit: str) -> Contents:
     paths = {row[0] for row in directories}.union(*files.values())
     if {"etc", "usr/etc"} <= paths:
         raise RepositoryError(
-            f"{repo.path}: commit {commit} has both /etc and /usr/etc, which are one in a container",
-            hint="a tree for clients has /usr/etc alone; see compose lint",
+            f"{repo.path}: commit {commit} has both /etc and /usr/etc, which are the same directory in a container",
+            hint="a tree for clients has only /usr/etc; see compose lint",
         )
     return Contents(
         commit=commit,
@@ -93,7 +94,7 @@ def read_contents(repo: Repo, commit: str) -> Contents:
 
 
 def first_layer(repo: Repo, contents: Contents, objects: Iterable[bytes], advance: Advance) -> Iterator[bytes]:
-    """The tar stream of the layer with the commit and the directories, and of these file objects. Raises RepositoryError."""
+    """The tar stream of the layer with the commit, all directories, and these file objects. Raises RepositoryError."""
     owner = repo.read_dirmeta(contents.directories[0][2])
     yield tar.entry("./", tar.DIRECTORY, mode=owner.mode & _PERMISSIONS, uid=owner.uid, gid=owner.gid)
     yield _repository()
@@ -101,21 +102,21 @@ def first_layer(repo: Repo, contents: Contents, objects: Iterable[bytes], advanc
     if detached := repo.read_detached_bytes(contents.commit):
         yield _metadata(contents.commit, "commitmeta", detached)
     written: set[bytes] = set()
-    seen = set()
+    directories = set()
     for path, tree, meta in contents.directories:
-        # dirmeta first, as ostree-ext has it
+        # dirmeta first, as in ostree-ext
         for checksum, kind in ((meta, "dirmeta"), (tree, "dirtree")):
             if checksum not in written:
                 written.add(checksum)
                 yield _metadata(checksum.hex(), kind, repo.read_metadata(checksum.hex(), kind))
-        if path and (shown := _shown(path)):
-            seen.add(shown)
-            yield _directory(repo, shown, meta)
-    # a symlink leads to where others make it
+        if path and (visible := _container_path(path)):
+            directories.add(visible)
+            yield _directory(repo, visible, meta)
+    # a symlink's target is left to others
     linked = any(path in ("var", "var/tmp") for paths in contents.files.values() for path in paths)
-    if "var/tmp" not in seen and not linked:
-        # what clients make when they boot, and programs of a container need
-        if "var" not in seen:
+    if "var/tmp" not in directories and not linked:
+        # clients create it at boot, but programs in a container need it too
+        if "var" not in directories:
             yield tar.entry("var", tar.DIRECTORY, mode=0o755)
         yield tar.entry("var/tmp", tar.DIRECTORY, mode=0o1777)
     yield from _files(repo, contents, objects, {}, advance)
@@ -125,11 +126,13 @@ def first_layer(repo: Repo, contents: Contents, objects: Iterable[bytes], advanc
 def component_layer(
     repo: Repo, contents: Contents, objects: Iterable[bytes], parents: bool, advance: Advance
 ) -> Iterator[bytes]:
-    """The tar stream of a layer with some file objects alone. parents: have the directories that they are in once more, for
-    unpackers that make up what they do not find. Raises RepositoryError."""
+    """The tar stream of a layer with these file objects only. parents: repeat the directories that their paths are in, for
+    unpackers that invent owner and mode of a directory missing from a layer. Raises RepositoryError."""
     yield _repository()
-    above = {shown: meta for path, _, meta in contents.directories if (shown := _shown(path))} if parents else {}
-    yield from _files(repo, contents, objects, above, advance)
+    repeated = {}
+    if parents:
+        repeated = {visible: meta for path, _, meta in contents.directories if (visible := _container_path(path))}
+    yield from _files(repo, contents, objects, repeated, advance)
     yield tar.END
 
 
@@ -144,10 +147,10 @@ def _metadata(checksum: str, kind: str, data: bytes) -> bytes:
 
 
 def _check_size(checksum: str, kind: str, data: bytes) -> None:
-    if len(data) > _MOST_METADATA:
+    if len(data) > _MAX_METADATA:
         raise RepositoryError(
-            f"the object {checksum}.{kind} has {len(data)} bytes, and importers of container images take {_MOST_METADATA}",
-            hint="keep large metadata out of the commit, such as advisories-metadata: detached has it"
+            f"the object {checksum}.{kind} has {len(data)} bytes; importers of container images accept {_MAX_METADATA}",
+            hint="keep large metadata out of the commit, for example advisories with advisories-metadata: detached"
             if kind == "commit"
             else None,
         )
@@ -157,10 +160,10 @@ def _name(checksum: str) -> str:
     return f"{_OBJECTS}/{checksum[:2]}/{checksum[2:]}"
 
 
-def _shown(path: str) -> str | None:
-    """Where a container sees a path of the commit; None for what it cannot see."""
+def _container_path(path: str) -> str | None:
+    """Where a container sees a path of the commit; None if it cannot see it."""
     if path == "sysroot" or path == _OSTREE or path.startswith(f"{_OSTREE}/"):
-        # the repository of the image is there
+        # the image has its repository there
         return None
     if f"/{_WHITEOUT}" in f"/{path}":
         return None
@@ -175,45 +178,47 @@ def _directory(repo: Repo, path: str, meta: bytes) -> bytes:
 
 
 def _files(
-    repo: Repo, contents: Contents, objects: Iterable[bytes], above: Mapping[str, bytes], advance: Advance
+    repo: Repo, contents: Contents, objects: Iterable[bytes], repeated: Mapping[str, bytes], advance: Advance
 ) -> Iterator[bytes]:
-    """above: dirmeta of each directory that is wanted once more, by where a container sees it."""
-    made: set[str] = set()
+    """Tar entries of objects and of the files that link to them. repeated: dirmeta of the directories to write again before
+    their first file, by container path."""
+    written: set[str] = set()
     for checksum in sorted(objects):
         with repo.open_content(checksum) as content:
             info = content.info
             name = _name(checksum.hex())
-            # not the label: no container has it, and unpackers may not be allowed to set it
-            shown = tar.xattrs([pair for pair in info.xattrs if pair[0] != _LABEL])
+            # without the SELinux label: containers do not use it, and unpackers may not be allowed to set it
+            xattrs = tar.xattrs([pair for pair in info.xattrs if pair[0] != _LABEL])
             mode = info.mode & _PERMISSIONS
             kind, link = (tar.REGULAR, "") if info.target is None else (tar.SYMLINK, info.target)
             yield tar.file(f"{name}.file-xattrs-link", encode_xattrs(info.xattrs)) + tar.entry(
-                f"{name}.file", kind, mode=mode, uid=info.uid, gid=info.gid, size=content.size, link=link, more=shown
+                f"{name}.file", kind, mode=mode, uid=info.uid, gid=info.gid, size=content.size, link=link, more=xattrs
             )
             yield from content.pieces
-            rows = [tar.padding(content.size)]
+            entries = [tar.padding(content.size)]
             for path in contents.files[checksum]:
-                if (place := _shown(path)) is None:
+                if (visible := _container_path(path)) is None:
                     continue
-                rows += _parents(repo, place, above, made)
-                rows.append(_visible(place, f"{name}.file", info, content.size, shown))
-            yield b"".join(rows)
+                entries += _parents(repo, visible, repeated, written)
+                entries.append(_visible_file(visible, f"{name}.file", info, content.size, xattrs))
+            yield b"".join(entries)
         advance()
 
 
-def _visible(path: str, source: str, info: FileInfo, size: int, more: bytes) -> bytes:
+def _visible_file(path: str, source: str, info: FileInfo, size: int, xattrs: bytes) -> bytes:
+    """The file as containers see it: a hard link to its object, unless it is empty."""
     mode, uid, gid = info.mode & _PERMISSIONS, info.uid, info.gid
     if info.target is None and not size:
-        # a container that writes to one empty file of many must not write to all of them, and to the object
-        return tar.entry(path, tar.REGULAR, mode=mode, uid=uid, gid=gid, more=more)
+        # a container that writes to one empty file must not change all others and the object
+        return tar.entry(path, tar.REGULAR, mode=mode, uid=uid, gid=gid, more=xattrs)
     return tar.entry(path, tar.LINK, mode=mode, uid=uid, gid=gid, link=source)
 
 
-def _parents(repo: Repo, path: str, above: Mapping[str, bytes], made: set[str]) -> list[bytes]:
-    """Entries of the directories that a path is in, those that are wanted and not there yet, the uppermost first."""
-    rows: list[bytes] = []
-    while (path := path.rpartition("/")[0]) and path not in made:
-        made.add(path)
-        if path in above:
-            rows.append(_directory(repo, path, above[path]))
-    return rows[::-1]
+def _parents(repo: Repo, path: str, repeated: Mapping[str, bytes], written: set[str]) -> list[bytes]:
+    """Entries of the parents of a path that are to be repeated and have not been written yet, the uppermost first."""
+    entries: list[bytes] = []
+    while (path := parent_of(path)) and path not in written:
+        written.add(path)
+        if path in repeated:
+            entries.append(_directory(repo, path, repeated[path]))
+    return entries[::-1]

@@ -1,4 +1,4 @@
-"""What a client fetches that has one image and wants another."""
+"""Compares two images: what a client that has one must fetch for the other."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _DOCKER_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestDifference:
-    """Layers, and bytes of them as they are fetched: (number, bytes) of all in the new image, of those that the old one has
-    not, of those that only the old one has."""
+    """Layers as (number, compressed bytes): all of the new image, those that only the new one has, those that only the old one
+    has."""
 
     total: tuple[int, int]
     added: tuple[int, int]
@@ -33,7 +33,7 @@ class ManifestDifference:
 
 
 def compare_manifests(before: Mapping[str, Any], after: Mapping[str, Any]) -> ManifestDifference:
-    """Of two manifests that parse_manifest() has read."""
+    """Compare the layers of two manifests, as returned by parse_manifest()."""
     old, new = _layers(before), _layers(after)
     return ManifestDifference(
         total=_sum(new),
@@ -43,7 +43,7 @@ def compare_manifests(before: Mapping[str, Any], after: Mapping[str, Any]) -> Ma
 
 
 def _layers(manifest: Mapping[str, Any]) -> dict[str, int]:
-    return {each["digest"]: each["size"] for each in manifest["layers"]}
+    return {layer["digest"]: layer["size"] for layer in manifest["layers"]}
 
 
 def _sum(layers: Mapping[str, int]) -> tuple[int, int]:
@@ -51,8 +51,8 @@ def _sum(layers: Mapping[str, int]) -> tuple[int, int]:
 
 
 def read_manifest(image: ImageReference, reporter: Reporter, access: skopeo.Access = skopeo.NO_ACCESS) -> bytes:
-    """The manifest of an image, wherever it is. Raises ImageError when there is none, UsageError without skopeo where it
-    takes that."""
+    """The manifest of an image, wherever it is. Raises ImageError when there is no such image, UsageError when reading it takes
+    skopeo, which is not installed."""
     match image.transport:
         case Transport.OCI:
             with Layout.open(image.name, reporter) as layout:
@@ -64,22 +64,24 @@ def read_manifest(image: ImageReference, reporter: Reporter, access: skopeo.Acce
 
 
 def parse_manifest(data: bytes, where: str) -> dict[str, Any]:
-    """Raises ImageError for what is no manifest of one image."""
+    """Parse a manifest and check its layers. Raises ImageError when it is damaged, or lists several images."""
     try:
         document = parse(data)
     except ValueError as error:
-        raise ImageError(f"{where}: no image manifest: {error}") from error
+        raise ImageError(f"{where}: not an image manifest: {error}") from error
     found: dict[str, Any] = document if isinstance(document, dict) else {}
     layers = found.get("layers")
     if not isinstance(layers, list):
         several = "manifests" in found
         raise ImageError(
-            f"{where}: no image manifest: " + ("it lists several images" if several else "it has no layers"),
+            f"{where}: not an image manifest: " + ("it lists several images" if several else "it has no layers"),
             hint="name one of them by its digest: NAME@sha256:…" if several else None,
         )
     if found.get("mediaType", MANIFEST_TYPE) not in (MANIFEST_TYPE, _DOCKER_TYPE):
-        raise ImageError(f"{where}: is a {found['mediaType']}, and not an image")
-    for each in layers:
-        if not (isinstance(each, dict) and isinstance(each.get("digest"), str) and isinstance(each.get("size"), int)):
+        raise ImageError(f"{where}: is a {found['mediaType']}, not an image")
+    for layer in layers:
+        if not (
+            isinstance(layer, dict) and isinstance(layer.get("digest"), str) and isinstance(layer.get("size"), int)
+        ):
             raise ImageError(f"{where}: damaged image manifest: a layer has no digest or no size")
     return found

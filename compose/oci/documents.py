@@ -1,4 +1,4 @@
-"""JSON of images: written as the same bytes always, read from whoever wrote it."""
+"""JSON of images: written canonically, and read defensively, as it may come from anybody."""
 
 from __future__ import annotations
 
@@ -7,25 +7,24 @@ from typing import Any
 
 
 def canonical(document: Any) -> bytes:
-    """The same bytes for the same document."""
+    """Encode a document; equal documents give equal bytes."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def parse(data: bytes) -> Any:
-    """Raises ValueError saying what is wrong: also for what no JSON of an image can be, such as half of a character, NaN, or
-    what is nested too deeply."""
+    """Parse UTF-8 JSON. Raises ValueError saying what is wrong; NaN, lone surrogates and very deep nesting are refused too."""
     try:
-        found = json.loads(data.decode(), parse_constant=_no_number)
+        document = json.loads(data.decode(), parse_constant=_refuse_constant)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-    # half of a surrogate pair comes as an escape, for the bytes are UTF-8; nothing could write it again
+    # in UTF-8 a lone surrogate can only be an escape; it could not be encoded again
     if b"\\ud" in data.lower():
         try:
-            canonical(found)
+            canonical(document)
         except UnicodeEncodeError as error:
-            raise ValueError("it has half of a character") from error
-    return found
+            raise ValueError("it contains a lone surrogate") from error
+    return document
 
 
-def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is no number")
+def _refuse_constant(text: str) -> Any:
+    raise ValueError(f"{text} is not a JSON number")

@@ -1,4 +1,4 @@
-"""A commit becomes a container image: planned, written layer by layer on all cores, put where it should be."""
+"""Writing a commit as a container image, its layers in parallel, to a layout, an archive or wherever skopeo can copy it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,16 @@ from compose.oci.reference import ImageReference, Transport
 from compose.ostree.repo import Repo
 
 _FAST = 1
-"""Level of deflate for who unpacks it at once."""
+"""Compression level for layers that are unpacked at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """digest: sha256:… of the manifest, where the image is. manifest: as it was made here, JSON; another container store than
-    a layout may have made another one of it. layers: that with the commit first."""
+    """An image that has been written.
+
+    digest: sha256:… of the manifest at the target. manifest: JSON as written here; a target other than a layout or archive may
+    have converted it. layers: the one with the commit first.
+    """
 
     digest: str
     manifest: bytes
@@ -45,17 +48,18 @@ def encapsulate(
     reporter: Reporter,
     access: skopeo.Access = skopeo.NO_ACCESS,
 ) -> Image:
-    """Write the image of a commit. commit: checksum. chunks: the layers behind the first, which has what is in none of them.
-    parents: have all directories in each layer that files of it are in.
+    """Write a commit as an image. commit: checksum. chunks: the layers after the first, which gets all objects that are in none
+    of them. parents: repeat in each layer the directories that its files are in.
 
-    Raises UsageError, RepositoryError, ImageError, StorageError; then the target is what it was, but for blobs in a layout
-    that nothing refers to.
+    Raises UsageError, RepositoryError, ImageError, StorageError; then the target is unchanged, except for unreferenced blobs in
+    a layout.
     """
     described = describe(repo.read_commit(commit), commit, options)
     contents = read_contents(repo, commit)
     if hidden := contents.hidden:
         reporter.warn(
-            f"{len(hidden)} paths begin with .wh., such as /{hidden[0]}: clients get them, but containers cannot see them"
+            f"{len(hidden)} file names begin with .wh., such as /{hidden[0]}: clients get these files, but containers "
+            "cannot see them"
         )
     level = _FAST if target.transport is Transport.CONTAINERS_STORAGE else None
 
@@ -68,8 +72,8 @@ def encapsulate(
             return write(layout, target.tag)
     if target.transport is Transport.OCI_ARCHIVE:
         fs.check_place(target.name)
-        place = os.path.dirname(os.path.abspath(target.name))
-        with fs.temporary_directory(".compose-oci-", place) as directory:
+        parent = os.path.dirname(os.path.abspath(target.name))
+        with fs.temporary_directory(".compose-oci-", parent) as directory:
             with Layout.create(f"{directory}/layout", reporter) as layout:
                 layout.path = target.name
                 image = write(layout, target.tag)
@@ -77,7 +81,7 @@ def encapsulate(
                 write_archive(f"{directory}/layout", target.name)
         return image
     skopeo.require()
-    with fs.temporary_directory("compose-oci-", skopeo.place()) as directory:
+    with fs.temporary_directory("compose-oci-", skopeo.temporary_parent()) as directory:
         with Layout.create(f"{directory}/layout", reporter) as layout:
             image = write(layout, None)
         with reporter.task(f"Copying to {target}"):
@@ -107,8 +111,8 @@ def _write_layers(
     level: int | None,
     reporter: Reporter,
 ) -> tuple[Layer, ...]:
-    elsewhere = {bytes.fromhex(each) for chunk in chunks for each in chunk.objects}
-    rest = [each for each in contents.files if each not in elsewhere]
+    chunked = {bytes.fromhex(checksum) for chunk in chunks for checksum in chunk.objects}
+    rest = [checksum for checksum in contents.files if checksum not in chunked]
     threads = memory.fitting(jobs, MEMORY, "Compressing layers", reporter)
     with (
         reporter.task("Writing layers", total=len(contents.files), unit="files") as task,
@@ -124,7 +128,7 @@ def _write_layers(
             return Layer(digest=packed.digest, size=packed.size, diffid=packed.diffid, name=name, components=components)
 
         def component(chunk: Chunk) -> Callable[[], Layer]:
-            objects = [bytes.fromhex(each) for each in chunk.objects]
+            objects = [bytes.fromhex(checksum) for checksum in chunk.objects]
             return lambda: write(
                 component_layer(repo, contents, objects, parents, advance.one), chunk.name, chunk.components
             )
@@ -133,36 +137,36 @@ def _write_layers(
             (-1, lambda: write(first_layer(repo, contents, rest, advance.one), title, None)),
             *((chunk.size, component(chunk)) for chunk in chunks),
         ]
-        # the largest first, but for the one whose size is not known: it may be the only one, or next to nothing
-        turns = sorted(range(len(work)), key=lambda place: (place > 0, -work[place][0], place))
+        # the largest first, after the first layer, whose size is unknown: it may hold everything or almost nothing
+        order = sorted(range(len(work)), key=lambda index: (index > 0, -work[index][0], index))
         futures: dict[int, Future[Layer]] = {}
         try:
-            for place in turns:
-                futures[place] = pool.submit(work[place][1])
-            for each in as_completed(futures.values()):
-                each.result()
+            for index in order:
+                futures[index] = pool.submit(work[index][1])
+            for future in as_completed(futures.values()):
+                future.result()
         except BaseException:
             packer.stop()
-            for each in futures.values():
-                each.cancel()
+            for future in futures.values():
+                future.cancel()
             raise
         advance.rest()
-        return tuple(futures[place].result() for place in range(len(work)))
+        return tuple(futures[index].result() for index in range(len(work)))
 
 
 class _Advance:
-    """Tells a task of objects, not of each: there are ten thousands."""
+    """Advances a task in batches, as there are tens of thousands of objects."""
 
-    _OFTEN = 64
+    _BATCH = 64
 
     def __init__(self, task: Task) -> None:
         self._task = task
         self._count = 0
 
     def one(self) -> None:
-        # an object that two threads count as one is not worth a lock
+        # threads may race and lose a count, which is not worth a lock
         self._count += 1
-        if self._count >= self._OFTEN:
+        if self._count >= self._BATCH:
             count, self._count = self._count, 0
             self._task.advance(count)
 

@@ -1,4 +1,4 @@
-"""An image that is there already: its manifest, and what its configuration says."""
+"""Reading the manifest and the configuration of an existing image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from compose.oci.reference import ImageReference, Transport
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExistingImage:
-    """manifest: JSON, its layers looked at. labels: of its configuration. created: seconds since 1970, 0 when not known."""
+    """What is known of an image. manifest: JSON, with its layers validated. labels: from the configuration. created: seconds
+    since 1970, 0 when unknown."""
 
     manifest: Mapping[str, Any]
     labels: Mapping[str, str]
@@ -30,8 +31,8 @@ class ExistingImage:
 def read_existing(
     image: ImageReference, reporter: Reporter, access: skopeo.Access = skopeo.NO_ACCESS
 ) -> ExistingImage | None:
-    """None when there is no such image. Raises ImageError when it cannot be read, UsageError without skopeo where it takes
-    that."""
+    """Read an image's manifest and configuration; None when there is no such image. Raises ImageError when it cannot be read,
+    UsageError when that takes skopeo, which is not installed."""
     where = str(image)
     match image.transport:
         case Transport.OCI:
@@ -39,20 +40,20 @@ def read_existing(
                 return None
             with Layout.open(image.name, reporter) as layout:
                 data = layout.find_manifest(image.tag)
-                return None if data is None else _parsed(data, layout.read, where)
+                return None if data is None else _parse(data, layout.read, where)
         case Transport.OCI_ARCHIVE:
             if not os.path.lexists(image.name):
                 return None
             with open_archive(image.name) as archive:
                 data = archive.find_manifest(image.tag)
-                return None if data is None else _parsed(data, archive.read, where)
+                return None if data is None else _parse(data, archive.read, where)
         case _:
             data = skopeo.find_manifest(image, access)
-            return None if data is None else _parsed(data, lambda _digest: skopeo.config(image, access), where)
+            return None if data is None else _parse(data, lambda _digest: skopeo.config(image, access), where)
 
 
 def _is_empty(path: str) -> bool:
-    """Is it no directory, or one that has nothing?"""
+    """Is the path an empty directory, or not a directory at all?"""
     try:
         return not os.listdir(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -61,36 +62,36 @@ def _is_empty(path: str) -> bool:
         raise ImageError(f"cannot open the OCI layout {path}: {error.strerror}") from error
 
 
-def _parsed(data: bytes, read: Callable[[str], bytes], where: str) -> ExistingImage:
-    """read: gives the blob with a digest."""
+def _parse(data: bytes, read: Callable[[str], bytes], where: str) -> ExistingImage:
+    """data: the manifest. read: returns the blob with a digest."""
     manifest = parse_manifest(data, where)
     config = parse_config(manifest, read, where)
     inner = config.get("config") if isinstance(config, dict) else None
     labels = inner.get("Labels") if isinstance(inner, dict) else None
-    rows = labels.items() if isinstance(labels, dict) else ()
+    pairs = labels.items() if isinstance(labels, dict) else ()
     return ExistingImage(
         manifest=manifest,
-        labels={key: value for key, value in rows if isinstance(value, str)},
+        labels={key: value for key, value in pairs if isinstance(value, str)},
         created=(seconds(config.get("created")) or 0) if isinstance(config, dict) else 0,
     )
 
 
 def parse_config(manifest: Mapping[str, Any], read: Callable[[str], bytes], where: str) -> Any:
-    """The configuration that a manifest names, JSON of any kind. read: gives the blob with a digest. Raises ImageError."""
-    row = manifest.get("config")
-    if not isinstance(row, dict):
+    """The configuration that a manifest refers to: any JSON value. read: returns the blob with a digest. Raises ImageError."""
+    reference = manifest.get("config")
+    if not isinstance(reference, dict):
         raise ImageError(f"{where}: damaged image manifest: it has no configuration")
     try:
-        return parse(read(digest_in(row, where)))
+        return parse(read(digest_in(reference, where)))
     except ValueError as error:
         raise ImageError(f"{where}: the configuration of the image is damaged: {error}") from error
 
 
 def seconds(text: Any) -> int | None:
-    """Since 1970, of a time as RFC 3339 has it; None for what is none."""
+    """Convert an RFC 3339 time to seconds since 1970, at least 0; None if it is not one."""
     try:
         when = datetime.fromisoformat(text)
     except (TypeError, ValueError):
         return None
-    # one without a zone is of none, and not of this machine's
+    # without a zone it is taken for UTC, as this machine's zone has nothing to do with it
     return max(0, int(when.replace(tzinfo=when.tzinfo or UTC).timestamp()))

@@ -1,4 +1,4 @@
-"""Manifest and configuration of an image, and what a commit says in them (OCI image-spec; labels as ostree-ext has them)."""
+"""The manifest and configuration of an image, made from a commit (OCI image-spec; labels as in ostree-ext)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 COMMIT_LABEL = "ostree.commit"
 DIFFID_LABEL = "ostree.final-diffid"
-"""Where the layers of the commit end: what others build on the image comes behind."""
+"""Label naming the last layer of the commit; layers of images derived from this one come after it."""
 _OSTREE = "ostree."
 _OWN_LABELS = (COMMIT_LABEL, DIFFID_LABEL)
 _BOOTABLE, _LINUX, _COMMAND = "ostree.bootable", "ostree.linux", "ostree.container-cmd"
@@ -43,16 +43,19 @@ _ARCHITECTURES = {
     "s390x": "s390x",
     "loongarch64": "loong64",
 }
-"""Names of rpm and of the kernel, and those of Go, which OCI has."""
-_TEXTS = ("User", "WorkingDir", "StopSignal")
+"""From rpm's and the kernel's names to Go's, which OCI uses."""
+_STRINGS = ("User", "WorkingDir", "StopSignal")
 _LISTS = ("Env", "Entrypoint", "Cmd")
 _MAPS = ("ExposedPorts", "Volumes", "Labels")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """digest, diffid: sha256 as it lies in the image, and unpacked (64 hex digits). size: bytes of the former. name: for
-    people. components: what is in it; None for the layer with the commit."""
+    """A layer that has been written.
+
+    digest, diffid: sha256 of the compressed and of the uncompressed layer, 64 hex digits. size: compressed bytes. name: for
+    people. components: names of the components in it; None for the layer with the commit.
+    """
 
     digest: str
     size: int
@@ -63,11 +66,11 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageOptions:
-    """What is asked of an image beside the commit.
+    """What the user asks of an image besides its commit.
 
-    labels: (key, value). copymeta, copymeta_opt: keys of the commit's metadata that become labels, those that must be there
-    and those that may be. cmd: None for what the commit says. image_config: the "config" object of an OCI configuration.
-    arch: as OCI or rpm call it; None for that of the commit.
+    labels: (key, value). copymeta, copymeta_opt: keys of commit metadata to copy into labels; the former must exist, the latter
+    may be absent. cmd: the container's command, None for the one in the commit's metadata. image_config: the "config" object
+    of an OCI configuration. arch: as OCI or rpm names it, None for the commit's.
     """
 
     labels: tuple[tuple[str, str], ...] = ()
@@ -83,7 +86,10 @@ PLAIN = ImageOptions()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Described:
-    """All of an image but its layers. labels: without that of the last layer. config: of the container. created: time."""
+    """An image without its layers.
+
+    labels: all but DIFFID_LABEL. config: the "config" object of the configuration. created: RFC 3339 time.
+    """
 
     labels: Mapping[str, str]
     config: Mapping[str, Any]
@@ -92,21 +98,25 @@ class Described:
 
 
 def check_options(options: ImageOptions) -> None:
-    """Raises UsageError for what does not depend on any commit."""
+    """Check what can be checked without a commit. Raises UsageError."""
     for key, _ in options.labels:
         if key in _OWN_LABELS:
-            raise UsageError(f"--label={key}: clients find the commit by it, and it is written in any case")
+            raise UsageError(f"--label={key}: this label is always written, as clients find the commit by it")
     for flag, words in (("--label", [f"{key}={value}" for key, value in options.labels]), ("--cmd", options.cmd or ())):
         for word in words:
-            # what a shell hands on that is no UTF-8 comes as half of a character
-            if any("\ud800" <= each <= "\udfff" for each in word):
-                raise UsageError(f"{flag}={word}: is not UTF-8, and JSON has nothing else")
+            # Python decodes bytes of argv that are not UTF-8 to lone surrogates
+            if any("\ud800" <= character <= "\udfff" for character in word):
+                raise UsageError(f"{flag}={word}: not UTF-8, which JSON requires")
     if options.arch is not None:
         _architecture_of(options.arch)
 
 
 def describe(commit: Commit, checksum: str, options: ImageOptions) -> Described:
-    """Raises UsageError for a key of copymeta that the commit has not, RepositoryError for a time that is none."""
+    """Derive labels, configuration, architecture and time from a commit and the options.
+
+    Raises UsageError for options that do not fit the commit, such as a key of copymeta that it lacks, and RepositoryError
+    for a timestamp out of range.
+    """
     check_options(options)
     labels = _metadata_labels(commit, options)
     if isinstance(version := commit.get("version"), str):
@@ -114,16 +124,18 @@ def describe(commit: Commit, checksum: str, options: ImageOptions) -> Described:
     labels |= {COMMIT_LABEL: checksum, **dict(options.labels)}
     config = dict(options.image_config or {})
     command = options.cmd
-    if command is None and (said := dict(commit.metadata).get(_COMMAND)) is not None:
-        if said.type != "as":
-            raise UsageError(f"the commit's metadata {_COMMAND} is of type {said.type}, and not words (as)")
-        command = said.value
+    if command is None and (recorded := dict(commit.metadata).get(_COMMAND)) is not None:
+        if recorded.type != "as":
+            raise UsageError(
+                f"the commit's metadata {_COMMAND} is of type {recorded.type}, not an array of strings (as)"
+            )
+        command = recorded.value
     if command is not None:
         config["Cmd"] = list(command)
     try:
         created = datetime.fromtimestamp(commit.timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (ValueError, OverflowError, OSError) as error:
-        raise RepositoryError(f"commit {checksum} has the time {commit.timestamp}, which is no date") from error
+        raise RepositoryError(f"commit {checksum}: the timestamp {commit.timestamp} is out of range") from error
     return Described(
         labels=labels,
         config=config,
@@ -133,7 +145,7 @@ def describe(commit: Commit, checksum: str, options: ImageOptions) -> Described:
 
 
 def documents(described: Described, layers: Sequence[Layer]) -> tuple[bytes, bytes]:
-    """The configuration and the manifest: JSON, the same for the same image. layers: that with the commit first."""
+    """The configuration and the manifest as canonical JSON. layers: the one with the commit first."""
     labels = {**described.labels, DIFFID_LABEL: f"sha256:{layers[-1].diffid}"}
     config = canonical(
         {
@@ -141,15 +153,15 @@ def documents(described: Described, layers: Sequence[Layer]) -> tuple[bytes, byt
             "os": _OS,
             "created": described.created,
             "config": {**described.config, "Labels": {**described.config.get("Labels", {}), **labels}},
-            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{each.diffid}" for each in layers]},
-            "history": [{"created": described.created, "created_by": each.name} for each in layers],
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer.diffid}" for layer in layers]},
+            "history": [{"created": described.created, "created_by": layer.name} for layer in layers],
         }
     )
     rows: list[dict[str, Any]] = []
-    for each in layers:
-        row: dict[str, Any] = descriptor(LAYER_TYPE, each.digest, each.size)
-        if each.components is not None:
-            row["annotations"] = {ANNOTATION: ",".join(sorted(each.components))}
+    for layer in layers:
+        row: dict[str, Any] = descriptor(LAYER_TYPE, layer.digest, layer.size)
+        if layer.components is not None:
+            row["annotations"] = {ANNOTATION: ",".join(sorted(layer.components))}
         rows.append(row)
     manifest = canonical(
         {
@@ -164,7 +176,7 @@ def documents(described: Described, layers: Sequence[Layer]) -> tuple[bytes, byt
 
 
 def descriptor(kind: str, digest: str, size: int) -> dict[str, Any]:
-    """What refers to a blob. digest: 64 hex digits."""
+    """An OCI content descriptor: a reference to a blob. digest: 64 hex digits."""
     return {"mediaType": kind, "digest": f"sha256:{digest}", "size": size}
 
 
@@ -177,7 +189,7 @@ def digest_of(data: bytes) -> str:
 
 
 def read_image_config(path: str) -> dict[str, Any]:
-    """The file of --image-config. Raises UsageError naming the key."""
+    """Read the file given with --image-config. Raises UsageError, which names the key at fault."""
     try:
         with open(path, "rb") as file:
             found = parse(file.read())
@@ -189,10 +201,10 @@ def read_image_config(path: str) -> dict[str, Any]:
         raise UsageError(f"{path}: an image configuration must be a JSON object")
     if isinstance(found.get("config"), dict):
         raise UsageError(
-            f"{path}: is the configuration of a whole image",
-            hint='give what it has under "config" in a file of its own',
+            f"{path}: this is the configuration of a whole image",
+            hint='give only its "config" object, in a file of its own',
         )
-    # Go writes null for what is empty
+    # Go writes null for empty values
     found = {key: value for key, value in found.items() if value is not None}
     if (fault := _fault(found)) is not None:
         raise UsageError(f"{path}: {fault}")
@@ -200,9 +212,12 @@ def read_image_config(path: str) -> dict[str, Any]:
 
 
 def inherited_config(found: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """What an image that is made of another one has of its "config" object: what image-spec knows and rpm-ostree keeps, without
-    labels that say which commit is in the image, and what that was made of. where: for messages. Raises ImageError."""
-    kept = {key: found[key] for key in (*_TEXTS, *_LISTS, *_MAPS) if found.get(key) is not None}
+    """The part of an image's "config" object that an image made from it inherits.
+
+    That is what image-spec defines and rpm-ostree keeps, without the labels about the commit in the image and its inputs.
+    where: for messages. Raises ImageError.
+    """
+    kept = {key: found[key] for key in (*_STRINGS, *_LISTS, *_MAPS) if found.get(key) is not None}
     if (fault := _fault(kept)) is not None:
         raise ImageError(f"{where}: the configuration of the image is damaged: {fault}")
     if "Labels" in kept:
@@ -212,39 +227,39 @@ def inherited_config(found: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def is_architecture(name: str) -> bool:
-    """Is it one that images can be made for, as OCI calls it?"""
+    """Is this OCI's name of an architecture that images can be made for?"""
     return name in _ARCHITECTURES.values()
 
 
 def _fault(config: Mapping[str, Any]) -> str | None:
-    """What is wrong with a "config" object."""
+    """What is wrong with a "config" object, None if nothing is."""
     for key, value in config.items():
-        if key in _TEXTS and not isinstance(value, str):
-            return f"{key} must be text"
-        if key in _LISTS and not (isinstance(value, list) and all(isinstance(each, str) for each in value)):
-            return f"{key} must be a list of texts"
+        if key in _STRINGS and not isinstance(value, str):
+            return f"{key} must be a string"
+        if key in _LISTS and not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+            return f"{key} must be a list of strings"
         if key in _MAPS and not isinstance(value, dict):
             return f"{key} must be an object"
     if not all(isinstance(value, str) for value in config.get("Labels", {}).values()):
-        return "Labels must be texts"
+        return "Labels must be strings"
     return None
 
 
 def _metadata_labels(commit: Commit, options: ImageOptions) -> dict[str, str]:
     variants: dict[str, Variant] = dict(commit.metadata)
     labels: dict[str, str] = {}
-    # compose image, and what is like it, looks here whether anything changed
+    # compose image and similar tools compare the input hash in this label to see whether anything changed
     for key in (*options.copymeta, *options.copymeta_opt, INPUTHASH):
         variant = variants.get(key)
         if variant is None:
             if key in options.copymeta:
                 raise UsageError(
                     f"--copymeta={key}: the commit has no such metadata",
-                    hint="--copymeta-opt is for what may be absent",
+                    hint="use --copymeta-opt for a key that may be absent",
                 )
             continue
         if variant.type != "s":
-            raise UsageError(f"the commit's metadata {key} is of type {variant.type}, and a label must be text (s)")
+            raise UsageError(f"the commit's metadata {key} is of type {variant.type}, but a label must be a string (s)")
         labels[key] = variant.value
     bootable = variants.get(_BOOTABLE)
     if bootable is not None and bootable.type == "b":
@@ -261,24 +276,22 @@ def _architecture_of(name: str) -> str:
     found = _ARCHITECTURES.get(name, name)
     if found not in _ARCHITECTURES.values():
         known = ", ".join(sorted(set(_ARCHITECTURES.values())))
-        raise UsageError(
-            f"--arch={name}: is no architecture of container images that is known here", hint=f"one of {known}"
-        )
+        raise UsageError(f"--arch={name}: not a known architecture of container images", hint=f"give one of {known}")
     return found
 
 
 def _architecture(commit: Commit) -> str:
-    """As the commit says itself, else that of most of its packages, else that of this machine."""
+    """The architecture in the commit's metadata, else that of most of its packages, else this machine's."""
     variants: dict[str, Variant] = dict(commit.metadata)
-    said, packages = variants.get(_ARCHITECTURE), variants.get(PKGLIST)
-    if said is not None and said.type == "s" and said.value in _ARCHITECTURES:
-        return _ARCHITECTURES[said.value]
+    recorded, packages = variants.get(_ARCHITECTURE), variants.get(PKGLIST)
+    if recorded is not None and recorded.type == "s" and recorded.value in _ARCHITECTURES:
+        return _ARCHITECTURES[recorded.value]
     rows = packages.value if packages is not None and packages.type == _PKGLIST_TYPE else ()
     found = architecture_of_packages(row[4] for row in rows)
     return found or _ARCHITECTURES.get(platform.machine(), platform.machine())
 
 
 def architecture_of_packages(names: Iterable[str]) -> str | None:
-    """That most packages are for, as OCI calls it. names: of each package's, as rpm calls them. None when all are for any."""
+    """OCI's name of the architecture that most packages have. names: rpm's, one per package. None when all are noarch."""
     counted = Counter(_ARCHITECTURES[name] for name in names if name in _ARCHITECTURES)
     return min(counted, key=lambda name: (-counted[name], name), default=None)

@@ -1,4 +1,4 @@
-"""The bytes of a layer: checked against both of its digests while they are decompressed, in constant memory."""
+"""Decompression of a layer in constant memory, verifying both of its digests on the way."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from compose.errors import ImageError
 
 _CHUNK = 1 << 18
 _MAX_WINDOW = 128 << 20
-"""Bytes; zstd --ultra -22 wants that much."""
+"""Bytes; the window of zstd --ultra -22."""
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = b"\x2a\x4d\x18"
-"""Behind a byte 0x50 to 0x5f: a frame of zstd that holds nothing, with which a stream may begin (RFC 8878, 3.1.2)."""
+"""After a byte 0x50 to 0x5f: the magic number of a skippable frame, which may begin a zstd stream (RFC 8878, 3.1.2)."""
 
 
 class _Readable(Protocol):
     def read(self, size: int, /) -> bytes:
-        """Between 1 and size bytes, none at the end."""
+        """1 to size bytes; none at the end."""
 
 
 class LayerStream:
-    """A layer that is decompressed. What it is compressed by its first bytes say, as for all who unpack layers: media types
-    are often wrong.
+    """A layer, decompressed while it is read. Its first bytes tell the compression, as for every unpacker: media types are
+    often wrong.
 
-    source: the blob. digest, size: of it. diffid: sha256 of what is in it (both 64 hex digits). advance(bytes) is called as
-    they are read. where: for messages. Raises ImageError.
+    source: the blob. digest, size: sha256 and bytes of the blob. diffid: sha256 of its uncompressed content (both 64 hex
+    digits). advance: called with the number of bytes read from the blob. where: for messages. Raises ImageError.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class LayerStream:
             self._stream = self._source
 
     def read(self, size: int) -> bytes:
-        """That many bytes; fewer at the end alone."""
+        """Exactly size bytes; fewer only at the end."""
         if size <= len(self._buffer):
             data, self._buffer = bytes(self._buffer[:size]), self._buffer[size:]
             return data
@@ -67,15 +67,15 @@ class LayerStream:
         return b"".join(pieces)
 
     def finish(self) -> None:
-        """Read what is left. Raises ImageError unless the layer is the one that the image names."""
+        """Read the rest. Raises ImageError unless both digests match."""
         while self._fill():
             pass
         self._source.finish()
         if self._plain.hexdigest() != self._diffid:
-            raise ImageError(f"{self._where}: is damaged: unpacked it is not sha256:{self._diffid}")
+            raise ImageError(f"{self._where}: is damaged: uncompressed, its digest is not sha256:{self._diffid}")
 
     def _fill(self) -> bool:
-        """Have the next bytes in the buffer, which may have none but for the end."""
+        """Replace the buffer, which is used up, with the next bytes. False at the end."""
         try:
             data = self._stream.read(_CHUNK)
         except (zlib.error, zstandard.ZstdError, EOFError, gzip.BadGzipFile) as error:
@@ -86,7 +86,7 @@ class LayerStream:
 
 
 class _Source(io.RawIOBase):
-    """A blob as it lies there, hashed as it is read."""
+    """The compressed blob, hashed while it is read."""
 
     def __init__(self, source: IO[bytes], digest: str, size: int, where: str, advance: Callable[[int], None]) -> None:
         self._file = source
@@ -101,7 +101,7 @@ class _Source(io.RawIOBase):
         return True
 
     def head(self, size: int) -> bytes:
-        """What read() will give first."""
+        """Peek at the first bytes, which read() returns again."""
         self._head = self._read(size)
         return self._head
 
@@ -117,7 +117,7 @@ class _Source(io.RawIOBase):
         try:
             data = self._file.read(min(size, _CHUNK))
         except OSError as error:
-            # not an OSError: that would be taken for a fault of the stream
+            # not an OSError, which gzip.BadGzipFile is too: that would blame the compression
             raise ImageError(f"{self._where}: cannot be read: {error.strerror or error}") from error
         self._hash.update(data)
         self._missing -= len(data)
@@ -128,4 +128,4 @@ class _Source(io.RawIOBase):
         while self._read(_CHUNK):
             pass
         if self._missing or self._hash.hexdigest() != self._digest:
-            raise ImageError(f"{self._where}: is damaged: it is not what its digest says")
+            raise ImageError(f"{self._where}: is damaged: it does not match its digest")

@@ -4,8 +4,8 @@
     index.json              the manifests, each with its tag
     blobs/sha256/HEX        manifests, configurations, layers
 
-A blob has its name when it is whole, and index.json is replaced when all blobs are there. A directory that is new gets its
-name at the end.
+A blob gets its name when it is complete, index.json is replaced when all blobs exist, and a new layout is renamed into place
+at the end.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from compose.oci.image import INDEX_TYPE, MANIFEST_TYPE, descriptor, digest_of, 
 LAYOUT, INDEX, BLOBS = "oci-layout", "index.json", "blobs/sha256"
 VERSION = b'{"imageLayoutVersion":"1.0.0"}'
 TAG = "org.opencontainers.image.ref.name"
-_MOST_JSON = 16 << 20
-"""Bytes of an index or a manifest."""
+MAX_JSON = 16 << 20
+"""Bytes that an index, a manifest or a configuration may have."""
 _NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS})
 
 
 class Blob:
-    """A blob that is being written: fd is open for it, and it has no name yet."""
+    """A blob that is being written to `fd` and has no name yet."""
 
     def __init__(self, layout: Layout, fd: int, temporary: str | None) -> None:
         self.fd = fd
@@ -47,11 +47,11 @@ class Blob:
             fs.write_all(self.fd, data)
 
     def name(self, digest: str, size: int) -> None:
-        """It is whole. Raises StorageError."""
+        """Give the complete blob its name. Raises StorageError."""
         self._layout.put(self, digest, size)
 
     def link(self, directory: int, name: str) -> None:
-        """Give it a name in a directory."""
+        """Link it into a directory."""
         if self._temporary is not None:
             os.rename(self._temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
             self._temporary = None
@@ -64,7 +64,7 @@ class Blob:
 
 
 class Layout:
-    """An open layout; a context manager, for it holds descriptors. path: for messages."""
+    """An open layout; a context manager, as it holds file descriptors. path: for messages."""
 
     def __init__(self, path: str, fd: int, blobs: int, reporter: Reporter) -> None:
         self.path = path
@@ -74,7 +74,7 @@ class Layout:
 
     @classmethod
     def open(cls, path: str, reporter: Reporter) -> Self:
-        """Raises ImageError for what is no layout, or a damaged one."""
+        """Open a layout. Raises ImageError when there is none, or it is damaged."""
         try:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
@@ -91,7 +91,7 @@ class Layout:
 
     @classmethod
     def create(cls, path: str, reporter: Reporter) -> Self:
-        """In a directory that is empty. Raises StorageError."""
+        """Create a layout in an empty or new directory. Raises StorageError."""
         with fs.storage_errors(path):
             os.makedirs(f"{path}/{BLOBS}", mode=0o755)
             fs.atomic_write(f"{path}/{LAYOUT}", VERSION)
@@ -106,7 +106,7 @@ class Layout:
 
     @contextmanager
     def blob(self) -> Iterator[Blob]:
-        """A new blob, gone at the end unless it got its name. Raises StorageError."""
+        """A new blob, discarded at the end unless it got a name. Raises StorageError."""
         temporary = None
         with fs.storage_errors(self.path):
             try:
@@ -125,8 +125,8 @@ class Layout:
             os.close(fd)
 
     def put(self, blob: Blob, digest: str, size: int) -> None:
-        """See Blob.name(). A blob that is there already stays, one that is damaged is replaced."""
-        if self._is_there(digest, size):
+        """Give a complete blob its name. An existing blob is kept if intact, else replaced. Raises ImageError, StorageError."""
+        if self._exists(digest, size):
             return
         with fs.storage_errors(f"{self.path}/{BLOBS}/{digest}"):
             os.fchmod(blob.fd, 0o644)
@@ -135,7 +135,7 @@ class Layout:
                 blob.link(self._blobs, digest)
 
     def write(self, data: bytes) -> str:
-        """A whole blob; returns its digest. Raises StorageError."""
+        """Write a blob and return its digest. Raises ImageError, StorageError."""
         digest = digest_of(data)
         with self.blob() as blob:
             blob.write(data)
@@ -143,7 +143,7 @@ class Layout:
         return digest
 
     def read(self, digest: str, size: int | None = None) -> bytes:
-        """A blob of JSON. Raises ImageError when it is missing or damaged."""
+        """Read a JSON blob. size: as expected, if known. Raises ImageError when the blob is missing or damaged."""
         data = _read(self._fd, f"{BLOBS}/{digest}", self.path)
         if digest_of(data) != digest or size not in (None, len(data)):
             raise ImageError(f"{self.path}: the blob sha256:{digest} is damaged")
@@ -151,7 +151,7 @@ class Layout:
 
     @contextmanager
     def open_blob(self, digest: str) -> Iterator[IO[bytes]]:
-        """A blob of any size, not looked at. Raises ImageError when it is missing."""
+        """Open a blob of any size without verifying it. Raises ImageError when it is missing."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             fd = os.open(digest, flags, dir_fd=self._blobs)
@@ -159,11 +159,11 @@ class Layout:
             raise ImageError(f"{self.path}: cannot read the blob sha256:{digest}: {error.strerror}") from error
         with os.fdopen(fd, "rb", buffering=0) as file:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise ImageError(f"{self.path}: the blob sha256:{digest} is no file")
+                raise ImageError(f"{self.path}: the blob sha256:{digest} is not a regular file")
             yield file
 
     def index(self) -> dict[str, Any]:
-        """What index.json says; an empty one where there is none. Raises ImageError."""
+        """The parsed index.json; an empty index if the file is missing. Raises ImageError."""
         try:
             data = _read(self._fd, INDEX, self.path)
         except ImageError as error:
@@ -173,8 +173,8 @@ class Layout:
         return parse_index(data, self.path)
 
     def insert(self, manifest: bytes, tag: str | None, architecture: str) -> str:
-        """Write a manifest, whose blobs are there, and have the index name it: in place of the one with the same tag, or of
-        the one without any. Returns its digest. Raises ImageError, StorageError."""
+        """Write a manifest, whose blobs exist already, and add it to the index, replacing the entry with the same tag, or the
+        one without a tag. Returns its digest. Raises ImageError, StorageError."""
         digest = self.write(manifest)
         row = {**descriptor(MANIFEST_TYPE, digest, len(manifest)), "platform": platform_of(architecture)}
         if tag is not None:
@@ -182,10 +182,10 @@ class Layout:
         fcntl.flock(self._fd, fcntl.LOCK_EX)
         try:
             index = self.index()
-            others = [each for each in index["manifests"] if tag_of(each) != tag]
+            others = [other for other in index["manifests"] if tag_of(other) != tag]
             if tag is None and others:
                 self._reporter.warn(
-                    f"oci:{self.path} has other images, and an image without a tag among them is found by its digest alone: "
+                    f"oci:{self.path} has other images, so that this one without a tag can only be found by its digest: "
                     f"give a tag, oci:{self.path}:TAG"
                 )
             os.fsync(self._blobs)
@@ -196,16 +196,17 @@ class Layout:
         return digest
 
     def manifest(self, tag: str | None) -> bytes:
-        """The manifest of an image. Raises ImageError when there is none such, or more than one that could be meant."""
+        """The manifest of an image. Raises ImageError when it does not exist or the tag is ambiguous."""
         row = choose(self.index(), tag, self.path)
         return self.read(digest_in(row, self.path), row.get("size"))
 
     def find_manifest(self, tag: str | None) -> bytes | None:
-        """The same, None when there is none such."""
+        """As manifest(), but None when the image does not exist."""
         row = find(self.index(), tag, self.path)
         return self.read(digest_in(row, self.path), row.get("size")) if row is not None else None
 
-    def _is_there(self, digest: str, size: int) -> bool:
+    def _exists(self, digest: str, size: int) -> bool:
+        """Does an intact blob exist? A damaged one is removed."""
         try:
             fd = os.open(digest, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._blobs)
         except FileNotFoundError:
@@ -215,25 +216,25 @@ class Layout:
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
-                raise ImageError(f"{self.path}: the blob sha256:{digest} is no regular file", hint="remove it")
+                raise ImageError(f"{self.path}: the blob sha256:{digest} is not a regular file", hint="remove it")
             if status.st_size == size:
-                found = hashlib.sha256()
+                content = hashlib.sha256()
                 for piece in fs.chunks(fd):
-                    found.update(piece)
-                if found.hexdigest() == digest:
+                    content.update(piece)
+                if content.hexdigest() == digest:
                     return True
         finally:
             os.close(fd)
-        self._reporter.warn(f"{self.path}: the blob sha256:{digest} was damaged, and is written anew")
+        self._reporter.warn(f"{self.path}: the blob sha256:{digest} is damaged and is replaced")
         os.unlink(digest, dir_fd=self._blobs)
         return False
 
 
 @contextmanager
 def layout_for(path: str, reporter: Reporter) -> Iterator[Layout]:
-    """The layout at a path to add an image to. One that is new is there when the context is left without an error.
+    """The layout at a path, to add an image to. A new one appears when the context is left without an error.
 
-    Raises UsageError for a directory that has something else, ImageError for a damaged layout, StorageError.
+    Raises UsageError when there is something else at the path, ImageError for a damaged layout, StorageError.
     """
     with fs.storage_errors(path):
         try:
@@ -241,111 +242,108 @@ def layout_for(path: str, reporter: Reporter) -> Iterator[Layout]:
         except FileNotFoundError:
             names = []
         except NotADirectoryError:
-            raise UsageError(f"oci:{path}: is no directory", hint="oci-archive:FILE writes a file") from None
+            raise UsageError(f"oci:{path}: not a directory", hint="use oci-archive:FILE to write a file") from None
     if names:
         if LAYOUT not in names:
             raise UsageError(
-                f"oci:{path}: is a directory that has something else than an OCI layout",
-                hint="give an OCI layout, an empty directory, or a name that is not taken",
+                f"oci:{path}: a directory that is neither empty nor an OCI layout",
+                hint="give an OCI layout, an empty directory, or a path that does not exist",
             )
         with Layout.open(path, reporter) as layout:
-            # before hours are spent on an image that could not be added
+            # fail on a damaged index now, not after hours of writing layers
             layout.index()
             yield layout
         return
-    place = os.path.realpath(path)
-    if os.path.isdir(place):
-        # it may be where something is mounted, and nothing can take its place
+    destination = os.path.realpath(path)
+    if os.path.isdir(destination):
+        # an existing directory may be a mount point, which cannot be replaced
         try:
-            with Layout.create(place, reporter) as layout:
+            with Layout.create(destination, reporter) as layout:
                 yield layout
         except BaseException:
             for name in (LAYOUT, BLOBS.partition("/")[0]):
-                fs.remove_tree(f"{place}/{name}")
+                fs.remove_tree(f"{destination}/{name}")
             raise
         return
-    # beside it, so that it can be renamed
-    temporary = f"{place}.{os.urandom(6).hex()}.tmp"
+    # in the same directory, so that it can be renamed
+    temporary = f"{destination}.{os.urandom(6).hex()}.tmp"
     with fs.storage_errors(path):
         try:
             os.mkdir(temporary, 0o755)
         except FileNotFoundError as error:
-            raise UsageError(f"oci:{path}: there is no directory {os.path.dirname(place)}") from error
+            raise UsageError(f"oci:{path}: there is no directory {os.path.dirname(destination)}") from error
     try:
         with Layout.create(temporary, reporter) as layout:
             layout.path = path
             yield layout
         with fs.storage_errors(path):
             try:
-                os.rename(temporary, place)
+                os.rename(temporary, destination)
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                     raise
                 raise ImageError(
-                    f"oci:{path}: somebody else made it meanwhile",
-                    hint="do it again: the image is added to what is there",
+                    f"oci:{path}: was created by another process in the meantime",
+                    hint="run the command again to add the image to it",
                 ) from error
     except BaseException:
         fs.remove_tree(temporary)
         raise
 
 
-class _Tried(Exception):
-    """All went well, and nothing of it is to stay."""
+class _Rollback(Exception):
+    """Raised within layout_for() so that it undoes everything."""
 
 
 def try_layout(path: str, reporter: Reporter) -> None:
-    """Raise now what layout_for() would raise when there is an image to add, as far as can be told."""
-    with contextlib.suppress(_Tried), layout_for(path, reporter):
-        raise _Tried
+    """Check whether layout_for() would succeed, as far as that is known beforehand; raises what it would raise."""
+    with contextlib.suppress(_Rollback), layout_for(path, reporter):
+        raise _Rollback
 
 
 def check_version(path: str, data: bytes) -> None:
-    """data: of oci-layout. Raises ImageError."""
+    """Check the version in an oci-layout file. data: its content. Raises ImageError."""
     document = _object(data, f"{path}: {LAYOUT}")
     if document.get("imageLayoutVersion") != "1.0.0":
-        raise ImageError(
-            f"{path}: is an OCI layout of version {document.get('imageLayoutVersion')}, which is not known"
-        )
+        raise ImageError(f"{path}: is an OCI layout of the unknown version {document.get('imageLayoutVersion')}")
 
 
 def parse_index(data: bytes, path: str) -> dict[str, Any]:
-    """Raises ImageError."""
+    """Parse an index and check its list of manifests. Raises ImageError."""
     found = _object(data, f"{path}: {INDEX}")
     rows = found.setdefault("manifests", [])
     if not isinstance(rows, list) or not all(isinstance(each, dict) for each in rows):
         raise ImageError(f"{path}: {INDEX} is damaged: manifests must be a list of objects")
     if not all(isinstance(tag_of(each), str | None) for each in rows):
-        raise ImageError(f"{path}: {INDEX} is damaged: {TAG} must be text")
+        raise ImageError(f"{path}: {INDEX} is damaged: {TAG} must be a string")
     return found
 
 
 def tag_of(row: Mapping[str, Any]) -> str | None:
-    """Of a manifest in an index."""
+    """The tag of an entry in an index."""
     annotations = row.get("annotations")
     return annotations.get(TAG) if isinstance(annotations, dict) else None
 
 
 def find(index: Mapping[str, Any], tag: str | None, path: str) -> dict[str, Any] | None:
-    """None when there is none such. Raises ImageError when more than one could be meant."""
+    """The entry of an image in an index, None when there is none. Raises ImageError when several match."""
     rows: list[dict[str, Any]] = index["manifests"]
-    found = [each for each in rows if tag_of(each) == tag]
+    found = [row for row in rows if tag_of(row) == tag]
     if tag is None and len(rows) == 1:
-        # the one that there is, whatever it is called
+        # the only image needs no tag, whatever its own is
         found = rows
     if len(found) > 1 or (tag is None and rows and not found):
-        raise ImageError(
-            f"{path}: has {len(rows)} images, and none is named", hint=f"tags that are there: {_tags(rows)}"
-        )
+        which = f"has {len(found)} images {tag}" if tag is not None else f"has {len(rows)} images: name one by its tag"
+        raise ImageError(f"{path}: {which}", hint=f"existing tags: {_tags(rows)}")
     return found[0] if found else None
 
 
 def choose(index: Mapping[str, Any], tag: str | None, path: str) -> dict[str, Any]:
-    """Raises ImageError when there is none such too."""
+    """As find(), but raises ImageError also when there is no such image."""
     row = find(index, tag, path)
     if row is None:
-        what = f"no image {tag}" if tag is not None else "no image"
-        raise ImageError(f"{path}: has {what}", hint=f"tags that are there: {_tags(index['manifests'])}")
+        missing = f"no image {tag}" if tag is not None else "no image"
+        raise ImageError(f"{path}: has {missing}", hint=f"existing tags: {_tags(index['manifests'])}")
     return row
 
 
@@ -354,10 +352,10 @@ def _tags(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def digest_in(row: Mapping[str, Any], path: str) -> str:
-    """64 hex digits of a descriptor. Raises ImageError."""
+    """The sha256 digest in a descriptor, 64 hex digits. Raises ImageError when it has none."""
     algorithm, _, digest = str(row.get("digest")).partition(":")
     if algorithm != "sha256" or len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
-        raise ImageError(f"{path}: refers to {row.get('digest')}, which is no sha256 digest")
+        raise ImageError(f"{path}: refers to {row.get('digest')}, which is not a sha256 digest")
     return digest
 
 
@@ -367,7 +365,7 @@ def _object(data: bytes, what: str) -> dict[str, Any]:
     except ValueError as error:
         raise ImageError(f"{what} is damaged: {error}") from error
     if not isinstance(found, dict):
-        raise ImageError(f"{what} is damaged: it is no object")
+        raise ImageError(f"{what} is damaged: it is not an object")
     return found
 
 
@@ -375,11 +373,11 @@ def _read(directory: int, name: str, path: str) -> bytes:
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
         try:
-            data = b"".join(fs.chunks(fd, 0, _MOST_JSON)) if os.fstat(fd).st_size <= _MOST_JSON else None
+            data = b"".join(fs.chunks(fd, 0, MAX_JSON)) if os.fstat(fd).st_size <= MAX_JSON else None
         finally:
             os.close(fd)
     except OSError as error:
         raise ImageError(f"{path}: cannot read {name}: {error.strerror}") from error
     if data is None:
-        raise ImageError(f"{path}: {name} has more than {_MOST_JSON} bytes, and is no JSON of an image")
+        raise ImageError(f"{path}: {name} has more than {MAX_JSON} bytes, too many for the JSON of an image")
     return data

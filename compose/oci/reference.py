@@ -1,4 +1,4 @@
-"""Where an image is: TRANSPORT:REST, as containers-transports(5) has it."""
+"""Image references, TRANSPORT:REST as in containers-transports(5)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FORMS = "oci:DIR[:TAG], oci-archive:FILE[:TAG], registry:HOST/NAME[:TAG] or con
 
 
 class Transport(StrEnum):
-    """OCI and OCI_ARCHIVE are written here, the others by skopeo."""
+    """The kinds of places for images. OCI and OCI_ARCHIVE are read and written here, the others through skopeo."""
 
     OCI = "oci"
     OCI_ARCHIVE = "oci-archive"
@@ -31,8 +31,11 @@ class Transport(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageReference:
-    """name: path of a layout or an archive, else all that stands behind the transport. tag: of a layout or an archive, None
-    when none is given."""
+    """Where an image is.
+
+    name: path of a layout or archive; for other transports everything after the colon. tag: only for layouts and archives;
+    None when none is given.
+    """
 
     transport: Transport
     name: str
@@ -43,40 +46,41 @@ class ImageReference:
 
     @property
     def skopeo(self) -> str:
-        """As skopeo has it."""
+        """The reference as skopeo spells it."""
         return f"docker://{self.name}" if self.transport is Transport.REGISTRY else str(self)
 
 
 def parse_reference(text: str) -> ImageReference:
-    """Raises UsageError saying which forms there are."""
+    """Parse a reference. Raises UsageError with a hint that lists the accepted forms."""
     if text.startswith("ostree-"):
         raise UsageError(
-            f"{text}: is what a client calls an image, with how it verifies it",
-            hint=f"leave that out; give {_FORMS}",
+            f"{text}: the ostree-… prefix tells a client how to verify an image, and has no meaning here",
+            hint=f"leave it out; give {_FORMS}",
         )
     kind, colon, name = text.partition(":")
     if kind == "docker" and name.startswith("//"):
         kind, name = Transport.REGISTRY, name[2:]
     if not colon or kind not in list(Transport):
-        raise UsageError(f"{text}: is no image reference", hint=f"give {_FORMS}")
+        raise UsageError(f"{text}: not an image reference", hint=f"give {_FORMS}")
     transport, tag = Transport(kind), None
     if transport.is_local:
         name, colon, rest = name.partition(":")
         tag = rest if colon else None
         if tag is not None and not _TAG.fullmatch(tag):
             raise UsageError(
-                f"{text}: {tag!r} is no tag", hint="a tag has letters and digits, with one of -._:@+/ between them"
+                f"{text}: {tag!r} is not a valid tag",
+                hint="a tag consists of letters and digits, with one of -._:@+/ between them",
             )
     if not name:
-        raise UsageError(f"{text}: says not where", hint=f"give {_FORMS}")
+        raise UsageError(f"{text}: no location after the transport", hint=f"give {_FORMS}")
     return ImageReference(transport=transport, name=name, tag=tag)
 
 
 def parse_source(text: str) -> ImageReference:
-    """The same of an image that is there: without a transport it is one of podman's storage, as for rpm-ostree. Raises
+    """Parse the reference of an image to read: without a transport it is in containers-storage, as for rpm-ostree. Raises
     UsageError."""
     kind, colon, rest = text.partition(":")
-    named = bool(colon) and (kind in list(Transport) or (kind == "docker" and rest.startswith("//")))
-    if named or not text or text.startswith("ostree-"):
+    has_transport = bool(colon) and (kind in list(Transport) or (kind == "docker" and rest.startswith("//")))
+    if has_transport or not text or text.startswith("ostree-"):
         return parse_reference(text)
     return ImageReference(transport=Transport.CONTAINERS_STORAGE, name=text)

@@ -1,4 +1,4 @@
-"""Images where skopeo gets at them: registries, and the storage of podman."""
+"""Access through skopeo to images in registries and in podman's storage."""
 
 from __future__ import annotations
 
@@ -13,84 +13,80 @@ from compose import fs
 from compose.errors import ImageError, UsageError
 from compose.oci.reference import ImageReference
 
-# errors of registries (distribution-spec, "error codes"), and those of containers-storage
+# error codes of registries (distribution-spec, "Error Codes"), and messages of containers-storage
 _MISSING = re.compile(
     r"(manifest|name) unknown|(MANIFEST|NAME)_UNKNOWN|image not known|does not resolve to an image ID", re.IGNORECASE
 )
 _TMP = "/var/tmp"
 _LINES = 10
-"""Of what it says, at the end, for an error."""
+"""Last lines of skopeo's output to show in an error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """authfile: passwords for registries, None for those that skopeo knows. retries: of a copy that failed."""
+    """How to reach registries. authfile: credentials, None for skopeo's default. retries: of a failed copy."""
 
     authfile: str | None = None
     retries: int = 0
 
 
 NO_ACCESS = Access()
-"""That of whoever is logged in."""
+"""The credentials of the current user, and no retries."""
 
 
 def require() -> None:
-    """Raises UsageError where it is missing."""
+    """Raises UsageError unless skopeo is installed."""
     if shutil.which("skopeo") is None:
         raise UsageError(
-            "skopeo is not installed, and only it gets at registries and at containers-storage",
-            hint="install skopeo; or write oci:DIR or oci-archive:FILE, which need no other program",
+            "skopeo is not installed, but is needed for registries and containers-storage",
+            hint="install skopeo, or use oci:DIR or oci-archive:FILE, which need no other program",
         )
 
 
 def copy(layout: str, target: ImageReference, workdir: str, access: Access = NO_ACCESS) -> str:
-    """Copy the one image of a layout. workdir: where a file may be for a moment. Returns the digest, sha256:…, that it has
-    there. Raises ImageError with what skopeo says."""
-    told = os.path.join(workdir, "digest")
-    # the policy is about whose images to trust: this one is ours
-    words = ["--insecure-policy", "copy", f"--digestfile={told}", f"--retry-times={access.retries}"]
+    """Copy the only image of a layout. workdir: for a temporary file. Returns the digest at the target, sha256:…. Raises
+    ImageError with skopeo's output."""
+    digest_file = os.path.join(workdir, "digest")
+    # the policy says whose images to trust, and this one is our own
+    arguments = ["--insecure-policy", "copy", f"--digestfile={digest_file}", f"--retry-times={access.retries}"]
     if access.authfile is not None:
-        words.append(f"--authfile={access.authfile}")
-    # a path may have a colon, which is where it would end
+        arguments.append(f"--authfile={access.authfile}")
+    # a path with a colon would end there
     fd = os.open(layout, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _run([*words, f"oci:/proc/self/fd/{fd}", target.skopeo], f"cannot put the image to {target}", fd)
+        _run([*arguments, f"oci:/proc/self/fd/{fd}", target.skopeo], f"cannot copy the image to {target}", fd)
     finally:
         os.close(fd)
-    with fs.storage_errors(told), open(told, encoding="ascii") as file:
+    with fs.storage_errors(digest_file), open(digest_file, encoding="ascii") as file:
         return file.read().strip()
 
 
 def fetch(image: ImageReference, layout: str, access: Access = NO_ACCESS) -> None:
-    """Copy an image to a layout, in a directory that is empty; of several for other machines that of this one. Raises
-    ImageError with what skopeo says."""
-    # with this machine's policy: it is about whose images may be taken
-    words = ["copy", f"--retry-times={access.retries}"]
+    """Copy an image into a layout in an empty directory; from a multi-architecture image, the one for this machine. Raises
+    ImageError with skopeo's output."""
+    # subject to this machine's policy, which says whose images to trust
+    arguments = ["copy", f"--retry-times={access.retries}"]
     if access.authfile is not None:
-        words.append(f"--src-authfile={access.authfile}")
+        arguments.append(f"--src-authfile={access.authfile}")
     fd = os.open(layout, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _run([*words, image.skopeo, f"oci:/proc/self/fd/{fd}"], f"cannot get the image {image}", fd)
+        _run([*arguments, image.skopeo, f"oci:/proc/self/fd/{fd}"], f"cannot fetch the image {image}", fd)
     finally:
         os.close(fd)
 
 
-def place() -> str | None:
-    """Where a temporary layout is: it has gigabytes, and what is in memory on many machines has no room. None: where programs
-    keep such."""
+def temporary_parent() -> str | None:
+    """Where to create temporary layouts, None for the default. They have gigabytes, too many for a /tmp in memory."""
     return None if "TMPDIR" in os.environ or not os.path.isdir(_TMP) else _TMP
 
 
 def raw_manifest(image: ImageReference, access: Access = NO_ACCESS) -> bytes:
-    """The manifest of an image, or the index of several. Raises ImageError with what skopeo says."""
-    words = ["inspect", "--raw"]
-    if access.authfile is not None:
-        words.append(f"--authfile={access.authfile}")
-    return _run([*words, image.skopeo], f"cannot read the manifest of {image}")
+    """The manifest of an image, or the index of a multi-architecture image. Raises ImageError with skopeo's output."""
+    return _run(_inspect(image, access), f"cannot read the manifest of {image}")
 
 
 def find_manifest(image: ImageReference, access: Access = NO_ACCESS) -> bytes | None:
-    """The same, None when there is no such image."""
+    """As raw_manifest(), but None when the image does not exist."""
     try:
         return raw_manifest(image, access)
     except ImageError as error:
@@ -100,18 +96,21 @@ def find_manifest(image: ImageReference, access: Access = NO_ACCESS) -> bytes | 
 
 
 def config(image: ImageReference, access: Access = NO_ACCESS) -> bytes:
-    """The configuration of an image. Raises ImageError with what skopeo says."""
-    words = ["inspect", "--config", "--raw"]
-    if access.authfile is not None:
-        words.append(f"--authfile={access.authfile}")
-    return _run([*words, image.skopeo], f"cannot read the configuration of {image}")
+    """The configuration of an image. Raises ImageError with skopeo's output."""
+    return _run(_inspect(image, access, "--config"), f"cannot read the configuration of {image}")
 
 
-def _run(words: list[str], failure: str, *inherited: int) -> bytes:
+def _inspect(image: ImageReference, access: Access, *options: str) -> list[str]:
+    credentials = [f"--authfile={access.authfile}"] if access.authfile is not None else []
+    return ["inspect", *options, "--raw", *credentials, image.skopeo]
+
+
+def _run(arguments: list[str], failure: str, *inherited: int) -> bytes:
+    """Run skopeo and return its standard output. inherited: file descriptors to pass on."""
     require()
     settings: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    # an interrupt from the terminal is for the compose, which then ends it
-    with subprocess.Popen(["skopeo", *words], process_group=0, pass_fds=inherited, **settings) as process:
+    # in a process group of its own: only compose gets the terminal's interrupt, and then kills it
+    with subprocess.Popen(["skopeo", *arguments], process_group=0, pass_fds=inherited, **settings) as process:
         try:
             output, errors = process.communicate()
         except BaseException:
@@ -119,6 +118,6 @@ def _run(words: list[str], failure: str, *inherited: int) -> bytes:
             raise
     if process.returncode:
         lines = errors.decode(errors="replace").splitlines()[-_LINES:]
-        raise ImageError(f"{failure}: skopeo ended with {process.returncode}", details=lines)
+        raise ImageError(f"{failure}: skopeo exited with {process.returncode}", details=lines)
     assert isinstance(output, bytes)
     return output

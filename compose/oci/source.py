@@ -1,4 +1,4 @@
-"""An image to make another one of: its files as a tree, and what its configuration says."""
+"""Reading an image to make another one from it: its files as a tree, and its configuration."""
 
 from __future__ import annotations
 
@@ -29,13 +29,16 @@ _OS = "linux"
 _OBJECTS = "sysroot/ostree/repo/objects"
 _ENCRYPTED = "+encrypted"
 _SHOWN = 12
-"""Digits of a digest that messages have."""
+"""Digits of a digest in messages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceImage:
-    """root: what it holds. config: what another image has of its "config" object. created: seconds since 1970, None when it
-    does not say. architecture: as OCI calls it. measured: has the commit in it a composefs digest?"""
+    """An image that was read.
+
+    root: its files. config: the part of its "config" object that an image made from it inherits. created: seconds since 1970,
+    None when not recorded. architecture: OCI's name. measured: does the commit in it have a composefs digest?
+    """
 
     root: Root
     config: Mapping[str, Any]
@@ -45,7 +48,7 @@ class SourceImage:
 
 
 class _Images(Protocol):
-    """A layout, or an archive of one."""
+    """An OCI layout, or an OCI archive."""
 
     def manifest(self, tag: str | None) -> bytes: ...
 
@@ -55,8 +58,8 @@ class _Images(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _LayerOf:
-    """digest, diffid: 64 hex digits. size: bytes as it lies there."""
+class _SourceLayer:
+    """digest, size: of the compressed blob. diffid: digest of its uncompressed content. Digests have 64 hex digits."""
 
     digest: str
     size: int
@@ -72,14 +75,14 @@ def read_source(
     without: tuple[str, ...] = (),
     access: skopeo.Access = skopeo.NO_ACCESS,
 ) -> SourceImage:
-    """Apply the layers of an image, contents into the store. writer: of the tree's entries. without: directories that are
-    empty in the tree, whatever the image has there.
+    """Apply the layers of an image, storing file contents in `store`. writer: recorded in the tree's entries. without:
+    directories left empty in the tree, whatever the image has in them.
 
-    Raises ImageError for what is missing, damaged or no image of a system, StorageError, UsageError without skopeo where it
-    takes that.
+    Raises ImageError when the image is missing, damaged or not that of a system, StorageError, and UsageError when reading it
+    takes skopeo, which is not installed.
     """
     where = str(image)
-    with _opened(image, reporter, access) as (images, tag):
+    with _open(image, reporter, access) as (images, tag):
         manifest = parse_manifest(images.manifest(tag), where)
         config = _config(manifest, images.read, where)
         layers = _layers(manifest, config, where)
@@ -87,7 +90,7 @@ def read_source(
         inner = inner if isinstance(inner, dict) else {}
         inherited = inherited_config(inner, where)
         overlay = Overlay(store, writer)
-        with reporter.task("Reading layers", total=sum(each.size for each in layers), unit="bytes") as task:
+        with reporter.task("Reading layers", total=sum(layer.size for layer in layers), unit="bytes") as task:
             for number, layer in enumerate(layers, 1):
                 name = f"{where}: layer {number} of {len(layers)} (sha256:{layer.digest[:_SHOWN]})"
                 with images.open_blob(layer.digest) as blob:
@@ -101,12 +104,12 @@ def read_source(
                     )
                     overlay.apply(TarReader(stream, name), name)
                     stream.finish()
-        # inherited_config() has seen to it that they are texts
+        # inherited_config() has checked that they are strings
         labels = inner.get("Labels") or {}
         measured = _is_measured(overlay, labels.get(COMMIT_LABEL, ""), store, where)
         root = overlay.finish(without=without)
     if not root.tree.is_dir("usr"):
-        raise ImageError(f"{where}: has no /usr, and is no image of a system")
+        raise ImageError(f"{where}: has no /usr, so it is not the image of a system")
     return SourceImage(
         root=root,
         config=inherited,
@@ -117,7 +120,7 @@ def read_source(
 
 
 def _is_measured(overlay: Overlay, checksum: str, store: BlobStore, where: str) -> bool:
-    """checksum: of the commit that the image says is in it, whatever stands there."""
+    """Does the commit in the image have a composefs digest? checksum: the image's label, not validated."""
     if not is_checksum(checksum):
         return False
     entry = overlay.get(f"{_OBJECTS}/{checksum[:2]}/{checksum[2:]}.commit")
@@ -131,8 +134,8 @@ def _is_measured(overlay: Overlay, checksum: str, store: BlobStore, where: str) 
 
 
 @contextmanager
-def _opened(image: ImageReference, reporter: Reporter, access: skopeo.Access) -> Iterator[tuple[_Images, str | None]]:
-    """Where its blobs are, and the tag that it has there."""
+def _open(image: ImageReference, reporter: Reporter, access: skopeo.Access) -> Iterator[tuple[_Images, str | None]]:
+    """The layout or archive with the image's blobs, and the image's tag in it."""
     match image.transport:
         case Transport.OCI:
             with Layout.open(image.name, reporter) as layout:
@@ -142,8 +145,8 @@ def _opened(image: ImageReference, reporter: Reporter, access: skopeo.Access) ->
                 yield archive, image.tag
         case _:
             skopeo.require()
-            with fs.temporary_directory("compose-oci-", skopeo.place()) as directory:
-                with reporter.task(f"Getting {image}"):
+            with fs.temporary_directory("compose-oci-", skopeo.temporary_parent()) as directory:
+                with reporter.task(f"Fetching {image}"):
                     skopeo.fetch(image, directory, access)
                 with Layout.open(directory, reporter) as layout:
                     yield layout, None
@@ -152,25 +155,27 @@ def _opened(image: ImageReference, reporter: Reporter, access: skopeo.Access) ->
 def _config(manifest: Mapping[str, Any], read: Callable[[str], bytes], where: str) -> dict[str, Any]:
     found = parse_config(manifest, read, where)
     if not isinstance(found, dict):
-        raise ImageError(f"{where}: the configuration of the image is damaged: it is no object")
+        raise ImageError(f"{where}: the configuration of the image is damaged: it is not an object")
     if found.get("os", _OS) != _OS:
-        raise ImageError(f"{where}: is an image for {found['os']}, and not for {_OS}")
+        raise ImageError(f"{where}: is an image for {found['os']}, not for {_OS}")
     if not is_architecture(str(found.get("architecture"))):
-        raise ImageError(f"{where}: is an image for {found.get('architecture')}, an architecture that is not known")
+        raise ImageError(f"{where}: is an image for the unknown architecture {found.get('architecture')}")
     return found
 
 
-def _layers(manifest: Mapping[str, Any], config: Mapping[str, Any], where: str) -> tuple[_LayerOf, ...]:
-    """The lowest first."""
+def _layers(manifest: Mapping[str, Any], config: Mapping[str, Any], where: str) -> tuple[_SourceLayer, ...]:
+    """The layers of an image, the lowest first."""
     rootfs = config.get("rootfs")
     diffids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     rows = manifest["layers"]
     if not isinstance(diffids, list) or len(diffids) != len(rows):
-        raise ImageError(f"{where}: damaged image: it has {len(rows)} layers, and its configuration names others")
+        raise ImageError(
+            f"{where}: damaged image: its configuration does not match the {len(rows)} layers in its manifest"
+        )
     for row in rows:
         if str(row.get("mediaType")).endswith(_ENCRYPTED):
-            raise ImageError(f"{where}: its layers are encrypted", hint="decrypt it: skopeo copy --decryption-key")
+            raise ImageError(f"{where}: its layers are encrypted", hint="decrypt it with skopeo copy --decryption-key")
     return tuple(
-        _LayerOf(digest=digest_in(row, where), size=row["size"], diffid=digest_in({"digest": diffid}, where))
+        _SourceLayer(digest=digest_in(row, where), size=row["size"], diffid=digest_in({"digest": diffid}, where))
         for row, diffid in zip(rows, diffids, strict=True)
     )

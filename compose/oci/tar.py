@@ -1,7 +1,7 @@
-"""Headers of a tar stream: POSIX ustar, with what is too long for it as GNU tar has it, and xattrs as pax records.
+"""Writing tar streams: POSIX ustar headers, GNU extensions for long names, pax records for xattrs.
 
-Everything that could differ between two machines is 0 or empty: times, names of users and groups. ostree-ext's importer
-takes size and owner from the header itself, so what octal digits cannot hold is there in base 256, not in a pax record.
+Everything that could differ between machines is 0 or empty: times, names of users and groups. Numbers too large for octal
+digits are in base 256 in the header itself, not in a pax record: ostree-ext's importer takes size and owner from there.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import struct
 from collections.abc import Sequence
 
 BLOCK = 512
-"""Bytes; each entry begins at a multiple of it."""
+"""Bytes; every entry begins at a multiple of it."""
 END = bytes(2 * BLOCK)
-"""Ends a stream."""
+"""Marks the end of a stream."""
 
 REGULAR, LINK, SYMLINK, DIRECTORY = b"0", b"1", b"2", b"5"
 _PAX, _LONG_NAME, _LONG_LINK = b"x", b"L", b"K"
@@ -28,8 +28,8 @@ _BLANK = b"        "
 def entry(
     name: str, kind: bytes, *, mode: int, uid: int = 0, gid: int = 0, size: int = 0, link: str = "", more: bytes = b""
 ) -> bytes:
-    """All that stands before an entry's bytes. mode: permissions alone. size: of the bytes that follow. link: where a LINK or
-    SYMLINK leads. more: what xattrs() has for it."""
+    """All headers of an entry. mode: permission bits only. size: bytes of data that follow. link: target of a LINK or SYMLINK.
+    more: headers that come before, from xattrs()."""
     path, target = name.encode(), link.encode()
     prefix, magic = b"", _USTAR
     if len(path) > _NAME:
@@ -41,24 +41,24 @@ def entry(
             magic = _GNU
     if len(target) > _NAME:
         more += _long(_LONG_LINK, target)
-        # a prefix stands where GNU's header has other things
+        # a header with GNU's magic has other fields in place of the prefix
         if not prefix:
             magic = _GNU
     return more + _header(path, kind, mode, uid, gid, size, target, magic, prefix)
 
 
 def padding(size: int) -> bytes:
-    """What stands behind so many bytes of an entry."""
+    """The zeros that follow `size` bytes of data."""
     return bytes(-size % BLOCK)
 
 
 def file(name: str, data: bytes, *, mode: int = 0o644) -> bytes:
-    """A whole regular file of root."""
+    """A complete regular file owned by root."""
     return entry(name, REGULAR, mode=mode, size=len(data)) + data + padding(len(data))
 
 
 def xattrs(pairs: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """What gives the entry behind it xattrs: (name, value)."""
+    """A pax header that gives the next entry these xattrs, (name, value)."""
     if not pairs:
         return b""
     records = b"".join(_record(b"SCHILY.xattr." + name, value) for name, value in pairs)
@@ -68,7 +68,7 @@ def xattrs(pairs: Sequence[tuple[bytes, bytes]]) -> bytes:
 
 
 def _record(key: bytes, value: bytes) -> bytes:
-    """LENGTH KEY=VALUE, where the length counts its own digits."""
+    """A pax record, LENGTH KEY=VALUE and a newline; the length includes its own digits."""
     rest = len(key) + len(value) + 3
     length = rest + len(str(rest))
     length = rest + len(str(length))
@@ -92,7 +92,7 @@ def _header(
 
 
 def _number(number: int, width: int) -> bytes:
-    """Octal digits and NUL, or what they cannot hold in base 256."""
+    """Octal digits and NUL, or base 256 for a number that they cannot hold."""
     if number < 8 ** (width - 1):
         return b"%0*o\0" % (width - 1, number)
     return b"\x80" + number.to_bytes(width - 1, "big")

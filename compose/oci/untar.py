@@ -1,11 +1,11 @@
-"""Tar streams as layers of images have them: POSIX ustar and pax, and what GNU tar has for long names and large numbers.
+"""Reading tar streams of image layers: POSIX ustar and pax, and GNU's extensions for long names and large numbers.
 
-tarfile would read them too, but it takes a header of any size into memory that a stream claims to have, keeps every entry that
-it has seen, and reads damaged numbers as 0. Here a header has at most what Go's reader allows, which unpacks layers
-elsewhere (archive/tar, maxSpecialFileSize), nothing is kept, and what is damaged is an error.
+The standard library's tarfile reads a header of any claimed size into memory, keeps every entry it has seen, and takes damaged
+numbers for 0. This reader keeps nothing, treats damage as an error, and limits headers as Go's archive/tar does
+(maxSpecialFileSize), which unpacks layers elsewhere.
 
-Global pax headers say nothing about layers (image-spec, layer.md, has none; containers/storage skips them). Sparse files are
-refused: who makes layers writes none.
+Global pax headers are skipped, as in containers/storage: they mean nothing in a layer (image-spec, layer.md, has none). Sparse
+files are refused: no tool that makes layers writes them.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from typing import Protocol
 from compose.errors import ImageError
 from compose.oci.tar import BLOCK
 
-_MOST_HEADER = 1 << 20
+_MAX_HEADER = 1 << 20
 _PIECE = 1 << 18
 _XATTR = b"SCHILY.xattr."
 _SPARSE = b"GNU.sparse."
 _PAX, _GLOBAL, _LONG_NAME, _LONG_LINK = b"x", b"g", b"L", b"K"
-_MOST_ID = (1 << 32) - 2
-"""The one above means "none" to chown(2)."""
-_LAST_TIME = 1 << 33
-"""Seconds since 1970; nothing that is later can be told from it on all filesystems. No commit has times of files."""
+_MAX_ID = (1 << 32) - 2
+"""The number above it means "unchanged" to chown(2)."""
+_MAX_TIME = 1 << 33
+"""Seconds since 1970; later times are clamped, as not all filesystems can store them. Commits record no file times."""
 
 
 class Kind(Enum):
-    """What an entry is. The values are those of a header."""
+    """Type of an entry; the values are the type flags of tar headers."""
 
     FILE = b"0"
     LINK = b"1"
@@ -46,8 +46,11 @@ _KINDS = {b"\0": Kind.FILE, b"7": Kind.FILE, **{each.value: each for each in Kin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TarEntry:
-    """name: as the stream has it. mode: permissions alone. size: bytes of a file. mtime: seconds since 1970. link: where a
-    link leads. device: major and minor number. xattrs: (name, value), sorted."""
+    """One entry, without its data.
+
+    name: as in the stream. mode: permission bits only. size: bytes of a file, else 0. mtime: seconds since 1970. link: target
+    of a link. device: major and minor number. xattrs: (name, value), sorted.
+    """
 
     name: str
     kind: Kind
@@ -63,11 +66,11 @@ class TarEntry:
 
 class Readable(Protocol):
     def read(self, size: int, /) -> bytes:
-        """That many bytes; fewer at the end alone."""
+        """Exactly size bytes; fewer only at the end."""
 
 
 class TarReader:
-    """The entries of one stream, in order. where: for messages. Raises ImageError for what is damaged."""
+    """Iterates over the entries of a stream. where: for messages. Raises ImageError if the stream is damaged."""
 
     def __init__(self, stream: Readable, where: str) -> None:
         self._stream = stream
@@ -80,7 +83,7 @@ class TarReader:
             yield entry
 
     def data(self) -> Iterator[bytes]:
-        """What the file has that came last, in pieces."""
+        """The data of the latest entry, in pieces."""
         while self._left:
             piece = self._stream.read(min(_PIECE, self._left))
             if not piece:
@@ -98,13 +101,13 @@ class TarReader:
         while True:
             block = self._stream.read(BLOCK)
             if not block or block == bytes(BLOCK):
-                # a stream without its two blocks of zeros is whole too: its digest says so
+                # the two blocks of zeros may be missing: the layer's digest shows whether it is complete
                 if pax or long:
-                    raise self._damaged("it ends behind a header that is about another")
+                    raise self._damaged("it ends after an extended header, without the entry that this describes")
                 return None
             if len(block) < BLOCK:
                 raise self._damaged("it is cut short")
-            self._check(block)
+            self._verify_checksum(block)
             kind = block[156:157]
             if kind in (_PAX, _GLOBAL, _LONG_NAME, _LONG_LINK):
                 data = self._header(self._number(block[124:136], "size"))
@@ -120,12 +123,12 @@ class TarReader:
         text = self._text(name, "a name")
         kind = _KINDS.get(code)
         if code == b"S" or any(key.startswith(_SPARSE) for key in pax):
-            raise self._damaged(f"{text} is a sparse file of GNU tar, which no layer has")
+            raise self._damaged(f"{text} is a GNU sparse file, which layers cannot contain")
         if kind is None:
-            raise self._damaged(f"{text} is of type {code!r}, which no layer has")
+            raise self._damaged(f"{text} is of type {code!r}, which layers cannot contain")
         if kind is Kind.FILE and name.endswith(b"/"):
             kind = Kind.DIRECTORY
-        # others say how large something is that is not there
+        # other entries may state a size too, but have no data
         size = self._size(pax, block) if kind is Kind.FILE else 0
         self._left, self._padding = size, -size % BLOCK
         return TarEntry(
@@ -136,7 +139,9 @@ class TarReader:
             gid=self._owner(pax.get(b"gid"), block[116:124], text),
             size=size,
             mtime=self._time(pax.get(b"mtime"), block[136:148]),
-            link=self._text(pax.get(b"linkpath") or long.get(_LONG_LINK) or _field(block[157:257]), f"the link {text}"),
+            link=self._text(
+                pax.get(b"linkpath") or long.get(_LONG_LINK) or _field(block[157:257]), f"the target of {text}"
+            ),
             device=self._device(block) if kind in (Kind.CHARACTER, Kind.BLOCK) else (0, 0),
             xattrs=tuple(
                 sorted((key[len(_XATTR) :], value) for key, value in pax.items() if key.startswith(_XATTR) and value)
@@ -144,82 +149,82 @@ class TarReader:
         )
 
     def _header(self, size: int) -> bytes:
-        if size > _MOST_HEADER:
-            raise self._damaged(f"a header has {size} bytes, and {_MOST_HEADER} are the most that is read")
+        if size > _MAX_HEADER:
+            raise self._damaged(f"a header of {size} bytes exceeds the limit of {_MAX_HEADER}")
         data = self._read(size)
         self._read(-size % BLOCK)
         return data
 
     def _records(self, data: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """LENGTH KEY=VALUE and a newline each, where the length counts all of it."""
-        place = 0
-        while place < len(data):
-            space = data.find(b" ", place, place + 20)
-            length = data[place:space] if space > 0 else b""
-            end = place + int(length) if length.isdigit() else 0
+        """Parse pax records, each LENGTH KEY=VALUE and a newline; the length is that of the whole record."""
+        start = 0
+        while start < len(data):
+            space = data.find(b" ", start, start + 20)
+            length = data[start:space] if space > 0 else b""
+            end = start + int(length) if length.isdigit() else 0
             record = data[space + 1 : end]
             key, equals, value = record[:-1].partition(b"=")
             if not (space < end <= len(data)) or not record.endswith(b"\n") or not equals or not key:
-                raise self._damaged("a pax header is none")
+                raise self._damaged("a pax header has a malformed record")
             yield key, value
-            place = end
+            start = end
 
     def _size(self, pax: dict[bytes, bytes], block: bytes) -> int:
-        said = pax.get(b"size")
-        return self._decimal(said, "size") if said else self._number(block[124:136], "size")
+        record = pax.get(b"size")
+        return self._decimal(record, "size") if record else self._number(block[124:136], "size")
 
     def _device(self, block: bytes) -> tuple[int, int]:
         return self._number(block[329:337], "device"), self._number(block[337:345], "device")
 
-    def _owner(self, said: bytes | None, field: bytes, name: str) -> int:
-        found = self._decimal(said, "owner") if said else self._number(field, "owner")
-        if found > _MOST_ID:
-            raise self._damaged(f"{name} has the owner {found}, which is none")
+    def _owner(self, record: bytes | None, field: bytes, name: str) -> int:
+        found = self._decimal(record, "owner") if record else self._number(field, "owner")
+        if found > _MAX_ID:
+            raise self._damaged(f"{name} has the owner {found}, which is out of range")
         return found
 
-    def _time(self, said: bytes | None, field: bytes) -> int:
-        if not said:
-            return min(self._number(field, "time", negative=True), _LAST_TIME)
-        # a fraction may follow, and a sign stand before it
-        whole = said.partition(b".")[0]
+    def _time(self, record: bytes | None, field: bytes) -> int:
+        if not record:
+            return min(self._number(field, "time", negative=True), _MAX_TIME)
+        # a sign and a fraction are allowed
+        whole = record.partition(b".")[0]
         seconds = self._decimal(whole.removeprefix(b"-") or b"0", "time")
-        return 0 if whole.startswith(b"-") else min(seconds, _LAST_TIME)
+        return 0 if whole.startswith(b"-") else min(seconds, _MAX_TIME)
 
     def _decimal(self, text: bytes, what: str) -> int:
-        # more digits than any number here has
+        # no legitimate number is longer
         if not text.isdigit() or len(text) > 20:
-            raise self._damaged(f"a header has no number for {what}")
+            raise self._damaged(f"the {what} in a header is not a number")
         return int(text)
 
     def _number(self, field: bytes, what: str, *, negative: bool = False) -> int:
-        """Octal digits, or base 256 where the first bit is set; below 0 only what may be, which counts as 0."""
+        """Octal digits, or base 256 if the first bit is set. negative: read a negative number as 0 instead of refusing it."""
         if field[0] & 0x80:
             found = int.from_bytes(field, "big") & ~(0x80 << 8 * (len(field) - 1))
             if not field[0] & 0x40:
                 return found
             if negative:
                 return 0
-            raise self._damaged(f"a header has a number below 0 for {what}")
+            raise self._damaged(f"the {what} in a header is negative")
         digits = field.strip(b" \0")
         if not digits:
             return 0
         if not set(digits) <= set(b"01234567"):
-            raise self._damaged(f"a header has no number for {what}")
+            raise self._damaged(f"the {what} in a header is not a number")
         return int(digits, 8)
 
-    def _check(self, block: bytes) -> None:
-        said = self._number(block[148:156], "checksum")
-        rest = block[:148] + b" " * 8 + block[156:]
-        found = sum(rest)
-        # old writers took bytes for signed
-        if found != said and found - 256 * sum(each > 127 for each in rest) != said:
-            raise self._damaged("a header has not the checksum that it says")
+    def _verify_checksum(self, block: bytes) -> None:
+        recorded = self._number(block[148:156], "checksum")
+        blanked = block[:148] + b" " * 8 + block[156:]
+        total = sum(blanked)
+        # historic writers summed signed bytes
+        if total != recorded and total - 256 * sum(byte > 127 for byte in blanked) != recorded:
+            raise self._damaged("a header does not match its checksum")
 
     def _text(self, data: bytes, what: str) -> str:
         try:
             return data.decode()
         except UnicodeDecodeError:
-            raise self._damaged(f"{what} is not UTF-8, which a commit cannot hold: {data[:200]!r}") from None
+            raise self._damaged(f"{what} is not UTF-8 and cannot be committed: {data[:200]!r}") from None
 
     def _read(self, size: int) -> bytes:
         data = self._stream.read(size) if size else b""
@@ -227,8 +232,8 @@ class TarReader:
             raise self._damaged("it is cut short")
         return data
 
-    def _damaged(self, how: str) -> ImageError:
-        return ImageError(f"{self._where}: is no layer that can be read: {how}")
+    def _damaged(self, reason: str) -> ImageError:
+        return ImageError(f"{self._where}: the layer cannot be read: {reason}")
 
 
 def _field(data: bytes) -> bytes:
@@ -236,7 +241,7 @@ def _field(data: bytes) -> bytes:
 
 
 def _name(block: bytes) -> bytes:
-    # where GNU's header has other things is nothing of the name
+    # only in POSIX headers: GNU's have other fields there
     prefix = _field(block[345:500]) if block[257:263] == b"ustar\0" else b""
     name = _field(block[:100])
     return prefix + b"/" + name if prefix else name

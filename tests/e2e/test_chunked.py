@@ -211,7 +211,7 @@ def test_an_image_of_a_registry(composed: Site, encapsulated: Path, tmp_path: Pa
         rechunk(composed, f"oci:{encapsulated}:x", f"oci:{tmp_path}/local")
         assert read_image(tmp_path / "out") == read_image(tmp_path / "local")
         missing = rechunk(composed, f"{target}x", f"oci:{tmp_path}/none", status=1, HOME=str(home))
-        assert "cannot get the image registry:" in missing.stderr
+        assert "cannot fetch the image registry:" in missing.stderr
         assert not (tmp_path / "none").exists()
 
 
@@ -254,7 +254,7 @@ def test_a_commit_is_signed(composed: Site, encapsulated: Path, tmp_path: Path) 
     ("flags", "complaint"),
     [
         (["--bootc", "--from=x", "--rootfs=x"], "of one of them"),
-        (["--bootc", "--from="], "is no image reference"),
+        (["--bootc", "--from="], "not an image reference"),
         (["--bootc"], "--rootfs"),
         (["--rootfs=x"], "--bootc is missing"),
         (["--rootfs=x", "--bootc", "--sign-commit=ed25519=/nowhere"], "cannot read /nowhere"),

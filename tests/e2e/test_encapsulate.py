@@ -82,9 +82,9 @@ def test_the_next_build_keeps_the_structure(composed: Site, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("target", "flags", "status", "said"),
     [
-        ("quay.io/a/b", (), 2, "is no image reference"),
-        ("ostree-unverified-registry:quay.io/a", (), 2, "what a client calls an image"),
-        ("oci:{}", (), 2, "has something else than an OCI layout"),
+        ("quay.io/a/b", (), 2, "not an image reference"),
+        ("ostree-unverified-registry:quay.io/a", (), 2, "tells a client how to verify an image"),
+        ("oci:{}", (), 2, "neither empty nor an OCI layout"),
         ("oci:{}/no/out", (), 2, "there is no directory"),
         ("oci-archive:{}/no/out", (), 1, "cannot write"),
         ("oci:{}/out", ("--format-version=0",), 2, "--format-version=0"),

@@ -242,7 +242,7 @@ def test_a_place_that_takes_no_image(site: Site, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full/x").write_text("")
     done = image(site, tmp_path / "full", "-i", "--format=oci", status=2)
-    assert "something else than an OCI layout" in done.stderr
+    assert "neither empty nor an OCI layout" in done.stderr
     # before anything is composed, or left there
     assert "packages from" not in done.stderr
     image(site, tmp_path / "nowhere/out", "-i", "--format=oci", status=2)
@@ -330,4 +330,4 @@ def test_a_registry(moving: Site, keys: rpmrepo.Keys, tmp_path: Path) -> None:
         refused = image(
             moving, f"127.0.0.1:1/x:{form}", form, "--initialize-mode=if-not-exists", status=1, **environment
         )
-        assert "skopeo ended with" in refused.stderr
+        assert "skopeo exited with" in refused.stderr

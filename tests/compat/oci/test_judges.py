@@ -181,7 +181,7 @@ def test_what_only_skopeo_writes(committed: tuple[Path, str], tmp_path: Path) ->
 def test_what_skopeo_refuses_is_told(committed: tuple[Path, str], tmp_path: Path) -> None:
     with pytest.raises(ImageError) as caught:
         write(committed, f"dir:{tmp_path}/no/where")
-    assert "cannot put the image to dir:" in caught.value.message
+    assert "cannot copy the image to dir:" in caught.value.message
     assert any("no such file" in line for line in caught.value.details)
 
 

@@ -202,8 +202,8 @@ def test_too_few_layers_for_those_that_want_their_own():
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("{", "no JSON"),
-        ("[]", "no image manifest"),
+        ("{", "not JSON"),
+        ("[]", "not an image manifest"),
         ("{}", "no layers"),
         ('{"layers": [1]}', "no layers"),
         ('{"layers": [{}, {}]}', "layer 2 of 2 has no ostree.components"),

@@ -27,7 +27,7 @@ def test_what_a_client_fetches() -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"{", "no image manifest"),
+        (b"{", "not an image manifest"),
         (b'{"layers":' + 100_000 * b"[", "nested too deeply"),
         (b"[]", "it has no layers"),
         (b'{"manifests": []}', "it lists several images"),

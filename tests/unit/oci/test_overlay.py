@@ -104,7 +104,7 @@ def test_what_no_tree_holds(tmp_path: Path) -> None:
     with pytest.raises(ImageError) as caught:
         apply(tmp_path, lower)
     assert caught.value.details == (
-        "/dev/pipe is a fifo, which a commit cannot hold", "/d/e is a fifo, which a commit cannot hold"
+        "/dev/pipe is a fifo, which cannot be committed", "/d/e is a fifo, which cannot be committed"
     )  # fmt: skip
     root = apply(tmp_path, lower, layer(member("dev/.wh.pipe"), member("d/.wh..wh..opq"), member("dev/sda", data=b"")))
     assert root.devices == ("dev/null", "dev/zero")
@@ -138,27 +138,27 @@ def test_deeper_than_calls_can_be(tmp_path: Path) -> None:
         ([member("/etc/passwd")], "is an absolute path"),
         ([hard_link("x", "../../etc/shadow")], "leads out of its directory"),
         ([hard_link("x", "/etc/shadow")], "is an absolute path"),
-        ([hard_link("x", "y")], "/y, which is not there"),
-        ([hard_link("x", "x")], "/x, which is not there"),
+        ([hard_link("x", "y")], "/y, which does not exist"),
+        ([hard_link("x", "x")], "/x, which does not exist"),
         ([directory("d"), hard_link("x", "d")], "hard link to the directory /d"),
-        ([symlink("s", "/etc"), member("s/passwd")], "/s/passwd lies below /s, which is a symlink to /etc"),
-        ([symlink("s", "."), member("s/a/b/c")], "lies below /s, which is a symlink"),
-        ([symlink("s", "/etc"), hard_link("x", "s/shadow")], "/s/shadow, which is not there"),
-        ([symlink("s", "/etc"), member("s/.wh.passwd")], "below /s is hidden, which is a symlink to /etc"),
-        ([symlink("s", "/etc"), member("s/.wh..wh..opq")], "below /s is hidden, which is a symlink"),
-        ([member("f"), member("f/x")], "/f/x lies below /f, which is a file"),
-        ([member("p", tarfile.FIFOTYPE), member("p/x")], "/p/x lies below /p, which is a fifo"),
-        ([member(".wh.a/b")], "below what hides"),
-        ([member("d/.wh.")], "hides no file"),
-        ([member("d/.wh...")], "hides no file"),
-        ([member("n" * 256)], "no name that a file can have"),
-        ([member("/".join(["n" * 200] * 30))], r"longer than a path"),
-        ([member(".")], "the root is no directory"),
-        ([symlink("s", "")], "leads nowhere"),
-        ([symlink("s", "x" * 5000)], "leads nowhere"),
-        ([member("f", data=bytes(1000))], "/f has 1000 bytes, for which there is no room"),
-        ([member("f", pax_headers={"SCHILY.xattr.user." + "x" * 300: "y"})], "which no file can have"),
-        ([member("f", pax_headers={"SCHILY.xattr.user.x": "y" * 70_000})], "which no file can have"),
+        ([symlink("s", "/etc"), member("s/passwd")], "/s/passwd is below /s, which is a symlink to /etc"),
+        ([symlink("s", "."), member("s/a/b/c")], "is below /s, which is a symlink"),
+        ([symlink("s", "/etc"), hard_link("x", "s/shadow")], "/s/shadow, which does not exist"),
+        ([symlink("s", "/etc"), member("s/.wh.passwd")], "a whiteout is below /s, which is a symlink to /etc"),
+        ([symlink("s", "/etc"), member("s/.wh..wh..opq")], "a whiteout is below /s, which is a symlink"),
+        ([member("f"), member("f/x")], "/f/x is below /f, which is a file"),
+        ([member("p", tarfile.FIFOTYPE), member("p/x")], "/p/x is below /p, which is a fifo"),
+        ([member(".wh.a/b")], "below a whiteout"),
+        ([member("d/.wh.")], "not a valid whiteout"),
+        ([member("d/.wh...")], "not a valid whiteout"),
+        ([member("n" * 256)], "not a possible file name"),
+        ([member("/".join(["n" * 200] * 30))], r"too long for a path"),
+        ([member(".")], "the root is not a directory"),
+        ([symlink("s", "")], "an impossible target"),
+        ([symlink("s", "x" * 5000)], "an impossible target"),
+        ([member("f", data=bytes(1000))], "/f has 1000 bytes, more than there is room for"),
+        ([member("f", pax_headers={"SCHILY.xattr.user." + "x" * 300: "y"})], "an impossible extended attribute"),
+        ([member("f", pax_headers={"SCHILY.xattr.user.x": "y" * 70_000})], "an impossible extended attribute"),
     ],
 )
 def test_hostile_layers(tmp_path: Path, members: list[tuple[tarfile.TarInfo, bytes]], said: str) -> None:
@@ -171,6 +171,6 @@ def test_hostile_layers(tmp_path: Path, members: list[tuple[tarfile.TarInfo, byt
 
 
 def test_a_bomb_of_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("compose.oci.overlay._MOST_HELD", 100_000)
+    monkeypatch.setattr("compose.oci.overlay._MAX_MEMORY", 100_000)
     with pytest.raises(ImageError, match="names and attributes"):
         apply(tmp_path, layer(*(member(f"f{number}") for number in range(500))))

@@ -31,15 +31,15 @@ def test_forms(text: str, transport: Transport, name: str, tag: str | None, skop
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("out", "is no image reference"),
-        ("quay.io/a/b:1", "is no image reference"),
-        ("docker:quay.io/a", "is no image reference"),
-        ("oci:", "says not where"),
-        ("oci::latest", "says not where"),
-        ("oci:out:", "'' is no tag"),
-        ("oci:out:a b", "'a b' is no tag"),
-        ("ostree-unverified-registry:quay.io/a", "what a client calls an image"),
-        ("ostree-image-signed:docker://quay.io/a", "what a client calls an image"),
+        ("out", "not an image reference"),
+        ("quay.io/a/b:1", "not an image reference"),
+        ("docker:quay.io/a", "not an image reference"),
+        ("oci:", "no location after the transport"),
+        ("oci::latest", "no location after the transport"),
+        ("oci:out:", "'' is not a valid tag"),
+        ("oci:out:a b", "'a b' is not a valid tag"),
+        ("ostree-unverified-registry:quay.io/a", "tells a client how to verify an image"),
+        ("ostree-image-signed:docker://quay.io/a", "tells a client how to verify an image"),
     ],
 )
 def test_what_is_none_is_told_with_the_forms_there_are(text: str, said: str) -> None:
