@@ -1,1 +1,1 @@
-"""What clients rely on in a tree and in its commit, as rules; run at the end of every compose, and by `compose lint`."""
+"""Rules for what clients rely on in a tree and its commit; checked at the end of every compose, and by `compose lint`."""

@@ -1,4 +1,4 @@
-"""Rules about users and groups: found on the client, the same on all clients, and able to log in."""
+"""Rules about users and groups: clients must find them, agree on their ids, and keep their passwords secret."""
 
 from __future__ import annotations
 
@@ -20,51 +20,51 @@ def accounts(subject: Subject) -> Iterator[Finding]:
         path.startswith("usr/lib") and "/libnss_altfiles.so" in path for path in subject.tree.entries
     ):
         yield Finding(
-            rule="accounts", path=f"/usr/lib/{present[0]}", message="nothing reads it: there is no libnss_altfiles"
+            rule="accounts", path=f"/usr/lib/{present[0]}", message="is never read, as there is no libnss_altfiles"
         )
     switch = subject.text("usr/etc/nsswitch.conf") or ""
     for database in present:
         if not re.search(rf"(?m)^{database}:.*\baltfiles\b", switch):
-            message = f"{database} does not read /usr/lib/{database} (altfiles)"
+            message = f"{database} does not use altfiles, which reads /usr/lib/{database}"
             yield Finding(rule="accounts", path="/usr/etc/nsswitch.conf", message=message)
-    there = [name for name in _DATABASES if f"usr/lib/{name}" in subject.tree]
-    if len(there) == 1:
-        (missing,) = set(_DATABASES) - set(there)
-        message = f"is missing beside /usr/lib/{there[0]}: rpm-ostree layers no packages without it"
+    existing = [name for name in _DATABASES if f"usr/lib/{name}" in subject.tree]
+    if len(existing) == 1:
+        (missing,) = set(_DATABASES) - set(existing)
+        message = f"is missing while /usr/lib/{existing[0]} exists: rpm-ostree cannot layer packages without it"
         yield Finding(rule="accounts", path=f"/usr/lib/{missing}", message=message)
     for database, declared in zip(_DATABASES, _declared(subject), strict=True):
         if "root" not in {*_names(subject, f"usr/etc/{database}"), *_names(subject, f"usr/lib/{database}"), *declared}:
-            yield Finding(rule="accounts", path=f"/usr/etc/{database}", message="has no root")
+            yield Finding(rule="accounts", path=f"/usr/etc/{database}", message="has no entry for root")
 
 
 def sysusers(subject: Subject) -> Iterator[Finding]:
     for database, declared in zip(_DATABASES, _declared(subject), strict=True):
         known = {*_names(subject, f"usr/lib/{database}"), *declared}
-        own = _names(subject, f"usr/etc/{database}")
-        lost = [name for name, number in own.items() if number and name not in known]
+        local = _names(subject, f"usr/etc/{database}")
+        lost = [name for name, number in local.items() if number and name not in known]
         if lost:
             yield Finding(
                 rule="sysusers",
                 path=f"/usr/etc/{database}",
-                message=f"{few(lost)}: neither in /usr/lib/{database} nor in sysusers.d",
+                message=f"neither /usr/lib/{database} nor sysusers.d has {few(lost)}",
             )
 
 
 def id_drift(subject: Subject) -> Iterator[Finding]:
     users, groups = ({0, *(number for number in each.values() if number is not None)} for each in _declared(subject))
     chowned = list(_chowned(subject))
-    loose = [
+    unpinned = [
         path
         for path, entry in subject.tree.walk("usr/etc")
         if not entry.is_symlink
         and (entry.uid not in users or entry.gid not in groups)
         and not any(fnmatch.fnmatchcase(f"/{path.removeprefix('usr/')}", pattern) for pattern in chowned)
     ]
-    if loose:
+    if unpinned:
         yield Finding(
             rule="etc-uid-drift",
-            path=f"/{loose[0]}",
-            message=f"{len(loose)} files of ids that nothing in the image pins: {few(loose)}",
+            path=f"/{unpinned[0]}",
+            message=f"files with an owner or group whose id nothing in the image pins: {few(unpinned)}",
         )
 
 
@@ -84,7 +84,7 @@ def _names(subject: Subject, path: str) -> dict[str, int]:
 
 
 def _declared(subject: Subject) -> tuple[dict[str, int | None], dict[str, int | None]]:
-    """What sysusers.d makes at boot: users, groups."""
+    """Ids of the users and of the groups that sysusers.d creates at boot; None where it names no id."""
     users: dict[str, int | None] = {}
     groups: dict[str, int | None] = {}
     for _, text in subject.texts("usr/lib/sysusers.d", ".conf"):
@@ -95,7 +95,7 @@ def _declared(subject: Subject) -> tuple[dict[str, int | None], dict[str, int | 
 
 
 def _chowned(subject: Subject) -> Iterator[str]:
-    """Patterns of what tmpfiles.d gives an owner at boot."""
+    """Patterns of the paths whose owner tmpfiles.d sets at boot."""
     for _, text in subject.texts("usr/lib/tmpfiles.d", ".conf"):
         for kind, path in tmpfilesd.paths(text):
             if kind in "zZ":

@@ -1,4 +1,4 @@
-"""All rules applied to a tree; here those about its layout and how it boots."""
+"""Applies all rules to a tree, and implements those about its layout and about booting."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOUNT_POINTS = ("dev", "proc", "run", "sys")
 _REDIRECTED = ("home", "root", "srv", "mnt", "media", "opt", "usr/local")
 _MERGED = ("bin", "sbin", "lib", "lib64")
 _TRUE = ("true", "1")
-"""What GKeyFile takes for a boolean, in which no other spelling counts."""
+"""The spellings of true that GKeyFile accepts."""
 _COMPOSEFS_ON = (*_TRUE, "yes", "verity", "signed")
 _CHUNK = 1 << 20
 
@@ -37,9 +37,12 @@ def lint_tree(
     labels: Audit | None = None,
     measured: bool | None = None,
 ) -> tuple[Finding, ...]:
-    """All findings, by rule and path. bootable: it is meant to be booted, not to be a container image only. labels: the
-    audit of its labels, None when it has none or they were not looked at. measured: without a commit, will it have a composefs
-    digest? None when nobody knows."""
+    """All findings, sorted by rule and path.
+
+    bootable: is the tree meant to be booted, and not only for a container image? labels: the audit of its SELinux labels, None
+    when it has none or they were not audited. measured: if there is no commit yet, will it have a composefs digest? None when
+    unknown.
+    """
     if commit is not None:
         measured = commit.get(COMPOSEFS_DIGEST) is not None
     subject = Subject(tree, store, bootable, commit, labels, measured)
@@ -49,13 +52,12 @@ def lint_tree(
 def _kernel(subject: Subject) -> Iterator[Finding]:
     if not subject.bootable:
         return
-    found = subject.kernels()
-    where = f"/{MODULES}"
-    if len(found) != 1:
-        named = f": {', '.join(found)}" if found else ""
-        yield Finding(rule="kernel", path=where, message=f"{len(found)} kernels, one is needed{named}")
-    elif not subject.tree[f"{MODULES}/{found[0]}/vmlinuz"].is_file:
-        yield Finding(rule="kernel", path=f"{where}/{found[0]}/vmlinuz", message="is not a regular file")
+    kernels = subject.kernels()
+    if len(kernels) != 1:
+        message = f"has {len(kernels)} kernels instead of one" + (f": {', '.join(kernels)}" if kernels else "")
+        yield Finding(rule="kernel", path=f"/{MODULES}", message=message)
+    elif not subject.tree[f"{MODULES}/{kernels[0]}/vmlinuz"].is_file:
+        yield Finding(rule="kernel", path=f"/{MODULES}/{kernels[0]}/vmlinuz", message="is not a regular file")
 
 
 def _boot_checksums(subject: Subject) -> Iterator[Finding]:
@@ -64,7 +66,7 @@ def _boot_checksums(subject: Subject) -> Iterator[Finding]:
         if match := re.fullmatch(r"(vmlinuz|initramfs)-.*-([0-9a-f]{64})", name):
             sums.setdefault(match[1], set()).add(match[2])
     if len(set().union(*sums.values())) > 1:
-        yield Finding(rule="boot-checksums", path=f"/{_OSTREE_BOOT}", message="the checksums in the names differ")
+        yield Finding(rule="boot-checksums", path=f"/{_OSTREE_BOOT}", message="file names have different checksums")
 
 
 def _os_release(subject: Subject) -> Iterator[Finding]:
@@ -75,7 +77,7 @@ def _os_release(subject: Subject) -> Iterator[Finding]:
 
 def _etc(subject: Subject) -> Iterator[Finding]:
     if "etc" in subject.tree:
-        yield Finding(rule="etc-usretc", path="/etc", message="is there beside /usr/etc")
+        yield Finding(rule="etc-usretc", path="/etc", message="exists, but defaults belong in /usr/etc")
     if not subject.tree.is_dir("usr/etc"):
         yield Finding(rule="etc-usretc", path="/usr/etc", message="is missing")
 
@@ -86,7 +88,7 @@ def _mount_points(subject: Subject) -> Iterator[Finding]:
     temporary = subject.tree.get("tmp")
     if temporary is None or not (temporary.is_dir or temporary.target == "sysroot/tmp"):
         yield Finding(
-            rule="api-base-directories", path="/tmp", message="is neither a directory nor a link to sysroot/tmp"
+            rule="api-base-directories", path="/tmp", message="is neither a directory nor a symlink to sysroot/tmp"
         )
     elif temporary.is_dir and subject.tree.children("tmp"):
         yield Finding(rule="api-base-directories", path="/tmp", message="is not empty")
@@ -96,7 +98,7 @@ def _root(subject: Subject) -> Iterator[Finding]:
     yield from _empty_directory(subject, "sysroot", "baseimage-root")
     link = subject.tree.get("ostree")
     if link is None or link.target != "sysroot/ostree":
-        yield Finding(rule="baseimage-root", path="/ostree", message="is not a link to sysroot/ostree")
+        yield Finding(rule="baseimage-root", path="/ostree", message="is not a symlink to sysroot/ostree")
 
 
 def _var(subject: Subject) -> Iterator[Finding]:
@@ -118,15 +120,15 @@ def _kernel_arguments(subject: Subject) -> Iterator[Finding]:
             yield Finding(rule="bootc-kargs", path=f"/{path}", message=f"unknown keys: {few(unknown)}")
         for key in ("kargs", "match-architectures"):
             values = found.get(key, [] if key == "match-architectures" else None)
-            if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
-                yield Finding(rule="bootc-kargs", path=f"/{path}", message=f"{key} is not a list of texts")
+            if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+                yield Finding(rule="bootc-kargs", path=f"/{path}", message=f"{key} is not a list of strings")
 
 
 def _kernel_checksum(subject: Subject) -> Iterator[Finding]:
     for kver in subject.kernels():
         path = f"{MODULES}/{kver}/.vmlinuz.hmac"
         if re.search(r"(?m)^\S+\s+.*/", subject.text(path) or ""):
-            message = "does not name the kernel relative to itself, so its self-test fails where the client boots it"
+            message = "does not name the kernel by a relative path, so the self-test fails where clients boot it"
             yield Finding(rule="vmlinuz-hmac", path=f"/{path}", message=message)
 
 
@@ -137,26 +139,24 @@ def _toplevel(subject: Subject) -> Iterator[Finding]:
         entry = subject.tree.get(name)
         overlay = name in ("opt", "usr/local")
         if entry is None or not (entry.is_symlink or overlay):
-            what = (
-                "is missing" if entry is None else "is a directory: what a user puts there is lost with the next update"
-            )
-            yield Finding(rule="toplevel-links", path=f"/{name}", message=what)
+            message = "is missing" if entry is None else "is a directory: files put there are lost at the next update"
+            yield Finding(rule="toplevel-links", path=f"/{name}", message=message)
 
 
 def _toplevel_targets(subject: Subject) -> Iterator[Finding]:
-    made = {subject.place(path) for path in _made_at_boot(subject)}
+    created = {subject.place(path) for path in _created_at_boot(subject)}
     for name in _REDIRECTED:
         entry = subject.tree.get(name)
         if entry is None or not entry.is_symlink:
             continue
         target = subject.place(name)
-        # what is made below it makes it too
-        if target not in subject.tree and not any(f"{each}/".startswith(f"{target}/") for each in made):
-            message = f"leads to /{target}, which no line of tmpfiles.d makes"
+        # creating a path below the target creates the target too
+        if target not in subject.tree and not any(f"{path}/".startswith(f"{target}/") for path in created):
+            message = f"points to /{target}, which no line of tmpfiles.d creates"
             yield Finding(rule="toplevel-targets", path=f"/{name}", message=message)
 
 
-def _made_at_boot(subject: Subject) -> Iterator[str]:
+def _created_at_boot(subject: Subject) -> Iterator[str]:
     for directory in ("usr/lib/tmpfiles.d", "usr/etc/tmpfiles.d"):
         for _, text in subject.texts(directory, ".conf"):
             yield from tmpfilesd.created_paths(text)
@@ -166,7 +166,7 @@ def _usrmove(subject: Subject) -> Iterator[Finding]:
     for name in _MERGED:
         entry = subject.tree.get(name)
         if entry is not None and not entry.is_symlink:
-            yield Finding(rule="usrmove", path=f"/{name}", message="is a directory: clients expect a link into /usr")
+            yield Finding(rule="usrmove", path=f"/{name}", message="is not a symlink into /usr, as clients expect")
 
 
 def _initramfs(subject: Subject) -> Iterator[Finding]:
@@ -177,7 +177,7 @@ def _initramfs(subject: Subject) -> Iterator[Finding]:
         if entry is None or entry.blob is None:
             yield Finding(rule="initramfs", path=f"/{path}", message="is missing")
         elif not _holds(subject.store.read(entry.blob), b"ostree-prepare-root"):
-            yield Finding(rule="initramfs", path=f"/{path}", message="has no ostree-prepare-root in it")
+            yield Finding(rule="initramfs", path=f"/{path}", message="does not contain ostree-prepare-root")
 
 
 def _composefs(subject: Subject) -> Iterator[Finding]:
@@ -202,8 +202,7 @@ def _injected(subject: Subject) -> Iterator[Finding]:
 def _whiteouts(subject: Subject) -> Iterator[Finding]:
     found = [path for path in subject.tree.entries if name_of(path).startswith(".wh.")]
     if found:
-        message = f"{len(found)} names mean that a file is deleted: {few(found)}"
-        yield Finding(rule="whiteout", path=f"/{found[0]}", message=message)
+        yield Finding(rule="whiteout", path=f"/{found[0]}", message=f"names of whiteouts: {few(found)}")
 
 
 def _writable(subject: Subject) -> Iterator[Finding]:
@@ -214,9 +213,9 @@ def _writable(subject: Subject) -> Iterator[Finding]:
 
 
 def _prepare_root(subject: Subject) -> tuple[str, configparser.RawConfigParser]:
-    """Where ostree-prepare-root's configuration is, or would be, and what it says; nothing when it cannot be parsed."""
+    """The path of ostree-prepare-root's configuration, and its content; empty when it is missing or cannot be parsed."""
     config = configparser.RawConfigParser(strict=False, allow_no_value=True, delimiters=("=",))
-    # one in /etc replaces the other, even where it is silent
+    # a file in /etc replaces the other one as a whole
     etc, usr = "etc/ostree/prepare-root.conf", "usr/lib/ostree/prepare-root.conf"
     text = subject.text(path := etc)
     if text is None:

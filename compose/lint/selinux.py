@@ -1,4 +1,4 @@
-"""Rules about SELinux: labels, and a policy that the client can rebuild and apply."""
+"""Rules about SELinux: labels, and a policy that clients can rebuild and apply."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _SHOWN = 20
 
 
 def unlabelled(subject: Subject) -> Iterator[Finding]:
-    bare = [path for path, entry in subject.tree.walk() if XATTR not in dict(entry.xattrs)]
-    # no label at all is a tree without SELinux
-    if bare and len(bare) < len(subject.tree):
-        yield Finding(rule="unlabelled", path=f"/{bare[0]}", message=f"{len(bare)} files have no label: {few(bare)}")
+    found = [path for path, entry in subject.tree.walk() if XATTR not in dict(entry.xattrs)]
+    # a tree without any label does not use SELinux
+    if found and len(found) < len(subject.tree):
+        yield Finding(rule="unlabelled", path=f"/{found[0]}", message=f"files without a label: {few(found)}")
 
 
 def labels(subject: Subject) -> Iterator[Finding]:
@@ -26,22 +26,24 @@ def labels(subject: Subject) -> Iterator[Finding]:
 
 
 def lint_labels(labels: Audit) -> Iterator[Finding]:
-    """What an audit found; what has no label is another rule's."""
+    """Findings of an audit, without those about missing labels, for which there is another rule."""
     wrong = [each for each in labels.mislabelled if each.label is not None]
     for each in wrong[:_SHOWN]:
-        message = f"has the label {each.label}, the policy gives {each.expected}"
+        message = f"has the label {each.label}, but the policy says {each.expected}"
         yield Finding(rule="label", path=f"/{each.path}", message=message)
     if len(wrong) > _SHOWN:
-        yield Finding(rule="label", path="/", message=f"{len(wrong) - _SHOWN} more labels differ")
+        yield Finding(rule="label", path="/", message=f"{len(wrong) - _SHOWN} more labels differ from the policy")
 
 
 def policy_store(subject: Subject) -> Iterator[Finding]:
-    place = "var/lib/selinux"
-    if subject.tree.children(place):
-        yield Finding(rule="policy-store", path=f"/{place}", message="holds modules of the policy")
-    here = [name for name in subject.tree.children(_CONFIG) if subject.tree.is_dir(f"{_CONFIG}/{name}/active/modules")]
-    if here and not re.search(r"(?m)^store-root[ \t]*=[ \t]*/etc/selinux/?[ \t]*$", subject.text(_SEMANAGE) or ""):
-        message = f"does not say store-root = /etc/selinux, where the modules of {few(here)} are"
+    variable_store = "var/lib/selinux"
+    if subject.tree.children(variable_store):
+        yield Finding(rule="policy-store", path=f"/{variable_store}", message="contains policy modules")
+    stores = [
+        name for name in subject.tree.children(_CONFIG) if subject.tree.is_dir(f"{_CONFIG}/{name}/active/modules")
+    ]
+    if stores and not re.search(r"(?m)^store-root[ \t]*=[ \t]*/etc/selinux/?[ \t]*$", subject.text(_SEMANAGE) or ""):
+        message = f"does not set store-root = /etc/selinux, where the modules of {few(stores)} are"
         yield Finding(rule="policy-store", path=f"/{_SEMANAGE}", message=message)
 
 
@@ -54,7 +56,7 @@ def policy_aliases(subject: Subject) -> Iterator[Finding]:
         lines = "\n".join(subject.text(f"{base}.{suffix}") or "" for suffix in ("subs", "subs_dist")).splitlines()
         aliases = {tuple(line.split()) for line in lines if not line.startswith("#")}
         missing = [] if ("/usr/etc", "/etc") in aliases else ["/usr/etc as /etc"]
-        # either way round, as the rules for home directories are of the one or of the other
+        # in either direction, as the rules for home directories may name either path
         if (
             home is not None
             and home.target == "var/home"

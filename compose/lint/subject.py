@@ -1,4 +1,4 @@
-"""What rules are applied to, and what they find."""
+"""The input of the rules, and their findings."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _SHOWN = 5
 
 
 class Contents(Protocol):
-    """What is needed of a blob store."""
+    """The part of a blob store that rules need."""
 
     def read(self, ref: BlobRef) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Finding:
-    """path: absolute, in the tree; "/" for what is about the whole."""
+    """A violation of a rule. path: absolute, in the tree; "/" for the tree or commit as a whole."""
 
     rule: str
     path: str
@@ -38,8 +38,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """bootable: the tree is meant to be booted, not to be a container image only. commit, labels: None for a tree that has
-    none. measured: does the commit, or will it, have a composefs digest? None when nobody knows."""
+    """A tree and what is known about it; see lint_tree() for the fields."""
 
     tree: Tree
     store: Contents
@@ -49,28 +48,29 @@ class Subject:
     measured: bool | None
 
     def place(self, path: str) -> str:
-        """Where a path leads, itself when it leads in circles; /etc is where its defaults are."""
-        found = path.strip("/")
+        """A path with symlinks resolved, and in /usr/etc instead of /etc; unresolved if that fails, as in a loop."""
+        resolved = path.strip("/")
         with contextlib.suppress(TreeLookupError):
-            found = self.tree.resolve(path)
-        return f"usr/{found}" if found == "etc" or found.startswith("etc/") else found
+            resolved = self.tree.resolve(path)
+        return f"usr/{resolved}" if resolved == "etc" or resolved.startswith("etc/") else resolved
 
     def text(self, path: str) -> str | None:
-        """A file, symlinks followed."""
+        """The text of a file, following symlinks; None if there is none."""
         entry = self.tree.get(self.place(path))
         return None if entry is None or entry.blob is None else self.store.read(entry.blob).decode(errors="replace")
 
     def texts(self, directory: str, suffix: str) -> Iterator[tuple[str, str]]:
-        """(path, text) of the files of a directory whose names end so."""
+        """(path, text) of the files in a directory whose names end with `suffix`."""
         for name in self.tree.children(directory):
             if name.endswith(suffix) and (text := self.text(f"{directory}/{name}")) is not None:
                 yield f"{directory}/{name}", text
 
     def kernels(self) -> list[str]:
+        """Versions of the kernels in the tree."""
         return [name for name in self.tree.children(MODULES) if f"{MODULES}/{name}/vmlinuz" in self.tree]
 
 
 def few(names: list[str] | tuple[str, ...]) -> str:
-    """The first of them, and how many more there are."""
+    """The first names, and how many more there are."""
     rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + rest

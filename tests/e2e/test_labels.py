@@ -81,11 +81,11 @@ def test_lint_of_a_commit_with_labels_of_another_policy(made: Site) -> None:
     done = lint(made, "relabelled", f"--repo={made.repo}")
     assert done.status == 1
     errors = [line for line in done.stdout.splitlines() if line.endswith("[label]")]
-    given = "the policy gives system_u:object_r:other_t:s0 [label]"
+    given = "but the policy says system_u:object_r:other_t:s0 [label]"
     assert f"error: /usr/bin/id: has the label system_u:object_r:local_t:s0, {given}" in errors
     # the directories and the file that were put over it
-    assert "files have no label" in done.stdout
-    assert "a label of your own belongs into the policy" in done.stderr
+    assert "files without a label" in done.stdout
+    assert "define labels of your own in the policy" in done.stderr
 
 
 def test_lint_of_labels_without_a_policy(made: Site) -> None:

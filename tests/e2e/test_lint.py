@@ -79,7 +79,10 @@ def test_the_root_of_a_container_image(site: Site) -> None:
     assert (done.status, "etc-usretc" in done.stdout) == (0, False), done.stdout
     (out / "usr/etc").mkdir()
     done = lint(site, out, "--container")
-    assert (done.status, "error: /etc: is there beside /usr/etc [etc-usretc]" in done.stdout) == (1, True)
+    assert (done.status, "error: /etc: exists, but defaults belong in /usr/etc [etc-usretc]" in done.stdout) == (
+        1,
+        True,
+    )
 
 
 def test_a_compose_that_breaks_a_rule_commits_nothing(site: Site) -> None:

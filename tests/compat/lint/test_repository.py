@@ -37,11 +37,11 @@ def test_a_summary_that_follows_the_ref(tmp_path: Path) -> None:
     ostree(repo, "summary", "--update")
     assert found(repo, "a/ref", first) == []
     second = commit(repo, "a/ref", "--subject=second")
-    assert found(repo, "a/ref", second) == [f"summary /: it has {first} for a/ref, not {second}"]
+    assert found(repo, "a/ref", second) == [f"summary /: the summary has {first} for a/ref, not {second}"]
     # a commit is no ref
     assert found(repo, second, second) == []
     other = commit(repo, "another")
-    assert found(repo, "another", other) == [f"summary /: it has nothing for another, not {other}"]
+    assert found(repo, "another", other) == [f"summary /: the summary has no commit for another, not {other}"]
     ostree(repo, "summary", "--update")
     assert found(repo, "another", other) == found(repo, "a/ref", second) == []
 
@@ -59,4 +59,4 @@ def test_a_damaged_summary(tmp_path: Path) -> None:
 def test_a_repository_that_is_not_served(tmp_path: Path) -> None:
     repo = tmp_path / "repo"
     ostree(repo, "init", "--mode=bare-user")
-    assert found(repo, "a", commit(repo, "a")) == [f"repo-mode /: {repo} is a bare-user repository"]
+    assert found(repo, "a", commit(repo, "a")) == [f"repo-mode /: {repo} is a repository of mode bare-user"]

@@ -108,11 +108,11 @@ def test_nothing_to_say() -> None:
 @pytest.mark.parametrize(
     ("gone", "added", "expected"),
     [
-        ("usr/lib/modules/6.1", "", "kernel /usr/lib/modules: 0 kernels, one is needed"),
+        ("usr/lib/modules/6.1", "", "kernel /usr/lib/modules: has 0 kernels instead of one"),
         (
             "",
             'f usr/lib/modules/7/vmlinuz 0755 ""\nf usr/lib/modules/7/initramfs.img 0644 "ostree-prepare-root"',
-            "kernel /usr/lib/modules: 2 kernels, one is needed: 6.1, 7",
+            "kernel /usr/lib/modules: has 2 kernels instead of one: 6.1, 7",
         ),
         (
             "usr/lib/modules/6.1/vmlinuz",
@@ -122,19 +122,19 @@ def test_nothing_to_say() -> None:
         (
             "",
             f'f usr/lib/ostree-boot/vmlinuz-6.1-{"a" * 64} 0644 ""\nf usr/lib/ostree-boot/initramfs-6.1.img-{"b" * 64} 0644 ""',
-            "boot-checksums /usr/lib/ostree-boot: the checksums in the names differ",
+            "boot-checksums /usr/lib/ostree-boot: file names have different checksums",
         ),
         (
             "usr/lib/os-release",
             'f usr/lib/os-release 0644 "NAME=x\\n"',
             "os-release /usr/lib/os-release: has neither PRETTY_NAME nor ID",
         ),
-        ("", "d etc 0755", "etc-usretc /etc: is there beside /usr/etc"),
+        ("", "d etc 0755", "etc-usretc /etc: exists, but defaults belong in /usr/etc"),
         ("proc", "", "api-base-directories /proc: is not a directory"),
         ("", 'f run/x 0644 ""', "api-base-directories /run: is not empty: x"),
-        ("tmp", "l tmp var/tmp", "api-base-directories /tmp: is neither a directory nor a link to sysroot/tmp"),
+        ("tmp", "l tmp var/tmp", "api-base-directories /tmp: is neither a directory nor a symlink to sysroot/tmp"),
         ("", 'f tmp/x 0644 ""', "api-base-directories /tmp: is not empty"),
-        ("ostree", "", "baseimage-root /ostree: is not a link to sysroot/ostree"),
+        ("ostree", "", "baseimage-root /ostree: is not a symlink to sysroot/ostree"),
         ("", "d sysroot/x 0755", "baseimage-root /sysroot: is not empty: x"),
         ("", 'f var/lib/x 0644 ""', "var-content /var: is not empty: lib"),
         ("", 'f boot/vmlinuz 0644 ""', "nonempty-boot /boot: is not empty: vmlinuz"),
@@ -143,12 +143,12 @@ def test_nothing_to_say() -> None:
         (
             "",
             'f usr/lib/bootc/kargs.d/1.toml 0644 "kargs = 3"',
-            "bootc-kargs /usr/lib/bootc/kargs.d/1.toml: kargs is not a list of texts",
+            "bootc-kargs /usr/lib/bootc/kargs.d/1.toml: kargs is not a list of strings",
         ),
         (
             "",
             'f usr/lib/bootc/kargs.d/1.toml 0644 "kargs = []\\nmatch-architectures = 1"',
-            "bootc-kargs /usr/lib/bootc/kargs.d/1.toml: match-architectures is not a list of texts",
+            "bootc-kargs /usr/lib/bootc/kargs.d/1.toml: match-architectures is not a list of strings",
         ),
         (
             "",
@@ -158,24 +158,24 @@ def test_nothing_to_say() -> None:
         (
             "",
             'f usr/lib/modules/6.1/.vmlinuz.hmac 0644 "0123  /boot/vmlinuz-6.1\\n"',
-            "vmlinuz-hmac /usr/lib/modules/6.1/.vmlinuz.hmac: does not name the kernel relative to itself, so its self-test "
-            "fails where the client boots it",
+            "vmlinuz-hmac /usr/lib/modules/6.1/.vmlinuz.hmac: does not name the kernel by a relative path, so the self-test "
+            "fails where clients boot it",
         ),
         (
             "usr/lib/tmpfiles.d/a.conf",
             f'f usr/lib/tmpfiles.d/a.conf 0644 "{TMPFILES.replace("d /home", "z /home")}"',
-            "toplevel-targets /home: leads to /var/home, which no line of tmpfiles.d makes",
+            "toplevel-targets /home: points to /var/home, which no line of tmpfiles.d creates",
         ),
         ("", 'f usr/etc/hostname 0644 ""', "buildah-injected /usr/etc/hostname: is an empty file"),
         (
             "",
             'f usr/share/.wh.x 0644 ""',
-            "whiteout /usr/share/.wh.x: 1 names mean that a file is deleted: usr/share/.wh.x",
+            "whiteout /usr/share/.wh.x: names of whiteouts: usr/share/.wh.x",
         ),
         (
             "",
             f'f {POLICY}/active/modules/x 0644 ""\nf usr/etc/selinux/semanage.conf 0644 "store-root = /var/lib/selinux"',
-            "policy-store /usr/etc/selinux/semanage.conf: does not say store-root = /etc/selinux, where the modules of mls are",
+            "policy-store /usr/etc/selinux/semanage.conf: does not set store-root = /etc/selinux, where the modules of mls are",
         ),
         (
             "",
@@ -190,35 +190,35 @@ def test_nothing_to_say() -> None:
         (
             "usr/lib/group",
             "",
-            "accounts /usr/lib/group: is missing beside /usr/lib/passwd: rpm-ostree layers no packages without it",
+            "accounts /usr/lib/group: is missing while /usr/lib/passwd exists: rpm-ostree cannot layer packages without it",
         ),
-        ("usr/etc/passwd", "", "accounts /usr/etc/passwd: has no root"),
+        ("usr/etc/passwd", "", "accounts /usr/etc/passwd: has no entry for root"),
         (
             "usr/etc/passwd",
             'f usr/etc/passwd 0644 "root:x:0:0::/:/x\\na:x:5:5::/:/x\\nb:x:6:6::/:/x\\nchrony:x:998:996::/:/x\\n"\n'
             'f usr/lib/sysusers.d/b.conf 0644 "u b 6\\n"',
-            "sysusers /usr/etc/passwd: a: neither in /usr/lib/passwd nor in sysusers.d",
+            "sysusers /usr/etc/passwd: neither /usr/lib/passwd nor sysusers.d has a",
         ),
         (
             "",
             'f usr/etc/a 0600 "" owner=998:0\nf usr/etc/b 0600 "" owner=10:11\nf usr/etc/c/d 0600 "" owner=0:998\n'
             'f usr/lib/sysusers.d/b.conf 0644 "u b 10\\ng g 11\\nu chrony -\\n"\n'
             'f usr/lib/tmpfiles.d/c.conf 0644 "Z /etc/c - - chrony\\n"',
-            "etc-uid-drift /usr/etc/a: 1 files of ids that nothing in the image pins: usr/etc/a",
+            "etc-uid-drift /usr/etc/a: files with an owner or group whose id nothing in the image pins: usr/etc/a",
         ),
-        ("usr/lib/sysimage/rpm", "", "rpmdb /usr/lib/sysimage/rpm: does not lead to /usr/share/rpm"),
+        ("usr/lib/sysimage/rpm", "", "rpmdb /usr/lib/sysimage/rpm: does not point to /usr/share/rpm"),
         (
             "usr/lib/rpm/macros.d/macros.rpm-ostree",
             "",
-            "rpmdb /usr/lib/rpm/macros.d: no macro says that %_dbpath is /usr/share/rpm",
+            "rpmdb /usr/lib/rpm/macros.d: no macro file sets %_dbpath to /usr/share/rpm",
         ),
         (
             "home",
             "d home 0755",
-            "toplevel-links /home: is a directory: what a user puts there is lost with the next update",
+            "toplevel-links /home: is a directory: files put there are lost at the next update",
         ),
         ("srv", "", "toplevel-links /srv: is missing"),
-        ("bin", "d bin 0755", "usrmove /bin: is a directory: clients expect a link into /usr"),
+        ("bin", "d bin 0755", "usrmove /bin: is not a symlink into /usr, as clients expect"),
         ("usr/lib/modules/6.1/initramfs.img", "", "initramfs /usr/lib/modules/6.1/initramfs.img: is missing"),
         (
             "usr/lib/ostree/prepare-root.conf",
@@ -228,12 +228,12 @@ def test_nothing_to_say() -> None:
         (
             "usr/lib64/libnss_altfiles.so.2",
             "",
-            "accounts /usr/lib/passwd: nothing reads it: there is no libnss_altfiles",
+            "accounts /usr/lib/passwd: is never read, as there is no libnss_altfiles",
         ),
         (
             "usr/etc/nsswitch.conf",
             'f usr/etc/nsswitch.conf 0644 "passwd: altfiles\\ngroup: files systemd\\n"',
-            "accounts /usr/etc/nsswitch.conf: group does not read /usr/lib/group (altfiles)",
+            "accounts /usr/etc/nsswitch.conf: group does not use altfiles, which reads /usr/lib/group",
         ),
         ("usr/share/rpm", "", "rpmdb /usr/share/rpm: is missing"),
         (
@@ -280,7 +280,7 @@ def test_a_container_needs_no_kernel() -> None:
 
 def test_a_policy_in_var() -> None:
     assert found("", 'f var/lib/selinux/targeted/x 0644 ""') == [
-        "policy-store /var/lib/selinux: holds modules of the policy",
+        "policy-store /var/lib/selinux: contains policy modules",
         "var-content /var: is not empty: lib",
     ]
 
@@ -298,8 +298,8 @@ def test_labels_are_those_of_the_policy() -> None:
     said = [f"{row.rule} {row.path}: {row.message}" for row in rows]
     # what has none at all is told by another rule
     assert said[:2] == [
-        "label /: 5 more labels differ",
-        "label /usr/00: has the label a:b:c:s0, the policy gives a:b:d:s0",
+        "label /: 5 more labels differ from the policy",
+        "label /usr/00: has the label a:b:c:s0, but the policy says a:b:d:s0",
     ]
     assert len(said) == 21
 
@@ -366,7 +366,7 @@ def test_compressed_initramfs(pack, content: bytes) -> None:
     # what is not compressed in a way that is looked into is given the benefit of the doubt
     good = b"ostree" in content or pack is bytes
     assert rows == (
-        () if good else (Finding(rule="initramfs", path=f"/{path}", message="has no ostree-prepare-root in it"),)
+        () if good else (Finding(rule="initramfs", path=f"/{path}", message="does not contain ostree-prepare-root"),)
     )
 
 
@@ -375,18 +375,18 @@ def test_compressed_initramfs(pack, content: bytes) -> None:
     [
         (
             commit_with(ostree_bootable=Variant("b", True), ostree_linux=Variant("s", "5"), **PACKAGES),
-            ["commit-metadata /: ostree.linux is 5, the tree has 6.1"],
+            ["commit-metadata /: ostree.linux is 5, but the tree has 6.1"],
         ),
         (
             commit_with(),
             [
-                "bootable /: the tree has the kernel 6.1, no ostree.bootable",
+                "bootable /: the tree has the kernel 6.1, but the commit has no ostree.bootable",
                 "package-list /: the commit has no rpmostree.rpmdb.pkglist",
             ],
         ),
         (
             with_times(1_700_000_000, be64(1_700_000_000)),
-            ["commit-metadata /: rpmostree.rpmmd-repos: the time of r0 is not big-endian"],
+            ["commit-metadata /: rpmostree.rpmmd-repos: the timestamp of r0 is not big-endian"],
         ),
     ],
 )
