@@ -176,7 +176,7 @@ def _initramfs(subject: Subject) -> Iterator[Finding]:
         entry = subject.tree.get(path)
         if entry is None or entry.blob is None:
             yield Finding(rule="initramfs", path=f"/{path}", message="is missing")
-        elif not _holds(subject.store.read(entry.blob), b"ostree-prepare-root"):
+        elif not _contains(subject.store.read(entry.blob), b"ostree-prepare-root"):
             yield Finding(rule="initramfs", path=f"/{path}", message="does not contain ostree-prepare-root")
 
 
@@ -227,31 +227,39 @@ def _prepare_root(subject: Subject) -> tuple[str, configparser.RawConfigParser]:
     return f"/{subject.place(path)}", config
 
 
-def _holds(image: bytes, wanted: bytes) -> bool:
-    """Is the text in an initramfs: cpio archives one after the other, the last ones compressed as dracut does it?"""
+def _contains(image: bytes, wanted: bytes) -> bool:
+    """Does an initramfs, concatenated cpio archives of which the last ones are compressed, contain some bytes?
+
+    True also when it is compressed in a way that is not supported here.
+    """
     if wanted in image:
         return True
-    for magic, open_stream in ((b"\x28\xb5\x2f\xfd", _zstd), (b"\x1f\x8b\x08", _gzip)):
-        at = image.find(magic)
-        if at >= 0:
-            before = b""
+    decompressed = False
+    for magic, decompress in ((b"\x28\xb5\x2f\xfd", _zstd), (b"\x1f\x8b\x08", _gzip)):
+        start = image.find(magic)
+        while start >= 0:
+            tail = b""
+            # the magic number may occur by chance, as in microcode: then there is an error before any data
             with contextlib.suppress(zstandard.ZstdError, zlib.error):
-                for chunk in open_stream(image[at:]):
-                    if wanted in before + chunk:
+                for chunk in decompress(memoryview(image)[start:]):
+                    decompressed = True
+                    if wanted in tail + chunk:
                         return True
-                    before = chunk[-len(wanted) :]
-    # another compression is not looked into
-    return image.find(b"\x28\xb5\x2f\xfd") < 0 and image.find(b"\x1f\x8b\x08") < 0
+                    tail = (tail + chunk)[-len(wanted) :]
+            start = image.find(magic, start + 1)
+    return not decompressed
 
 
-def _zstd(data: bytes) -> Iterator[bytes]:
+def _zstd(data: memoryview) -> Iterator[bytes]:
     yield from zstandard.ZstdDecompressor().read_to_iter(data, write_size=_CHUNK)
 
 
-def _gzip(data: bytes) -> Iterator[bytes]:
-    unpacker = zlib.decompressobj(31)
+def _gzip(data: memoryview) -> Iterator[bytes]:
+    decompressor = zlib.decompressobj(31)
     for start in range(0, len(data), _CHUNK):
-        yield unpacker.decompress(data[start : start + _CHUNK])
+        yield decompressor.decompress(data[start : start + _CHUNK])
+        if decompressor.eof:
+            return
 
 
 def _empty_directory(subject: Subject, name: str, rule: str) -> Iterator[Finding]:

@@ -370,6 +370,21 @@ def test_compressed_initramfs(pack, content: bytes) -> None:
     )
 
 
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.ZstdCompressor().compress])
+def test_an_initramfs_behind_microcode_with_magic_numbers(pack) -> None:
+    """Microcode is encrypted, so the magic numbers of compressors occur in it by chance."""
+    tree, store = changed()
+    editor = tree.edit()
+    microcode = b"07070100" + b"\x1f\x8b\x08microcode" + b"\x28\xb5\x2f\xfdmicrocode"
+    image = microcode + pack(b" ".join(b"%d" % number for number in range(500_000)) + b"/ostree-prepare-root")
+    assert b"ostree-prepare-root" not in image
+    editor.add_file("usr/lib/modules/6.1/initramfs.img", store.add_bytes(image), writer="test")
+    assert lint_tree(editor.build(), store, bootable=True) == ()
+    # the rest is compressed in some other way
+    editor.add_file("usr/lib/modules/6.1/initramfs.img", store.add_bytes(microcode + b"xz"), writer="test")
+    assert lint_tree(editor.build(), store, bootable=True) == ()
+
+
 @pytest.mark.parametrize(
     ("commit", "expected"),
     [
