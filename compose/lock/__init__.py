@@ -1,1 +1,1 @@
-"""Lockfiles: the exact builds that a treefile's packages came to, kept in git beside it."""
+"""Lockfiles: the exact builds that a treefile's packages resolved to, kept in git next to it."""

@@ -1,4 +1,4 @@
-"""The file of locked ids, kept in git beside the treefile.
+"""The file of locked user and group ids, kept in git next to the treefile.
 
 compose-ids: 1
 users:
@@ -23,7 +23,7 @@ _MAX = (1 << 32) - 2
 
 
 def parse_ids(data: bytes, path: str) -> IdLock:
-    """Read the file; an empty one locks nothing. Raises TreefileError with every fault at its file:line:column."""
+    """Parse the file; an empty one locks nothing. Raises TreefileError listing every fault with its file:line:column."""
     if not data.strip():
         return IdLock(path=path, users={}, groups={})
     try:
@@ -47,7 +47,7 @@ def parse_ids(data: bytes, path: str) -> IdLock:
 
 
 def format_ids(lock: IdLock) -> str:
-    """The text of the file, names sorted; the same lock gives the same bytes."""
+    """The text of the file, names sorted; equal locks give equal bytes."""
     lines = [_HEAD + f"{_MARK}: {_VERSION}"]
     for key, ids in (("users", lock.users), ("groups", lock.groups)):
         lines.append(f"{key}:" if ids else f"{key}: {{}}")
@@ -63,11 +63,11 @@ def _ids(value: Located | None, key: str, faults: list[str]) -> dict[str, int]:
         return {}
     found: dict[str, int] = {}
     owners: dict[int, str] = {}
-    for name, each in value.value.items():
-        if not isinstance(each.value, int) or isinstance(each.value, bool) or not 0 < each.value <= _MAX:
-            faults.append(f"{each.place}: {key}.{name} must be a number from 1 to {_MAX}")
+    for name, number in value.value.items():
+        if not isinstance(number.value, int) or isinstance(number.value, bool) or not 0 < number.value <= _MAX:
+            faults.append(f"{number.place}: {key}.{name} must be a number from 1 to {_MAX}")
             continue
-        found[name] = each.value
-        if (other := owners.setdefault(each.value, name)) != name:
-            faults.append(f"{each.place}: {key}: {name} and {other} have the same id {each.value}")
+        found[name] = number.value
+        if (other := owners.setdefault(number.value, name)) != name:
+            faults.append(f"{number.place}: {key}: {name} and {other} have the same id {number.value}")
     return found

@@ -1,4 +1,4 @@
-"""The lockfile of compose: YAML for all architectures, one line per package, sorted, so that a diff reads well.
+"""compose's own lockfile: YAML for all architectures, sorted, with one line per package so that diffs read well.
 
     compose-lock: 1
     arches:
@@ -12,8 +12,8 @@
              "checksum": "sha256:...", "size": 1234, "installed": 5678, "source": "bash-5.3.0-2.fc43.src.rpm",
              "key": "...", "reason": "requested", "specs": ["bash"]}
 
-(each package on one line). "key" and "specs" are left out when empty, and so is "base", the URL below which the location is
-when the repository's metadata says that it is not the repository's own.
+(each package on one line). "key" and "specs" are left out when empty. So is "base", the base URL of the location if repodata
+names one other than the repository's own.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ _NEVRA = re.compile(
 )
 _HEX = re.compile(r"[0-9a-f]{64}")
 _CHECKSUM = re.compile(r"(?P<algorithm>[a-z0-9]+):(?P<digest>[0-9a-f]{32,128})")
-_TEXTS = ("nevra", "repo", "location", "checksum", "source", "reason")
+_STRINGS = ("nevra", "repo", "location", "checksum", "source", "reason")
 _OPTIONAL = ("key", "base")
 _NUMBERS = ("size", "installed")
+_HINT = "create it again with compose lock"
 
 
 def parse_lock(data: bytes, path: str) -> Lock:
-    """Read a lockfile. Raises TreefileError with every fault, each at its file:line:column."""
+    """Parse a lockfile. Raises TreefileError listing every fault with its file:line:column."""
     try:
         source = parse_yaml(data, path)
     except SourceFault as fault:
@@ -52,11 +53,8 @@ def parse_lock(data: bytes, path: str) -> Lock:
     return read_lock(source)
 
 
-_HINT = "make it anew: compose lock"
-
-
 def read_lock(source: Located) -> Lock:
-    """As parse_lock(), of what is parsed already."""
+    """As parse_lock(), from parsed YAML."""
     reader = _Reader()
     lock = reader.lock(source)
     if reader.faults:
@@ -71,7 +69,7 @@ def read_lock(source: Located) -> Lock:
 
 
 def format_lock(lock: Lock) -> str:
-    """The text of a lockfile; the same lock gives the same bytes."""
+    """The text of a lockfile; equal locks give equal bytes."""
     lines = [_HEAD + f"{MARK}: {_VERSION}", "arches:"]
     for arch in sorted(lock.arches):
         part = lock.arches[arch]
@@ -109,91 +107,92 @@ def _rows(part: ArchLock) -> Iterator[dict[str, Any]]:
 
 
 class _Reader:
+    """Converts parsed YAML to a lock, collecting faults."""
+
     def __init__(self) -> None:
         self.faults: list[str] = []
 
     def _fault(self, at: Located, message: str) -> None:
         self.faults.append(f"{at.place}: {message}")
 
-    def _member(self, holder: Located, name: str, kind: type[Any], called: str) -> Any:
-        """The value of a member, None (and a fault) when it is absent or of another kind."""
-        found: Located | None = holder.value.get(name) if isinstance(holder.value, dict) else None
+    def _member(self, mapping: Located, name: str, kind: type[Any], description: str) -> Any:
+        """The value of a member; None, with a fault, when it is missing or of another type."""
+        found: Located | None = mapping.value.get(name) if isinstance(mapping.value, dict) else None
         if found is None:
-            self._fault(holder, f"{name} is missing")
+            self._fault(mapping, f"{name} is missing")
             return None
         if not isinstance(found.value, kind) or (
-            # true is a number for Python
+            # bool is a subclass of int
             kind is int and (isinstance(found.value, bool) or found.value < 0)
         ):
-            self._fault(found, f"{name} must be {called}")
+            self._fault(found, f"{name} must be {description}")
             return None
         return found.value
 
     def lock(self, source: Located) -> Lock:
         version = self._member(source, MARK, int, "a number")
         if version is not None and version != _VERSION:
-            self._fault(source, f"{MARK}: {version} is not known here; this compose reads {_VERSION}")
+            self._fault(source, f"{MARK}: version {version} is not supported, only {_VERSION}")
             return Lock(arches={})
-        self._only(source, {MARK, "arches"})
+        self._check_keys(source, {MARK, "arches"})
         arches = self._member(source, "arches", dict, "a mapping of architectures") or {}
         return Lock(arches={arch: self._arch(part) for arch, part in arches.items()})
 
-    def _only(self, holder: Located, known: set[str]) -> None:
-        for name, value in holder.value.items() if isinstance(holder.value, dict) else ():
+    def _check_keys(self, mapping: Located, known: set[str]) -> None:
+        for name, value in mapping.value.items() if isinstance(mapping.value, dict) else ():
             if name not in known:
                 self._fault(value, f"{name}: unknown key")
 
     def _arch(self, part: Located) -> ArchLock:
-        self._only(part, {"request", "specs", "repos", "packages"})
+        self._check_keys(part, {"request", "specs", "repos", "packages"})
         request = self._member(part, "request", str, "a digest")
         if request is not None and not _HEX.fullmatch(request):
             self._fault(part, "request must be 64 hexadecimal digits")
         repos = self._member(part, "repos", dict, "a mapping of repositories to times") or {}
-        for each in repos.values():
-            if not isinstance(each.value, int) or isinstance(each.value, bool):
-                self._fault(each, "the time of a repository must be a number")
+        for timestamp in repos.values():
+            if not isinstance(timestamp.value, int) or isinstance(timestamp.value, bool):
+                self._fault(timestamp, "the timestamp of a repository must be a number")
         rows = self._member(part, "packages", list, "a list") or []
         packages = [found for row in rows if (found := self._package(row)) is not None]
         for each, row in zip(packages, rows, strict=False):
             if each.package.repo not in repos:
-                self._fault(
-                    row, f"{each.package.nevra} is of the repository {each.package.repo!r}, which is not under repos"
-                )
+                self._fault(row, f"the repository {each.package.repo!r} of {each.package.nevra} is not under repos")
         return ArchLock(
             request=request or "",
-            specs=self._texts(part, "specs"),
+            specs=self._strings(part, "specs"),
             repos=tuple(sorted((name, each.value) for name, each in repos.items() if isinstance(each.value, int))),
             packages=tuple(sorted(packages, key=lambda each: each.package.nevra)),
         )
 
-    def _texts(self, holder: Located, name: str) -> tuple[str, ...]:
-        found = holder.value.get(name) if isinstance(holder.value, dict) else None
+    def _strings(self, mapping: Located, name: str) -> tuple[str, ...]:
+        """An optional list of strings, sorted."""
+        found = mapping.value.get(name) if isinstance(mapping.value, dict) else None
         if found is None:
             return ()
-        if not isinstance(found.value, list) or not all(isinstance(each.value, str) for each in found.value):
-            self._fault(found, f"{name} must be a list of texts")
+        if not isinstance(found.value, list) or not all(isinstance(item.value, str) for item in found.value):
+            self._fault(found, f"{name} must be a list of strings")
             return ()
-        return tuple(sorted(each.value for each in found.value))
+        return tuple(sorted(item.value for item in found.value))
 
     def _package(self, row: Located) -> LockedPackage | None:
         before = len(self.faults)
-        self._only(row, {*_TEXTS, *_NUMBERS, *_OPTIONAL, "specs"})
-        texts = {name: self._member(row, name, str, "text") for name in _TEXTS}
+        self._check_keys(row, {*_STRINGS, *_NUMBERS, *_OPTIONAL, "specs"})
+        strings = {name: self._member(row, name, str, "a string") for name in _STRINGS}
         numbers = {name: self._member(row, name, int, "a number of bytes") for name in _NUMBERS}
-        specs = self._texts(row, "specs")
+        specs = self._strings(row, "specs")
         given = row.value if isinstance(row.value, dict) else {}
-        optional = {name: self._member(row, name, str, "text") for name in _OPTIONAL if name in given}
+        optional = {name: self._member(row, name, str, "a string") for name in _OPTIONAL if name in given}
         if len(self.faults) > before:
             return None
-        nevra, checksum = _NEVRA.fullmatch(texts["nevra"]), _CHECKSUM.fullmatch(texts["checksum"])
+        nevra, checksum = _NEVRA.fullmatch(strings["nevra"]), _CHECKSUM.fullmatch(strings["checksum"])
         if nevra is None:
-            self._fault(row, f"{texts['nevra']!r} is not name-epoch:version-release.arch")
+            self._fault(row, f"{strings['nevra']!r} is not name-epoch:version-release.arch")
         if checksum is None:
-            self._fault(row, f"{texts['checksum']!r} is not algorithm:digest")
-        if texts["reason"] not in list(Reason):
-            self._fault(row, f"{texts['reason']!r} is not one of {', '.join(Reason)}")
-        if not lies_below(texts["location"]):
-            self._fault(row, f"the location {texts['location']!r} does not lie in the repository")
+            self._fault(row, f"{strings['checksum']!r} is not algorithm:digest")
+        if strings["reason"] not in list(Reason):
+            self._fault(row, f"{strings['reason']!r} is not one of {', '.join(Reason)}")
+        if not lies_below(strings["location"]):
+            self._fault(row, f"the location {strings['location']!r} is outside of the repository")
         if nevra is None or checksum is None or len(self.faults) > before:
             return None
         package = ResolvedPackage(
@@ -204,13 +203,13 @@ class _Reader:
                 release=nevra["release"],
                 arch=nevra["arch"],
             ),
-            repo=texts["repo"],
-            location=texts["location"],
+            repo=strings["repo"],
+            location=strings["location"],
             checksum=(checksum["algorithm"], checksum["digest"]),
             download_size=numbers["size"],
             install_size=numbers["installed"],
-            source_rpm=texts["source"],
-            reason=Reason(texts["reason"]),
+            source_rpm=strings["source"],
+            reason=Reason(strings["reason"]),
             specs=specs,
             base=optional.get("base", ""),
         )

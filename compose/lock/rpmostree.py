@@ -1,4 +1,4 @@
-"""rpm-ostree's lockfiles (lockfile.rs): one build per package name, JSON or YAML, several files laid over each other.
+"""rpm-ostree's lockfiles (lockfile.rs): JSON or YAML, one build per package name; later files override earlier ones.
 
 {"packages": {"bash": {"evra": "5.3.0-2.fc43.x86_64", "digest": "sha256:...", "metadata": {"sourcerpm": "bash"}}},
  "metadata": {"generated": "2026-11-23T00:00:00Z", "rpmmd_repos": {"fedora": {"generated": "..."}}}}
@@ -23,7 +23,7 @@ _MEMBERS = frozenset({"evr", "evra", "digest", "metadata"})
 
 
 def read_locked(source: Located) -> dict[str, LockedBuild]:
-    """Builds by name. Raises TreefileError with every fault, each at its file:line:column."""
+    """Locked builds by package name. Raises TreefileError listing every fault with its file:line:column."""
     faults: list[str] = []
     found: dict[str, LockedBuild] = {}
     for name, value in source.value.items():
@@ -53,12 +53,12 @@ def _build(name: str, row: Located, faults: list[str]) -> LockedBuild | None:
         if key not in _MEMBERS:
             faults.append(f"{value.place}: {name}.{key}: unknown key of a locked package")
         elif key != "metadata" and not isinstance(value.value, str):
-            faults.append(f"{value.place}: {name}.{key} must be text")
+            faults.append(f"{value.place}: {name}.{key} must be a string")
             return None
     evr: str | None
     evr, evra, digest = (row.value[key].value if key in row.value else None for key in ("evr", "evra", "digest"))
     if (evr is None) == (evra is None):
-        faults.append(f"{row.place}: {name}: exactly one of evr and evra is needed")
+        faults.append(f"{row.place}: {name} must have exactly one of evr and evra")
         return None
     arch = None
     if evra is not None:
@@ -75,20 +75,20 @@ def _build(name: str, row: Located, faults: list[str]) -> LockedBuild | None:
 
 
 def format_locked(resolution: Resolution, *, generated: int) -> tuple[str, tuple[str, ...]]:
-    """The JSON text, and the names of which it holds only the last of several builds. generated: seconds since 1970, of
-    which the day is recorded."""
+    """The JSON text, and the names of packages with several builds, of which it has only the last. generated: seconds since
+    1970, recorded with the precision of a day."""
     packages: dict[str, Any] = {}
-    several: list[str] = []
-    for each in resolution.packages:
-        if each.repo == COMMAND_LINE:
+    repeated: list[str] = []
+    for package in resolution.packages:
+        if package.repo == COMMAND_LINE:
             continue
-        nevra = each.nevra
+        nevra = package.nevra
         if nevra.name in packages:
-            several.append(nevra.name)
+            repeated.append(nevra.name)
         packages[nevra.name] = {
             "evra": f"{nevra.evr}.{nevra.arch}",
-            "digest": ":".join(each.checksum),
-            "metadata": {"sourcerpm": source_name(each.source_rpm)},
+            "digest": ":".join(package.checksum),
+            "metadata": {"sourcerpm": source_name(package.source_rpm)},
         }
     text = json.dumps(
         {
@@ -100,19 +100,19 @@ def format_locked(resolution: Resolution, *, generated: int) -> tuple[str, tuple
         },
         indent=2,
     )
-    return text + "\n", tuple(dict.fromkeys(several))
+    return text + "\n", tuple(dict.fromkeys(repeated))
 
 
 def overlay(files: Iterable[dict[str, LockedBuild]]) -> tuple[LockedBuild, ...]:
-    """Several lockfiles as one: of each name the last file's build."""
+    """Merge lockfiles; for each name the last file that has it wins."""
     merged: dict[str, LockedBuild] = {}
-    for each in files:
-        merged |= each
+    for builds in files:
+        merged |= builds
     return tuple(merged[name] for name in sorted(merged))
 
 
 def source_name(file: str) -> str:
-    """Name of a source package, of its file name."""
+    """The name of a source package, from its file name."""
     return file.removesuffix(".rpm").removesuffix(".src").removesuffix(".nosrc").rsplit("-", 2)[0]
 
 

@@ -337,7 +337,7 @@ def test_lockfile_repos_alone(moving: Site, repos: list[str] | None, tmp_path: P
     ("text", "complaint"),
     [
         ("packages: []", "lock.yaml:1:1: packages must be a mapping"),
-        ("compose-lock: 9", "lock.yaml:1:1: compose-lock: 9 is not known here"),
+        ("compose-lock: 9", "lock.yaml:1:1: compose-lock: version 9 is not supported"),
         ("compose-lock: 1\narches: {}", "lock.yaml has no lock for"),
         ("{", "lock.yaml:1:2"),
     ],
