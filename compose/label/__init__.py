@@ -1,4 +1,4 @@
-"""Label: security.selinux on every entry, by the policy in the tree; and the audit of labels that are there."""
+"""SELinux labels: sets security.selinux on every entry by the policy in the tree, and audits existing labels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 _SHOWN = 5
-# Covered on the running system by filesystems with labels of their own; policies may say <<none>> for them.
+# Filesystems with labels of their own are mounted there at run time; policies may say <<none>> for them.
 _MOUNT_POINTS = frozenset({"dev", "proc", "run", "sys", "tmp"})
 
 Xattrs = tuple[tuple[bytes, bytes], ...]
@@ -31,16 +31,15 @@ Xattrs = tuple[tuple[bytes, bytes], ...]
 def label(
     tree: Tree, store: Contents, workdir: str, reporter: Reporter, memo: str | None = None, *, jobs: int = 1
 ) -> Tree:
-    """The tree with a label on every entry; labels it had are replaced.
+    """Label every entry of a tree, replacing existing labels.
 
-    An entry that the policy names <<none>> gets what the kernel gives a file made there: the label of its directory.
-    workdir: an existing directory for a private copy of the rules. memo: a directory where it is remembered what a policy
-    says, None to look up everything. jobs: processes for that. Raises LabelError when the tree has no policy, or one that
-    cannot be read.
+    An entry for which the policy says <<none>>, or nothing, gets the label of its directory, as the kernel labels new files.
+    workdir: an existing directory for a private copy of the rules. memo: a directory that caches look-ups, None to look up
+    everything. jobs: processes that look up labels. Raises LabelError when the tree has no policy, or one that cannot be read.
     """
     labelled: dict[str, Entry] = {}
     labels: dict[str, bytes] = {}
-    # one object for all that have the same, in memory too
+    # entries with equal xattrs share one object, to save memory
     values: dict[str, bytes] = {}
     xattrs: dict[tuple[Xattrs, bytes], Xattrs] = {}
     inherited: list[str] = []
@@ -69,7 +68,7 @@ def label(
     if inherited:
         shown = ", ".join(f"/{path}" for path in inherited[:_SHOWN])
         reporter.warn(
-            f"the policy {rules.policy} has no label for {len(inherited)} paths, they get that of their directory: {shown}"
+            f"the policy {rules.policy} has no label for {len(inherited)} paths, which get that of their directory: {shown}"
             + (" ..." if len(inherited) > _SHOWN else "")
         )
     return tree.with_entries(labelled)

@@ -1,8 +1,8 @@
-"""What the rules of a policy said of a path before: 54,000 look-ups take more than a second, reading them again 30 ms.
+"""A cache of label look-ups: 54,000 look-ups take more than a second, reading their results 30 ms.
 
-    DIRECTORY/KEY       a sealed file for each policy; KEY: digest of the rules and of the libraries that apply them
+    DIRECTORY/KEY       a sealed file per policy; KEY: digest of the rules and of the libraries that apply them
 
-JSON: type of file (S_IFMT, in decimal) -> context ("" for none) -> paths.
+The file is JSON: type of file (S_IFMT, in decimal) -> context ("" for none) -> paths.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from compose.sealed import forget_oldest, read_sealed, write_sealed
 _KIND = b"compose labels 1\n"
 _LIBRARIES = ("/libselinux.so.", "/libpcre2-8.so.")
 _POLICIES = 8
-"""Files that stay, those written last."""
+"""How many files to keep, the latest ones."""
 _SPARE = 4
-"""Paths are kept that trees of before had, until there are so many times those of the tree at hand."""
+"""Paths of earlier trees are kept until the memo has this many times the paths of the current tree."""
 
 
 class LabelMemo:
-    """(type of file, path) -> context, None where the rules have none, for one policy. Empty unless opened."""
+    """(type of file, path) -> context for one policy; None where the rules have no context. Empty unless opened."""
 
     def __init__(self) -> None:
         self._path = ""
@@ -35,7 +35,7 @@ class LabelMemo:
 
     @classmethod
     def open(cls, directory: str, rules: Mapping[str, bytes]) -> Self:
-        """What is remembered of a policy. rules: the files it consists of, by suffix."""
+        """Read what is remembered of a policy. rules: its file_contexts files, by suffix."""
         memo = cls()
         memo._path = os.path.join(directory, _key(rules))
         data = read_sealed(memo._path, _KIND)
@@ -54,7 +54,7 @@ class LabelMemo:
         return self._found.setdefault(kind, {})
 
     def save(self, wanted: int) -> None:
-        """Remember what was added. wanted: paths of the tree at hand. Raises StorageError."""
+        """Write the memo if anything was added. wanted: number of paths in the current tree. Raises StorageError."""
         if len(self) == self._before:
             return
         document: dict[str, dict[str, list[str]]] = {}
@@ -66,7 +66,7 @@ class LabelMemo:
         with storage_errors(directory):
             os.makedirs(directory, mode=0o700, exist_ok=True)
             if len(self) > _SPARE * wanted:
-                # mostly paths of trees that are no more: to be found out anew, without them
+                # mostly paths of trees that are gone: start over
                 document = {}
             write_sealed(self._path, _KIND, json.dumps(document).encode())
             forget_oldest(directory, _POLICIES)
@@ -80,7 +80,7 @@ def _key(rules: Mapping[str, bytes]) -> str:
 
 
 def _libraries() -> dict[str, bytes]:
-    """What applies the rules: the libraries in this process, by path."""
+    """The libraries in this process that apply the rules: content by path."""
     lines = Path("/proc/self/maps").read_text(errors="surrogateescape").splitlines()
     paths = {line.split(maxsplit=5)[-1] for line in lines if any(name in line for name in _LIBRARIES)}
     return {path: Path(path).read_bytes() for path in paths}

@@ -1,7 +1,7 @@
-"""The rules of the policy in a tree, applied by libselinux.
+"""Looks up labels in the rules of a tree's policy, through libselinux.
 
-They are read as text (file_contexts and its companions, never the compiled .bin, which has another machine's regular
-expressions) and need no SELinux on this machine. /usr/etc is looked up as /etc, which it becomes on the client.
+The rules are read as text (file_contexts and its companions, never the .bin files, whose regular expressions are compiled for
+another machine). This machine need not have SELinux. /usr/etc is looked up as /etc, which it becomes on the client.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from compose.rpm import child
 from compose.tree import BlobRef, Tree, TreeLookupError
 
 _CONFIG = "usr/etc/selinux/config"
-# file_contexts is needed; a policy without the others has no such rules.
+# file_contexts itself is required, the others are optional.
 _SUFFIXES = ("", ".homedirs", ".local", ".subs", ".subs_dist")
-# Paths for which another process is worth while: it starts in as long as it takes to look up 5,000.
+# From this many paths on more processes pay off: starting one takes as long as 5,000 look-ups.
 _MANY = 20_000
 
 
 class Contents(Protocol):
-    """What is needed of a blob store."""
+    """The part of a blob store that labelling needs."""
 
     def read(self, ref: BlobRef) -> bytes: ...
 
@@ -45,7 +45,8 @@ class Rules:
     def __init__(
         self, policy: str, rules: Mapping[str, bytes], memo: LabelMemo, workdir: str, stack: ExitStack
     ) -> None:
-        """rules: by suffix of file_contexts. workdir: for a private copy of them. stack: closes what is opened."""
+        """rules: by suffix of file_contexts. workdir: for a private copy of them. stack: closes the copy and libselinux's
+        handle."""
         self.policy = policy
         self._rules = rules
         self._memo = memo
@@ -54,7 +55,7 @@ class Rules:
         self._handle: Any = None
 
     def learn(self, paths: Iterable[tuple[str, int]], jobs: int, reporter: Reporter) -> None:
-        """Look up what is not known of paths (with the mode of each), in `jobs` processes. Raises LabelError."""
+        """Look up paths that are not in the memo, in up to `jobs` processes. paths: (path, st_mode). Raises LabelError."""
         unknown = [(path, mode) for path, mode in paths if path not in self._memo.of(stat.S_IFMT(mode))]
         if jobs < 2 or len(unknown) < _MANY:
             return
@@ -71,19 +72,19 @@ class Rules:
                 self._memo.of(stat.S_IFMT(mode))[path] = context
 
     def context(self, path: str, mode: int) -> str | None:
-        """Context of a path, None for <<none>> and for what no rule matches. mode: st_mode. Raises LabelError."""
+        """The context of a path, None for <<none>> or if no rule matches. mode: st_mode. Raises LabelError."""
         found = self._memo.of(stat.S_IFMT(mode))
         if path not in found:
             found[path] = self._look_up(path, mode)
         return found[path]
 
     def _look_up(self, path: str, mode: int) -> str | None:
-        # opened when first needed: where all is remembered that is never
+        # opened only when needed, which is never if the memo has all paths
         if self._handle is None:
             self._handle = self._open()
-        looked_up = path.removeprefix("usr/") if path == "usr/etc" or path.startswith("usr/etc/") else path
+        client_path = path.removeprefix("usr/") if path == "usr/etc" or path.startswith("usr/etc/") else path
         try:
-            _, context = selinux.selabel_lookup_raw(self._handle, f"/{looked_up}", mode)
+            _, context = selinux.selabel_lookup_raw(self._handle, f"/{client_path}", mode)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -100,7 +101,7 @@ class Rules:
         option = selinux.selinux_opt()
         option.type = selinux.SELABEL_OPT_PATH
         option.value = copy
-        # a failure is None, not an exception; libselinux says on standard error which line it is
+        # fails with None instead of an exception; libselinux prints the line at fault to standard error
         handle = selinux.selabel_open(selinux.SELABEL_CTX_FILE, option, 1)
         if handle is None:
             raise LabelError(f"libselinux cannot read the file_contexts of the policy {self.policy}")
@@ -110,8 +111,8 @@ class Rules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What look_up() is asked. rules: by suffix of file_contexts. paths: with the mode of each. workdir: for a private copy of
-    the rules."""
+    """The input of look_up(). rules: by suffix of file_contexts. paths: (path, st_mode). workdir: for a private copy of the
+    rules."""
 
     policy: str
     rules: Mapping[str, bytes]
@@ -120,23 +121,23 @@ class Question:
 
 
 def look_up(question: Question, reporter: Reporter) -> list[str | None]:
-    """The context of each path, None for <<none>>; to be called in a process of its own."""
+    """The context of each path, None for <<none>> or if no rule matches. To be called in a separate process."""
     del reporter
     with ExitStack() as stack:
         rules = Rules(question.policy, question.rules, LabelMemo(), question.workdir, stack)
         contexts = [rules.context(path, mode) for path, mode in question.paths]
-    # one object for all that are equal is sent once
-    return [None if each is None else sys.intern(each) for each in contexts]
+    # equal contexts become one object, which is sent only once
+    return [None if context is None else sys.intern(context) for context in contexts]
 
 
-def crashed(how: str, output: tuple[str, ...]) -> LabelError:
-    """What the end of that process means."""
-    return LabelError(f"libselinux died while labels were looked up: {how}", details=output)
+def crashed(reason: str, output: tuple[str, ...]) -> LabelError:
+    """The error to raise when the process of look_up() dies."""
+    return LabelError(f"libselinux crashed while looking up labels: {reason}", details=output)
 
 
 @contextmanager
 def rules_of(tree: Tree, store: Contents, workdir: str, memo: str | None, reporter: Reporter) -> Iterator[Rules]:
-    """The rules of the policy in a tree. memo: directory where it is remembered what they said, None for nowhere.
+    """The rules of a tree's policy. memo: directory that caches look-ups, None for no cache.
 
     Raises LabelError when the tree has no policy, or one that cannot be read.
     """
@@ -149,11 +150,11 @@ def rules_of(tree: Tree, store: Contents, workdir: str, memo: str | None, report
         try:
             known.save(len(tree))
         except StorageError as error:
-            reporter.warn(f"labels are not remembered, and the next compose looks them up again: {error}")
+            reporter.warn(f"cannot cache labels, so the next compose looks them up again: {error}")
 
 
 def read_rules(tree: Tree, store: Contents, policy: str) -> dict[str, bytes]:
-    """A policy's rules, by suffix of file_contexts. Raises LabelError when it has none."""
+    """A policy's rules, by suffix of file_contexts. Raises LabelError when there is no file_contexts."""
     base = f"usr/etc/selinux/{policy}/contexts/files/file_contexts"
     rules = {suffix: data for suffix in _SUFFIXES if (data := _read(tree, store, base + suffix)) is not None}
     if "" not in rules:
@@ -162,7 +163,7 @@ def read_rules(tree: Tree, store: Contents, policy: str) -> dict[str, bytes]:
 
 
 def policy_of(tree: Tree, store: Contents) -> str:
-    """Name of the policy that the tree's /etc/selinux/config chooses, "targeted". Raises LabelError when there is none."""
+    """The policy that the tree's /etc/selinux/config names, such as "targeted". Raises LabelError when the tree has none."""
     text = (_read(tree, store, _CONFIG) or b"").decode("utf-8", "replace")
     chosen = re.findall(r"(?m)^[ \t]*SELINUXTYPE[ \t]*=[ \t]*([^\s#/]+)", text)
     if not chosen:
@@ -181,12 +182,12 @@ def policy_of(tree: Tree, store: Contents) -> str:
 
 
 def _read(tree: Tree, store: Contents, path: str) -> bytes | None:
-    """A file of the tree, symlinks followed inside it, those to /etc in /usr/etc."""
+    """The content of a file, following symlinks in the tree, with /usr/etc in place of /etc; None if there is none."""
     try:
-        place = tree.resolve(path)
+        resolved = tree.resolve(path)
     except TreeLookupError as error:
         raise LabelError(f"the policy cannot be read: {error}") from error
-    if place.startswith("etc/"):
-        place = f"usr/{place}"
-    entry = tree.get(place)
+    if resolved.startswith("etc/"):
+        resolved = f"usr/{resolved}"
+    entry = tree.get(resolved)
     return None if entry is None or entry.blob is None else store.read(entry.blob)
