@@ -153,10 +153,13 @@ class _Reader:
             if not isinstance(timestamp.value, int) or isinstance(timestamp.value, bool):
                 self._fault(timestamp, "the timestamp of a repository must be a number")
         rows = self._member(part, "packages", list, "a list") or []
-        packages = [found for row in rows if (found := self._package(row)) is not None]
-        for each, row in zip(packages, rows, strict=False):
-            if each.package.repo not in repos:
-                self._fault(row, f"the repository {each.package.repo!r} of {each.package.nevra} is not under repos")
+        packages: list[LockedPackage] = []
+        for row in rows:
+            if (found := self._package(row)) is None:
+                continue
+            packages.append(found)
+            if found.package.repo not in repos:
+                self._fault(row, f"the repository {found.package.repo!r} of {found.package.nevra} is not under repos")
         return ArchLock(
             request=request or "",
             specs=self._strings(part, "specs"),

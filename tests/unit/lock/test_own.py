@@ -111,6 +111,18 @@ def test_faults_are_told_with_their_place(old: str, new: str, complaint: str) ->
     assert re.match(r"x\.lock[: ]", told)
 
 
+def test_a_fault_after_a_faulty_package_has_its_own_place() -> None:
+    text = format_lock(Lock(arches={"x86_64": arch_lock(locked("bash"), locked("glibc"))}))
+    number = next(number for number, line in enumerate(text.splitlines(), 1) if "glibc-" in line)
+    text = text.replace('"size": 10', '"size": -1', 1)
+    head, glibc = text.split('"glibc-', 1)
+    text = head + '"glibc-' + glibc.replace('"repo": "fedora"', '"repo": "other"')
+    with pytest.raises(TreefileError) as caught:
+        parse_lock(text.encode(), "x.lock")
+    (fault,) = [fault for fault in caught.value.details if "'other'" in fault]
+    assert fault.startswith(f"x.lock:{number}:")
+
+
 @given(st.binary(max_size=200) | st.tuples(st.integers(0, len(GOOD)), st.binary(max_size=8)))
 def test_never_a_traceback(change: bytes | tuple[int, bytes]) -> None:
     data = GOOD.encode()
