@@ -37,7 +37,11 @@ class LabelMemo:
     def open(cls, directory: str, rules: Mapping[str, bytes]) -> Self:
         """Read what is remembered of a policy. rules: its file_contexts files, by suffix."""
         memo = cls()
-        memo._path = os.path.join(directory, _key(rules))
+        try:
+            memo._path = os.path.join(directory, _key(rules))
+        except FileNotFoundError:
+            # libselinux was upgraded since this process loaded it: remember nothing
+            return memo
         data = read_sealed(memo._path, _KIND)
         for kind, contexts in json.loads(bytes(data)).items() if data is not None else ():
             found = memo.of(int(kind))
@@ -55,7 +59,7 @@ class LabelMemo:
 
     def save(self, wanted: int) -> None:
         """Write the memo if anything was added. wanted: number of paths in the current tree. Raises StorageError."""
-        if len(self) == self._before:
+        if not self._path or len(self) == self._before:
             return
         document: dict[str, dict[str, list[str]]] = {}
         for kind, rows in self._found.items():

@@ -239,3 +239,21 @@ def test_what_was_looked_up_is_not_looked_up_again(tmp_path: Path, monkeypatch: 
     for path in memo.iterdir():
         path.write_bytes(path.read_bytes()[:-1])
     assert labelled(tree)[1] == len(tree)
+
+
+def test_libselinux_is_upgraded_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under a process that runs for days; the kernel marks the library that it still uses."""
+    real = Path.read_text
+
+    def maps(path: Path, *arguments: str | None, **options: str | None) -> str:
+        text = real(path, *arguments, **options)
+        return text.replace("/libselinux.so.1\n", "/libselinux.so.1 (deleted)\n") if path.name == "maps" else text
+
+    store = MemoryStore()
+    editor = parse(CONFIG, store).edit()
+    editor.add_file(f"{FILES}/file_contexts", store.add_bytes(CONTEXTS.encode()), writer="test")
+    tree, memo, listener = editor.build(), tmp_path / "labels", Listener()
+    monkeypatch.setattr(Path, "read_text", maps)
+    after = label(tree, store, str(tmp_path), listener, memo=str(memo))
+    assert after == label(tree, store, str(tmp_path), listener)
+    assert (memo.exists(), listener.warnings) == (False, [])
