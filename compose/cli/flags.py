@@ -21,6 +21,7 @@ from compose.errors import ComposeError, UsageError
 
 if TYPE_CHECKING:
     from compose.cli.jsonlines import JsonReporter
+    from compose.ostree.signers import Signer
 
 # seconds since 1970 until the year 5138; milliseconds have more digits
 _MOST_DIGITS = 11
@@ -29,6 +30,7 @@ _SETUP = "Where and how"
 _INPUT = "Packages"
 _COMMIT = "Commit"
 _RESULT = "Results"
+_SIGNATURES = "Signatures"
 
 
 class ProgressStyle(StrEnum):
@@ -139,6 +141,23 @@ CodeQualityFile = Annotated[
         metavar="FILE",
         help="Write warnings and errors as a GitLab code quality report.",
         rich_help_panel=_RESULT,
+    ),
+]
+GpgKeys = Annotated[
+    list[str] | None,
+    typer.Option("--gpg-key", metavar="KEYID", help="Sign with this GnuPG key.", rich_help_panel=_SIGNATURES),
+]
+SignFiles = Annotated[
+    list[str] | None,
+    typer.Option("--sign", metavar="KIND=FILE", help="Sign with a key file: ed25519=FILE or spki=FILE.", rich_help_panel=_SIGNATURES),
+]
+SignCommands = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sign-command",
+        metavar="[KIND=]COMMAND",
+        help="Sign with a program: data on stdin, detached signature on stdout; KIND is gpg (default), ed25519 or spki.",
+        rich_help_panel=_SIGNATURES,
     ),
 ]
 Proxy = Annotated[str | None, typer.Option("--proxy", metavar="URL", help="HTTP proxy.", rich_help_panel=_SETUP)]
@@ -306,6 +325,18 @@ def key_values(given: list[str] | None, flag: str = "--add-metadata-string") -> 
             raise UsageError(f"{flag}={text}: expected KEY=VALUE")
         found.append((key, value))
     return tuple(found)
+
+
+def signers_of(gpg_keys: list[str] | None, files: list[str] | None, commands: list[str] | None) -> tuple[Signer, ...]:
+    """Of GpgKeys, SignFiles and SignCommands. Raises UsageError."""
+    from compose.ostree.keys import read_keys
+    from compose.ostree.signers import GpgKey, parse_command
+
+    return (
+        *(GpgKey(each) for each in gpg_keys or ()),
+        *(key for each in files or () for key in read_keys(each)),
+        *(parse_command(each) for each in commands or ()),
+    )
 
 
 def source_date_epoch() -> int | None:

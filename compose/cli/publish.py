@@ -16,11 +16,9 @@ from compose.errors import UsageError
 
 if TYPE_CHECKING:
     from compose.ostree.prune import Doomed, Retention
-    from compose.ostree.signers import Signer
     from compose.publish.model import Move, Published, Request
 
 _DAY = 86400
-_SIGNATURES = "Signatures"
 _PRUNE = "What is kept"
 
 
@@ -41,28 +39,9 @@ def command(
     depth: Annotated[
         int, typer.Option("--depth", metavar="N", min=-1, help="Copy N earlier commits too; -1 for all.")
     ] = 0,
-    gpg_key: Annotated[
-        list[str] | None,
-        typer.Option("--gpg-key", metavar="KEYID", help="Sign with this GnuPG key.", rich_help_panel=_SIGNATURES),
-    ] = None,
-    sign: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--sign",
-            metavar="KIND=FILE",
-            help="Sign with a key file: ed25519=FILE or spki=FILE.",
-            rich_help_panel=_SIGNATURES,
-        ),
-    ] = None,
-    sign_command: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--sign-command",
-            metavar="[KIND=]COMMAND",
-            help="Sign with a program: data on stdin, detached signature on stdout; KIND is gpg (default), ed25519 or spki.",
-            rich_help_panel=_SIGNATURES,
-        ),
-    ] = None,
+    gpg_key: flags.GpgKeys = None,
+    sign: flags.SignFiles = None,
+    sign_command: flags.SignCommands = None,
     keep: Annotated[
         int | None,
         typer.Option(
@@ -101,7 +80,7 @@ def command(
         source=repo,
         target=to,
         requests=_requests(wanted, name),
-        signers=_signers(gpg_key, sign, sign_command),
+        signers=flags.signers_of(gpg_key, sign, sign_command),
         depth=depth,
         retention=_retention(keep, keep_days),
         allow_downgrade=allow_downgrade,
@@ -133,17 +112,6 @@ def _requests(wanted: list[str], name: str | None) -> tuple[Request, ...]:
     if len(set(names)) < len(names):
         raise UsageError("a ref is given twice")
     return tuple(found)
-
-
-def _signers(gpg_key: list[str] | None, sign: list[str] | None, command: list[str] | None) -> tuple[Signer, ...]:
-    from compose.ostree.keys import read_keys
-    from compose.ostree.signers import GpgKey, parse_command
-
-    return (
-        *(GpgKey(each) for each in gpg_key or ()),
-        *(key for each in sign or () for key in read_keys(each)),
-        *(parse_command(each) for each in command or ()),
-    )
 
 
 def _retention(keep: int | None, days: int | None) -> Retention | None:
