@@ -153,6 +153,13 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
         view = view[os.write(fd, view) :]
 
 
+def slices(data: bytes) -> Iterator[memoryview]:
+    """Large data in pieces of at most CHUNK bytes, not copied."""
+    view = memoryview(data)
+    for place in range(0, len(data), CHUNK):
+        yield view[place : place + CHUNK]
+
+
 def is_own_directory(status: os.stat_result) -> bool:
     """A directory of ours that nobody else may write to? status: of lstat(), so that a symlink is none."""
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022

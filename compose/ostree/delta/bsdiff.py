@@ -1,10 +1,11 @@
-"""Differences of programs and libraries, in which a changed address is everywhere, by the program `bsdiff`.
+"""Patches by the program `bsdiff`, for programs and libraries, in which one moved function changes addresses everywhere.
 
-Its patch (BSDIFF40): 8 bytes of magic, three numbers of 8 bytes, little-endian with a sign bit: bytes of the control block
-and of the difference block as they are there, bytes of the new file. Then the two blocks and the extra block, each by bzip2.
+Its patch (BSDIFF40): 8 bytes of magic; three numbers of 8 bytes, little-endian with a sign bit: compressed size of the
+control block and of the difference block, size of the new file; then the control, difference and extra blocks, each compressed
+by bzip2.
 The control block is rows of three numbers (x, y, z): add x bytes of the difference block to x bytes of the old file, copy y
-bytes of the extra block, move z bytes on in the old file. libostree's bspatch (libostree/bsdiff/bspatch.c) reads the same, not
-compressed and row by row: three numbers, x bytes, y bytes.
+bytes of the extra block, move z bytes on in the old file. libostree's bspatch (libostree/bsdiff/bspatch.c) reads the same
+uncompressed and interleaved: for each row its three numbers, x bytes, y bytes.
 """
 
 from __future__ import annotations
@@ -28,20 +29,35 @@ def is_installed() -> bool:
 
 
 def memory(old: int, new: int) -> int:
-    """Bytes that it takes for two files of so many bytes (bsdiff(1)), and we for them beside it."""
+    """Bytes that the program takes for two files of these sizes (bsdiff(1)), together with what we hold meanwhile."""
     return max(17 * old, 9 * old + new) + 3 * (old + new)
 
 
 class Bsdiff:
-    """Runs the program, from any thread, until stop()."""
+    """Runs the program, from any thread, until stop(). failures: how often it failed, which it does when it has too little
+    memory."""
 
     def __init__(self) -> None:
+        self.failures = 0
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._stopped = False
 
     def patch(self, old: bytes, new: bytes) -> bytes | None:
-        """BSDIFF40, None when the program fails, which it does when it has too little memory."""
+        """What libostree's bspatch reads, None when the program fails."""
+        try:
+            made = self._run(old, new)
+            if made is not None:
+                return stream_of(made, len(new))
+        except (OSError, ValueError):
+            # it cannot be started, or another program has its name
+            pass
+        with self._lock:
+            self.failures += not self._stopped
+        return None
+
+    def _run(self, old: bytes, new: bytes) -> bytes | None:
+        """BSDIFF40."""
         with fs.memory_file("old") as before, fs.memory_file("new") as after, fs.memory_file("patch") as made:
             files = (before, after, made)
             for file, data in ((before, old), (after, new)):
@@ -61,7 +77,7 @@ class Bsdiff:
             return os.pread(made.fileno(), os.fstat(made.fileno()).st_size, 0) if process.returncode == 0 else None
 
     def stop(self) -> None:
-        """End what runs, and start nothing more."""
+        """Kill what runs, and start nothing more."""
         with self._lock:
             self._stopped = True
             for each in self._running:
@@ -72,7 +88,7 @@ class Bsdiff:
         with self._lock:
             if self._stopped:
                 return None
-            # an interrupt from the terminal is for us, who then end it
+            # in a process group of its own: the terminal's Ctrl-C is for us, and we stop it
             process = subprocess.Popen(
                 command, pass_fds=descriptors, stdin=nothing, stdout=nothing, stderr=nothing, process_group=0
             )
@@ -81,7 +97,8 @@ class Bsdiff:
 
 
 def stream_of(patch: bytes, size: int) -> bytes:
-    """What libostree's bspatch reads. size: bytes of the new file. Raises ValueError for what is no patch that makes them."""
+    """BSDIFF40 as libostree's bspatch reads it. size: bytes of the new file. Raises ValueError for anything but a patch that
+    makes so many."""
     if len(patch) < _header.size:
         raise ValueError("the patch is cut off")
     magic, rows_end, added_size, made = _header.unpack_from(patch)

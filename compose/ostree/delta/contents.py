@@ -1,7 +1,8 @@
-"""What one commit has and another one has not."""
+"""What one commit has and another one lacks."""
 
 from __future__ import annotations
 
+import functools
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +11,13 @@ from compose.errors import RepositoryError
 from compose.ostree.config import Mode
 from compose.ostree.delta.difference import NewFile
 from compose.ostree.delta.layout import ObjectType
-from compose.ostree.delta.pairs import OldFiles
+from compose.ostree.delta.pairs import OldFile, OldFiles
 from compose.ostree.repo import Repo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewMetadata:
-    """A dirtree or dirmeta that the old commit has not. size: bytes."""
+    """A dirtree or dirmeta that the old commit lacks. size: bytes."""
 
     kind: ObjectType
     checksum: bytes
@@ -25,15 +26,15 @@ class NewMetadata:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewObjects:
-    """In the order of the walk. sources: of regular files, the old ones that they may be made of."""
+    """In the order of the walk. sources: by the checksum of a new regular file, the old one to compare it with."""
 
     metadata: tuple[NewMetadata, ...]
     files: tuple[NewFile, ...]
-    sources: Mapping[bytes, bytes]
+    sources: Mapping[bytes, OldFile]
 
 
 def new_objects(repo: Repo, source: str | None, target: str) -> NewObjects:
-    """What the commit `target` has beyond `source`; None for a commit that has nothing. Contents are not read.
+    """What the commit `target` has and `source` lacks; all of it when `source` is None. Contents of files are not read.
 
     Raises RepositoryError when an object of either is missing or damaged, or a commit was pulled in part only.
     """
@@ -57,7 +58,7 @@ def new_objects(repo: Repo, source: str | None, target: str) -> NewObjects:
             paths.setdefault(checksum, []).append(path)
         else:
             metadata[kind, checksum] = None
-    old = OldFiles(old_files, lambda checksum: _readable(repo, checksum))
+    old = OldFiles(old_files, functools.cache(lambda checksum: _readable_size(repo, checksum)))
     files = [_new_file(repo, checksum, each, old) for checksum, each in paths.items()]
     sources = {
         file.checksum: similar
@@ -95,9 +96,9 @@ def _new_file(repo: Repo, checksum: bytes, paths: Sequence[str], old: OldFiles) 
     )
 
 
-def _readable(repo: Repo, checksum: bytes) -> int | None:
-    """Bytes of a regular file that every client may read: one that is no root takes what it has from root's repository, and
-    would fail."""
+def _readable_size(repo: Repo, checksum: bytes) -> int | None:
+    """Bytes of a regular file that everybody may read, None for any other: a client that is not root may have root's
+    repository as its parent, and read the old file there."""
     with repo.open_content(checksum) as content:
         info = content.info
         return content.size if info.target is None and info.mode & stat.S_IROTH else None

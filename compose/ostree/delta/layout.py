@@ -21,7 +21,7 @@ from compose.ostree.gvariant import Variant, be32, be64, decode, encode
 from compose.ostree.objects import COMMIT_TYPE, FileInfo, encode_xattrs
 
 _SUPERBLOCK_TYPE = f"(a{{sv}}tayay{COMMIT_TYPE}aya(uayttay)a(yaytt))"
-# of the xattrs their bytes: those of aay and aa(ayay) are the same
+# aa(ayay), the xattrs, as aay: each list is passed as its serialised bytes
 _PAYLOAD_TYPE = "(a(uuu)aayayay)"
 _PART_TYPE = "(yay)"
 _XZ = ord("x")
@@ -54,7 +54,7 @@ class _Operation(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Bytes of a new file that are in an old one too. begin: in the new one; source: in the old one; size: bytes."""
+    """A run of bytes that a new file shares with an old one. begin: its place in the new one; source: in the old one."""
 
     begin: int
     source: int
@@ -111,7 +111,7 @@ class PartBuilder:
         self._operations = bytearray()
         self.objects = bytearray()
         self.size = 0
-        """Bytes that its objects have, which are shown to users while they are made."""
+        """Bytes of its objects, for the client's progress."""
 
     def add_metadata(self, kind: ObjectType, checksum: bytes, data: bytes) -> None:
         """A dirtree or dirmeta."""
@@ -126,8 +126,8 @@ class PartBuilder:
     def add_copies(
         self, checksum: bytes, info: FileInfo, size: int, source: bytes, segments: Sequence[Segment], data: bytes
     ) -> None:
-        """A file of what an old one has. size: bytes of it. source: checksum of the old one. segments: by their places, one at
-        least. data: the new file, which is not looked at where a segment is."""
+        """A file that has runs of an old one. size: bytes of it. source: checksum of the old one. segments: at least one, by
+        their places. data: the new file; only what no segment covers is read."""
         self._begin(ObjectType.FILE, checksum, size)
         self._operate(_Operation.OPEN, *self._attributes(info), size)
         origin, place, reading = self._put(source), 0, False
@@ -148,7 +148,7 @@ class PartBuilder:
         self._operate(_Operation.CLOSE)
 
     def add_patched(self, checksum: bytes, info: FileInfo, size: int, source: bytes, patch: bytes) -> None:
-        """A file that bspatch makes of an old one. patch: see bsdiff.stream_of()."""
+        """A file that bspatch makes of an old one. size: bytes of it. patch: see bsdiff.stream_of()."""
         self._begin(ObjectType.FILE, checksum, size)
         self._operate(_Operation.SET_READ_SOURCE, self._put(source))
         self._operate(_Operation.OPEN, *self._attributes(info), size)
@@ -159,7 +159,7 @@ class PartBuilder:
     def finish(self) -> bytes:
         """What is compressed, see encode_part()."""
         modes = [tuple(map(be32, each)) for each in self._modes]
-        # GVariant has no address for what is empty, and libostree does not expect none: it aborts at an empty file
+        # of an empty array GVariant gives no address, and libostree aborts when it then meets an empty file
         return encode(_PAYLOAD_TYPE, (modes, list(self._xattrs), self._payload or b"\0", self._operations))
 
     def _begin(self, kind: ObjectType, checksum: bytes, size: int) -> None:
@@ -189,8 +189,8 @@ def encode_part(compressed: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartHeader:
-    """A part as the superblock has it. checksum: sha256 of its file, which has `size` bytes. unpacked: bytes of its objects.
-    objects: 33 bytes for each, ObjectType and checksum. data: the file's bytes when the superblock is to have them."""
+    """A part as the superblock lists it. checksum, size: sha256 and bytes of its file. unpacked: bytes of its objects. objects:
+    33 bytes for each, ObjectType and checksum. data: the file's bytes, of an inline part."""
 
     checksum: bytes
     size: int
@@ -201,7 +201,7 @@ class PartHeader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fallback:
-    """A file that clients fetch as they do without a delta. stored: bytes that they fetch; size: of the file."""
+    """A file that clients fetch as they would without a delta. stored: bytes that they fetch; size: of the file."""
 
     checksum: bytes
     stored: int
@@ -217,7 +217,7 @@ def encode_superblock(
     parts: Sequence[PartHeader],
     fallbacks: Sequence[Fallback],
 ) -> bytes:
-    """commit: the object of the target. detached: what is kept beside it, b"" for nothing. timestamp: seconds since 1970.
+    """commit: the target's object. detached: its detached metadata, b"" for none. timestamp: seconds since 1970.
 
     Raises ValueError for a commit that is not in GVariant's normal form, which clients refuse.
     """

@@ -1,22 +1,23 @@
-"""Patches for libostree's bspatch, made here: programs that were built again have the same code at other addresses.
+"""Patches for libostree's bspatch, made here: a program that was rebuilt has the same code at other addresses.
 
-What two files have in common says by how much a place has moved. Between two such runs most bytes are still the same, and a
-byte that is not has often changed by what its neighbours' have: the difference of the two files is mostly zeros, which xz
-makes nothing of. bsdiff does this too, and finds more; it takes longer.
+The runs that two files have in common say how far each place has moved. Between two such runs most bytes are still the same,
+and those that are not have often changed by the same amount: the bytewise difference of the files is mostly zeros, which
+compress to next to nothing. bsdiff works the same way, finds more, and takes longer.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from compose.ostree.delta.layout import Segment
+from compose.ostree.delta.threads import Check, never
 
 _BLOCK = 128
-"""Bytes that are looked at at once, to be either taken from the old file or not."""
+"""Bytes that are taken from the old file together, or not at all."""
 _LEAST_SAME = 0.4
-"""Of the bytes of a block that is taken from the old file."""
+"""Part of a block that must be the same in the old file for it to be taken from there."""
 _AT_ONCE = 64 << 10
 _MOVES_BACK = 1 << 63
 _row = struct.Struct("<QQQ")
@@ -24,18 +25,19 @@ _row = struct.Struct("<QQQ")
 
 @dataclass(slots=True)
 class _Region:
-    """Of the new file. shift: what to add to a place to have that in the old file; None for what is not from there."""
+    """Bytes of the new file. shift: what to add to a place in it to get the place in the old file; None for what is new."""
 
     begin: int
     end: int
     shift: int | None
 
 
-def patch(old: bytes, new: bytes, segments: Sequence[Segment]) -> bytes:
-    """What libostree's bspatch makes `new` of; its form: see bsdiff.py. segments: see common_segments()."""
+def patch(old: bytes, new: bytes, segments: Sequence[Segment], check: Check = never) -> bytes:
+    """A patch from which libostree's bspatch makes `new`; bsdiff.py has the format. segments: of common_segments(). Raises
+    Cancelled."""
     out = bytearray()
     place = 0
-    regions = _joined(old, new, segments)
+    regions = _joined(_regions(old, new, segments), check)
     index = 0
     if regions and regions[0].shift:
         out += _row.pack(0, 0, regions[0].begin + regions[0].shift)
@@ -59,10 +61,11 @@ def patch(old: bytes, new: bytes, segments: Sequence[Segment]) -> bytes:
     return bytes(out)
 
 
-def _joined(old: bytes, new: bytes, segments: Sequence[Segment]) -> list[_Region]:
-    """All of the new file, of two regions that touch each with another shift."""
+def _joined(regions: Iterable[_Region], check: Check) -> list[_Region]:
+    """The same, where no two that touch have the same shift."""
     found: list[_Region] = []
-    for region in _regions(old, new, segments):
+    for region in regions:
+        check()
         if found and found[-1].shift == region.shift:
             found[-1].end = region.end
         else:
@@ -71,6 +74,7 @@ def _joined(old: bytes, new: bytes, segments: Sequence[Segment]) -> list[_Region
 
 
 def _regions(old: bytes, new: bytes, segments: Sequence[Segment]) -> Iterator[_Region]:
+    """All of the new file."""
     place, before = 0, None
     for each in segments:
         shift = each.source - each.begin

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,10 +14,19 @@ from compose.events import Reporter
 from compose.ostree.config import Mode
 from compose.ostree.delta import bsdiff
 from compose.ostree.delta.contents import NewObjects, new_objects
-from compose.ostree.delta.difference import Copies, Difference, NewFile, Patched, difference, payload_of
+from compose.ostree.delta.difference import (
+    Copies,
+    Difference,
+    NewFile,
+    Patched,
+    difference,
+    memory_to_compare,
+    payload_of,
+)
 from compose.ostree.delta.index import write_index
 from compose.ostree.delta.layout import Fallback, PartHeader, delta_path, encode_superblock
-from compose.ostree.delta.parts import Item, on_all_cores, shared_out, worker_memory, write_part
+from compose.ostree.delta.parts import Item, divided, worker_memory, write_part
+from compose.ostree.delta.threads import Cancellation, in_threads
 from compose.ostree.lock import locked
 from compose.ostree.objects import MAX_METADATA_SIZE
 from compose.ostree.repo import Repo
@@ -27,17 +35,16 @@ from compose.ostree.staging import remove_leftovers, staging_directory
 _MEGABYTE = 1_000_000
 _MOST_IN_PART = 1 << 30
 """Bytes of a file."""
-_COMPARED = 8
-"""Bytes of memory for each byte of a file that is compared with another one of its size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeltaOptions:
     """Sizes in bytes, with the defaults of `ostree static-delta generate`.
 
-    min_fallback_size: larger files for which there is no difference are fetched as they are; 0 for none. max_chunk_size: of a
-    part, before it is compressed. max_bsdiff_size: of an old and a new file together; of larger ones no difference is made.
-    inline: the superblock holds the parts. use_bsdiff: where the program is installed. if_not_exists: leave one that is there.
+    min_fallback_size: larger files that are not made of old ones are left to be fetched as objects; 0 packs all.
+    max_chunk_size: of a part before it is compressed. max_bsdiff_size: of an old and a new file together; larger ones are not
+    compared, except for being equal. inline: put the parts into the superblock. use_bsdiff: where the program is installed.
+    if_not_exists: leave a delta that exists.
     """
 
     min_fallback_size: int = 4 * _MEGABYTE
@@ -53,10 +60,10 @@ class DeltaOptions:
 class WrittenDelta:
     """source: None for a delta from nothing. path: of its directory. digest: sha256 of its superblock, as the summary has it.
 
-    superblock: bytes of it; parts: bytes of each, in files of their own unless inline. metadata, files: objects that it makes;
-    copied, patched: of these files those made of what an old one has, and by bspatch. fallbacks: files that are fetched as they
-    are, fallback_bytes: what they take. loose_bytes: what a client fetches without the delta, None for a repository that is no
-    archive.
+    superblock: bytes of it; parts: bytes of each, in files of their own unless inline. metadata, files: number of objects in
+    the parts; copied, patched: how many of the files have runs of an old one, or are patched. fallbacks: number of files that
+    are left to be fetched as objects; fallback_bytes: what these take. loose_bytes: what a client fetches without the delta,
+    None where the repository is not an archive.
     """
 
     source: str | None
@@ -83,8 +90,8 @@ class WrittenDelta:
 def write_delta(
     repo: Repo, *, source: str | None, target: str, options: DeltaOptions, reporter: Reporter
 ) -> WrittenDelta | None:
-    """Write the delta from one commit to another, and the index of those to `target` where the repository has such; all but the
-    summary. source, target: checksums; source None for a delta from nothing. None: it is there, and may stay.
+    """Write the delta from one commit to another, and list it in the index if the repository has one; the summary is not
+    touched. source, target: checksums; source None for a delta from nothing. Returns None when the delta exists and may stay.
 
     The same commits and options give the same bytes, whatever the number of jobs, on machines with the same xz and bsdiff.
     Raises RepositoryError when an object is missing or damaged or another process holds the repository, StorageError when the
@@ -93,17 +100,22 @@ def write_delta(
     place = delta_path(source, target)
     with locked(repo, reporter, exclusive=False):
         if options.if_not_exists and os.path.exists(os.path.join(repo.path, place, "superblock")):
+            if repo.config.indexed_deltas:
+                # who made it may have been killed before the index was there
+                write_index(repo, target)
             return None
         with fs.storage_errors(repo.path):
             remove_leftovers(repo.path)
         new = new_objects(repo, source, target)
-        how = _differences(repo, new, options, reporter)
-        packed, fallbacks = _apart(repo, new.files, how, options)
+        differences = _differences(repo, new, options, reporter)
+        packed, fallbacks = _without_fallbacks(repo, new.files, differences, options)
         with staging_directory(repo.path) as staging:
             directory = os.path.join(staging.path, "delta")
             with fs.storage_errors(repo.path):
                 os.mkdir(directory, 0o755)
-            parts = _write_parts(repo, [*new.metadata, *_in_order(packed, how)], how, directory, options, reporter)
+            parts = _write_parts(
+                repo, [*new.metadata, *_in_order(packed, differences)], differences, directory, options, reporter
+            )
             superblock = _superblock(repo, source, target, parts, fallbacks, reporter)
             fs.atomic_write(os.path.join(directory, "superblock"), superblock, fsync=repo.config.fsync)
             _publish(repo, directory, place)
@@ -119,90 +131,95 @@ def write_delta(
         inline=options.inline,
         metadata=len(new.metadata),
         files=len(packed),
-        copied=sum(isinstance(each, Copies) for each in how.values()),
-        patched=sum(isinstance(each, Patched) for each in how.values()),
+        copied=sum(isinstance(each, Copies) for each in differences.values()),
+        patched=sum(isinstance(each, Patched) for each in differences.values()),
         fallbacks=len(fallbacks),
         fallback_bytes=sum(each.stored for each in fallbacks),
-        loose_bytes=_loose(repo, target, new),
+        loose_bytes=_loose_bytes(repo, target, new),
     )
 
 
 def _differences(repo: Repo, new: NewObjects, options: DeltaOptions, reporter: Reporter) -> dict[bytes, Difference]:
-    """How files are made of old ones, by checksum."""
+    """By the checksum of a new file; those that are better packed as they are have none."""
     files = [file for file in new.files if file.checksum in new.sources]
     if not files:
         return {}
     program = bsdiff.Bsdiff() if options.use_bsdiff and bsdiff.is_installed() else None
     if program is None and options.use_bsdiff:
-        reporter.info("bsdiff is not installed; with it deltas are smaller by a quarter")
-    # the largest first, for no core shall be left alone with one at the end
+        reporter.info("bsdiff is not installed; with it, deltas are about a quarter smaller")
+    # the largest first, so that no core is left alone with one at the end
     files.sort(key=lambda file: (-file.size, file.checksum))
     most = options.max_bsdiff_size
-    largest = max((file.size for file in files if 2 * file.size <= most), default=0)
-    each = bsdiff.memory(largest, largest) if program is not None else _COMPARED * largest
-    jobs = memory.fitting(options.jobs, each, "Comparing files", reporter)
-    stopped = threading.Event()
+    largest = max(memory_to_compare(file, new.sources[file.checksum], program, most) for file in files)
+    jobs = memory.fitting(options.jobs, largest, "Comparing files", reporter)
+    cancellation = Cancellation()
 
-    def stop() -> None:
-        stopped.set()
+    def cancel() -> None:
+        cancellation.cancel()
         if program is not None:
             program.stop()
 
     with reporter.task("Comparing files", total=len(files), unit="files") as task:
 
         def compare(file: NewFile) -> Difference | None:
-            found = None if stopped.is_set() else difference(repo, file, new.sources[file.checksum], program, most)
+            found = difference(repo, file, new.sources[file.checksum], program, most, cancellation.check)
             task.advance()
             return found
 
-        found = on_all_cores(compare, files, jobs, stop)
+        found = in_threads(compare, files, jobs, cancel)
+    if program is not None and program.failures:
+        reporter.warn(
+            f"bsdiff failed for {program.failures} of {len(files)} files: the delta is larger than it need be, and another run "
+            "may give other bytes"
+        )
     return {file.checksum: each for file, each in zip(files, found, strict=True) if each is not None}
 
 
-def _apart(
-    repo: Repo, files: Sequence[NewFile], how: Mapping[bytes, Difference], options: DeltaOptions
+def _without_fallbacks(
+    repo: Repo, files: Sequence[NewFile], differences: Mapping[bytes, Difference], options: DeltaOptions
 ) -> tuple[list[NewFile], list[Fallback]]:
-    """What goes into parts, and what clients fetch as it is: they can from an archive repository only. Raises RepositoryError
-    for what can go neither way."""
+    """Files that go into parts, and those that clients fetch as objects, which they can from an archive repository only. Raises
+    RepositoryError for a file that can go neither way."""
     most = options.min_fallback_size if repo.config.mode is Mode.ARCHIVE else 0
     packed, fallbacks = [], []
     for file in files:
-        if most and file.size > most and file.checksum not in how:
+        if most and file.size > most and file.checksum not in differences:
             fallbacks.append(Fallback(checksum=file.checksum, stored=file.stored, size=file.size))
         else:
-            if payload_of(file, how.get(file.checksum)) > _MOST_IN_PART:
+            if payload_of(file, differences.get(file.checksum)) > _MOST_IN_PART:
                 raise RepositoryError(
-                    f"{repo.path}: the file /{file.path} has {file.size} bytes, which a client could not hold in memory",
-                    hint="make deltas in an archive repository, with --min-fallback-size above 0: it is fetched as it is",
+                    f"{repo.path}: the file /{file.path} has {file.size} bytes, too many for a client to hold in memory",
+                    hint="make the delta in an archive repository and with --min-fallback-size above 0: clients then fetch it "
+                    "as an object",
                 )
             packed.append(file)
     return packed, fallbacks
 
 
-def _in_order(files: Sequence[NewFile], how: Mapping[bytes, Difference]) -> list[NewFile]:
-    """Those made of old ones, then whole files, then symlinks; each in the order of paths, for xz finds what is alike there."""
-    return sorted(files, key=lambda file: 2 if file.info.target is not None else int(file.checksum not in how))
+def _in_order(files: Sequence[NewFile], differences: Mapping[bytes, Difference]) -> list[NewFile]:
+    """Those made of old ones, then whole files, then symlinks; each kind by path: neighbours compress well together."""
+    return sorted(files, key=lambda file: 2 if file.info.target is not None else int(file.checksum not in differences))
 
 
 def _write_parts(
     repo: Repo,
     items: Sequence[Item],
-    how: Mapping[bytes, Difference],
+    differences: Mapping[bytes, Difference],
     directory: str,
     options: DeltaOptions,
     reporter: Reporter,
 ) -> list[PartHeader]:
-    """In a directory, or in their headers alone."""
-    groups = shared_out(items, how, options.max_chunk_size)
-    jobs = memory.fitting(options.jobs, worker_memory(groups, how), "Packing", reporter)
-    stopped = threading.Event()
+    """Into a directory, unless they are inline."""
+    groups = divided(items, differences, options.max_chunk_size)
+    jobs = memory.fitting(options.jobs, worker_memory(groups, differences), "Packing", reporter)
+    cancellation = Cancellation()
     with reporter.task("Packing", unit="bytes") as task:
 
         def pack(number: int) -> PartHeader:
             path = None if options.inline else os.path.join(directory, str(number))
-            return write_part(repo, groups[number], how, path, task.advance, stopped)
+            return write_part(repo, groups[number], differences, path, task.advance, cancellation.check)
 
-        return on_all_cores(pack, range(len(groups)), jobs, stopped.set)
+        return in_threads(pack, range(len(groups)), jobs, cancellation.cancel)
 
 
 def _superblock(
@@ -225,14 +242,14 @@ def _superblock(
         ) from error
     if len(data) > MAX_METADATA_SIZE:
         reporter.warn(
-            f"the superblock has {len(data)} bytes, and clients fetch none of more than {MAX_METADATA_SIZE}: it can be applied "
-            "from a file; without --inline it is smaller"
+            f"the superblock has {len(data)} bytes, and clients fetch at most {MAX_METADATA_SIZE}: it can only be applied from "
+            "a file (ostree static-delta apply-offline); without --inline it is smaller"
         )
     return data
 
 
 def _publish(repo: Repo, directory: str, place: str) -> None:
-    """Give a directory the name of a delta; one that is there takes its place, to be removed."""
+    """Give a directory the name of a delta; a delta that has that name takes the directory's place."""
     above, path = os.path.join(repo.path, os.path.dirname(place)), os.path.join(repo.path, place)
     with fs.storage_errors(path):
         if repo.config.fsync:
@@ -257,7 +274,7 @@ def _sync(directory: str) -> None:
         os.close(fd)
 
 
-def _loose(repo: Repo, target: str, new: NewObjects) -> int | None:
+def _loose_bytes(repo: Repo, target: str, new: NewObjects) -> int | None:
     if repo.config.mode is not Mode.ARCHIVE:
         return None
     loose = sum(each.stored for each in new.files) + sum(each.size for each in new.metadata)

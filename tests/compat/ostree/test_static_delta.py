@@ -73,7 +73,11 @@ NEW: dict[str, Item] = {
     "usr/lib/new/huge": file(random.Random(3).randbytes(1_100_000)),
     "naïve-ß-日本": file("ünïcode".encode()),
 }
-UNPRIVILEGED = {path: item for path, item in NEW.items() if not item.xattrs and item.mode in (0o755, 0o644)}
+
+
+def unprivileged(tree: Mapping[str, Item]) -> dict[str, Item]:
+    """What a bare-user-only client can hold."""
+    return {path: item for path, item in tree.items() if not item.xattrs and item.mode in (0o755, 0o644)}
 
 
 class Server:
@@ -161,6 +165,16 @@ def test_clients_pull_it(mode: str, program: bool, tmp_path: Path) -> None:
     assert written.fetched_bytes < 2_050_000 < 2_500_000 < (written.loose_bytes or 0)
 
 
+def test_a_bare_user_only_client_pulls_it(tmp_path: Path) -> None:
+    written = make(tmp_path / "repo", unprivileged(OLD), unprivileged(NEW))
+    ostree(tmp_path / "repo", "refs", "--create=main", "new")
+    ostree(tmp_path / "repo", "summary", "-u")
+    with logged(tmp_path / "repo") as server:
+        pull(tmp_path / "client", server, written, "bare-user-only")
+    assert written.patched > 0
+    assert written.copied > 0
+
+
 def test_one_file_holds_all_of_it(tmp_path: Path) -> None:
     written = make(tmp_path / "repo", OLD, NEW, replace(OPTIONS, inline=True, min_fallback_size=0))
     assert os.listdir(written.path) == ["superblock"]
@@ -174,7 +188,7 @@ def test_one_file_holds_all_of_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", [*CLIENTS, "archive"])
 def test_clients_that_have_nothing(mode: str, tmp_path: Path) -> None:
-    tree = UNPRIVILEGED if mode == "bare-user-only" else NEW
+    tree = unprivileged(NEW) if mode == "bare-user-only" else NEW
     written = make(tmp_path / "repo", None, tree, replace(OPTIONS, max_chunk_size=500_000, min_fallback_size=0))
     # each of the two largest files has one of its own, the rest is in others
     assert len(written.parts) >= 3

@@ -6,7 +6,11 @@ import bz2
 import lzma
 import os
 import random
+import shutil
 import struct
+import threading
+import time
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +22,12 @@ from compose.errors import ComposeError, RepositoryError, UsageError
 from compose.events import Reporter
 from compose.ostree.config import Mode
 from compose.ostree.delta import bsdiff, patching
+from compose.ostree.delta.difference import read_content
 from compose.ostree.delta.index import list_deltas
 from compose.ostree.delta.layout import delta_path, ends_of, index_path, varint
 from compose.ostree.delta.matching import common_segments
-from compose.ostree.delta.pairs import OldFiles
+from compose.ostree.delta.pairs import OldFile, OldFiles
+from compose.ostree.delta.threads import Cancellation, Cancelled, in_threads
 from compose.ostree.delta.write import DeltaOptions, write_delta
 from compose.ostree.repo import Repo
 from compose.pipeline.delta import make_delta
@@ -110,8 +116,8 @@ def test_the_program_makes_such_patches() -> None:
     new = old[:4000] + b"new" + bytes(each ^ (number % 50 == 0) for number, each in enumerate(old[4100:]))
     patch = bsdiff.Bsdiff().patch(old, new)
     assert patch is not None
-    assert len(patch) < 1000
-    assert applied(old, bsdiff.stream_of(patch, len(new))) == new
+    assert len(lzma.compress(patch)) < 1000
+    assert applied(old, patch) == new
 
 
 ROWS = struct.pack("<QQQ", 3, 0, 0)
@@ -139,6 +145,7 @@ def test_a_stopped_program_starts_nothing() -> None:
     program = bsdiff.Bsdiff()
     program.stop()
     assert program.patch(b"old", b"new") is None
+    assert program.failures == 0
 
 
 def test_pairs() -> None:
@@ -154,12 +161,12 @@ def test_pairs() -> None:
         ],
         sizes.__getitem__,
     )
-    assert old.similar("usr/lib/libfoo.so.1.2.3", 1) == b"lib"
-    assert old.similar("usr/lib/libfoo.so.1.2.4", 1) == b"lib"
-    assert old.similar("usr/lib/modules/6.1.3/ext4.ko", 9) == b"module"
-    assert old.similar("usr/bin/tool", 690) == b"moved"
+    assert old.similar("usr/lib/libfoo.so.1.2.3", 1) == OldFile(b"lib", 1000)
+    assert old.similar("usr/lib/libfoo.so.1.2.4", 1) == OldFile(b"lib", 1000)
+    assert old.similar("usr/lib/modules/6.1.3/ext4.ko", 9) == OldFile(b"module", 500)
+    assert old.similar("usr/bin/tool", 690) == OldFile(b"moved", 700)
     assert old.similar("usr/bin/tool", 7000) is None
-    assert old.similar("usr/share/doc/two/README", 120) == b"readme"
+    assert old.similar("usr/share/doc/two/README", 120) == OldFile(b"readme", 100)
     assert old.similar("usr/bin/secret", 100) is None
     assert old.similar("usr/empty", 100) is None
     assert old.similar("usr/bin/other", 100) is None
@@ -167,7 +174,7 @@ def test_pairs() -> None:
 
 def test_a_name_that_many_have_says_nothing() -> None:
     old = OldFiles([(f"{each}x/index.html", bytes([each % 256, each // 256])) for each in range(300)], lambda _: 10)
-    assert old.similar("5x/index.html", 10) == bytes([5, 0])
+    assert old.similar("5x/index.html", 10) == OldFile(bytes([5, 0]), 10)
     assert old.similar("other/index.html", 10) is None
 
 
@@ -196,6 +203,14 @@ NEW: dict[str, Item] = {
 OPTIONS = DeltaOptions(max_chunk_size=20_000, use_bsdiff=False)
 
 
+class Warnings(Reporter):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.said.append(message)
+
+
 @pytest.fixture
 def repo(tmp_path: Path) -> Path:
     """With the refs "old" and "new"."""
@@ -220,6 +235,96 @@ def test_the_same_bytes_on_any_number_of_cores(repo: Path, inline: bool) -> None
     found = [write(repo, replace(OPTIONS, jobs=jobs, inline=inline)) for jobs in (1, 4, 3)]
     assert found[0] == found[1] == found[2]
     assert len(found[0]) == (1 if inline else 4)
+
+
+@pytest.mark.parametrize("use_bsdiff", [False, True])
+def test_files_that_are_too_large_to_compare(repo: Path, use_bsdiff: bool) -> None:
+    with Repo.open(str(repo)) as opened:
+        refs = opened.refs()
+        options = replace(OPTIONS, max_bsdiff_size=0, use_bsdiff=use_bsdiff)
+        written = write_delta(opened, source=refs["old"], target=refs["new"], options=options, reporter=Reporter())
+    assert written is not None
+    assert written.copied + written.patched == 0
+
+
+def test_memory_is_counted_for_the_old_file_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, int] = {}
+
+    def fitting(jobs: int, each: int, what: str, reporter: Reporter) -> int:
+        del reporter
+        asked[what] = each
+        return jobs
+
+    monkeypatch.setattr("compose.memory.fitting", fitting)
+    with Repo.create(str(tmp_path / "repo")) as repo:
+        source = write_commit(repo, {"usr/a": file(RANDOM)})
+        target = write_commit(repo, {"usr/a": file(RANDOM[:1000])})
+        write_delta(repo, source=source, target=target, options=OPTIONS, reporter=Reporter())
+    assert asked["Comparing files"] > len(RANDOM)
+
+
+def test_memory_is_counted_for_the_file_that_a_part_is_copied_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Little of it goes into the part, and all of it is read."""
+    asked: dict[str, int] = {}
+
+    def fitting(jobs: int, each: int, what: str, reporter: Reporter) -> int:
+        del reporter
+        asked[what] = each
+        return jobs
+
+    monkeypatch.setattr("compose.memory.fitting", fitting)
+    with Repo.create(str(tmp_path / "repo")) as repo:
+        source = write_commit(repo, {"usr/a": file(RANDOM)})
+        target = write_commit(repo, {"usr/a": file(RANDOM + b"more")})
+        write_delta(repo, source=source, target=target, options=OPTIONS, reporter=Reporter())
+    assert asked["Packing"] > len(RANDOM)
+
+
+def test_equal_contents_that_were_compressed_differently(tmp_path: Path) -> None:
+    """By libostree and by us, say: pieces that are read end at other bytes."""
+    content = b"0123456789abcdef" * 150_000
+    with Repo.create(str(tmp_path / "repo")) as repo:
+        source = write_commit(repo, {"usr/a": file(content, 0o644)})
+        target = write_commit(repo, {"usr/a": file(content, 0o755)})
+        [old] = [checksum for _, checksum, meta in repo.walk(source) if meta is None]
+        path = tmp_path / f"repo/objects/{old.hex()[:2]}/{old.hex()[2:]}.filez"
+        header = path.read_bytes()[: 8 + int.from_bytes(path.read_bytes()[:4])]
+        stored = zlib.compressobj(0, wbits=-15)
+        path.write_bytes(header + stored.compress(content) + stored.flush())
+        options = replace(OPTIONS, max_bsdiff_size=1000)
+        written = write_delta(repo, source=source, target=target, options=options, reporter=Reporter())
+    assert written is not None
+    assert written.copied == 1
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["exit 1", "printf BSDF2 >$3", "", "kill -9 $$"],
+    ids=["fails", "writes another format", "writes nothing", "is killed"],
+)
+def test_a_bsdiff_that_fails(script: str, repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = write(repo)
+    program = repo.parent / "bin/bsdiff"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    reporter = Warnings()
+    new = {**NEW, "usr/a": file(RANDOM[:25_000] + RANDOM[100_000:125_000])}
+    with Repo.open(str(repo)) as opened:
+        target = write_commit(opened, new)
+        written = write_delta(
+            opened,
+            source=opened.refs()["old"],
+            target=target,
+            options=replace(OPTIONS, use_bsdiff=True),
+            reporter=reporter,
+        )
+    assert written is not None
+    assert ["bsdiff failed for 1 of 1 files" in each for each in reporter.said] == [True]
+    assert write(repo) == before
 
 
 def test_a_delta_weighs_less_than_objects(repo: Path) -> None:
@@ -319,14 +424,6 @@ def test_what_is_no_delta_is_not_listed(repo: Path) -> None:
     assert list_deltas(str(repo)) == expected
 
 
-class Warnings(Reporter):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.said.append(message)
-
-
 def test_the_summary_follows(repo: Path) -> None:
     reporter = Warnings()
     make_delta(str(repo), "new", "old", OPTIONS, reporter)
@@ -349,6 +446,40 @@ def test_differences_of_bytes(new: bytes, seed: int) -> None:
     old = random.Random(seed).randbytes(300)
     expected = bytes((each - old[7 + place]) & 0xFF for place, each in enumerate(new))
     assert patching.difference(new, old, 7) == expected
+
+
+def test_long_work_can_be_cancelled(repo: Path) -> None:
+    cancellation = Cancellation()
+    new = RANDOM[100_000:] + RANDOM[:100_000]
+    segments = common_segments(RANDOM, new, cancellation.check)
+    assert patching.patch(RANDOM, new, segments, cancellation.check)
+    with Repo.open(str(repo)) as opened:
+        content = next(checksum for path, checksum, _ in opened.walk(opened.refs()["new"]) if path == "usr/c")
+        assert read_content(opened, content, cancellation.check)
+        cancellation.cancel()
+        for work in (
+            lambda: common_segments(RANDOM, new, cancellation.check),
+            lambda: patching.patch(RANDOM, new, segments, cancellation.check),
+            lambda: read_content(opened, content, cancellation.check),
+        ):
+            with pytest.raises(Cancelled):
+                work()
+
+
+def test_an_error_ends_what_is_under_way() -> None:
+    cancellation, begun = Cancellation(), threading.Event()
+
+    def work(fails: bool) -> None:
+        if fails:
+            begun.wait()
+            raise ValueError("damaged")
+        begun.set()
+        while True:
+            cancellation.check()
+            time.sleep(0.001)
+
+    with pytest.raises(ValueError, match="damaged"):
+        in_threads(work, [True, False], 2, cancellation.cancel)
 
 
 def test_a_program_that_was_built_again() -> None:
