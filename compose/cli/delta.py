@@ -1,4 +1,4 @@
-"""`compose delta`: what clients fetch in a few files to go from one commit to another."""
+"""`compose delta`: static deltas, with which clients fetch an update in a few files."""
 
 from __future__ import annotations
 
@@ -22,31 +22,42 @@ _MEGABYTE = 1_000_000
 def command(
     repo: Annotated[str, typer.Option("--repo", "-r", metavar="REPO", help="OSTree repository.", show_default=False)],
     target: Annotated[
-        str | None, typer.Argument(metavar="TO", help="Ref or commit that clients get.", show_default=False)
+        str | None, typer.Argument(metavar="TO", help="Ref or commit that clients update to.", show_default=False)
     ] = None,
     source: Annotated[
-        str | None, typer.Option("--from", metavar="REV", help="What they have; the parent of TO by default.")
+        str | None, typer.Option("--from", metavar="REV", help="What they update from; the parent of TO by default.")
     ] = None,
     empty: Annotated[bool, typer.Option("--empty", help="For clients that have nothing.")] = False,
     to: Annotated[str | None, typer.Option("--to", metavar="REV", help="The same as TO.")] = None,
-    inline: Annotated[bool, typer.Option("--inline", help="All in one file.")] = False,
-    if_not_exists: Annotated[bool, typer.Option("--if-not-exists", "-n", help="Leave one that is there.")] = False,
-    disable_bsdiff: Annotated[bool, typer.Option("--disable-bsdiff", help="Do without bsdiff.")] = False,
+    inline: Annotated[bool, typer.Option("--inline", help="Put the parts into the superblock.")] = False,
+    if_not_exists: Annotated[
+        bool, typer.Option("--if-not-exists", "-n", help="Do nothing if the delta exists.")
+    ] = False,
+    disable_bsdiff: Annotated[bool, typer.Option("--disable-bsdiff", help="Do not use bsdiff.")] = False,
     min_fallback_size: Annotated[
         int,
         typer.Option(
             "--min-fallback-size",
             min=0,
             metavar="MB",
-            help="Larger new files are fetched as they are; 0 for none.",
+            help="Leave larger new files out: clients fetch them as they do without a delta. 0: pack all.",
         ),
     ] = 4,
     max_bsdiff_size: Annotated[
-        int, typer.Option("--max-bsdiff-size", min=0, metavar="MB", help="No differences of larger files.")
+        int,
+        typer.Option(
+            "--max-bsdiff-size",
+            min=0,
+            metavar="MB",
+            help="Do not compare an old and a new file that together are larger.",
+        ),
     ] = 128,
     max_chunk_size: Annotated[
-        int, typer.Option("--max-chunk-size", min=1, metavar="MB", help="Of a part, before it is compressed.")
+        int, typer.Option("--max-chunk-size", min=1, metavar="MB", help="Size of a part before it is compressed.")
     ] = 32,
+    gpg_key: flags.GpgKeys = None,
+    sign: flags.SignFiles = None,
+    sign_command: flags.SignCommands = None,
     form: Annotated[Format, typer.Option("--format", help="How to show it.")] = Format.TEXT,
     jobs: flags.Jobs = None,
     progress: flags.Progress = ProgressStyle.AUTO,
@@ -54,11 +65,14 @@ def command(
 ) -> None:
     """Make a static delta: an update that clients fetch as a few files.
 
-    It is made on all cores. What clients fetch with it is shown beside what they fetch without. The summary, if there is one,
-    lists it; sign that again.
+    It prints what clients fetch with the delta and what they would fetch without. The summary, if there is one, is updated to
+    list the delta; without a key its old signature is removed.
     """
-    if (target is None) == (to is None):
-        raise UsageError("give the commit that clients get" if to is None else "TO and --to: give one of them")
+    if target is not None and to is not None:
+        raise UsageError("TO and --to: give one of them")
+    revision = to if target is None else target
+    if revision is None:
+        raise UsageError("give the commit that clients update to")
     if empty and source is not None:
         raise UsageError("--empty and --from: give one of them")
     from compose.ostree.delta.write import DeltaOptions
@@ -74,11 +88,13 @@ def command(
         jobs=flags.jobs_or_all(jobs),
     )
     with flags.reporter_of(progress, progress_fd) as reporter:
-        written = make_delta(repo, target or to or "", source, options, reporter, empty=empty)
+        signers = flags.signers_of(gpg_key, sign, sign_command)
+        written = make_delta(repo, revision, source, options, reporter, empty=empty, signers=signers)
+        reporter.result("unchanged" if written is None else "done", delta=plain(written))
     if form is Format.JSON:
         typer.echo(json.dumps(_document(written), indent=2))
     else:
-        typer.echo("No change: the delta is there." if written is None else _line(written))
+        typer.echo("No change: the delta exists." if written is None else _line(written))
 
 
 def _line(written: WrittenDelta) -> str:

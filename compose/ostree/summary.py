@@ -97,6 +97,18 @@ def summary_refs(repo: Repo) -> dict[str, str]:
     return {name: checksum.hex() for name, (_, checksum, _) in rows}
 
 
+def summary_lists_deltas(repo: Repo) -> bool:
+    """Does the summary lead clients to the deltas that the repository has? No when there is none, or it is damaged."""
+    try:
+        _, metadata = decode(SUMMARY_TYPE, Path(repo.path, "summary").read_bytes())
+    except (OSError, ValueError):
+        return False
+    said = {key: variant.value for key, variant in metadata}
+    listed = {name: variant.value for name, variant in said.get("ostree.static-deltas", ())}
+    indexed = said.get("ostree.summary.indexed-deltas", False)
+    return listed == _listed_deltas(repo) and indexed == repo.config.indexed_deltas
+
+
 def summary_signature_keys(repo: Repo) -> frozenset[str]:
     """What kinds of signatures the summary has, by their keys: "ostree.gpgsigs", ... Nothing where what is there is none."""
     try:
@@ -139,8 +151,7 @@ def _metadata(
 ) -> list[tuple[str, Variant]]:
     config = repo.config
     found: dict[str, Variant] = {}
-    deltas = list_deltas(repo.path) if config.deltas_in_summary else {}
-    deltas = {name: digest for name, digest in deltas.items() if name not in without}
+    deltas = {name: digest for name, digest in _listed_deltas(repo).items() if name not in without}
     if deltas:
         found["ostree.static-deltas"] = Variant(
             "a{sv}", _dictionary({name: Variant("ay", digest) for name, digest in deltas.items()})
@@ -154,6 +165,11 @@ def _metadata(
         collections = [(name, _rows(repo, names)) for name, names in mirrored.items() if names]
         found["ostree.summary.collection-map"] = Variant("a{sa(s(taya{sv}))}", collections)
     return _dictionary(found)
+
+
+def _listed_deltas(repo: Repo) -> dict[str, bytes]:
+    """As list_deltas(), nothing where the summary is to list none (core.no-deltas-in-summary)."""
+    return list_deltas(repo.path) if repo.config.deltas_in_summary else {}
 
 
 def _dictionary(found: dict[str, Variant]) -> list[tuple[str, Variant]]:

@@ -64,7 +64,7 @@ def test_arguments(site: Site) -> None:
     site.compose()
     repo = f"--repo={site.repo}"
     for words, said in (
-        ((repo,), "give the commit"),
+        ((repo,), "give the commit that clients update to"),
         ((repo, REF, f"--to={REF}"), "give one of them"),
         ((repo, REF, "--empty", f"--from={REF}"), "give one of them"),
         ((repo, REF, f"--from={REF}"), "the same commit"),

@@ -29,7 +29,9 @@ from compose.ostree.delta.matching import common_segments
 from compose.ostree.delta.pairs import OldFile, OldFiles
 from compose.ostree.delta.threads import Cancellation, Cancelled, in_threads
 from compose.ostree.delta.write import DeltaOptions, write_delta
+from compose.ostree.gvariant import Variant, encode
 from compose.ostree.repo import Repo
+from compose.ostree.summary import summary_signature_keys
 from compose.pipeline.delta import make_delta
 from tests.support.commits import Item, file, link, write_commit
 
@@ -432,8 +434,66 @@ def test_the_summary_follows(repo: Path) -> None:
     make_delta(str(repo), "new", "old", OPTIONS, reporter)
     assert b"ostree.static-deltas" in (repo / "summary").read_bytes()
     (repo / "summary.sig").touch()
-    make_delta(str(repo), "new", "old", OPTIONS, reporter)
+    make_delta(str(repo), "new", None, OPTIONS, reporter, empty=True)
     assert ["sign it again" in each for each in reporter.said] == [False, True]
+
+
+@pytest.mark.parametrize("if_not_exists", [False, True])
+def test_a_summary_that_lists_the_delta_keeps_its_signature(repo: Path, if_not_exists: bool) -> None:
+    (repo / "summary").touch()
+    make_delta(str(repo), "new", "old", OPTIONS, Reporter())
+    (repo / "summary.sig").touch()
+    reporter = Warnings()
+    make_delta(str(repo), "new", "old", replace(OPTIONS, if_not_exists=if_not_exists), reporter)
+    assert (repo / "summary.sig").exists()
+    assert not reporter.said
+
+
+def test_a_summary_that_lists_no_deltas_keeps_its_signature(repo: Path) -> None:
+    """Clients find them in the index (core.no-deltas-in-summary)."""
+    with open(repo / "config", "a") as config:
+        config.write("indexed-deltas=true\nno-deltas-in-summary=true\n")
+    (repo / "summary").touch()
+    make_delta(str(repo), "new", "old", OPTIONS, Reporter())
+    (repo / "summary.sig").touch()
+    make_delta(str(repo), "new", None, OPTIONS, Reporter(), empty=True)
+    assert (repo / "summary.sig").exists()
+
+
+def test_a_delta_that_nothing_lists_is_listed_though_it_exists(repo: Path) -> None:
+    """Who made it was killed before it was in the index and the summary."""
+    with open(repo / "config", "a") as config:
+        config.write("indexed-deltas=true\n")
+    (repo / "summary").touch()
+    write(repo)
+    shutil.rmtree(repo / "delta-indexes")
+    assert make_delta(str(repo), "new", "old", replace(OPTIONS, if_not_exists=True), Reporter()) is None
+    assert b"ostree.static-deltas" in (repo / "summary").read_bytes()
+    assert list((repo / "delta-indexes").rglob("*.index"))
+
+
+class Signs:
+    metadata_key = "ostree.sign.ed25519"
+
+    def sign(self, data: bytes) -> bytes:
+        del data
+        return bytes(64)
+
+
+def test_the_summary_is_signed(repo: Path) -> None:
+    reporter = Warnings()
+    make_delta(str(repo), "new", "old", OPTIONS, reporter, signers=[Signs()])
+    assert not reporter.said
+    with Repo.open(str(repo)) as opened:
+        assert summary_signature_keys(opened) == {"ostree.sign.ed25519"}
+
+
+def test_a_signature_of_another_kind_is_not_lost(repo: Path) -> None:
+    (repo / "summary").touch()
+    (repo / "summary.sig").write_bytes(encode("a{sv}", [("ostree.gpgsigs", Variant("aay", [b"signature"]))]))
+    with pytest.raises(UsageError, match=r"ostree\.gpgsigs"):
+        make_delta(str(repo), "new", "old", OPTIONS, Reporter(), signers=[Signs()])
+    assert not list_deltas(str(repo))
 
 
 @given(old=PIECES, new=PIECES)
