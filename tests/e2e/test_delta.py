@@ -25,7 +25,7 @@ def test_an_update(site: Site) -> None:
     site.write_treefile()
     site.compose()
     words = ("delta", REF, f"--repo={site.repo}")
-    assert "--empty makes" in site.tool(*words, status=2).stderr
+    assert "--empty to make" in site.tool(*words, status=2).stderr
     (site.path / "large").write_bytes(bytes(300_000))
     site.write_treefile("tiny-odd", add_files=[["large", "/usr/share/large"]])
     site.compose()
@@ -38,7 +38,8 @@ def test_an_update(site: Site) -> None:
     assert document["fetched_bytes"] == sum(path.stat().st_size for path in Path(document["path"]).iterdir())
     assert "No change" in site.tool(*words, "--if-not-exists").stdout
     assert "without the delta" in site.tool(*words).stdout
-    site.tool(*words, "--empty")
+    site.tool(*words, "--empty", "--sign-command=ed25519=head -c 64 /dev/zero")
+    assert (site.repo / "summary.sig").exists()
     client = site.path / "client"
     ostree(client, "init", "--mode=bare-user")
     with logged(site.repo) as server:
