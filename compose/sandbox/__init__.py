@@ -1,1 +1,1 @@
-"""Isolation of one program: namespaces, a root of its own, fewer capabilities, nothing inherited."""
+"""Isolates one program: its own namespaces and root directory, few capabilities, nothing inherited."""

@@ -1,10 +1,10 @@
-"""Running one program in a root directory: what happens between fork and exec.
+"""Runs one program in a root directory: everything between fork and exec.
 
-    server ── fork: a new pid namespace ── fork: init (pid 1), mounts, pivot_root, fewer capabilities ── fork ── exec
+    server ── fork: new pid namespace ── fork: init (pid 1): mounts, pivot_root, drops capabilities ── fork ── exec
 
-init reaps what the program leaves behind; when it ends, the kernel kills all that is left in its pid namespace. Each ends
-with the one before it, so killing the first (time limit) or the server (interrupt) kills everything. After the pivot nothing
-is imported, loaded or looked up by name: the target's files are not to be trusted.
+init reaps orphans; when it exits, the kernel kills whatever is left in its pid namespace. Each process dies with its parent,
+so killing the first child (time limit) or the server (interrupt) kills everything. After pivot_root nothing is imported,
+loaded or looked up by name, because the target's files are untrusted.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from compose.errors import SandboxError
 from compose.process import Program
 from compose.sandbox import filesystems, kernel, lookups, seccomp
 from compose.sandbox.observe import Observation, Observer
-from compose.sandbox.refusal import Machine, Step, way_out
+from compose.sandbox.refusal import Machine, Step, remedy
 
 OUTPUT_LIMIT = 64 << 10
-"""Bytes of a program's output that are kept, the last ones."""
+"""How much of a program's output is kept: its last bytes."""
 HOSTNAME = "localhost"
 _SCRIPT_FD = 5
 _STATUS_FD = 6
 _ALIVE_FD = 7
-_EVERY_FD = 1 << 20
+_MAX_FD = 1 << 20
 _ENDED = b"="
 _OBSERVED = b"o"
 _STATUS = struct.Struct("=ci")
 _NAMESPACES = kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWNET
 _OPEN_FILES = (1024, 1 << 16)
-# Python ignores these; programs expect them as a shell has them.
+# Python ignores or handles some of these; programs expect the defaults, as under a shell.
 _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Librpm(Protocol):
-    """What sandbox.lua does; called in the program's process, after the pivot."""
+    """The functions of sandbox.lua that run in the program's process, after pivot_root."""
 
     def needed(self, program: Program) -> bool: ...
 
@@ -56,8 +56,12 @@ class Librpm(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """status: as subprocess has it. observed: None when the program could not be followed, or nobody asked."""
+class Exit:
+    """How a program ended.
+
+    status: as in subprocess, negative for a signal. output: its last OUTPUT_LIMIT bytes. observed: None if observation was
+    not requested or the program could not be followed.
+    """
 
     status: int
     timed_out: bool
@@ -65,11 +69,11 @@ class Ended:
     observed: Observation | None
 
 
-def run(root: str, program: Program, epoch: int, librpm: Librpm, *, observed: bool = False) -> Ended:
+def run(root: str, program: Program, epoch: int, librpm: Librpm, *, observed: bool = False) -> Exit:
     """Run a program with `root`, a mount point, as its root directory.
 
-    epoch: SOURCE_DATE_EPOCH for the program. observed: note what it looks at, if the kernel can tell. The caller must be
-    single-threaded. Raises SandboxError when the kernel refuses.
+    epoch: SOURCE_DATE_EPOCH for the program. observed: record its path lookups, if the kernel supports it. The caller must
+    be single-threaded. Raises SandboxError when the kernel refuses.
     """
     files = [
         _sealed_file("script", program.body.encode(errors="surrogateescape")),
@@ -77,7 +81,7 @@ def run(root: str, program: Program, epoch: int, librpm: Librpm, *, observed: bo
     ]
     try:
         body, stdin = files
-        # the other end closes when this process dies, even when that is before init asks to die with it
+        # the write end closes when this process dies, even if that happens before init calls die_with_parent()
         alive, _ = _pipe(files)
         out_read, out = _pipe(files)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -86,7 +90,7 @@ def run(root: str, program: Program, epoch: int, librpm: Librpm, *, observed: bo
         child = os.fork()
         if not child:
             try:
-                _arrange(stdin, out, body, status, alive)
+                _arrange_descriptors(stdin, out, body, status, alive)
                 _enter_pid_namespace()
                 _become_init(root, program, epoch, librpm, observed)
             except BaseException as error:
@@ -98,23 +102,23 @@ def run(root: str, program: Program, epoch: int, librpm: Librpm, *, observed: bo
             files.remove(fd)
         output, timed_out, observation = _collect(out_read, status_read, child, program.timeout)
         os.waitpid(child, 0)
-        answer = os.read(status_read, 4096)
+        reply = os.read(status_read, 4096)
     except OSError as error:
         raise _refused(program, str(error)) from error
     finally:
         for fd in files:
             os.close(fd)
     if timed_out:
-        return Ended(status=-signal.SIGKILL, timed_out=True, output=output, observed=None)
-    if answer.startswith(_ENDED):
-        status = os.waitstatus_to_exitcode(_STATUS.unpack(answer)[1])
-        return Ended(status=status, timed_out=False, output=output, observed=observation)
-    raise _refused(program, answer.decode(errors="replace") or "the sandbox was killed")
+        return Exit(status=-signal.SIGKILL, timed_out=True, output=output, observed=None)
+    if reply.startswith(_ENDED):
+        status = os.waitstatus_to_exitcode(_STATUS.unpack(reply)[1])
+        return Exit(status=status, timed_out=False, output=output, observed=observation)
+    raise _refused(program, reply.decode(errors="replace") or "the sandbox was killed")
 
 
 def _refused(program: Program, reason: str) -> SandboxError:
     return SandboxError(
-        f"cannot isolate {program.phase} of {program.owner}: {reason}", hint=way_out(Step.MOUNT, Machine.here())
+        f"cannot isolate {program.phase} of {program.owner}: {reason}", hint=remedy(Step.MOUNT, Machine.here())
     )
 
 
@@ -125,7 +129,7 @@ def _pipe(files: list[int]) -> tuple[int, int]:
 
 
 def _sealed_file(name: str, data: bytes) -> int:
-    """A file in memory that nobody can change, at its beginning."""
+    """Return a descriptor of an immutable file in memory, positioned at its start."""
     fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     view = memoryview(data)
     while view:
@@ -136,13 +140,16 @@ def _sealed_file(name: str, data: bytes) -> int:
 
 
 def _enter_pid_namespace() -> None:
-    """Return as pid 1 of a new pid namespace. The process that was, ends with it: a process cannot enter itself, and the
-    server could not come back from one, were it no more than a user outside of its user namespace."""
+    """Return as pid 1 of a new pid namespace; the calling process waits for it and exits.
+
+    unshare(CLONE_NEWPID) affects children only. The server does not call it itself because it could not return to its old
+    namespace: outside its user namespace it may be an ordinary user.
+    """
     _end_with_parent()
     kernel.unshare(kernel.CLONE_NEWPID)
     init = os.fork()
     if init:
-        os.closerange(0, _EVERY_FD)
+        os.closerange(0, _MAX_FD)
         os.waitpid(init, 0)
         os._exit(0)
 
@@ -154,15 +161,17 @@ def _end_with_parent() -> None:
 
 
 def _collect(out: int, status: int, child: int, timeout: float) -> tuple[str, bool, Observation | None]:
-    """Wait until child ends, and all with it; (the last that came from `out`, whether the time limit struck, what was
-    observed)."""
+    """Wait until the child and everything below it has ended.
+
+    Returns (the end of what came from `out`, whether the time limit was hit, what was observed).
+    """
     deadline = time.monotonic() + timeout
     kept = bytearray()
     timed_out = False
     observer = None
-    over = os.pidfd_open(child)
+    ended = os.pidfd_open(child)
     poll = select.poll()
-    for fd in (out, status, over):
+    for fd in (out, status, ended):
         poll.register(fd, select.POLLIN)
     try:
         while True:
@@ -173,51 +182,53 @@ def _collect(out: int, status: int, child: int, timeout: float) -> tuple[str, bo
             ready = {fd for fd, _ in poll.poll(None if timed_out else max(0, left) * 1000 + 1)}
             if status in ready:
                 observer = _observer(status)
-                # what comes next is how the program ended
+                # the next message is the exit status, which run() reads
                 poll.unregister(status)
             if out in ready:
                 chunk = os.read(out, 1 << 16)
                 if not chunk:
-                    # which programs close that have nothing to say
+                    # some programs close their output early
                     poll.unregister(out)
                 kept += chunk
                 del kept[:-OUTPUT_LIMIT]
-            elif over in ready:
+            elif ended in ready:
                 break
     except BaseException:
         os.kill(child, signal.SIGKILL)
         raise
     finally:
-        os.close(over)
+        os.close(ended)
         if observer is not None:
             observer.close()
-    seen = observer.observation() if observer is not None else None
-    return kept.decode(errors="replace"), timed_out, seen
+    observation = observer.observation() if observer is not None else None
+    return kept.decode(errors="replace"), timed_out, observation
 
 
 def _observer(status: int) -> Observer | None:
-    """What _let_observe() offers; None when the next message is another one, which stays to be read."""
-    with socket.socket(fileno=os.dup(status)) as end:
-        first = end.recv(len(_OBSERVED), socket.MSG_PEEK)
-        if first != _OBSERVED:
+    """Receive the descriptors that _offer_observation() sends; None, leaving the message unread, if it is another one."""
+    with socket.socket(fileno=os.dup(status)) as connection:
+        if connection.recv(len(_OBSERVED), socket.MSG_PEEK) != _OBSERVED:
             return None
-        _, descriptors, _, _ = socket.recv_fds(end, len(_OBSERVED), 2, socket.MSG_CMSG_CLOEXEC)
+        _, descriptors, _, _ = socket.recv_fds(connection, len(_OBSERVED), 2, socket.MSG_CMSG_CLOEXEC)
     return Observer(*descriptors) if len(descriptors) == 2 else None
 
 
-def _let_observe() -> None:
-    """Have the server hear of all that this process and its children look up, if the kernel can tell."""
+def _offer_observation() -> None:
+    """Let the server observe the path lookups of this process and its children, if the kernel supports it."""
     root = os.open("/", os.O_PATH | os.O_CLOEXEC)
     listener = lookups.start()
     if listener is not None:
-        with socket.socket(fileno=os.dup(_STATUS_FD)) as end:
-            socket.send_fds(end, [_OBSERVED], [listener, root])
+        with socket.socket(fileno=os.dup(_STATUS_FD)) as connection:
+            socket.send_fds(connection, [_OBSERVED], [listener, root])
         os.close(listener)
     os.close(root)
 
 
 def _become_init(root: str, program: Program, epoch: int, librpm: Librpm, observed: bool) -> None:
-    """pid 1 of the program. Returns by an exception only; its descriptors are those of _arrange()."""
+    """Run as pid 1 of the program's pid namespace; leaves by os._exit() or an exception.
+
+    Expects the descriptors as _arrange_descriptors() places them.
+    """
     _end_with_parent()
     os.setsid()
     _unshare()
@@ -226,13 +237,13 @@ def _become_init(root: str, program: Program, epoch: int, librpm: Librpm, observ
     kernel.pivot_root(root)
     filesystems.mount_all(devices)
     kernel.detach_old_root()
-    os.closerange(_ALIVE_FD, _EVERY_FD)
+    os.closerange(_ALIVE_FD, _MAX_FD)
     _limit_memory()
-    _give_up_rights()
+    _drop_privileges()
     child = os.fork()
     if not child:
         if observed:
-            _let_observe()
+            _offer_observation()
         os.close(_STATUS_FD)
         _execute(program, epoch, librpm)
     for fd in (0, 1, 2, _SCRIPT_FD):
@@ -248,48 +259,48 @@ def _unshare() -> None:
     try:
         kernel.unshare(_NAMESPACES | kernel.CLONE_NEWCGROUP)
     except OSError as error:
-        # a kernel without control groups
+        # a kernel without cgroup namespaces
         if error.errno != errno.EINVAL:
             raise
         kernel.unshare(_NAMESPACES)
 
 
-def _arrange(stdin: int, out: int, body: int, status: int, alive: int) -> None:
-    """Descriptors 0, 1, 2, 5 (the script), 6 (the status pipe) and 7; all others closed."""
-    # away from the low numbers first: one of them may be another's goal
+def _arrange_descriptors(stdin: int, out: int, body: int, status: int, alive: int) -> None:
+    """Move them to 0, 1, 2, 5 (script), 6 (status socket) and 7 (alive pipe), and close all others."""
+    # to high numbers first, because one descriptor may occupy the place of another
     high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100) for fd in (stdin, out, out, body, status, alive)]
-    for fd, goal in zip(high, (0, 1, 2, _SCRIPT_FD, _STATUS_FD, _ALIVE_FD), strict=True):
-        os.dup2(fd, goal, inheritable=goal <= _SCRIPT_FD)
+    for fd, number in zip(high, (0, 1, 2, _SCRIPT_FD, _STATUS_FD, _ALIVE_FD), strict=True):
+        os.dup2(fd, number, inheritable=number <= _SCRIPT_FD)
     os.closerange(3, _SCRIPT_FD)
-    os.closerange(_ALIVE_FD + 1, _EVERY_FD)
+    os.closerange(_ALIVE_FD + 1, _MAX_FD)
 
 
 def _limit_memory() -> None:
-    """No process gets more than this machine has, and when that is short the kernel ends these processes before others.
+    """Limit each process to the machine's memory, and let the OOM killer take these processes before others.
 
-    Not a limit for all of them together: that takes a control group, which is for who starts compose to give.
+    Their total is not limited: that takes a control group, which whoever starts compose must provide.
     """
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    _lower(resource.RLIMIT_DATA, total, total)
+    _lower_limit(resource.RLIMIT_DATA, total, total)
     with open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
 
 
-def _lower(which: int, soft: int, hard: int) -> None:
+def _lower_limit(which: int, soft: int, hard: int) -> None:
     allowed = resource.getrlimit(which)[1]
     soft, hard = (limit if allowed == resource.RLIM_INFINITY else min(limit, allowed) for limit in (soft, hard))
     resource.setrlimit(which, (soft, hard))
 
 
-def _give_up_rights() -> None:
-    """From here on: fewer capabilities, no way to more, fixed limits, a shell's signals."""
+def _drop_privileges() -> None:
+    """Drop capabilities and every way to regain them, fix resource limits and reset signals."""
     os.umask(0o022)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _lower(resource.RLIMIT_NOFILE, *_OPEN_FILES)
-    _lower(resource.RLIMIT_NPROC, filesystems.PROCESS_LIMIT, filesystems.PROCESS_LIMIT)
-    # those of who composes reach nothing here, but would be seen
+    _lower_limit(resource.RLIMIT_NOFILE, *_OPEN_FILES)
+    _lower_limit(resource.RLIMIT_NPROC, filesystems.PROCESS_LIMIT, filesystems.PROCESS_LIMIT)
+    # the invoking user's groups grant nothing here, but the program would see them
     os.setgroups([0])
-    # /proc/1/exe is this machine's own Python, and as writable as it is there
+    # /proc/1/exe is the host's own Python, as writable as it is on the host
     kernel.hide_from_others()
     kernel.drop_capabilities()
     kernel.forbid_new_privileges()
@@ -308,7 +319,7 @@ def _execute(program: Program, epoch: int, librpm: Librpm) -> NoReturn:
         "LANG": "C.UTF-8",
         "TZ": "UTC",
         "SOURCE_DATE_EPOCH": str(epoch),
-        # systemctl and its like then only change files
+        # makes systemctl and similar tools change files only
         "SYSTEMD_OFFLINE": "1",
         **dict(program.environment),
     }

@@ -1,7 +1,7 @@
-"""What a program sees at /dev, /proc, /sys, /run, /tmp and /var/tmp.
+"""The sandbox's own mounts: /dev, /proc, /sys, /run, /tmp and /var/tmp.
 
-All of it is mounted after pivot_root, by absolute paths: the tree's symlinks, which may be hostile, then lead nowhere but
-into the tree. Nodes of the host are bound from descriptors that were opened before.
+They are mounted by absolute path after pivot_root, so that symlinks of the tree, which may be hostile, cannot lead out of
+it. The host's device nodes are bind-mounted from descriptors opened before.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _DEVICE_LINKS = (
     ("stderr", "/proc/self/fd/2"),
     ("ptmx", "pts/ptmx"),
 )
-# All together, with /dev/shm, they hold less than the memory there is; dracut's image is made in /var/tmp.
+# Including /dev/shm, their sizes add up to less than the machine's memory. dracut builds its image in /var/tmp.
 _PRIVATE = (("/run", "mode=0755,size=5%"), ("/tmp", "mode=1777,size=20%"), ("/var/tmp", "mode=1777,size=50%"))
-# Where writing would change the host's kernel.
+# Writing here would change the host's kernel.
 _READ_ONLY = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs")
-# What says something of the host: a script that copies its kernel's command line or keys must find none.
+# These describe the host: a script that copies the kernel command line or keys must find none.
 _HIDDEN = (
     "/proc/cmdline",
     "/proc/kcore",
@@ -40,36 +40,36 @@ _HIDDEN = (
     "/proc/asound",
     "/proc/scsi",
     "/proc/driver",
-    # else a machine in FIPS mode makes images whose crypto-policies are FIPS, and another one does not
+    # otherwise a host in FIPS mode would compose images with the FIPS crypto-policy
     "/proc/sys/crypto/fips_enabled",
 )
 _API = kernel.MS_NOSUID | kernel.MS_NOEXEC
 _LOCKED = kernel.MS_BIND | kernel.MS_REMOUNT | kernel.MS_RDONLY | _API
 PROCESS_LIMIT = 4096
-"""Processes and threads that a program may have at once."""
+"""Maximum number of processes and threads of a program at a time."""
 
 
 def open_devices() -> dict[str, int]:
-    """Descriptors of the host's device nodes, by name; to be called before the root changes."""
+    """Open the host's device nodes: name to descriptor. Call before pivot_root."""
     return {name: os.open(f"/dev/{name}", os.O_PATH | os.O_CLOEXEC) for name in _DEVICES}
 
 
 def mount_all(devices: dict[str, int]) -> None:
-    """Mount everything in the new root, and close the descriptors. Raises OSError."""
+    """Mount everything in the new root, and close the descriptors from open_devices(). Raises OSError."""
     for path in ("/dev", "/proc", "/sys"):
         if not _is_directory(path):
-            raise NotADirectoryError(20, f"{path} of the tree is not a directory")
+            raise NotADirectoryError(20, f"{path} in the tree is not a directory")
     kernel.mount("proc", "/proc", "proc", _API | kernel.MS_NODEV)
     _limit_processes()
     _mount_dev(devices)
     kernel.mount("tmpfs", "/sys", "tmpfs", _API | kernel.MS_NODEV | kernel.MS_RDONLY, "mode=0555,size=4k")
-    _close_proc()
+    _restrict_proc()
     for path, options in _PRIVATE:
         if _is_directory(path):
             kernel.mount("tmpfs", path, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
     if _is_directory("/run"):
         os.mkdir("/run/lock")
-        # says that this is an image being made, as rpm-ostree says it to scriptlets
+        # tells scriptlets that they run in an image build, as under rpm-ostree
         _touch("/run/ostree-booted", 0o644)
 
 
@@ -80,7 +80,7 @@ def _mount_dev(devices: dict[str, int]) -> None:
         _touch(node, 0o666)
         kernel.mount(f"/proc/self/fd/{fd}", node, flags=kernel.MS_BIND)
         os.close(fd)
-        # a device on a read-only mount can still be written to, but the host's node not be given another mode
+        # a device on a read-only mount can still be written to, but the host's node cannot be chmodded
         kernel.mount("", node, flags=_LOCKED)
     for name, target in _DEVICE_LINKS:
         os.symlink(target, f"/dev/{name}")
@@ -90,7 +90,7 @@ def _mount_dev(devices: dict[str, int]) -> None:
     kernel.mount("tmpfs", "/dev/shm", "tmpfs", _API | kernel.MS_NODEV, "mode=1777,size=5%")
 
 
-def _close_proc() -> None:
+def _restrict_proc() -> None:
     for path in _READ_ONLY:
         if os.path.exists(path):
             kernel.mount(path, path, flags=kernel.MS_BIND)
@@ -103,10 +103,11 @@ def _close_proc() -> None:
 
 
 def _limit_processes() -> None:
-    """Bound a fork bomb. RLIMIT_NPROC does not hold this machine's root; kernel.pid_max does, and is per pid namespace since
-    Linux 6.14."""
-    major, minor = (int("".join(filter(str.isdigit, part))) for part in os.uname().release.split(".")[:2])
-    if (major, minor) < (6, 14):
+    """Contain a fork bomb.
+
+    RLIMIT_NPROC does not apply to the host's root. kernel.pid_max does, and is per pid namespace since Linux 6.14.
+    """
+    if kernel.release() < (6, 14):
         return
     fd = os.open("/proc/sys/kernel/pid_max", os.O_WRONLY | os.O_CLOEXEC)
     try:

@@ -1,11 +1,11 @@
-"""Whose root the sandbox has: this machine's own, or one of a user namespace.
+"""Becoming root in the sandbox: the machine's own root, or root of a user namespace.
 
-    root where mounts are allowed       its own namespaces, no user namespace
-    root without CAP_SYS_ADMIN          a user namespace in which every id is itself (in a container)
+    root that may mount                 its own namespaces, no user namespace
+    root without CAP_SYS_ADMIN          a user namespace with an identity mapping (in a container)
     anybody else                        a user namespace: 0 is the user, 1... are the user's subordinate ids
 
-Subordinate ids are those of subuid(5) and subgid(5); newuidmap(1) and newgidmap(1), which are setuid root, give them. Every
-id of an operating system must be there, for programs chown files to them: with fewer, owners would be lost.
+Subordinate ids are those of subuid(5) and subgid(5); newuidmap(1) and newgidmap(1), which are setuid root, map them. All ids
+that an operating system uses must be mapped, because programs chown files to them: with fewer, owners would be lost.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from compose.sandbox import kernel
 from compose.sandbox.refusal import Machine, Step, read_text, refused
 
 NEEDED_IDS = 65535
-"""Ids 0 to 65534: nobody's is the last."""
+"""Ids 0 to 65534; the last is nobody's."""
 _SUBORDINATES = ((os.geteuid, "/etc/subuid", "newuidmap"), (os.getegid, "/etc/subgid", "newgidmap"))
 _PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
 _REMOVER = "from compose import fs; from compose.sandbox import identity; identity.enter(); fs.remove_tree(sys.argv[1])"
@@ -39,48 +39,47 @@ Range = tuple[int, int]
 
 
 class Identity(enum.Enum):
-    """Best to follow what happens first; all give the same trees."""
+    """How the sandbox got its root, easiest to debug first; both give the same trees."""
 
     ROOT = "root namespaces"
     USER = "user namespace"
 
 
 def enter() -> Identity:
-    """Bring this process, which must have one thread only, into a mount namespace in which it may mount, as root.
+    """Move this process, which must be single-threaded, into a mount namespace in which it is root and may mount.
 
-    Its real ids stay; root's files there are those that it owned before. Raises SandboxError with the way out.
+    Its real ids stay: files it owned before are root's there. Raises SandboxError with a remedy.
     """
     identity = Identity.ROOT
     if os.geteuid() or not _own_mounts():
         identity = Identity.USER
         _enter_user_namespace()
-        # the user's groups stay: the way to the cachedir may need one
-        with _asked_for(Step.NAMESPACE):
+        # the user's groups stay, since access to the cachedir may depend on one
+        with _refusals_of(Step.NAMESPACE):
             kernel.unshare(kernel.CLONE_NEWNS)
     count = ids_from_zero(read_text("/proc/self/uid_map")), ids_from_zero(read_text("/proc/self/gid_map"))
     if min(count) < NEEDED_IDS:
         raise SandboxError(
-            f"only the ids 0 to {min(count) - 1} are there for what packages own; 0 to {NEEDED_IDS - 1} are needed",
-            hint="map more where this user namespace is made, or compose outside of it",
+            f"only ids 0 to {min(count) - 1} are mapped for file owners; 0 to {NEEDED_IDS - 1} are needed",
+            hint="map more ids where this user namespace is created, or compose outside of it",
         )
-    with _asked_for(Step.MOUNT):
+    with _refusals_of(Step.MOUNT):
         kernel.mount("", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
     return identity
 
 
 def renew() -> NoReturn:
-    """Run this Python program again, with the same arguments and standard descriptors; for a process that entered a user
-    namespace.
+    """Re-exec this Python program, arguments and standard descriptors unchanged, after it entered a user namespace.
 
-    The memory of a process belongs to the user namespace in which its program began (mm->user_ns in Linux). If that was the
-    one outside, nobody but this machine's root may look at what hides (PR_SET_DUMPABLE), as programs that librpm runs do;
-    children of a process that began inside hide from each other, and not from it.
+    A process's memory belongs to the user namespace in which it was exec'd (mm->user_ns in Linux). If that is the outer one,
+    only the machine's root may inspect its non-dumpable children (PR_SET_DUMPABLE), such as programs running in librpm.
+    Children of a process exec'd inside hide from each other, but not from it.
     """
     os.execv(sys.executable, sys.orig_argv)
 
 
 def remove_tree(path: str) -> None:
-    """fs.remove_tree() of what was made in a user namespace, too: only in one may the user remove it.
+    """fs.remove_tree(), also for files created in a user namespace, which the user can only remove from within one.
 
     Raises OSError, SandboxError.
     """
@@ -100,11 +99,11 @@ def remove_tree(path: str) -> None:
     if done.returncode:
         # the last line of a traceback
         reason = done.stderr.strip().rpartition("\n")[2].partition(": ")[2]
-        raise SandboxError(f"{path} holds what only a user namespace can remove: {reason}")
+        raise SandboxError(f"{path} holds files that can only be removed in a user namespace: {reason}")
 
 
 def subordinate_ranges(text: str, names: Sequence[str]) -> tuple[Range, ...]:
-    """Ranges that a subuid(5) file gives to a user, known by any of its names (login, number), in order."""
+    """Ranges that the text of a subuid(5) file grants to a user, in order. names: the user's login name and uid."""
     found = []
     for line in text.splitlines():
         fields = line.split("#")[0].strip().split(":")
@@ -114,7 +113,7 @@ def subordinate_ranges(text: str, names: Sequence[str]) -> tuple[Range, ...]:
 
 
 def ids_from_zero(id_map: str) -> int:
-    """How many ids from 0 on, without a gap, /proc/PID/uid_map has (user_namespaces(7))."""
+    """Count the ids that a /proc/PID/uid_map (user_namespaces(7)) maps from 0 on without a gap."""
     count = 0
     for inside, _, length in sorted(tuple(map(int, line.split())) for line in id_map.splitlines()):
         if inside > count:
@@ -132,11 +131,11 @@ def _own_mounts() -> bool:
 
 
 def _enter_user_namespace() -> None:
-    """A child makes the namespace, this process gives it its ids and follows: only from outside can ids be given."""
-    give = _same_ids if not os.geteuid() else _subordinate_ids()
+    """Have a child create the namespace, map its ids and join it: ids can only be mapped from outside."""
+    map_ids = _map_identity if not os.geteuid() else _subordinate_mapper()
     with _child_in_user_namespace() as child:
-        give(child)
-        with _asked_for(Step.NAMESPACE):
+        map_ids(child)
+        with _refusals_of(Step.NAMESPACE):
             namespace = os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
             try:
                 kernel.enter_namespace(namespace, kernel.CLONE_NEWUSER)
@@ -146,7 +145,7 @@ def _enter_user_namespace() -> None:
 
 @contextlib.contextmanager
 def _child_in_user_namespace() -> Iterator[int]:
-    """pid of a child that has made a user namespace and waits."""
+    """Yield the pid of a child that waits in a new user namespace. Raises SandboxError."""
     read, write = os.pipe()
     stay, leave = os.pipe()
     child = os.fork()
@@ -173,16 +172,16 @@ def _child_in_user_namespace() -> Iterator[int]:
         os.waitpid(child, 0)
 
 
-def _same_ids(child: int) -> None:
-    with _asked_for(Step.MAPPING):
+def _map_identity(child: int) -> None:
+    with _refusals_of(Step.MAPPING):
         for name in ("uid_map", "gid_map"):
             lines = [line.split() for line in read_text(f"/proc/self/{name}").splitlines()]
             with open(f"/proc/{child}/{name}", "w") as file:
                 file.write("".join(f"{inside} {inside} {count}\n" for inside, _, count in lines))
 
 
-def _subordinate_ids() -> Callable[[int], None]:
-    """What gives a process the caller's ids. Raises SandboxError."""
+def _subordinate_mapper() -> Callable[[int], None]:
+    """Return a function that maps the caller's subordinate ids for a process. Both raise SandboxError."""
     commands = []
     for own, file, program in _SUBORDINATES:
         triples = [0, own(), 1]
@@ -192,7 +191,7 @@ def _subordinate_ids() -> Callable[[int], None]:
             inside += count
         commands.append((_program(program), tuple(map(str, triples))))
 
-    def give(child: int) -> None:
+    def map_ids(child: int) -> None:
         for program, triples in commands:
             done = subprocess.run(
                 [program, str(child), *triples],
@@ -202,18 +201,19 @@ def _subordinate_ids() -> Callable[[int], None]:
                 check=False,
             )
             if done.returncode:
-                said = done.stdout.decode(errors="replace").strip().removeprefix(f"{os.path.basename(program)}: ")
-                raise refused(Step.MAPPING, f"{os.path.basename(program)}: {said}", Machine.here())
+                name = os.path.basename(program)
+                output = done.stdout.decode(errors="replace").strip().removeprefix(f"{name}: ")
+                raise refused(Step.MAPPING, f"{name}: {output}", Machine.here())
 
-    return give
+    return map_ids
 
 
 def subordinates(file: str) -> tuple[Range, ...]:
-    """The caller's ranges in a subuid(5) file. Raises SandboxError when they are too few."""
+    """The caller's ranges in a subuid(5) file. Raises SandboxError if they hold too few ids."""
     names = _names()
     ranges = subordinate_ranges(read_text(file), names)
     if sum(count for _, count in ranges) < NEEDED_IDS - 1:
-        raise refused(Step.SUBORDINATES, f"{file} gives {names[0]} too few ids", Machine.here(), user=names[0])
+        raise refused(Step.SUBORDINATES, f"{file} grants {names[0]} too few", Machine.here(), user=names[0])
     return ranges
 
 
@@ -225,7 +225,10 @@ def _program(name: str) -> str:
 
 
 def obstacles() -> tuple[SandboxError, ...]:
-    """All that keeps an ordinary user from a user namespace, each found by trying; enter() tells the first. None for root."""
+    """Everything that keeps an ordinary user from a user namespace, found by trying; empty for root.
+
+    enter() raises only the first.
+    """
     found = []
 
     def attempt(function: Callable[..., object], *arguments: str) -> None:
@@ -255,7 +258,7 @@ def _names() -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def _asked_for(step: Step) -> Iterator[None]:
+def _refusals_of(step: Step) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What the kernel opens besides a program that it is told to run, and tells nobody of."""
+"""Interpreters of programs: execve(2) opens them by itself, without a system call that an observer could see."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ import stat
 import struct
 
 _LINE = 256
-"""Bytes of a #! line that count: BINPRM_BUF_SIZE of linux/binfmts.h."""
+"""Bytes of a #! line that the kernel reads: BINPRM_BUF_SIZE of linux/binfmts.h."""
 _SCRIPT = re.compile(rb"#![ \t]*([^ \t\n\0]+)")
 _ELF64 = b"\x7fELF\2\1"
 _HEADER, _SEGMENT = 64, 56
-_MOST_SEGMENTS = 64 << 10
-"""Bytes; the kernel runs nothing that has more (elf_read_phdrs())."""
+_MAX_HEADERS = 64 << 10
+"""Bytes of program headers; the kernel refuses to run a file with more (elf_read_phdrs())."""
 _PATH_MAX = 4096
 _PT_INTERP = 3
 
 
 def interpreter_of(fd: int) -> str | None:
-    """Of an open program: the path in its #! line, or of its dynamic linker (elf(5)); None when it has none. Raises
-    OSError."""
+    """Return the interpreter of an open program: that of its #! line, or its dynamic linker (elf(5)); None without one.
+
+    Raises OSError.
+    """
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         return None
     head = os.pread(fd, _LINE, 0)
@@ -30,7 +32,7 @@ def interpreter_of(fd: int) -> str | None:
         return None
     (start,) = struct.unpack_from("<Q", head, 32)
     size, count = struct.unpack_from("<HH", head, 54)
-    if size != _SEGMENT or size * count > _MOST_SEGMENTS or start >> 63:
+    if size != _SEGMENT or size * count > _MAX_HEADERS or start >> 63:
         return None
     segments = os.pread(fd, size * count, start)
     for at in range(0, len(segments) - size + 1, size):

@@ -1,10 +1,11 @@
-"""System calls that `os` lacks before the Python we start at (3.11), through the C library."""
+"""System calls that `os` does not offer in Python 3.11, called through the C library."""
 
 from __future__ import annotations
 
 import ctypes
 import errno
 import os
+import re
 import struct
 
 CLONE_NEWNS = 0x00020000
@@ -37,8 +38,8 @@ _NEW_LISTENER = 1 << 3
 _WAIT_KILLABLE_RECEIVED = 1 << 5
 _CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 
-# linux/capability.h: what scriptlets of an operating system's packages need, and no more. Not dac_read_search, though
-# reading is all it seems to allow: with open_by_handle_at() it opens what no path leads to.
+# linux/capability.h: what scriptlets of an operating system's packages need. dac_read_search is not among them: with
+# open_by_handle_at() it gives access to files outside the root.
 KEPT_CAPABILITIES = {
     0: "chown",
     1: "dac_override",
@@ -65,6 +66,12 @@ def _checked(result: int, what: str) -> None:
         raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
+def release() -> tuple[int, int]:
+    """Version of the running kernel, (major, minor)."""
+    major, minor = re.match(r"(\d+)\.(\d+)", os.uname().release).groups()  # type: ignore[union-attr]
+    return int(major), int(minor)
+
+
 def unshare(flags: int) -> None:
     """unshare(2). Raises OSError."""
     _checked(_libc.unshare(flags), "unshare")
@@ -79,16 +86,16 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = 
 
 
 def pivot_root(directory: str) -> None:
-    """Make a mount point the root of this mount namespace.
+    """Make a mount point the root of this mount namespace (pivot_root(2)).
 
-    The old root lies on top of it, seen by the current directory only, until detach_old_root(): pivot_root(2).
+    The old root stays stacked on it, reachable through the current directory only, until detach_old_root(). Raises OSError.
     """
     os.chdir(directory)
     _checked(_libc.pivot_root(b".", b"."), f"pivot_root {directory}")
 
 
 def detach_old_root() -> None:
-    """Let go of the root before pivot_root(); the current directory must not have changed since."""
+    """Unmount the root from before pivot_root(); the current directory must not have changed since. Raises OSError."""
     _checked(_libc.umount2(b".", MNT_DETACH), "umount the old root")
     os.chdir("/")
 
@@ -105,22 +112,25 @@ def enter_namespace(fd: int, kind: int) -> None:
 
 
 def die_with_parent(signal: int) -> None:
-    """Have the kernel send this process a signal when the thread that made it ends."""
+    """Have the kernel send this process a signal when the thread that forked it ends. Raises OSError."""
     _checked(_libc.prctl(_PR_SET_PDEATHSIG, signal, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
 
 
 def hide_from_others() -> None:
-    """Without ptrace capabilities nobody sees this process's memory, descriptors, root or program, until it runs another."""
+    """Hide this process's memory, descriptors, root and executable from processes without CAP_SYS_PTRACE, until it execs."""
     _checked(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl(PR_SET_DUMPABLE)")
 
 
 def forbid_new_privileges() -> None:
-    """No program run from here on gains privileges by setuid or file capabilities."""
+    """Set no_new_privs: no exec gains privileges by setuid or file capabilities from here on. Raises OSError."""
     _checked(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl(PR_SET_NO_NEW_PRIVS)")
 
 
 def filter_system_calls(program: bytes) -> None:
-    """Put a seccomp filter, an array of struct sock_filter, on this process and all it will run. Needs no_new_privs."""
+    """Install a seccomp filter, an array of struct sock_filter, for this process and its descendants.
+
+    Needs no_new_privs. Raises OSError.
+    """
     instructions = ctypes.create_string_buffer(program, len(program))
     header = ctypes.create_string_buffer(struct.pack("HP", len(program) // 8, ctypes.addressof(instructions)))
     result = _libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(header), 0, 0)
@@ -128,12 +138,15 @@ def filter_system_calls(program: bytes) -> None:
 
 
 def notify_system_calls(program: bytes) -> int:
-    """Put a seccomp filter on this process and all it will run; a descriptor that tells of what it says to notify of."""
+    """Install a seccomp filter as filter_system_calls() does; return the listener for its user notifications.
+
+    Raises OSError.
+    """
     instructions = ctypes.create_string_buffer(program, len(program))
     header = ctypes.create_string_buffer(struct.pack("HP", len(program) // 8, ctypes.addressof(instructions)))
     for flags in (_NEW_LISTENER | _WAIT_KILLABLE_RECEIVED, _NEW_LISTENER):
         fd: int = _libc.syscall(_SYS_SECCOMP, _SET_MODE_FILTER, flags, header)
-        # before Linux 5.19 there is no waiting that only a fatal signal ends
+        # WAIT_KILLABLE_RECV is new in Linux 5.19
         if fd >= 0 or ctypes.get_errno() != errno.EINVAL:
             break
     _checked(fd, "seccomp")
@@ -141,10 +154,10 @@ def notify_system_calls(program: bytes) -> int:
 
 
 def drop_capabilities() -> None:
-    """Keep KEPT_CAPABILITIES in this process and in everything it will ever run."""
+    """Drop all but KEPT_CAPABILITIES, for this process and everything it will ever run. Raises OSError."""
     for number in range(_LAST_CAPABILITY + 1):
         if number not in KEPT_CAPABILITIES and _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) < 0:
-            break  # beyond the last capability of this kernel
+            break  # past this kernel's last capability
     kept = sum(1 << number for number in KEPT_CAPABILITIES)
     low, high = kept & 0xFFFFFFFF, kept >> 32
     header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)

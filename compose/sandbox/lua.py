@@ -1,10 +1,10 @@
-"""What librpm does for scriptlets, by librpm itself: Lua, macros, query formats.
+"""Lua, macros and query formats of scriptlets, all evaluated by librpm itself.
 
-librpm offers Python no way to run a script but macro expansion, and `%{lua:...}` cannot hold every script (unbalanced
-braces, percent signs). So the macro holds a loader that never changes; the script itself comes through a descriptor,
-and what it prints goes to standard output, not into the macro's expansion.
-What librpm sets up for scriptlets is set up by the loader (rpmlua.c, rpmscript.c, seen with rpm 6.1): the table `arg` is
-{"<lua>", count}, the chunk gets two tables, `rpm.next_file` is there for file triggers only, and only an error fails.
+Macro expansion is librpm's only way to run a script from Python, and `%{lua:...}` cannot hold every script (unbalanced braces,
+percent signs). So the macro holds a fixed loader, which reads the script from a descriptor and sends what the script prints to
+standard output instead of the macro's expansion.
+The loader sets up what librpm does for scriptlets (rpmlua.c, rpmscript.c of rpm 6.1): the table `arg` is {"<lua>", count}, the
+chunk gets two tables, `rpm.next_file` exists for file triggers only, and only an error counts as failure.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ print = function(...)
   end
   io.stdout:write(table.concat(words, "\\t") .. "\\n")
 end
--- some of librpm's macros are Lua themselves, and print what they expand to
+-- some of librpm's macros are themselves Lua, and print their expansion
 local expansion = rpm.expand
 rpm.expand = function(...)
   local own = print
@@ -60,21 +60,22 @@ return "failed"
 
 
 def needed(program: Program) -> bool:
+    """Does this program need librpm?"""
     return program.lua or program.expand or bool(program.header)
 
 
 def prepare() -> None:
-    """Load librpm and start its interpreter. To be called before the root changes: later it would load the target's."""
+    """Load librpm and start its interpreter. Call before pivot_root: afterwards the target's librpm would be loaded."""
     import rpm
 
     rpm.expandMacro("%{lua: return ''}")
 
 
 def configure(program: Program) -> None:
-    """Forget the macros of this machine; take those of the root's own rpm, if it has one, and the program's."""
+    """Replace the host's macros by those of the root's own rpm, if it has one, and add the program's."""
     import rpm
 
-    # a root without rpm has no rpmrc, and librpm says so
+    # in a root without rpm, librpm complains about the missing rpmrc
     rpm.setVerbosity(rpm.RPMLOG_CRIT)
     rpm.reloadConfig()
     rpm.setVerbosity(rpm.RPMLOG_NOTICE)
@@ -83,7 +84,7 @@ def configure(program: Program) -> None:
 
 
 def text_of(program: Program) -> str:
-    """The body as it is to be run: -e of a scriptlet, then -q (rpmscript.c: rpmScriptFromTag)."""
+    """The body with macros expanded (a scriptlet's -e), then its tags (-q), as in rpmScriptFromTag() of rpmscript.c."""
     import rpm
 
     body = program.body
@@ -95,9 +96,9 @@ def text_of(program: Program) -> str:
 
 
 def run(program: Program, body: int) -> int:
-    """Run a Lua program's body, read from descriptor `body`; its exit status, 0 or 1.
+    """Run a Lua program's body, read from descriptor `body`; return its exit status, 0 or 1.
 
-    argv is (name, argument...); with stdin the program is a file trigger, whose paths stdin holds, one per line.
+    argv is (name, argument...). A program with stdin is a file trigger; stdin holds its paths, one per line.
     """
     import rpm
 
@@ -120,5 +121,5 @@ def _literal(word: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A Lua string literal without a percent sign or brace, which macro expansion would look at."""
+    """A Lua string literal in decimal escapes, free of percent signs and braces, which macro expansion would interpret."""
     return '"' + "".join(f"\\{byte:03d}" for byte in text.encode(errors="surrogateescape")) + '"'

@@ -1,11 +1,11 @@
-"""What a program looks at: every path that it, or anything it starts, has the kernel look up.
+"""Observes every path that a program, or anything it starts, has the kernel look up.
 
-The kernel stops each such system call and tells us of it; we read the path out of the caller's memory and let the call go
-on as it was (seccomp_unotify(2)). This needs no privileges, and a program cannot slip out of it. Where it cannot be had, and
-for a program that does what cannot be followed, there is no observation rather than a part of one.
+The kernel suspends each such system call and notifies the observer, which reads the path from the caller's memory and lets the
+call continue unchanged (seccomp_unotify(2)). This needs no privileges, and a program cannot escape it. If the kernel lacks
+support, or the program does something that cannot be followed, there is no observation at all rather than an incomplete one.
 
-Paths on the sandbox's own mounts (/tmp, /proc ...) say nothing of the tree, unless a symlink that the program made there leads
-back into it.
+Paths on the sandbox's own mounts (/tmp, /proc ...) say nothing about the tree, unless a symlink that the program made there
+leads back into it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from compose import syscalls
+from compose.sandbox import kernel
 from compose.sandbox.interpreter import interpreter_of
 from compose.sandbox.lookups import (
     CALLS,
@@ -40,23 +41,23 @@ from compose.sandbox.lookups import (
 )
 
 PRIVATE = ("/tmp", "/var/tmp", "/run", "/dev", "/proc", "/sys")
-"""Where the sandbox mounts something of its own (filesystems.py)."""
+"""The sandbox's own mounts (filesystems.py)."""
 
 _BELOW_PRIVATE = tuple(f"{path}/" for path in PRIVATE)
 _AT_FDCWD = 0xFFFFFF9C  # -100
 _PATH_MAX = 4096
 _PAGE = 4096
-_PIECE = 256
+_CHUNK = 256
 _NO_ADDRESS = 1 << 63
 _MAX_HOPS = 40
 _MAX_INTERPRETERS = 5
-"""One of the other; the kernel gives up then (exec_binprm())."""
-_MOST_PROCESSES = 64
-_MOST_HELD = 32 << 20
-"""Characters of paths: 200 times those of a dracut. This is not the program's memory, which has its limit."""
-_TELLS_THE_END = (6, 12)
-"""From this Linux on at the latest, who waits for a look-up is told that nobody is left. Asking it each time before takes a
-fifth of the time of a look-up."""
+"""How often an interpreter may itself have one before the kernel gives up (exec_binprm())."""
+_MAX_PROCESSES = 64
+_MAX_CHARACTERS = 32 << 20
+"""Limit for the recorded paths, 200 times what dracut needs; they are not covered by the program's own memory limit."""
+_RECEIVE_ENDS = (6, 12)
+"""From this version of Linux on (at the latest), waiting for a notification ends when no observed process is left. Polling
+before each wait instead takes a fifth of the time of a lookup."""
 
 # linux/seccomp.h
 _CONTINUE = 1
@@ -69,23 +70,24 @@ _EMPTY = bytes(_NOTIFICATION.size)
 _RESPONSE = struct.Struct("=QqiI")
 
 # linux/openat2.h: struct open_how, and RESOLVE_IN_ROOT of its last member
-_HOW, _IN_ROOT = struct.Struct("=3Q"), 0x10
+_OPEN_HOW, _IN_ROOT = struct.Struct("=3Q"), 0x10
 
 _SELF = re.compile(r"/proc/(self|thread-self|\d+)(/task/\d+)?/(root|cwd|fd/\d+/.*)")
-# The same for each process: what it has open, and itself.
-_OPEN = re.compile(r"(?:/proc/self|/dev)/(fd/\d+)|/proc/self/(exe)")
+# Files that each process sees differently: its descriptors and its executable.
+_OWN_FILE = re.compile(r"(?:/proc/self|/dev)/(fd/\d+)|/proc/self/(exe)")
 _DEV_FD = re.compile(r"/dev/(fd/\d+|std(in|out|err))/")
-# What is above depends on which process and which descriptor are asked for.
-_ABOVE = re.compile(r"/(proc|dev/fd)/(.*/)?\.\.(/|$)")
-_DOTS = re.compile(r"/(\.?)(?=/)|/\.$")
+# The parent depends on the process and descriptor.
+_PARENT = re.compile(r"/(proc|dev/fd)/(.*/)?\.\.(/|$)")
+_REDUNDANT = re.compile(r"/(\.?)(?=/)|/\.$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """Absolute paths as the program gave them, symlinks not followed: looked at, read or run, and directories listed.
+    """The paths that a program looked up: absolute, as it gave them, symlinks not followed.
 
-    names: (a name that it gave, what that led to then): of symlinks their targets, of what was moved or linked the name before.
-    Paths on the sandbox's own mounts are left out. crossed: symlinks made there may lead back into the tree.
+    looked: looked up only. read: opened, executed or hard-linked. listed: directories listed. names: (new path, what it named):
+    a symlink and its target, or the new and old name of a file renamed or hard-linked. Paths on the sandbox's own mounts are
+    left out. crossed: symlinks made on those mounts may lead back into the tree.
     """
 
     looked: frozenset[str]
@@ -99,73 +101,76 @@ def _is_private(path: str) -> bool:
     return path.startswith(_BELOW_PRIVATE) or path in PRIVATE
 
 
-def _plain(path: str) -> str:
-    """The same without what is of no meaning in it."""
-    return _DOTS.sub("", path) or "/" if "//" in path or "/." in path else path
+def _simplified(path: str) -> str:
+    """The path without repeated slashes and "." components."""
+    return _REDUNDANT.sub("", path) or "/" if "//" in path or "/." in path else path
 
 
 def leads_astray(path: str) -> bool:
-    """Does a path on the sandbox's own mounts lead elsewhere by what the kernel has in /proc?"""
-    return bool(_SELF.match(path) or _DEV_FD.match(path) or _ABOVE.match(path))
+    """Does a path on the sandbox's own mounts lead elsewhere through one of the kernel's links in /proc?"""
+    return bool(_SELF.match(path) or _DEV_FD.match(path) or _PARENT.match(path))
 
 
 @dataclass(frozen=True, slots=True)
 class _Process:
-    """One that is followed. place: its directory in /proc, memory: its file "mem" there, both open."""
+    """Open descriptors of an observed process. directory: /proc/PID. memory: /proc/PID/mem."""
 
-    place: int
+    directory: int
     memory: int
 
     @classmethod
     def of(cls, pid: int) -> _Process:
-        place = os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        """Open them. Raises OSError."""
+        directory = os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return cls(place, os.open("mem", os.O_RDONLY | os.O_CLOEXEC, dir_fd=place))
+            return cls(directory, os.open("mem", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory))
         except BaseException:
-            os.close(place)
+            os.close(directory)
             raise
 
     def close(self) -> None:
-        os.close(self.place)
+        os.close(self.directory)
         os.close(self.memory)
 
 
 class Observer:
-    """The side that hears, in a thread of its own: from a look-up to the next one nothing else is asked of the kernel.
+    """Receives notifications and answers them, in a thread of its own.
 
-    listener: of start(). root: a descriptor of the program's root directory. Both are closed by close().
+    listener: from lookups.start(). root: a descriptor of the program's root directory. close() closes both.
     """
 
     def __init__(self, listener: int, root: int) -> None:
         self._listener = listener
         self._root = root
         self._paths: dict[int, set[str]] = {kind: set() for kind in (LOOK, READ, LIST)}
-        # what was said of a kind already, as it was said, and would be taken no other way
-        self._heard: dict[int, set[str]] = {kind: set() for kind in range(ROOT + 1)}
+        # paths by kind, verbatim, that are recorded already and would be recorded the same way again
+        self._known: dict[int, set[str]] = {kind: set() for kind in range(ROOT + 1)}
         self._processes: dict[int, _Process] = {}
         self._lost = False
-        self._held = 0
+        self._characters = 0
         self._names: set[tuple[str, str]] = set()
-        # a symlink on a mount of the sandbox that may lead out of it was made
+        # was a symlink made on one of the sandbox's mounts, which may lead out of it?
         self._links_out = False
         self._poll = select.poll()
         self._poll.register(listener, select.POLLIN)
         self._failure: BaseException | None = None
         with suppress(OSError):
-            # one of two cores is enough for a program and us
+            # program and observer take turns, so one core is enough for both
             fcntl.ioctl(listener, _SET_FLAGS, _SYNC_WAKE_UP)
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Hear the rest, of processes that have ended."""
+        """Wait until the observed processes have ended and their last lookups are recorded."""
         self._thread.join()
         self._forget()
         os.close(self._root)
 
     def observation(self) -> Observation | None:
-        """All that was seen, after close(); None when the program did something that cannot be followed. Raises OSError
-        when the kernel stopped telling."""
+        """What was observed, after close(); None if the program did something that cannot be followed.
+
+        Raises OSError if receiving notifications failed.
+        """
         if self._failure is not None:
             raise self._failure
         if self._lost:
@@ -179,71 +184,71 @@ class Observer:
         )
 
     def _listen(self) -> None:
-        """Hear look-ups and let them go on, as long as there is somebody to hear of."""
-        tells_the_end = _release() >= _TELLS_THE_END
+        """Record lookups and let them continue, until all observed processes have ended."""
+        receive_ends = kernel.release() >= _RECEIVE_ENDS
         try:
-            while tells_the_end or not self._is_alone(wait=True):
+            while receive_ends or not self._all_ended(wait=True):
                 try:
                     request = fcntl.ioctl(self._listener, _RECEIVE, _EMPTY)
                 except OSError as error:
-                    # one was killed meanwhile, or the last one ended
+                    # the caller was killed meanwhile, or the last process ended
                     if error.errno not in (errno.ENOENT, errno.EINTR):
                         raise
-                    if self._is_alone(wait=False):
+                    if self._all_ended(wait=False):
                         return
                 else:
                     self._answer(request)
         except BaseException as error:
             self._failure = error
         finally:
-            # whoever still waits for an answer gets ENOSYS
+            # calls still waiting for an answer fail with ENOSYS
             os.close(self._listener)
 
-    def _is_alone(self, *, wait: bool) -> bool:
-        """Have all ended that could be heard of? wait: until they have, or one speaks."""
+    def _all_ended(self, *, wait: bool) -> bool:
+        """Have all observed processes ended? wait: until they have or a notification arrives."""
         return any(event & select.POLLHUP for _, event in self._poll.poll(None if wait else 0))
 
     def _answer(self, request: bytes) -> None:
-        """Note what a process wants to look up, and let it go on."""
-        number, pid, _, call, arch, _, *arguments = _NOTIFICATION.unpack(request)
+        """Record a lookup and let the system call continue."""
+        cookie, pid, _, call, arch, _, *arguments = _NOTIFICATION.unpack(request)
         if not self._lost:
             try:
                 if call == OPENAT2 and self._is_in_root(pid, arguments[2]):
                     raise ValueError
-                # KeyError for what makes it lose track, and for other binary formats
+                # KeyError for untraceable and unknown calls, and for other binary formats
                 paths = [
-                    self._take(pid, kind, None if directory is None else arguments[directory], arguments[argument])
+                    self._record(pid, kind, None if directory is None else arguments[directory], arguments[argument])
                     for kind, directory, argument in CALLS[call if arch == X86_64 else -1]
                 ]
                 if call in SYMLINKS:
-                    self._name(paths[0], self._string(pid, arguments[0]))
+                    self._record_name(paths[0], self._string(pid, arguments[0]))
                 elif call in RENAMES:
-                    self._name(paths[1], paths[0])
+                    self._record_name(paths[1], paths[0])
                     if call == RENAMEAT2 and arguments[4] & EXCHANGE:
-                        self._name(paths[0], paths[1])
+                        self._record_name(paths[0], paths[1])
             except (FileNotFoundError, ProcessLookupError):
-                # no such descriptor, or no such process any more: nothing is looked up
+                # no such descriptor, or the process is gone: nothing is looked up
                 pass
             except (KeyError, OSError, ValueError):
-                self._lose()
+                self._give_up()
             if call in RUNS:
-                # it has another memory from then on, and the one that was opened may be another's too
+                # exec replaces the memory, and after vfork() the one that is open may be the parent's
                 self._forget()
         try:
-            fcntl.ioctl(self._listener, _SEND, _RESPONSE.pack(number, 0, 0, _CONTINUE))
+            fcntl.ioctl(self._listener, _SEND, _RESPONSE.pack(cookie, 0, 0, _CONTINUE))
         except OSError as error:
             if error.errno != errno.ENOENT:
                 raise
 
-    def _lose(self) -> None:
-        """What the program does cannot be followed any more; what it did is of no use."""
+    def _give_up(self) -> None:
+        """Discard the observation: the program can no longer be followed."""
         self._lost = True
-        for each in (*self._paths.values(), *self._heard.values()):
-            each.clear()
+        for recorded in (*self._paths.values(), *self._known.values()):
+            recorded.clear()
         self._names.clear()
 
-    def _name(self, new: str | None, old: str | None) -> None:
-        """A path becomes a name of another, or of a symlink's target."""
+    def _record_name(self, new: str | None, old: str | None) -> None:
+        """Record that path `new` now names what `old`, a path or a symlink's target, names. Raises ValueError."""
         if not new or not old:
             return
         if _is_private(new):
@@ -254,43 +259,43 @@ class Observer:
             old = f"{new.rpartition('/')[0]}/{old}"
         if (new, old) not in self._names:
             self._names.add((new, old))
-            self._hold(len(new) + len(old))
+            self._count(len(new) + len(old))
 
-    def _hold(self, characters: int) -> None:
-        self._held += characters
-        if self._held > _MOST_HELD:
-            raise ValueError("a program that looks everywhere")
+    def _count(self, characters: int) -> None:
+        self._characters += characters
+        if self._characters > _MAX_CHARACTERS:
+            raise ValueError("too many paths")
 
-    def _is_in_root(self, pid: int, how: int) -> bool:
-        """Does openat2() take a directory for the root?"""
-        _, _, resolve = _HOW.unpack(self._read(pid, _HOW.size, how))
+    def _is_in_root(self, pid: int, address: int) -> bool:
+        """Does the struct open_how at an address ask openat2() to treat the directory as root?"""
+        _, _, resolve = _OPEN_HOW.unpack(self._read(pid, _OPEN_HOW.size, address))
         return bool(resolve & _IN_ROOT)
 
-    def _take(self, pid: int, kind: int, directory: int | None, argument: int) -> str | None:
-        """Note a look-up; the absolute path, None when none is given."""
+    def _record(self, pid: int, kind: int, directory: int | None, argument: int) -> str | None:
+        """Record a lookup and return its absolute path; None if the call gives no path. Raises OSError, ValueError."""
         if kind == LIST:
             path = self._link(pid, f"fd/{argument & 0xFFFFFFFF}")
         else:
             path = self._string(pid, argument)
             if not path:
-                # the descriptor itself, whose path was seen when it was opened; or a fault
+                # the descriptor itself, whose path was recorded when it was opened; or a bad address
                 if kind == RUN and directory is not None:
-                    self._run(pid, f"/dev/{_link_of(directory)}")
+                    self._record_interpreters(pid, f"/dev/{_link_of(directory)}")
                 return None
             if path[0] != "/":
-                above = self._link(pid, "cwd" if directory is None else _link_of(directory))
-                if above[0] != "/":
+                base = self._link(pid, "cwd" if directory is None else _link_of(directory))
+                if base[0] != "/":
                     return None
-                path = f"{above}/{path}"
+                path = f"{base}/{path}"
         if kind == RUN:
             kind = READ
-            # it may be another file each time
-            self._run(pid, _plain(path))
-        heard = self._heard[kind]
-        if path in heard:
+            # on each exec, since the file may have changed
+            self._record_interpreters(pid, _simplified(path))
+        known = self._known[kind]
+        if path in known:
             return path
-        said = path
-        path = _plain(path)
+        verbatim = path
+        path = _simplified(path)
         private = _is_private(path)
         if kind == ROOT:
             if not private:
@@ -300,23 +305,26 @@ class Observer:
             kind = LOOK
             if private:
                 self._links_out = True
-                # they may lead elsewhere from now on
-                for each in self._heard.values():
-                    each.clear()
+                # known paths may lead elsewhere from now on
+                for paths in self._known.values():
+                    paths.clear()
         if self._note(kind, path, 0):
-            heard.add(said)
-            self._hold(len(said))
+            known.add(verbatim)
+            self._count(len(verbatim))
         return path
 
-    def _run(self, pid: int, path: str) -> None:
-        """Note the interpreter of what a process is about to become, and that one's: the kernel opens them by itself, and
-        what it was told to run may be a file that nobody finds later. Raises OSError, ValueError."""
+    def _record_interpreters(self, pid: int, path: str) -> None:
+        """Record the interpreter of a program about to be executed, that interpreter's own, and so on.
+
+        The kernel opens them by itself, and the program may be a temporary file that cannot be examined later. Raises OSError,
+        ValueError.
+        """
         for _ in range(_MAX_INTERPRETERS):
             try:
                 fd = self._open_program(pid, path)
             except (FileNotFoundError, NotADirectoryError):
                 if _is_private(path):
-                    # or it is there for the process alone
+                    # it may exist for this process only
                     raise ValueError(path) from None
                 return
             try:
@@ -327,19 +335,19 @@ class Observer:
                 return
             if interpreter[:1] != "/":
                 raise ValueError(interpreter)
-            path = _plain(interpreter)
+            path = _simplified(interpreter)
             if path not in self._paths[READ]:
                 self._note(READ, path, 0)
-                self._hold(len(path))
+                self._count(len(path))
 
     def _open_program(self, pid: int, path: str) -> int:
         flags = os.O_RDONLY | os.O_NONBLOCK
-        if own := _OPEN.fullmatch(path):
-            return os.open(own[1] or own[2], flags | os.O_CLOEXEC, dir_fd=self._process(pid).place)
+        if own := _OWN_FILE.fullmatch(path):
+            return os.open(own[1] or own[2], flags | os.O_CLOEXEC, dir_fd=self._process(pid).directory)
         return syscalls.open_in_root(self._root, path, flags)
 
     def _note(self, kind: int, path: str, hops: int) -> bool:
-        """Note where a path leads; does it lead there always?"""
+        """Record where a path leads in the tree; True if it will always lead there. Raises ValueError."""
         if not _is_private(path):
             self._paths[kind].add(path)
             return True
@@ -352,18 +360,18 @@ class Observer:
         return False
 
     def _follow(self, kind: int, path: str, hops: int) -> None:
-        """A path that begins on a mount of the sandbox, and may lead back into the tree."""
-        above, name, rest = path, "", ""
-        while (fd := self._open(above or "/")) is None:
-            # what is missing is missing from the directory that is there
+        """Record where a path that begins on one of the sandbox's mounts leads, if that is in the tree."""
+        parent, name, rest = path, "", ""
+        while (fd := self._open(parent or "/")) is None:
+            # find the nearest ancestor that exists
             rest = f"/{name}{rest}" if name else rest
-            above, _, name = above.rpartition("/")
+            parent, _, name = parent.rpartition("/")
         try:
             place = os.readlink(f"/proc/self/fd/{fd}")
             if not _is_private(place):
                 self._paths[kind].add(f"{place}/{name}{rest}" if name else place)
             elif name:
-                # or it is behind a symlink that leads nowhere yet
+                # a dangling symlink may lead into the tree
                 with suppress(OSError):
                     self._note(kind, os.path.join(place, os.readlink(name, dir_fd=fd)) + rest, hops + 1)
         finally:
@@ -376,67 +384,61 @@ class Observer:
             return None
 
     def _string(self, pid: int, address: int) -> str:
-        """The path at an address of a process; "" for one that it has not got. Raises OSError, ValueError."""
+        """The string at an address of a process; "" if the address is invalid. Raises OSError."""
         if not address:
             return ""
         found = b""
         while len(found) < _PATH_MAX:
             at = address + len(found)
-            # no further than the page, for the next one may not be there
+            # not past the end of the page, because the next one may not be mapped
             try:
-                piece = self._read(pid, min(_PIECE, _PAGE - at % _PAGE), at)
+                chunk = self._read(pid, min(_CHUNK, _PAGE - at % _PAGE), at)
             except OSError as error:
                 if error.errno in (errno.EIO, errno.EFAULT):
                     return ""
                 raise
-            end = piece.find(0)
+            end = chunk.find(0)
             if end >= 0:
-                return os.fsdecode(found + piece[:end])
-            found += piece
+                return os.fsdecode(found + chunk[:end])
+            found += chunk
         return ""
 
     def _read(self, pid: int, size: int, address: int) -> bytes:
-        """Of the memory of a process. Raises OSError."""
+        """Bytes of a process's memory, at least one. Raises OSError."""
         if address >= _NO_ADDRESS:
             raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
         for _ in range(2):
-            if piece := os.pread(self._process(pid).memory, size, address):
-                return piece
-            # it has ended, and this is another one of its number
+            if data := os.pread(self._process(pid).memory, size, address):
+                return data
+            # that process has ended, and its pid was reused
             self._forget()
         raise ProcessLookupError
 
     def _link(self, pid: int, name: str) -> str:
-        """Where a link in the directory of a process leads."""
+        """Target of a link in /proc/PID. Raises OSError."""
         try:
-            return os.readlink(name, dir_fd=self._process(pid).place)
+            return os.readlink(name, dir_fd=self._process(pid).directory)
         except (FileNotFoundError, ProcessLookupError):
-            # as above
+            # the pid may have been reused
             self._forget()
-            return os.readlink(name, dir_fd=self._process(pid).place)
+            return os.readlink(name, dir_fd=self._process(pid).directory)
 
     def _process(self, pid: int) -> _Process:
         process = self._processes.get(pid)
         if process is None:
-            if len(self._processes) >= _MOST_PROCESSES:
+            if len(self._processes) >= _MAX_PROCESSES:
                 self._forget()
             process = self._processes[pid] = _Process.of(pid)
         return process
 
     def _forget(self) -> None:
-        """Close what is open of all processes."""
-        for each in self._processes.values():
-            each.close()
+        """Close the descriptors of all processes."""
+        for process in self._processes.values():
+            process.close()
         self._processes.clear()
 
 
-def _release() -> tuple[int, int]:
-    """Of the kernel."""
-    major, minor = re.match(r"(\d+)\.(\d+)", os.uname().release).groups()  # type: ignore[union-attr]
-    return int(major), int(minor)
-
-
 def _link_of(descriptor: int) -> str:
-    """Of a directory in which a path is looked up, in /proc/PID. descriptor: as the register has it."""
+    """Name in /proc/PID of the link to the directory behind a descriptor argument, given as its raw register value."""
     fd = descriptor & 0xFFFFFFFF
     return "cwd" if fd == _AT_FDCWD else f"fd/{fd}"

@@ -1,7 +1,7 @@
-"""The seccomp filter: system calls that fewer capabilities and namespaces leave open, and no scriptlet has a use for.
+"""The seccomp filter: denies system calls that capabilities and namespaces do not cover and no scriptlet needs.
 
-A call is refused as a kernel built without it would: programs that only try go on. The list names what is refused, for
-what a package's programs need cannot be listed.
+Most fail with ENOSYS, as in a kernel built without them, so that programs which merely try them carry on. It is a denylist,
+because the calls that packages' programs need cannot be enumerated.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _X86_64, _I386, _GENERIC, _PPC64, _S390X = range(5)
-# linux/audit.h: AUDIT_ARCH_*. What a machine runs, and which column of numbers holds for it.
+# linux/audit.h: for each machine, the AUDIT_ARCH_* of the binary formats it runs and their columns in Rule.numbers.
 _FORMATS = {
     "x86_64": ((0xC000003E, _X86_64), (0x40000003, _I386)),
     "i686": ((0x40000003, _I386),),
@@ -39,11 +39,11 @@ _REFUSE = 0x00050000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """A system call that is refused.
+    """A system call to deny.
 
     numbers: on x86_64, i386, aarch64 and riscv64, ppc64, s390x (asm/unistd.h); None where there is no such call.
-    answer: errno. argument: index of an argument, from 0; None refuses every call. Else those with a value of `values`
-    there, or with a bit of `bits`; the lower 32 bits are looked at, which is all that the kernel does.
+    answer: errno. argument: index of an argument, from 0; None denies every call. Otherwise only calls are denied in which this
+    argument is one of `values` or has a bit of `bits`; its lower 32 bits are compared, all that the kernel uses.
     """
 
     call: str
@@ -59,20 +59,20 @@ _TERMINAL_INPUT = (0x5412, 0x541C)  # asm-generic/ioctls.h: TIOCSTI, TIOCLINUX
 _NO_NETWORK_NAMESPACE = (40, 42)  # linux/socket.h: AF_VSOCK, AF_QIPCRTR
 
 DENIED = (
-    # root's keyrings (a Kerberos ticket, the key of an encrypted disk) are in no namespace but the user's
+    # root's keyrings (a Kerberos ticket, the key of an encrypted disk) are isolated by user namespaces only
     Rule(call="add_key", numbers=(248, 286, 217, 269, 278)),
     Rule(call="request_key", numbers=(249, 287, 218, 270, 279)),
     Rule(call="keyctl", numbers=(250, 288, 219, 271, 280)),
-    # a user namespace gives all capabilities inside it, and with them most of the kernel to attack; clone3 has its flags in
-    # memory, which a filter cannot read: a C library that gets ENOSYS takes clone
+    # a user namespace grants all capabilities inside it, and with them most of the kernel's attack surface; clone3 takes its
+    # flags in memory, which a filter cannot read: on ENOSYS, C libraries fall back to clone
     Rule(call="unshare", numbers=(272, 310, 97, 282, 303), answer=errno.EPERM, argument=0, bits=_NEW_USER_NAMESPACE),
     Rule(call="clone", numbers=(56, 120, 220, 120, None), answer=errno.EPERM, argument=0, bits=_NEW_USER_NAMESPACE),
     Rule(call="clone", numbers=(None, None, None, None, 120), answer=errno.EPERM, argument=1, bits=_NEW_USER_NAMESPACE),
     Rule(call="clone3", numbers=(435, 435, 435, 435, 435)),
-    # keys pressed in another's name
+    # fake input on a terminal
     Rule(call="ioctl", numbers=(16, 54, 29, 54, 54), answer=errno.EPERM, argument=1, values=_TERMINAL_INPUT),
-    # sockets that reach the hypervisor or other processors past the network namespace; socketcall has its arguments in
-    # memory, and C libraries have not needed it for ten years
+    # sockets that bypass the network namespace and reach the hypervisor or other processors; socketcall takes its arguments
+    # in memory, and C libraries have not needed it for ten years
     Rule(
         call="socket",
         numbers=(41, 359, 198, 326, 359),
@@ -83,7 +83,7 @@ DENIED = (
     Rule(call="socketcall", numbers=(None, 102, None, 102, 102)),
     # the host's kernel log
     Rule(call="syslog", numbers=(103, 103, 116, 103, 103), answer=errno.EPERM),
-    # open to everybody on many machines, and the way in of many an attack on the kernel
+    # available to everybody on many machines, and involved in many exploits of the kernel
     Rule(call="bpf", numbers=(321, 357, 280, 361, 351)),
     Rule(call="perf_event_open", numbers=(298, 336, 241, 319, 331)),
     Rule(call="userfaultfd", numbers=(323, 374, 282, 364, 355)),
@@ -94,10 +94,9 @@ DENIED = (
 
 
 def filter_for(machine: str, rules: Sequence[Rule] = DENIED) -> bytes | None:
-    """The filter's instructions for a machine (as platform.machine() has it); None for one that is not known.
+    """The filter's instructions for a machine (named as by platform.machine()); None for an unknown one.
 
-    A system call in another binary format of the same machine, where its numbers are not known, is refused too; so is the
-    x32 format of x86_64, which has numbers of its own.
+    System calls in binary formats of which the numbers are unknown are denied too, including x32 on x86_64.
     """
     formats = _FORMATS.get(machine)
     if formats is None:
@@ -111,7 +110,7 @@ def filter_for(machine: str, rules: Sequence[Rule] = DENIED) -> bytes | None:
 
 
 def _block(rules: Sequence[Rule], column: int) -> list[bytes]:
-    """All that is done for one binary format; ends with a verdict."""
+    """The instructions for one binary format; they always return a verdict."""
     code = [_instruction(_LOAD, _OFFSET_NUMBER)]
     if column == _X86_64:
         code += [

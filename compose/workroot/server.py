@@ -26,7 +26,7 @@ from compose.process import Program, ProgramRecord
 from compose.sandbox import child, identity, kernel, lua
 from compose.sandbox.identity import Identity
 from compose.sandbox.observe import Observation
-from compose.sandbox.refusal import Machine, Step, way_out
+from compose.sandbox.refusal import Machine, Step, remedy
 from compose.tree import Entry, name_of, parent_of
 from compose.workroot.layer import Change, Layer, Stamp
 from compose.workroot.materialise import kept_xattrs, make_file
@@ -272,7 +272,7 @@ def _portable(error: Exception) -> Exception:
     if isinstance(error, ComposeError):
         return error
     if isinstance(error, PermissionError):
-        return SandboxError(f"the kernel refuses a workroot: {error}", hint=way_out(Step.MOUNT, Machine.here()))
+        return SandboxError(f"the kernel refuses a workroot: {error}", hint=remedy(Step.MOUNT, Machine.here()))
     if isinstance(error, OSError):
         return fs.storage_error(error.filename if isinstance(error.filename, str) else "the workroot", error)
     return RuntimeError(traceback.format_exc())

@@ -133,7 +133,7 @@ def test_a_tree_without_a_place_for_devices(name: str, small: Tree, store: BlobS
     editor = small.edit()
     editor.remove(name)
     editor.add_symlink(name, "/etc", writer="t")
-    with workroot(editor.build(), store, directory) as root, pytest.raises(SandboxError, match=f"/{name} of the tree"):
+    with workroot(editor.build(), store, directory) as root, pytest.raises(SandboxError, match=f"/{name} in the tree"):
         root.run(Program(owner="x", phase="%post", argv=("/bin/sh", "-c", "true")))
 
 

@@ -1,6 +1,6 @@
-"""What a program that means harm tries: each probe runs as the program itself would, in the sandbox's last process.
+"""Attempts of a malicious program to escape: each probe runs in the program's own process in the sandbox.
 
-Composed by root, and by an ordinary user.
+Tested with root and with an ordinary user as the user who composes.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _NUMBERS = {
 
 
 def call(function: Callable[..., int], *arguments: object) -> str:
-    """Name of the errno that a C function answers with, or "done"."""
+    """Name of the errno with which a C function fails, or "done"."""
     return "done" if function(*arguments) >= 0 else errno.errorcode[ctypes.get_errno()]
 
 
@@ -89,7 +89,7 @@ def more_memory_than_there_is() -> None:
 
 
 def fork_bomb() -> int:
-    """How many threads there can be: they count as processes, and are made faster."""
+    """How many threads can be created: they count as processes, and are cheaper."""
     threading.stack_size(1 << 16)
     rest = threading.Event()
     for count in range(5000):
@@ -107,7 +107,7 @@ def read_memory(pid: int) -> str:
 
 
 def push(request: int) -> None:
-    """A key pressed in a terminal that is even the program's own."""
+    """Fake input on a terminal, even the program's own."""
     _, terminal = os.openpty()
     fcntl.ioctl(terminal, request, b"x")
 
@@ -206,7 +206,7 @@ def probes(host_pid: int, abstract: str) -> dict[str, object]:
 
 
 def main(root: str, host_pid: str, abstract: str, observed: str) -> None:
-    """Run the probes, in a process of its own: its mounts go when it ends."""
+    """Run the probes, in a separate process so that its mounts disappear when it ends."""
     if not os.path.exists(root):
         for name in ("dev", "proc", "sys", "run", "tmp", "var/tmp", "usr", "etc"):
             os.makedirs(f"{root}/{name}")
@@ -218,7 +218,7 @@ def main(root: str, host_pid: str, abstract: str, observed: str) -> None:
     os.set_inheritable(leaked, True)
 
     class Probe:
-        """In librpm's place."""
+        """Replaces librpm."""
 
         def needed(self, program: Program) -> bool:
             return program.lua
@@ -234,11 +234,11 @@ def main(root: str, host_pid: str, abstract: str, observed: str) -> None:
             return 0
 
     program = Program(owner="x", phase="y", argv=("probe",), lua=True, body="x")
-    ended = child.run(root, program, 1, Probe(), observed=observed == "observed")
+    result = child.run(root, program, 1, Probe(), observed=observed == "observed")
     # it tried to mount something
-    assert ended.observed is None
-    print(ended.output)
-    sys.exit(ended.status or ended.timed_out)
+    assert result.observed is None
+    print(result.output)
+    sys.exit(result.status or result.timed_out)
 
 
 @pytest.fixture(scope="module", params=["root", "root observed", "user", "user observed"])

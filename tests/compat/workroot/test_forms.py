@@ -1,6 +1,6 @@
-"""The ladder of sandboxes, rung by rung; where there is none, what is said. And leftovers.
+"""Every way to set up a sandbox, the errors where there is none, and what killed composes leave behind.
 
-Each runs in a process of its own, whose mounts go with it; its programs are Lua, which needs no tools.
+Each runs in its own process, whose mounts disappear with it; the programs are Lua, which needs no tools.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _SEEN = "{0} directory rwxr-xr-x {0}/deep directory rwx------ {0}/deep/f regular
 
 
 def settled(store: BlobStore, place: str) -> None:
-    """What is there when packages have been unpacked: in the tree, and for programs."""
+    """Print what differs in the tree after unpacking packages, and what programs see of it."""
     editor = Tree.empty().edit()
     for name in ("dev", "proc", "sys", "run", "tmp", "var/tmp"):
         editor.add_dir(name, writer="t")
@@ -150,7 +150,7 @@ PLACES = {
 
 
 def check(output: str, rung: str) -> None:
-    """The same changes, whatever the rung."""
+    """Check that the changes are the same, whatever the sandbox."""
     lines = output.splitlines()
     assert lines[0] == rung, output
     assert lines[1] == "status 0 ", output
@@ -189,7 +189,7 @@ def test_the_same_changes_everywhere(who: str, place: str, form: str, tmp_path: 
     check(done.stdout, f"{who} namespace{'s' * (who == 'root')}, {form}")
 
 
-# Root of a container of an ordinary user's, with a user of its own in it; newuidmap is setuid only for who owns it there.
+# Root of an ordinary user's container, with another user in it; newuidmap is setuid only for its owner there.
 CONTAINER = ("unshare", "--user", "--map-root-user", "--map-auto", "--mount")
 INNER = """set -e
 mount -t tmpfs -o mode=755 tmpfs /run
@@ -288,28 +288,28 @@ PODMAN = "mount -t tmpfs -o mode=755 tmpfs /run; : >/run/.containerenv"
             "user",
             {"subordinates": ""},
             "",
-            "no ids for what packages own: /etc/subuid gives composer too few ids",
+            "not enough subordinate ids for file owners: /etc/subuid grants composer too few",
             "as root: echo composer:100000:65536 | tee -a /etc/subuid /etc/subgid",
         ),
         (
             "user",
             {"subordinates": "200000:1000"},
             "",
-            "no ids for what packages own: /etc/subuid gives composer too few ids",
+            "not enough subordinate ids for file owners: /etc/subuid grants composer too few",
             "as root: echo composer:201000:65536 | tee -a /etc/subuid /etc/subgid",
         ),
         (
             "user",
             {"before": "mount --bind /dev/null /usr/bin/newuidmap"},
             "",
-            "nothing to give ids for what packages own: newuidmap is not installed",
+            "cannot map ids for file owners: newuidmap is not installed",
             "as root: ",
         ),
         (
             "user",
             {},
             "--no-new-privs",
-            "ids for what packages own are refused: newuidmap: ",
+            "mapping ids for file owners is refused: newuidmap: ",
             "which no_new_privs forbids",
         ),
     ],
@@ -323,7 +323,7 @@ def test_no_rung(who: str, stage: dict[str, str], flags: str, said: str, way_out
 
 def test_too_few_ids_in_a_container(tmp_path: Path) -> None:
     done = Stage(directory=tmp_path).run("unshare", "--user", "--map-root-user", *SCRIPT, "/mnt/home")
-    assert done.stdout.startswith("only the ids 0 to 0 are there for what packages own; 0 to 65534 are needed\n")
+    assert done.stdout.startswith("only ids 0 to 0 are mapped for file owners; 0 to 65534 are needed\n")
 
 
 def test_user_namespaces_shut_off(tmp_path: Path) -> None:
@@ -364,7 +364,8 @@ else:
     gc = ("-m", "compose", "cache", "gc", "--cachedir=/mnt/home/cache")
     refused = Stage(directory=tmp_path, subordinates="").run("python3", *gc)
     assert refused.returncode == 1
-    assert "holds what only a user namespace can remove: no ids for what packages own" in refused.stdout
+    reason = "holds files that can only be removed in a user namespace: not enough subordinate ids for file owners"
+    assert reason in refused.stdout
     done = stage.run("python3", *(gc if by == "compose cache gc" else ("-c", script, "clean")))
     assert done.returncode == 0, done.stdout
     assert [name for name in os.listdir(work) if not name.endswith(".lock")] == []

@@ -1,4 +1,4 @@
-"""Hearing of look-ups: what is heard, of whom, and the end of it."""
+"""Observing lookups: which are recorded, of which processes, and when observation ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [
 
 
 def observed(body: Callable[[], object]) -> Observation | None:
-    """What is heard of a process that calls this."""
+    """Observe a process that calls `body`."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     child = os.fork()
     if not child:
@@ -72,14 +72,14 @@ def test_paths_are_heard_however_they_are_said() -> None:
 
 @pytest.mark.parametrize("release", [(5, 14), (99, 0)])
 def test_kernels_that_tell_of_the_end_and_others(release: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observe, "_release", lambda: release)
+    monkeypatch.setattr(kernel, "release", lambda: release)
     found = observed(lambda: exists("/usr/none"))
     assert found is not None
     assert "/usr/none" in found.looked
 
 
 def test_a_process_is_followed_through_what_it_becomes() -> None:
-    """The child of vfork() shares the memory of its parent until it becomes another program."""
+    """The child of vfork() shares the memory of its parent until it execs."""
     inner = "test -e /usr/none-2; exec /bin/sh -c 'test -e /usr/none-3'"
     script = f'test -e /usr/none-1; /bin/sh -c "{inner}"; test -e /usr/none-4'
 
@@ -98,7 +98,7 @@ def test_a_process_is_followed_through_what_it_becomes() -> None:
 def test_more_processes_than_are_kept_open() -> None:
     def body() -> None:
         children = []
-        for number in range(observe._MOST_PROCESSES + 10):
+        for number in range(observe._MAX_PROCESSES + 10):
             child = os.fork()
             if not child:
                 exists(f"/usr/none-{number}")
@@ -109,7 +109,7 @@ def test_more_processes_than_are_kept_open() -> None:
 
     found = observed(body)
     assert found is not None
-    assert {f"/usr/none-{number}" for number in range(observe._MOST_PROCESSES + 10)} <= found.looked
+    assert {f"/usr/none-{number}" for number in range(observe._MAX_PROCESSES + 10)} <= found.looked
 
 
 @pytest.mark.parametrize("address", [1, (1 << 47) - 1, 1 << 47, 1 << 63, (1 << 64) - 1])
@@ -125,7 +125,7 @@ def test_no_address_is_a_fault_of_who_gives_it(address: int) -> None:
 
 @pytest.mark.parametrize(("resolve", "known"), [(0, True), (0x10, False)])
 def test_a_root_of_its_own_for_one_call(resolve: int, known: bool) -> None:
-    """openat2() with RESOLVE_IN_ROOT: "/lib" is that of the directory."""
+    """openat2() with RESOLVE_IN_ROOT takes "/lib" as relative to the directory."""
 
     def body() -> None:
         usr = os.open("/usr", os.O_PATH)
@@ -137,7 +137,7 @@ def test_a_root_of_its_own_for_one_call(resolve: int, known: bool) -> None:
 
 @pytest.mark.parametrize(("paths", "known"), [(10, True), (1000, False)])
 def test_who_looks_everywhere_is_not_followed(paths: int, known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observe, "_MOST_HELD", 10_000)
+    monkeypatch.setattr(observe, "_MAX_CHARACTERS", 10_000)
 
     def body() -> None:
         for number in range(paths):

@@ -1,4 +1,4 @@
-"""Numbers of system calls, beside the kernel's headers."""
+"""Numbers of system calls, compared with the kernel's headers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the kernel opens for a program: the judge of ELF is this machine's own Python."""
+"""Interpreters of programs; this machine's own Python is the reference for ELF."""
 
 from __future__ import annotations
 

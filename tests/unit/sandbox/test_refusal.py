@@ -1,4 +1,4 @@
-"""What a machine that refuses is to be told."""
+"""Remedies for machines that refuse the sandbox."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import errno
 import pytest
 
 from compose.sandbox.identity import ids_from_zero, subordinate_ranges
-from compose.sandbox.refusal import Machine, Step, next_subordinate, refused, way_out
+from compose.sandbox.refusal import Machine, Step, next_subordinate, refused, remedy
 
 UBUNTU = Machine(families=("ubuntu", "debian"), settings={"kernel.apparmor_restrict_unprivileged_userns": "1"})
 DEBIAN = Machine(
@@ -16,7 +16,7 @@ DEBIAN = Machine(
 
 
 @pytest.mark.parametrize(
-    ("step", "machine", "told"),
+    ("step", "machine", "expected"),
     [
         (Step.SUBORDINATES, DEBIAN, "as root: echo me:100000:65536 | tee -a /etc/subuid /etc/subgid"),
         (Step.PROGRAM, UBUNTU, "as root: apt-get install uidmap"),
@@ -37,14 +37,14 @@ DEBIAN = Machine(
         (
             Step.NAMESPACE,
             Machine(container="docker", settings=UBUNTU.settings),
-            "systempaths=unconfined; where that is not enough, on the machine itself as root: sysctl -w kernel.apparmor_",
+            "systempaths=unconfined; if that is not enough, on the host itself as root: sysctl -w kernel.apparmor_",
         ),
         (Step.NAMESPACE, Machine(settings={}, chrooted=True), "in a chroot"),
         (Step.NAMESPACE, Machine(settings={}), "whoever started this must allow unshare"),
     ],
 )
-def test_way_out(step: Step, machine: Machine, told: str) -> None:
-    assert told in way_out(step, machine, user="me")
+def test_remedy(step: Step, machine: Machine, expected: str) -> None:
+    assert expected in remedy(step, machine, user="me")
 
 
 def test_an_error_says_what_the_kernel_said() -> None:

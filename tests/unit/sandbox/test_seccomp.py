@@ -20,7 +20,7 @@ S390X = 0x80000016
 
 
 def verdict(program: bytes, arch: int, number: int, *arguments: int) -> int:
-    """What the kernel would answer (linux/filter.h, linux/seccomp.h)."""
+    """What the kernel would do (linux/filter.h, linux/seccomp.h)."""
     code = [struct.unpack_from("HBBI", program, at) for at in range(0, len(program), 8)]
     words = struct.pack((">" if arch == S390X else "<") + "6Q", *(*arguments, *[0] * 6)[:6])
     data = {0: number & 0xFFFFFFFF, 4: arch}
