@@ -1,9 +1,9 @@
-"""A directory that shows a tree, in which programs run; what they changed goes back into the tree.
+"""Runs programs in a directory that shows a tree, and takes their changes back into the tree.
 
-Workroot            the tree as programs make it; runs them, or does what they did before (workroot.py)
-ProgramMemory, Sight what programs did, and what they saw that made them do it (memory.py, sight.py)
-LiveRoot            the directory, made when a program must run, and the caller's side of its server (live.py)
-Server              a process of its own: mount namespace, overlay, sandbox (server.py)
-materialise, scan   a tree onto disk, by hard links to blobs; a directory as a tree (materialise.py, scan.py)
-Layer, merge        what programs changed, read from the disk; put into the tree (layer.py, merge.py)
+Workroot             a tree that programs change; runs them, or replays what they did before (workroot.py)
+ProgramMemory, Sight results of earlier runs, and what of the tree they depended on (memory.py, sight.py)
+LiveRoot             the directory on disk, created once a program must run, and the client of its server (live.py)
+Server               a separate process: mount namespace, overlay, sandbox (server.py)
+materialise, scan    write a tree to disk as hard links to blobs; read a directory as a tree (materialise.py, scan.py)
+Layer, merge         read changes from the disk; apply them to the tree (layer.py, merge.py)
 """

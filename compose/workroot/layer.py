@@ -1,8 +1,8 @@
-"""What programs changed, read from the disk: the overlay's upper layer, or a whole root beside what it was at first.
+"""Reads changes from disk: from the upper layer of an overlay, or by comparing a whole root with its earlier state.
 
-Runs in the mount namespace that wrote it: elsewhere owners and capabilities may read differently. In an upper layer a
-character device 0:0 stands for a deletion, and an xattr for a directory that hides the one below (kernel documentation,
-filesystems/overlayfs).
+Runs in the namespaces that wrote the files, since owners and capabilities may read differently elsewhere. In an upper layer, a
+character device 0:0 (whiteout) marks a deletion, and an xattr an opaque directory, which hides the one below (kernel
+documentation, filesystems/overlayfs).
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ _OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
 _ACL = ("system.posix_acl_access", "system.posix_acl_default")
 
 Stamp = tuple[int, int, int, int, int]
-"""(inode, ctime in ns, mode, uid, gid) of a path. Entries coming and going change the ctime of a directory: it has a number
-there that tells whether it is opaque (the lowest bit) and its xattrs, 0 for one that is not and has none."""
+"""(inode, ctime in ns, mode, uid, gid) of a path. The ctime of a directory, which changes with every entry made or removed, is
+replaced by a number: its lowest bit says whether the directory is opaque, the others are a checksum of its xattrs, if any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """One path as a program left it.
 
-    entry: None when the path is gone. opaque: a directory that hides all that was in it. inode: of a regular file that has
-    more than one name, else 0. lost: what was there and a tree cannot hold: "device", "fifo", "socket", "ACL", or "".
+    entry: None if the path is gone. opaque: it is a directory that replaces the earlier one with everything in it. inode: of a
+    regular file with several names, otherwise 0. lost: what the tree cannot represent here: "device", "fifo", "socket", "ACL",
+    or "".
     """
 
     path: str
@@ -44,17 +45,17 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """A directory that holds changes. lower: the directory below it, for an upper layer; "" for a whole root."""
+    """A directory that holds changes. lower: the layer below an upper layer, "" for a whole root."""
 
     directory: str
     lower: str
 
     def stamps(self) -> dict[str, Stamp]:
-        """Every path in the directory: comparing two looks gives what a program changed."""
+        """Stamp every path in the directory, to find changes by comparing two snapshots."""
         return {path: _stamp(status, self._full(path)) for path, status in fs.walk(self.directory)}
 
     def changed(self, before: Mapping[str, Stamp], after: Mapping[str, Stamp]) -> tuple[str, ...]:
-        """Paths made, changed or removed between two looks, sorted. A directory that was only copied up is none."""
+        """Paths made, changed or removed between two snapshots, sorted; directories that were only copied up do not count."""
         return tuple(
             sorted(
                 path
@@ -72,20 +73,22 @@ class Layer:
         *,
         writer: str,
     ) -> Iterator[Change]:
-        """What became of paths between two looks; new contents go to the store. writer: who changed them, for messages. Raises
-        ScriptError for a file with holes larger than the store's disk has room for."""
+        """What became of paths between two snapshots; new contents are added to the store.
+
+        writer: who changed them, for messages. Raises ScriptError for a sparse file that does not fit on the store's disk.
+        """
         for path in paths:
             if path not in after:
                 yield Change(path=path)
                 continue
             change = _change(path, os.lstat(self._full(path)), self._full(path), store, writer)
-            # what hides the directory below since earlier hides no more now
+            # a directory that was opaque before hides nothing more now
             if change.opaque and path in before and _hiding(before[path]) == _hiding(after[path]):
                 change = replace(change, opaque=False)
             yield change
 
     def all(self, store: BlobStore, *, writer: str) -> Iterator[Change]:
-        """Everything there is, parents first. The rest is as of changes()."""
+        """Every path in the directory as a change, parents first; otherwise like changes()."""
         now = dict(fs.walk(self.directory))
         return (_change(path, now[path], self._full(path), store, writer) for path in sorted(now))
 
@@ -106,12 +109,12 @@ class Layer:
 
 def _stamp(status: os.stat_result, full: str) -> Stamp:
     if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
-        # the kernel makes all deletions names of one inode, whose ctime is that of the last
+        # all whiteouts are hard links to one inode, whose ctime is that of the latest
         return 0, 0, status.st_mode, 0, 0
     ctime = status.st_ctime_ns
     if stat.S_ISDIR(status.st_mode):
         ctime = int(_is_opaque(full))
-        # not there, or not to be had on this filesystem
+        # absent, or not supported by this filesystem
         with contextlib.suppress(OSError):
             xattrs, _ = _xattrs(full)
             ctime |= zlib.crc32(repr(xattrs).encode()) << 1 if xattrs else 0
@@ -119,7 +122,7 @@ def _stamp(status: os.stat_result, full: str) -> Stamp:
 
 
 def _hiding(stamp: Stamp) -> tuple[int, int]:
-    """Which directory it is, and whether it is opaque."""
+    """A directory's identity, and whether it is opaque."""
     return stamp[0], stamp[1] & 1
 
 
@@ -137,9 +140,9 @@ def _change(path: str, status: os.stat_result, full: str, store: BlobStore, writ
     if stat.S_ISREG(mode):
         if not store.has_room_for(status):
             raise ScriptError(
-                f"/{path} was made by {writer}: it has {status.st_size} bytes, {fs.holes(status)} of them in holes, more than "
-                f"the disk of {store.root} has room for",
-                hint="a commit holds all bytes of a file; fix the package, or leave it out with exclude-packages",
+                f"/{path}, made by {writer}, has {status.st_size} bytes, {fs.holes(status)} of them in holes: more than fits "
+                f"on the disk of {store.root}",
+                hint="a commit stores every byte of a file; fix the package, or leave it out with exclude-packages",
             )
         fd = os.open(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
@@ -152,7 +155,7 @@ def _change(path: str, status: os.stat_result, full: str, store: BlobStore, writ
 
 
 def _xattrs(full: str) -> tuple[tuple[tuple[bytes, bytes], ...], bool]:
-    """(those a tree keeps, is there an ACL). Labels are not kept."""
+    """(xattrs that a tree keeps, whether there is an ACL). Labels are not kept."""
     names = os.listxattr(full, follow_symlinks=False)
     kept = []
     for name in names:
@@ -163,7 +166,7 @@ def _xattrs(full: str) -> tuple[tuple[tuple[bytes, bytes], ...], bool]:
 
 def _is_opaque(full: str) -> bool:
     for name in _OPAQUE:
-        # not there, or not to be had on this filesystem
+        # absent, or not supported by this filesystem
         with contextlib.suppress(OSError):
             return os.getxattr(full, name, follow_symlinks=False) == b"y"
     return False

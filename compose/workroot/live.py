@@ -1,4 +1,4 @@
-"""The caller's side of the process that holds a live root."""
+"""A live root: a tree on disk, and the client of the process that runs programs in it."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from compose.tree import Tree
 from compose.workroot.materialise import materialise
 from compose.workroot.memory import Lower
 from compose.workroot.merge import Update
-from compose.workroot.server import Form, Ran, Rung
+from compose.workroot.server import Form, Rung, RunResult
 
 _PROGRAM = "from compose.workroot.server import serve; serve(*sys.argv[1:])"
 _OWN_NAMES = {"lower", "layers", "root"}
 
 
 class LiveRoot:
-    """A directory that shows `tree` as materialise() makes it, and the process that runs programs in it; both are gone after
-    close().
+    """A directory that shows `tree` as materialise() writes it, and the process that runs programs in it, until close().
 
-    directory: of make_directory(). lower: what was one's lower layer, and stays; None to begin with none. rung: how it is done
-    here. Raises SandboxError when the machine refuses what is needed, StorageError when the disk does.
+    directory: from make_directory(). lower: an earlier lower layer, updated and kept; None to create one from scratch.
+    rung: how the sandbox is set up on this machine. Raises SandboxError when the machine refuses it, StorageError when the
+    disk fails.
     """
 
     def __init__(self, tree: Tree, store: BlobStore, directory: str, *, epoch: int, lower: Lower | None = None) -> None:
@@ -53,9 +53,9 @@ class LiveRoot:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 cwd="/",
-                # nothing of the caller's environment reaches librpm, Lua or a program
+                # the caller's environment must not reach librpm, Lua or a program
                 env={"PATH": "/usr/sbin:/usr/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"},
-                # an interrupt from the terminal is for the compose, which then ends the server
+                # an interrupt from the terminal goes to the compose only, which then kills the server
                 start_new_session=True,
             )
             self._start(tree)
@@ -64,25 +64,29 @@ class LiveRoot:
             raise
 
     def _start(self, tree: Tree) -> None:
-        entered: Identity = self._ask("enter")
-        self.rung = Rung(identity=entered, form=self._ask("mount"))
+        entered: Identity = self._call("enter")
+        self.rung = Rung(identity=entered, form=self._call("mount"))
         if self.rung.form is Form.COPY:
             materialise(tree, self._store, f"{self._directory}/root", link_blobs=False)
-            self._ask("use_copy")
+            self._call("use_copy")
 
-    def run(self, program: Program, *, observed: bool) -> Ran:
-        """Run a program in the sandbox. Raises SandboxError when it cannot be run: a missing interpreter is status 127."""
+    def run(self, program: Program, *, observed: bool) -> RunResult:
+        """Run a program in the sandbox.
+
+        A missing interpreter is status 127, not an error. Raises SandboxError when the sandbox cannot be set up, and what
+        Server.run() raises.
+        """
         updates, self._pending = tuple(self._pending), []
-        ran: Ran = self._ask("run", program, observed, updates)
-        return ran
+        result: RunResult = self._call("run", program, observed, updates)
+        return result
 
     def show(self, update: Update) -> None:
-        """Make it show another tree to the programs that run from now on. What programs removed or replaced meanwhile is left
-        so."""
-        # nobody looks before a program runs: each look at what is there then would cost more than the change
+        """Change what later programs see. What programs removed or replaced meanwhile is not restored."""
+        # applied together before the next program runs: a new snapshot after each would cost more than the change
         self._pending.append(update)
 
     def close(self) -> None:
+        """Kill the server and remove the directory. Raises OSError, SandboxError."""
         process = self._process
         if process is not None:
             process.kill()
@@ -92,7 +96,7 @@ class LiveRoot:
                     with suppress(BrokenPipeError):
                         stream.close()
         for attempt in range(50):
-            # programs of a killed server die a moment after it, and may still be writing
+            # programs die a moment after their server is killed, and may still be writing
             try:
                 remove_tree(self._directory)
                 return
@@ -101,7 +105,7 @@ class LiveRoot:
                     raise
                 time.sleep(0.05)
 
-    def _ask(self, method: str, *arguments: Any) -> Any:
+    def _call(self, method: str, *arguments: Any) -> Any:
         process = self._process
         assert process is not None and process.stdin is not None and process.stdout is not None
         try:
@@ -109,18 +113,18 @@ class LiveRoot:
             process.stdin.flush()
             answer = pickle.load(process.stdout)
         except (EOFError, BrokenPipeError, pickle.UnpicklingError) as error:
-            raise SandboxError(f"the workroot's process ended with status {process.wait()}") from error
+            raise SandboxError(f"the workroot's server ended with status {process.wait()}") from error
         if isinstance(answer, BaseException):
             raise answer
         return answer
 
 
 def make_directory(directory: str) -> None:
-    """An empty private directory for a live root, in place of one that was left behind. Raises StorageError."""
+    """Create an empty private directory for a live root, replacing one left behind. Raises StorageError."""
     with fs.storage_errors(directory):
         if os.path.lexists(directory):
             if not os.path.isdir(directory) or set(os.listdir(directory)) - _OWN_NAMES:
-                raise StorageError(f"{directory} holds something that is not of a workroot", hint="remove it by hand")
+                raise StorageError(f"{directory} exists and is not a workroot", hint="remove it by hand")
             remove_tree(directory)
         os.mkdir(directory, 0o700)
         for name in ("lower", "root"):

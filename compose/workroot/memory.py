@@ -1,12 +1,12 @@
-"""What programs did in earlier composes, and what they saw that made them do it: they need not run again.
+"""Remembers what programs did in earlier composes and what they saw of the tree, so that they need not run again.
 
     CACHEDIR/programs/ab/cdef...    one program: its last few runs, JSON compressed by zstd, in a sealed file
-    CACHEDIR/programs/lower-0       the lower layer of a live root, which the next one brings to its own tree: hard links to
-                                    blobs, copies of little else, nothing that is not root's; locked by who has it
+    CACHEDIR/programs/lower-0       the lower layer of a live root, which the next one updates to its own tree: hard links to
+                                    blobs and a few copies, all owned by root; locked while in use
 
-The name is a digest of all that is given to a program: arguments, script, input, environment, the sandbox. Beside that it knows
-but the tree, and what it saw of that is in the file. What depends on the clock or on chance is thereby the same in every
-compose.
+A file's name is a digest of everything a program is given: arguments, script, input, environment, the sandbox. Apart from that
+it depends on the tree only, and the file says on what of it. As a side effect, output that depends on the clock or on chance
+is the same in every compose that replays the run.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from compose.tree import BlobRef, Entry, Tree
 from compose.workroot.layer import Change
 from compose.workroot.sight import Sight
 
-# To be raised whenever the same program in the same tree could do something else than before: another sandbox, say.
+# To be raised whenever the same program could behave differently in the same tree, such as after a change of the sandbox.
 _VERSION = 5
 _KIND = b"compose programs 1\n"
-_KEPT = 4
+_RUNS_KEPT = 4
 _LOWER, _LOWERS, _TREE = "lower-", 8, "tree"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remembered:
-    """A run that succeeded. output, changed: of its record. changes: what it left, parents first."""
+    """A successful run. output, changed: as in its ProgramRecord. changes: what it left, parents first."""
 
     sight: Sight
     output: str
@@ -51,28 +51,30 @@ class Remembered:
 
 @dataclass(slots=True, kw_only=True)
 class Lower:
-    """A directory for a lower layer. shown: the tree that it shows, None when only the disk knows; who changes what it shows
-    sets this to None before and to the new tree afterwards."""
+    """A directory for a lower layer.
+
+    shown: the tree it shows, None if unknown. Whoever changes the directory sets this to None before and to the new tree after.
+    """
 
     directory: str
     shown: Tree | None
 
 
 class ProgramMemory:
-    """The memory in one directory, made when first needed. Safe to use from many processes at once."""
+    """A memory in a directory, which is created when needed. Safe to use from several processes at once."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
-        # the tree in a lower layer, by what was written into its lock when this compose last had it
+        # the tree shown by a lower layer, by the token that this process last wrote into its lock file
         self._shown: dict[bytes, Tree] = {}
 
     def recall(self, key: str) -> Iterator[Remembered]:
-        """The runs of a program, the last one first."""
+        """The remembered runs of a program, latest first."""
         return map(_remembered, _rows(self._path(key)) or ())
 
     @contextmanager
     def lower(self) -> Iterator[Lower | None]:
-        """A directory for the lower layer of a live root, as the one before left it; None when others have them all."""
+        """Lock and yield a lower layer's directory, as its last user left it; None if all are in use. Raises StorageError."""
         for number in range(_LOWERS):
             path = os.path.join(self._directory, f"{_LOWER}{number}")
             with fs.storage_errors(path):
@@ -82,14 +84,14 @@ class ProgramMemory:
                 with suppress(BlockingIOError):
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     with fs.storage_errors(path):
-                        for each in (path, f"{path}/{_TREE}"):
-                            # what is removed below must be ours: never the place that a symlink leads to
-                            if os.path.lexists(each) and not fs.is_own_directory(os.lstat(each)):
-                                identity.remove_tree(each)
-                            if not os.path.lexists(each):
-                                os.mkdir(each, mode=0o700)
+                        for directory in (path, f"{path}/{_TREE}"):
+                            # never follow a symlink: what is in this directory will be removed
+                            if os.path.lexists(directory) and not fs.is_own_directory(os.lstat(directory)):
+                                identity.remove_tree(directory)
+                            if not os.path.lexists(directory):
+                                os.mkdir(directory, mode=0o700)
                                 self._shown.clear()
-                        # when it was last of use: what is below has the times of the tree
+                        # the time of last use: the directory below has the tree's
                         os.utime(path)
                     break
             except BaseException:
@@ -100,30 +102,30 @@ class ProgramMemory:
             yield None
             return
         try:
-            # who had it last: nothing in it is otherwise than that one left it
-            mine = f"{os.getpid()} {secrets.token_hex(16)}".encode()
+            # the token says who used it last: if it is ours, the directory is as we left it
+            token = f"{os.getpid()} {secrets.token_hex(16)}".encode()
             last = os.pread(lock, 1024, 0)
             with fs.storage_errors(path):
                 os.truncate(lock, 0)
-                os.pwrite(lock, mine, 0)
+                os.pwrite(lock, token, 0)
             lower = Lower(directory=f"{path}/{_TREE}", shown=self._shown.pop(last, None))
             yield lower
             if lower.shown is not None:
-                self._shown = {mine: lower.shown}
+                self._shown = {token: lower.shown}
         finally:
             os.close(lock)
 
     def lowers(self) -> list[str]:
-        """Absolute paths of what holds lower layers."""
-        return sorted(each for each in glob.glob(f"{glob.escape(self._directory)}/{_LOWER}*") if os.path.isdir(each))
+        """Absolute paths of the directories that hold lower layers."""
+        return sorted(path for path in glob.glob(f"{glob.escape(self._directory)}/{_LOWER}*") if os.path.isdir(path))
 
     def paths(self) -> list[str]:
-        """Absolute paths of all that is remembered."""
+        """Absolute paths of the files that remember programs."""
         found = glob.glob(f"{glob.escape(self._directory)}/??/*")
         return sorted(path for path in found if not path.endswith(".tmp"))
 
     def contents(self, path: str) -> tuple[BlobRef, ...] | None:
-        """What programs left that a file is about; None when it is damaged, or of another version."""
+        """The blobs that a program's remembered runs wrote; None if the file is damaged or of another version."""
         rows = _rows(path)
         if rows is None:
             return None
@@ -133,15 +135,15 @@ class ProgramMemory:
         )
 
     def used(self, key: str) -> None:
-        """Say that a program's runs were of use: what was not for long may be forgotten."""
+        """Mark a program's runs as used, which keeps cache collection from removing them."""
         with suppress(OSError):
             os.utime(self._path(key))
 
     def keep(self, key: str, run: Remembered) -> None:
         """Remember a run. Raises StorageError."""
-        # several at once: one of them is forgotten
+        # when two processes do this at once, one run is lost
         path = self._path(key)
-        rows = [_row(run), *(_rows(path) or ())][:_KEPT]
+        rows = [_row(run), *(_rows(path) or ())][:_RUNS_KEPT]
         with fs.storage_errors(path):
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         write_sealed(path, _KIND, zstandard.ZstdCompressor().compress(json.dumps(rows).encode()))
@@ -159,7 +161,7 @@ def _rows(path: str) -> list[dict[str, Any]] | None:
 
 
 def key_of(program: Program, epoch: int, *, applied: bool) -> str:
-    """Digest of all that a program is given besides the tree. epoch: SOURCE_DATE_EPOCH. applied: are owners applied yet?"""
+    """Digest of everything a program is given besides the tree. epoch: SOURCE_DATE_EPOCH. applied: see Workroot.apply()."""
     kernel = os.uname()
     given = (
         (_VERSION, __version__, kernel.sysname, kernel.release, kernel.machine, applied),
@@ -176,7 +178,9 @@ def _row(run: Remembered) -> dict[str, Any]:
         "listed": dict(run.sight.listed),
         "output": run.output,
         "changed": run.changed,
-        "changes": [[each.path, _entry_row(each.entry), each.opaque, each.inode, each.lost] for each in run.changes],
+        "changes": [
+            [change.path, _entry_row(change.entry), change.opaque, change.inode, change.lost] for change in run.changes
+        ],
     }
 
 

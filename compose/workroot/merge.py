@@ -1,4 +1,4 @@
-"""Changes into a tree, and a tree into changes: pure."""
+"""Applies changes to a tree, and computes the update from one tree to another. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from compose.tree import Entry, Tree, TreeEditor, parent_of
 from compose.workroot.layer import Change
 from compose.workroot.materialise import OVERLAY, as_materialised, is_plain, kept_xattrs
 
-# a signature of the content, which goes with it
+# a signature of the content: dropped when that changes
 _IMA = b"security.ima"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
-    """What makes a live root show another tree.
+    """The steps that make a live root show another tree.
 
-    removed: paths to remove with all below them. made: paths to make anew, parents first. adjusted: paths to give the
-    entry's owner, then mode, then capabilities, should they still hold the same type of thing.
+    removed: paths to remove with everything below. made: paths to create, parents first. adjusted: paths to give the entry's
+    owner, then mode, then capabilities, unless their type has changed.
     """
 
     removed: tuple[str, ...]
@@ -30,7 +30,7 @@ class Update:
 
 
 def update(before: Tree, after: Tree, *, applied: bool) -> Update:
-    """Difference of two trees. applied: before is shown in full; else as materialise() made it."""
+    """The update from one tree to another. applied: `before` is shown in full, otherwise as materialise() wrote it."""
     removed = [path for path in before.entries if path not in after and parent_of(path) in after]
     made = []
     adjusted = []
@@ -39,7 +39,7 @@ def update(before: Tree, after: Tree, *, applied: bool) -> Update:
         if old is None:
             made.append((path, entry))
             continue
-        # nearly all of them
+        # the common case
         if old is entry and (applied or is_plain(old)):
             continue
         shown = old if applied else as_materialised(old)
@@ -59,8 +59,10 @@ def update(before: Tree, after: Tree, *, applied: bool) -> Update:
 
 
 def with_links(change: Update) -> Update:
-    """The same, with hard links kept: an overlay gives each name of a file an inode of its own when it is adjusted, so that
-    these are made anew. Nobody must have changed them since they were made."""
+    """The update with hard-linked files made anew instead of adjusted, which keeps them linked.
+
+    On adjustment an overlay copies up each name of a file by itself. Programs must not have changed these files yet.
+    """
     linked = tuple(row for row in change.adjusted if row[1].link)
     if not linked:
         return change
@@ -72,18 +74,18 @@ def with_links(change: Update) -> Update:
 
 
 def merge(base: Tree, changes: Iterable[Change], *, writer: str, applied: bool) -> Tree:
-    """base with what a program changed: see take()."""
+    """`base` with a program's changes applied, as by apply_changes()."""
     editor = base.edit()
-    take(editor, changes, writer=writer, applied=applied)
+    apply_changes(editor, changes, writer=writer, applied=applied)
     return editor.build()
 
 
-def take(editor: TreeEditor, changes: Iterable[Change], *, writer: str, applied: bool) -> None:
-    """Put what a program changed, parents first, into the tree that it was shown.
+def apply_changes(editor: TreeEditor, changes: Iterable[Change], *, writer: str, applied: bool) -> None:
+    """Apply a program's changes, parents first, to the tree it was shown.
 
-    What equals the entry there in content and metadata is no change, even when it was written. applied: the tree was shown
-    in full; else as materialise() made it, and what still looks so keeps the tree's metadata. Raises ScriptError for a name
-    that is not UTF-8, which OSTree cannot hold.
+    A file written with equal content and metadata is unchanged. applied: the tree was shown in full, otherwise as
+    materialise() wrote it; then metadata that still looks like that stays the tree's. Raises ScriptError for a name that is not
+    UTF-8, which OSTree cannot hold.
     """
     links: set[str] | None = None
     groups: dict[int, str] = {}
@@ -102,7 +104,7 @@ def take(editor: TreeEditor, changes: Iterable[Change], *, writer: str, applied:
 
 
 def lost(changes: Iterable[Change], writer: str) -> Iterator[str]:
-    """A line for each thing that a tree cannot hold."""
+    """A warning for each file or ACL that a tree cannot hold."""
     for change in changes:
         if change.lost:
             yield f"/{change.path}: {change.lost} made by {writer} dropped, a commit cannot hold it"
@@ -117,14 +119,14 @@ def _put(editor: TreeEditor, path: str, entry: Entry, opaque: bool, applied: boo
         return
     if _metadata(below if applied else as_materialised(below)) == _metadata(entry):
         if _same_content(below, entry):
-            # a script may have linked to it
+            # a script may have made a hard link to it
             editor.put(path, replace(below, link=entry.link) if entry.link and not below.link else below)
             return
         entry = replace(
             entry, mode=below.mode, uid=below.uid, gid=below.gid, xattrs=below.with_xattr(_IMA, None).xattrs
         )
     else:
-        # a live root does not show these, and they still hold
+        # a live root does not show these xattrs, and they are still valid
         for name, value in below.xattrs:
             if name.startswith(OVERLAY) or (name == _IMA and _same_content(below, entry)):
                 entry = entry.with_xattr(name, value)
@@ -132,7 +134,7 @@ def _put(editor: TreeEditor, path: str, entry: Entry, opaque: bool, applied: boo
 
 
 def adjusted(present: Entry, entry: Entry) -> Entry:
-    """What a program made of a path, with the metadata of an entry."""
+    """The content a program left at a path, with the metadata of `entry`."""
     kept = entry if _same_content(present, entry) else entry.with_xattr(_IMA, None)
     return replace(present, mode=entry.mode, uid=entry.uid, gid=entry.gid, xattrs=kept.xattrs)
 
@@ -142,7 +144,7 @@ def _metadata(entry: Entry) -> tuple[object, ...]:
 
 
 def _same_content(one: Entry, other: Entry) -> bool:
-    """Type, bytes and target: all but the metadata."""
+    """Are type, bytes and symlink target equal, whatever the metadata?"""
     if (one.is_dir, one.target) != (other.is_dir, other.target):
         return False
     if one.blob is None or other.blob is None:
@@ -151,7 +153,7 @@ def _same_content(one: Entry, other: Entry) -> bool:
 
 
 def _new_link(path: str, taken: set[str]) -> str:
-    """A name for a hard-link group that no group of the base has."""
+    """A name for a new hard-link group, different from those taken."""
     name = f"workroot:{path}"
     while name in taken:
         name += "+"

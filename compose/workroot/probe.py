@@ -1,4 +1,4 @@
-"""What this machine allows, found by doing it: a small tree is made, owned and entered, as composes do it."""
+"""Finds out what this machine allows by trying it: writes a small tree, applies owners and enters the sandbox."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _CAPABILITY = (b"security.capability", bytes.fromhex("01000002002000000000000000
 
 
 def probe(store: BlobStore, workdir: str) -> Rung:
-    """Which rung of the ladder composes will stand on here. workdir: private, where they will work.
+    """Find out how programs will be sandboxed on this machine. workdir: a private directory on the cachedir's filesystem.
 
-    Raises SandboxError, with the way out, when there is none, StorageError.
+    Raises SandboxError with a remedy if they cannot be, and StorageError.
     """
     tree = _tree(store)
-    # all is done for it but to run it
+    # sets up everything, and fails only at exec
     program = Program(owner=_OWNER, phase="probe", argv=("/none",))
     directory = os.path.join(workdir, "probe")
     make_directory(directory)
@@ -36,14 +36,14 @@ def probe(store: BlobStore, workdir: str) -> Rung:
         live.show(update(tree, tree, applied=False))
         record = live.run(program, observed=False).record
         if record.status != _NOT_FOUND:
-            raise SandboxError(f"a program in the sandbox ended with status {record.status}: {record.output.strip()}")
+            raise SandboxError(f"the sandbox's test program ended with status {record.status}: {record.output.strip()}")
         return live.rung
     finally:
         live.close()
 
 
 def _tree(store: BlobStore) -> Tree:
-    """A setuid program of nobody, one with a capability, a private directory."""
+    """A tree with a setuid file owned by nobody, a file with a capability and a private directory."""
     editor = Tree.empty().edit()
     for name in ("dev", "proc", "sys", "run", "tmp"):
         editor.add_dir(name, writer=_OWNER)

@@ -1,4 +1,4 @@
-"""A directory as a tree."""
+"""Reads a directory as a tree."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from compose.workroot.merge import lost, merge
 
 
 def scan(directory: str, store: BlobStore, *, writer: str, reporter: Reporter) -> Tree:
-    """Everything below a directory as it is on disk, contents in the store; labels and ACLs are left out.
+    """Read everything below a directory, adding contents to the store; labels and ACLs are left out.
 
-    The caller must be able to read all of it, and see the owners that are meant. What a tree cannot hold is warned of.
-    Raises ScriptError for a name that is not UTF-8 and for holes that are too large, StorageError.
+    The caller must be able to read all of it and see the intended owners. Warns of what a tree cannot hold. Raises ScriptError
+    for a name that is not UTF-8 and for a sparse file that does not fit on the store's disk, StorageError.
     """
     with fs.storage_errors(directory):
         changes = list(Layer(directory=directory, lower="").all(store, writer=writer))

@@ -1,8 +1,7 @@
-"""The process that holds a workroot's mount namespace: mounts the overlay, runs programs, changes files.
+"""The process that owns a workroot's mount namespace: mounts the overlay, runs programs, changes files.
 
-Requests are pickled (method, arguments) on its standard input, answers pickled on its standard output; it was started
-by, and talks to, nobody but LiveRoot. It is single-threaded, for it forks. Its mounts are in a namespace of its own and go
-when it goes, however that happens.
+It is started by LiveRoot and talks to nobody else: pickled (method, arguments) on standard input, pickled answers on standard
+output. It is single-threaded because it forks. Its mounts are in its own namespace and disappear with it, however it ends.
 """
 
 from __future__ import annotations
@@ -32,21 +31,19 @@ from compose.workroot.layer import Change, Layer, Stamp
 from compose.workroot.materialise import kept_xattrs, make_file
 from compose.workroot.merge import Update
 
-# index=on lets a write to one path show on another that shares the lower inode, which blobs do. volatile: what a program
-# syncs is thrown away with the root.
+# index=off: otherwise a write to one path would show at all that share its lower inode, and paths with equal content share a
+# blob's. volatile: no syncing, since the layer is thrown away.
 _OPTIONS = "lowerdir=lower,upperdir=layers/upper,workdir=layers/work,index=off,metacopy=off,xino=off,volatile"
-# Where the overlay keeps its notes, and what makes it do so: outside of the first user namespace nobody has trusted.*.
-# userxattr is redirect_dir=off, and refuses to be told so.
-_NOTES = (("trusted.overlay.compose", "redirect_dir=nofollow"), ("user.overlay.compose", "userxattr"))
-# Device nodes and setuid bits of the tree are data: nothing here opens or obeys them.
+# (an xattr in the namespace the overlay would use, its mount option): trusted.* needs the initial user namespace.
+# userxattr implies that redirects are off and rejects the option that says so.
+_XATTR_OPTIONS = (("trusted.overlay.compose", "redirect_dir=nofollow"), ("user.overlay.compose", "userxattr"))
+# Device nodes and setuid bits of the tree are mere data: nothing here may open or honour them.
 _DATA_ONLY = kernel.MS_NOSUID | kernel.MS_NODEV
-
-
 _SHOWN_LINES = 20
 
 
 class Form(enum.Enum):
-    """How a live root is made, best first. The last has no overlay: LiveRoot fills root/ with copies."""
+    """Where a live root keeps changes, best first. COPY is without an overlay: LiveRoot fills root/ with copies."""
 
     OVERLAY = "overlay"
     OVERLAY_IN_MEMORY = "overlay in memory"
@@ -55,7 +52,7 @@ class Form(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
-    """What the machine allows, of the ladder of sandboxes."""
+    """How programs are sandboxed on this machine: one rung of the ladder of fallbacks."""
 
     identity: Identity
     form: Form
@@ -65,8 +62,8 @@ class Rung:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ran:
-    """A program that was run. changes: what became of record.changed. observation: None when there is none."""
+class RunResult:
+    """Result of a run. changes: what became of the paths in record.changed. observation: as in sandbox.child.Exit.observed."""
 
     record: ProgramRecord
     changes: tuple[Change, ...]
@@ -74,7 +71,7 @@ class Ran:
 
 
 class Server:
-    """directory holds lower/ and an empty root/; layers/ is made."""
+    """Methods that LiveRoot calls. directory: holds lower/ and an empty root/; the server creates layers/."""
 
     def __init__(self, directory: str, blobs: str, epoch: int) -> None:
         self._directory = directory
@@ -86,11 +83,11 @@ class Server:
         self._stamps: dict[str, Stamp] = {}
 
     def enter(self) -> Identity:
-        """Enter namespaces. In a user namespace the process begins anew when this is answered. Raises SandboxError."""
+        """Enter namespaces. After answering, a server in a user namespace re-execs itself. Raises SandboxError."""
         return identity.enter()
 
     def mount(self) -> Form:
-        """Mount the overlay, if the kernel lets it be. Raises SandboxError."""
+        """Mount the overlay, if the kernel allows it, and return the form used. Raises OSError."""
         form = self._mount_overlay()
         if form is not Form.COPY:
             self._stamps = self._layer.stamps()
@@ -105,7 +102,7 @@ class Server:
                     kernel.mount("tmpfs", "layers", "tmpfs", _DATA_ONLY, "mode=0700")
                 for name in ("upper", "work"):
                     os.mkdir(f"layers/{name}", 0o755)
-                option = _notes_of("layers/upper")
+                option = _xattr_option("layers/upper")
                 with contextlib.suppress(OSError):
                     if option:
                         kernel.mount("overlay", "root", "overlay", _DATA_ONLY, f"{_OPTIONS},{option}")
@@ -115,14 +112,17 @@ class Server:
             os.chdir("/")
 
     def use_copy(self) -> None:
-        """root/ was filled with copies: what it is now is what changes are told from."""
+        """Take root/, which the caller has filled with copies, as the state to find changes from. Raises OSError."""
         kernel.mount(self._root, self._root, flags=kernel.MS_BIND)
         kernel.mount("", self._root, flags=kernel.MS_BIND | kernel.MS_REMOUNT | _DATA_ONLY)
         self._layer = Layer(directory=self._root, lower="")
         self._stamps = self._layer.stamps()
 
-    def run(self, program: Program, observed: bool, updates: tuple[Update, ...]) -> Ran:
-        """Run a program. observed: note what it looks at, where the kernel can tell. updates: to be shown before."""
+    def run(self, program: Program, observed: bool, updates: tuple[Update, ...]) -> RunResult:
+        """Apply the updates, then run a program. observed: record its path lookups, if the kernel supports it.
+
+        Raises SandboxError, ScriptError for a sparse file that does not fit on the store's disk, StorageError.
+        """
         for update in updates:
             self._show(update)
         if updates:
@@ -130,32 +130,32 @@ class Server:
         if lua.needed(program) and not self._librpm_ready:
             lua.prepare()
             self._librpm_ready = True
-        begun = time.monotonic()
-        ended = child.run(self._root, program, self._epoch, lua, observed=observed)
-        seconds = time.monotonic() - begun
+        start = time.monotonic()
+        result = child.run(self._root, program, self._epoch, lua, observed=observed)
+        seconds = time.monotonic() - start
         if fs.is_full(self._root):
-            # whatever its status: it may have gone on with a file that it could not write
+            # even if it succeeded: it may have ignored that a file could not be written
             raise StorageError(
                 f"{self._root} was full when {program.phase} ({program.owner}) ended",
                 hint=fs.FREE_SPACE,
-                details=ended.output.splitlines()[-_SHOWN_LINES:],
+                details=result.output.splitlines()[-_SHOWN_LINES:],
             )
         before, self._stamps = self._stamps, self._layer.stamps()
         changed = self._layer.changed(before, self._stamps)
         record = ProgramRecord(
             program=program,
-            status=ended.status,
-            timed_out=ended.timed_out,
+            status=result.status,
+            timed_out=result.timed_out,
             seconds=seconds,
-            output=ended.output,
+            output=result.output,
             changed=changed,
         )
         writer = f"{program.owner}:{program.phase}"
         changes = tuple(self._layer.changes(changed, before, self._stamps, self._store, writer=writer))
-        return Ran(record=record, changes=changes, observation=ended.observed)
+        return RunResult(record=record, changes=changes, observation=result.observed)
 
     def _show(self, update: Update) -> None:
-        """Make the live root show another tree. What programs removed or replaced meanwhile is left so."""
+        """Make the live root show another tree. What programs removed or replaced meanwhile is not restored."""
         for path in update.removed:
             self._remove(path)
         groups: dict[str, str] = {}
@@ -169,7 +169,7 @@ class Server:
             fs.remove_at(directory, name_of(path))
 
     def _make(self, path: str, entry: Entry, groups: dict[str, str]) -> None:
-        """Make an entry, in place of what a program put there meanwhile."""
+        """Make an entry, replacing what a program may have put there."""
         name = name_of(path)
         with self._parent(path) as directory:
             if entry.is_dir and _type(directory, name) == stat.S_IFDIR:
@@ -189,7 +189,7 @@ class Server:
         self._adjust(path, entry)
 
     def _adjust(self, path: str, entry: Entry) -> None:
-        """Owner, then mode, then capabilities: each takes away what comes after it."""
+        """Set owner, then mode, then capabilities: each of these resets the following ones."""
         name = name_of(path) or "."
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), self._parent(path) as directory:
             if _type(directory, name) != stat.S_IFMT(entry.mode):
@@ -208,7 +208,7 @@ class Server:
 
     @contextlib.contextmanager
     def _parent(self, path: str) -> Iterator[int]:
-        """A descriptor of the directory that a path is in."""
+        """Yield a descriptor of a path's parent directory."""
         fd = self._open(parent_of(path), os.O_PATH | os.O_DIRECTORY)
         try:
             yield fd
@@ -216,7 +216,7 @@ class Server:
             os.close(fd)
 
     def _open(self, path: str, flags: int) -> int:
-        """Symlinks are followed inside the root."""
+        """Open a path, following symlinks inside the root only."""
         root = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             return syscalls.open_in_root(root, path or ".", flags)
@@ -224,10 +224,12 @@ class Server:
             os.close(root)
 
 
-def _notes_of(upper: str) -> str:
-    """The option for where an overlay can keep its notes in this directory, "" when it cannot: some would be mounted all
-    the same, and fail later."""
-    for name, option in _NOTES:
+def _xattr_option(upper: str) -> str:
+    """The mount option for the xattrs that an overlay can set in this directory, "" if it can set none.
+
+    Without this check some overlays would mount, and fail later.
+    """
+    for name, option in _XATTR_OPTIONS:
         with contextlib.suppress(OSError):
             os.setxattr(upper, name, b"")
             os.removexattr(upper, name)
@@ -236,7 +238,7 @@ def _notes_of(upper: str) -> str:
 
 
 def _type(directory: int, name: str) -> int:
-    """Type bits of what a name stands for, 0 for nothing."""
+    """File type bits of a name in a directory, 0 if it does not exist."""
     try:
         return stat.S_IFMT(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
     except FileNotFoundError:
@@ -248,7 +250,7 @@ def serve(directory: str, blobs: str, epoch: str) -> None:
     kernel.die_with_parent(signal.SIGKILL)
     os.umask(0o022)
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    # nothing that a library prints may get between the answers
+    # nothing that a library prints may mix with the answers
     os.dup2(2, 1)
     server = Server(directory, blobs, int(epoch))
     while True:
@@ -269,10 +271,13 @@ def serve(directory: str, blobs: str, epoch: str) -> None:
 
 
 def _portable(error: Exception) -> Exception:
+    """An exception to send to the caller, a ComposeError if possible."""
     if isinstance(error, ComposeError):
         return error
     if isinstance(error, PermissionError):
-        return SandboxError(f"the kernel refuses a workroot: {error}", hint=remedy(Step.MOUNT, Machine.here()))
+        return SandboxError(
+            f"the kernel refuses to set up a workroot: {error}", hint=remedy(Step.MOUNT, Machine.here())
+        )
     if isinstance(error, OSError):
         return fs.storage_error(error.filename if isinstance(error.filename, str) else "the workroot", error)
     return RuntimeError(traceback.format_exc())

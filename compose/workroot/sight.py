@@ -1,8 +1,8 @@
-"""What a program saw of a tree: the entries that decided what it did. Pure.
+"""What a program saw of a tree: the entries its behaviour depended on. Pure: no I/O.
 
-The program's look-ups are followed through the tree's symlinks, and every entry on the way is noted as it was: what is there,
-what is not, what a directory lists. In a tree where all of them are the same the same look-ups take the same way and find the
-same, so that the program would do again what it did.
+The program's lookups are followed through the tree's symlinks, and the state of every entry on the way is recorded: present,
+absent, and the names in listed directories. In a tree where all of these are the same, the same lookups take the same way and
+have the same results, so the program would do the same again.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from compose.workroot.materialise import kept_xattrs
 _PRIVATE = frozenset(path[1:] for path in PRIVATE)
 _MAX_HOPS = 40
 _MAX_WAYS = 1000
-"""That one path may be followed on, where a program gave names again and again."""
-# Their times of change are of the clock, or of the compose, and decide nothing that may be committed.
+"""Limit for the paths that one lookup may stand for when a program keeps renaming things."""
+# Files by these writers have mtimes from the clock or the compose, which must not influence a commit.
 _TIMELESS = ("step:", "scriptlet:", "treefile", "program:")
 
 Lookup = Callable[[str], Entry | None]
 
 
 class View(Protocol):
-    """A tree, or one that is being changed."""
+    """A Tree or a TreeEditor."""
 
     def get(self, path: str) -> Entry | None: ...
 
@@ -37,32 +37,35 @@ class View(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
-    """found: path -> how it was (see identity()), "" for the root directory. listed: directory -> digest of its names."""
+    """What a program saw.
+
+    found: path -> its state, as by identity(); the root's path is "". listed: directory -> digest, as by listing().
+    """
 
     found: Mapping[str, str]
     listed: Mapping[str, str]
 
     def differs(self, view: View) -> str | None:
-        """A path that is not as it was; None when the program would see the same."""
-        for path, was in self.found.items():
-            if identity(view.get(path), content=was.startswith("F")) != was:
+        """A path whose state differs; None if the program would see the same."""
+        for path, state in self.found.items():
+            if identity(view.get(path), content=state.startswith("F")) != state:
                 return path
-        for path, was in self.listed.items():
-            if listing(view, path) != was:
+        for path, names in self.listed.items():
+            if listing(view, path) != names:
                 return path
         return None
 
 
-class _Unclear(Exception):
-    """It cannot be said what the program saw."""
+class _Undetermined(Exception):
+    """What the program saw cannot be determined."""
 
 
 def sight_of(observation: Observation, changes: Iterable[Change], view: View) -> Sight | None:
-    """view: the tree before the program ran. changes: what it changed. None when it cannot be said what it saw."""
+    """Determine what a program saw; None if that is impossible. view: the tree before it ran. changes: what it changed."""
     walker = _Walker(observation, view, {change.path: change.entry for change in changes})
     try:
         return walker.sight()
-    except _Unclear:
+    except _Undetermined:
         return None
 
 
@@ -73,26 +76,26 @@ class _Walker:
         self._entries = entries
         # path -> was its content read?
         self._seen: dict[str, bool] = {}
-        # what a path may have been a name of while the program ran
+        # path -> paths that it may have named while the program ran
         self._names: dict[str, set[str]] = {}
 
     def sight(self) -> Sight:
         observation = self._observation
         lookups: list[Lookup] = [self._view.get]
         if any(entry is not None and entry.is_symlink for entry in self._entries.values()):
-            # it may have followed what it made itself
+            # it may have followed symlinks that it made itself
             lookups.append(self._after)
         self._note_names(lookups)
         listed: set[str] = set()
         for lookup in lookups:
             for path in observation.looked:
-                self._go(path, lookup)
+                self._resolve(path, lookup)
             for path in observation.read:
-                self._seen.update(dict.fromkeys(self._go(path, lookup), True))
+                self._seen.update(dict.fromkeys(self._resolve(path, lookup), True))
             for path in observation.listed:
-                listed |= self._go(path, lookup)
+                listed |= self._resolve(path, lookup)
         for path in self._entries:
-            # what was changed, moved or linked to is part of the result, though nobody may have read it
+            # the content of changed, moved or linked files is part of the result, even if it was not read
             self._seen[path] = True
         return Sight(
             found={path: identity(self._view.get(path), content=read) for path, read in self._seen.items()},
@@ -103,18 +106,18 @@ class _Walker:
         return self._entries[path] if path in self._entries else self._view.get(path)
 
     def _note_names(self, lookups: Sequence[Lookup]) -> None:
-        """Which places the names are that the program gave. One may be below another: until no more are found."""
+        """Find where in the tree the program gave names, repeating until no more are found: one may be below another."""
         known, before = 0, -1
         while known > before:
             before = known
             for new, old in self._observation.names:
-                above, _, name = new.rpartition("/")
-                for place in {above.strip("/")}.union(*(self._go(above, lookup) for lookup in lookups)):
+                parent, _, name = new.rpartition("/")
+                for place in {parent.strip("/")}.union(*(self._resolve(parent, lookup) for lookup in lookups)):
                     self._names.setdefault(join(place, name), set()).add(old)
             known = sum(map(len, self._names.values()))
 
-    def _go(self, path: str, lookup: Lookup) -> set[str]:
-        """Follow a path, noting all on its way: where it may lead in the tree."""
+    def _resolve(self, path: str, lookup: Lookup) -> set[str]:
+        """Return the paths in the tree that a path may lead to, recording every entry on the way."""
         places: set[str] = set()
         self._follow(path, lookup, 0, places, set())
         return places
@@ -124,7 +127,7 @@ class _Walker:
             return
         ways.add(path)
         if len(ways) > _MAX_WAYS:
-            raise _Unclear(path)
+            raise _Undetermined(path)
         done: list[str] = []
         todo = [part for part in reversed(path.split("/")) if part not in ("", ".")]
         while todo:
@@ -137,9 +140,9 @@ class _Walker:
             here = "/".join(done)
             self._seen.setdefault(here, False)
             if here in _PRIVATE:
-                way_on = "/".join(("", here, *reversed(todo)))
-                if leads_astray(way_on) or self._observation.crossed:
-                    raise _Unclear(path)
+                rest = "/".join(("", here, *reversed(todo)))
+                if leads_astray(rest) or self._observation.crossed:
+                    raise _Undetermined(path)
                 return
             for other in self._names.get(here, ()):
                 self._follow("/".join((other, *reversed(todo))), lookup, hops + 1, places, ways)
@@ -160,7 +163,7 @@ class _Walker:
 
 
 def identity(entry: Entry | None, *, content: bool) -> str:
-    """All that a program can tell of an entry; content: of the bytes of a file too, else their number."""
+    """All that a program can see of an entry, as text. content: include a file's digest rather than only its size."""
     if entry is None:
         return "-"
     owner = f"{entry.permissions:o} {entry.uid} {entry.gid}"
@@ -171,13 +174,13 @@ def identity(entry: Entry | None, *, content: bool) -> str:
         if content:
             return f"F{owner} {entry.blob.digest} {time}{more}"
         return f"f{owner} {entry.blob.size} {time}{more}"
-    # whether content was asked for can only matter where a file may come to be
+    # record whether content was read, in case there is a file at this path next time
     kind = "F" if content else "f"
     return f"{kind}l{owner} {entry.target}" if entry.target is not None else f"{kind}d{owner}{more}"
 
 
 def listing(view: View, path: str) -> str:
-    """Digest of what a directory lists: names and types."""
+    """Digest of a directory's listing: names and types."""
     rows = []
     for name in view.children(path):
         entry = view.get(join(path, name))

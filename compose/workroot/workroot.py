@@ -1,4 +1,4 @@
-"""The caller's side of a workroot: the tree as it becomes by what programs do, and a live root when one must run."""
+"""The caller's side of a workroot: a tree that programs change, and a live root once a program must run."""
 
 from __future__ import annotations
 
@@ -19,23 +19,22 @@ from compose.workroot.layer import Change
 from compose.workroot.live import LiveRoot, make_directory
 from compose.workroot.materialise import MOUNT_POINTS, as_materialised
 from compose.workroot.memory import ProgramMemory, Remembered, key_of
-from compose.workroot.merge import Update, adjusted, lost, take, update, with_links
-from compose.workroot.server import Ran
+from compose.workroot.merge import Update, adjusted, apply_changes, lost, update, with_links
+from compose.workroot.server import RunResult
 from compose.workroot.sight import Sight, sight_of
 
 READ_LIMIT = 64 << 20
-"""Bytes that read() returns at most, unless told otherwise."""
+"""Default limit of read(), in bytes."""
 
 
 class Workroot:
-    """A root showing `tree`, in which programs run. What it is on disk lies in `directory`, and is gone when the context is
-    left.
+    """A root directory showing `tree`, in which programs run; a context manager.
 
-    directory: absent, or left behind by a compose that was killed; nobody else uses it meanwhile. Until apply() everything
-    that is not plain is root's, and never setuid. epoch: SOURCE_DATE_EPOCH for programs. memory: what programs did before
-    and would do again is done without running them; the root is on disk only from the first one on that must run. passing:
-    the next live root will show quite another tree, so that this one's lower layer is not worth keeping. Raises SandboxError
-    when the machine refuses what is needed, StorageError when the disk does.
+    directory: where the root is on disk, removed on exit; absent, or left behind by a killed compose, and used by nobody else.
+    epoch: SOURCE_DATE_EPOCH for programs. memory: programs that would do what they did before are replayed from it; the root
+    is written to disk only once one must run. passing: the next live root will show a very different tree, so this one's lower
+    layer is not worth keeping. Until apply(), whatever is not plain is owned by root and never setuid. Raises SandboxError when
+    the machine refuses the sandbox, StorageError when the disk fails.
     """
 
     def __init__(
@@ -61,8 +60,8 @@ class Workroot:
         self._live: LiveRoot | None = None
         self._stack = ExitStack()
         self._records: list[ProgramRecord] = []
-        # what programs left before apply(), as it is on disk
-        self._left: dict[str, Entry] = {}
+        # what programs wrote before apply(), as it is on disk
+        self._written: dict[str, Entry] = {}
         self._lost: dict[str, str] = {}
 
     def __enter__(self) -> Self:
@@ -82,34 +81,34 @@ class Workroot:
         return tuple(self._records)
 
     def run(self, program: Program) -> ProgramRecord:
-        """Run a program in the sandbox; whether its status is a failure is for the caller to say.
+        """Run a program in the sandbox, or replay it from memory. The caller must check its status.
 
-        Raises SandboxError when it cannot be run: an interpreter that is missing is status 127, as in a shell; ScriptError
-        when it makes a name that is not UTF-8, or holes for which there is no room.
+        A missing interpreter is status 127, as in a shell. Raises SandboxError when the sandbox cannot be set up, ScriptError
+        for a name that is not UTF-8 or a sparse file that does not fit on the disk, StorageError.
         """
         memory = self._memory
         key = key_of(program, self._epoch, applied=self._applied) if memory is not None else ""
         known = self._known(key)
         if known is not None:
-            record = self._repeat(program, known)
+            record = self._replay(program, known)
         else:
-            ran = self._live_root().run(program, observed=memory is not None)
-            record = ran.record
-            sight = self._sight(ran)
-            self._take(ran.changes, program)
+            result = self._live_root().run(program, observed=memory is not None)
+            record = result.record
+            sight = self._sight(result)
+            self._take(result.changes, program)
             if memory is not None and sight is not None:
                 memory.keep(
                     key,
-                    Remembered(sight=sight, output=record.output, changed=record.changed, changes=ran.changes),
+                    Remembered(sight=sight, output=record.output, changed=record.changed, changes=result.changes),
                 )
         self._records.append(record)
         return record
 
     def apply(self, tree: Tree) -> None:
-        """Show `tree`: all in which it differs from the tree shown until now, and owners, modes and capabilities.
+        """Show `tree` in full: all differences from the previous tree, and owners, modes and capabilities.
 
-        What programs changed stays, save where the two trees differ; what they removed is not made again. Raises
-        StorageError where a program left no directory to make something in.
+        Changes by programs stay, except where the two trees differ; what they removed is not restored. Raises StorageError if
+        a program has removed or replaced the directory of a path to make.
         """
         change = update(self._tree, tree, applied=self._applied)
         self._show(change)
@@ -119,12 +118,12 @@ class Workroot:
                 self._now.put(path, entry)
         self._tree = tree
         self._applied = True
-        self._left.clear()
+        self._written.clear()
 
     def read(self, path: str, *, limit: int = READ_LIMIT) -> bytes | None:
-        """Content of a regular file, symlinks followed inside the root; None when there is none.
+        """Content of a regular file, symlinks followed inside the root; None if there is none.
 
-        Raises ScriptError when it has more than `limit` bytes.
+        Raises ScriptError for more than `limit` bytes.
         """
         try:
             entry = self._now.get(self._now.resolve(path))
@@ -133,19 +132,22 @@ class Workroot:
         if entry is None or entry.blob is None:
             return None
         if entry.blob.size > limit:
-            raise ScriptError(f"/{path} has {entry.blob.size} bytes, more than the {limit} that it may have here")
+            raise ScriptError(f"/{path} has {entry.blob.size} bytes, but at most {limit} are allowed")
         return self._store.read(entry.blob)
 
     def get(self, path: str) -> Entry | None:
-        """What is there now."""
+        """The current entry at a path; symlinks are not followed."""
         return self._now.get(path)
 
     def resolve(self, path: str) -> str:
-        """A path with the symlinks that are there now followed inside the root. Raises as Tree.resolve() does."""
+        """Resolve a path in the current tree. See Tree.resolve()."""
         return self._now.resolve(path)
 
     def write(self, path: str, data: bytes, permissions: int = 0o644, *, writer: str) -> None:
-        """Write a regular file in an existing directory, replacing what is there; a symlink is replaced, not followed."""
+        """Write a regular file in an existing directory, replacing what is there; a symlink is replaced, not followed.
+
+        Raises StorageError.
+        """
         if name_of(path) in ("", ".", ".."):
             raise ValueError(f"/{path} names no file")
         try:
@@ -155,10 +157,13 @@ class Workroot:
         blob = self._store.add_bytes(data, permissions, self._epoch)
         entry = Entry(mode=stat.S_IFREG | permissions, blob=blob, mtime=self._epoch, writer=writer)
         self._show(Update(removed=(place,), made=((place, entry),), adjusted=()))
-        self._left[place] = entry
+        self._written[place] = entry
 
     def restore(self, paths: Sequence[str]) -> None:
-        """Show what the tree has at these paths, whatever a program made of them; at a directory's, nothing may be below."""
+        """Restore these paths to what the tree has, whatever a program made of them; directories must be empty.
+
+        Raises StorageError.
+        """
         entries = tuple((path, self._tree[path]) for path in sorted(paths))
         on_disk = entries if self._applied else tuple((path, as_materialised(entry)) for path, entry in entries)
         removed = tuple(path for path, _ in entries)
@@ -166,55 +171,55 @@ class Workroot:
             Update(removed=removed, made=entries, adjusted=()), Update(removed=removed, made=on_disk, adjusted=())
         )
         for path in removed:
-            self._left.pop(path, None)
+            self._written.pop(path, None)
 
     def absorb(self) -> Tree:
-        """The tree last applied (or given), with everything that changed since; the writer of a change is its last."""
+        """The tree last applied (or given) with all changes since, each by its last writer. Warns of what was dropped."""
         for line in self._lost.values():
             self._reporter.warn(line)
         self._lost.clear()
         return self._now.build()
 
     def _known(self, key: str) -> Remembered | None:
-        """What a program did when it saw what it would see now."""
+        """The remembered run of a program that saw what it would see now."""
         if self._memory is None:
             return None
-        for each in self._memory.recall(key):
-            if each.sight.differs(self._now) is None and self._has_contents(each):
+        for run in self._memory.recall(key):
+            if run.sight.differs(self._now) is None and self._has_contents(run):
                 self._memory.used(key)
-                return each
+                return run
         return None
 
     def _has_contents(self, run: Remembered) -> bool:
         blobs = (change.entry.blob for change in run.changes if change.entry is not None)
         return all(self._store.has(blob) for blob in blobs if blob is not None)
 
-    def _repeat(self, program: Program, known: Remembered) -> ProgramRecord:
-        """Do what a program did, without it."""
+    def _replay(self, program: Program, known: Remembered) -> ProgramRecord:
+        """Apply the changes of a remembered run."""
         if self._live is not None:
-            self._live.show(_again(known.changes))
+            self._live.show(_replayed(known.changes))
         self._take(known.changes, program)
         return ProgramRecord(
             program=program, status=0, timed_out=False, seconds=0.0, output=known.output, changed=known.changed
         )
 
-    def _sight(self, ran: Ran) -> Sight | None:
-        """What a program saw that has just run; None when that cannot be said, or it failed: then it is to run again."""
-        if ran.observation is None or ran.record.status or ran.record.timed_out:
+    def _sight(self, result: RunResult) -> Sight | None:
+        """What a program saw in a run worth remembering; None if that is unknown or the program failed."""
+        if result.observation is None or result.record.status or result.record.timed_out:
             return None
-        return sight_of(ran.observation, ran.changes, self._now)
+        return sight_of(result.observation, result.changes, self._now)
 
     def _take(self, changes: Sequence[Change], program: Program) -> None:
         writer = f"{program.owner}:{program.phase}"
-        # made for the sandbox's mounts, not by a program
-        found = [each for each in changes if each.path in self._now or each.path not in MOUNT_POINTS]
-        for each in found:
-            self._lost.pop(each.path, None)
-            for line in lost((each,), writer):
-                self._lost[each.path] = line
-            if not self._applied and each.entry is not None:
-                self._left[each.path] = _linked(each.entry, each.inode)
-        take(self._now, found, writer=writer, applied=self._applied)
+        # leave out mount points made for the sandbox, not by a program
+        own = [change for change in changes if change.path in self._now or change.path not in MOUNT_POINTS]
+        for change in own:
+            self._lost.pop(change.path, None)
+            for line in lost((change,), writer):
+                self._lost[change.path] = line
+            if not self._applied and change.entry is not None:
+                self._written[change.path] = _linked(change.entry, change.inode)
+        apply_changes(self._now, own, writer=writer, applied=self._applied)
 
     def _live_root(self) -> LiveRoot:
         if self._live is None:
@@ -225,19 +230,19 @@ class Workroot:
             self._live = LiveRoot(now, self._store, self._directory, epoch=self._epoch, lower=lower)
             if self._applied:
                 self._live.show(with_links(update(now, now, applied=False)))
-            elif self._left:
-                left = tuple(sorted(self._left.items()))
-                self._live.show(with_links(Update(removed=(), made=(), adjusted=left)))
+            elif self._written:
+                written = tuple(sorted(self._written.items()))
+                self._live.show(with_links(Update(removed=(), made=(), adjusted=written)))
         return self._live
 
     def _show(self, change: Update, on_disk: Update | None = None) -> None:
-        """Change the tree, and what is on disk. on_disk: what to change there, unless it is the same."""
+        """Update the tree and the live root. on_disk: the update for the live root, if it differs. Raises StorageError."""
         for path in change.removed:
             self._now.remove(path)
         for path, entry in change.made:
-            above = self._now.get(parent_of(path))
-            if above is None or not above.is_dir:
-                raise StorageError(f"cannot make /{path}: a program left no directory there to make it in")
+            parent = self._now.get(parent_of(path))
+            if parent is None or not parent.is_dir:
+                raise StorageError(f"cannot make /{path}: a program removed or replaced its directory")
             present = self._now.get(path)
             if present is not None and present.is_dir and not entry.is_dir:
                 self._now.remove(path)
@@ -250,11 +255,13 @@ class Workroot:
             self._live.show(on_disk or change)
 
 
-def _again(changes: Sequence[Change]) -> Update:
-    """What a program changed, as it is to be shown."""
+def _replayed(changes: Sequence[Change]) -> Update:
+    """The update that makes a live root show a program's changes."""
     return Update(
-        removed=tuple(each.path for each in changes if each.entry is None or each.opaque),
-        made=tuple((each.path, _linked(each.entry, each.inode)) for each in changes if each.entry is not None),
+        removed=tuple(change.path for change in changes if change.entry is None or change.opaque),
+        made=tuple(
+            (change.path, _linked(change.entry, change.inode)) for change in changes if change.entry is not None
+        ),
         adjusted=(),
     )
 

@@ -1,4 +1,4 @@
-"""A root to run programs in, made of this machine's own shell and tools."""
+"""A small root to run programs in, built from this machine's shell and tools."""
 
 from __future__ import annotations
 

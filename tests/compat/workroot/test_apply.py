@@ -1,4 +1,4 @@
-"""Another tree shown by a live root, beside what programs did meanwhile; files read and written beneath it."""
+"""Updating a live root to another tree, without losing changes by programs; reading and writing files in it."""
 
 from __future__ import annotations
 

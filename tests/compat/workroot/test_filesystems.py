@@ -1,4 +1,4 @@
-"""Contents from the store into a root: a hard link where that goes, shared extents, or a copy; always the same root."""
+"""Contents from the store in a root: hard links if possible, reflinks or copies; the root looks the same."""
 
 from __future__ import annotations
 

@@ -387,7 +387,7 @@ def test_somebody_elses_directory_is_left_alone(tmp_path: Path) -> None:
     store = BlobStore(str(tmp_path / "blobs"))
     (tmp_path / "w/mine").mkdir(parents=True)
     with (
-        pytest.raises(StorageError, match="not of a workroot"),
+        pytest.raises(StorageError, match="is not a workroot"),
         Workroot(tree_of(store), store, str(tmp_path / "w"), reporter=Reporter(), epoch=1),
     ):
         pass

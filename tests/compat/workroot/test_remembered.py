@@ -1,7 +1,7 @@
-"""Programs that need not run again: what real ones looked at, and whether what is done in their place is what they would do.
+"""Replayed programs: what real programs look at, and whether replaying them has the same result as running them.
 
-The judge of each reuse is the program itself: after every change of the tree, what comes of the remembered run is compared with
-what the program makes of that tree.
+Each replay is checked against the program itself: after every change of the tree, the result of the remembered run is compared
+with that of running the program on the tree.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ pytestmark = [
 
 
 class Site:
-    """Runs programs with one memory, and knows which of them were really run."""
+    """Runs programs with one memory, and knows which of them were actually run."""
 
     def __init__(self, store: BlobStore, path: Path) -> None:
         self.store = store
@@ -55,7 +55,7 @@ def site(store: BlobStore, tmp_path: Path) -> Site:
 
 
 def timeless(tree: Tree) -> Tree:
-    """What a commit holds of a tree: of each content the digest, no times."""
+    """The part of a tree that a commit holds: contents by digest, no times."""
     return Tree(
         {
             path: replace(entry, mtime=0, blob=entry.blob and replace(entry.blob, mtime=0))
@@ -220,7 +220,7 @@ def test_what_is_not_run_again_is_what_it_would_do(name: str, small: Tree, site:
 
 
 def test_the_interpreter_of_a_script_is_looked_at(small: Tree, site: Site) -> None:
-    """The kernel opens it, and tells nobody."""
+    """The kernel opens it without notifying the observer."""
     program = Program(owner="step:postprocess", phase="script", argv=("{script}",), body="#!/usr/full/interpreter\n")
     made = []
     for text in ("one", "one", "two"):
@@ -254,7 +254,7 @@ OWN_SCRIPTS = {
 
 @pytest.mark.parametrize("how", OWN_SCRIPTS)
 def test_the_interpreter_of_a_script_that_a_program_wrote(how: str, small: Tree, site: Site) -> None:
-    """Nobody finds the script later: to see what it needs is for when it is run."""
+    """The script may be gone later, so its interpreter must be recorded when it is run."""
     made = []
     for program in ("cat", "cat", "ls"):
         editor = small.edit()
@@ -300,7 +300,7 @@ def test_what_was_done_without_a_program_is_there_for_the_next(small: Tree, site
 
 
 def test_before_owners_are_known(small: Tree, site: Site) -> None:
-    """What %pre makes has its owner at once; what packages brought is root's until apply()."""
+    """Files made by %pre have their owner at once; packaged files are root's until apply()."""
     make = shell("echo s > /etc/shadow; chmod 640 /etc/shadow; chown 1:42 /etc/shadow")
     for look, times in (("ls -ln /etc/shadow /usr/setuid", 1), ("ls -ln /usr/setuid /etc/shadow", 2)):
         with Workroot(
@@ -316,7 +316,7 @@ def test_before_owners_are_known(small: Tree, site: Site) -> None:
 
 @pytest.mark.parametrize("before", [(), (shell("exit 1"),)])
 def test_lua(before: tuple[Program, ...], small: Tree, site: Site) -> None:
-    """It runs in a process of ours, which hides from programs; not from who hears what it looks at."""
+    """Lua runs in our own process, which is hidden from programs but not from the observer."""
     body = "for name in posix.files('/usr/full') do print(name) end print(posix.stat('/usr/full/c', 'type'))"
     program = Program(owner="scriptlet:x", phase="%post", argv=("<lua>", "1"), body=body, lua=True)
     site.run(small, *before, program)
@@ -492,12 +492,12 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
 
 
 def elsewhere(lower: Path) -> Path:
-    """What is not of the cachedir, where symlinks lead: nothing there may change."""
+    """A directory outside the cachedir, to which symlinks lead: nothing in it may change."""
     return lower.parents[2] / "elsewhere"
 
 
 def copied(path: Path, data: bytes) -> None:
-    """In place of what was there, with its times."""
+    """Replace a path by a file with the same mode and times."""
     times = path.stat() if path.exists() and not path.is_dir() else None
     if path.is_symlink() or path.exists():
         path.unlink()

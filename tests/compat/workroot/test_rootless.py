@@ -1,4 +1,4 @@
-"""All that a workroot does, as an ordinary user."""
+"""All tests of workroots, as an ordinary user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs in a workroot: what they can do, what comes back into the tree, what they cannot reach."""
+"""Programs in a workroot: what they can do, which changes return to the tree, what they cannot reach."""
 
 from __future__ import annotations
 
@@ -348,13 +348,11 @@ def test_a_hole_takes_no_room(small: Tree, store: BlobStore, directory: str) -> 
 
 
 def test_a_hole_larger_than_the_disk(small: Tree, store: BlobStore, directory: str) -> None:
-    """All of it would be read, and be written to the repository."""
+    """Every byte of it would have to be written to the repository."""
     with workroot(small, store, directory) as root:
         root.apply(small)
         disk = os.statvfs(store.root)
         size = disk.f_bfree * disk.f_frsize + (1 << 34)
-        with pytest.raises(
-            ScriptError, match=rf"^/usr/hole was made by scriptlet:x:%post: it has {size} bytes"
-        ) as caught:
+        with pytest.raises(ScriptError, match=rf"^/usr/hole, made by scriptlet:x:%post, has {size} bytes") as caught:
             root.run(lua(HOLE.replace("SIZE", str(size))))
         assert store.root in str(caught.value)

@@ -1,4 +1,4 @@
-"""Which paths a program changed, from fabricated looks at a directory."""
+"""Which paths a program changed, from fabricated snapshots of a directory."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_stamps_of_a_directory_do_not_change_with_its_entries(tmp_path: Path) ->
 
 
 def test_a_directory_that_says_something_of_itself(tmp_path: Path) -> None:
-    """user.component: in which layer of an image all below it is."""
+    """user.component on a directory assigns everything below it to a layer of the image."""
     for name in ("lower/d", "upper/d"):
         (tmp_path / name).mkdir(parents=True)
     layer = Layer(directory=str(tmp_path / "upper"), lower=str(tmp_path / "lower"))
@@ -61,7 +61,7 @@ def test_a_directory_that_says_something_of_itself(tmp_path: Path) -> None:
         assert change.entry is not None
         assert (change.entry.xattrs, change.opaque) == (((b"user.component", value),), False)
     assert layer.changed(looks[-1], layer.stamps()) == ()
-    # one that is opaque for long does not hide again what came into it since
+    # a directory that was opaque before does not hide again what was added since
     os.setxattr(tmp_path / "upper/d", "user.overlay.opaque", b"y")
     opaque = layer.stamps()
     (change,) = layer.changes(["d"], looks[-1], opaque, store=None, writer="x")  # type: ignore[arg-type]
@@ -72,7 +72,7 @@ def test_a_directory_that_says_something_of_itself(tmp_path: Path) -> None:
 
 
 def test_the_names_of_a_deletion_are_the_same_whenever_the_next_is_made(tmp_path: Path) -> None:
-    """The kernel makes all whiteouts links of one inode, whose ctime each new one moves."""
+    """All whiteouts are hard links to one inode, whose ctime changes with each new one."""
     layer = Layer(directory="/nowhere", lower=str(tmp_path))
     whiteout = os.stat_result((stat.S_IFCHR, 7, 0, 1, 0, 0, 0, 0, 0, 0), {"st_rdev": 0})
     assert layer.changed({"a": _stamp(whiteout, "")}, {"a": _stamp(whiteout, ""), "b": _stamp(whiteout, "")}) == ("b",)

@@ -1,4 +1,4 @@
-"""A lower layer that shows one tree is brought to another: as if made from nothing, whoever knows what was there."""
+"""Updating a lower layer from one tree to another gives the same as writing it from scratch."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def second(tree: Tree, store: BlobStore) -> Tree:
 
 
 def listing(directory: Path) -> dict[str, object]:
-    """What programs see; inodes only as groups of names."""
+    """What programs see; of inodes only which names share one."""
     found: dict[str, object] = {}
     names: dict[int, list[str]] = {}
     for top, directories, files in os.walk(directory):

@@ -1,4 +1,4 @@
-"""Changes into a tree and trees into updates, without a disk."""
+"""Applying changes to trees and computing updates between trees, without a disk."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def trees(draw: st.DrawFn) -> Tree:
 
 
 def difference(before: Tree, after: Tree) -> list[Change]:
-    """What an overlay's upper layer holds when `before` was made `after`."""
+    """The content of an overlay's upper layer after changing `before` to `after`."""
     found = [Change(path=path) for path in before.entries if path not in after]
     for path, entry in after.walk():
         if before.get(path) != entry:
@@ -207,7 +207,7 @@ def test_any_change_gives_the_tree_it_came_from(before: Tree, after: Tree) -> No
 
 @pytest.mark.parametrize("name", [b"trusted.overlay.opaque", b"user.overlay.opaque"])
 def test_what_overlays_of_others_note_is_hidden_and_stays(name: bytes) -> None:
-    """The sandbox's own overlay would obey it."""
+    """The sandbox's own overlay would act on it."""
     opaque = directory(xattrs=((name, b"y"),))
     base = tree(d=opaque, d__a=file("a"))
     assert as_materialised(opaque) == opaque

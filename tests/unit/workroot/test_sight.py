@@ -1,4 +1,4 @@
-"""What a program saw of a tree: which changes of the tree it would notice."""
+"""What a program saw of a tree, and which changes of the tree it would notice."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_directory_that_was_listed(tree: Tree, store: BlobStore) -> None:
 
 
 def test_what_was_changed_unread_is_part_of_the_result(tree: Tree, store: BlobStore) -> None:
-    """mv and ln carry a content that nobody opened."""
+    """mv and ln move content without opening it."""
     moved = replace(tree["usr/lib/d/a"], writer="")
     changes = (Change(path="usr/lib/d/a"), Change(path="usr/lib/d/moved", entry=moved))
     sight = seen(tree, *changes, looked=("/usr/lib/d/a", "/usr/lib/d/moved"))
