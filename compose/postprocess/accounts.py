@@ -1,7 +1,7 @@
 """passwd, group, shadow and nsswitch.conf.
 
-The client keeps /etc of its own, so accounts that packages made must not be there: they would never be updated. They go to
-/usr/lib/passwd and /usr/lib/group, which nss-altfiles reads after /etc. root stays.
+Clients keep their own /etc, so accounts that packages create there would never be updated. They go to /usr/lib/passwd and
+/usr/lib/group instead, which nss-altfiles reads after /etc. root stays in /etc.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ _PLACES = ("etc", "usr/lib")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accounts:
-    """Names of ids, for files that want names."""
+    """Names of uids and gids."""
 
     users: Mapping[int, str]
     groups: Mapping[int, str]
 
     def user(self, uid: int) -> str:
-        """Name, or the number when nobody has it."""
+        """The id's name, or the id itself if it has none."""
         return self.users.get(uid, str(uid))
 
     def group(self, gid: int) -> str:
-        """Name, or the number when nobody has it."""
+        """The id's name, or the id itself if it has none."""
         return self.groups.get(gid, str(gid))
 
 
 def read_accounts(tree: Tree, store: Contents) -> Accounts:
-    """All accounts of a tree, of /etc and /usr/lib; of two names for an id the first one counts."""
+    """All accounts in /etc and /usr/lib of a tree; of several names for an id, the first counts."""
     found: dict[str, dict[int, str]] = {"passwd": {0: "root"}, "group": {0: "root"}}
     for database, names in found.items():
         for place in _PLACES:
@@ -45,9 +45,9 @@ def read_accounts(tree: Tree, store: Contents) -> Accounts:
 
 
 def split_accounts(tree: Tree, store: Contents, *, etc_group_members: tuple[str, ...] = ()) -> Tree:
-    """Leave id 0 in /etc/passwd and /etc/group and put all others at the end of /usr/lib/passwd and /usr/lib/group.
+    """Keep id 0 in /etc/passwd and /etc/group, and append all others to /usr/lib/passwd and /usr/lib/group.
 
-    Groups of etc_group_members are in both, so that an administrator can add members.
+    Groups in etc_group_members are in both, so that administrators can add members.
     """
     writer = "step:passwd"
     editor = tree.edit()
@@ -61,10 +61,10 @@ def split_accounts(tree: Tree, store: Contents, *, etc_group_members: tuple[str,
             fields = line.split(":")
             if len(fields) < 3:
                 continue
-            system = fields[2] != "0"
-            if system:
+            is_root = fields[2] == "0"
+            if not is_root:
                 moved.append(line)
-            if not system or (database == "group" and fields[0] in etc_group_members):
+            if is_root or (database == "group" and fields[0] in etc_group_members):
                 kept.append(line)
         there = lines_of(read_text(tree, f"usr/lib/{database}", store) or "")
         names = {line.split(":")[0] for line in there}
@@ -78,11 +78,11 @@ def split_accounts(tree: Tree, store: Contents, *, etc_group_members: tuple[str,
 
 
 def normalise_shadow(tree: Tree, store: Contents, epoch: int) -> Tree:
-    """/etc/shadow and /etc/gshadow readable by nobody (CVE-2024-2905), and without the day of the compose.
+    """Make /etc/shadow and /etc/gshadow readable by nobody (CVE-2024-2905), and independent of the day of the compose.
 
-    The day of the last change is blank for locked passwords, and at most that of the commit (epoch, seconds since 1970) for
-    others, for which blank would mean that they never grow old. A missing file is made when there is a passwd file to go
-    with it, or the client's tools would make it with a mode of theirs.
+    The day of the last password change is blanked for locked passwords. For others, where a blank would disable password
+    aging, it is at most the day of the commit (epoch, seconds since 1970). If there is a passwd file, missing files are
+    created, because the client's tools would create them with another mode.
     """
     writer = "step:shadow"
     if "etc/passwd" not in tree:
@@ -100,7 +100,7 @@ def normalise_shadow(tree: Tree, store: Contents, epoch: int) -> Tree:
             rewrite(
                 editor,
                 path,
-                unlines([_with_steady_day(line, epoch // 86_400) for line in lines_of(text)]),
+                unlines([_with_fixed_day(line, epoch // 86_400) for line in lines_of(text)]),
                 store,
                 writer=writer,
             )
@@ -109,7 +109,7 @@ def normalise_shadow(tree: Tree, store: Contents, epoch: int) -> Tree:
     return editor.build()
 
 
-def _with_steady_day(line: str, latest: int) -> str:
+def _with_fixed_day(line: str, latest: int) -> str:
     fields = line.split(":")
     if len(fields) > 2 and fields[1].startswith(("!", "*")):
         fields[2] = ""
@@ -119,10 +119,10 @@ def _with_steady_day(line: str, latest: int) -> str:
 
 
 def enable_altfiles(tree: Tree, store: Contents) -> Tree:
-    """Have nsswitch.conf ask altfiles after files for passwd and group; the rule `accounts` of lint says when that is no use.
+    """Add altfiles after files to passwd and group in nsswitch.conf. Lint rule `accounts` reports when this is not enough.
 
-    A file in which either line names altfiles is somebody's decision and stays as it is; so does one that is a symlink
-    (authselect owns what it points to).
+    A file that names altfiles in either line was configured deliberately and stays as it is. So does a symlink, whose target
+    belongs to authselect.
     """
     path = "etc/nsswitch.conf"
     entry = tree.get(path)

@@ -1,4 +1,4 @@
-"""cliwrap: programs that would harm an OSTree system are replaced by a call of rpm-ostree, which knows better.
+"""cliwrap: replaces programs that would harm an OSTree system by wrappers that call rpm-ostree.
 
 The originals go to /usr/libexec/rpm-ostree/wrapped, where `rpm-ostree cliwrap` looks for them.
 """
@@ -13,7 +13,7 @@ WRITER = "step:cliwrap"
 _WRAPPED = "usr/libexec/rpm-ostree/wrapped"
 _CLIENT = "usr/bin/rpm-ostree"
 _PLACES = ("usr/bin", "usr/sbin")
-# made even where there is no such program: people type them
+# created even if the program does not exist, because people type them
 _ALWAYS = ("yum", "dnf")
 _KERNEL_INSTALL = "kernel-install"
 _WRAPPER = """#!/usr/bin/sh
@@ -23,7 +23,7 @@ exec /usr/bin/rpm-ostree cliwrap $0 "$@"
 
 
 def wrap(tree: Tree, store: Contents, names: tuple[str, ...]) -> Tree:
-    """Wrap the programs named. Raises PostprocessError when the tree has no rpm-ostree that could take the calls."""
+    """Wrap the named programs. Raises PostprocessError if the tree has no rpm-ostree to call."""
     if not names:
         return tree
     if _CLIENT not in tree:
@@ -48,6 +48,6 @@ def wrap(tree: Tree, store: Contents, names: tuple[str, ...]) -> Tree:
 
 
 def _lays_out_for_ostree(tree: Tree, store: Contents) -> bool:
-    """Does kernel-install already do the right thing (layout=ostree in install.conf)?"""
+    """Does kernel-install support OSTree by itself (layout=ostree in install.conf)?"""
     text = read_text(tree, "usr/lib/kernel/install.conf", store) or ""
     return any(line.strip() == "layout=ostree" for line in text.splitlines())

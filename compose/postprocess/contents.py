@@ -1,4 +1,4 @@
-"""Reading and writing small files of a tree whose contents are in a blob store."""
+"""Reads and writes small files of a tree whose contents are in a blob store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from compose.tree import BlobRef, Entry, Tree, TreeEditor, TreeLookupError
 
 
 class Contents(Protocol):
-    """What steps need of `compose.blobs.BlobStore`."""
+    """The part of `compose.blobs.BlobStore` that postprocessing steps need."""
 
     def read(self, ref: BlobRef) -> bytes: ...
 
@@ -20,16 +20,18 @@ class Contents(Protocol):
 
 
 def resolve(tree: Tree, path: str, *, follow_last: bool = True) -> str:
-    """Tree.resolve(), its failure a PostprocessError."""
+    """Tree.resolve(), but raises PostprocessError on failure."""
     try:
         return tree.resolve(path, follow_last=follow_last)
     except TreeLookupError as error:
-        raise PostprocessError(f"the tree cannot be followed: {error}") from error
+        raise PostprocessError(f"cannot resolve a path in the tree: {error}") from error
 
 
 def read_text(tree: Tree, path: str, store: Contents) -> str | None:
-    """Text of a regular file, symlinks followed inside the tree; None when there is none. Bytes that are not UTF-8
-    survive a round trip."""
+    """Text of a regular file, symlinks followed inside the tree; None if there is none.
+
+    Bytes that are not UTF-8 survive a round trip through encode().
+    """
     entry = tree.get(resolve(tree, path))
     if entry is None or entry.blob is None:
         return None
@@ -37,49 +39,49 @@ def read_text(tree: Tree, path: str, store: Contents) -> str | None:
 
 
 def lines_of(text: str) -> list[str]:
-    """Lines without their newline. str.splitlines() would also split at what is text in these files (U+0085)."""
+    """Lines without their newlines. Unlike str.splitlines(), this does not split at characters such as U+0085."""
     return text.removesuffix("\n").split("\n") if text else []
 
 
 def unlines(lines: list[str]) -> bytes:
-    """The file that has these lines."""
+    """The content of a file with these lines."""
     return encode("".join(f"{line}\n" for line in lines))
 
 
 def encode(text: str) -> bytes:
-    """The bytes that read_text() decoded."""
+    """The inverse of read_text()'s decoding."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def write_file(
     editor: TreeEditor, path: str, data: bytes, store: Contents, *, writer: str, permissions: int = 0o644
 ) -> None:
-    """Make a root-owned regular file, replacing a file or symlink."""
+    """Create a root-owned regular file, replacing a file or symlink."""
     editor.add_file(path, store.add_bytes(data, permissions), permissions, writer=writer)
 
 
 def rewrite(editor: TreeEditor, path: str, data: bytes, store: Contents, *, writer: str) -> bool:
-    """Give an existing regular file other content, keeping mode, owner and mtime; False when it has it already."""
+    """Replace the content of a regular file, keeping mode, owner and mtime; False if it is the same already."""
     entry = editor[path]
     assert entry.blob is not None
     blob = store.add_bytes(data, entry.permissions, entry.mtime)
     if blob.digest == entry.blob.digest:
         return False
-    # a hard-link group has one content: this name leaves it
+    # all names in a hard-link group share their content, so this one leaves the group
     editor.replace(path, blob=blob, link="", writer=writer)
     return True
 
 
 def directory(permissions: int = 0o755, *, writer: str) -> Entry:
-    """An entry of a root-owned directory."""
+    """An entry for a root-owned directory."""
     return Entry(mode=stat.S_IFDIR | permissions, writer=writer)
 
 
 def merge_into(editor: TreeEditor, source: str, target: str, *, writer: str) -> tuple[str, ...]:
-    """Move everything below directory `source` below `target`, directories joined, and remove `source`.
+    """Move everything below directory `source` to `target`, merging directories, and remove `source`.
 
-    What is in the way at the target stays; the source paths that had to give way are returned. What moves keeps its
-    writer, for its content and attributes are still that one's; `writer` is that of a target directory not there yet.
+    In a conflict the file at the target stays; the source paths lost this way are returned. What moves keeps its writer, since
+    content and attributes are unchanged; `writer` is for a target directory that does not exist yet.
     """
     lost: list[str] = []
     editor.add_dir(target, editor[source].permissions, writer=writer)

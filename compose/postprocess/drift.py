@@ -1,7 +1,7 @@
-"""check-passwd and check-groups: ids may not move, for files on clients belong to numbers and not to names.
+"""check-passwd and check-groups: ids must not change, because files on clients are owned by ids, not names.
 
-The rules are rpm-ostree's: an account whose id changed is an error; one that is gone is an error only when a file of the tree
-still belongs to its id; a new one is told.
+The rules are rpm-ostree's: an account whose id changed is an error; a removed one is an error only if a file in the tree still
+belongs to its id; a new one is reported.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from compose.tree import Tree
 
 ALL = "*"
 Ids = Mapping[str, tuple[int, ...]]
-"""Name to its ids: of a group (gid), of a user (uid, gid) or (uid,) when the group does not matter."""
+"""Name to ids: (gid,) for a group; (uid, gid) for a user, or (uid,) if the group does not matter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """What the accounts of a tree are compared with.
+    """Accounts to compare a tree's with.
 
-    database: "passwd" or "group". source: where the entries come from, for people. ignored: names that may be gone, or ALL.
-    key: the treefile's, for the way out.
+    key: the treefile key, for the hint. database: "passwd" or "group". source: where the entries come from, for messages.
+    ignored: names that may be removed, or ALL.
     """
 
     key: str
@@ -35,7 +35,7 @@ class Reference:
 
 
 def parse_entries(database: str, text: str) -> dict[str, tuple[int, ...]]:
-    """The entries of a passwd or group file; the first of two equal names counts."""
+    """Parse the text of a passwd or group file; of several entries with the same name, the first counts."""
     count = 2 if database == "passwd" else 1
     found: dict[str, tuple[int, ...]] = {}
     for line in text.splitlines():
@@ -47,24 +47,23 @@ def parse_entries(database: str, text: str) -> dict[str, tuple[int, ...]]:
 
 
 def check_accounts(tree: Tree, store: Contents, references: Collection[Reference], reporter: Reporter) -> None:
-    """Compare the accounts of a finished tree with what they were. Raises PolicyError with every drift."""
+    """Compare the accounts of a finished tree with references. Raises PolicyError listing every conflict."""
     faults: list[str] = []
     for reference in references:
-        # root stays in /etc, the others are in /usr/lib
+        # root is in /etc, all others in /usr/lib
         texts = [read_text(tree, f"{place}/{reference.database}", store) or "" for place in ("usr/etc", "usr/lib")]
         now = parse_entries(reference.database, "".join(texts))
         faults += _changed(reference, now)
         faults += _gone(reference, now, tree, reporter)
         new = sorted(now.keys() - reference.entries.keys())
         if new:
-            kind = "users" if reference.database == "passwd" else "groups"
-            reporter.info(f"new {kind}: " + ", ".join(f"{name}={now[name][0]}" for name in new))
+            reporter.info(f"new {_kind(reference)}s: " + ", ".join(f"{name}={now[name][0]}" for name in new))
     if faults:
         keys = " and ".join(dict.fromkeys(reference.key for reference in references))
         raise PolicyError(
-            faults[0] if len(faults) == 1 else f"{len(faults)} accounts are not what they were",
+            faults[0] if len(faults) == 1 else f"{len(faults)} accounts have changed",
             details=faults if len(faults) > 1 else (),
-            hint=f"give the ids in the treefile ({keys}), name those that may go in ignore-removed-users or "
+            hint=f"set the ids in the treefile ({keys}), or list accounts that may be removed in ignore-removed-users or "
             "ignore-removed-groups",
         )
 
@@ -75,7 +74,7 @@ def _changed(reference: Reference, now: Ids) -> list[str]:
         after = now.get(name)
         if after is not None and after[: len(before)] != before[: len(after)]:
             found.append(
-                f"{_what(reference)} {name} had {_ids(before)} in {reference.source} and has {_ids(after)} now"
+                f"{_kind(reference)} {name} had {_ids(before)} in {reference.source} and has {_ids(after)} now"
             )
     return found
 
@@ -93,9 +92,9 @@ def _gone(reference: Reference, now: Ids, tree: Tree, reporter: Reporter) -> lis
     found = []
     for name in gone:
         number = reference.entries[name][0]
-        text = f"{_what(reference)} {name} ({number}) of {reference.source} is gone"
+        text = f"{_kind(reference)} {name} ({number}) of {reference.source} is gone"
         if number in kept:
-            found.append(f"{text}, and /{kept[number]} belongs to it")
+            found.append(f"{text}, but /{kept[number]} still belongs to it")
         else:
             reporter.info(text)
     return found
@@ -105,9 +104,9 @@ def _may_go(name: str, reference: Reference) -> bool:
     return ALL in reference.ignored or name in reference.ignored
 
 
-def _what(reference: Reference) -> str:
+def _kind(reference: Reference) -> str:
     return "user" if reference.database == "passwd" else "group"
 
 
 def _ids(ids: tuple[int, ...]) -> str:
-    return ":".join(str(each) for each in ids)
+    return ":".join(map(str, ids))

@@ -12,16 +12,16 @@ _PLACES = ("usr", "etc", "bin", "sbin", "lib", "lib64")
 
 
 def record_treefile(tree: Tree, store: Contents, data: bytes) -> Tree:
-    """Keep the flattened treefile in the tree, where clients and later composes find it."""
+    """Record the flattened treefile in the tree, for clients and later composes."""
     editor = tree.edit()
     write_file(editor, TREEFILE, data, store, writer="step:treefile")
     return editor.build()
 
 
 def remove(tree: Tree, paths: tuple[str, ...]) -> Tree:
-    """Remove paths with all below them; "usr/etc/x" means etc/x, an absent one is fine.
+    """Remove paths with everything below; "usr/etc/x" means etc/x, and absent paths are ignored.
 
-    Raises PostprocessError for a path that climbs.
+    Raises PostprocessError for an empty path or one with "..".
     """
     editor = tree.edit()
     for path in paths:
@@ -30,18 +30,18 @@ def remove(tree: Tree, paths: tuple[str, ...]) -> Tree:
 
 
 def add(tree: Tree, store: Contents, files: tuple[AddedFile, ...]) -> Tree:
-    """Add files, replacing what is there; parents that are missing become 0755.
+    """Add files, replacing existing ones; missing parents are created with mode 0755.
 
-    Raises PostprocessError for a place that is not the image's.
+    Raises PostprocessError for a destination that is not part of the image, or is a directory.
     """
     for file in files:
         path = _inside(file.dest, "add-files")
         if path.split("/")[0] not in _PLACES or "/" not in path or path.startswith("usr/local/"):
             raise PostprocessError(
                 f"Unsupported path in add-files: {file.dest}",
-                hint="files can be added below usr/ (but usr/local/), etc/, bin/, sbin/, lib/ and lib64/",
+                hint="files can be added below usr/ (except usr/local/), etc/, bin/, sbin/, lib/ and lib64/",
             )
-        # directories may be links (/bin); the file itself replaces a link
+        # follow symlinks in the directory part (/bin); the file itself replaces a symlink
         path = resolve(tree, path, follow_last=False)
         if tree.is_dir(path):
             raise PostprocessError(f"add-files: {file.dest} is a directory in the tree")
@@ -52,7 +52,7 @@ def add(tree: Tree, store: Contents, files: tuple[AddedFile, ...]) -> Tree:
 
 
 def _inside(path: str, key: str) -> str:
-    """The path relative to the root, /etc where it will be only at the end."""
+    """The path relative to the root, with usr/etc as etc. Raises PostprocessError for an empty path or one with ".."."""
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts or not parts:
         raise PostprocessError(f"Unsupported path in {key}: {path}")

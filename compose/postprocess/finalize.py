@@ -1,7 +1,7 @@
-"""finalize.d: the treefile author's own programs, on the finished tree, after everything else.
+"""finalize.d: the treefile author's own programs, run on the finished tree after everything else.
 
-They see what is committed: defaults in /usr/etc, /var empty. rpm-ostree runs them on the host as root with the tree as
-working directory; here they run inside the tree, where / is the working directory too.
+They see the tree as it will be committed: defaults in /usr/etc, /var empty. rpm-ostree runs them on the host as root with the
+tree as working directory; here they run inside the tree, with / as working directory.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from compose.workroot.memory import ProgramMemory
 from compose.workroot.workroot import Workroot
 
 _WRITER = "step:finalize"
-# what programs need to start at all, and a commit does not have: path -> target
-_LENT = {"etc": "usr/etc"}
+# temporary symlinks that programs need but a commit does not have: path -> target
+_TEMPORARY_LINKS = {"etc": "usr/etc"}
 
 
 def finalize(
@@ -31,11 +31,11 @@ def finalize(
     reporter: Reporter,
     memory: ProgramMemory | None = None,
 ) -> tuple[Tree, tuple[ProgramRecord, ...]]:
-    """Run the programs in their order. Raises ScriptError when one fails, and what a Workroot raises."""
+    """Run the programs in order. Raises ScriptError if one fails, and what a Workroot raises."""
     if not options.finalize:
         return tree, ()
     editor = tree.edit()
-    for path, target in _LENT.items():
+    for path, target in _TEMPORARY_LINKS.items():
         editor.add_symlink(path, target, writer=_WRITER)
     editor.remove("tmp")
     editor.add_dir("tmp", 0o1777, writer=_WRITER)
@@ -53,6 +53,6 @@ def finalize(
             task.advance()
         changed, records = root.absorb(), root.records
     editor = changed.edit()
-    for path in _LENT:
+    for path in _TEMPORARY_LINKS:
         editor.remove(path)
     return link_tmp(editor.build(), tmp_is_dir=options.tmp_is_dir), records

@@ -1,4 +1,4 @@
-"""The pure finish: what must wait until all programs have run. /etc becomes /usr/etc here, once."""
+"""The pure finish: all steps that must follow the programs of the compose. Only here does /etc become /usr/etc."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _POLICY_LOCK = re.compile(r"semanage\..*\.LOCK")
 def finish(
     tree: Tree, options: PostprocessOptions, store: Contents, kver: str | None
 ) -> tuple[Tree, tuple[Dropped, ...]]:
-    """The tree as it is committed, and what was dropped. Raises PostprocessError."""
+    """Return the tree as it will be committed, and what was dropped. Raises PostprocessError."""
     tree, volatiles = volatile.settle(tree, store)
     # programs may have put files at the top level and into /boot
     if kver is not None:
@@ -45,8 +45,7 @@ def finish(
 
 
 def settle_again(tree: Tree, options: PostprocessOptions, store: Contents) -> tuple[Tree, tuple[Dropped, ...]]:
-    """A finished tree after more programs have run: what they leave behind goes the way of what all others left. What they
-    removed stays so."""
+    """Clean up a finished tree after further programs, as finish() does after the others. What they removed stays removed."""
     tree, volatiles = volatile.settle(restore_etc(tree), store)
     tree, state = var.empty(var.add_tmpfiles(tree, store))
     tree = accounts.normalise_shadow(tree, store, options.time)
@@ -56,12 +55,12 @@ def settle_again(tree: Tree, options: PostprocessOptions, store: Contents) -> tu
 
 
 def is_finished(tree: Tree) -> bool:
-    """Has finish() been here? Its last file says so."""
+    """Has the tree been through finish()? Tested by the last file that it makes."""
     return rpmdb.BASE_COPY in tree
 
 
 def restore_etc(tree: Tree) -> Tree:
-    """The reverse of move_etc(), for programs to run; a tree that has /etc stays as it is."""
+    """Undo move_etc(), so that programs can run; a tree with content in /etc stays as it is."""
     if "usr/etc" not in tree or tree.children("etc"):
         return tree
     editor = tree.edit()
@@ -71,7 +70,7 @@ def restore_etc(tree: Tree) -> Tree:
 
 
 def clean(tree: Tree) -> Tree:
-    """Remove lock files and backups that account and policy tools leave in /etc."""
+    """Remove the lock files and backups that account and policy tools leave in /etc."""
     editor = tree.edit()
     for name in _BACKUPS:
         editor.remove(f"etc/{name}")
@@ -83,8 +82,10 @@ def clean(tree: Tree) -> Tree:
 
 
 def set_machine_id(tree: Tree, store: Contents, *, compat: bool) -> Tree:
-    """An empty /etc/machine-id, which systemd fills on each boot until it is saved; without compat none at all, which
-    makes the first boot one (ConditionFirstBoot)."""
+    """Make /etc/machine-id empty, or absent without `compat`.
+
+    systemd fills in an empty file at each boot until it is saved; an absent one triggers first-boot logic (ConditionFirstBoot).
+    """
     path = "etc/machine-id"
     editor = tree.edit()
     if not compat:
@@ -98,13 +99,15 @@ def set_machine_id(tree: Tree, store: Contents, *, compat: bool) -> Tree:
 
 
 def move_etc(tree: Tree) -> Tree:
-    """/etc becomes /usr/etc, the defaults that clients merge with the machine's. Raises PostprocessError when something
-    is in /usr/etc already."""
+    """Move /etc to /usr/etc, the defaults that clients merge with the machine's configuration.
+
+    Raises PostprocessError if /usr/etc has content already.
+    """
     editor = tree.edit()
     if editor.children("usr/etc"):
         raise PostprocessError(
             f"Tree contains both /etc and /usr/etc ({', '.join(editor.children('usr/etc')[:5])})",
-            hint="packages and scripts put configuration into /etc; the compose moves it",
+            hint="packages and scripts must put configuration into /etc only; the compose moves it",
         )
     editor.remove("usr/etc")
     if "etc" not in editor:

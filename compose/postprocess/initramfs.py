@@ -1,4 +1,4 @@
-"""The initramfs: made by the tree's own dracut, for any machine, with the means to find an OSTree deployment."""
+"""The initramfs: generic, built by the tree's own dracut, and able to boot an OSTree deployment."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from compose.tree import Tree
 WRITER = "step:initramfs"
 _DRACUT = "usr/bin/dracut"
 _DRACUT_MODULES = "usr/lib/dracut/modules.d"
-# A character device, root's, for all (major, minor): what the kernel's own initramfs lacks until devtmpfs is mounted.
+# Character devices (name, major, minor), missing until devtmpfs is mounted; owned by root, mode 0666.
 _DEVICES = (("null", 1, 3), ("random", 1, 8), ("urandom", 1, 9))
 _DRACUT_TIMEOUT = 1800.0
 
 
 def path_of(kver: str) -> str:
-    """Where clients look for it."""
+    """Path of a kernel's initramfs, where clients look for it."""
     return f"{MODULES}/{kver}/initramfs.img"
 
 
 def dracut(tree: Tree, kver: str, arguments: tuple[str, ...], epoch: int) -> Program:
-    """The program that makes it at path_of(kver). epoch: of the compose; what dracut makes is as old as the kernel at most, so
-    that it changes when that does, and not when any other package is newer.
+    """The program that writes the initramfs to path_of(kver).
 
-    Nothing of the machine that composes gets in: no host-only mode unless the treefile asks for it, no device nodes, no
-    xattrs, fixed times. Raises PostprocessError when the tree lacks dracut, or its module that boots OSTree.
+    epoch: of the compose. Timestamps are the kernel's if that is older, so that other, newer packages do not change the image.
+    Nothing of the build host gets in: no host-only mode unless the treefile asks for it, no device nodes, no xattrs, fixed
+    times. Raises PostprocessError if the tree lacks dracut or its ostree module.
     """
     if _DRACUT not in tree:
         raise PostprocessError(
-            "the tree has no /usr/bin/dracut to make an initramfs with",
+            "the tree has no /usr/bin/dracut to build an initramfs with",
             hint="add the package dracut, or set `no-initramfs: true`",
         )
     if not any(re.fullmatch(r"\d+ostree", name) for name in tree.children(_DRACUT_MODULES)):
         raise PostprocessError(
-            f"dracut's module `ostree` is not in /{_DRACUT_MODULES}: an initramfs without it boots no OSTree system",
+            f"dracut's module `ostree` is not in /{_DRACUT_MODULES}: an initramfs without it cannot boot an OSTree system",
             hint="add the package ostree (on Debian ostree-boot)",
         )
     kernel = tree[f"{MODULES}/{kver}/vmlinuz"]
     return Program(
-        owner="step:initramfs",
+        owner=WRITER,
         phase="dracut",
         argv=(
             f"/{_DRACUT}",
@@ -64,15 +64,15 @@ def dracut(tree: Tree, kver: str, arguments: tuple[str, ...], epoch: int) -> Pro
 
 
 def finish(tree: Tree, store: Contents, kver: str) -> Tree:
-    """Add the device nodes that dracut was not let make, and the mode that clients expect.
+    """Add the device nodes that dracut was not allowed to create, and set the mode that clients expect.
 
-    Raises PostprocessError when dracut made nothing.
+    Raises PostprocessError if dracut wrote nothing.
     """
     path = path_of(kver)
     entry = tree.get(path)
     if entry is None or entry.blob is None or not entry.blob.size:
         raise PostprocessError(f"dracut succeeded, but /{path} is not there")
-    # the kernel wants an archive that follows another to begin at a multiple of four, with zeros between
+    # the kernel expects concatenated archives to be aligned to four bytes, padded with zeros
     padding = bytes(4 + -entry.blob.size % 4)
     editor = tree.edit()
     blob = store.append(entry.blob, padding + device_nodes())
@@ -81,8 +81,10 @@ def finish(tree: Tree, store: Contents, kver: str) -> Tree:
 
 
 def device_nodes() -> bytes:
-    """An archive in newc format (the kernel's Documentation/driver-api/early-userspace/buffer-format.rst) holding
-    /dev with null, random and urandom."""
+    """A cpio archive of /dev with null, random and urandom.
+
+    In newc format, see the kernel's Documentation/driver-api/early-userspace/buffer-format.rst.
+    """
     members = [_member("dev", stat.S_IFDIR | 0o755, inode=1, links=2)]
     members += [
         _member(f"dev/{name}", stat.S_IFCHR | 0o666, inode=index, device=(major, minor))

@@ -1,6 +1,6 @@
-"""The kernel: exactly one, in /usr/lib/modules/KVER, and /boot empty.
+"""The kernel: exactly one, in /usr/lib/modules/KVER; /boot is empty.
 
-The client makes its own /boot entries from what is in the image.
+Clients create their own boot entries from it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ WRITER = "step:kernel"
 MODULES = "usr/lib/modules"
 _OSTREE_BOOT = "usr/lib/ostree-boot"
 _IN_BOOT = re.compile(r"vmlinuz-(?!0-rescue-)(.+)")
-# Written by kernel-install for the machine it runs on: entries of a boot loader, rescue images, initramfs images.
-_OF_A_MACHINE = re.compile(
+# Written by kernel-install for the machine it runs on: boot loader entries, rescue images, initramfs images.
+_MACHINE_SPECIFIC = re.compile(
     r"[0-9a-f]{32}|loader|(vmlinuz|initramfs)-0-rescue-.*|(initramfs|initrd\.img)-.*|initrd\.img|vmlinuz"
 )
 
@@ -26,10 +26,10 @@ _MODULE = re.compile(r"\.ko(\.(gz|xz|zst))?$")
 
 
 def place(tree: Tree, store: Contents, *, container: bool) -> tuple[Tree, str | None]:
-    """Put the kernel at /usr/lib/modules/KVER/vmlinuz; the rest of /boot goes to /usr/lib/ostree-boot.
+    """Move the kernel to /usr/lib/modules/KVER/vmlinuz and the rest of /boot to /usr/lib/ostree-boot.
 
-    Returns the tree and KVER. An initramfs that a package brings is removed: dracut makes the one that boots OSTree.
-    Raises PostprocessError when there is no kernel, or more than one. For a container everything is left as it is.
+    Returns the tree and KVER. A packaged initramfs is removed, because dracut will build one that boots OSTree. For a container
+    the tree is unchanged and KVER None. Raises PostprocessError unless there is exactly one kernel, with modules.
     """
     if container:
         return tree, None
@@ -42,40 +42,40 @@ def place(tree: Tree, store: Contents, *, container: bool) -> tuple[Tree, str | 
         )
     if len(kernels) > 1:
         where = ", ".join("/" + path for paths in kernels.values() for path in paths)
-        raise PostprocessError(f"the tree has {len(kernels)} kernels, it may have one: {where}")
+        raise PostprocessError(f"the tree has {len(kernels)} kernels, but exactly one is allowed: {where}")
     ((kver, paths),) = kernels.items()
-    place = f"{MODULES}/{kver}"
-    if not editor.children(place):
-        raise PostprocessError(f"the kernel /{paths[0]} has no modules in /{place}")
+    directory = f"{MODULES}/{kver}"
+    if not editor.children(directory):
+        raise PostprocessError(f"the kernel /{paths[0]} has no modules in /{directory}")
     for path in paths:
-        if path == f"{place}/vmlinuz":
+        if path == f"{directory}/vmlinuz":
             continue
-        if f"{place}/vmlinuz" in editor:
+        if f"{directory}/vmlinuz" in editor:
             editor.remove(path)
         else:
             editor.replace(path, writer=WRITER)
-            editor.move(path, f"{place}/vmlinuz")
+            editor.move(path, f"{directory}/vmlinuz")
     for name in ("initramfs.img", "initramfs"):
-        editor.remove(f"{place}/{name}")
+        editor.remove(f"{directory}/{name}")
     if _OSTREE_BOOT in editor and not editor.children(_OSTREE_BOOT):
         editor.remove(_OSTREE_BOOT)
-    _relative_hmac(tree, editor, f"{place}/.vmlinuz.hmac", store)
+    _make_hmac_relative(tree, editor, f"{directory}/.vmlinuz.hmac", store)
     return editor.build(), kver
 
 
 def version_of(tree: Tree) -> str | None:
-    """KVER of a finished tree; None when it does not boot."""
+    """KVER of a finished tree; None if it has no kernel."""
     return next((name for name in tree.children(MODULES) if f"{MODULES}/{name}/vmlinuz" in tree), None)
 
 
 def clear_boot(tree: Tree) -> Tree:
-    """Leave /boot an empty directory: what is for one machine goes, the rest is kept in /usr/lib/ostree-boot."""
+    """Empty /boot: remove machine-specific files and move the rest to /usr/lib/ostree-boot."""
     boot = tree.get("boot")
     if boot is not None and boot.mode == stat.S_IFDIR | 0o755 and not tree.children("boot"):
         return tree
     editor = tree.edit()
     for name in editor.children("boot"):
-        if _OF_A_MACHINE.fullmatch(name):
+        if _MACHINE_SPECIFIC.fullmatch(name):
             editor.remove(f"boot/{name}")
     if editor.children("boot"):
         editor.add_dir(_OSTREE_BOOT, writer=WRITER)
@@ -86,7 +86,7 @@ def clear_boot(tree: Tree) -> Tree:
 
 
 def _kernels(editor: TreeEditor) -> dict[str, list[str]]:
-    """Version to where it was found; the same kernel may be in both places."""
+    """Kernel version to paths; the same kernel may be in both places."""
     found: dict[str, list[str]] = {}
     for kver in editor.children(MODULES):
         path = f"{MODULES}/{kver}/vmlinuz"
@@ -99,8 +99,8 @@ def _kernels(editor: TreeEditor) -> dict[str, list[str]]:
     return found
 
 
-def _relative_hmac(tree: Tree, editor: TreeEditor, path: str, store: Contents) -> None:
-    """The checksum file of a FIPS kernel names it relative to itself, wherever the client puts both."""
+def _make_hmac_relative(tree: Tree, editor: TreeEditor, path: str, store: Contents) -> None:
+    """Make the checksum file of a FIPS kernel name the kernel by a relative path, because clients move both."""
     text = read_text(tree, path, store)
     if text is not None and path in editor:
         rewrite(editor, path, encode(re.sub(r"(?m)^(\S+\s+).*/", r"\1", text)), store, writer=WRITER)
@@ -112,18 +112,18 @@ def is_module(path: str, kver: str) -> bool:
 
 
 def is_indexed(tree: Tree, store: Contents, kver: str) -> bool:
-    """Has depmod run since the packages were unpacked: is each module in modules.dep, and none besides?
+    """Does modules.dep list exactly the modules in the tree? Then depmod need not run again.
 
-    A compose spends seconds on reading all modules once more; kernel packages and those of modules run depmod themselves.
+    Packages with a kernel or modules run depmod themselves, and running it again would take seconds.
     """
-    place = f"{MODULES}/{kver}"
-    modules = {path.removeprefix(f"{place}/") for path, _ in tree.walk(place) if is_module(path, kver)}
-    index = read_text(tree, f"{place}/modules.dep", store) or ""
+    directory = f"{MODULES}/{kver}"
+    modules = {path.removeprefix(f"{directory}/") for path, _ in tree.walk(directory) if is_module(path, kver)}
+    index = read_text(tree, f"{directory}/modules.dep", store) or ""
     return modules == {line.partition(":")[0] for line in lines_of(index)}
 
 
 def copy_to_ostree_boot(tree: Tree, store: Contents, kver: str) -> Tree:
-    """Copies for old clients in /usr/lib/ostree-boot, named by the checksum of kernel and initramfs together."""
+    """Copy kernel and initramfs to /usr/lib/ostree-boot for old clients, named by the checksum of both together."""
     editor = tree.edit()
     files = [
         (name, editor[f"{MODULES}/{kver}/{file}"])

@@ -1,4 +1,4 @@
-"""The pure layout: all that can be arranged before a program runs, /etc still in its place."""
+"""The pure layout: every step that can precede the programs of the compose. /etc stays in place."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from compose.tree import Tree
 def lay_out(
     tree: Tree, options: PostprocessOptions, store: Contents, reporter: Reporter
 ) -> tuple[Tree, str | None, tuple[Dropped, ...]]:
-    """The tree as the programs of the compose are to see it, the kernel's version, and what was dropped.
+    """Return the tree for the programs of the compose to see, the kernel's version (None without one), and what was dropped.
 
     Raises PostprocessError.
     """
@@ -35,7 +35,7 @@ def lay_out(
         tree = files.record_treefile(tree, store, options.treefile_json)
     if options.mutate_os_release is not None:
         if options.version is None:
-            reporter.info("mutate-os-release: the commit has no version, os-release stays as it is")
+            reporter.info("mutate-os-release: the commit has no version, os-release is unchanged")
         else:
             tree = osrelease.mutate(tree, store, base=options.mutate_os_release, version=options.version)
     if options.remove_files:

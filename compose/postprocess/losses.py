@@ -1,4 +1,4 @@
-"""Nothing is lost in silence: what was in the tree and is in it no more, and no step has told of."""
+"""Finds files that disappeared during postprocessing without being reported by any step."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from compose.tree import Entry, Tree, TreeLookupError
 def losses(
     before: Tree,
     after: Tree,
-    told: Iterable[Dropped],
+    reported: Iterable[Dropped],
     records: Sequence[ProgramRecord],
     removed: Sequence[str],
 ) -> tuple[Dropped, ...]:
-    """Files and links of `before` whose path is not in `after`, nor their content anywhere in it.
+    """Files and symlinks of `before` whose path is not in `after`, and whose content is nowhere in it.
 
-    told: what steps have told of. records: of programs that ran in between. removed: what remove-files names. Left out are
-    links and empty files of /var and /run, which tmpfiles.d makes at boot.
+    reported: losses that steps have reported already. records: of the programs that ran in between. removed: paths of
+    remove-files. Symlinks and empty files in /var and /run do not count, because tmpfiles.d creates them at boot.
     """
     kept = {_content(entry) for entry in after.entries.values() if not entry.is_dir}
-    present = {*after.entries, *(each.path for each in told)}
-    # moved and rewritten by one step: two components of its path are what is left of it
+    present = {*after.entries, *(loss.path for loss in reported)}
+    # a file moved and rewritten by a step is recognized by the last two components of its path
     rewritten = {_end(path) for path, entry in after.entries.items() if entry.writer.startswith("step:")}
     programs = {path: record.program.phase for record in records for path in record.changed}
-    asked = tuple(f"{path.strip('/')}/" for path in removed)
+    requested = tuple(f"{path.strip('/')}/" for path in removed)
     found = []
     for path, entry in before.walk():
         if entry.is_dir or _content(entry) in kept or _end(path) in rewritten:
@@ -34,12 +34,12 @@ def losses(
         place = _place(after, path)
         if present & {path, place, f"usr/{path}"}:
             continue
-        # what scripts leave behind for themselves nobody misses
+        # files that scripts left for themselves need no report
         scratch = entry.writer.startswith(("scriptlet:", "step:", "treefile:"))
         if place.startswith(("var/", "run/")):
             if entry.blob is not None and entry.blob.size:
                 found.append(Dropped(path=path, reason=f"/{place[:3]} belongs to the machine", expected=scratch))
-        elif f"{path}/".startswith(asked) or f"usr/{path}/".startswith(asked):
+        elif f"{path}/".startswith(requested) or f"usr/{path}/".startswith(requested):
             found.append(Dropped(path=path, reason="remove-files", expected=True))
         elif path in programs:
             found.append(Dropped(path=path, reason=f"removed by {programs[path]}", expected=True))
@@ -57,7 +57,7 @@ def _end(path: str) -> str:
 
 
 def _place(tree: Tree, path: str) -> str:
-    """Where a path of before is now: /usr/local/x may be /var/usrlocal/x."""
+    """Where a path leads in the new tree: /usr/local/x may be /var/usrlocal/x."""
     try:
         return tree.resolve(path, follow_last=False)
     except TreeLookupError:

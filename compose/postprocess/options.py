@@ -1,4 +1,4 @@
-"""What a treefile asks of postprocessing, and what came of it."""
+"""Options of postprocessing, as set by a treefile, and its result."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ class OptUsrLocal(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """A program that the treefile carries. name: as messages show it, "postprocess[0]". body: text with or without #!
-    (none means /bin/sh), or an executable."""
+    """A program from the treefile.
+
+    name: for messages, such as "postprocess[0]". body: a script, for /bin/sh if it has no #! line, or an executable.
+    """
 
     name: str
     body: bytes
@@ -37,7 +39,7 @@ class Script:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddedFile:
-    """A file of add-files. dest: where the treefile says, "etc/motd" or "/usr/share/x". mode: permission bits."""
+    """A file of add-files. dest: as written in the treefile, "etc/motd" or "/usr/share/x". mode: permission bits."""
 
     dest: str
     content: bytes
@@ -46,10 +48,10 @@ class AddedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostprocessOptions:
-    """The treefile's keys of the same names, defaults applied by whoever reads the treefile.
+    """The treefile keys of the same names, after defaults are applied.
 
-    postprocess: the inline scripts; postprocess_script: the one from a file, run after them; finalize: those of finalize.d,
-    run last. cliwrap: programs to wrap. version: of the commit, None when it has none. mutate_os_release: the base version
+    postprocess: the inline scripts; postprocess_script: the one from a file, run after them; finalize: those in finalize.d,
+    run last. cliwrap: programs to wrap. version: of the commit, None if it has none. mutate_os_release: the base version
     to replace in os-release. treefile_json: the flattened treefile to record in the tree, None to keep what is there.
     time: SOURCE_DATE_EPOCH of the compose, seconds since 1970.
     """
@@ -77,7 +79,7 @@ class PostprocessOptions:
     time: int = 0
 
     def without_treefile_steps(self) -> PostprocessOptions:
-        """The same for a tree in which the author's files, units and scripts are already."""
+        """These options for a tree to which the treefile's files, units and scripts were already applied."""
         return dataclasses.replace(
             self,
             units=(),
@@ -92,8 +94,10 @@ class PostprocessOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Dropped:
-    """A path of the assembled tree that is not in the commit, and why. expected: nobody needs to be told, for the treefile
-    asked for it, or programs make it anew on each machine."""
+    """A path of the assembled tree that is not in the commit, and why.
+
+    expected: no need to report it, because the treefile asked for it or programs recreate it on each machine.
+    """
 
     path: str
     reason: str
@@ -102,8 +106,11 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Postprocessed:
-    """tree: ready to be labelled. records: the programs run, in order. kernel: version, the name below
-    /usr/lib/modules; None without one. dropped: sorted by path."""
+    """Result of postprocessing.
+
+    tree: ready to be labelled. records: the programs run, in order. kernel: its version, the name below /usr/lib/modules; None
+    without one. dropped: sorted by path.
+    """
 
     tree: Tree
     records: tuple[ProgramRecord, ...]

@@ -1,4 +1,4 @@
-"""os-release: the version of the commit in what the system calls itself."""
+"""os-release: puts the commit's version into the name of the system."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ _PATH = "etc/os-release"
 
 
 def mutate(tree: Tree, store: Contents, *, base: str, version: str) -> Tree:
-    """Replace `base` by `version` in VERSION and PRETTY_NAME, and add OSTREE_VERSION. A tree without os-release is
-    left as it is: compose.lint speaks of it."""
+    """Replace `base` by `version` in VERSION and PRETTY_NAME, and add OSTREE_VERSION.
+
+    A tree without os-release is unchanged; compose.lint reports it.
+    """
     text = read_text(tree, _PATH, store)
     if text is None:
         return tree

@@ -1,4 +1,4 @@
-"""Programs of the compose: what is run in the workroot between the pure layout and the pure finish, and in which order."""
+"""Programs of the compose, which run in a workroot between the pure layout and the pure finish."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DEPMOD = "usr/sbin/depmod"
 
 
 def treefile_scripts(options: PostprocessOptions) -> Iterator[Program]:
-    """The inline scripts in their order, then the one from a file."""
+    """The inline scripts in order, then the one from a file."""
     for script in options.postprocess:
         yield program_of(script)
     if options.postprocess_script is not None:
@@ -24,8 +24,8 @@ def treefile_scripts(options: PostprocessOptions) -> Iterator[Program]:
 
 
 def program_of(script: Script) -> Program:
-    """A script of the treefile's author as a program."""
-    # the kernel reads the #! line; a script without one is for the shell
+    """The program that runs a script from the treefile."""
+    # the kernel handles a #! line; a script without one is for the shell
     executable = script.body.startswith((b"#!", b"\x7fELF"))
     return Program(
         owner="treefile",
@@ -37,14 +37,14 @@ def program_of(script: Script) -> Program:
 
 
 def policy_builds(tree: Tree) -> Iterator[Program]:
-    """semodule for each policy that has modules and was never built from them.
+    """semodule for each policy that has modules but was not built yet.
 
-    A policy that is built needs none: what the layout changed is changed in its file contexts too (selinux.py). Building
-    costs half a minute; even `semodule --refresh`, with nothing to do, writes 1,400 files anew.
+    A built policy need not be rebuilt, because selinux.py also edits its built file contexts. Building takes half a minute;
+    even `semodule --refresh`, with nothing to do, rewrites 1,400 files.
     """
     for name in selinux.policies(tree):
         modules = f"etc/selinux/{name}/active/modules" in tree
-        if modules and not any(each.startswith("policy.") for each in tree.children(f"etc/selinux/{name}/policy")):
+        if modules and not any(file.startswith("policy.") for file in tree.children(f"etc/selinux/{name}/policy")):
             yield Program(
                 owner="step:selinux",
                 phase="semodule",
@@ -59,20 +59,20 @@ def module_index(kver: str) -> Program:
 
 
 def check(record: ProgramRecord) -> None:
-    """Raise ScriptError when a program failed, with the last lines it wrote."""
+    """Raise ScriptError with the last lines of output if a program failed."""
     if not record.status and not record.timed_out:
         return
     program = record.program
     if record.timed_out:
-        how = f"was ended after {program.timeout:.0f} seconds"
+        outcome = f"was killed after {program.timeout:.0f} seconds"
     elif record.status < 0:
-        how = f"was killed by signal {-record.status}"
+        outcome = f"was killed by signal {-record.status}"
     else:
-        how = f"failed with exit status {record.status}"
+        outcome = f"failed with exit status {record.status}"
     hint = None
     if program.body and record.status in (126, 127):
         first = program.body.partition("\n")[0]
-        hint = f"is the interpreter of its first line ({first}), and all it calls, in the tree?"
+        hint = f"check that the interpreter in its first line ({first}) and the programs it calls are in the tree"
     raise ScriptError(
-        f"{program.phase} ({program.owner}) {how}", hint=hint, details=record.output.splitlines()[-_SHOWN_LINES:]
+        f"{program.phase} ({program.owner}) {outcome}", hint=hint, details=record.output.splitlines()[-_SHOWN_LINES:]
     )

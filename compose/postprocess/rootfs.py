@@ -1,7 +1,7 @@
-"""Top level of the tree: what is a directory of the image, and what is a link to where the machine keeps its own data.
+"""The top level of the tree: directories of the image, and symlinks to the machine's own data.
 
-On the client only /usr is the image, read-only; /etc is merged, /var belongs to the machine. So /home, /root, /srv ... are
-links into /var, and what packages put there goes along with them.
+On clients only /usr is part of the image, and read-only; /etc is merged and /var belongs to the machine. Therefore /home,
+/root, /srv ... are symlinks into /var, and files that packages put there move along.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MOUNT_POINTS = ("dev", "proc", "run", "sys", "sysroot", "var", "boot")
 _IMAGE = frozenset({"usr", "etc", "tmp", "bin", "sbin", "lib", "lib32", "lib64", "libx32", *_MOUNT_POINTS})
 _CLEARED = ("dev", "proc", "sys", "tmp", "sysroot")
 
-# (link, target, mode of the directory that it leads to)
+# (symlink, target, mode of the target directory)
 _REDIRECTS = (
     ("home", "var/home", 0o755),
     ("root", "var/roothome", 0o700),
@@ -33,33 +33,32 @@ _REDIRECTS = (
 
 
 def is_transient(tree: Tree, store: Contents) -> bool:
-    """Does the image ask for a root that is writable until the next boot (ostree-prepare-root's root.transient)?"""
+    """Is the root configured to be writable until reboot (root.transient of ostree-prepare-root)? Raises PostprocessError."""
     for path in ("etc/ostree/prepare-root.conf", "usr/lib/ostree/prepare-root.conf"):
         text = read_text(tree, path, store)
         if text is None:
             continue
-        # a GKeyFile: no interpolation, keys as written, no indented continuation worth knowing about
+        # a GKeyFile: no interpolation
         config = configparser.RawConfigParser(strict=False, allow_no_value=True, delimiters=("=",))
         try:
             config.read_string(text)
             return config.getboolean("root", "transient", fallback=False)
         except (configparser.Error, ValueError) as error:
-            raise PostprocessError(f"/{path} cannot be read: {error}") from error
+            raise PostprocessError(f"cannot parse /{path}: {error}") from error
     return False
 
 
 def arrange(
     tree: Tree, store: Contents, *, opt_usrlocal: OptUsrLocal, tmp_is_dir: bool
 ) -> tuple[Tree, tuple[Dropped, ...]]:
-    """Give the top level its directories and links; may be run again on its own result.
+    """Give the top level its directories and symlinks. Idempotent.
 
-    /tmp stays a directory here: programs are still to run. Raises PostprocessError when a transient root is asked for
-    without tmp-is-dir.
+    /tmp stays a directory, because programs have yet to run. Raises PostprocessError for a transient root without tmp-is-dir.
     """
     transient = is_transient(tree, store)
     if transient and not tmp_is_dir:
         raise PostprocessError(
-            "the image asks for a transient root (prepare-root.conf), and /tmp would be a link into /sysroot",
+            "prepare-root.conf configures a transient root, with which /tmp cannot be a symlink into /sysroot",
             hint="set `tmp-is-dir: true` in the treefile",
         )
     editor = tree.edit()
@@ -72,7 +71,7 @@ def arrange(
     for name in _MOUNT_POINTS:
         _plain_dir(editor, name, 0o755)
     _plain_dir(editor, "tmp", 0o1777)
-    # the programs of the compose need it; systemd's own tmpfiles.d makes it on the client
+    # needed by the programs of the compose; on clients, systemd's own tmpfiles.d creates it
     editor.add_dir("var/tmp", 0o1777, writer=WRITER)
     _link(editor, "ostree", "sysroot/ostree", dropped)
     if transient:
@@ -97,7 +96,7 @@ def arrange(
 
 
 def link_tmp(tree: Tree, *, tmp_is_dir: bool) -> Tree:
-    """Last of all, for programs need a directory: /tmp as a link to sysroot/tmp unless the treefile wants it real."""
+    """Make /tmp a symlink to sysroot/tmp, unless the treefile wants a directory. Runs after all programs, which need one."""
     if tmp_is_dir:
         return tree
     editor = tree.edit()
@@ -113,9 +112,9 @@ def _arrange_opt(editor: TreeEditor, opt_usrlocal: OptUsrLocal, dropped: list[Dr
         return
     opt = editor.get("opt")
     if opt is not None and opt.is_dir:
-        # what packages install belongs to the image; links in /var/opt lead to it
+        # packaged files belong to the image; symlinks in /var/opt lead to them
         if editor.children("opt"):
-            _lost(merge_into(editor, "opt", "usr/lib/opt", writer=WRITER), dropped)
+            _drop_displaced(merge_into(editor, "opt", "usr/lib/opt", writer=WRITER), dropped)
         else:
             editor.remove("opt")
     if opt_usrlocal is OptUsrLocal.STATE_OVERLAY:
@@ -135,11 +134,11 @@ def _arrange_opt(editor: TreeEditor, opt_usrlocal: OptUsrLocal, dropped: list[Dr
 def _redirect(
     editor: TreeEditor, name: str, target: str, mode: int, dropped: list[Dropped], *, link_target: str = ""
 ) -> None:
-    """Make `name` a link and take what was in it along; the target exists, for programs of the compose."""
+    """Make `name` a symlink and move its content to the target, which is created for the programs of the compose."""
     editor.add_dir(target, mode, writer=WRITER)
     entry = editor.get(name)
     if entry is not None and entry.is_dir:
-        _lost(merge_into(editor, name, target, writer=WRITER), dropped)
+        _drop_displaced(merge_into(editor, name, target, writer=WRITER), dropped)
     _link(editor, name, link_target or target, dropped)
 
 
@@ -149,7 +148,7 @@ def _link(editor: TreeEditor, name: str, target: str, dropped: list[Dropped]) ->
         return
     if entry is not None:
         dropped.extend(
-            Dropped(path=path, reason=f"/{name} is a link to {target}")
+            Dropped(path=path, reason=f"/{name} is a symlink to {target}")
             for path in editor.subtree(name)
             if editor[path].is_file
         )
@@ -158,7 +157,7 @@ def _link(editor: TreeEditor, name: str, target: str, dropped: list[Dropped]) ->
 
 
 def _plain_dir(editor: TreeEditor, name: str, mode: int) -> None:
-    """A root-owned directory with exactly this mode; what it holds stays."""
+    """Make a path a root-owned directory with exactly this mode, keeping its content."""
     entry = editor.get(name)
     if entry is None or not entry.is_dir:
         editor.remove(name)
@@ -168,5 +167,5 @@ def _plain_dir(editor: TreeEditor, name: str, mode: int) -> None:
         editor.put(name, plain)
 
 
-def _lost(paths: tuple[str, ...], dropped: list[Dropped]) -> None:
-    dropped.extend(Dropped(path=path, reason="another file has its place") for path in paths)
+def _drop_displaced(paths: tuple[str, ...], dropped: list[Dropped]) -> None:
+    dropped.extend(Dropped(path=path, reason="another file is in its place") for path in paths)

@@ -1,4 +1,4 @@
-"""The rpm database: part of the image, so below /usr, where clients of every age look for it."""
+"""The rpm database: part of the image, hence below /usr, and reachable from all places where clients have looked for it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _LEGACY = "var/lib/rpm"
 _MACROS = "usr/lib/rpm/macros.d/macros.rpm-ostree"
 _DATABASES = ("rpmdb.sqlite", "Packages.db", "Packages")
 _LEFTOVER = re.compile(r"\.(rpm|keyring|dbenv)\.lock|__db\..*|rpmdb\.sqlite-shm")
-_SQLITE, _LOG = "rpmdb.sqlite", "rpmdb.sqlite-wal"
-# "File format write version", then "read version": 1 for a rollback journal, 2 for a log (sqlite.org/fileformat2.html, 1.3)
-_JOURNAL_KIND = slice(18, 20)
+_SQLITE, _WAL = "rpmdb.sqlite", "rpmdb.sqlite-wal"
+# "File format write version", then "read version": 1 for a rollback journal, 2 for a WAL (sqlite.org/fileformat2.html, 1.3)
+_JOURNAL_MODE = slice(18, 20)
 
 
 def place(tree: Tree, store: Contents) -> Tree:
-    """Put the database into /usr/share/rpm, with links from the other places and a macro that says so.
+    """Move the database to /usr/share/rpm, with symlinks from its other locations and a macro for the path.
 
-    Raises PostprocessError when there are two.
+    Raises PostprocessError if there is more than one.
     """
     editor = tree.edit()
     found = [path for path in (LOCATION, SYSIMAGE, _LEGACY) if _has_database(editor, path)]
@@ -44,24 +44,24 @@ def place(tree: Tree, store: Contents) -> Tree:
 
 
 def close(tree: Tree, store: Contents) -> Tree:
-    """The database as it is when no program has ever opened it for writing: one file, which can be read where /usr cannot be
-    written to. rpm leaves an empty log and says in the database that there is one. A log that is not empty holds packages and
-    stays.
+    """Take the database out of WAL mode, so that it is a single file and can be read on a read-only /usr.
+
+    rpm leaves an empty write-ahead log and the mode in the database's header. A log with content holds packages and stays.
     """
     editor = tree.edit()
     _remove_leftovers(editor, LOCATION)
-    log, path = tree.get(f"{LOCATION}/{_LOG}"), f"{LOCATION}/{_SQLITE}"
-    if log is None or (log.blob is not None and not log.blob.size):
-        editor.remove(f"{LOCATION}/{_LOG}")
+    wal, path = tree.get(f"{LOCATION}/{_WAL}"), f"{LOCATION}/{_SQLITE}"
+    if wal is None or (wal.blob is not None and not wal.blob.size):
+        editor.remove(f"{LOCATION}/{_WAL}")
         entry = tree.get(path)
         data = store.read(entry.blob) if entry is not None and entry.blob is not None else b""
-        if data[_JOURNAL_KIND] == b"\2\2":
+        if data[_JOURNAL_MODE] == b"\2\2":
             rewrite(editor, path, data[:18] + b"\1\1" + data[20:], store, writer=WRITER)
     return editor.build()
 
 
 def copy_base(tree: Tree) -> Tree:
-    """The second copy, which clients compare with after they have layered packages."""
+    """Make the second copy, with which clients compare after layering packages."""
     editor = tree.edit()
     editor.remove(BASE_COPY)
     editor.add_dir(BASE_COPY, writer=WRITER)

@@ -1,4 +1,4 @@
-"""SELinux configuration of the tree: paths that OSTree moves, and the module store, which may not be in /var."""
+"""SELinux configuration of the tree: labels for paths that OSTree moves, and module stores, which must not be in /var."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STORE_ROOT = "store-root = /etc/selinux"
 _USERADD = "etc/default/useradd"
 HOME = "/var/home"
 
-# (alias, path it is labelled as): what OSTree moves, unless the policy knows of it
+# (path, path that it is labelled like): for what OSTree moves, unless the policy has an alias already
 _ALIASES = (
     ("/home", HOME),
     ("/usr/etc", "/etc"),
@@ -29,7 +29,7 @@ _ALIASES = (
 
 
 def policies(tree: Tree) -> tuple[str, ...]:
-    """Names of the policies in the tree, "targeted"."""
+    """Names of the policies in the tree, such as "targeted"."""
     return tuple(
         name
         for name in tree.children(_CONFIG)
@@ -38,11 +38,11 @@ def policies(tree: Tree) -> tuple[str, ...]:
 
 
 def set_home(tree: Tree, store: Contents) -> Tree:
-    """New users get a home below /var/home; genhomedircon reads this too."""
+    """Set /var/home as the parent of new users' home directories; genhomedircon reads this too."""
     text = read_text(tree, _USERADD, store)
     if text is None:
         return tree
-    # one that is commented out has the built-in value, /home
+    # a commented-out line stays: it shows the built-in value, /home
     lines = [line for line in lines_of(text) if not line.startswith("HOME=")]
     editor = tree.edit()
     rewrite(editor, resolve(tree, _USERADD), unlines([*lines, f"HOME={HOME}"]), store, writer="step:useradd")
@@ -50,10 +50,10 @@ def set_home(tree: Tree, store: Contents) -> Tree:
 
 
 def edit_aliases(tree: Tree, store: Contents) -> Tree:
-    """Have the policies label /usr/etc as /etc and home directories by where they are, /var/home.
+    """Make the policies label /usr/etc like /etc, and home directories in /var/home.
 
-    file_contexts.subs_dist says "/var/home /home" in policies that know of OSTree; the other way round is needed, since
-    the home directory rules themselves are made for /var/home.
+    In policies that support OSTree, file_contexts.subs_dist says "/var/home /home". Here the reverse is needed, because the
+    home directory rules themselves are for /var/home.
     """
     editor = tree.edit()
     for name in policies(tree):
@@ -65,7 +65,7 @@ def edit_aliases(tree: Tree, store: Contents) -> Tree:
         for homes in (f"{base}.homedirs", f"{_CONFIG}/{name}/active/file_contexts.homedirs"):
             text = read_text(tree, homes, store)
             if text is not None and rewrite(editor, resolve(tree, homes), encode(_homes(text)), store, writer=WRITER):
-                # compiled from the old rules, and preferred to the new ones: in a deployment both are of the same age
+                # compiled from the old rules, but would be used: in a deployment both files have the same mtime
                 editor.remove(f"{homes}.bin")
     return editor.build()
 
@@ -76,20 +76,22 @@ def _aliases(original: list[str]) -> list[str]:
     added = [f"{alias} {path}" for alias, path in _ALIASES if alias not in present]
     for line in lines:
         words = line.split()
-        # only one alias is followed, so /usr/etc/X needs those of /etc/X as its own
+        # only one alias is applied to a path, so those of /etc/X are repeated for /usr/etc/X
         if len(words) == 2 and words[0].startswith("/etc/") and f"/usr{words[0]}" not in present:
             added.append(f"/usr{words[0]} {words[1]}")
     return [*lines, *added]
 
 
 def _homes(text: str) -> str:
-    """Rules that genhomedircon made for /home, as it makes them for /var/home: rebuilding a policy takes half a minute."""
+    """Rewrite genhomedircon's rules for /home to /var/home, because rebuilding the policy would take half a minute."""
     return re.sub(r"(?m)^/home(?=[/\s(])", HOME, text)
 
 
 def move_store(tree: Tree, store: Contents) -> Tree:
-    """Move module stores from /var/lib/selinux to /etc/selinux: the client rebuilds the policy from them, and /var is
-    not the image's."""
+    """Move module stores from /var/lib/selinux to /etc/selinux.
+
+    Clients rebuild the policy from them, and /var is not part of the image.
+    """
     editor = tree.edit()
     moved = False
     stores = tree.children(_STORES) if tree.is_dir(_STORES) else []

@@ -1,7 +1,7 @@
-"""The stage: pure layout, programs, pure finish, the author's last word.
+"""The postprocessing stage: pure layout, programs, pure finish, finalize.d.
 
-`postprocess()` does all of it. `apply_treefile()` and `complete()` are its two halves, for those who look at the root in
-between; one after the other they give the same tree.
+`postprocess()` does all of it. `apply_treefile()` and `complete()` are its two halves, for users who examine the root in
+between; together they give the same tree.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ def postprocess(
     *,
     memory: ProgramMemory | None = None,
 ) -> Postprocessed:
-    """Give the assembled tree the OSTree layout, and run the compose's own programs in it.
+    """Give the assembled tree the OSTree layout, and run the programs of the compose in it.
 
-    workdir: an existing directory for the workroot, which is gone again afterwards. Raises PostprocessError when the tree
-    cannot have the layout, ScriptError when a program fails, and what a Workroot raises.
+    workdir: an existing directory for workroots, which are removed afterwards. Raises PostprocessError if the tree cannot have
+    the layout, ScriptError if a program fails, and what a Workroot raises.
     """
     before = tree
     tree, kver, dropped = lay_out(tree, options, store, reporter)
     scripts = list(programs.treefile_scripts(options))
     tree, records = _run_programs(tree, options, store, workdir, reporter, kver, memory, scripts=scripts, last=True)
-    return _finished(before, tree, options, store, workdir, reporter, kver, memory, records, dropped)
+    return _finish(before, tree, options, store, workdir, reporter, kver, memory, records, dropped)
 
 
 def apply_treefile(
@@ -52,19 +52,23 @@ def apply_treefile(
     *,
     memory: ProgramMemory | None = None,
 ) -> Postprocessed:
-    """What the treefile's author asks for, on the assembled tree: files, units, scripts. /etc becomes /usr/etc.
+    """Apply the treefile's files, units and scripts to the assembled tree, and move /etc to /usr/etc.
 
-    Raises as postprocess() does.
+    Raises what postprocess() raises.
     """
     before = tree
     tree, kver, dropped = lay_out(tree, options, store, reporter)
     scripts = list(programs.treefile_scripts(options))
     tree, records = _run_programs(tree, options, store, workdir, reporter, kver, memory, scripts=scripts, last=False)
-    # now: of a root that is read back from a directory nobody knows who wrote what
+    # now, because the writers of files are unknown once the root is read back from a directory
     tree, volatiles = volatile.settle(tree, store)
-    told = {*dropped, *volatiles}
-    gone = tuple(sorted({*told, *losses(before, tree, told, records, options.remove_files)}))
-    return Postprocessed(tree=move_etc(tree), records=records, kernel=kver, dropped=gone)
+    reported = {*dropped, *volatiles}
+    return Postprocessed(
+        tree=move_etc(tree),
+        records=records,
+        kernel=kver,
+        dropped=_all_dropped(before, tree, reported, records, options),
+    )
 
 
 def complete(
@@ -76,9 +80,9 @@ def complete(
     *,
     memory: ProgramMemory | None = None,
 ) -> Postprocessed:
-    """What every tree needs to be a commit, whoever made it: kernel, initramfs, accounts, /var, /etc or /usr/etc.
+    """Do what any tree needs to become a commit: kernel, initramfs, accounts, /var, and /etc if it is not moved yet.
 
-    A tree that is complete already stays as it is. Raises as postprocess() does.
+    A finished tree is returned unchanged. Raises what postprocess() raises.
     """
     if is_finished(tree):
         return Postprocessed(tree=tree, records=(), kernel=kernel.version_of(tree), dropped=())
@@ -86,10 +90,10 @@ def complete(
     before = restore_etc(tree)
     tree, kver, dropped = lay_out(before, options, store, reporter)
     tree, records = _run_programs(tree, options, store, workdir, reporter, kver, memory, scripts=[], last=True)
-    return _finished(before, tree, options, store, workdir, reporter, kver, memory, records, dropped)
+    return _finish(before, tree, options, store, workdir, reporter, kver, memory, records, dropped)
 
 
-def _finished(
+def _finish(
     before: Tree,
     tree: Tree,
     options: PostprocessOptions,
@@ -101,14 +105,26 @@ def _finished(
     records: tuple[ProgramRecord, ...],
     dropped: tuple[Dropped, ...],
 ) -> Postprocessed:
-    tree, later = finish(tree, options, store, kver)
-    tree, last = finalize(tree, options, store, workdir, reporter, memory)
-    records, told = (*records, *last), {*dropped, *later}
-    if last:
-        tree, leavings = settle_again(tree, options, store)
-        told.update(leavings)
-    gone = tuple(sorted({*told, *losses(before, tree, told, records, options.remove_files)}))
-    return Postprocessed(tree=tree, records=records, kernel=kver, dropped=gone)
+    """The part of postprocess() and complete() that follows the programs."""
+    tree, dropped_by_finish = finish(tree, options, store, kver)
+    tree, finalize_records = finalize(tree, options, store, workdir, reporter, memory)
+    records, reported = (*records, *finalize_records), {*dropped, *dropped_by_finish}
+    if finalize_records:
+        tree, dropped_after = settle_again(tree, options, store)
+        reported.update(dropped_after)
+    return Postprocessed(
+        tree=tree, records=records, kernel=kver, dropped=_all_dropped(before, tree, reported, records, options)
+    )
+
+
+def _all_dropped(
+    before: Tree,
+    after: Tree,
+    reported: set[Dropped],
+    records: tuple[ProgramRecord, ...],
+    options: PostprocessOptions,
+) -> tuple[Dropped, ...]:
+    return tuple(sorted({*reported, *losses(before, after, reported, records, options.remove_files)}))
 
 
 def _run_programs(
@@ -123,11 +139,12 @@ def _run_programs(
     scripts: list[Program],
     last: bool,
 ) -> tuple[Tree, tuple[ProgramRecord, ...]]:
-    """The treefile's scripts; then, when nobody comes between, the programs whose results depend on all before."""
+    """Run the treefile's scripts and, if `last`, the programs whose results depend on all before: semodule, depmod, dracut."""
     builds = list(programs.policy_builds(tree)) if options.selinux and last else []
-    # what cannot work is said before the treefile's scripts have run for minutes
-    boots = kver is not None and not options.no_initramfs and last
-    dracut = [initramfs.dracut(tree, kver, options.initramfs_args, options.time)] if boots and kver is not None else []
+    # now, so that a missing dracut is an error before the treefile's scripts have run for minutes
+    dracut = []
+    if last and kver is not None and not options.no_initramfs:
+        dracut = [initramfs.dracut(tree, kver, options.initramfs_args, options.time)]
     indexed = kver is None or kernel.is_indexed(tree, store, kver) or not last
     if not (scripts or builds or dracut) and indexed:
         return tree, ()
@@ -146,8 +163,8 @@ def _run_programs(
         return root.absorb(), root.records
 
 
-def _run(root: Workroot, wanted: list[Program], task: Task) -> None:
-    for program in wanted:
+def _run(root: Workroot, commands: list[Program], task: Task) -> None:
+    for program in commands:
         task.advance(0, detail=program.phase)
         programs.check(root.run(program))
         task.advance()

@@ -1,4 +1,4 @@
-"""Lines of tmpfiles.d(5), written and read."""
+"""Writes and parses lines of tmpfiles.d(5)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from compose.tree import Entry
 
-# Types that make the path they name; others adjust, clean or remove what exists.
+# Types that create their path; others adjust, clean or remove existing ones.
 _CREATING = frozenset("dDvqQfFLpcbC")
 _WORD = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|(?:\\.|[^\s"'\\])+)""", re.ASCII)
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|[0-7]{3}|.)", re.DOTALL)
@@ -15,16 +15,16 @@ _NAMED = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v":
 
 
 def line_for(path: str, entry: Entry, user: str, group: str) -> str:
-    """The line that makes an entry at an absolute path: a directory, a symlink or an empty file."""
-    where = escape(path)
+    """The line that creates an entry at an absolute path: a directory, a symlink or an empty file."""
+    field = escape(path)
     if entry.target is not None:
-        return f"L {where} - - - - {escape(entry.target)}"
+        return f"L {field} - - - - {escape(entry.target)}"
     kind = "d" if entry.is_dir else "f"
-    return f"{kind} {where} {entry.permissions:04o} {user} {group} - -"
+    return f"{kind} {field} {entry.permissions:04o} {user} {group} - -"
 
 
 def escape(text: str) -> str:
-    r"""A field as tmpfiles.d wants it: specifiers doubled, blanks, quotes and control characters as \xNN."""
+    r"""Escape a field: percent signs are doubled; blanks, quotes, backslashes and control characters become \xNN."""
     return "".join(
         "%%"
         if char == "%"
@@ -36,12 +36,12 @@ def escape(text: str) -> str:
 
 
 def created_paths(text: str) -> Iterator[str]:
-    """Absolute paths that the lines of a tmpfiles.d file make, without a slash at the end."""
+    """Absolute paths that the text of a tmpfiles.d file creates, without trailing slashes."""
     return (path for kind, path in paths(text) if kind in _CREATING)
 
 
 def paths(text: str) -> Iterator[tuple[str, str]]:
-    """(type, absolute path) of the lines of a tmpfiles.d file; the type is one letter, the path has no slash at the end."""
+    """(type letter, absolute path without trailing slashes) of each line in the text of a tmpfiles.d file."""
     for line in text.split("\n"):
         if line.startswith("#"):
             continue

@@ -1,4 +1,4 @@
-"""systemd: units to enable, the default target, state overlays."""
+"""systemd units: enables them, sets the default target, adds state overlays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _REQUIRES = f"{_UNIT_DIR}/local-fs.target.requires"
 
 
 def enable(tree: Tree, units: tuple[str, ...]) -> Tree:
-    """Have multi-user.target want the units; a link that is there already stays."""
+    """Make multi-user.target want the units; existing links stay."""
     editor = tree.edit()
     for unit in units:
         path = f"{_WANTS}/{unit}"
@@ -21,7 +21,7 @@ def enable(tree: Tree, units: tuple[str, ...]) -> Tree:
 
 
 def set_default_target(tree: Tree, target: str) -> Tree:
-    """Make the image boot into a target, "graphical.target"."""
+    """Set the target to boot into, such as "graphical.target"."""
     editor = tree.edit()
     editor.remove(f"{_UNIT_DIR}/default.target")
     editor.add_symlink(f"{_UNIT_DIR}/default.target", target, writer=WRITER)
@@ -29,7 +29,7 @@ def set_default_target(tree: Tree, target: str) -> Tree:
 
 
 def require_state_overlays(tree: Tree) -> Tree:
-    """Overlays that keep local changes above /usr/lib/opt and /usr/local."""
+    """Enable the overlays that keep local changes to /usr/lib/opt and /usr/local."""
     editor = tree.edit()
     for name in ("usr-lib-opt", "usr-local"):
         instance = f"ostree-state-overlay@{name}.service"
@@ -38,6 +38,6 @@ def require_state_overlays(tree: Tree) -> Tree:
 
 
 def _unit_file(unit: str) -> str:
-    """The file of a unit: an instance has that of its template."""
+    """The file name of a unit, for an instance that of its template."""
     name, at, rest = unit.partition("@")
     return f"{name}@.{rest.rpartition('.')[2]}" if at and not rest.startswith(".") else unit

@@ -1,7 +1,7 @@
-"""/var and /run: what packages put there becomes lines of tmpfiles.d, for the image ships both empty.
+"""/var and /run: the image ships both empty, and lines of tmpfiles.d recreate what packages put there.
 
-The lines are written before the programs of the compose run, so that these can look at them and change them; /var is
-emptied when they have run, so that they find the directories they write to; what they added gets its lines then.
+The lines are written before the programs of the compose run, so that these can read and change them. /var is emptied
+afterwards, so that programs find the directories they write to; what they added gets its lines then.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from compose.tree import Entry, Tree, TreeLookupError
 
 CONFIGURATION = "usr/lib/tmpfiles.d"
 AUTOVAR = f"{CONFIGURATION}/rpm-ostree-autovar.conf"
-# Clients and rpm-ostree know a finished tree by this file.
+# Clients and rpm-ostree recognize a finished tree by this file.
 INTEGRATION = f"{CONFIGURATION}/rpm-ostree-0-integration.conf"
 _OPT_USRLOCAL = f"{CONFIGURATION}/rpm-ostree-0-integration-opt-usrlocal.conf"
 _HEADER = "# Directories and links that packages have in /var and /run. Made by the compose; sorted by path.\n"
@@ -42,19 +42,19 @@ _STATE_OVERLAY_TEXT = """\
 # /opt and /usr/local are directories of the image below an overlay that keeps local changes.
 """
 
-# State that is made anew on each machine: dropped without a word.
+# State that each machine recreates: dropped without a report.
 _REMADE = re.compile(
     r"(var/(cache|log|tmp)|run|var/lib/(rpm-state|systemd/catalog))/.*"
     r"|var/lib/(systemd/random-seed|dbus/machine-id)|var/\.updated"
 )
-# Of these not even the directories are wanted.
+# Not even the directories of these are kept.
 _SCRATCH = re.compile(r"var/tmp/.+|var/lib/rpm-state(/.*)?|run/(lock|user|ostree-booted)(/.*)?")
-# Symlinks of the layout: the image has the data, the integration file has the line.
+# Directories of /var/lib whose data moves into the image, replaced by symlinks.
 _MOVED_TO_USR = ("alternatives", "vagrant")
 
 
 def relocate_data(tree: Tree) -> Tree:
-    """Move data of the image out of /var (the alternatives database), and make /var/run and /var/lock links."""
+    """Move the image's data out of /var (the alternatives database), and make /var/run and /var/lock symlinks."""
     writer = "step:var"
     editor = tree.edit()
     for name in _MOVED_TO_USR:
@@ -71,13 +71,13 @@ def relocate_data(tree: Tree) -> Tree:
 
 
 def add_integration(tree: Tree, store: Contents, *, opt_usrlocal: OptUsrLocal) -> Tree:
-    """The tmpfiles.d files that make the targets of the layout's own links."""
+    """Add the tmpfiles.d files that create the targets of the layout's own symlinks."""
     writer = "step:tmpfiles"
     editor = tree.edit()
     write_file(editor, INTEGRATION, _INTEGRATION_TEXT.encode(), store, writer=writer)
     texts = {OptUsrLocal.VAR: _VAR_OPT_TEXT, OptUsrLocal.STATE_OVERLAY: _STATE_OVERLAY_TEXT}
     if opt_usrlocal in texts:
-        # a link stays one: /usr/local/sbin leads to bin where the two are merged
+        # leave symlinks alone: with merged directories /usr/local/sbin leads to bin
         names = [name for name in _USRLOCAL if not _is_link(tree, f"usr/local/{name}")]
         text = texts[opt_usrlocal] + "".join(f"d /usr/local/{name} 0755 root root - -\n" for name in names)
         write_file(editor, _OPT_USRLOCAL, text.encode(), store, writer=writer)
@@ -85,8 +85,9 @@ def add_integration(tree: Tree, store: Contents, *, opt_usrlocal: OptUsrLocal) -
 
 
 def add_tmpfiles(tree: Tree, store: Contents) -> Tree:
-    """Add a line to rpm-ostree-autovar.conf for each directory, symlink and empty file of /var and /run that no
-    tmpfiles.d file of the image makes already. Run again, it adds lines for what is new."""
+    """Add a line to rpm-ostree-autovar.conf for each directory, symlink and empty file in /var and /run, unless a tmpfiles.d
+    file of the image creates it already. Another run adds lines for what is new.
+    """
     known = {_in_tree(tree, path) for path in _configured(tree, store)}
     accounts = read_accounts(tree, store)
     new = [
@@ -105,7 +106,7 @@ def add_tmpfiles(tree: Tree, store: Contents) -> Tree:
 
 
 def empty(tree: Tree) -> tuple[Tree, tuple[Dropped, ...]]:
-    """Remove everything in /var and /run. Listed are the files that nothing makes again on the client."""
+    """Remove everything in /var and /run; also return the files that nothing recreates on clients."""
     dropped = tuple(
         Dropped(
             path=path, reason=f"/{path.split('/')[0]} belongs to the machine; only directories and links can be kept"
@@ -145,7 +146,7 @@ def _is_link(tree: Tree, path: str) -> bool:
 
 
 def _in_tree(tree: Tree, path: str) -> str:
-    """Where an absolute path of a tmpfiles.d line leads: /usr/local/bin is var/usrlocal/bin in this tree."""
+    """Where an absolute path of a tmpfiles.d line leads: /usr/local/bin may be var/usrlocal/bin in this tree."""
     try:
         return tree.resolve(path, follow_last=False)
     except TreeLookupError:

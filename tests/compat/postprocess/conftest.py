@@ -33,7 +33,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> BlobStore:
 
 @pytest.fixture(scope="session")
 def small(store: BlobStore) -> Tree:
-    """What an assembled tree has, in miniature."""
+    """A miniature assembled tree."""
     editor = Tree.empty().edit()
     for name in ("dev", "proc", "sys", "run", "tmp", "boot", "etc", "var/lib", "usr/bin", "usr/lib"):
         editor.add_dir(name, writer="package:test")

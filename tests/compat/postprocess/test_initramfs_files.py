@@ -1,4 +1,4 @@
-"""What is in an initramfs, as the real cpio and the real compressors make one."""
+"""Listing the files in an initramfs made by the real cpio and compressors."""
 
 from __future__ import annotations
 

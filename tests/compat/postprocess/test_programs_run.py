@@ -1,4 +1,4 @@
-"""The whole stage, its programs run for real."""
+"""The whole stage, actually running its programs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.treetext import changes
 pytestmark = pytest.mark.root
 
 PLAIN = PostprocessOptions(no_initramfs=True, boot_location=BootLocation.MODULES, time=1700000000)
-# A stand-in that has dracut's way of being called; the real one runs on the real packages.
+# A stand-in with dracut's command line; tests of real packages run the real one.
 DRACUT = b"""#!/bin/sh
 set -eu
 test "$DRACUT_NO_MKNOD" = 1

@@ -1,4 +1,4 @@
-"""cliwrap: programs replaced by a call of rpm-ostree."""
+"""cliwrap: programs replaced by wrappers that call rpm-ostree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pure finish, and how failed programs are told."""
+"""The pure finish, and how failed programs are reported."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ f var/lib/chrony/drift 0640 "1" owner=998:996
 
 
 def whole(text: str, options: PostprocessOptions) -> tuple[Tree, MemoryStore]:
-    """Layout and finish, with nothing run between."""
+    """Layout and finish, without programs in between."""
     store = MemoryStore()
     tree, kver, _ = lay_out(parse(text, store), options, store, Reporter())
     tree, _ = finish.finish(tree, options, store, kver)
@@ -232,7 +232,7 @@ def record(status: int, *, timed_out: bool = False, body: str = "#!/usr/bin/perl
     [
         (record(3), r"postprocess\[0\] \(treefile\) failed with exit status 3"),
         (record(-9), "was killed by signal 9"),
-        (record(-9, timed_out=True), "was ended after 5 seconds"),
+        (record(-9, timed_out=True), "was killed after 5 seconds"),
     ],
 )
 def test_a_failed_program_is_told_with_its_last_lines(failed: ProgramRecord, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Steps of the layout that are one file's worth each: rpmdb, os-release, units, files, SELinux configuration."""
+"""Small steps of the layout: rpmdb, os-release, units, files, SELinux configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is not in the commit is listed: a tree with a file in every place, through the whole stage."""
+"""Everything not in the commit is reported: a tree with files in every place passes through the whole stage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PLACES = (
 
 
 def tree_of(store: MemoryStore) -> Tree:
-    """In each place two files, of a package and of a scriptlet, a link and an empty file."""
+    """Each place has a packaged file, a scriptlet's file, a symlink and an empty file."""
     editor = parse("d usr 0755\nd etc 0755", store).edit()
     for place in PLACES:
         for number, writer in enumerate(("package:p-1-1.noarch", "scriptlet:p-1-1.noarch:%post")):

@@ -1,4 +1,4 @@
-"""The top level."""
+"""The top level of the tree."""
 
 from __future__ import annotations
 
@@ -182,4 +182,4 @@ def test_tmp_is_dir(choice: bool, made: list[str]) -> None:
 def test_a_file_in_the_place_of_a_link_is_listed() -> None:
     store = MemoryStore()
     _, dropped = rootfs.arrange(parse('f srv 0644 "x"', store), store, opt_usrlocal=OptUsrLocal.VAR, tmp_is_dir=True)
-    assert dropped == (Dropped(path="srv", reason="/srv is a link to var/srv"),)
+    assert dropped == (Dropped(path="srv", reason="/srv is a symlink to var/srv"),)

@@ -1,4 +1,4 @@
-"""The rpm database after programs have used it, SQLite itself as judge."""
+"""The rpm database after programs have used it, checked with SQLite."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.treetext import MemoryStore, parse
 
 
 def used(directory: Path, store: MemoryStore) -> Tree:
-    """A tree whose database was opened as rpm opens it, and closed."""
+    """A tree whose database was opened and closed the way rpm does."""
     path = directory / "rpmdb.sqlite"
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("PRAGMA journal_mode=WAL")

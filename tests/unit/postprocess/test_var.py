@@ -1,4 +1,4 @@
-"""/var and /run to tmpfiles.d."""
+"""/var and /run as lines of tmpfiles.d."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_integration_files_by_opt_usrlocal() -> None:
 
 
 def test_a_merged_sbin_of_usr_local_stays_a_link() -> None:
-    """Fedora's filesystem has it: a directory there would hide what is in bin."""
+    """Fedora's filesystem package has this symlink; a directory in its place would hide the content of bin."""
     trees = {
         OptUsrLocal.VAR: "l usr/local ../var/usrlocal\nd var/usrlocal/bin 0755\nl var/usrlocal/sbin bin",
         OptUsrLocal.STATE_OVERLAY: "d usr/local/bin 0755\nl usr/local/sbin bin",

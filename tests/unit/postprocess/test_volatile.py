@@ -1,4 +1,4 @@
-"""What is never the same twice."""
+"""Files that differ with each compose, or identify a machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from compose.postprocess.volatile import settle, steady_jks, steady_pyc
+from compose.postprocess.volatile import normalise_jks, normalise_pyc, settle
 from compose.tree import Tree
 from tests.support.treetext import MemoryStore, changes, expect, parse
 
@@ -84,16 +84,16 @@ def test_bytecode_that_a_script_leaves_goes_by_no_time() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"short", b"\1\2\r\n\1\0\0\0HASHHASHcode", b"\1\2xx" + bytes(20)])
 def test_other_bytecode_is_left_alone(data: bytes) -> None:
-    assert steady_pyc(data) == data
+    assert normalise_pyc(data) == data
 
 
 def test_python_believes_it_where_sources_have_no_time(tmp_path: Path) -> None:
-    """As on a client: OSTree checks files out with the time 0."""
+    """As on a client: OSTree checks out files with mtime 0."""
     source = tmp_path / "module.py"
     source.write_text("X = 1\n")
     compiled = py_compile.compile(str(source), invalidation_mode=py_compile.PycInvalidationMode.TIMESTAMP)
     assert compiled is not None
-    Path(compiled).write_bytes(steady_pyc(Path(compiled).read_bytes()))
+    Path(compiled).write_bytes(normalise_pyc(Path(compiled).read_bytes()))
     os.utime(source, (0, 0))
     done = subprocess.run(
         [sys.executable, "-B", "-v", "-c", "import module"], cwd=tmp_path, capture_output=True, text=True, check=True
@@ -110,8 +110,8 @@ def key_store(when: int, *, tag: int = 2, password: str = "changeit") -> bytes:
 
 
 def test_times_in_a_java_key_store() -> None:
-    assert steady_jks(key_store(1_700_000_000_000)) == key_store(0)
-    assert steady_jks(key_store(0)) == key_store(0)
+    assert normalise_jks(key_store(1_700_000_000_000)) == key_store(0)
+    assert normalise_jks(key_store(0)) == key_store(0)
 
 
 @pytest.mark.parametrize(
@@ -122,13 +122,13 @@ def test_times_in_a_java_key_store() -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_such_key_store_stays(data: bytes) -> None:
-    assert steady_jks(data) == data
+    assert normalise_jks(data) == data
 
 
 def test_a_key_store_that_ends_early_stays() -> None:
     body = bytes.fromhex("feedfeed00000002000000ff") + bytes(3)
     data = body + hashlib.sha1("changeit".encode("utf-16-be") + b"Mighty Aphrodite" + body).digest()
-    assert steady_jks(data) == data
+    assert normalise_jks(data) == data
 
 
 def test_a_key_store_is_known_by_its_name() -> None:
