@@ -18,7 +18,9 @@ def mutate(tree: Tree, store: Contents, *, base: str, version: str) -> Tree:
         return tree
     lines = [line for line in lines_of(text) if line.strip() and not line.startswith("OSTREE_VERSION=")]
     changed = [line.replace(base, version) if line.startswith(("VERSION=", "PRETTY_NAME=")) else line for line in lines]
-    changed.append(f"OSTREE_VERSION='{version}'")
+    # quoted as for a shell: os-release(5)
+    quoted = version.replace("'", "'\\''")
+    changed.append(f"OSTREE_VERSION='{quoted}'")
     editor = tree.edit()
     rewrite(editor, resolve(tree, _PATH), unlines(changed), store, writer="step:os-release")
     return editor.build()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from compose.errors import PostprocessError
@@ -64,6 +66,14 @@ def test_os_release_through_its_symlink() -> None:
         f'+ f usr/lib/os-release 0644 "{new}" @step:os-release',
     ]
     assert osrelease.mutate(parse("", store), store, base="1", version="2") == parse("", store)
+
+
+def test_a_version_with_a_quote_in_os_release() -> None:
+    store = MemoryStore()
+    after = osrelease.mutate(parse('f etc/os-release 0644 "NAME=F"', store), store, base="1", version="o'1")
+    blob = after["etc/os-release"].blob
+    assert blob is not None
+    assert shlex.split(store.read(blob).decode()) == ["NAME=F", "OSTREE_VERSION=o'1"]
 
 
 def test_units_are_wanted_by_multi_user() -> None:
