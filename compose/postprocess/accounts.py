@@ -119,10 +119,10 @@ def _with_fixed_day(line: str, latest: int) -> str:
 
 
 def enable_altfiles(tree: Tree, store: Contents) -> Tree:
-    """Add altfiles after files to passwd and group in nsswitch.conf. Lint rule `accounts` reports when this is not enough.
+    """Add altfiles to passwd and group in nsswitch.conf, after files or, without it, at the end.
 
     A file that names altfiles in either line was configured deliberately and stays as it is. So does a symlink, whose target
-    belongs to authselect.
+    belongs to authselect. Lint rule `accounts` reports when this is not enough.
     """
     path = "etc/nsswitch.conf"
     entry = tree.get(path)
@@ -145,7 +145,5 @@ def _with_altfiles(line: str) -> str:
     name, _, services = line.partition(":")
     indent = services[: len(services) - len(services.lstrip())]
     words = services.split()
-    if "files" not in words:
-        return line
-    at = words.index("files") + 1
+    at = words.index("files") + 1 if "files" in words else len(words)
     return f"{name}:{indent}{' '.join([*words[:at], 'altfiles', *words[at:]])}"

@@ -85,6 +85,14 @@ def test_altfiles_comes_after_files() -> None:
     )
 
 
+def test_altfiles_is_last_without_files() -> None:
+    store = MemoryStore()
+    before = parse(r'f etc/nsswitch.conf 0644 "passwd: sss systemd\ngroup: sss\n"', store)
+    blob = accounts.enable_altfiles(before, store)["etc/nsswitch.conf"].blob
+    assert blob is not None
+    assert store.read(blob).decode() == "passwd: sss systemd altfiles\ngroup: sss altfiles\n"
+
+
 def test_nsswitch_that_names_altfiles_is_left_alone() -> None:
     store = MemoryStore()
     before = parse(r'f etc/nsswitch.conf 0644 "passwd: altfiles files\ngroup: files\n"', store)
