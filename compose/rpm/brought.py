@@ -1,4 +1,4 @@
-"""What the packages of an rpm database brought: their files, when they were built, and how often they change."""
+"""The files that each package of an rpm database installed, and the dates of its build and its changes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from compose.rpm.nevra import Nevra
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BroughtFiles:
-    """Of one package. build_time, changes: seconds since 1970, of the build and of each entry of the changelog.
+    """Files and dates of one package. build_time: seconds since 1970. changes: likewise, of each changelog entry.
 
-    files: regular files and symlinks that it installed, relative to the root, sorted. %ghost files are not among them: what
-    is there under their names was made by others, an ld.so.cache or the rpm database itself.
+    files: regular files and symlinks that it installed, relative to the root, sorted. %ghost files are not included:
+    the files of these names were created by others, such as ld.so.cache or the rpm database itself.
     """
 
     nevra: Nevra
@@ -30,22 +30,22 @@ class BroughtFiles:
 
 
 def brought_files(directory: str, reporter: Reporter) -> tuple[BroughtFiles, ...]:
-    """Of the packages of the database in a directory, by NEVRA. Raises AssembleError when it is damaged."""
+    """Describe the packages of the database in a directory, sorted by NEVRA. Raises AssembleError if it is damaged."""
     return child.call(_list_files, directory, reporter, crash=_crash)
 
 
-def _crash(how: str, lines: tuple[str, ...]) -> ComposeError:
-    return AssembleError(f"librpm died while reading the rpm database: {how}", details=lines)
+def _crash(cause: str, lines: tuple[str, ...]) -> ComposeError:
+    return AssembleError(f"librpm died while reading the rpm database: {cause}", details=lines)
 
 
 def _list_files(directory: str, reporter: Reporter) -> tuple[BroughtFiles, ...]:
     del reporter
-    return tuple(sorted((_of_header(header) for header in headers_in(directory)), key=lambda each: each.nevra))
+    return tuple(sorted(map(_package_files, headers_in(directory)), key=lambda package: package.nevra))
 
 
-def _of_header(header: Any) -> BroughtFiles:
+def _package_files(header: Any) -> BroughtFiles:
     names, modes, flags = header["filenames"], header["filemodes"], header["fileflags"]
-    # a database that was filled without an installation has none
+    # a database that was written without an installation has none
     states = header["filestates"] or [FileState.NORMAL] * len(names)
     files = (
         name.removeprefix("/")
@@ -56,6 +56,6 @@ def _of_header(header: Any) -> BroughtFiles:
         nevra=nevra_of(header),
         source_rpm=text_of(header["sourcerpm"]),
         build_time=int(header["buildtime"] or 0),
-        changes=tuple(int(when) for when in header["changelogtime"]),
+        changes=tuple(int(time) for time in header["changelogtime"]),
         files=tuple(sorted(files)),
     )

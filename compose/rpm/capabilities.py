@@ -1,8 +1,8 @@
-"""File capabilities: the text of RPMTAG_FILECAPS ("cap_net_raw,cap_net_admin=ep") as the kernel stores it.
+"""File capabilities: converts the text of RPMTAG_FILECAPS ("cap_net_raw,cap_net_admin=ep") to the kernel's format.
 
 The text is that of cap_from_text(3); the bytes are struct vfs_cap_data of linux/capability.h, revision 2, as libcap's
-cap_set_fd() writes them. Parsed here rather than by libcap because there "all" means what the running kernel knows,
-and a composed tree must not depend on the machine that composed it.
+cap_set_fd() writes them. libcap is not used because its "all" means what the running kernel knows, and a composed tree
+must not depend on the host.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _EFFECTIVE = 0x000001
 
 
 def capability_xattr(text: str) -> bytes:
-    """Value of security.capability, 20 bytes, for the text of a file's capabilities; b"" for an empty text.
+    """Return the value of security.capability, 20 bytes, for the text of a file's capabilities; b"" for an empty text.
 
-    Raises ValueError for text that cap_from_text(3) does not take, and for sets that no file can have: the kernel
-    knows one effective bit per file, so the effective set must be empty or hold all that is permitted or inheritable.
+    Raises ValueError for text that cap_from_text(3) rejects, and for sets that no file can have: the kernel stores one
+    effective bit per file, so the effective set must be empty or hold everything permitted or inheritable.
     """
     if not text:
         return b""
@@ -42,7 +42,7 @@ def capability_xattr(text: str) -> bytes:
     for clause in text.lower().split():
         match = _CLAUSE.fullmatch(clause)
         if match is None:
-            raise ValueError(f"{text!r} is not a text of capabilities: {clause!r} is not understood")
+            raise ValueError(f"{text!r} does not describe capabilities: cannot parse {clause!r}")
         names = match[1] or ""
         listed = _mask(names) if names else _ALL
         for operator, flags in _ACTION.findall(clause.removeprefix(names)):

@@ -1,4 +1,4 @@
-"""What packagers wrote between two builds of their packages."""
+"""Changelog entries that were added between two builds of a package."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from compose.rpm.nevra import Nevra
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changelog:
-    """packages: of one source, with the same entries. entries: newest first."""
+    """New entries of one source package. packages: built from it, all with these entries. entries: newest first."""
 
     packages: tuple[Nevra, ...]
     entries: tuple[ChangelogEntry, ...]
 
 
 def changelogs(builds: Iterable[tuple[InstalledPackage, InstalledPackage]]) -> tuple[Changelog, ...]:
-    """builds: of each package the earlier and the later one; packages of a source that tell the same are told together."""
+    """Collect new entries, grouping packages of a source that have the same. builds: (earlier, later) per package."""
     found: dict[tuple[str, tuple[ChangelogEntry, ...]], list[Nevra]] = {}
     for before, after in builds:
         if entries := new_entries(before.changelog, after.changelog):
@@ -28,7 +28,7 @@ def changelogs(builds: Iterable[tuple[InstalledPackage, InstalledPackage]]) -> t
 
 
 def new_entries(before: Sequence[ChangelogEntry], after: Sequence[ChangelogEntry]) -> tuple[ChangelogEntry, ...]:
-    """Those of the later build down to the first that the earlier one has too: packagers cut off what is old."""
+    """Return the later build's entries up to the first that the earlier one has too: packagers truncate old ones."""
     known = set(before)
     found = []
     for entry in after:

@@ -1,10 +1,10 @@
-"""Calls into librpm and libdnf5 in a process of their own.
+"""Calls into librpm and libdnf5, each in a child process.
 
-Both libraries keep global state, abort the process when a callback of theirs goes wrong, and parse what comes from the
-network. A child costs about 60 ms and turns a crash into an error that names what was being done; a signal ends it
-even in the middle of a download.
+Both libraries keep global state, abort the process if a callback fails, and parse data from the network. A child costs
+about 60 ms and turns a crash into an error that says what was being done; a signal ends it even in the middle of a
+download.
 
-The child gets nothing of the caller's environment but what a download needs (proxies, CA bundle): no DNF_VAR_*, no
+The child inherits from the caller's environment only what a download needs (proxies, CA bundle): no DNF_VAR_*, no
 ~/.rpmmacros, no locale.
 """
 
@@ -38,10 +38,11 @@ def call(
     *,
     crash: Callable[[str, tuple[str, ...]], ComposeError],
 ) -> Result:
-    """`function(request, reporter)` run in a child; function is a module's, request and result can be pickled.
+    """Run `function(request, reporter)` in a child process and return its result.
 
-    Raises what function raises when that is a ComposeError; what crash(how it ended, last lines of its stderr) makes
-    when the child died; RuntimeError with the child's traceback for any other exception (a bug).
+    function: at the top level of a module. request and the result must be picklable. Raises the ComposeError that
+    function raises; crash(exit status or signal, last lines of stderr) if the child died; RuntimeError with the child's
+    traceback for any other exception (a bug).
     """
     with fs.memory_file("stderr") as stderr:
         process = subprocess.Popen(
@@ -52,17 +53,17 @@ def call(
             stdout=subprocess.PIPE,
             stderr=stderr,
             env=_environment(),
-            # Ctrl-C goes to the caller alone, who then ends the child
+            # Ctrl-C reaches the caller alone, which then ends the child
             start_new_session=True,
         )
         assert process.stdin is not None and process.stdout is not None
         try:
             try:
-                # in one piece: after each, a thread waits for the others
+                # in one write: after each, this thread has to wait for the GIL
                 process.stdin.write(pickle.dumps(request, protocol=pickle.HIGHEST_PROTOCOL))
                 process.stdin.close()
             except BrokenPipeError:
-                pass  # it died at once: told below
+                pass  # it died at once, which is reported below
             kind, value = _follow(process.stdout, reporter)
         finally:
             process.kill()
@@ -73,10 +74,10 @@ def call(
         if kind == "error":
             raise value
         if kind == "bug":
-            raise RuntimeError(f"{function.__module__}.{function.__qualname__} failed in its process:\n{value}")
+            raise RuntimeError(f"{function.__module__}.{function.__qualname__} failed in its child process:\n{value}")
         stderr.seek(0)
         lines = stderr.read().decode(errors="replace").splitlines()[-_STDERR_SHOWN:]
-        raise crash(_how_it_ended(status), tuple(map(without_user, lines)))
+        raise crash(_cause(status), tuple(map(without_user, lines)))
 
 
 def _environment() -> dict[str, str]:
@@ -84,7 +85,7 @@ def _environment() -> dict[str, str]:
     return inherited | {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LC_ALL": "C.UTF-8"}
 
 
-def _how_it_ended(status: int) -> str:
+def _cause(status: int) -> str:
     if status >= 0:
         return f"exit status {status}"
     try:
@@ -94,7 +95,7 @@ def _how_it_ended(status: int) -> str:
 
 
 def _follow(stream: BinaryIO | Any, reporter: Reporter) -> tuple[str, Any]:
-    """Hand the child's reports on until it gives its result; ("died", None) if it does not."""
+    """Forward the child's reports until its result arrives, and return that; ("died", None) if none does."""
     tasks: dict[int, Task] = {}
     while True:
         try:

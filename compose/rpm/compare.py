@@ -1,4 +1,4 @@
-"""What changed between two sets of packages."""
+"""Differences between two sets of packages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from compose.rpm.nevra import Nevra
 
 
 class Change(IntEnum):
-    """Numbers as rpm-ostree's `pkgdiff` has them."""
+    """Values as in rpm-ostree's `pkgdiff`."""
 
     ADDED = 0
     REMOVED = 1
@@ -20,7 +20,7 @@ class Change(IntEnum):
 
 
 def compare_evr(one: Nevra, two: Nevra) -> int:
-    """-1, 0 or 1, by librpm's rules."""
+    """Compare epoch, version and release by librpm's rules: -1, 0 or 1."""
     result: int = rpm.labelCompare(
         (str(one.epoch), one.version, one.release), (str(two.epoch), two.version, two.release)
     )
@@ -28,9 +28,9 @@ def compare_evr(one: Nevra, two: Nevra) -> int:
 
 
 def package_changes(before: Sequence[Nevra], after: Sequence[Nevra]) -> list[tuple[Change, Nevra | None, Nevra | None]]:
-    """(change, old, new) per package name and arch, sorted by change, then name."""
-    old = {(each.name, each.arch): each for each in before}
-    new = {(each.name, each.arch): each for each in after}
+    """Return (change, old, new) per name and arch that changed, sorted by change, then name."""
+    old = {(nevra.name, nevra.arch): nevra for nevra in before}
+    new = {(nevra.name, nevra.arch): nevra for nevra in after}
     found: list[tuple[Change, Nevra | None, Nevra | None]] = []
     for key in sorted(old.keys() | new.keys()):
         was, now = old.get(key), new.get(key)

@@ -1,10 +1,10 @@
 """The rpm database of a composed tree, written by librpm.
 
-Each header gets what librpm adds when it installs a package (install time, transaction id, state of every file), and
-`rpmdb --importdb` makes the database and its indices of them. A transaction with JUSTDB would read every RPM file once
-more and date it with the clock. What would differ from one compose to the next is fixed: times are SOURCE_DATE_EPOCH,
-and SQLite's file is rewritten whole. What SQLite writes about itself is taken out: its version, how often it has
-written, its statistics.
+Each header gets the tags that librpm adds on installation (install time, transaction id, state of every file), and
+`rpmdb --importdb` builds the database and its indices from the headers. A transaction with JUSTDB would read every RPM
+file once more, and record the clock's time. Whatever would differ from one compose to the next is fixed: times are
+SOURCE_DATE_EPOCH, SQLite's file is rewritten as a whole, and what SQLite records about itself is removed (its version,
+its change counter, its statistics).
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from compose.rpm.manifest import PackageManifest, Scriptlet, Trigger
 from compose.rpm.nevra import Nevra
 
 DATABASE_PATH = "usr/share/rpm"
-"""Where image-based systems have it; /var is not part of a commit."""
+"""Its path on image-based systems; /var is not part of a commit."""
 
 _FILE = "rpmdb.sqlite"
 _HEADER_MAGIC = bytes.fromhex("8eade80100000000")
-# SQLite's words for SQLITE_FULL and SQLITE_IOERR
+# SQLite's messages for SQLITE_FULL and SQLITE_IOERR
 _DISK = re.compile(r"database or disk is full|disk I/O error")
 # rpmtag.h
 _INSTALLTIME, _FILESTATES, _INSTALLCOLOR, _INSTALLTID = 1008, 1029, 1127, 1128
@@ -44,18 +44,19 @@ _CHAR, _INT32 = 1, 4
 # bits of rpm's file colors: 32 and 64 bit
 _ALL_COLORS = 3
 _LAST_TIME = (1 << 32) - 1
-_WRITTEN_AT_ONCE = 64
-"""Headers: after each write a thread waits for the others."""
+_BATCH = 64
+"""Headers per write: after each write, this thread has to wait for the GIL."""
 _COUNTS, _ENTRY = struct.Struct(">II"), struct.Struct(">IIII")
-# Of SQLite's file format (sqlite.org/fileformat2.html, 1.3): "file change counter", "version-valid-for number" and the
-# SQLITE_VERSION_NUMBER of who wrote last. 1.6: kinds of b-tree pages, with the size of their headers.
+# SQLite's file format (sqlite.org/fileformat2.html). 1.3: offsets of page size, "file change counter",
+# "version-valid-for number" and SQLITE_VERSION_NUMBER of the last writer; size of the header. 1.6: b-tree page types,
+# sizes of their headers.
 _PAGE_SIZE, _CHANGES, _VALID_FOR, _WRITER, _FILE_HEADER = 16, 24, 92, 96, 100
 _TREE_PAGES = {2: 12, 5: 12, 10: 8, 13: 8}
 
 
 class FileState(enum.IntEnum):
-    """rpmfileState in rpm's rpmfiles.h. NOT_INSTALLED: on purpose (%doc files of a tree without documentation). WRONG_COLOR: a
-    program of another word size is there."""
+    """rpmfileState in rpm's rpmfiles.h. NOT_INSTALLED: left out on purpose (%doc files of a tree without
+    documentation). WRONG_COLOR: a program of the other word size is at this path."""
 
     NORMAL = 0
     NOT_INSTALLED = 2
@@ -69,21 +70,21 @@ def make_database(
     states: Mapping[tuple[str, str], FileState],
     epoch: int,
 ) -> bytes:
-    """What rpmdb.sqlite is to hold.
+    """Return the content of rpmdb.sqlite for the given packages.
 
-    ordered: packages in install order. directory: private and empty, left with leftovers. states: (NEVRA, path) to what is
-    recorded of files that are not as usual. epoch: seconds since 1970. Raises AssembleError when librpm refuses, StorageError
-    when the disk does.
+    ordered: packages in install order. directory: private and empty; temporary files are left there. states: by (NEVRA,
+    path), for files whose state is not NORMAL. epoch: seconds since 1970. Raises AssembleError if librpm refuses,
+    StorageError if the disk does.
     """
     with fs.storage_errors(directory), tempfile.TemporaryFile(dir=directory) as file:
         unusual: dict[str, dict[str, FileState]] = {}
-        for (package, path), state in states.items():
-            unusual.setdefault(package, {})[path] = state
-        for first in range(0, len(ordered), _WRITTEN_AT_ONCE):
-            some = ordered[first : first + _WRITTEN_AT_ONCE]
+        for (nevra, path), state in states.items():
+            unusual.setdefault(nevra, {})[path] = state
+        for start in range(0, len(ordered), _BATCH):
             file.write(
                 b"".join(
-                    _HEADER_MAGIC + installed_header(each, unusual.get(str(each.nevra), {}), epoch) for each in some
+                    _HEADER_MAGIC + installed_header(package, unusual.get(str(package.nevra), {}), epoch)
+                    for package in ordered[start : start + _BATCH]
                 )
             )
         file.seek(0)
@@ -99,17 +100,19 @@ def make_database(
         lines = done.stdout.decode(errors="replace").splitlines()[-20:]
         for line in lines:
             if _DISK.search(line):
-                raise _refused(directory, line)
+                raise _disk_error(directory, line)
         raise AssembleError("librpm refuses to record the packages", details=lines)
     try:
-        return _settled(directory)
+        return _canonical(directory)
     except sqlite3.OperationalError as error:
-        raise _refused(directory, str(error)) from error
+        raise _disk_error(directory, str(error)) from error
 
 
 def read_headers(paths: Sequence[str], reporter: Reporter) -> tuple[PackageManifest, ...]:
-    """RPM files as make_database() takes them, for a database that tells what is installed, and not in which state the files
-    are: none of them is imported. Raises PackageError, StorageError."""
+    """Read RPM files for make_database() without importing them.
+
+    The resulting database lists the packages, but has no file states. Raises PackageError, StorageError.
+    """
     return child.call(_read_headers, tuple(paths), reporter, crash=_crash)
 
 
@@ -133,24 +136,25 @@ def _read_headers(paths: tuple[str, ...], reporter: Reporter) -> tuple[PackageMa
     return tuple(found)
 
 
-def _refused(directory: str, words: str) -> StorageError:
-    hint = fs.FREE_SPACE if "full" in words else fs.FAILING
-    return StorageError(f"cannot write the rpm database in {directory}: {words}", hint=hint)
+def _disk_error(directory: str, message: str) -> StorageError:
+    hint = fs.FREE_SPACE if "full" in message else fs.FAILING
+    return StorageError(f"cannot write the rpm database in {directory}: {message}", hint=hint)
 
 
-def _crash(how: str, lines: tuple[str, ...]) -> ComposeError:
-    return AssembleError(f"librpm died while reading headers: {how}", details=lines)
+def _crash(cause: str, lines: tuple[str, ...]) -> ComposeError:
+    return AssembleError(f"librpm died while reading headers: {cause}", details=lines)
 
 
 def installed_header(manifest: PackageManifest, unusual: Mapping[str, FileState], epoch: int) -> bytes:
-    """A header as an installation leaves it, and as --exportdb writes it. unusual: path to its state.
+    """Return a package's header as an installation leaves it and `rpmdb --exportdb` writes it.
 
-    It has two counts (index entries, bytes of data), the entries (tag, type, offset, count), the data; all numbers
-    big-endian, 32 bits (rpm's docs/manual/format_header.md). Entries of its own may follow the ones signed.
+    unusual: states by path, for files whose state is not NORMAL. A header has two counts (index entries, bytes of
+    data), then the entries (tag, type, offset, count), then the data; all numbers are 32 bits, big-endian (rpm's
+    docs/manual/format_header.md). Further entries may follow the signed ones.
     """
     header = manifest.header
     now = min(epoch, _LAST_TIME).to_bytes(4, "big")
-    more = [
+    added = [
         (_INSTALLTIME, _INT32, 1, now),
         (_INSTALLCOLOR, _INT32, 1, _ALL_COLORS.to_bytes(4, "big")),
         (_INSTALLTID, _INT32, 1, now),
@@ -159,30 +163,30 @@ def installed_header(manifest: PackageManifest, unusual: Mapping[str, FileState]
         states = bytes([FileState.NORMAL]) * len(manifest.files)
         if unusual and any(file.path in unusual for file in manifest.files):
             states = bytes(unusual.get(name, FileState.NORMAL) for name in _file_names(header))
-        more.append((_FILESTATES, _CHAR, len(states), states))
+        added.append((_FILESTATES, _CHAR, len(states), states))
     count, size = _COUNTS.unpack_from(header)
     split = _COUNTS.size + _ENTRY.size * count
     index, data = bytearray(), bytearray(-size % 4)
-    for tag, kind, values, value in more:
+    for tag, kind, values, value in added:
         index += _ENTRY.pack(tag, kind, size + len(data), values)
         data += value
-    counts = _COUNTS.pack(count + len(more), size + len(data))
+    counts = _COUNTS.pack(count + len(added), size + len(data))
     return counts + header[_COUNTS.size : split] + index + header[split:] + data
 
 
 def _file_names(header: bytes) -> list[str]:
-    """Paths without the leading slash, in the header's order."""
+    """Return the paths in a header without the leading slash, in header order."""
     count, _ = _COUNTS.unpack_from(header)
     start = _COUNTS.size + _ENTRY.size * count
     rows = _ENTRY.iter_unpack(header[_COUNTS.size : start])
-    places = {tag: (start + offset, values) for tag, _, offset, values in rows}
+    entries = {tag: (start + offset, values) for tag, _, offset, values in rows}
 
     def strings(tag: int) -> list[str]:
-        place, values = places[tag]
-        return [text.decode(errors="surrogateescape") for text in header[place:].split(b"\0", values)[:values]]
+        offset, values = entries[tag]
+        return [text.decode(errors="surrogateescape") for text in header[offset:].split(b"\0", values)[:values]]
 
-    place, values = places[_DIRINDEXES]
-    indexes = struct.unpack_from(f">{values}I", header, place)
+    offset, values = entries[_DIRINDEXES]
+    indexes = struct.unpack_from(f">{values}I", header, offset)
     directories = strings(_DIRNAMES)
     return [
         f"{directories[index]}{name}".removeprefix("/")
@@ -190,30 +194,30 @@ def _file_names(header: bytes) -> list[str]:
     ]
 
 
-def _settled(directory: str) -> bytes:
-    """One file, whose bytes depend on its content only: no write-ahead log, pages in order."""
+def _canonical(directory: str) -> bytes:
+    """Return the database as one file whose bytes depend on its content only: no write-ahead log, pages in order."""
     path, whole = f"{directory}/{_FILE}", f"{directory}/whole.sqlite"
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
-        # nobody needs what a crash leaves
+        # nothing needs to survive a crash
         database.execute("PRAGMA synchronous=OFF")
-        # what ANALYZE counted, in the order and as exactly as this version of it does; rpm's look-ups have one index to choose
+        # ANALYZE's results depend on SQLite's version; rpm's queries do without, having but one index to choose from
         for table in ("sqlite_stat1", "sqlite_stat4"):
             database.execute(f"DROP TABLE IF EXISTS {table}")
         database.execute("PRAGMA page_size=4096")
-        # into another file, for that is written once, without a journal
+        # into another file, which is written once and without a journal
         database.execute("VACUUM INTO ?", (whole,))
     with fs.storage_errors(whole), open(whole, "rb") as file:
-        return without_its_writer(file.read())
+        return without_writer_traces(file.read())
 
 
-def without_its_writer(database: bytes) -> bytes:
-    """An SQLite database without what tells the version of SQLite that wrote it.
+def without_writer_traces(database: bytes) -> bytes:
+    """Remove from an SQLite database what depends on the version of SQLite that wrote it.
 
-    That is its number, how often it has written, and what it left in the gaps of pages: versions before 3.46 leave traces of
-    cells that were moved. Readers look at none of it.
+    That is the version number, the change counter, and the gaps of pages, in which versions before 3.46 leave traces of
+    moved cells. Readers ignore all three.
     """
     data = bytearray(database)
-    # the first two must be equal, or readers do not believe the number of pages
+    # readers trust the number of pages only if the first two are equal
     for offset, number in ((_CHANGES, 1), (_VALID_FOR, 1), (_WRITER, 0)):
         struct.pack_into(">I", data, offset, number)
     (size,) = struct.unpack_from(">H", data, _PAGE_SIZE)
@@ -228,7 +232,7 @@ def without_its_writer(database: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangelogEntry:
-    """time: seconds since 1970, noon of a day mostly. author: as written, with version and release behind it."""
+    """time: seconds since 1970, mostly noon of a day. author: as written, followed by version and release."""
 
     time: int
     author: str
@@ -237,8 +241,8 @@ class ChangelogEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstalledPackage:
-    """What a database tells of a package. size: of its files, bytes. changelog: newest first. license, vendor, url, summary:
-    as its header has them, "" for none."""
+    """A package as recorded in a database. size: of its files, in bytes. changelog: newest first. license, vendor, url,
+    summary: as in its header, "" for none."""
 
     nevra: Nevra
     size: int
@@ -253,32 +257,32 @@ class InstalledPackage:
 
 
 def look_in(directory: str) -> None:
-    """Have librpm, and libdnf5 by it, look for the database in a directory. For a process of its own."""
+    """Point librpm, and thereby libdnf5, at the database in a directory. Global: for child processes only."""
     import rpm
 
     rpm.addMacro("_dbpath", directory)
 
 
 def read_packages(directory: str, reporter: Reporter) -> tuple[InstalledPackage, ...]:
-    """The packages of the database in a directory, by NEVRA. Raises AssembleError when librpm refuses it, or it is damaged."""
+    """Return the packages of the database in a directory, sorted by NEVRA. Raises AssembleError if it is damaged."""
     return child.call(_list_packages, directory, reporter, crash=_crash)
 
 
 def _list_packages(directory: str, reporter: Reporter) -> tuple[InstalledPackage, ...]:
     del reporter
-    return tuple(sorted((_package(header) for header in headers_in(directory)), key=lambda each: each.nevra))
+    return tuple(sorted(map(_package, headers_in(directory)), key=lambda package: package.nevra))
 
 
 def headers_in(directory: str) -> Iterator[Any]:
-    """librpm's headers of the packages of the database in a directory. For a process of its own.
+    """Yield the rpm.hdr of each package of the database in a directory. For child processes only.
 
-    Raises AssembleError when librpm refuses the database, or passes over what is damaged, which it does without an error.
+    Raises AssembleError if librpm refuses the database, or skips damaged packages, which it does without an error.
     """
     import rpm
 
     look_in(directory)
     transaction = rpm.TransactionSet()
-    # nothing here was signed; it is read, and nothing of it run
+    # a database has no signature; it is only read, and nothing from it is run
     transaction.setVSFlags(rpm._RPMVSF_NOSIGNATURES)
     read = 0
     try:
@@ -286,26 +290,26 @@ def headers_in(directory: str) -> Iterator[Any]:
             read += 1
             if header["name"] != "gpg-pubkey":
                 yield header
-        there = _count(directory)
+        total = _count(directory)
     except (rpm.error, sqlite3.Error) as error:
         raise AssembleError(f"the rpm database cannot be read: {error}") from error
-    if read != there:
-        raise AssembleError(f"the rpm database is damaged: of {there} packages in it {read} can be read")
+    if read != total:
+        raise AssembleError(f"the rpm database is damaged: only {read} of its {total} packages can be read")
 
 
 def _count(directory: str) -> int:
-    """Packages that are in the database, whatever librpm takes of them. Raises sqlite3.Error."""
-    # as librpm opens it: where nobody can write, there is no log to wait for
-    how = "mode=ro" if os.access(directory, os.W_OK) else "immutable=1"
-    uri = f"file:{quote(os.path.abspath(directory))}/{_FILE}?{how}"
+    """Count the packages in the database, including those that librpm skips. Raises sqlite3.Error."""
+    # as librpm opens it: a read-only directory has no room for a write-ahead log
+    option = "mode=ro" if os.access(directory, os.W_OK) else "immutable=1"
+    uri = f"file:{quote(os.path.abspath(directory))}/{_FILE}?{option}"
     with closing(sqlite3.connect(uri, uri=True)) as database:
         (found,) = database.execute("SELECT count(*) FROM Packages").fetchone()
     return int(found)
 
 
 def packages_of(manifests: Sequence[PackageManifest], reporter: Reporter) -> tuple[InstalledPackage, ...]:
-    """What a database would tell of packages once they are installed, in their order."""
-    return child.call(_describe, tuple(each.header for each in manifests), reporter, crash=_crash)
+    """Describe packages as a database would once they are installed, in the given order."""
+    return child.call(_describe, tuple(manifest.header for manifest in manifests), reporter, crash=_crash)
 
 
 def _describe(headers: tuple[bytes, ...], reporter: Reporter) -> tuple[InstalledPackage, ...]:
@@ -316,7 +320,7 @@ def _describe(headers: tuple[bytes, ...], reporter: Reporter) -> tuple[Installed
 
 
 def _package(header: Any) -> InstalledPackage:
-    """Of a header of librpm's."""
+    """Convert an rpm.hdr."""
     nevra = nevra_of(header)
     scriptlets, triggers = scripts_of(header, str(nevra))
     changes = zip(header["changelogtime"], header["changelogname"], header["changelogtext"], strict=False)
@@ -327,7 +331,7 @@ def _package(header: Any) -> InstalledPackage:
         scriptlets=scriptlets,
         triggers=triggers,
         changelog=tuple(
-            ChangelogEntry(time=when, author=text_of(by), text=text_of(text)) for when, by, text in changes
+            ChangelogEntry(time=time, author=text_of(author), text=text_of(text)) for time, author, text in changes
         ),
         license=text_of(header["license"]),
         vendor=text_of(header["vendor"]),
@@ -337,7 +341,7 @@ def _package(header: Any) -> InstalledPackage:
 
 
 def nevra_of(header: Any) -> Nevra:
-    """Of a header of librpm's."""
+    """Return the NEVRA of an rpm.hdr."""
     return Nevra(
         name=text_of(header["name"]),
         epoch=int(header["epoch"] or 0),
@@ -348,6 +352,8 @@ def nevra_of(header: Any) -> Nevra:
 
 
 def text_of(value: str | None) -> str:
-    """What librpm says for people, "" for nothing. Old packages have other encodings than UTF-8: what cannot be read, and could
-    not be written, is U+FFFD."""
+    """Return a text from librpm, "" for None, with U+FFFD for bytes that are not UTF-8.
+
+    Old packages have texts in other encodings, which can be neither decoded nor written out.
+    """
     return (value or "").encode(errors="surrogateescape").decode(errors="replace")

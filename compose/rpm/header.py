@@ -1,4 +1,4 @@
-"""What the header of an RPM says, turned into our own values and checked for what no tree can hold.
+"""Reader of RPM headers: converts an rpm.hdr to our own values, and refuses files that no tree can hold.
 
 Tags and their meaning: rpm's rpmtag.h and docs/manual/tags.md.
 """
@@ -28,19 +28,21 @@ from compose.rpm.manifest import (
 from compose.rpm.nevra import Nevra
 from compose.values import value
 
-# What the kernel takes (NAME_MAX, PATH_MAX with its NUL).
+# Limits of the kernel: NAME_MAX, and PATH_MAX without its NUL.
 _MAX_COMPONENT = 255
 _MAX_PATH = 4095
-# struct signature_v2_hdr of the kernel (security/integrity/integrity.h) before the signature itself; an xattr ends at 64 KiB
+# Bytes before the signature itself: struct signature_v2_hdr of the kernel (security/integrity/integrity.h).
+
 _IMA_HEADER = 9
+# Size limit of an xattr.
 _MAX_IMA = 65536
 
-# RPMTAG_FILEDIGESTALGO and the payload digests: numbers of RFC 9580 section 9.5, as hashlib names them.
+# Values of RPMTAG_FILEDIGESTALGO (RFC 9580 section 9.5), as hashlib names them.
 _DIGESTS = {1: "md5", 2: "sha1", 8: "sha256", 9: "sha384", 10: "sha512", 11: "sha224", 12: "sha3_256", 14: "sha3_512"}
 _MD5 = 1
 _GHOST = FileFlag.GHOST.value
 
-# RPMTAG_PAYLOADSHA256, PAYLOADSHA512, PAYLOADSHA3_256: by number, for RPM 4 knows the first by another name.
+# RPMTAG_PAYLOADSHA256, PAYLOADSHA512, PAYLOADSHA3_256: by number because RPM 4 calls the first one PAYLOADDIGEST.
 _PAYLOAD_DIGEST_TAGS = {5092: "sha256", 5121: "sha512", 5123: "sha3_256"}
 
 _SCRIPT_EXPAND = 1 << 0
@@ -58,7 +60,7 @@ _SCRIPTLET_TAGS = {
     ScriptKind.VERIFY: "VERIFYSCRIPT",
 }
 
-# RPMSENSE_TRIGGER* of a condition's flags says when the trigger fires, the tag family what it watches.
+# The RPMSENSE_TRIGGER* bits in a condition's flags say when the trigger fires, the tag family says what it watches.
 _SENSE_IN, _SENSE_UN, _SENSE_POSTUN, _SENSE_PREIN = 1 << 16, 1 << 17, 1 << 18, 1 << 25
 _DEFAULT_PRIORITY = 1_000_000
 _TRIGGER_TAGS = {
@@ -80,7 +82,7 @@ _TRIGGER_TAGS = {
     },
 }
 
-# More than any packager uses, less than what could be mistaken for a path or an option of something.
+# Allows more than packagers use, but nothing that could be mistaken for a path or an option.
 _IDENTITY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~^-]*", re.ASCII)
 _HEX = re.compile(r"[0-9a-f]+", re.ASCII)
 
@@ -90,10 +92,10 @@ _Value = TypeVar("_Value", str, int)
 
 @value
 class HeaderFile:
-    """One file as the header has it.
+    """One file as listed in the header.
 
-    The names shared with ManifestFile mean the same. size: bytes of a regular file's content. digest: of that content,
-    hex in the package's algorithm, "" for none. inode: (device, inode) number; equal ones are hard links of each other.
+    Fields shared with ManifestFile mean the same. size: of a regular file's content, in bytes. digest: of that content,
+    hex, by the package's algorithm; "" for none. inode: device and inode number; files with the same are hard links.
     """
 
     path: str
@@ -121,9 +123,9 @@ class HeaderFile:
 class PackageHeader:
     """The header of an RPM file.
 
-    raw: as PackageManifest.header. files: in the header's order, which the payload's indices refer to. digest: hashlib
-    name of the files' digests. compressor: of the payload, "" for none recorded. payload_digest: (hashlib name, hex) of
-    the payload as it lies in the file, None when the header has none. payload_offset: bytes from the file's beginning.
+    raw: as PackageManifest.header. files: in header order, which the payload's indices refer to. digest: hashlib's name
+    for the algorithm of the file digests. compressor: of the payload, "" if not recorded. payload_digest: (hashlib
+    name, hex) of the compressed payload, None if the header has none. payload_offset: bytes from the start of the file.
     """
 
     nevra: Nevra
@@ -141,10 +143,10 @@ class PackageHeader:
 
 
 def read_header(fd: int, name: str) -> PackageHeader:
-    """Read the header of the RPM file open at fd (a seekable one); name is what messages call the file.
+    """Read the header of the RPM file open at fd, which must be seekable. name: what messages call the file.
 
     librpm checks the header's own digests; signatures were checked when the file was fetched. Leaves the offset of fd
-    at the payload. Raises PackageError for what is no binary RPM, is damaged, or lists files that no tree can hold.
+    at the payload. Raises PackageError if the file is no binary RPM, is damaged, or lists files that no tree can hold.
     """
     try:
         header = load_header(fd)
@@ -155,8 +157,10 @@ def read_header(fd: int, name: str) -> PackageHeader:
 
 
 def load_header(fd: int) -> Any:
-    """The rpm.hdr of the RPM file open at fd (a seekable one), whose offset is left at the payload. librpm checks the header's
-    own digests, no signature. Raises rpm.error."""
+    """Return the rpm.hdr of the RPM file open at fd, which must be seekable, and leave its offset at the payload.
+
+    librpm checks the header's own digests, but no signature. Raises rpm.error.
+    """
     transaction = rpm.TransactionSet()
     transaction.setVSFlags(rpm._RPMVSF_NOSIGNATURES)
     os.lseek(fd, 0, os.SEEK_SET)
@@ -164,7 +168,7 @@ def load_header(fd: int) -> Any:
 
 
 def parse_header(header: Any, name: str, payload_offset: int) -> PackageHeader:
-    """The facts of an rpm.hdr. Raises PackageError as read_header() does."""
+    """Convert an rpm.hdr. Raises PackageError as read_header() does."""
     if header.isSource():
         raise PackageError(f"{name}: is a source package, which cannot be installed")
     try:
@@ -179,7 +183,7 @@ def parse_header(header: Any, name: str, payload_offset: int) -> PackageHeader:
             files=_files(header),
             digest=_digest_name(_number(header, "FILEDIGESTALGO") or _MD5),
             compressor=_string(header, "PAYLOADCOMPRESSOR"),
-            payload_digest=_payload_digest(header),
+            payload_digest=payload_digest(header),
             payload_offset=payload_offset,
             scriptlets=tuple(_scriptlets(header)),
             triggers=tuple(_triggers(header)),
@@ -189,7 +193,7 @@ def parse_header(header: Any, name: str, payload_offset: int) -> PackageHeader:
 
 
 def scripts_of(header: Any, name: str) -> tuple[tuple[Scriptlet, ...], tuple[Trigger, ...]]:
-    """The programs that an rpm.hdr carries. Raises PackageError naming the package."""
+    """Return the scriptlets and triggers of an rpm.hdr. Raises PackageError naming the package."""
     try:
         return tuple(_scriptlets(header)), tuple(_triggers(header))
     except _Fault as fault:
@@ -197,11 +201,11 @@ def scripts_of(header: Any, name: str) -> tuple[tuple[Scriptlet, ...], tuple[Tri
 
 
 class _Fault(Exception):
-    """What is wrong with a header, without the package's name."""
+    """A fault in a header; the message does not name the package."""
 
 
 def path_fault(path: str) -> str | None:
-    """Why a path relative to the root cannot be in a tree; None when it can. "" is the root itself."""
+    """Return why no tree can hold a path, relative to the root; None if one can. "" is the root itself."""
     if not path or _is_ordinary(path):
         return None
     if "\0" in path or "\n" in path:
@@ -209,19 +213,19 @@ def path_fault(path: str) -> str | None:
     try:
         size = len(path.encode())
     except UnicodeEncodeError:
-        return "its name is not UTF-8, and OSTree holds nothing else"
+        return "its name is not UTF-8, which OSTree requires"
     if size > _MAX_PATH:
         return f"its path is longer than {_MAX_PATH} bytes"
     for component in path.split("/"):
         if component in ("", ".", ".."):
-            return f"its path holds {component!r} as a component"
+            return f"its path has the component {component!r}"
         if len(component.encode()) > _MAX_COMPONENT:
             return f"its name is longer than {_MAX_COMPONENT} bytes"
     return None
 
 
 def _is_ordinary(path: str) -> bool:
-    """Nearly all are, and this takes a tenth of the time that looking at each component does."""
+    """Quick check that nearly all paths pass: it takes a tenth of the time of a look at each component."""
     return (
         len(path) <= _MAX_COMPONENT
         and path.isascii()
@@ -241,7 +245,7 @@ def _nevra(header: Any) -> Nevra:
     )
     for part in (nevra.name, nevra.version, nevra.release, nevra.arch):
         if not _IDENTITY.fullmatch(part):
-            raise _Fault(f"its header has {part!r} as part of its name, version, release or architecture")
+            raise _Fault(f"its header has the invalid name, version, release or architecture {part!r}")
     return nevra
 
 
@@ -302,7 +306,7 @@ def _files(header: Any) -> tuple[HeaderFile, ...]:
 
 
 def _filled(values: list[_Value], count: int, tag: str, default: _Value) -> list[_Value]:
-    """One value per file: a tag may be absent, but not of another length."""
+    """Return one value per file: defaults for an absent tag. Raises _Fault for a tag of another length."""
     if not values:
         return [default] * count
     if len(values) != count:
@@ -313,9 +317,9 @@ def _filled(values: list[_Value], count: int, tag: str, default: _Value) -> list
 def _file_fault(file: HeaderFile) -> str | None:
     kind = stat.S_IFMT(file.mode)
     if not file.path and kind != stat.S_IFDIR:
-        return "the root cannot be anything but a directory"
+        return "the root must be a directory"
     if file.is_ghost:
-        # never made, so whatever it is does no harm
+        # never created, so its type does not matter
         return None
     if kind == stat.S_IFREG:
         if file.digest and not _HEX.fullmatch(file.digest):
@@ -331,27 +335,27 @@ def _file_fault(file: HeaderFile) -> str | None:
 
 def _target_fault(target: str) -> str | None:
     if not target:
-        return "it is a symlink to nothing"
+        return "it is a symlink without a target"
     if "\n" in target:
-        return "the target of the symlink holds a newline"
+        return "its symlink target holds a newline"
     try:
         size = len(target.encode())
     except UnicodeEncodeError:
-        return "the target of the symlink is not UTF-8, and OSTree holds nothing else"
-    return f"the target of the symlink is longer than {_MAX_PATH} bytes" if size > _MAX_PATH else None
+        return "its symlink target is not UTF-8, which OSTree requires"
+    return f"its symlink target is longer than {_MAX_PATH} bytes" if size > _MAX_PATH else None
 
 
 def _refuse_paths_through_files(files: list[HeaderFile]) -> None:
-    """A package that ships usr/x -> /etc and then usr/x/passwd would write somewhere else than it says."""
-    kinds = {file.path: file.mode for file in files if not file.is_ghost and not stat.S_ISDIR(file.mode)}
+    """Refuse, say, usr/x/passwd beside a symlink usr/x -> /etc: it would be written elsewhere than its path says."""
+    modes = {file.path: file.mode for file in files if not file.is_ghost and not stat.S_ISDIR(file.mode)}
     seen = {""}
     for file in files:
         above = file.path.rpartition("/")[0]
         while above not in seen:
             seen.add(above)
-            if above in kinds:
-                what = "symlink" if stat.S_ISLNK(kinds[above]) else "file"
-                raise _Fault(f"'/{file.path}' lies beneath '/{above}', which is a {what} of the same package")
+            if above in modes:
+                kind = "symlink" if stat.S_ISLNK(modes[above]) else "file"
+                raise _Fault(f"'/{file.path}' lies beneath '/{above}', which is a {kind} of the same package")
             above = above.rpartition("/")[0]
 
 
@@ -363,13 +367,13 @@ def _capabilities(path: str, text: str) -> bytes:
 
 
 def _ima(path: str, text: str) -> bytes:
-    """What rpmsign --signfiles recorded; rpm fills the place of a file that was not signed with zeros."""
+    """Decode a signature by `rpmsign --signfiles`, which records zeros for a file that it does not sign."""
     try:
         signature = bytes.fromhex(text)
     except ValueError as error:
-        raise _Fault(f"{path!r}: its signature for IMA is not hexadecimal") from error
+        raise _Fault(f"{path!r}: its IMA signature is not hexadecimal") from error
     if len(signature) > _MAX_IMA:
-        raise _Fault(f"{path!r}: its signature for IMA is longer than {_MAX_IMA} bytes")
+        raise _Fault(f"{path!r}: its IMA signature is longer than {_MAX_IMA} bytes")
     return signature if any(signature[:_IMA_HEADER]) else b""
 
 
@@ -379,7 +383,8 @@ def _digest_name(number: int) -> str:
     return _DIGESTS[number]
 
 
-def _payload_digest(header: Any) -> tuple[str, str] | None:
+def payload_digest(header: Any) -> tuple[str, str] | None:
+    """Return (hashlib name, hex) of the compressed payload according to an rpm.hdr, None if it has none."""
     for tag, name in _PAYLOAD_DIGEST_TAGS.items():
         if values := _strings(header, tag):
             return (name, values[0])
@@ -412,9 +417,9 @@ def _triggers(header: Any) -> list[Trigger]:
         bodies = _strings(header, f"{family}SCRIPTS")
         programs = _strings(header, f"{family}SCRIPTPROG")
         flags = _numbers(header, f"{family}SCRIPTFLAGS") or [0] * len(bodies)
-        # triggers on packages have no priorities
-        ranks = [] if family == "TRIGGER" else _numbers(header, f"{family}PRIORITIES")
-        priorities = ranks or [_DEFAULT_PRIORITY] * len(bodies)
+        # package triggers have no priorities
+        priorities = [] if family == "TRIGGER" else _numbers(header, f"{family}PRIORITIES")
+        priorities = priorities or [_DEFAULT_PRIORITY] * len(bodies)
         names = _strings(header, f"{family}NAME")
         versions = _strings(header, f"{family}VERSION")
         senses = _numbers(header, f"{family}FLAGS")
@@ -424,10 +429,10 @@ def _triggers(header: Any) -> list[Trigger]:
         if not len(names) == len(versions) == len(senses) == len(indices):
             raise _Fault(f"its {family} tags differ in length")
         if any(index >= len(bodies) for index in indices):
-            raise _Fault(f"one of its {family}INDEX entries names no script")
+            raise _Fault(f"one of its {family}INDEX entries refers to no script")
         for number, (body, program) in enumerate(zip(bodies, programs, strict=True)):
-            mine = [position for position, index in enumerate(indices) if index == number]
-            moments = {senses[position] & (_SENSE_IN | _SENSE_UN | _SENSE_POSTUN | _SENSE_PREIN) for position in mine}
+            own = [position for position, index in enumerate(indices) if index == number]
+            moments = {senses[position] & (_SENSE_IN | _SENSE_UN | _SENSE_POSTUN | _SENSE_PREIN) for position in own}
             kind = kinds.get(moments.pop()) if len(moments) == 1 else None
             if kind is None:
                 raise _Fault(f"number {number} of its {family} scripts does not say when it runs")
@@ -435,7 +440,8 @@ def _triggers(header: Any) -> list[Trigger]:
                 Trigger(
                     kind=kind,
                     conditions=tuple(
-                        TriggerCondition(name=names[each], flags=senses[each], version=versions[each]) for each in mine
+                        TriggerCondition(name=names[position], flags=senses[position], version=versions[position])
+                        for position in own
                     ),
                     script=_script((program,), body, flags[number]),
                     priority=priorities[number],
@@ -445,7 +451,7 @@ def _triggers(header: Any) -> list[Trigger]:
 
 
 def _strings(header: Any, tag: str | int) -> list[str]:
-    """Values of a tag, none when the header lacks it."""
+    """Return the values of a tag, none if the header lacks it."""
     return _values(header, tag)
 
 
@@ -454,7 +460,7 @@ def _numbers(header: Any, tag: str | int) -> list[int]:
 
 
 def _string(header: Any, tag: str) -> str:
-    """Value of a tag, "" when the header lacks it."""
+    """Return the value of a tag, "" if the header lacks it."""
     return next(iter(_strings(header, tag)), "")
 
 
@@ -463,7 +469,7 @@ def _number(header: Any, tag: str) -> int:
 
 
 def _values(header: Any, tag: str | int) -> list[Any]:
-    # The bindings give a list, a single value or None. librpm has refused tags of another type than they should have.
+    # The bindings return a list, a single value or None. librpm has refused tags of the wrong type already.
     value = header[tag]
     if value is None:
         return []

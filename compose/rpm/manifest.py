@@ -1,6 +1,6 @@
-"""Raw facts of one RPM, as the importer writes them and later stages read them.
+"""Raw facts of one RPM, written by the importer and read by later stages.
 
-Nothing here depends on a treefile, a policy or a host: the same RPM gives the same manifest everywhere.
+Nothing here depends on a treefile, a policy or a host: an RPM gives the same manifest everywhere.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ class FileFlag(enum.IntFlag):
 
 @lru_cache
 def file_flag(bits: int) -> FileFlag:
-    """FileFlag(bits), which takes as long to make as the rest of a file, and of which packages use a dozen."""
+    """Return FileFlag(bits), cached: it takes as long to make as the rest of a file, and packages use only a dozen."""
     return FileFlag(bits)
 
 
 @value
 class ManifestFile:
-    """One file of a package, as its header says; content as its payload has it.
+    """One file of a package: metadata from the header, content from the payload.
 
     path: relative, "usr/bin/bash", UTF-8. mode: full st_mode. user, group: names, not ids. caps: file capabilities
     as the kernel stores them (security.capability, 20 or 24 bytes), b"" for none. target: of a symlink.
     blob: content of a regular file that is in the payload; None for %ghost, directories and symlinks.
-    link: hard-link group inside the package, the same number for all names of a file; 0 when it has one name.
+    link: hard-link group inside the package, the same number for all names of a file; 0 if it has one name.
     color: ELF colour (1 = 32 bit, 2 = 64 bit, 0 = none). lang: of %lang(), "" for none. ima: signature of the content
     for security.ima, b"" for none.
     """
@@ -94,8 +94,8 @@ class TriggerKind(enum.StrEnum):
 class Script:
     """A program carried in a header.
 
-    interpreter: argv in front of the script's own arguments, ("/bin/sh",), ("<lua>",), ("/sbin/ldconfig",); the script
-    is empty when the interpreter is the whole program. expand, qformat: -e and -q of the spec file (RPMSCRIPT_FLAG_*).
+    interpreter: argv before the script's own arguments, ("/bin/sh",), ("<lua>",), ("/sbin/ldconfig",). body: "" if the
+    interpreter is the whole program. expand, qformat: -e and -q of the spec file (RPMSCRIPT_FLAG_*).
     """
 
     interpreter: tuple[str, ...]
@@ -112,7 +112,7 @@ class Scriptlet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TriggerCondition:
-    """name: of a package, or for file triggers a path prefix ("/usr/lib"). flags: RPMSENSE_*. version: "" if none."""
+    """name: of a package; for file triggers, a path prefix ("/usr/lib"). flags: RPMSENSE_*. version: "" if none."""
 
     name: str
     flags: int
@@ -129,11 +129,11 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageManifest:
-    """All a compose needs of one RPM once its payload is in the blob store.
+    """Everything a compose needs of one RPM once its payload is in the blob store.
 
     sha256: of the whole RPM file, 64 hex digits. source_rpm: file name, "" if none. build_time: seconds since 1970.
-    size: sum of file sizes as the header says, bytes. header: the immutable header as rpm.hdr(bytes) takes it, with
-    signature tags merged as librpm's own reading of the file gives (what the rpmdb must hold).
+    size: sum of file sizes according to the header, in bytes. header: the immutable header as rpm.hdr(bytes) takes it,
+    with signature tags merged as librpm does when it reads the file (this is what the rpmdb must hold).
     files: sorted by path.
     """
 

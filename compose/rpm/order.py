@@ -1,7 +1,7 @@
-"""The order in which packages are installed: librpm's rules, applied to their headers here.
+"""The order in which packages are installed: librpm's rules, in an implementation of our own.
 
-librpm's own order would not be the same on every machine: its versions begin loops at different packages, and it takes a
-dependency on /bin/sh for one on /usr/bin/sh where / of the machine has that link.
+librpm's order differs between machines: its versions begin loops at different packages, and it takes a dependency on
+/bin/sh for one on /usr/bin/sh only if / of the host has that symlink.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ _NO_COLORS: Mapping[int, int] = MappingProxyType({})
 
 
 def install_order(packages: Sequence[tuple[Nevra, str]], reporter: Reporter) -> tuple[Nevra, ...]:
-    """Requirements first; what nothing else decides goes by NEVRA. packages: with the path of the RPM of each.
+    """Sort packages so that requirements come first, else by NEVRA. packages: each with the path of its RPM.
 
-    May be called in a thread. Raises PackageError for a header that is damaged, AssembleError when librpm dies of one.
+    May be called in a thread. Raises PackageError for a damaged header, AssembleError if librpm crashes on one.
     """
     by_name = sorted(packages)
     positions = child.call(_order_files, [path for _, path in by_name], reporter, crash=_crash)
     return tuple(by_name[position][0] for position in positions)
 
 
-def _crash(how: str, lines: tuple[str, ...]) -> ComposeError:
-    return AssembleError(f"librpm died while ordering the packages: {how}", details=lines)
+def _crash(cause: str, lines: tuple[str, ...]) -> ComposeError:
+    return AssembleError(f"librpm died while ordering the packages: {cause}", details=lines)
 
 
 def _order_files(paths: list[str], reporter: Reporter) -> list[int]:
@@ -57,9 +57,9 @@ def _load(path: str) -> Any:
 
 
 def order(headers: Sequence[Any]) -> list[int]:
-    """Places of packages in the order of installation. headers: rpm.hdr of each, sorted by what else decides."""
+    """Return the packages' positions in installation order. headers: rpm.hdr of each, in the order that breaks ties."""
     packages = [_candidate(header) for header in headers]
-    # as librpm does it: what has 32-bit programs waits for the others
+    # as in librpm: packages with 32-bit programs wait for the others
     last = {position: package.color for position, package in enumerate(packages) if package.color & 1}
     return sort(len(packages), relations_of(packages), last)
 
@@ -69,7 +69,7 @@ def _candidate(header: Any) -> Candidate:
     colors = _colors(header)
     return Candidate(
         provides=tuple(_dependencies(header, "PROVIDE")),
-        # Recommends and its like have no scriptlets to name, and order nothing
+        # Recommends and other weak dependencies cannot name scriptlets, and impose no order
         needs=(*_dependencies(header, "REQUIRE", colors), *_dependencies(header, "ORDER")),
         files=files,
         links={
@@ -84,7 +84,7 @@ def _candidate(header: Any) -> Candidate:
 
 
 def _colors(header: Any) -> dict[int, int]:
-    """Of the provides and requires, by their numbers in RPMTAG_DEPENDSDICT: together those of the files they are of."""
+    """Return the colors of provides and requires, by entry of RPMTAG_DEPENDSDICT: the union over their files."""
     entries = header[rpm.RPMTAG_DEPENDSDICT]
     columns = (header[tag] for tag in (rpm.RPMTAG_FILECOLORS, rpm.RPMTAG_FILEDEPENDSX, rpm.RPMTAG_FILEDEPENDSN))
     found: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""The compressed stream behind the header of an RPM file: decompressed in pieces, its digest checked on the way."""
+"""Reader of RPM payloads: decompresses the stream after the header piece by piece, and checks its digest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from compose.errors import PackageError, StorageError
 from compose.rpm.header import PackageHeader
 
 _CHUNK = 1 << 18
-# Most that a stream may ask for its window: xz -9 needs 65 MiB, zstd --ultra -22 128 MiB; rpm itself allows xz 100 MiB.
+# Largest window that a stream may ask for: xz -9 needs 65 MiB, zstd --ultra -22 128 MiB; rpm itself allows xz 100 MiB.
 _MAX_WINDOW = 128 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
 _ERRORS = (zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError, EOFError)
@@ -26,14 +26,14 @@ _ERRORS = (zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError, EOFError)
 
 class _Readable(Protocol):
     def read1(self, limit: int, /) -> bytes:
-        """Between 1 and limit bytes, none at the end."""
+        """Return between 1 and limit bytes, none at the end."""
 
 
 class PayloadReader:
     """The decompressed payload of the RPM file open at fd.
 
-    package: what messages call the RPM. hashed: finish() compares the payload's digest with the header's. Memory stays at a
-    few MiB beside the compressor's window. Raises PackageError when the compressor is not known.
+    package: what messages call the RPM. hashed: finish() compares the payload's digest with the header's. Takes a few
+    MiB of memory, and the compressor's window. Raises PackageError if the compressor is not supported.
     """
 
     def __init__(self, fd: int, header: PackageHeader, package: str, *, hashed: bool = True) -> None:
@@ -41,23 +41,23 @@ class PayloadReader:
         self._source = _Source(fd, header.payload_offset, header.payload_digest if hashed else None, package)
         compressor = header.compressor or ("gzip" if self._source.begins_with(_GZIP_MAGIC) else "none")
         if compressor not in _OPENERS:
-            raise PackageError(f"{package}: its payload is compressed with {compressor!r}, which is not known")
+            raise PackageError(f"{package}: its payload is compressed with {compressor!r}, which is not supported")
         self._stream = _OPENERS[compressor](self._source)
 
     def read(self, limit: int) -> bytes:
-        """Between 1 and limit bytes, none at the end. Raises PackageError when the stream is damaged."""
+        """Return between 1 and limit bytes, none at the end. Raises PackageError if the stream is damaged."""
         try:
             return self._stream.read1(limit)
         except _ERRORS as error:
             raise PackageError(f"{self._package}: its payload cannot be decompressed: {error}") from error
 
     def finish(self) -> None:
-        """Raise PackageError unless the whole payload is the one that the header was made with."""
+        """Raise PackageError unless the payload has the digest that the header records."""
         self._source.check()
 
 
 class _Source(io.RawIOBase):
-    """The bytes of a file from an offset on, hashed as they are read when a digest is expected."""
+    """The bytes of a file from an offset on, hashed while they are read if a digest is expected."""
 
     def __init__(self, fd: int, offset: int, expected: tuple[str, str] | None, package: str) -> None:
         self._fd = fd
@@ -85,13 +85,13 @@ class _Source(io.RawIOBase):
         while self.read(_CHUNK):
             pass
         if self._hash.hexdigest() != self._expected:
-            raise PackageError(f"{self._package}: its payload has not the digest that its header says: it is damaged")
+            raise PackageError(f"{self._package}: its payload does not have the digest that its header records")
 
     def _pread(self, size: int) -> bytes:
         try:
             return os.pread(self._fd, size, self._offset)
         except OSError as error:
-            # not an OSError: that would be taken for a fault of the stream
+            # not an OSError, which read() would take for a damaged stream
             raise StorageError(f"{self._package} cannot be read: {error.strerror}") from error
 
 
@@ -104,9 +104,9 @@ class _Plain:
 
 
 class _Members:
-    """Compressed streams one behind another, by the decompressors of lzma and bz2.
+    """Concatenated compressed streams, read by the decompressors of lzma and bz2.
 
-    LZMAFile and BZ2File do the same but know no limit of memory, and take garbage behind a stream for its end.
+    LZMAFile and BZ2File do the same, but have no memory limit and take garbage after a stream for the end of the file.
     """
 
     def __init__(self, source: _Source, start: Callable[[], lzma.LZMADecompressor | bz2.BZ2Decompressor]) -> None:
@@ -124,7 +124,7 @@ class _Members:
             elif self._member.needs_input:
                 data = self._source.read(_CHUNK)
                 if not data:
-                    raise EOFError("it is cut short")
+                    raise EOFError("it is truncated")
             else:
                 data = b""
             if piece := self._member.decompress(data, limit):
@@ -149,7 +149,7 @@ def _open_zstd(source: _Source) -> _Readable:
     return stream
 
 
-# RPMTAG_PAYLOADCOMPRESSOR, and what an absent one means.
+# By RPMTAG_PAYLOADCOMPRESSOR.
 _OPENERS: dict[str, Callable[[_Source], _Readable]] = {
     "gzip": _open_gzip,
     "bzip2": _open_bzip2,

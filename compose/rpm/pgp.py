@@ -1,6 +1,6 @@
-"""OpenPGP public keys in files: which there are, and each in the form librpm takes (RFC 4880, RFC 9580).
+"""Reader of OpenPGP key files (RFC 4880, RFC 9580): splits them into keys in the form that librpm takes.
 
-Only the framing is read here, to tell keys apart and name them in messages; what a key is worth librpm decides.
+Only the packet framing is parsed, to tell keys apart and to name them in messages; librpm decides which are valid.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _CRC24_INIT, _CRC24_POLY = 0xB704CE, 0x1864CFB
 
 
 class BadKey(ValueError):
-    """What should be a key file is none."""
+    """A file is not an OpenPGP key file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublicKey:
-    """One certificate. fingerprint: of the primary key; key_ids: of it and its subkeys, 16 hex digits each;
-    user_id: the first one, "" for none; armored: the whole certificate, ASCII armour."""
+    """One certificate. fingerprint: of the primary key. key_ids: of it and its subkeys, 16 hex digits each.
+    user_id: the first one, "" for none. armored: the whole certificate in ASCII armour."""
 
     fingerprint: str
     key_ids: tuple[str, ...]
@@ -40,7 +40,7 @@ class PublicKey:
 
 
 def parse_keys(data: bytes) -> tuple[PublicKey, ...]:
-    """All certificates of a key file, armoured (several blocks, text around them) or binary. Raises BadKey."""
+    """Return all certificates of a key file, binary or armoured (several blocks, text around them). Raises BadKey."""
     blocks = [_dearmor(match["body"]) for match in _ARMOR.finditer(data)]
     if not blocks:
         if not data or not data[0] & 0x80:
@@ -81,7 +81,7 @@ def _certificate(packets: list[tuple[int, bytes, bytes]]) -> PublicKey:
 
 
 def _identity(body: bytes) -> tuple[str, str]:
-    """Fingerprint and key ID of a key packet (RFC 9580 section 5.5.4)."""
+    """Return fingerprint and key ID of a key packet (RFC 9580 section 5.5.4)."""
     match body[:1]:
         case b"\x04":
             digest = hashlib.sha1(b"\x99" + len(body).to_bytes(2, "big") + body, usedforsecurity=False).hexdigest()
@@ -89,7 +89,7 @@ def _identity(body: bytes) -> tuple[str, str]:
         case b"\x06":
             digest = hashlib.sha256(b"\x9b" + len(body).to_bytes(4, "big") + body).hexdigest()
             return digest, digest[:16]
-    raise BadKey(f"it holds a key of version {body[0] if body else 'none'}; versions 4 and 6 are known")
+    raise BadKey(f"it holds a key of version {body[0] if body else 'none'}; versions 4 and 6 are supported")
 
 
 def _dearmor(block: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Which packages of a set are to be installed before which, by the dependencies that their headers declare."""
+"""Ordering constraints on the packages of a set, from the dependencies that their headers declare."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ _ORDERING = frozenset({"and", "or", "else"})
 _SENSES = {"<": 2, ">": 4, "=": 8, "<=": 10, ">=": 12}
 # rpmsenseFlags of rpm's rpmds.h: pre and post, preun and postun
 _INSTALLATION, _REMOVAL = 1 << 9 | 1 << 10, 1 << 11 | 1 << 12
-# rpmlib() and keyring; pretrans and posttrans
+# scriptlets of installation, rpmlib() and keyring, pretrans and posttrans
 _STRONG = _INSTALLATION | 1 << 24 | 1 << 26 | 1 << 7 | 1 << 5
-# rpmlib(), config(), pretrans and posttrans, preuntrans and postuntrans, verify, meta: of no scriptlet in between
+# rpmlib(), config(), pretrans and posttrans, preuntrans and postuntrans, verify, meta: these alone impose no order
 _UNORDERED = 1 << 24 | 1 << 28 | 1 << 7 | 1 << 5 | 1 << 20 | 1 << 21 | 1 << 13 | 1 << 29
 _PREFERRED_COLOR = 2
 _MOST_LINKS = 40
-"""How many symlinks of a path are followed, as Linux does."""
+"""Symlinks followed in one path, as many as Linux follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependency:
-    """name: or a rich dependency, "(a or b)". flags: RPMSENSE_*. version: [EPOCH:]VERSION[-RELEASE], "" for any.
-    weak: the package can do without. color: of the ELF files that need it, 1 = 32 bit, 2 = 64 bit, 0 = none or not known."""
+    """name: of a capability or path, or a rich dependency, "(a or b)". flags: RPMSENSE_*. version:
+    [EPOCH:]VERSION[-RELEASE], "" for any. weak: the package works without it. color: of the ELF files that need it,
+    1 = 32 bit, 2 = 64 bit, 0 = none or unknown."""
 
     name: str
     flags: int
@@ -40,8 +41,8 @@ class Dependency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """What of a package decides the order. files: paths, "/usr/bin/sh". links: its symlinks, path -> target. color: of its ELF
-    files, 3 = of 32 and of 64 bit. needs: in librpm's order, Requires first."""
+    """The facts about a package that decide the order. needs: in librpm's order, Requires first. files: paths,
+    "/usr/bin/sh". links: its symlinks, path -> target. color: of its ELF files, 3 = both 32 and 64 bit."""
 
     provides: tuple[Dependency, ...]
     needs: tuple[Dependency, ...]
@@ -51,7 +52,7 @@ class Candidate:
 
 
 def relations_of(packages: Sequence[Candidate]) -> list[Relation]:
-    """Each two packages once; none with itself."""
+    """Return at most one constraint per (before, after), none of a package with itself."""
     index = _Index(packages)
     found: dict[tuple[int, int], bool] = {}
     for position, package in enumerate(packages):
@@ -59,16 +60,16 @@ def relations_of(packages: Sequence[Candidate]) -> list[Relation]:
             if need.flags & _UNORDERED and not need.flags & (_INSTALLATION | _REMOVAL):
                 continue
             strong = bool(need.flags & _STRONG)
-            for each in _simple(need):
-                other = index.provider(position, each)
-                if other is None or other == position or (each.weak and not strong):
+            for simple in _simple(need):
+                other = index.provider(position, simple)
+                if other is None or other == position or (simple.weak and not strong):
                     continue
-                found[other, position] = found.get((other, position), False) or (strong and not each.weak)
+                found[other, position] = found.get((other, position), False) or (strong and not simple.weak)
     return [Relation(before=before, after=after, strong=strong) for (before, after), strong in found.items()]
 
 
 def _simple(need: Dependency) -> Iterator[Dependency]:
-    """Those of a rich dependency that order packages: its conditions do not, nor what another one must be beside."""
+    """Yield the simple dependencies in one that order packages: not those behind if, unless, with and without."""
     if not need.name.startswith("("):
         yield need
         return
@@ -79,7 +80,7 @@ def _simple(need: Dependency) -> Iterator[Dependency]:
 
 
 def _operands(words: Sequence[str]) -> Iterator[str]:
-    """The simple dependencies among the words of a rich one that order packages, each as it was written."""
+    """Yield those simple dependencies among the words of a rich one, each as it was written."""
     levels: list[bool] = []
     ordering, simple = True, list[str]()
     for word in words:
@@ -95,7 +96,7 @@ def _operands(words: Sequence[str]) -> Iterator[str]:
 
 
 class _Index:
-    """Who provides what."""
+    """Finds the packages that provide a capability or own a path."""
 
     def __init__(self, packages: Sequence[Candidate]) -> None:
         self._packages = packages
@@ -103,14 +104,14 @@ class _Index:
         self._links: dict[str, str] = {}
         for position, package in enumerate(packages):
             self._links.update(package.links)
-            for each in package.provides:
-                self._provides.setdefault(each.name, []).append((position, each))
+            for provided in package.provides:
+                self._provides.setdefault(provided.name, []).append((position, provided))
         wanted = {
-            each.name
+            simple.name
             for package in packages
             for need in package.needs
-            for each in _simple(need)
-            if each.name[:1] == "/"
+            for simple in _simple(need)
+            if simple.name[:1] == "/"
         }
         self._directories: dict[str, str] = {}
         names = {posixpath.basename(path) for path in wanted}
@@ -118,24 +119,27 @@ class _Index:
         for position, package in enumerate(packages):
             for path in package.files:
                 if path.rpartition("/")[2] in names:
-                    self._owners.setdefault(self._place(path), []).append(position)
+                    self._owners.setdefault(self._resolved(path), []).append(position)
 
     def provider(self, position: int, need: Dependency) -> int | None:
-        """The package that a dependency of a package is on: best one of its bits, and itself. None: none here."""
-        found = self._owners.get(self._place(need.name), []) if need.name.startswith("/") else []
+        """Return the package that fulfils a dependency of the one at `position`, None if there is none.
+
+        One of the same word size is preferred, and then the package itself.
+        """
+        found = self._owners.get(self._resolved(need.name), []) if need.name.startswith("/") else []
         if not found:
-            found = [other for other, each in self._provides.get(need.name, ()) if _overlap(each, need)]
+            found = [other for other, provided in self._provides.get(need.name, ()) if _overlap(provided, need)]
         return max(found, key=lambda other: self._score(position, other, need.color), default=None)
 
     def _score(self, position: int, other: int, color: int) -> tuple[bool, bool]:
         return self._packages[other].color == (color or _PREFERRED_COLOR), other == position
 
-    def _place(self, path: str) -> str:
-        """A path with its directories as the links of packages have them: /bin/sh is /usr/bin/sh where /bin is a link."""
+    def _resolved(self, path: str) -> str:
+        """Resolve the packages' symlinks in a path's directory: /bin/sh is /usr/bin/sh if /bin is one to usr/bin."""
         directory, _, name = path.rpartition("/")
-        return f"{self._directory(directory)}/{name}"
+        return f"{self._resolved_directory(directory)}/{name}"
 
-    def _directory(self, directory: str) -> str:
+    def _resolved_directory(self, directory: str) -> str:
         if directory not in self._directories:
             found = directory
             for _ in range(_MOST_LINKS):

@@ -1,4 +1,4 @@
-"""`.repo` files: which package repositories there are, said in INI sections as dnf.conf(5) has them."""
+"""Reader of `.repo` files, which describe package repositories in INI sections (dnf.conf(5))."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 from compose.errors import TreefileError
 
-# What dnf takes for an id: it becomes part of file names.
+# Ids that dnf accepts; they become part of file names.
 _ID = re.compile(r"[A-Za-z0-9:._-]+", re.ASCII)
 _TRUE = frozenset({"1", "yes", "true", "on"})
 _FALSE = frozenset({"0", "no", "false", "off"})
 _USER_OF_URL = re.compile(r"(?<=://)[^/?#\s]*@")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-# Options that hold files or URLs, which may be given relative to the .repo file.
+# Options that list URLs or files; files may be relative to the .repo file.
 _URL_OPTIONS = frozenset({"baseurl", "gpgkey"})
-# Of these dnf has one, in which commas are its own: "...&protocol=https,http" of CentOS.
+# Options that hold a single URL, which may contain commas: "...&protocol=https,http" of CentOS.
 _ONE_URL = frozenset({"metalink", "mirrorlist"})
 _PATH_OPTIONS = frozenset(
     {"sslcacert", "sslclientcert", "sslclientkey", "proxy_sslcacert", "proxy_sslclientcert", "proxy_sslclientkey"}
@@ -26,7 +26,7 @@ _PATH_OPTIONS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepoOption:
-    """key: lower case. value: as written, lines joined by newlines. line: where it stands, from 1."""
+    """key: lower case. value: as written, its lines joined by newlines. line: number of the first one, from 1."""
 
     key: str
     value: str
@@ -35,7 +35,7 @@ class RepoOption:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepoSection:
-    """One repository as its file describes it. path: of the file, line: of "[id]"."""
+    """One repository as described in a .repo file. path: of the file. line: of "[id]", from 1."""
 
     id: str
     path: str
@@ -47,11 +47,11 @@ class RepoSection:
         return f"{self.path}:{self.line}"
 
     def option(self, key: str) -> RepoOption | None:
-        """The option of that name; of several the last, as dnf has it."""
-        return next((each for each in reversed(self.options) if each.key == key), None)
+        """Return the option of that name; if there are several, the last, like dnf."""
+        return next((option for option in reversed(self.options) if option.key == key), None)
 
     def flag(self, key: str, *, default: bool) -> bool:
-        """A boolean option. Raises TreefileError with file:line for what is none."""
+        """Return a boolean option. Raises TreefileError with file:line for any other value."""
         option = self.option(key)
         if option is None:
             return default
@@ -67,20 +67,20 @@ class RepoSection:
 
     @property
     def gpgcheck(self) -> bool:
-        """Signatures are checked unless the file says otherwise."""
+        """Whether signatures are checked: yes, unless the file says otherwise."""
         name = "pkg_gpgcheck" if self.option("pkg_gpgcheck") else "gpgcheck"
         return self.flag(name, default=True)
 
 
 def is_repo_file(name: str) -> bool:
-    """Is a file of this name read for repositories? Not what Emacs locks a file by, a symlink that leads nowhere."""
+    """Whether a file of this name is read. Emacs's lock files, which are dangling symlinks, are not."""
     return name.endswith(".repo") and not name.startswith(".#")
 
 
 def read_repo_files(directories: Iterable[str]) -> tuple[RepoSection, ...]:
-    """All repositories of the `.repo` files in the directories, sorted by id.
+    """Read all repositories of the `.repo` files in the directories, sorted by id.
 
-    Raises TreefileError with one detail per fault: unreadable directory or file, syntax, an id that two sections have.
+    Raises TreefileError with one detail per fault: unreadable directory or file, bad syntax, duplicate id.
     """
     sections: dict[str, RepoSection] = {}
     faults: list[str] = []
@@ -94,15 +94,15 @@ def read_repo_files(directories: Iterable[str]) -> tuple[RepoSection, ...]:
             path = os.path.join(directory, name)
             try:
                 with open(path, encoding="utf-8") as stream:
-                    found, wrong = parse_repo_file(path, stream.read())
+                    found, file_faults = parse_repo_file(path, stream.read())
             except (OSError, UnicodeDecodeError) as error:
                 faults.append(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}")
                 continue
-            faults.extend(wrong)
+            faults.extend(file_faults)
             for section in found:
                 other = sections.setdefault(section.id, section)
                 if other is not section:
-                    faults.append(f"{section.place}: repository {section.id!r} is already described at {other.place}")
+                    faults.append(f"{section.place}: repository {section.id!r} is already defined at {other.place}")
     if faults:
         raise TreefileError(
             faults[0] if len(faults) == 1 else f"{len(faults)} faults in .repo files",
@@ -112,7 +112,7 @@ def read_repo_files(directories: Iterable[str]) -> tuple[RepoSection, ...]:
 
 
 def parse_repo_file(path: str, text: str) -> tuple[tuple[RepoSection, ...], tuple[str, ...]]:
-    """The sections of one file and its faults, each fault beginning with path:line. "[main]" is dnf's own: skipped."""
+    """Return a file's sections and its faults, each starting with path:line. Skips "[main]", the settings of dnf."""
     faults: list[str] = []
     sections: list[RepoSection] = []
     options: list[RepoOption] = []
@@ -139,7 +139,7 @@ def parse_repo_file(path: str, text: str) -> tuple[tuple[RepoSection, ...], tupl
             elif not _ID.fullmatch(name):
                 faults.append(f"{path}:{number}: {name!r} cannot be a repository id (letters, digits, - _ . :)")
         elif header is None:
-            faults.append(f"{path}:{number}: {stripped!r} stands before the first [repository]")
+            faults.append(f"{path}:{number}: {stripped!r} comes before the first [repository]")
         else:
             key, equals, value = stripped.partition("=")
             if not equals or not key.strip():
@@ -151,7 +151,7 @@ def parse_repo_file(path: str, text: str) -> tuple[tuple[RepoSection, ...], tupl
 
 
 def select(sections: Sequence[RepoSection], wanted: Sequence[str] | None) -> tuple[RepoSection, ...]:
-    """Those wanted, or all enabled ones when wanted is None. Raises TreefileError naming the ids there are."""
+    """Return the wanted sections, or all enabled ones if wanted is None. Raises TreefileError listing the known ids."""
     if wanted is None:
         return tuple(section for section in sections if section.enabled)
     known = {section.id for section in sections}
@@ -168,13 +168,15 @@ def select(sections: Sequence[RepoSection], wanted: Sequence[str] | None) -> tup
 
 
 def split_list(value: str) -> tuple[str, ...]:
-    """Items of a list option: separated by commas, blanks or newlines."""
+    """Split a list option at commas, blanks and newlines."""
     return tuple(value.replace(",", " ").split())
 
 
 def absolute(key: str, value: str, directory: str) -> str:
-    """An option's value with what is relative to the .repo file's directory made absolute; paths in URLs' place become
-    file:// URLs. Apply after $variables are substituted."""
+    """Return an option's value with paths made absolute, which are relative to the .repo file's directory.
+
+    Paths where a URL is expected become file:// URLs. Substitute $variables first.
+    """
     if key in _ONE_URL:
         return _url(value, directory) if value else value
     if key in _URL_OPTIONS:
@@ -194,13 +196,13 @@ def _url(item: str, directory: str) -> str:
 
 
 def without_user(text: str) -> str:
-    """A text with user and password taken out of the URLs in it: one to show, to log or to hand on."""
+    """Remove user and password from the URLs in a text, before it is shown, logged or passed on."""
     return _USER_OF_URL.sub("", text)
 
 
 def local_path(url: str) -> str | None:
-    """What a file:// URL names; None for what is elsewhere, or nowhere."""
-    # here, for an unchanged compose does without
+    """Return the path that a file:// URL names; None for other URLs, and for invalid ones."""
+    # imported here: an unchanged compose does not need it
     from urllib.parse import unquote, urlsplit
 
     try:

@@ -1,6 +1,6 @@
-"""Package repositories as a compose sees them: nothing of the host's dnf configuration, variables, caches or keys.
+"""Package repositories as a compose sees them, independent of the host's dnf configuration, variables, caches and keys.
 
-`configure()` sets up a libdnf5 Base that the caller made: this library does not import libdnf5 itself, so that it can
+`configure()` sets up a libdnf5 Base that the caller creates: this module does not import libdnf5 itself, so that it can
 be used where the bindings are absent.
 """
 
@@ -21,8 +21,8 @@ UNSET_RELEASEVER = "rpmostree-unset-releasever"
 # $basearch is a family of architectures; dnf wants the best member of it (libdnf5's arch table).
 _BEST_ARCH = {"i386": "i686", "arm": "armv7l", "armhfp": "armv7hl", "mips": "mips", "mipsel": "mipsel"}
 
-# Said by .repo files in the field, without a meaning for a compose: it takes all metadata afresh, fails when a
-# repository does, and has no counting of machines.
+# Options of real-world .repo files that have no meaning for a compose: it always refreshes metadata, fails if a
+# repository does, and is not a machine to be counted.
 _IGNORED = frozenset(
     {
         "async", "autorefresh", "cachedir", "countme", "deltarpm", "deltarpm_percentage", "enabled", "enabled_metadata",
@@ -38,13 +38,12 @@ _VARIABLE = re.compile(r"[A-Za-z0-9_]+", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepoAccess:
-    """Which repositories, and what their `.repo` files mean.
+    """Which repositories to use, and how to read their `.repo` files.
 
-    repo_dirs: directories with .repo files. repos: ids to enable, None for all that say enabled=1. basearch,
-    releasever: values of those variables, releasever None for unset. repovars: further ones, (name, value).
-    vars_dirs: directories with one file per variable, as etc/dnf/vars; a later one and repovars win; absent ones are
-    taken for empty.
-    root: --source-root, beneath which file:// keys are looked up first.
+    repo_dirs: directories with .repo files. repos: ids to enable, None for all that have enabled=1. basearch,
+    releasever: values of those variables; releasever is None if unset. repovars: further variables, (name, value).
+    vars_dirs: directories with one file per variable, like etc/dnf/vars; later ones take precedence, repovars most of
+    all; missing directories count as empty. root: --source-root, beneath which file:// keys are looked up first.
     """
 
     repo_dirs: tuple[str, ...]
@@ -58,9 +57,9 @@ class RepoAccess:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepoNetwork:
-    """How to get there. cachedir: the compose's; cache_only: no refresh of what is cached; proxy: URL, None for the
-    environment's. attempts: how often a transfer that fails for a reason that may pass is tried; pause: seconds before
-    the second one, doubled each time."""
+    """How to reach the repositories. cachedir: of the compose. cache_only: use what is cached, without a refresh.
+    proxy: URL, None for that of the environment. attempts: how often to try a transfer that fails for a temporary
+    reason. pause: seconds before the second attempt, doubled each time."""
 
     cachedir: str
     cache_only: bool = False
@@ -82,7 +81,7 @@ class RepoNetwork:
 
 
 def variables(access: RepoAccess) -> dict[str, str]:
-    """The variables of .repo files. Raises TreefileError for a variable file that cannot be read."""
+    """Return the variables of .repo files. Raises TreefileError for a variable file that cannot be read."""
     found = {}
     for directory in access.vars_dirs:
         if not os.path.isdir(directory):
@@ -106,9 +105,9 @@ def variables(access: RepoAccess) -> dict[str, str]:
 
 
 def enabled_repos(access: RepoAccess) -> tuple[RepoSection, ...]:
-    """Repositories that take part, sorted by id.
+    """Return the repositories that take part, sorted by id.
 
-    Raises TreefileError: faults in the files, an id that is not there, none enabled, one without a URL.
+    Raises TreefileError for faults in the files, an unknown id, no enabled repository, or one without a URL.
     """
     sections = read_repo_files(access.repo_dirs)
     chosen = select(sections, access.repos)
@@ -125,7 +124,7 @@ def enabled_repos(access: RepoAccess) -> tuple[RepoSection, ...]:
 
 
 def configure(base: Any, access: RepoAccess, network: RepoNetwork, installroot: str) -> None:
-    """Settings of a fresh libdnf5.base.Base, before its setup(). installroot: an empty directory."""
+    """Configure a new libdnf5.base.Base, before its setup(). installroot: an empty directory."""
     config = base.get_config()
     settings: Mapping[str, object] = {
         "config_file_path": "/dev/null",
@@ -143,7 +142,7 @@ def configure(base: Any, access: RepoAccess, network: RepoNetwork, installroot: 
         "skip_if_unavailable": False,
         "skip_unavailable": False,
         "skip_broken": False,
-        # of two builds the older one is taken when the newer cannot be installed, as rpm-ostree does it
+        # like rpm-ostree, take an older build if the newest cannot be installed
         "best": False,
         "optional_metadata_types": ["filelists"],
         "user_agent": "compose (libdnf5)",
@@ -152,17 +151,17 @@ def configure(base: Any, access: RepoAccess, network: RepoNetwork, installroot: 
         getattr(config, f"get_{name}_option")().set(value)
     if network.proxy is not None:
         config.get_proxy_option().set(network.proxy)
-    held = base.get_vars()
+    dnf_variables = base.get_vars()
     for name, text in variables(access).items():
-        held.set(name, text)
+        dnf_variables.set(name, text)
 
 
 def add_repos(base: Any, sections: tuple[RepoSection, ...], network: RepoNetwork, reporter: Reporter) -> list[Any]:
-    """Give a Base that is set up the repositories; returns libdnf5's, in the order of sections. Nothing is loaded yet.
+    """Add repositories to a Base after its setup(), and return libdnf5's, in the order of sections. Loads no metadata.
 
-    Raises TreefileError with file:line for a value that libdnf5 refuses. Unknown options are warned of.
+    Raises TreefileError with file:line for a value that libdnf5 refuses. Warns of unknown options.
     """
-    made = []
+    repos = []
     for section in sections:
         repo = base.get_repo_sack().create_repo(section.id)
         config = repo.get_config()
@@ -178,19 +177,19 @@ def add_repos(base: Any, sections: tuple[RepoSection, ...], network: RepoNetwork
             value = absolute(name, substitute(base, option.value), directory)
             try:
                 accessor().set(value)
-            except Exception as error:  # of libdnf5, whose classes are not at hand here
-                said = without_user(f"{option.key}={option.value} in repository {section.id!r}: {error}")
-                raise TreefileError(f"{section.path}:{option.line}: {said}") from error
+            except Exception as error:  # libdnf5's, whose classes are not imported here
+                fault = without_user(f"{option.key}={option.value} in repository {section.id!r}: {error}")
+                raise TreefileError(f"{section.path}:{option.line}: {fault}") from error
         config.get_skip_if_unavailable_option().set(False)
         config.get_pkg_gpgcheck_option().set(section.gpgcheck)
-        # modularity is off: a package is not hidden because of a module stream
+        # modularity is off: no package is hidden by a module stream
         config.get_module_hotfixes_option().set(True)
         config.get_countme_option().set(False)
         config.get_metadata_expire_option().set(0)
-        made.append(repo)
-    return made
+        repos.append(repo)
+    return repos
 
 
 def substitute(base: Any, text: str) -> str:
-    """$name and ${name} of .repo files replaced; unknown ones stay."""
+    """Replace $name and ${name} in a text of a .repo file; unknown variables stay."""
     return str(base.get_vars().substitute(text))

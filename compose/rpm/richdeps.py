@@ -1,4 +1,4 @@
-"""The words of rich dependencies, "(a or b)", "(a >= 1 if b else c)" (rpm's docs/manual/boolean_dependencies.md)."""
+"""Tokenizer of rich dependencies, "(a or b)", "(a >= 1 if b else c)" (rpm's docs/manual/boolean_dependencies.md)."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ _WORDS = re.compile(r"[()]|[^\s()]+(?:\([^\s()]*\))*")
 
 
 def rich_words(dependency: str) -> list[str]:
-    """Parentheses, operators, names, comparisons and versions, in order."""
+    """Split a dependency into parentheses, operators, names, comparisons and versions."""
     return _WORDS.findall(dependency)

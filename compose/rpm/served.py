@@ -1,6 +1,6 @@
-"""The child's side of compose.rpm.child: runs one function, and tells the caller what it reports and returns.
+"""The child's side of compose.rpm.child: runs one function, and sends its reports and its result to the caller.
 
-What is imported here is what each call waits for.
+Every call waits for the imports of this module: keep them few.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class _Wire:
-    """Messages to the caller; from any thread."""
+    """Sends messages to the caller. Thread-safe."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -64,11 +64,11 @@ class _RemoteReporter(Reporter):
 
 
 def serve(module: str, function: str) -> None:
-    """Run a function of a module on the request that comes on standard input."""
-    # a caller that is killed takes its child along
+    """Run a function of a module on the request read from standard input."""
+    # if the caller is killed, the child dies too
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     request = pickle.load(sys.stdin.buffer)
-    # whatever a library prints on stdout must not get between the messages
+    # what libraries print on stdout must not mix with the messages
     wire = _Wire(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)
     try:
@@ -81,5 +81,5 @@ def serve(module: str, function: str) -> None:
         wire.send("bug", traceback.format_exc())
     else:
         wire.send("result", result)
-    # no teardown: what the libraries' destructors do on the way out is of no use, and has crashed before
+    # no teardown: the libraries' destructors do nothing useful on exit, and have crashed before
     os._exit(0)

@@ -1,8 +1,9 @@
-"""Requirements first, also where packages require each other.
+"""Topological sort of packages: requirements first, with a rule for packages that require each other.
 
-The rules are librpm's: what most others require comes first of what could be next; a loop is one thing to all that is outside
-of it, and begins where that breaks no requirement of a scriptlet, or the fewest. Nothing but the packages decides: librpm
-itself took the members of a loop in the reverse order before 6.0, and asks the links in the / of the machine.
+The rules are librpm's. Of the packages that could be next, the one that most others require comes first. To everything
+outside, a loop is a single node; inside, it begins where that breaks no requirement of a scriptlet, or the fewest. The
+result depends on the packages alone. librpm's own does not: before 6.0 it took the members of a loop in reverse order,
+and it follows the symlinks in the / of the host.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _NONE: Mapping[int, int] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relation:
-    """Two packages, by their positions. strong: `after` has scriptlets that need `before`."""
+    """An ordering constraint on two packages, given by position. strong: `after` has scriptlets that need `before`."""
 
     before: int
     after: int
@@ -25,10 +26,10 @@ class Relation:
 
 
 def sort(count: int, relations: Sequence[Relation], last: Mapping[int, int] = _NONE) -> list[int]:
-    """Positions 0 to count - 1 in the order of installation.
+    """Return the positions 0 to count - 1 in installation order.
 
-    relations: each two packages once, none with itself. last: packages that wait for the others that could be next, each with
-    a kind; those of one kind do not wait for each other.
+    relations: at most one per (before, after), none of a package with itself. last: packages that let others that could
+    be next go first, each with a kind; those of the same kind do not wait for each other.
     """
     return _Sorter(count, relations, last).run()
 
@@ -37,17 +38,17 @@ class _Sorter:
     def __init__(self, count: int, relations: Sequence[Relation], last: Mapping[int, int]) -> None:
         self._last = last
         self._order: list[int] = []
-        # relations that were found last come first, as in librpm
+        # relations found last come first, as in librpm
         self._followers: list[list[int]] = [[] for _ in range(count)]
         self._required: list[list[Relation]] = [[] for _ in range(count)]
-        for each in reversed(relations):
-            self._followers[each.before].append(each.after)
-            self._required[each.after].append(each)
+        for relation in reversed(relations):
+            self._followers[relation.before].append(relation.after)
+            self._required[relation.after].append(relation)
         self._loops = list(_loops(self._followers))
         self._loop_of = {node: number for number, loop in enumerate(self._loops) for node in loop}
-        self._waits_for = [len(each) for each in self._required]
+        self._waits_for = [len(required) for required in self._required]
         self._loop_waits_for = [
-            sum(self._loop_of.get(each.before) != number for node in loop for each in self._required[node])
+            sum(self._loop_of.get(relation.before) != number for node in loop for relation in self._required[node])
             for number, loop in enumerate(self._loops)
         ]
         self._done = [False] * count
@@ -69,7 +70,7 @@ class _Sorter:
         return self._order
 
     def _enqueue(self, node: int, queue: list[int]) -> None:
-        """Before the first that is not required by more packages."""
+        """Insert a node before the first one that is not required by more packages."""
         for position, other in enumerate(queue):
             waits = node in self._last and self._last[node] != self._last.get(other)
             if not waits and len(self._followers[other]) <= len(self._followers[node]):
@@ -78,21 +79,21 @@ class _Sorter:
         queue.append(node)
 
     def _take(self, node: int, inside: list[int], outside: list[int]) -> None:
-        """inside, outside: where what can be next belongs, if it is in the same loop and if not."""
+        """Append a node to the order, and enqueue what can be next: to `inside` in the same loop, else to `outside`."""
         self._order.append(node)
         self._done[node] = True
-        mine = self._loop_of.get(node)
+        own = self._loop_of.get(node)
         for follower in self._followers[node]:
             if self._done[follower]:
                 continue
             loop = self._loop_of.get(follower)
             self._waits_for[follower] -= 1
             if not self._waits_for[follower]:
-                self._enqueue(follower, inside if loop == mine else outside)
-            if loop is not None and loop != mine:
+                self._enqueue(follower, inside if loop == own else outside)
+            if loop is not None and loop != own:
                 self._loop_waits_for[loop] -= 1
                 if not self._loop_waits_for[loop]:
-                    # stands for the whole loop
+                    # the node stands for the whole loop
                     self._enqueue(follower, outside)
 
     def _take_loop(self, loop: list[int], outside: list[int]) -> None:
@@ -103,22 +104,22 @@ class _Sorter:
                 self._take(inside.pop(0), inside, outside)
 
     def _distances(self, loop: list[int]) -> dict[int, float]:
-        """How many requirements lie between a member and the next one that must not come first."""
+        """Return, for each member, how many requirements separate it from the next member that must not come first."""
         members = frozenset(loop)
-        inner = {node: [each for each in self._required[node] if each.before in members] for node in loop}
-        found: dict[int, float] = {node: 0 for node in loop if any(each.strong for each in inner[node])}
+        inner = {node: [relation for relation in self._required[node] if relation.before in members] for node in loop}
+        found: dict[int, float] = {node: 0 for node in loop if any(relation.strong for relation in inner[node])}
         queue = deque(found)
         while queue:
             node = queue.popleft()
-            for each in inner[node]:
-                if each.before not in found:
-                    found[each.before] = found[node] + 1
-                    queue.append(each.before)
+            for relation in inner[node]:
+                if relation.before not in found:
+                    found[relation.before] = found[node] + 1
+                    queue.append(relation.before)
         return {node: found.get(node, float("inf")) for node in loop}
 
 
 def _loops(followers: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    """Strongly connected components of two nodes and more (Tarjan), the node found last first."""
+    """Yield the strongly connected components of at least two nodes (Tarjan), in each the node found last first."""
     depth: dict[int, int] = {}
     lowest: dict[int, int] = {}
     open_nodes: list[int] = []
@@ -131,7 +132,7 @@ def _loops(followers: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         open_nodes.append(start)
         while path:
             node, rest = path[-1]
-            following = next((each for each in rest if each not in finished), None)
+            following = next((other for other in rest if other not in finished), None)
             if following is None:
                 path.pop()
                 if path:

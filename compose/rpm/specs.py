@@ -1,4 +1,4 @@
-"""What packages are asked for with, as a treefile says it and the solver takes it."""
+"""Package specs, as a treefile has them and the solver takes them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageSpec:
     """text: one dnf-style spec: "bash", "bash-5.2", "bash.x86_64", "perl(Foo)", "/usr/bin/dnf", "skopeo >= 2:1.7".
-    place: where the treefile says it, "fedora.yaml:12:5"."""
+    place: its position in the treefile, "fedora.yaml:12:5"."""
 
     text: str
     place: str
@@ -16,7 +16,7 @@ class PackageSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepoPackages:
-    """Packages that must come from one repository. place: of the entry in the treefile."""
+    """Packages that must come from one repository. place: of this entry in the treefile."""
 
     repo: str
     packages: tuple[PackageSpec, ...]

@@ -197,7 +197,7 @@ def test_hostile_payload(site: Site, members: list[Member], path: str) -> None:
         (r"echo x >usr/share/$(printf 'caf\351')", r"latin.rpm: '/usr/share/caf\udce9': its name is not UTF-8"),
         (
             r"ln -s $(printf 'caf\351') usr/share/link",
-            "latin.rpm: '/usr/share/link': the target of the symlink is not UTF-8",
+            "latin.rpm: '/usr/share/link': its symlink target is not UTF-8",
         ),
     ],
 )

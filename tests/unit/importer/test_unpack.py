@@ -177,7 +177,7 @@ HOSTILE = {
     "not utf-8": (RpmMaker([Member("/usr/caf\udce9")]), "/usr/caf\\udce9", "UTF-8"),
     "long component": (RpmMaker([Member("/usr/" + "x" * 256)]), "/usr/xxx", "255"),
     "long path": (RpmMaker([Member("/" + "x/" * 2100)]), "/x/x", "4095"),
-    "root as a symlink": (RpmMaker([symlink("/", "etc")]), "/", "anything but a directory"),
+    "root as a symlink": (RpmMaker([symlink("/", "etc")]), "/", "the root must be a directory"),
     "through its own symlink": (
         RpmMaker([symlink("/usr/x", "/etc"), Member("/usr/x/passwd")]),
         "/usr/x",
@@ -194,7 +194,7 @@ HOSTILE = {
     "fifo": (RpmMaker([Member("/usr/p", mode=stat.S_IFIFO | 0o644)]), "/usr/p", "a fifo"),
     "socket": (RpmMaker([Member("/usr/s", mode=stat.S_IFSOCK | 0o644)]), "/usr/s", "a socket"),
     "no type": (RpmMaker([Member("/usr/s", mode=0o644)]), "/usr/s", "no known type"),
-    "symlink to nothing": (RpmMaker([symlink("/usr/l", "")]), "/usr/l", "to nothing"),
+    "symlink to nothing": (RpmMaker([symlink("/usr/l", "")]), "/usr/l", "without a target"),
     "symlink not utf-8": (RpmMaker([symlink("/usr/l", "\udce9")]), "/usr/l", "UTF-8"),
     "symlink too long": (RpmMaker([symlink("/usr/l", "x" * 4096)]), "/usr/l", "4095"),
     "other target in the payload": (RpmMaker([symlink("/l", "a", archive_content=b"b")]), "/l", "another target"),
@@ -258,12 +258,12 @@ HOSTILE = {
             [Member("/a")], change_archive=lambda archive: archive + newc_entry(b"./etc/passwd", FILE, b"root::0:0")
         ),
         "nasty-1.0-1.noarch",
-        "goes on behind",
+        "continues after the end",
     ),
     "cut archive": (
         RpmMaker([Member("/a", b"abc" * 99)], change_archive=lambda archive: archive[:200]),
         "nasty-1.0-1.noarch",
-        "cut short",
+        "truncated",
     ),
     "cut file": (
         RpmMaker([Member("/a", os.urandom(9999))], change_file=lambda file: file[:-4000]),
@@ -274,7 +274,7 @@ HOSTILE = {
     "header only": (
         RpmMaker([Member("/a")], change_payload=lambda payload: b"", tags={5092: None, 5093: None}),
         "nasty-1.0-1.noarch",
-        "cut short",
+        "truncated",
     ),
     # where its files vouch for the payload, fetch alone looks at its digest
     "payload of another package, weak digests": (

@@ -67,10 +67,10 @@ def test_content_comes_in_pieces():
 @pytest.mark.parametrize(
     ("archive", "fault"),
     [
-        (b"", "cut short"),
-        (TRAILER[:20], "cut short"),
-        (newc_entry(b"a", FILE, b"content"), "cut short"),
-        (newc_header(b"a", FILE, 100) + b"too little", "cut short"),
+        (b"", "truncated"),
+        (TRAILER[:20], "truncated"),
+        (newc_entry(b"a", FILE, b"content"), "truncated"),
+        (newc_header(b"a", FILE, 100) + b"too little", "truncated"),
         (b"070707" + TRAILER[6:], "where a cpio entry should begin"),
         (b"070701" + b"+" * 104, "hexadecimal"),
         (b"070701" + b" 0000001" * 13, "hexadecimal"),
@@ -78,8 +78,8 @@ def test_content_comes_in_pieces():
         (b"070701" + b"0" * 88 + b"00100000" + b"0" * 8, "name of 1048576 bytes"),
         (newc_header(b"a\0b", FILE, 0) + TRAILER, "malformed file name"),
         (newc_header(b"ab", FILE, 0).replace(b"ab\0", b"abc") + TRAILER, "malformed file name"),
-        (TRAILER + b"garbage", "goes on behind"),
-        (TRAILER + bytes(1 << 20), "goes on behind"),
+        (TRAILER + b"garbage", "continues after the end"),
+        (TRAILER + bytes(1 << 20), "continues after the end"),
     ],
 )
 def test_broken_archives_are_named(archive, fault):

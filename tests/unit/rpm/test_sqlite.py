@@ -7,7 +7,7 @@ import struct
 from contextlib import closing
 from pathlib import Path
 
-from compose.rpm.database import without_its_writer
+from compose.rpm.database import without_writer_traces
 
 
 def written(path: Path) -> bytes:
@@ -23,7 +23,7 @@ def written(path: Path) -> bytes:
 
 def test_the_version_that_wrote_it_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "db"
-    plain = without_its_writer(written(path))
+    plain = without_writer_traces(written(path))
     other = bytearray(path.read_bytes())
     struct.pack_into(">I", other, 24, 77)
     struct.pack_into(">II", other, 92, 77, 3040001)
@@ -35,12 +35,12 @@ def test_the_version_that_wrote_it_leaves_nothing(tmp_path: Path) -> None:
             other[page + content - 4 : page + content] = b"left"
             gaps += 1
     assert gaps > 1
-    assert without_its_writer(bytes(other)) == plain
+    assert without_writer_traces(bytes(other)) == plain
 
 
 def test_it_reads_as_before(tmp_path: Path) -> None:
     path = tmp_path / "db"
-    path.write_bytes(without_its_writer(written(path)))
+    path.write_bytes(without_writer_traces(written(path)))
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert database.execute("PRAGMA page_count").fetchall() == [(path.stat().st_size // 4096,)]
