@@ -1,11 +1,11 @@
-"""Manifests on disk: the memory of the importer between composes.
+"""Manifests on disk: the importer's cache between composes.
 
     CACHEDIR/manifests/SHA256.VERSION    sha256 of the RPM file, version of the importer
 
-    magic with that version, length of the facts (8 bytes, big-endian), the facts as JSON, the RPM header, sha256 of all before
+    magic with that version, length of the facts (8 bytes, big-endian), the facts as JSON, the RPM header, sha256 of all
 
-The name says all that a manifest depends on, so it is never stale; the digest at its end says that it is whole. Its
-mtime is when it was last of use.
+The name covers everything that a manifest depends on, so it is never stale; the digest at its end shows that it is
+complete. Its mtime is the time of its last use.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from compose.rpm.manifest import (
 from compose.rpm.nevra import Nevra
 from compose.tree import BlobRef
 
-# To be raised whenever the same RPM gives another manifest or other blobs than before.
+# Increase it whenever an RPM gives another manifest or other blobs than before.
 IMPORTER_VERSION = 2
 
 _MAGIC = b"compose manifest %d\n" % IMPORTER_VERSION
@@ -47,14 +47,14 @@ _PREFIX = len(_MAGIC) + _LENGTH.size
 _DIGEST_SIZE = hashlib.sha256().digest_size
 _MAX_SIZE = 1 << 30
 _TEMPORARY = ".new-"
-# Seconds after which what is still being written is the leftover of a killed process.
+# A temporary file older than this many seconds is a leftover of a killed process.
 _WRITTEN_WITHIN = 3600.0
 
 
 class ImportCache:
-    """Manifests in one directory, their contents in a blob store. Safe to use from many processes at once.
+    """Manifests in a directory, with their files' contents in a blob store. May be used by many processes at once.
 
-    hits: how many packages of the last import were here already. Raises StorageError when the directory cannot be made.
+    hits: how many packages of the last import were cached. Raises StorageError if the directory cannot be created.
     """
 
     def __init__(self, manifests: str, blobs: BlobStore) -> None:
@@ -65,15 +65,17 @@ class ImportCache:
             os.makedirs(self.manifests, mode=0o700, exist_ok=True)
             _remove_leftovers(self.manifests)
         except OSError as error:
-            raise StorageError(f"{self.manifests} cannot be made: {error.strerror}") from error
+            raise StorageError(f"{self.manifests} cannot be created: {error.strerror}") from error
 
     def has(self, sha256: str) -> bool:
-        """Was the RPM imported? Nothing of it is read."""
+        """Whether the RPM was imported. Reads nothing of its manifest."""
         return os.path.exists(self._path(sha256))
 
     def load(self, sha256: str, *, new: bool = False) -> PackageManifest | None:
-        """The manifest of an RPM; None when it was never imported, is damaged, or one of its blobs is. new: it was imported a
-        moment ago, and each blob made or looked at then."""
+        """Return the manifest of an RPM; None if it was never imported, or the manifest or one of its blobs is damaged.
+
+        new: the RPM was imported just now, so its blobs need no check.
+        """
         path = self._path(sha256)
         manifest = read_manifest(path)
         if manifest is None or manifest.sha256 != sha256:
@@ -87,8 +89,8 @@ class ImportCache:
         return manifest
 
     def store(self, manifest: PackageManifest) -> None:
-        """Remember a manifest whose blobs are in the store."""
-        # not fs.atomic_write(): an fsync per package costs more than the import, and the digest shows what got lost
+        """Store a manifest, whose blobs are in the blob store."""
+        # not fs.atomic_write(): an fsync per package costs more than the import, and the digest shows a loss
         path = self._path(manifest.sha256)
         try:
             fd, temporary = tempfile.mkstemp(dir=self.manifests, prefix=_TEMPORARY)
@@ -103,7 +105,7 @@ class ImportCache:
             raise storage_error(path, error) from error
 
     def paths(self) -> list[str]:
-        """Absolute paths of all that is stored, of any version, whole or not."""
+        """Return the absolute paths of all manifests, of any version, complete or not."""
         names = sorted(name for name in os.listdir(self.manifests) if not name.startswith(_TEMPORARY))
         return [os.path.join(self.manifests, name) for name in names]
 
@@ -112,13 +114,13 @@ class ImportCache:
 
 
 def read_manifest(path: str) -> PackageManifest | None:
-    """What a file holds, None when it is no whole manifest of this version and ours. Raises StorageError."""
+    """Read a file; None if it is not a complete manifest of this version and owned by us. Raises StorageError."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with open(fd, "rb") as file:
             data = file.read(_MAX_SIZE) if os.fstat(fd).st_uid == os.geteuid() else b""
     except OSError as error:
-        # not there, a symlink, a directory, a bad sector: it is made anew
+        # missing, a symlink, a directory, a bad sector: import the RPM again
         if error.errno in (errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.EIO):
             return None
         raise StorageError(f"{path} cannot be read: {error.strerror}") from error
@@ -129,7 +131,7 @@ def _remove_leftovers(directory: str) -> None:
     for name in os.listdir(directory):
         if name.startswith(_TEMPORARY):
             path = os.path.join(directory, name)
-            # another process may remove it first, or give it its name
+            # another process may remove it first, or rename it
             with suppress(FileNotFoundError):
                 if time.time() - os.stat(path).st_mtime > _WRITTEN_WITHIN:
                     os.unlink(path)
@@ -144,7 +146,7 @@ def _encode(manifest: PackageManifest) -> bytes:
         manifest.build_time,
         manifest.size,
         [_file_row(file) for file in manifest.files],
-        [[each.kind, _script_row(each.script)] for each in manifest.scriptlets],
+        [[scriptlet.kind, _script_row(scriptlet.script)] for scriptlet in manifest.scriptlets],
         [_trigger_row(trigger) for trigger in manifest.triggers],
     ]
     text = json.dumps(facts, separators=(",", ":")).encode()
@@ -166,12 +168,12 @@ def _script_row(script: Script) -> list[Any]:
 
 
 def _trigger_row(trigger: Trigger) -> list[Any]:
-    conditions = [[each.name, each.flags, each.version] for each in trigger.conditions]
+    conditions = [[condition.name, condition.flags, condition.version] for condition in trigger.conditions]
     return [trigger.kind, conditions, _script_row(trigger.script), trigger.priority]
 
 
 def _decode(data: bytes) -> PackageManifest | None:
-    """The manifest, or None when the data is not what _encode() made."""
+    """Return the manifest, or None if the data is not a result of _encode()."""
     body = memoryview(data)[:-_DIGEST_SIZE]
     if not data.startswith(_MAGIC) or len(body) < _PREFIX or hashlib.sha256(body).digest() != data[-_DIGEST_SIZE:]:
         return None

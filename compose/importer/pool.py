@@ -1,8 +1,8 @@
-"""The importer's processes: each takes one RPM at a time, until the compose ends or is interrupted.
+"""The importer's worker processes: each takes one RPM at a time, until the compose ends or is interrupted.
 
-Processes and not threads, for half of the work is Python's own; not forked ones, for the compose has threads. They
-speak JSON, one line per request and answer: [path, sha256]; [[paths of blobs]] or [kind of error, message, hint, details].
-A worker ends when its input does, so none outlives a killed compose.
+They are processes because half of the work is Python's own, which threads would not share out, and they are not forked
+because the compose has threads. They speak JSON, one line per request and per answer: [path, sha256]; [[paths of
+blobs]] or [kind of error, message, hint, details]. A worker ends with its input, so none outlives a killed compose.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from compose.importer.cache import ImportCache
 from compose.importer.unpack import unpack_rpm
 from compose.interpreter import python
 
-# What a worker may answer with; anything else it raises is a fault of ours.
-_ERRORS: dict[str, type[ComposeError]] = {each.__name__: each for each in (PackageError, StorageError)}
-# The worker finds our modules where this process does, whatever its directory and environment.
+# Errors that a worker may answer with; any other exception is a bug.
+_ERRORS: dict[str, type[ComposeError]] = {error.__name__: error for error in (PackageError, StorageError)}
+# Finds our modules where this process does, whatever the directory and the environment.
 _PROGRAM = "from compose.importer.pool import serve; serve(*sys.argv[1:])"
 
-# Most of its standard error that is shown, bytes and lines.
+# How much of a worker's stderr is shown at most: bytes, lines.
 _TAIL, _LINES = 16 << 10, 20
 
 
 class ImportPool:
-    """`count` worker processes, started when first needed and gone when the context is left. Safe for threads."""
+    """`count` worker processes, started when first needed and killed when the context is left. Thread-safe."""
 
     def __init__(self, count: int, cache: ImportCache) -> None:
         self._cache = cache
-        # None is the permission to start a worker
+        # None stands for a worker that was not started yet
         self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         self._started: list[_Worker] = []
         self._closed = False
@@ -59,8 +59,10 @@ class ImportPool:
                 worker.kill()
 
     def import_rpm(self, path: str, sha256: str) -> frozenset[str]:
-        """Have a worker import an RPM into the cache; waits for it. Returns the paths of its blobs that were there already.
-        Raises what unpack_rpm() raises."""
+        """Have a worker import an RPM into the cache, and wait for it.
+
+        Returns the paths of those of its blobs that were in the store before. Raises as unpack_rpm() does.
+        """
         worker = self._idle.get()
         try:
             worker = worker or self._start()
@@ -79,21 +81,21 @@ class ImportPool:
 
 class _Worker:
     def __init__(self, cache: ImportCache) -> None:
-        self._errors: IO[bytes] = fs.memory_file("stderr")
-        self._heard = 0
+        self._stderr: IO[bytes] = fs.memory_file("stderr")
+        self._stderr_start = 0
         self._process = subprocess.Popen(
             python(_PROGRAM, cache.manifests, cache.blobs.root),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._errors,
-            # an interrupt from the terminal is for the compose, which then ends its workers
+            stderr=self._stderr,
+            # Ctrl-C reaches the compose alone, which then kills its workers
             process_group=0,
         )
 
     def import_rpm(self, path: str, sha256: str) -> frozenset[str]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._heard = self._written()
+        self._stderr_start = self._stderr_size()
         with suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps([path, sha256]).encode() + b"\n")
             self._process.stdin.flush()
@@ -105,33 +107,33 @@ class _Worker:
             return frozenset(answer[0])
         kind, message, hint, details = answer
         if kind in _ERRORS:
-            raise _ERRORS[kind](message, hint=hint, details=details or self._said())
+            raise _ERRORS[kind](message, hint=hint, details=details or self._stderr_tail())
         raise RuntimeError(f"the importer failed on {path}:\n{message}")
 
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._errors):
+        for stream in (self._process.stdin, self._process.stdout, self._stderr):
             if stream is not None:
                 with suppress(BrokenPipeError):
                     stream.close()
 
     def _death(self, path: str) -> PackageError:
         status = self._process.wait()
-        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        return PackageError(f"{os.path.basename(path)}: the process importing it {how}", details=self._said())
+        cause = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
+        return PackageError(f"{os.path.basename(path)}: the process importing it {cause}", details=self._stderr_tail())
 
-    def _said(self) -> list[str]:
-        """What it wrote to its standard error about the RPM: librpm says there what is wrong with a header."""
-        tail = os.pread(self._errors.fileno(), _TAIL, max(self._heard, self._written() - _TAIL))
+    def _stderr_tail(self) -> list[str]:
+        """Return the last lines of stderr about the current RPM, in which librpm says what is wrong with a header."""
+        tail = os.pread(self._stderr.fileno(), _TAIL, max(self._stderr_start, self._stderr_size() - _TAIL))
         return tail.decode(errors="replace").splitlines()[-_LINES:]
 
-    def _written(self) -> int:
-        return os.fstat(self._errors.fileno()).st_size
+    def _stderr_size(self) -> int:
+        return os.fstat(self._stderr.fileno()).st_size
 
 
 def serve(manifests: str, blobs: str) -> None:
-    """What a worker does: import what its standard input names, answer on its standard output."""
+    """Main loop of a worker: import each RPM named on standard input, and answer on standard output."""
     cache = ImportCache(manifests, BlobStore(blobs))
     for line in sys.stdin.buffer:
         path, sha256 = json.loads(line)
@@ -148,7 +150,7 @@ def _answer(path: str, sha256: str, cache: ImportCache) -> list[Any]:
     except tuple(_ERRORS.values()) as error:
         return [type(error).__name__, error.message, error.hint, list(error.details)]
     except Exception:
-        # of which most workers never have use
+        # imported here: most workers never need it
         import traceback
 
         return ["", traceback.format_exc(), None, []]

@@ -1,4 +1,4 @@
-"""The stage: all packages of a compose, those that are not in the cache shared out over all cores."""
+"""The import stage: loads cached packages, and imports the others on all cores."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from compose.importer.cache import ImportCache
 from compose.importer.pool import ImportPool
 from compose.rpm.manifest import PackageManifest
 
-# Bytes. Measured: 80 MB for a kernel of 6,000 files; a decompressor's window may take 128 MiB more, and rarely takes 8.
+# Bytes. Measured: 80 MB for a kernel of 6,000 files; a decompressor's window may add 128 MiB, but rarely adds over 8.
 _WORKER_MEMORY = 160 << 20
 
 
 def import_packages(
     rpm_files: tuple[RpmFile, ...], cache: ImportCache, jobs: int, reporter: Reporter
 ) -> tuple[PackageManifest, ...]:
-    """Manifests of the packages, sorted by NEVRA; their contents are in cache.blobs.
+    """Return the packages' manifests, sorted by NEVRA; their files' contents are in cache.blobs.
 
-    jobs: processes to use, where there is memory for them. What the cache has whole is taken from there. Raises
-    PackageError for a damaged or hostile package and for one that is not what the repository called it, StorageError when
-    the disk refuses.
+    jobs: processes to use, fewer if memory is short. Packages whose cached import is intact are not imported again.
+    Raises PackageError for a damaged or hostile package and for one that is not what its repository called it,
+    StorageError if the disk refuses.
     """
     with reporter.task("Importing packages", total=len(rpm_files), unit="packages") as task:
         known: list[RpmFile] = []
@@ -34,18 +34,18 @@ def import_packages(
             (known if cache.has(file.sha256) else missing).append(file)
         with _importing(missing, cache, jobs, reporter) as futures:
             found, damaged = [], []
-            # read while others are imported
+            # loaded while others are imported
             for file in known:
                 manifest = cache.load(file.sha256)
                 if manifest is None:
                     damaged.append(file)
                 else:
-                    found.append(_expected(file, manifest))
+                    found.append(_checked(file, manifest))
                     task.advance(detail=str(manifest.nevra))
             cache.hits = len(found)
-            found += _taken(futures, task)
+            found += _completed(futures, task)
         with _importing(damaged, cache, jobs, reporter) as futures:
-            found += _taken(futures, task)
+            found += _completed(futures, task)
     return tuple(sorted(found, key=lambda manifest: manifest.nevra))
 
 
@@ -53,12 +53,12 @@ def import_packages(
 def _importing(
     rpm_files: list[RpmFile], cache: ImportCache, jobs: int, reporter: Reporter
 ) -> Iterator[list[Future[PackageManifest]]]:
-    """Import in the background; what is not done when the block ends is given up."""
+    """Import in the background; imports that are not done when the block ends are abandoned."""
     if not rpm_files:
         yield []
         return
     count = memory.fitting(min(jobs, len(rpm_files)), _WORKER_MEMORY, "Importing", reporter)
-    # a big package begun last would keep one core busy long after the others are done
+    # largest first: begun last, it would keep one core busy long after the others are done
     queue = sorted(rpm_files, key=lambda file: (-file.package.install_size, file.package.nevra))
     with ThreadPoolExecutor(count) as threads:
         try:
@@ -68,7 +68,7 @@ def _importing(
             threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _taken(futures: list[Future[PackageManifest]], task: Task) -> Iterator[PackageManifest]:
+def _completed(futures: list[Future[PackageManifest]], task: Task) -> Iterator[PackageManifest]:
     for future in as_completed(futures):
         manifest = future.result()
         task.advance(detail=str(manifest.nevra))
@@ -76,17 +76,19 @@ def _taken(futures: list[Future[PackageManifest]], task: Task) -> Iterator[Packa
 
 
 def _import_one(file: RpmFile, cache: ImportCache, pool: ImportPool) -> PackageManifest:
-    there = pool.import_rpm(file.path, file.sha256)
+    known_blobs = pool.import_rpm(file.path, file.sha256)
     manifest = cache.load(file.sha256, new=True)
     if manifest is None:
-        raise PackageError(f"{file.package.nevra}: what was imported of it is damaged already; is the disk failing?")
-    for blob in (each.blob for each in manifest.files if each.blob is not None):
-        if not there or cache.blobs.path(blob) not in there:
+        raise PackageError(
+            f"{file.package.nevra}: its manifest is damaged right after the import; is the disk failing?"
+        )
+    for blob in (entry.blob for entry in manifest.files if entry.blob is not None):
+        if not known_blobs or cache.blobs.path(blob) not in known_blobs:
             cache.blobs.note_made(blob)
-    return _expected(file, manifest)
+    return _checked(file, manifest)
 
 
-def _expected(file: RpmFile, manifest: PackageManifest) -> PackageManifest:
+def _checked(file: RpmFile, manifest: PackageManifest) -> PackageManifest:
     if manifest.nevra != file.package.nevra:
         raise PackageError(f"{file.path}: is {manifest.nevra}, but its repository calls it {file.package.nevra}")
     return manifest

@@ -299,7 +299,7 @@ def test_a_worker_that_dies_is_named(cache, rpm_file, tmp_path):
         pool.import_rpm(file.path, file.sha256)
         killer = threading.Timer(0.1, lambda: os.kill(children()[0], signal.SIGSEGV))
         killer.start()
-        with pytest.raises(PackageError, match=r"slow\.rpm: the process importing it was ended by SIGSEGV"):
+        with pytest.raises(PackageError, match=r"slow\.rpm: the process importing it was killed by SIGSEGV"):
             pool.import_rpm(str(fifo), "0" * 64)
         killer.join()
 
