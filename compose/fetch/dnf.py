@@ -1,4 +1,4 @@
-"""The door to libdnf5's downloader: runs in a child process (see fetcher.py)."""
+"""Downloads of packages by libdnf5, which finds them in the metadata; runs in a child process (see fetcher.py)."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from compose.rpm.repofile import without_user
 from compose.rpm.repos import RepoAccess, RepoNetwork, add_repos, configure, enabled_repos
 
 FINAL = re.compile(r"Status code: 4(?!08|29)\d\d|Curl error \((?:1|3|37)\)")
-"""librepo's wording of what is neither the server's own trouble nor the line's, so that it will be the same in a moment:
-refused, no such protocol, not a URL, not a file (numbers are CURLcode)."""
+"""librepo's wording of failures that a retry does not cure: refused by the server (except 408 and 429), unknown
+protocol, malformed URL, unreadable file (the numbers are of CURLcode)."""
 _DISK = re.compile(r"No space left on device|Read-only file system|Permission denied|Disk quota exceeded|error \(23\)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """files: what to download, each into the directory of its path, which exists."""
+    """files: what to download, each to its path, whose directory must exist."""
 
     files: tuple[File, ...]
     access: RepoAccess
@@ -33,10 +33,9 @@ class Job:
 
 
 def download(job: Job, reporter: Reporter) -> None:
-    """Bring the files here, from the repositories' metadata as it is cached; to be called in a process of its own.
+    """Download the files with the help of the repositories' cached metadata. For child processes only.
 
-    A file that is there in part is continued. Raises FetchError naming every package that did not come, StorageError
-    when the disk is full.
+    Resumes partial files. Raises FetchError naming every package that failed, StorageError if the disk is full.
     """
     session = _Session(job, reporter)
     missing = {str(number): file for number, file in enumerate(job.files)}
@@ -63,12 +62,12 @@ def download(job: Job, reporter: Reporter) -> None:
 
 
 def stop_for_disk(place: str, failures: dict[str, str]) -> None:
-    """Raise StorageError when a download failed because the disk refused, which trying again does not mend."""
+    """Raise StorageError if a download failed because the disk refused, which a retry does not cure."""
     for text in failures.values():
         if _DISK.search(text):
-            # curl does not hand on what the kernel said
-            hint = fs.FREE_SPACE if fs.is_full(place) else f"see whether a quota is used up; else {fs.FAILING}"
-            raise StorageError(f"cannot store what is downloaded in {place}: {text}", hint=hint)
+            # curl does not pass on the kernel's error
+            hint = fs.FREE_SPACE if fs.is_full(place) else f"check whether a quota is used up; otherwise {fs.FAILING}"
+            raise StorageError(f"cannot store downloads in {place}: {text}", hint=hint)
 
 
 def _failed(missing: dict[str, File], failures: dict[str, str]) -> FetchError:
@@ -77,13 +76,13 @@ def _failed(missing: dict[str, File], failures: dict[str, str]) -> FetchError:
     ]
     return FetchError(
         f"cannot download {lines[0]}" if len(lines) == 1 else f"cannot download {len(lines)} packages",
-        hint="run it again: what has come is kept; a package that is gone from its repository needs fresh metadata",
+        hint="run it again: what was downloaded is kept; a package gone from its repository needs fresh metadata",
         details=() if len(lines) == 1 else lines,
     )
 
 
 class _Session:
-    """A libdnf5 Base with the repositories' metadata loaded from the cache. It lives until the process ends."""
+    """A libdnf5 Base with the repositories' metadata loaded from the cache. Lives until the process ends."""
 
     def __init__(self, job: Job, reporter: Reporter) -> None:
         import libdnf5
@@ -95,7 +94,7 @@ class _Session:
         self._base = libdnf5.base.Base()
         configure(self._base, job.access, job.network, os.path.join(job.network.metadata_dir, "empty-root"))
         config = self._base.get_config()
-        # exactly what was solved with; a refresh now could take packages away
+        # exactly the metadata that was solved with: a refresh could remove packages
         config.get_cacheonly_option().set("metadata")
         config.get_optional_metadata_types_option().set([])
         self._base.setup()
@@ -113,13 +112,13 @@ class _Session:
         }
 
     def download(self, files: dict[str, File], task: Task) -> dict[str, str]:
-        """Try every file once; returns what went wrong, by the keys of files."""
+        """Try every file once, and return the failures by key."""
         watch = self._watch(files, task)
         self._base.set_download_callbacks(self._dnf.repo.DownloadCallbacksUniquePtr(watch))
         downloader = self._dnf.repo.PackageDownloader(self._base)
         downloader.set_fail_fast(False)
         downloader.set_resume(True)
-        # held: libdnf5 keeps a pointer only
+        # referenced here, for libdnf5 keeps only pointers
         self._held = (watch, downloader)
         for key, file in files.items():
             package = self._packages.get((file.package.repo, file.package.location, file.package.checksum[1]))
@@ -131,7 +130,7 @@ class _Session:
         try:
             downloader.download()
         except (self._dnf.exception.Error, RuntimeError) as error:
-            # said by the callbacks for each file; what they did not say is said here
+            # the callbacks report each file's failure; this is for files that they did not report
             for key, file in files.items():
                 if not os.path.exists(file.path):
                     watch.failures.setdefault(key, str(error))
@@ -142,7 +141,7 @@ class _Session:
         error_status = self._dnf.repo.DownloadCallbacks.TransferStatus_ERROR
 
         class Watch(self._dnf.repo.DownloadCallbacks):  # type: ignore[name-defined,misc]
-            """libdnf5 numbers the downloads in the order they were added. No body may raise: that aborts the process."""
+            """Numbers of downloads are in the order they were added. No method may raise: that aborts the process."""
 
             def __init__(self) -> None:
                 super().__init__()
@@ -156,7 +155,7 @@ class _Session:
                 return self.begun - 1
 
             def progress(self, number: int, total: float, downloaded: float) -> int:
-                # an error page counts as downloaded too, and the count starts again with the next mirror
+                # error pages count as downloaded too, and the count restarts with the next mirror
                 self._reached(self.order[number], int(downloaded))
                 return 0
 

@@ -1,4 +1,4 @@
-"""Bring the resolved packages here, and let nothing pass that is not what the repository signed."""
+"""Fetch stage: downloads the resolved packages, and accepts only what their repositories describe and signed."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from compose.rpm.repos import RepoAccess, RepoNetwork
 from compose.solve.resolution import COMMAND_LINE, Resolution, ResolvedPackage, lies_below
 
 Keys = tuple[tuple[str, tuple[PublicKey, ...] | None], ...]
-
+"""By repository id; None where signatures are not checked."""
 
 _LITTLE = 16 << 20
-"""Bytes that are downloaded sooner than it is known whether they will be of use."""
+"""Bytes that are downloaded even before it is known whether they are needed."""
 
 
 def fetch(
@@ -38,32 +38,32 @@ def fetch(
     jobs: int = 1,
     before_much: Callable[[], object] = lambda: None,
 ) -> tuple[RpmFile, ...]:
-    """The packages of a resolution as verified files in CACHEDIR/rpms, in the resolution's order.
+    """Return the packages of a resolution as verified files in CACHEDIR/rpms, in the resolution's order.
 
-    Also those of a file:// repository are copied there: what was verified must not change afterwards. A package that is
-    in the cache is not downloaded, but verified as if it were, unless it was before and is untouched since. jobs: threads
-    that copy and hash. before_much: called before more than a little is downloaded.
+    Packages of a file:// repository are copied there too: a file must not change after it was verified. A cached
+    package is verified like a downloaded one, unless it was verified before and is untouched since. jobs: threads that
+    copy and hash. before_much: called before more than a little is downloaded.
 
-    Raises TrustError (unsigned, wrong key, no key given), FetchError (cannot be downloaded, corrupted; what is corrupted
-    leaves the cache), PackageError (damaged in its repository), StorageError.
+    Raises TrustError (unsigned, wrong key, no key given), FetchError (cannot be downloaded, or is corrupted, and then
+    removed from the cache), PackageError (damaged in its repository), StorageError.
     """
     keys = _keys(resolution, access, network, reporter)
-    files = tuple(File(package=package, path=_place(package, network)) for package in resolution.packages)
-    before = Verdicts(network.cachedir, keys)
+    files = tuple(File(package=package, path=_cached_path(package, network)) for package in resolution.packages)
+    known = Verdicts(network.cachedir, keys)
     verdicts: dict[File, Verdict] = {}
     present = []
     for file in files:
         if _complete(file):
-            known = before.look(file)
-            if known is None:
+            verdict = known.look(file)
+            if verdict is None:
                 present.append(file)
             else:
-                verdicts[file] = known
+                verdicts[file] = verdict
     verdicts.update(zip(present, _verified(present, keys, jobs, reporter), strict=True))
-    missing = tuple(file for file in files if file not in verdicts or _discarded(file, verdicts[file]))
+    missing = tuple(file for file in files if file not in verdicts or _discard_corrupted(file, verdicts[file]))
     cached = verdicts.keys() - missing
     for file in cached:
-        # when it was last of use
+        # the time of its last use
         with fs.storage_errors(file.path):
             os.utime(os.path.dirname(file.path))
     if missing and network.cache_only:
@@ -75,13 +75,13 @@ def fetch(
     if missing:
         if sum(file.package.download_size for file in missing) > _LITTLE:
             before_much()
-        _bring(missing, resolution, access, network, reporter, jobs)
+        _download(missing, resolution, access, network, reporter, jobs)
         for file in missing:
-            before.look(file)
+            known.look(file)
         verdicts.update(zip(missing, _verified(missing, keys, jobs, reporter), strict=True))
         for file in missing:
-            _discarded(file, verdicts[file])
-    before.note({file: verdicts[file] for file in (*present, *missing)})
+            _discard_corrupted(file, verdicts[file])
+    known.note({file: verdicts[file] for file in (*present, *missing)})
     _raise_faults([fault for file in files if (fault := verdicts[file].fault)])
     return tuple(
         RpmFile(
@@ -96,40 +96,40 @@ def fetch(
 
 
 def missing_bytes(resolution: Resolution, network: RepoNetwork) -> dict[Nevra, int]:
-    """What fetch() would download: bytes of each package that is not in the cache, or not all of it."""
+    """Return how many bytes fetch() would download, for each package that is not in the cache, or only in part."""
     found = {}
     for package in resolution.packages:
-        # an RPM of no repository has been brought here already
+        # an RPM from outside the repositories is in the cache already
         if package.repo == COMMAND_LINE:
             continue
         try:
-            there = os.lstat(_place(package, network)).st_size
+            present = os.lstat(_cached_path(package, network)).st_size
         except FileNotFoundError:
-            there = 0
-        if there < package.download_size:
-            found[package.nevra] = package.download_size - there
+            present = 0
+        if present < package.download_size:
+            found[package.nevra] = package.download_size - present
     return found
 
 
 def _keys(resolution: Resolution, access: RepoAccess, network: RepoNetwork, reporter: Reporter) -> Keys:
-    """Keys of each repository that packages come from, before anything is downloaded."""
+    """Return the keys of each repository that packages come from."""
     used = {package.repo for package in resolution.packages}
     repos = [repo for repo in resolution.repos if repo.id in used]
     download_keys([repo for repo in repos if repo.gpgcheck], access, network, reporter)
-    # an RPM that is in no repository is pinned by the treefile itself
+    # an RPM from outside the repositories is pinned by the treefile itself
     own = ((COMMAND_LINE, None),) if COMMAND_LINE in used else ()
     return own + tuple((repo.id, load_keys(repo, access, network) if repo.gpgcheck else None) for repo in repos)
 
 
-def _place(package: ResolvedPackage, network: RepoNetwork) -> str:
-    """rpms/CHECKSUM/NAME.rpm: two builds under one name do not meet."""
+def _cached_path(package: ResolvedPackage, network: RepoNetwork) -> str:
+    """Return CACHEDIR/rpms/ALGORITHM-DIGEST/NAME.rpm, so that two builds of the same name do not collide."""
     name = os.path.basename(package.location)
     algorithm, digest = package.checksum
     if name in ("", ".", "..") or not digest.isalnum() or not algorithm.isalnum():
         raise FetchError(
             f"{package.nevra} of repository {package.repo!r} has the location {package.location!r} and the checksum "
-            f"{algorithm}:{digest} in the metadata, which make no file name",
-            hint="the repository's metadata is wrong: have it made again",
+            f"{algorithm}:{digest} in the metadata, from which no file name can be made",
+            hint="the repository's metadata is wrong and must be regenerated",
         )
     return os.path.join(network.rpms_dir, f"{algorithm}-{digest}", name)
 
@@ -142,7 +142,10 @@ def _verified(files: Sequence[File], keys: Keys, jobs: int, reporter: Reporter) 
 
 
 def _complete(file: File) -> bool:
-    """As long as it should be. A shorter one is a download that was interrupted, and is continued."""
+    """Whether the file has its full size. A shorter one is an interrupted download, which will be resumed.
+
+    Removes whatever is not a regular file in a directory of our own.
+    """
     try:
         directory = os.lstat(os.path.dirname(file.path))
         status = os.lstat(file.path)
@@ -163,10 +166,10 @@ def _remove(file: File) -> None:
         fs.remove_tree(directory)
 
 
-def _discarded(file: File, verdict: Verdict) -> bool:
-    """Remove from the cache what is not what the repository has, so that it is fetched anew; True if it was that.
+def _discard_corrupted(file: File, verdict: Verdict) -> bool:
+    """Remove a file from the cache if it is not the one in its repository, so that it is fetched again; return whether.
 
-    What the repository does have, but must not be used, stays: fetching it again would bring the same.
+    A file that is the repository's, but must not be used, stays: fetching it again would not change it.
     """
     if not isinstance(verdict.fault, FetchError):
         return False
@@ -174,7 +177,7 @@ def _discarded(file: File, verdict: Verdict) -> bool:
     return True
 
 
-def _bring(
+def _download(
     files: Sequence[File],
     resolution: Resolution,
     access: RepoAccess,
@@ -195,27 +198,29 @@ def _bring(
         except BlockingIOError:
             reporter.info(f"Waiting for another compose that downloads to {network.rpms_dir}")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        elsewhere = _copied(files, dict(resolution.directories), reporter, jobs)
-        if elsewhere and resolution.locked:
-            by_url = urls.PackagesJob(files=elsewhere, access=access, network=network)
+        remote = _copy_local(files, dict(resolution.directories), reporter, jobs)
+        if remote and resolution.locked:
+            by_url = urls.PackagesJob(files=remote, access=access, network=network)
             child.call(urls.download_packages, by_url, reporter, crash=_downloader_crashed)
-        elif elsewhere:
-            job = dnf.Job(files=elsewhere, access=access, network=network)
+        elif remote:
+            job = dnf.Job(files=remote, access=access, network=network)
             child.call(dnf.download, job, reporter, crash=_downloader_crashed)
     finally:
         os.close(descriptor)
 
 
-def _copied(files: Sequence[File], directories: Mapping[str, str], reporter: Reporter, jobs: int) -> tuple[File, ...]:
-    """Copy files of this machine; what comes is verified in any case. Returns those of elsewhere, and those that could not be
-    copied: the downloader, which can do it as well, says why.
+def _copy_local(
+    files: Sequence[File], directories: Mapping[str, str], reporter: Reporter, jobs: int
+) -> tuple[File, ...]:
+    """Copy files of repositories on this machine, and return the others and those that could not be copied.
 
-    It reads and hashes a local file in pieces of 16 KiB, each a call of Python.
+    The downloader can copy files as well, and says why it fails, but it reads and hashes them in pieces of 16 KiB, with
+    a call into Python for each. Whatever was copied is verified like a download.
     """
-    here = [file for file in files if file.package.repo in directories and lies_below(file.package.location)]
-    if not here:
+    local = [file for file in files if file.package.repo in directories and lies_below(file.package.location)]
+    if not local:
         return tuple(files)
-    total = sum(file.package.download_size for file in here)
+    total = sum(file.package.download_size for file in local)
     with reporter.task("Copying packages", total=total, unit="bytes") as task, ThreadPoolExecutor(jobs) as threads:
 
         def copy(file: File) -> bool:
@@ -227,12 +232,12 @@ def _copied(files: Sequence[File], directories: Mapping[str, str], reporter: Rep
             task.advance(package.download_size, detail=str(package.nevra))
             return True
 
-        copied = {file for file, done in zip(here, threads.map(copy, here), strict=True) if done}
+        copied = {file for file, done in zip(local, threads.map(copy, local), strict=True) if done}
     return tuple(file for file in files if file not in copied)
 
 
 def _raise_faults(faults: Sequence[ComposeError]) -> None:
-    """One error for all: the gravest kind, whose exit code and hint it has."""
+    """Raise one error for all faults, of the gravest kind among them."""
     for kind in (TrustError, PackageError, FetchError):
         worst = [fault for fault in faults if isinstance(fault, kind)]
         if not worst:
@@ -247,15 +252,15 @@ def _raise_faults(faults: Sequence[ComposeError]) -> None:
         )
 
 
-def _verifier_crashed(how: str, output: tuple[str, ...]) -> PackageError:
+def _verifier_crashed(cause: str, output: tuple[str, ...]) -> PackageError:
     return PackageError(
-        f"librpm died while packages were verified: {how}",
-        hint="one of the packages is made to harm, or librpm has a fault; find it by verifying them with rpmkeys -K",
+        f"librpm died while verifying packages: {cause}",
+        hint="one of the packages is malicious, or librpm has a bug; find the package with rpmkeys -K",
         details=output,
     )
 
 
-def _downloader_crashed(how: str, output: tuple[str, ...]) -> FetchError:
+def _downloader_crashed(cause: str, output: tuple[str, ...]) -> FetchError:
     return FetchError(
-        f"the downloader (libdnf5) died: {how}", hint="run it again: what has come is kept", details=output
+        f"the downloader (libdnf5) died: {cause}", hint="run it again: what was downloaded is kept", details=output
     )

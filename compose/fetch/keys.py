@@ -1,4 +1,4 @@
-"""The keys of a repository: exactly those that its gpgkey= names."""
+"""The keys of a repository: exactly those named by its gpgkey=."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _REMOTE = frozenset({"http", "https", "ftp"})
 
 
 def download_keys(repos: Sequence[RepoSnapshot], access: RepoAccess, network: RepoNetwork, reporter: Reporter) -> None:
-    """Bring the keys of repositories that are elsewhere, anew and all at once, to where read_key_file() finds them.
+    """Download the repositories' remote keys, afresh and all at once, to where read_key_file() finds them.
 
-    Each comes with the settings of its repository's own section of access: certificates, proxy, and the user where the key is
-    on a host of the repository. One that several repositories name comes once for each: what the one is content with, the other
-    need not trust. Nothing is done for a compose that is to do with what is cached. Raises FetchError.
+    Each is downloaded with the settings of its repository's section: certificates, proxy, and the user if the key is on
+    a host of the repository. A key that several repositories name is downloaded for each, since one may accept
+    connections that another does not trust. Does nothing if the compose uses only what is cached. Raises FetchError.
     """
     wanted = tuple(dict.fromkeys((repo.id, url) for repo in repos for url in repo.gpgkeys if _is_remote(url)))
     if network.cache_only or not wanted:
         return
-    # most keys are files
+    # imported here: most keys are local files
     from compose.fetch import urls
     from compose.rpm import child
 
-    places = {each: _kept(*each, network) for each in wanted}
+    paths = {(repo, url): _cached_path(repo, url, network) for repo, url in wanted}
     directory = os.path.join(network.metadata_dir, "keys")
     with fs.storage_errors(directory):
         os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -42,7 +42,7 @@ def download_keys(repos: Sequence[RepoSnapshot], access: RepoAccess, network: Re
             downloads = tuple(
                 urls.Download(
                     urls=(url,),
-                    path=os.path.join(scratch, os.path.basename(places[repo, url])),
+                    path=os.path.join(scratch, os.path.basename(paths[repo, url])),
                     name=f"gpgkey {without_user(url)} of repository {repo!r}",
                     repo=repo,
                     own_hosts_only=True,
@@ -52,20 +52,21 @@ def download_keys(repos: Sequence[RepoSnapshot], access: RepoAccess, network: Re
             )
             job = urls.Job(downloads=downloads, access=access, network=network, what="keys", hint=_BESIDE)
             child.call(urls.download, job, reporter, crash=_crashed)
-            for each in downloads:
-                os.rename(each.path, places[each.repo, each.urls[0]])
+            for download in downloads:
+                os.rename(download.path, paths[download.repo, download.urls[0]])
 
 
 def load_keys(repo: RepoSnapshot, access: RepoAccess, network: RepoNetwork) -> tuple[PublicKey, ...]:
-    """The keys of a repository that has gpgcheck=1, those of elsewhere as download_keys() left them.
+    """Return the keys of a repository that has gpgcheck=1, remote ones as downloaded by download_keys().
 
-    Raises TrustError for no gpgkey=, a file that is missing or is no key; FetchError for one that was never downloaded.
+    Raises TrustError if there is no gpgkey=, or a file is missing or not a key file; FetchError if a remote one was
+    never downloaded.
     """
     if not repo.gpgkeys:
         raise TrustError(
             f"repository {repo.id!r} has gpgcheck=1 but no gpgkey=",
-            hint="name its key file in gpgkey=, a path relative to the .repo file or a URL; this machine's keys are "
-            "never used",
+            hint="set gpgkey= to its key file, a path relative to the .repo file or a URL; the host's keys are never "
+            "used",
         )
     keys: dict[str, PublicKey] = {}
     for url in repo.gpgkeys:
@@ -80,10 +81,10 @@ def load_keys(repo: RepoSnapshot, access: RepoAccess, network: RepoNetwork) -> t
 
 
 def read_key_file(url: str, repo: RepoSnapshot, access: RepoAccess, network: RepoNetwork) -> bytes:
-    """What a gpgkey= names. Raises as load_keys() does."""
+    """Return the content of the file that an entry of gpgkey= names. Raises as load_keys() does."""
     if _is_remote(url):
         try:
-            with open(_kept(repo.id, url, network), "rb") as stream:
+            with open(_cached_path(repo.id, url, network), "rb") as stream:
                 return stream.read(_MAX_SIZE)
         except FileNotFoundError as error:
             raise FetchError(
@@ -93,19 +94,19 @@ def read_key_file(url: str, repo: RepoSnapshot, access: RepoAccess, network: Rep
     path = local_path(url)
     if path is None:
         raise TrustError(f"repository {repo.id!r}: gpgkey {without_user(url)} is neither a file nor an http(s) URL")
-    places = [path] if access.root is None else [os.path.join(access.root, path.lstrip("/")), path]
-    for place in places:
+    candidates = [path] if access.root is None else [os.path.join(access.root, path.lstrip("/")), path]
+    for candidate in candidates:
         try:
-            with open(place, "rb") as stream:
+            with open(candidate, "rb") as stream:
                 return stream.read(_MAX_SIZE)
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise TrustError(f"repository {repo.id!r}: gpgkey {place} cannot be read: {error.strerror}") from error
+            raise TrustError(f"repository {repo.id!r}: gpgkey {candidate} cannot be read: {error.strerror}") from error
     raise TrustError(
         f"repository {repo.id!r}: gpgkey {path} does not exist",
         hint=_BESIDE,
-        details=tuple(f"looked for {place}" for place in places),
+        details=tuple(f"looked for {candidate}" for candidate in candidates),
     )
 
 
@@ -113,10 +114,10 @@ def _is_remote(url: str) -> bool:
     return url.partition(":")[0].lower() in _REMOTE
 
 
-def _kept(repo: str, url: str, network: RepoNetwork) -> str:
+def _cached_path(repo: str, url: str, network: RepoNetwork) -> str:
     name = hashlib.sha256(f"{repo} {url}".encode()).hexdigest()
     return os.path.join(network.metadata_dir, "keys", f"{name}.asc")
 
 
-def _crashed(how: str, output: tuple[str, ...]) -> FetchError:
-    return FetchError(f"the downloader (libdnf5) died: {how}", hint=_BESIDE, details=output)
+def _crashed(cause: str, output: tuple[str, ...]) -> FetchError:
+    return FetchError(f"the downloader (libdnf5) died: {cause}", hint=_BESIDE, details=output)

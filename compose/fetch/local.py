@@ -1,4 +1,4 @@
-"""RPMs that are in no repository: a file or a URL, and the digest that the treefile pins."""
+"""RPMs from outside the repositories: a file or a URL, with the digest that the treefile pins."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from compose.rpm.repos import RepoAccess, RepoNetwork
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Exactly one of path and url is set. sha256: of the file. place: in the treefile."""
+    """Exactly one of path and url is set. sha256: of the file. place: its position in the treefile."""
 
     sha256: str
     place: str
@@ -29,24 +29,24 @@ class Source:
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """What messages call it."""
         return self.path or without_user(self.url or "")
 
 
 def bring(sources: Sequence[Source], access: RepoAccess, network: RepoNetwork, reporter: Reporter) -> tuple[str, ...]:
-    """Paths of the RPMs in CACHEDIR/rpms, whose content is what the digest says.
+    """Copy or download the RPMs into CACHEDIR/rpms, and return their paths there. Each has the pinned digest.
 
     Raises TrustError for another digest, TreefileError for a file that cannot be read, FetchError, StorageError.
     """
-    places = [_place(source, network) for source in sources]
-    brought = []
+    paths = [_cached_path(source, network) for source in sources]
+    fetched = []
     missing = []
-    for source, path in zip(sources, places, strict=True):
+    for source, path in zip(sources, paths, strict=True):
         with fs.storage_errors(network.rpms_dir):
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         if os.path.exists(path) and _digest(path) == source.sha256:
             continue
-        brought.append((source, path))
+        fetched.append((source, path))
         if source.path is not None:
             _copy(source.path, path, source)
         else:
@@ -65,18 +65,18 @@ def bring(sources: Sequence[Source], access: RepoAccess, network: RepoNetwork, r
         child.call(
             urls.download, urls.Job(downloads=downloads, access=access, network=network), reporter, crash=_crashed
         )
-    for source, path in brought:
+    for source, path in fetched:
         found = _digest(path)
         if found != source.sha256:
             shutil.rmtree(os.path.dirname(path), ignore_errors=True)
             raise TrustError(
                 f"{source.place}: {source.name} has the sha256 {found}, the treefile says {source.sha256}",
-                hint="if the new one is meant, put its digest into the treefile",
+                hint="if the new file is the intended one, put its digest into the treefile",
             )
-    return tuple(places)
+    return tuple(paths)
 
 
-def _place(source: Source, network: RepoNetwork) -> str:
+def _cached_path(source: Source, network: RepoNetwork) -> str:
     name = os.path.basename(source.path if source.path is not None else unquote(urlsplit(source.url or "").path))
     if not name.endswith(".rpm"):
         raise TreefileError(f"{source.place}: rpm-files: {source.name} does not end in .rpm")
@@ -98,5 +98,5 @@ def _digest(path: str) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _crashed(how: str, output: tuple[str, ...]) -> FetchError:
-    return FetchError(f"the downloader (libdnf5) died: {how}", hint="run it again", details=output)
+def _crashed(cause: str, output: tuple[str, ...]) -> FetchError:
+    return FetchError(f"the downloader (libdnf5) died: {cause}", hint="run it again", details=output)

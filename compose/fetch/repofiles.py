@@ -1,4 +1,4 @@
-"""The `.repo` files of a compose as one that means the same anywhere: variables replaced, paths absolute, no passwords."""
+"""The `.repo` files of a compose made portable: variables substituted, paths absolute, no passwords."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class _Job:
 
 
 def portable(access: RepoAccess, network: RepoNetwork, reporter: Reporter) -> tuple[RepoSection, ...]:
-    """The repositories that take part. Raises TreefileError for faults in .repo files."""
+    """Return the repositories that take part, made portable. Raises TreefileError for faults in .repo files."""
     return child.call(_portable, _Job(access=access, network=network), reporter, crash=_crashed)
 
 
 def format_sections(sections: Sequence[RepoSection], keys: Mapping[str, Sequence[str]], *, enabled: bool = True) -> str:
-    """The text of a .repo file. keys: gpgkey= of each repository that has one, by its id. enabled: do they take part where
-    nobody names them?"""
+    """Return the text of a .repo file. keys: entries of gpgkey=, by repository id. enabled: whether the repositories
+    take part unless they are named."""
     lines: list[str] = []
     for section in sections:
         lines.append(f"[{section.id}]")
@@ -37,7 +37,7 @@ def format_sections(sections: Sequence[RepoSection], keys: Mapping[str, Sequence
             lines.append("enabled=0")
         for option in section.options:
             if option.key not in {"enabled", "gpgkey", *_SECRETS}:
-                # what goes on in the next line begins with a blank there
+                # continuation lines start with a blank
                 lines.append(f"{option.key}=" + without_user(option.value).replace("\n", "\n "))
         if keys.get(section.id):
             lines.append(f"gpgkey={' '.join(keys[section.id])}")
@@ -65,5 +65,5 @@ def _portable(job: _Job, reporter: Reporter) -> tuple[RepoSection, ...]:
     return tuple(found)
 
 
-def _crashed(how: str, output: tuple[str, ...]) -> FetchError:
-    return FetchError(f"libdnf5 died while reading .repo files: {how}", hint="run it again", details=output)
+def _crashed(cause: str, output: tuple[str, ...]) -> FetchError:
+    return FetchError(f"libdnf5 died while reading .repo files: {cause}", hint="run it again", details=output)

@@ -9,8 +9,8 @@ from compose.solve.resolution import ResolvedPackage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RpmFile:
-    """path: the RPM, absolute. sha256: of the file, computed here. key: fingerprint or id of the signing key, hex;
-    "" when the repository says gpgcheck=0. cached: was it here already?"""
+    """path: the RPM, absolute. sha256: of the file, computed here. key: fingerprint or ID of the signing key, hex; ""
+    if the repository has gpgcheck=0. cached: whether it was in the cache before."""
 
     package: ResolvedPackage
     path: str

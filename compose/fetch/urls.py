@@ -1,4 +1,4 @@
-"""Downloads by URL, where no repository metadata says what there is: run in a child process, by libdnf5's downloader."""
+"""Downloads by URL, without repository metadata, by libdnf5's downloader; runs in a child process."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from compose.rpm.repos import RepoAccess, RepoNetwork, add_repos, configure, ena
 from compose.solve.resolution import ResolvedPackage
 
 _PLACES = ("baseurl", "mirrorlist", "metalink")
-"""Options that say where a repository is, the one first that goes first."""
+"""Options that say where a repository is, by precedence."""
 _METALINK = "{http://www.metalinker.org/}"
 _MIRRORS = 5
 _MAX_LIST = 1 << 20
-_TOO_LONG = "it has more bytes than"
-_GONE = "a package that is gone from where it was locked needs another mirror or a new lock"
+_TOO_LONG = "it is larger than the allowed"
+_GONE = "a package that is gone from its locked location needs another mirror or a new lock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Download:
-    """urls: where it is to be had, tried in order. path: where it goes, in a directory that exists. name: for messages.
-    size: bytes, 0 when unknown. repo: id of the repository whose settings (certificates, user) hold, "" for none.
-    limit: bytes after which it is given up, 0 for none. own_hosts_only: the repository's user and password are for hosts that
-    its own section names."""
+    """urls: tried in order. path: where the file goes; its directory must exist. name: what messages call it. size: in
+    bytes, 0 if unknown. repo: id of the repository whose settings (certificates, user) apply, "" for none. limit: bytes
+    after which the download is aborted, 0 for none. own_hosts_only: send the repository's user and password only to
+    hosts that its section names."""
 
     urls: tuple[str, ...]
     path: str
@@ -46,7 +46,7 @@ class Download:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """what, hint: for messages."""
+    """what: the files, in messages. hint: of the error if downloads fail."""
 
     downloads: tuple[Download, ...]
     access: RepoAccess
@@ -57,7 +57,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackagesJob:
-    """Packages of repositories, by the location that a lockfile has for them."""
+    """Packages of repositories, by their location according to a lockfile."""
 
     files: tuple[File, ...]
     access: RepoAccess
@@ -65,15 +65,15 @@ class PackagesJob:
 
 
 def download(job: Job, reporter: Reporter) -> None:
-    """Bring every file. Raises FetchError naming those that did not come, StorageError when the disk is full."""
-    needed = {each.repo for each in job.downloads if each.repo}
+    """Download every file. Raises FetchError naming those that failed, StorageError if the disk is full."""
+    needed = {file.repo for file in job.downloads if file.repo}
     _Session(job.access, job.network, _sections(job.access, needed)).run(
         job.downloads, reporter, what=job.what, hint=job.hint
     )
 
 
 def download_packages(job: PackagesJob, reporter: Reporter) -> None:
-    """Bring packages from where their repositories are, without their metadata. Raises as download()."""
+    """Download packages from their repositories, without the metadata. Raises as download() does."""
     sections = _sections(job.access, {file.package.repo for file in job.files})
     session = _Session(job.access, job.network, sections)
     places = {
@@ -96,8 +96,7 @@ def download_packages(job: PackagesJob, reporter: Reporter) -> None:
 
 
 def _urls(package: ResolvedPackage, places: tuple[str, ...]) -> tuple[str, ...]:
-    """Where a package may be. Its own base, of any kind that the downloader takes, goes first, as librepo has it; what is not
-    a URL cannot be one."""
+    """Return the URLs to try for a package: first its own base, if it is a URL of any scheme, as in librepo."""
     own = (package.base,) if "://" in package.base else ()
     return tuple(f"{place.rstrip('/')}/{package.location}" for place in (*own, *places))
 
@@ -107,7 +106,7 @@ def _sections(access: RepoAccess, needed: set[str]) -> tuple[RepoSection, ...]:
 
 
 class _Session:
-    """A libdnf5 Base; nothing of any repository is loaded."""
+    """A libdnf5 Base without any repository metadata loaded."""
 
     def __init__(self, access: RepoAccess, network: RepoNetwork, sections: tuple[RepoSection, ...]) -> None:
         import libdnf5
@@ -120,42 +119,44 @@ class _Session:
         os.makedirs(root, mode=0o700, exist_ok=True)
         configure(self._base, access, network, root)
         self._base.setup()
-        made = add_repos(self._base, sections, network, Reporter())
-        self._repos = {section.id: repo for section, repo in zip(sections, made, strict=True)}
+        repos = add_repos(self._base, sections, network, Reporter())
+        self._repos = {section.id: repo for section, repo in zip(sections, repos, strict=True)}
         self._hosts = {section.id: {*map(_host, self._named(section))} for section in sections}
-        # the same without a user
-        made = add_repos(self._base, tuple(map(_anonymous, sections)), network, Reporter())
-        self._strangers = {section.id: repo for section, repo in zip(sections, made, strict=True)}
+        repos = add_repos(self._base, tuple(map(_anonymous, sections)), network, Reporter())
+        self._anonymous_repos = {section.id: repo for section, repo in zip(sections, repos, strict=True)}
 
     def run(
         self, downloads: tuple[Download, ...], reporter: Reporter, *, what: str = "packages", hint: str = _GONE
     ) -> None:
         missing = downloads
         failures: dict[str, str] = {}
-        mirrors = max((len(each.urls) for each in downloads), default=0)
+        mirrors = max((len(download.urls) for download in downloads), default=0)
         pause = self._network.pause
-        may_pass = False
-        total = sum(each.size for each in downloads)
+        worth_retrying = False
+        total = sum(download.size for download in downloads)
         with reporter.task(f"Downloading {what}", total=total, unit="bytes") as task:
             for attempt in range(mirrors * self._network.attempts):
                 if attempt and attempt % mirrors == 0:
-                    # every place was tried
-                    if not may_pass:
+                    # every URL was tried
+                    if not worth_retrying:
                         break
                     first = missing[0]
                     reporter.info(
-                        f"{len(missing)} downloads failed ({first.name}: {failures[first.path]}); trying again in {pause:g} s"
+                        f"{len(missing)} downloads failed ({first.name}: {failures[first.path]}); "
+                        f"trying again in {pause:g} s"
                     )
                     time.sleep(pause)
                     pause *= 2
-                    may_pass = False
+                    worth_retrying = False
                 failures = self._try(missing, attempt, task)
-                missing = tuple(each for each in missing if each.path in failures)
+                missing = tuple(download for download in missing if download.path in failures)
                 if not missing:
                     return
                 stop_for_disk(os.path.dirname(missing[0].path), failures)
-                may_pass |= not all(FINAL.search(text) or text.startswith(_TOO_LONG) for text in failures.values())
-        lines = [f"{each.name}: {failures[each.path]}" for each in missing]
+                worth_retrying |= any(
+                    not FINAL.search(text) and not text.startswith(_TOO_LONG) for text in failures.values()
+                )
+        lines = [f"{download.name}: {failures[download.path]}" for download in missing]
         raise FetchError(
             f"cannot download {lines[0] if len(lines) == 1 else f'{len(lines)} {what}'}",
             hint=hint,
@@ -163,27 +164,27 @@ class _Session:
         )
 
     def _try(self, downloads: tuple[Download, ...], attempt: int, task: Task) -> dict[str, str]:
-        """Each file once, from its next URL; what went wrong, by path."""
+        """Try each file once, from its next URL, and return the failures by path."""
         watch = self._watch(downloads, task)
         self._base.set_download_callbacks(self._dnf.repo.DownloadCallbacksUniquePtr(watch))
         downloader = self._dnf.repo.FileDownloader(self._base)
         downloader.set_fail_fast(False)
         downloader.set_resume(True)
-        # held: libdnf5 keeps a pointer only
+        # referenced here, for libdnf5 keeps only pointers
         self._held = (watch, downloader)
-        for each in downloads:
-            url = each.urls[attempt % len(each.urls)]
-            if each.repo:
-                trusted = not each.own_hosts_only or _host(url) in self._hosts[each.repo]
-                downloader.add((self._repos if trusted else self._strangers)[each.repo], url, each.path)
+        for download in downloads:
+            url = download.urls[attempt % len(download.urls)]
+            if download.repo:
+                trusted = not download.own_hosts_only or _host(url) in self._hosts[download.repo]
+                downloader.add((self._repos if trusted else self._anonymous_repos)[download.repo], url, download.path)
             else:
-                downloader.add(url, each.path)
+                downloader.add(url, download.path)
         try:
             downloader.download()
         except (self._dnf.exception.Error, RuntimeError) as error:
-            for each in downloads:
-                if not os.path.exists(each.path):
-                    watch.failures.setdefault(each.path, str(error))
+            for download in downloads:
+                if not os.path.exists(download.path):
+                    watch.failures.setdefault(download.path, str(error))
         return {path: without_user(text) for path, text in watch.failures.items()}
 
     def _watch(self, downloads: tuple[Download, ...], task: Task) -> Any:
@@ -192,7 +193,7 @@ class _Session:
         give_up = self._dnf.repo.DownloadCallbacks.ERROR
 
         class Watch(self._dnf.repo.DownloadCallbacks):  # type: ignore[name-defined,misc]
-            """libdnf5 numbers the downloads in the order they were added. No body may raise: that aborts the process."""
+            """Numbers of downloads are in the order they were added. No method may raise: that aborts the process."""
 
             def __init__(self) -> None:
                 super().__init__()
@@ -205,13 +206,13 @@ class _Session:
                 return self.begun - 1
 
             def progress(self, number: int, total: float, downloaded: float) -> int:
-                each = downloads[number]
-                size = min(each.size, int(downloaded))
-                if size > done[each.path]:
-                    task.advance(size - done[each.path], detail=each.name)
-                    done[each.path] = size
-                if 0 < each.limit < downloaded:
-                    self.failures[each.path] = f"{_TOO_LONG} {each.limit}"
+                download = downloads[number]
+                size = min(download.size, int(downloaded))
+                if size > done[download.path]:
+                    task.advance(size - done[download.path], detail=download.name)
+                    done[download.path] = size
+                if 0 < download.limit < downloaded:
+                    self.failures[download.path] = f"{_TOO_LONG} {download.limit} bytes"
                     return int(give_up)
                 return 0
 
@@ -227,7 +228,7 @@ class _Session:
         return Watch()
 
     def _named(self, section: RepoSection) -> Iterator[str]:
-        """URLs of all that a section says of where its repository is."""
+        """Yield all URLs that a section gives for its repository."""
         for key in _PLACES:
             if option := section.option(key):
                 yield from split_list(
@@ -235,7 +236,7 @@ class _Session:
                 )
 
     def places(self, section: RepoSection, scratch: str, reporter: Reporter) -> tuple[str, ...]:
-        """Base URLs of a repository, of a metalink's or mirrorlist's the first few."""
+        """Return the base URLs of a repository; of a metalink or mirrorlist, the first few."""
         for key in _PLACES:
             if option := section.option(key):
                 value = absolute(key, substitute(self._base, option.value), os.path.dirname(section.path))
@@ -261,28 +262,29 @@ class _Session:
 
 
 def _host(url: str) -> tuple[str, str]:
-    """(scheme, host and port) of a URL; of what is none, nothing that another one has."""
+    """Return the scheme of a URL, and its host with the port; for anything else, a pair that no URL has."""
     scheme, colon, rest = url.partition("://")
     return (scheme.lower(), re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2].lower()) if colon else ("", url)
 
 
 def _anonymous(section: RepoSection) -> RepoSection:
-    options = tuple(each for each in section.options if each.key not in ("username", "password"))
+    """Return the section without user and password, under another id."""
+    options = tuple(option for option in section.options if option.key not in ("username", "password"))
     return replace(section, id=f"{section.id}:anonymous", options=options)
 
 
 def _preference(url: ET.Element) -> int:
-    """1 to 100, the best first; what is no such number comes last."""
+    """Return 1 to 100, the best having the highest; 0 for anything else."""
     text = url.get("preference") or ""
     return int(text) if re.fullmatch(r"[0-9]{1,3}", text) else 0
 
 
 def _mirrors(text: str) -> list[str]:
-    """Base URLs of a metalink (metalinker.org, version 3.0), http(s) ones, the preferred first."""
+    """Return the http(s) base URLs of a metalink (metalinker.org, version 3.0), preferred ones first."""
     try:
         urls = list(ET.fromstring(text).iter(f"{_METALINK}url"))
     except ET.ParseError:
         return []
     urls.sort(key=_preference, reverse=True)
-    found = [(each.text or "").strip() for each in urls if each.get("protocol") in ("https", "http")]
+    found = [(url.text or "").strip() for url in urls if url.get("protocol") in ("https", "http")]
     return [url.removesuffix("repodata/repomd.xml") for url in found if url.endswith("repodata/repomd.xml")]

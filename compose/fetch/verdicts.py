@@ -1,9 +1,9 @@
-"""RPMs in the cachedir that were verified before, and have not been touched since: they are not read again.
+"""Verdicts on the RPMs in the cachedir: files that were verified and are untouched since are not read again.
 
     CACHEDIR/verified    JSON in a sealed file: path -> what was verified
 
-A row is of one file (inode, size, times to the nanosecond: of these only root, or somebody who sets the clock, can forge the
-time of change), one entry in a repository's metadata and one set of keys. Only what was found good is in it.
+A row holds for one file (inode, size, times in nanoseconds; only root, or somebody who sets the clock, can forge the
+ctime), one entry in a repository's metadata and one set of keys. Only good verdicts are stored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from compose.sealed import read_sealed, write_sealed
 
 _NAME = "verified"
 _KIND = b"compose verified 1\n"
-_MOST = 20_000  # rows
+_MAX_ROWS = 20_000
 
 
 class Verdicts:
@@ -29,27 +29,29 @@ class Verdicts:
 
     def __init__(self, cachedir: str, keys: Iterable[tuple[str, tuple[PublicKey, ...] | None]]) -> None:
         self._path = os.path.join(cachedir, _NAME)
-        self._keys = {repo: hashlib.sha256(repr(each).encode()).hexdigest() for repo, each in keys}
+        self._keys = {repo: hashlib.sha256(repr(repo_keys).encode()).hexdigest() for repo, repo_keys in keys}
         data = read_sealed(self._path, _KIND)
         self._rows: dict[str, Any] = json.loads(bytes(data)) if data is not None else {}
         self._seen: dict[str, list[Any]] = {}
 
     def look(self, file: File) -> Verdict | None:
-        """What was found of a file, if it is still the same. To be called before it is verified: what is changed after that
-        is another file."""
+        """Return the stored verdict on a file, if the file is still the same.
+
+        Must be called before the file is verified: note() stores the verdict for the file as it was at this call.
+        """
         facts = self._seen[file.path] = self._facts(file)
         row = self._rows.get(file.path)
         return None if row is None or row[0] != facts else Verdict(sha256=row[1], key=row[2])
 
     def note(self, verdicts: Mapping[File, Verdict]) -> None:
-        """Remember what was found just now. Raises StorageError."""
+        """Store new verdicts. Raises StorageError."""
         good = {file: verdict for file, verdict in verdicts.items() if verdict.fault is None}
         for file, verdict in good.items():
-            # the last ones last
+            # the newest last
             self._rows.pop(file.path, None)
             self._rows[file.path] = [self._seen[file.path], verdict.sha256, verdict.key]
         if good:
-            rows = dict(list(self._rows.items())[-_MOST:])
+            rows = dict(list(self._rows.items())[-_MAX_ROWS:])
             write_sealed(self._path, _KIND, json.dumps(rows).encode())
 
     def _facts(self, file: File) -> list[Any]:

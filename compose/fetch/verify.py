@@ -1,4 +1,4 @@
-"""Digest and signature of RPM files on disk; `verify()` runs in a child process, for librpm reads what is hostile."""
+"""Checks the digests and signatures of RPM files; runs in a child process, for librpm parses hostile data."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from compose.rpm.signature import Keyring, check_unsigned, read_layout
 from compose.solve.resolution import ResolvedPackage
 
 _CHUNK = 1 << 20
-# createrepo_c's names of algorithms that hashlib calls otherwise
+# createrepo_c's names of algorithms that hashlib names differently
 _ALGORITHMS = {"sha": "sha1"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File:
-    """A package and where its RPM lies."""
+    """A package and the path of its RPM."""
 
     package: ResolvedPackage
     path: str
@@ -29,7 +29,7 @@ class File:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """keys: of each repository, None for one with gpgcheck=0. jobs: threads."""
+    """keys: by repository id, None if it has gpgcheck=0. jobs: threads."""
 
     files: tuple[File, ...]
     keys: tuple[tuple[str, tuple[PublicKey, ...] | None], ...]
@@ -38,8 +38,8 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """sha256 and key as in RpmFile; or the fault: FetchError when the file is not what the repository's metadata says
-    (another copy may be), TrustError or PackageError when it is and must not be used."""
+    """sha256 and key as in RpmFile, or a fault: FetchError if the file is not what the repository's metadata describes
+    (another copy may be), TrustError or PackageError if it is, but must not be used."""
 
     sha256: str = ""
     key: str = ""
@@ -47,15 +47,15 @@ class Verdict:
 
 
 def verify(job: Job, reporter: Reporter) -> tuple[Verdict, ...]:
-    """A verdict per file, in their order."""
+    """Return a verdict per file, in the order of files."""
     keyrings = {repo: None if keys is None else Keyring(keys) for repo, keys in job.keys}
-    # librpm is used by one thread at a time; it needs some 100 us per package, hashing is what takes long
+    # one thread at a time uses librpm, which takes about 100 us per package; the hashing takes longer
     librpm = threading.Lock()
 
     total = sum(file.package.download_size for file in job.files)
     with reporter.task("Verifying packages", total=total, unit="bytes") as task:
 
-        def one(file: File) -> Verdict:
+        def verdict_on(file: File) -> Verdict:
             try:
                 return _verify(file, keyrings[file.package.repo], librpm)
             except (FetchError, PackageError, TrustError) as fault:
@@ -64,7 +64,7 @@ def verify(job: Job, reporter: Reporter) -> tuple[Verdict, ...]:
                 task.advance(file.package.download_size, detail=str(file.package.nevra))
 
         with ThreadPoolExecutor(max_workers=job.jobs) as pool:
-            return tuple(pool.map(one, job.files))
+            return tuple(pool.map(verdict_on, job.files))
 
 
 def _verify(file: File, keyring: Keyring | None, librpm: threading.Lock) -> Verdict:
@@ -90,7 +90,7 @@ def _verify(file: File, keyring: Keyring | None, librpm: threading.Lock) -> Verd
         try:
             layout = read_layout(fd, name)
         except PackageError:
-            # most likely damaged on its way here; if not, then it is so in the repository
+            # most likely damaged in transit; otherwise the repository's own file is
             compare(*_digests(fd, (algorithm, 0)))
             raise
         listed, whole, payload = _digests(fd, (algorithm, 0), ("sha256", 0), ("sha256", layout.payload_offset))
@@ -99,7 +99,7 @@ def _verify(file: File, keyring: Keyring | None, librpm: threading.Lock) -> Verd
             checked = check_unsigned(fd, name) if keyring is None else keyring.check(fd, name, layout)
         if checked.nevra != package.nevra:
             raise TrustError(
-                f"{name} is in truth {checked.nevra}",
+                f"{name} is actually {checked.nevra}",
                 hint="the repository offers one package under the name of another: do not use it",
             )
         if checked.payload_digest is not None:
@@ -108,8 +108,8 @@ def _verify(file: File, keyring: Keyring | None, librpm: threading.Lock) -> Verd
                 (payload,) = _digests(fd, (algorithm, layout.payload_offset))
             if payload != expected_payload:
                 raise PackageError(
-                    f"{name}: its payload is not the one that its header was made for",
-                    hint="it was damaged or tampered with before it came into the repository: do not use it",
+                    f"{name}: its payload does not have the digest that its header records",
+                    hint="it was damaged or tampered with before it entered the repository: do not use it",
                 )
         return Verdict(sha256=whole, key=checked.key)
     finally:
@@ -117,12 +117,12 @@ def _verify(file: File, keyring: Keyring | None, librpm: threading.Lock) -> Verd
 
 
 def _digests(fd: int, *wanted: tuple[str, int]) -> tuple[str, ...]:
-    """Hex digests of the file from an offset to its end, each (hashlib name, offset), in one pass."""
-    hashes = {each: hashlib.new(each[0], usedforsecurity=False) for each in dict.fromkeys(wanted)}
+    """Return hex digests of the file, computed in one pass. wanted: pairs of hashlib name and offset to start at."""
+    hashes = {key: hashlib.new(key[0], usedforsecurity=False) for key in dict.fromkeys(wanted)}
     position = 0
     while chunk := os.pread(fd, _CHUNK, position):
         for (_, start), total in hashes.items():
             if start < position + len(chunk):
                 total.update(memoryview(chunk)[max(0, start - position) :])
         position += len(chunk)
-    return tuple(hashes[each].hexdigest() for each in wanted)
+    return tuple(hashes[key].hexdigest() for key in wanted)
