@@ -64,8 +64,9 @@ def test_checksums_of_repodata(tmp_path, algorithm, name):
     assert isinstance(judge(tmp_path, DATA, checksum=(name, "0" * len(digest))).fault, FetchError)
 
 
-def test_an_unknown_checksum(tmp_path):
-    assert "crc32" in judge(tmp_path, DATA, checksum=("crc32", "00")).fault.message
+@pytest.mark.parametrize("algorithm", ["crc32", "shake_128"])
+def test_an_unknown_checksum(tmp_path, algorithm):
+    assert algorithm in judge(tmp_path, DATA, checksum=(algorithm, "00")).fault.message
 
 
 def test_a_wrong_size_or_digest_is_for_another_download_to_heal(tmp_path):
