@@ -81,12 +81,16 @@ class RepoNetwork:
 
 
 def variables(access: RepoAccess) -> dict[str, str]:
-    """Return the variables of .repo files. Raises TreefileError for a variable file that cannot be read."""
+    """Return the variables of .repo files. Raises TreefileError for what cannot be read."""
     found = {}
     for directory in access.vars_dirs:
         if not os.path.isdir(directory):
             continue
-        for name in sorted(os.listdir(directory)):
+        try:
+            names = sorted(os.listdir(directory))
+        except OSError as error:
+            raise TreefileError(f"{directory}: cannot look for repository variables: {error.strerror}") from error
+        for name in names:
             path = os.path.join(directory, name)
             if not _VARIABLE.fullmatch(name) or not os.path.isfile(path):
                 continue

@@ -152,6 +152,16 @@ def test_variables(tmp_path):
     }
 
 
+def test_a_directory_of_variables_that_cannot_be_listed(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("os.listdir", refuse)
+    access = RepoAccess(repo_dirs=(), basearch="x86_64", vars_dirs=(str(tmp_path),))
+    with pytest.raises(TreefileError, match="cannot look for repository variables: Permission denied"):
+        variables(access)
+
+
 def test_a_metalink_is_one_url_whatever_is_in_it():
     stream = "https://mirrors.example.org/metalink?repo=base-9&arch=x86_64&protocol=https,http"
     assert absolute("metalink", stream, "/srv") == stream
