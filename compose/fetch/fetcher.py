@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from compose import fs
-from compose.errors import ComposeError, FetchError, PackageError, StorageError, TrustError
+from compose.errors import ComposeError, FetchError, PackageError, TrustError
 from compose.events import Reporter
 from compose.fetch import dnf, urls, verify
 from compose.fetch.keys import download_keys, load_keys
@@ -17,6 +17,7 @@ from compose.fetch.rpmfile import RpmFile
 from compose.fetch.verdicts import Verdicts
 from compose.fetch.verify import File, Verdict
 from compose.rpm import child
+from compose.rpm.header import path_fault
 from compose.rpm.nevra import Nevra
 from compose.rpm.pgp import PublicKey
 from compose.rpm.repos import RepoAccess, RepoNetwork
@@ -125,7 +126,7 @@ def _cached_path(package: ResolvedPackage, network: RepoNetwork) -> str:
     """Return CACHEDIR/rpms/ALGORITHM-DIGEST/NAME.rpm, so that two builds of the same name do not collide."""
     name = os.path.basename(package.location)
     algorithm, digest = package.checksum
-    if name in ("", ".", "..") or not digest.isalnum() or not algorithm.isalnum():
+    if not name or path_fault(name) or not digest.isalnum() or not algorithm.isalnum():
         raise FetchError(
             f"{package.nevra} of repository {package.repo!r} has the location {package.location!r} and the checksum "
             f"{algorithm}:{digest} in the metadata, from which no file name can be made",
@@ -190,7 +191,7 @@ def _download(
             os.makedirs(os.path.dirname(file.path), mode=0o700, exist_ok=True)
         descriptor = os.open(os.path.join(network.rpms_dir, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise StorageError(f"cannot write to {network.rpms_dir}: {error.strerror}", hint="free some space") from error
+        raise fs.storage_error(network.rpms_dir, error) from error
     try:
         # two composes that share a cachedir must not write one file at the same time
         try:

@@ -14,6 +14,7 @@ from compose.errors import FetchError, TreefileError, TrustError
 from compose.events import Reporter
 from compose.fetch import urls
 from compose.rpm import child
+from compose.rpm.header import path_fault
 from compose.rpm.repofile import without_user
 from compose.rpm.repos import RepoAccess, RepoNetwork
 
@@ -77,9 +78,14 @@ def bring(sources: Sequence[Source], access: RepoAccess, network: RepoNetwork, r
 
 
 def _cached_path(source: Source, network: RepoNetwork) -> str:
-    name = os.path.basename(source.path if source.path is not None else unquote(urlsplit(source.url or "").path))
+    try:
+        name = os.path.basename(source.path if source.path is not None else unquote(urlsplit(source.url or "").path))
+    except ValueError as error:
+        raise TreefileError(f"{source.place}: rpm-files: {source.name} is not a valid URL: {error}") from error
     if not name.endswith(".rpm"):
         raise TreefileError(f"{source.place}: rpm-files: {source.name} does not end in .rpm")
+    if fault := path_fault(name):
+        raise TreefileError(f"{source.place}: rpm-files: {source.name}: {fault}")
     return os.path.join(network.rpms_dir, f"sha256-{source.sha256}", name)
 
 
