@@ -149,7 +149,12 @@ GpgKeys = Annotated[
 ]
 SignFiles = Annotated[
     list[str] | None,
-    typer.Option("--sign", metavar="KIND=FILE", help="Sign with a key file: ed25519=FILE or spki=FILE.", rich_help_panel=_SIGNATURES),
+    typer.Option(
+        "--sign",
+        metavar="KIND=FILE",
+        help="Sign with a key file: ed25519=FILE or spki=FILE.",
+        rich_help_panel=_SIGNATURES,
+    ),
 ]
 SignCommands = Annotated[
     list[str] | None,
