@@ -249,15 +249,21 @@ def test_files_that_are_too_large_to_compare(repo: Path, use_bsdiff: bool) -> No
     assert written.copied + written.patched == 0
 
 
-def test_memory_is_counted_for_the_old_file_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, int] = {}
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Bytes of memory that each kind of work asked for, by its name."""
+    found: dict[str, int] = {}
 
     def fitting(jobs: int, each: int, what: str, reporter: Reporter) -> int:
         del reporter
-        asked[what] = each
+        found[what] = each
         return jobs
 
     monkeypatch.setattr("compose.memory.fitting", fitting)
+    return found
+
+
+def test_memory_is_counted_for_the_old_file_too(tmp_path: Path, asked: dict[str, int]) -> None:
     with Repo.create(str(tmp_path / "repo")) as repo:
         source = write_commit(repo, {"usr/a": file(RANDOM)})
         target = write_commit(repo, {"usr/a": file(RANDOM[:1000])})
@@ -265,18 +271,8 @@ def test_memory_is_counted_for_the_old_file_too(tmp_path: Path, monkeypatch: pyt
     assert asked["Comparing files"] > len(RANDOM)
 
 
-def test_memory_is_counted_for_the_file_that_a_part_is_copied_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_is_counted_for_the_file_that_a_part_is_copied_from(tmp_path: Path, asked: dict[str, int]) -> None:
     """Little of it goes into the part, and all of it is read."""
-    asked: dict[str, int] = {}
-
-    def fitting(jobs: int, each: int, what: str, reporter: Reporter) -> int:
-        del reporter
-        asked[what] = each
-        return jobs
-
-    monkeypatch.setattr("compose.memory.fitting", fitting)
     with Repo.create(str(tmp_path / "repo")) as repo:
         source = write_commit(repo, {"usr/a": file(RANDOM)})
         target = write_commit(repo, {"usr/a": file(RANDOM + b"more")})
