@@ -1,1 +1,1 @@
-"""From the repository that composes write to the one that clients pull: copy, sign, move refs, prune."""
+"""Publishing: copy commits to the repository that clients pull, sign them, move refs, prune."""

@@ -1,4 +1,4 @@
-"""What a repository lacks of the commits that it is to have."""
+"""Find and copy the objects that the target repository lacks."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ from compose.publish.model import Copied
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
-    """commits: to be written, or signed, the first ones first. metadata: (checksum, "dirtree" or "dirmeta"). contents: large
-    ones first."""
+    """Objects to copy.
+
+    commits: to copy and sign, ancestors first; includes tips the target already has. metadata: (checksum, "dirtree" or
+    "dirmeta"). contents: largest first. new_commits: how many of the commits the target lacks.
+    """
 
     commits: tuple[str, ...]
     metadata: tuple[tuple[str, str], ...]
@@ -38,16 +41,17 @@ class Missing:
 
 
 def find_missing(source: Repo, target: Repo, tips: Sequence[str], depth: int) -> Missing:
-    """depth: commits before each tip that are wanted too, -1 for all that source has whole. The locks of both are held.
+    """Find what the target lacks of the tips and their ancestors. The caller holds the locks of both repositories.
 
-    Raises RepositoryError when a tip is there in part only, or something of it is missing or damaged.
+    depth: number of ancestors of each tip to include, -1 for all; a partial ancestor ends its history.
+    Raises RepositoryError if a tip is partial, or a commit or directory object is missing or damaged.
     """
     commits: dict[str, None] = {}
     for tip in tips:
         if source.is_partial(tip):
             raise RepositoryError(
-                f"{source.path}: the commit {tip} is there in part only",
-                hint=f"pull it again, whole, or see what is missing: ostree --repo={source.path} fsck",
+                f"{source.path}: the commit {tip} is partial",
+                hint=f"pull it again in full, or list what is missing: ostree --repo={source.path} fsck",
             )
         for checksum, _, behind in history(tip, reader(source)):
             if source.is_partial(checksum) or 0 <= depth < behind:
@@ -56,7 +60,7 @@ def find_missing(source: Repo, target: Repo, tips: Sequence[str], depth: int) ->
     new = [each for each in commits if not target.has(each, "commit") or target.is_partial(each)]
     wanted = tuple(each for each in reversed(commits) if each in new or each in tips)
     objects = Objects()
-    # also of tips that are there: what has come away is mended
+    # tips already in the target too: objects that it has lost are copied again
     for checksum in wanted:
         objects.add(source, checksum)
     return Missing(
@@ -84,14 +88,14 @@ def _absent_contents(source: Repo, target: Repo, checksums: set[bytes]) -> tuple
         ContentObject(checksum=name, size=source.size_of(name, extension))
         for name in sorted(each.hex() for each in checksums - there)
     ]
-    # no core shall be left alone with a large one at the end
+    # largest first, so that no core is left alone with a large one at the end
     return tuple(sorted(found, key=lambda each: -each.size))
 
 
 def copy_missing(
     source: Repo, target: Repo, missing: Missing, signers: Sequence[Signer], jobs: int, reporter: Reporter
 ) -> None:
-    """Copy them, sign the commits. Raises what Transaction and Signer raise; then the target is as it was."""
+    """Copy the objects and sign the commits, or leave the target unchanged and raise what Transaction and Signer raise."""
     with (
         reporter.task("Copying objects", total=missing.copied.size, unit="bytes") as task,
         Transaction(target, jobs=jobs, reporter=reporter) as transaction,

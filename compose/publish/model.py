@@ -1,4 +1,4 @@
-"""What is asked of a publication, and what it did."""
+"""Options and result of a publication."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from compose.ostree.signers import Signer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """name: of the ref that clients pull. revision: of the repository that has the commit."""
+    """One ref to publish. name: of the ref that clients pull. revision: ref or commit in the source repository."""
 
     name: str
     revision: str
@@ -18,9 +18,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishOptions:
-    """source, target: paths of the repositories, which may be one. signers: of commits and summary. depth: commits before
-    each that are copied too, -1 for all there are. retention: of the refs that are published, None when nothing is pruned.
-    allow_downgrade: to a commit that is older than that which clients have. dry_run: say what would be done."""
+    """What to publish, and how.
+
+    source, target: paths of the repositories, which may be the same. signers: sign each commit and the summary. depth: number
+    of ancestors to copy with each commit, -1 for all. retention: for the published refs; None to prune nothing.
+    allow_downgrade: allow a commit older than the published one. dry_run: report what would be done, and change nothing.
+    """
 
     source: str
     target: str
@@ -35,7 +38,7 @@ class PublishOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """Of a ref. before: commit that it was at, None where it is new. version: that the commit says to be, "" for none."""
+    """A ref and its new commit. before: its old commit, None for a new ref. version: of the new commit, "" for none."""
 
     name: str
     before: str | None
@@ -45,8 +48,10 @@ class Move:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copied:
-    """Objects that were not there. metadata: dirtrees and dirmetas. size: bytes of the files, as they lie where they were
-    copied from."""
+    """Numbers of objects that the target lacked.
+
+    metadata: dirtrees and dirmetas. size: bytes of the content objects, as stored in the source.
+    """
 
     commits: int
     metadata: int
@@ -56,7 +61,7 @@ class Copied:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """signatures: of each commit and of the summary. pruned: None when nothing was to be."""
+    """What a publication did. signatures: their number, on commits and summary. pruned: None if pruning was not requested."""
 
     moves: tuple[Move, ...]
     copied: Copied

@@ -1,8 +1,8 @@
-"""One publication, in the order in which nothing is offered before all that it needs is there:
+"""Publish commits, in an order that never offers clients a commit before all its objects are in place.
 
-objects, signatures     no client asks for them yet
-refs, summary           together, when all of them can be written
-prune                   what no ref leads to any more
+1. objects and signatures: no client asks for them yet
+2. refs and summary: together, once all of them can be written
+3. prune: what is no longer reachable from a ref
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from compose.publish.model import Move, Published, PublishOptions, Request
 
 
 def publish(options: PublishOptions, reporter: Reporter) -> Published:
-    """Make commits of one repository those of another that clients pull.
+    """Copy commits to the repository that clients pull, sign them, move its refs, and prune it.
 
-    Raises PolicyError for what clients would refuse, RepositoryError, StorageError, UsageError when something cannot be
-    signed. No ref has moved then, but where the message says so.
+    Raises PolicyError for what clients would refuse, UsageError if something cannot be signed, RepositoryError, StorageError.
+    No ref has moved then, unless the message says so.
     """
     with Repo.open(options.source) as source, Repo.open(options.target) as target:
         check_copyable(source, target)
@@ -37,7 +37,7 @@ def publish(options: PublishOptions, reporter: Reporter) -> Published:
         if not options.dry_run:
             target.check_writable()
         with _shared(source, reporter), _shared(target, reporter):
-            # until refs lead to what is copied no prune may run, or it goes
+            # until refs lead to the copied commits, a prune would remove them
             moves = _moves(source, target, options)
             missing = find_missing(source, target, [each.commit for each in moves], options.depth)
             pruned = None
@@ -53,7 +53,7 @@ def publish(options: PublishOptions, reporter: Reporter) -> Published:
 
 
 def _moves(source: Repo, target: Repo, options: PublishOptions) -> tuple[Move, ...]:
-    """Of each ref, when no client would refuse it."""
+    """One move per requested ref. Raises PolicyError for a commit that clients would refuse."""
     before = target.refs()
     moves = []
     for request in options.requests:
@@ -90,11 +90,11 @@ def _check_age(source: Repo, target: Repo, move: Move, before: str | None, optio
 
 def _move(source: Repo, target: Repo, moves: tuple[Move, ...], options: PublishOptions, reporter: Reporter) -> None:
     def confirm() -> None:
-        # another publication may have been faster
+        # another publication may have moved the refs meanwhile
         now = target.refs()
         for move in moves:
             if not _check_age(source, target, move, now.get(move.name), options):
-                reporter.info(f"{move.name}: {now.get(move.name)} is not among the commits before {move.commit}")
+                reporter.info(f"{move.name}: {move.commit} does not descend from {now.get(move.name)}")
 
     write_summary(target, reporter, options.signers, moves=_commits(moves), confirm=confirm)
 
@@ -106,7 +106,7 @@ def _commits(moves: tuple[Move, ...]) -> dict[str, str]:
 def _doomed(
     source: Repo, target: Repo, moves: tuple[Move, ...], options: PublishOptions, coming: Sequence[str] | None = None
 ) -> Doomed | None:
-    """coming: commits that a publication would copy, None after one."""
+    """What pruning removes. coming: commits that a publication would copy, for a dry run; None after a publication."""
     if options.retention is None:
         return None
     retentions = dict.fromkeys(_commits(moves), options.retention)
@@ -130,14 +130,14 @@ def _prune(
     except ComposeError as error:
         raise type(error)(
             f"all refs are published, but {target.path} is not pruned: {error.message}",
-            hint=error.hint or "publish again with the same arguments: it prunes what is left",
+            hint=error.hint or "run the same command again to prune what is left",
             details=error.details,
         ) from error
 
 
 @contextmanager
 def _shared(repo: Repo, reporter: Reporter) -> Iterator[None]:
-    """Keep prunes out; of a repository that is only read, where that can be done."""
+    """Hold the repository lock, shared, so that no prune runs; without write access, do not."""
     with ExitStack() as stack:
         if os.access(".lock", os.W_OK, dir_fd=repo.fd) or os.access(".", os.W_OK, dir_fd=repo.fd):
             stack.enter_context(locked(repo, reporter, exclusive=False))
