@@ -1,5 +1,5 @@
-"""A repository over HTTP, for clients that pull a preview: what `compose serve` and `compose watch --serve` do.
+"""A preview repository over HTTP, for `compose serve` and `compose watch --serve`.
 
-HTTP itself is http.server's. Here is what may be asked for (paths), what a request may ask of it (conditions), the server, and
-who pulled what (pulls).
+Built on http.server: which paths are served (paths), conditional and range requests (conditions), the server itself (server),
+the refs it announces (offered), and a report of each pull (pulls).
 """

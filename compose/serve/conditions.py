@@ -1,4 +1,4 @@
-"""What a request may ask of a file: only when it changed, or a part of it (RFC 9110, 13 and 14)."""
+"""Conditional and range requests (RFC 9110, sections 13 and 14)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TAG = re.compile(r'(?:W/)?("[^"]*")')
 
 
 def etag_of(status: os.stat_result) -> str:
-    """Another file of the name, or another content, has another one."""
+    """Entity tag: changes when the file is replaced or written to."""
     return f'"{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}"'
 
 
@@ -20,9 +20,11 @@ def last_modified_of(status: os.stat_result) -> str:
     return formatdate(int(status.st_mtime), usegmt=True)
 
 
-def is_known(none_match: str | None, modified_since: str | None, status: os.stat_result) -> bool:
-    """Does a client have it as it is? none_match, modified_since: its headers If-None-Match and If-Modified-Since, of which
-    the first counts where both are there."""
+def not_modified(none_match: str | None, modified_since: str | None, status: os.stat_result) -> bool:
+    """Whether the client's copy is current.
+
+    none_match, modified_since: the headers If-None-Match and If-Modified-Since; the latter is ignored if both are given.
+    """
     if none_match is not None:
         return none_match.strip() == "*" or etag_of(status) in _TAG.findall(none_match)
     if modified_since is None:
@@ -31,15 +33,15 @@ def is_known(none_match: str | None, modified_since: str | None, status: os.stat
         date = parsedate_to_datetime(modified_since)
         since = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError):
-        # no date, and so no condition
+        # an invalid date is ignored
         return False
     return int(status.st_mtime) <= since
 
 
-def part_of(header: str | None, if_range: str | None, status: os.stat_result) -> range | None:
-    """The bytes that a Range header asks for: an empty range when there are none of these, None for the whole file.
+def requested_range(header: str | None, if_range: str | None, status: os.stat_result) -> range | None:
+    """The bytes that a Range header asks for: empty if it cannot be satisfied, None for the whole file.
 
-    The whole file is what answers several ranges, a unit that is none, and a client whose part is of another file (If-Range).
+    The whole file also answers several ranges, an unknown unit, and a client with a part of an older file (If-Range).
     """
     match = _RANGE.fullmatch(header.strip()) if header is not None else None
     if match is None or (if_range is not None and if_range.strip() not in (etag_of(status), last_modified_of(status))):

@@ -1,4 +1,4 @@
-"""What clients find in a repository that is served."""
+"""What a served repository offers to clients."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from compose.ostree.signers import METADATA_KEYS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offered:
-    """A ref. commit: 64 hex digits. signatures: the kinds that its commit has: "gpg", "ed25519", "spki"."""
+    """A ref that clients can pull. commit: 64 hex digits. signatures: the kinds on its commit: "gpg", "ed25519", "spki"."""
 
     ref: str
     commit: str
@@ -22,7 +22,7 @@ class Offered:
 
 
 def offered(repo: Repo, reporter: Reporter) -> tuple[Offered, ...]:
-    """The refs, sorted. One whose commit cannot be read is warned of."""
+    """The refs, sorted. Warns of refs whose commit cannot be read, and leaves them out."""
     found = []
     for ref, checksum in repo.refs().items():
         try:
@@ -43,33 +43,34 @@ def offered(repo: Repo, reporter: Reporter) -> tuple[Offered, ...]:
 
 
 def name_of(repo: Repo, commit: str) -> str:
-    """What to call a commit in a line: its refs, version and first digits."""
+    """A short description of a commit: its refs, abbreviated checksum and version."""
     try:
         refs = [ref for ref, checksum in repo.refs().items() if checksum == commit]
         version = _version(repo, commit)
     except RepositoryError:
-        # it was removed meanwhile
+        # removed meanwhile
         refs, version = [], None
     facts = [commit[:12], *([version] if version else ())]
     return f"{' '.join(refs)} ({', '.join(facts)})" if refs else " ".join(facts)
 
 
 def _version(repo: Repo, commit: str) -> str | None:
-    """One that can be shown on a terminal: commits may be anybody's."""
+    """Version of a commit; None if it is not printable, since commits may come from anyone."""
     version = repo.read_commit(commit, ("version",)).get("version")
     return version if isinstance(version, str) and version.isprintable() else None
 
 
 def check_served(repo: Repo) -> None:
-    """Raise RepositoryError when clients could not pull from it over HTTP."""
+    """Raise RepositoryError if clients could not pull from the repository over HTTP."""
     if repo.config.mode is not Mode.ARCHIVE:
         raise RepositoryError(
             f"{repo.path} is a {repo.config.mode} repository, which no client can pull from over HTTP",
-            hint=f"compose into an archive repository, or pull into one and serve that: ostree --repo=ARCHIVE init "
+            hint=f"compose into an archive repository, or pull into one and serve it: ostree --repo=ARCHIVE init "
             f"--mode=archive; ostree --repo=ARCHIVE pull-local {repo.path}",
         )
     if repo.config.parent is not None:
         raise RepositoryError(
             f"{repo.path} takes objects from {repo.config.parent} (core.parent), which is not served with it",
-            hint=f"pull what is to be served into a repository of its own: ostree pull-local {repo.path}",
+            hint=f"pull its commits into a separate archive repository and serve it: ostree --repo=ARCHIVE pull-local "
+            f"{repo.path}",
         )

@@ -1,12 +1,12 @@
-"""What a client that pulls may ask for, and nothing else that lies in a repository.
+"""The paths of a repository that are served: what a pulling client needs, and nothing else.
 
-    config                                  what [core] says; see compose.serve.server
+    config                                  the [core] section; see compose.serve.server
     summary  summary.sig                    refs/heads/NAME  refs/mirrors/COLLECTION/NAME
     objects/ab/cdef….EXT                    commit, commitmeta, dirtree, dirmeta, filez, tombstone-commit
-    deltas/AB/REST[-TO]/PART                superblock, and parts by number; names are base64 with "_" for "/"
+    deltas/AB/REST[-TO]/PART                "superblock" or the number of a part; checksums in base64 with "_" for "/"
     delta-indexes/AB/REST.index
 
-libostree asks for these: ostree-repo-pull.c, ostree-core.c, ostree-repo-static-delta-core.c.
+As requested by libostree: ostree-repo-pull.c, ostree-core.c, ostree-repo-static-delta-core.c.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from urllib.parse import unquote
 
-_LONGEST = 1024
-"""Characters of a path: a ref has as many as a file system lets its components have, and no client a longer one."""
+_MAX_LENGTH = 1024
+"""Characters of a path; longer ones are not served."""
 _NAME = r"\w[-.\w]*"
 _BASE64 = r"[A-Za-z0-9+_]"
 _PATHS = re.compile(
@@ -46,9 +46,12 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """path: in the repository. commit: that is got by this one, 64 hex digits: of a commit object, and of a delta that leads to
-    it. optional: does a client ask whether it is there?"""
+class Resource:
+    """A file that a client requests.
+
+    path: in the repository. commit: the commit it delivers, 64 hex digits; for commit objects and for deltas to a commit.
+    optional: whether it may be absent from an intact repository.
+    """
 
     path: str
     kind: Kind
@@ -56,10 +59,10 @@ class Asked:
     optional: bool = True
 
 
-def asked(target: str) -> Asked | None:
-    """What a request's target names; None for what is not served, whatever is there."""
+def parse_target(target: str) -> Resource | None:
+    """The resource that a request target names; None if it is not served, whether or not the file exists."""
     path = unquote(target.partition("?")[0], errors="replace")
-    match = _PATHS.fullmatch(path, 1) if path.startswith("/") and len(path) <= _LONGEST else None
+    match = _PATHS.fullmatch(path, 1) if path.startswith("/") and len(path) <= _MAX_LENGTH else None
     if match is None:
         return None
     kind = next(each for each in Kind if match[each.name.lower()] is not None)
@@ -69,7 +72,7 @@ def asked(target: str) -> Asked | None:
     elif match["extension"] == "commit":
         commit = match["prefix"] + match["rest"]
     optional = kind is not Kind.OBJECT or match["extension"] in ("commitmeta", "tombstone-commit")
-    return Asked(path=path[1:], kind=kind, commit=commit, optional=optional)
+    return Resource(path=path[1:], kind=kind, commit=commit, optional=optional)
 
 
 def _hex(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Who pulled what: one line for each pull, when it went quiet, and not one for each of its thousands of requests."""
+"""Report who pulled what: one line per pull, once it is over, instead of one for each of its thousands of requests."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from compose.events import Reporter
-from compose.serve.paths import Asked, Kind
+from compose.serve.paths import Kind, Resource
 
 QUIET = 2.0
-"""Seconds without a request after which a pull is over."""
-_NAMED = 3
+"""Seconds without a request after which a pull counts as over."""
+_COMMITS_SHOWN = 3
 
 
 @dataclass(slots=True)
 class _Pull:
-    """begun, last: of the monotonic clock. commits: in order. size: bytes that were sent."""
+    """Counts of one pull.
+
+    begun, last: monotonic time of the first and last request. commits: checksums, in order. parts: files of static deltas.
+    size: bytes sent. missing: requested objects that the repository lacks.
+    """
 
     begun: float
     last: float
@@ -29,51 +33,51 @@ class _Pull:
 
 
 class Pulls:
-    """Those that are on their way, one of each client. Methods may be called from any thread."""
+    """The pulls in progress, one per client. Methods may be called from any thread."""
 
     def __init__(
         self, name_of: Callable[[str], str], reporter: Reporter, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """name_of: what to call a commit."""
+        """name_of: returns a description of a commit."""
         self._name_of = name_of
         self._reporter = reporter
         self._clock = clock
         self._lock = threading.Lock()
         self._pulls: dict[str, _Pull] = {}
 
-    def note(self, client: str, asked: Asked, sent: int | None) -> None:
-        """A client asked for something. sent: bytes that it got; None when the repository does not have it."""
+    def note(self, client: str, resource: Resource, sent: int | None) -> None:
+        """Record a request. sent: bytes sent; None if the repository lacks the file."""
         with self._lock:
             now = self._clock()
             pull = self._pulls.setdefault(client, _Pull(begun=now, last=now))
             pull.last = now
             if sent is None:
-                pull.missing += not asked.optional
+                pull.missing += not resource.optional
                 return
             pull.size += sent
-            pull.objects += asked.kind is Kind.OBJECT
-            pull.parts += asked.kind is Kind.DELTA
-            if asked.commit is not None:
-                pull.commits[asked.commit] = None
+            pull.objects += resource.kind is Kind.OBJECT
+            pull.parts += resource.kind is Kind.DELTA
+            if resource.commit is not None:
+                pull.commits[resource.commit] = None
 
-    def tell(self, *, all_of_them: bool = False) -> None:
-        """Say which are over. all_of_them: for nobody will ask for more."""
+    def report(self, *, final: bool = False) -> None:
+        """Report the pulls that are over. final: all of them, because the server stops."""
         with self._lock:
             now = self._clock()
-            over = [name for name, each in self._pulls.items() if all_of_them or now - each.last >= QUIET]
-            told = [(name, self._pulls.pop(name)) for name in over]
-        for name, pull in told:
+            over = [name for name, each in self._pulls.items() if final or now - each.last >= QUIET]
+            ended = [(name, self._pulls.pop(name)) for name in over]
+        for name, pull in ended:
             self._reporter.info(f"{name}: {self._line(pull)}")
 
     def _line(self, pull: _Pull) -> str:
         if not (pull.objects or pull.parts or pull.missing):
-            return "looked for news"
-        named = [self._name_of(each) for each in list(pull.commits)[:_NAMED]]
-        if len(pull.commits) > _NAMED:
-            named.append(f"{len(pull.commits) - _NAMED} more commits")
+            return "checked for updates"
+        named = [self._name_of(each) for each in list(pull.commits)[:_COMMITS_SHOWN]]
+        if len(pull.commits) > _COMMITS_SHOWN:
+            named.append(f"{len(pull.commits) - _COMMITS_SHOWN} more commits")
         counts = [f"{pull.objects} objects"]
         if pull.parts:
-            counts.append(f"{pull.parts} parts of deltas")
+            counts.append(f"{pull.parts} delta parts")
         what = f"pulled {', '.join(named)}: " if named else "pulled "
         line = f"{what}{', '.join(counts)}, {pull.size / 1e6:.1f} MB in {pull.last - pull.begun:.1f}s"
-        return f"{line}; {pull.missing} OBJECTS ARE MISSING HERE (ostree fsck)" if pull.missing else line
+        return f"{line}; {pull.missing} OBJECTS ARE MISSING here, see ostree fsck" if pull.missing else line

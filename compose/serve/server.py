@@ -1,4 +1,4 @@
-"""The server: GET and HEAD of what compose.serve.paths lets through, opened beneath the repository's descriptor."""
+"""The HTTP server: GET and HEAD of the paths in compose.serve.paths, opened beneath the repository's descriptor."""
 
 from __future__ import annotations
 
@@ -22,52 +22,51 @@ from compose.errors import RepositoryError, UsageError
 from compose.events import Reporter
 from compose.ostree.config import Config
 from compose.ostree.repo import Repo
-from compose.serve.conditions import etag_of, is_known, last_modified_of, part_of
+from compose.serve.conditions import etag_of, last_modified_of, not_modified, requested_range
 from compose.serve.offered import check_served, name_of
-from compose.serve.paths import Asked, Kind, asked
+from compose.serve.paths import Kind, Resource, parse_target
 from compose.serve.pulls import Pulls
 
-_THREADS = 128
-"""Connections at once; a client has 8, further ones wait."""
-_PATIENCE = 30.0
-"""Seconds that a connection may take for its next request, from the first byte to the last, and be idle before; and for a part
-of an answer."""
-_IN_ONE_GO = 64 << 10
-"""Bytes of an answer that goes in one packet with its headers; most objects are small."""
+_MAX_CONNECTIONS = 128
+"""Connections served at once, each by a thread; further ones wait. A client opens 8."""
+_TIMEOUT = 30.0
+"""Seconds until a connection's next request must be complete, idle time included, and for each write of a response."""
+_SMALL = 64 << 10
+"""Bytes of a body that is sent in one write with its headers; most objects are smaller."""
 _POLL = 0.2
-"""Seconds until it is noticed that a pull went quiet, or that serving is to end."""
+"""Seconds between checks whether a pull is over, or the server is to stop."""
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO})
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Server(ThreadingHTTPServer):
-    """Serves a repository from construction to close; a context manager. url: of the repository, with the port it has got.
+    """Serves a repository; a context manager. It listens once constructed; run() or in_background() answers.
 
-    Raises RepositoryError for a repository that clients cannot pull from, UsageError for an address that cannot be had.
+    Raises RepositoryError for a repository that clients cannot pull from, UsageError if it cannot listen on the address.
     """
 
     allow_reuse_port = False
-    request_queue_size = _THREADS
+    request_queue_size = _MAX_CONNECTIONS
 
     def __init__(self, repo: Repo, bind: str, port: int, reporter: Reporter) -> None:
-        """bind: name or number of an address. port: 0 for any that is free."""
+        """bind: host name or IP address. port: 0 for any free one."""
         check_served(repo)
         self.repo = repo
-        self.config = _public(repo.config)
+        self.config = _public_config(repo.config)
         self.pulls = Pulls(lambda commit: name_of(repo, commit), reporter)
         self.warn = reporter.warn
-        self._slots = threading.BoundedSemaphore(_THREADS)
+        self._slots = threading.BoundedSemaphore(_MAX_CONNECTIONS)
         self._ending = False
         try:
             found = socket.getaddrinfo(bind, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
             self.address_family, address = found[0][0], found[0][4]
             super().__init__(address[:2], _Handler)  # type: ignore[arg-type]
         except (OSError, OverflowError, UnicodeError) as error:
-            raise _refused(bind, port, error) from error
+            raise _bind_error(bind, port, error) from error
 
     @property
     def host(self) -> str:
-        """Number of the address that it is bound to."""
+        """IP address that the server is bound to."""
         return str(self.server_address[0])
 
     @property
@@ -76,7 +75,7 @@ class Server(ThreadingHTTPServer):
 
     @property
     def is_local(self) -> bool:
-        """Is it for this machine alone?"""
+        """Whether only this machine can connect."""
         return self.host.startswith("127.") or self.host == "::1"
 
     @property
@@ -85,16 +84,16 @@ class Server(ThreadingHTTPServer):
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
 
     def server_bind(self) -> None:
-        # not HTTPServer's, which asks the name service what this machine is called
+        # HTTPServer's asks the name service for the name of this machine
         socketserver.TCPServer.server_bind(self)
 
     def run(self) -> None:
-        """Serve until a signal's handler raises, or in_background() ends."""
+        """Serve until a signal handler raises, or in_background() ends."""
         self.serve_forever(_POLL)
 
     @contextmanager
     def in_background(self) -> Iterator[None]:
-        """Serve in a thread as long as the context lasts."""
+        """Serve in a thread while the context lasts."""
         thread = threading.Thread(target=self.run, name="serve", daemon=True)
         thread.start()
         try:
@@ -106,13 +105,13 @@ class Server(ThreadingHTTPServer):
 
     def server_close(self) -> None:
         super().server_close()
-        self.pulls.tell(all_of_them=True)
+        self.pulls.report(final=True)
 
     def service_actions(self) -> None:
-        self.pulls.tell()
+        self.pulls.report()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        self._follow()
+        self._reopen_if_replaced()
         while not self._slots.acquire(timeout=_POLL):
             self.service_actions()
             if self._ending:
@@ -132,29 +131,29 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exception()
-        # of clients that go away is nothing to be said
+        # clients may go away at any time
         if not isinstance(error, ConnectionError | TimeoutError):
             self.warn(f"serving {client_address[0]}: {type(error).__name__}: {error}")
 
-    def _follow(self) -> None:
-        """Where another repository has its path now, as after `compose cache gc --preview`, serve that one."""
+    def _reopen_if_replaced(self) -> None:
+        """Serve the repository now at the path if it was replaced, as after `compose cache gc --preview`."""
         try:
             if os.path.samestat(os.stat(self.repo.path), os.fstat(self.repo.fd)):
                 return
             with Repo.open(self.repo.path) as new:
                 check_served(new)
-                self.config = _public(new.config)
-                # in its place, for other threads open files beneath it at this moment
+                self.config = _public_config(new.config)
+                # keep the number of the descriptor, which other threads are using
                 os.dup2(new.fd, self.repo.fd, inheritable=False)
         except (OSError, RepositoryError):
-            # there is none, or not yet
+            # none is there, or not yet
             pass
 
     @contextmanager
     def opened(self, path: str) -> Iterator[tuple[int, os.stat_result] | None]:
-        """A regular file of the repository, and its status; None when there is none. A symlink leads nowhere out of it.
+        """Descriptor and status of a regular file; None if there is none. Symlinks cannot lead out of the repository.
 
-        Raises OSError when it cannot be opened.
+        Raises OSError if the file cannot be opened.
         """
         try:
             fd = syscalls.open_in_root(self.repo.fd, path, _READ)
@@ -170,8 +169,8 @@ class Server(ThreadingHTTPServer):
             os.close(fd)
 
 
-class _Incoming(io.RawIOBase):
-    """What a client sends. deadline: of the monotonic clock; a client that sends a byte now and then keeps no thread."""
+class _RequestStream(io.RawIOBase):
+    """Bytes from a client until a deadline (monotonic time), so that one sending a byte now and then cannot hold a thread."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -192,19 +191,19 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "compose"
     sys_version = ""
-    # headers and body may be two writes: the second would wait for an acknowledgement of the first
+    # of two writes, headers and body, the second would wait until the first is acknowledged
     disable_nagle_algorithm = True
-    wbufsize = 2 * _IN_ONE_GO
+    wbufsize = 2 * _SMALL
     server: Server
 
     def setup(self) -> None:
         super().setup()
         self.rfile.close()
-        self._incoming = _Incoming(self.connection)
+        self._incoming = _RequestStream(self.connection)
         self.rfile = io.BufferedReader(self._incoming)
 
     def handle_one_request(self) -> None:
-        self._incoming.deadline = time.monotonic() + _PATIENCE
+        self._incoming.deadline = time.monotonic() + _TIMEOUT
         super().handle_one_request()
 
     def do_GET(self) -> None:
@@ -214,39 +213,39 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(body=False)
 
     def log_message(self, *arguments: Any) -> None:
-        """Pulls are told, not requests."""
+        """Log nothing: pulls are reported, not requests."""
 
     def log_request(self, *arguments: Any) -> None:
-        """See there."""
+        """Log nothing; see log_message()."""
 
     def _answer(self, *, body: bool) -> None:
-        self.connection.settimeout(_PATIENCE)
+        self.connection.settimeout(_TIMEOUT)
         if self.headers.get("Transfer-Encoding") or self.headers.get("Content-Length", "0") != "0":
-            # what it would be is not read, and must not be taken for the next request
+            # the body is not read, and must not be taken for the next request
             self.close_connection = True
-        what = asked(self.path)
-        if what is None:
+        resource = parse_target(self.path)
+        if resource is None:
             self._text(HTTPStatus.NOT_FOUND, b"not found\n", body=body)
             return
-        if what.kind is Kind.CONFIG:
+        if resource.kind is Kind.CONFIG:
             self._text(HTTPStatus.OK, self.server.config, body=body)
-            self._note(what, len(self.server.config))
+            self._note(resource, len(self.server.config))
             return
         with ExitStack() as stack:
             try:
-                found = stack.enter_context(self.server.opened(what.path))
+                found = stack.enter_context(self.server.opened(resource.path))
             except OSError as error:
-                self.server.warn(f"cannot serve {what.path}: {error.strerror}")
+                self.server.warn(f"cannot serve {resource.path}: {error.strerror}")
                 self._text(HTTPStatus.INTERNAL_SERVER_ERROR, b"cannot be read\n", body=body)
                 return
             if found is None:
                 self._text(HTTPStatus.NOT_FOUND, b"not found\n", body=body)
-                self._note(what, None)
+                self._note(resource, None)
             else:
-                self._note(what, self._file(*found, what, body=body))
+                self._note(resource, self._file(*found, resource, body=body))
 
-    def _note(self, what: Asked, sent: int | None) -> None:
-        self.server.pulls.note(self.client_address[0], what, sent)
+    def _note(self, resource: Resource, sent: int | None) -> None:
+        self.server.pulls.note(self.client_address[0], resource, sent)
 
     def _text(self, status: HTTPStatus, text: bytes, *, body: bool) -> None:
         self.send_response(status)
@@ -256,15 +255,15 @@ class _Handler(BaseHTTPRequestHandler):
         if body:
             self.wfile.write(text)
 
-    def _file(self, fd: int, status: os.stat_result, what: Asked, *, body: bool) -> int:
-        """Answer with a file, or with what is wanted of it; returns bytes sent."""
+    def _file(self, fd: int, status: os.stat_result, resource: Resource, *, body: bool) -> int:
+        """Respond with a file or the requested part of it; returns the bytes of it that were sent."""
         headers = self.headers
-        if is_known(headers.get("If-None-Match"), headers.get("If-Modified-Since"), status):
+        if not_modified(headers.get("If-None-Match"), headers.get("If-Modified-Since"), status):
             self.send_response(HTTPStatus.NOT_MODIFIED)
-            self._describe(status, what)
+            self._send_validators(status, resource)
             self._end_headers()
             return 0
-        part = part_of(headers.get("Range"), headers.get("If-Range"), status) if body else None
+        part = requested_range(headers.get("Range"), headers.get("If-Range"), status) if body else None
         size = status.st_size
         if part is not None and not part:
             self.send_response(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
@@ -279,15 +278,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/octet-stream")
         self.send_header("Content-Length", str(len(part)))
         self.send_header("Accept-Ranges", "bytes")
-        self._describe(status, what)
+        self._send_validators(status, resource)
         self._end_headers()
         return self._send(fd, part) if body and part else 0
 
-    def _describe(self, status: os.stat_result, what: Asked) -> None:
+    def _send_validators(self, status: os.stat_result, resource: Resource) -> None:
         self.send_header("ETag", etag_of(status))
         self.send_header("Last-Modified", last_modified_of(status))
-        if what.kind in (Kind.SUMMARY, Kind.REF):
-            # a cache on the way is to ask whether it is new
+        if resource.kind in (Kind.SUMMARY, Kind.REF):
+            # caches must ask again each time
             self.send_header("Cache-Control", "no-cache")
 
     def _end_headers(self) -> None:
@@ -296,7 +295,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _send(self, fd: int, part: range) -> int:
-        if len(part) <= _IN_ONE_GO:
+        if len(part) <= _SMALL:
             data = os.pread(fd, len(part), part.start)
             self.wfile.write(data)
             sent = len(data)
@@ -305,13 +304,13 @@ class _Handler(BaseHTTPRequestHandler):
             with open(fd, "rb", buffering=0, closefd=False) as file:
                 sent = self.connection.sendfile(file, part.start, len(part))
         if sent < len(part):
-            # it became shorter: that it is not whole is told by the end of the connection
+            # the file was truncated meanwhile: closing the connection tells the client
             self.close_connection = True
         return sent
 
 
-def _public(config: Config) -> bytes:
-    """The repository's config as clients need it: its remotes, which may have passwords, are nobody's business."""
+def _public_config(config: Config) -> bytes:
+    """The part of a repository's config that clients need; its remotes may contain passwords."""
     lines = ["[core]", "repo_version=1", f"mode={config.mode}"]
     if config.tombstones:
         lines.append("tombstone-commits=true")
@@ -322,12 +321,12 @@ def _public(config: Config) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def _refused(bind: str, port: int, error: Exception) -> UsageError:
+def _bind_error(bind: str, port: int, error: Exception) -> UsageError:
     number = error.errno if isinstance(error, OSError) else None
-    said = getattr(error, "strerror", None) or str(error)
-    hint = "give --bind a name or number of an address of this machine: 127.0.0.1, ::1, 0.0.0.0 for all"
+    reason = getattr(error, "strerror", None) or str(error)
+    hint = "give --bind a host name or IP address of this machine: 127.0.0.1, ::1, or 0.0.0.0 for all"
     if number == errno.EADDRINUSE:
-        hint = "another program has it: give another --port, or --port=0 for any that is free"
+        hint = "another program is using it: give another --port, or --port=0 for any free one"
     elif number in (errno.EACCES, errno.EPERM):
-        hint = "ports below 1024 are for root: give a higher --port"
-    return UsageError(f"cannot serve at {bind}, port {port}: {said}", hint=hint)
+        hint = "ports below 1024 are reserved for root: give a higher --port"
+    return UsageError(f"cannot listen on {bind}, port {port}: {reason}", hint=hint)

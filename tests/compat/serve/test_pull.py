@@ -141,7 +141,7 @@ def test_deltas(repo: Path, root: Path, tmp_path: Path, indexed: bool) -> None:
         ostree(client, "pull", "--require-static-deltas", "preview", REF)
         assert ostree(client, "rev-parse", f"preview:{REF}") == second
     ostree(client, "fsck", "--quiet")
-    assert "parts of deltas" in lines.lines[-1]
+    assert "delta parts" in lines.lines[-1]
     assert f"{REF} ({second[:12]}, 2)" in lines.lines[-1]
 
 

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from compose.serve.conditions import etag_of, is_known, last_modified_of, part_of
+from compose.serve.conditions import etag_of, last_modified_of, not_modified, requested_range
 
 TIMES = {"st_mtime": 1_700_000_000.5, "st_mtime_ns": 1_700_000_000_500_000_000}
 STATUS = os.stat_result((0o100644, 7, 0, 1, 0, 0, 10, 0, 1_700_000_000, 0), TIMES)
@@ -33,26 +33,26 @@ DATE = "Tue, 14 Nov 2023 22:13:20 GMT"
     ],
 )
 def test_range(header: str | None, part: range | None) -> None:
-    assert part_of(header, None, STATUS) == part
+    assert requested_range(header, None, STATUS) == part
 
 
 @pytest.mark.parametrize("header", ["bytes=10-", "bytes=10-20", "bytes=-0", "bytes=999999999999999999-"])
 def test_range_of_what_is_not_there(header: str) -> None:
-    part = part_of(header, None, STATUS)
+    part = requested_range(header, None, STATUS)
     assert part is not None
     assert not part
 
 
 def test_range_of_an_empty_file() -> None:
     for header in ("bytes=0-", "bytes=-1"):
-        part = part_of(header, None, EMPTY)
+        part = requested_range(header, None, EMPTY)
         assert part is not None
         assert not part
 
 
 @pytest.mark.parametrize(("if_range", "held"), [(etag_of(STATUS), True), (DATE, True), ('"x"', False), ("x", False)])
 def test_range_of_the_file_that_a_client_has_begun(if_range: str, held: bool) -> None:
-    assert (part_of("bytes=5-", if_range, STATUS) is not None) is held
+    assert (requested_range("bytes=5-", if_range, STATUS) is not None) is held
 
 
 def test_tag_and_date() -> None:
@@ -79,4 +79,4 @@ def test_tag_and_date() -> None:
     ],
 )
 def test_known(none_match: str | None, since: str | None, known: bool) -> None:
-    assert is_known(none_match, since, STATUS) is known
+    assert not_modified(none_match, since, STATUS) is known

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compose.serve.paths import Kind, asked
+from compose.serve.paths import Kind, parse_target
 
 HEX = "0123456789abcdef" * 4
 OBJECT = f"{HEX[:2]}/{HEX[2:]}"
@@ -34,7 +34,7 @@ OTHER = base64.b64encode(b"\xff" * 32).decode().rstrip("=").replace("/", "_")
     ],
 )
 def test_served(target: str, kind: Kind) -> None:
-    found = asked(target)
+    found = parse_target(target)
     assert found is not None
     assert found.kind is kind
 
@@ -45,7 +45,7 @@ def test_which_commit_it_belongs_to() -> None:
         f"/deltas/{NAME[:2]}/{NAME[2:]}/superblock",
         f"/deltas/{OTHER[:2]}/{OTHER[2:]}-{NAME}/0",
     ):
-        found = asked(target)
+        found = parse_target(target)
         assert found is not None
         assert found.commit == HEX
 
@@ -70,12 +70,12 @@ def test_which_commit_it_belongs_to() -> None:
     ],
 )
 def test_not_served(target: str) -> None:
-    assert asked(target) is None
+    assert parse_target(target) is None
 
 
 @given(st.text(alphabet="/.%2efconigrhads\0\\-", max_size=40))
 def test_nothing_leads_out(text: str) -> None:
-    found = asked(f"/refs/heads/{text}")
+    found = parse_target(f"/refs/heads/{text}")
     if found is not None:
         parts = found.path.split("/")
         assert all(part and part[0] != "." for part in parts)

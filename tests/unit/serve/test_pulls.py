@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compose.events import Reporter
-from compose.serve.paths import Asked, asked
+from compose.serve.paths import Resource, parse_target
 from compose.serve.pulls import QUIET, Pulls
 from tests.unit.serve.test_paths import HEX, NAME, OBJECT
 
@@ -23,8 +23,8 @@ class Clock:
         return self.now
 
 
-def must(target: str) -> Asked:
-    found = asked(target)
+def resource(target: str) -> Resource:
+    found = parse_target(target)
     assert found is not None
     return found
 
@@ -32,29 +32,29 @@ def must(target: str) -> Asked:
 def test_lines() -> None:
     lines, clock = Lines(), Clock()
     pulls = Pulls(lambda commit: f"<{commit[:4]}>", lines, clock)
-    pulls.note("one", must("/config"), 10)
-    pulls.note("one", must("/summary"), None)
-    pulls.note("two", must("/summary"), 100)
+    pulls.note("one", resource("/config"), 10)
+    pulls.note("one", resource("/summary"), None)
+    pulls.note("two", resource("/summary"), 100)
     for extension, size in (("commit", 1_000_000), ("filez", 500_000)):
-        pulls.note("one", must(f"/objects/{OBJECT}.{extension}"), size)
-    pulls.note("one", must(f"/objects/{OBJECT}.commitmeta"), None)
-    pulls.tell()
+        pulls.note("one", resource(f"/objects/{OBJECT}.{extension}"), size)
+    pulls.note("one", resource(f"/objects/{OBJECT}.commitmeta"), None)
+    pulls.report()
     assert lines.lines == []
     clock.now += QUIET / 2
-    pulls.note("one", must(f"/deltas/{NAME[:2]}/{NAME[2:]}/0"), 500_000)
+    pulls.note("one", resource(f"/deltas/{NAME[:2]}/{NAME[2:]}/0"), 500_000)
     clock.now += QUIET / 2
-    pulls.tell()
-    assert lines.lines == ["two: looked for news"]
+    pulls.report()
+    assert lines.lines == ["two: checked for updates"]
     clock.now += QUIET / 2
-    pulls.tell()
-    assert lines.lines[1:] == [f"one: pulled <{HEX[:4]}>: 2 objects, 1 parts of deltas, 2.0 MB in 1.0s"]
-    pulls.tell(all_of_them=True)
+    pulls.report()
+    assert lines.lines[1:] == [f"one: pulled <{HEX[:4]}>: 2 objects, 1 delta parts, 2.0 MB in 1.0s"]
+    pulls.report(final=True)
     assert len(lines.lines) == 2
 
 
 def test_what_is_missing_is_told() -> None:
     lines = Lines()
     pulls = Pulls(str, lines)
-    pulls.note("one", must(f"/objects/{OBJECT}.filez"), None)
-    pulls.tell(all_of_them=True)
+    pulls.note("one", resource(f"/objects/{OBJECT}.filez"), None)
+    pulls.report(final=True)
     assert "1 OBJECTS ARE MISSING" in lines.lines[0]

@@ -242,14 +242,14 @@ def test_what_is_no_request(
 
 @pytest.mark.parametrize("begun", [b"", b"GET /summary HTTP/1.1\r\nA: "])
 def test_who_says_nothing_is_let_go(server: Server, begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "_PATIENCE", 0.3)
+    monkeypatch.setattr(serving, "_TIMEOUT", 0.3)
     with contextlib.closing(Client(server.port)) as client:
         client.socket.sendall(begun)
         assert client.is_closed()
 
 
 def test_who_says_a_little_now_and_then_is_let_go_too(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "_PATIENCE", 0.5)
+    monkeypatch.setattr(serving, "_TIMEOUT", 0.5)
     sent = 0
     with contextlib.closing(Client(server.port)) as client, contextlib.suppress(ConnectionError):
         client.socket.settimeout(0.1)
@@ -265,7 +265,7 @@ def test_who_says_a_little_now_and_then_is_let_go_too(server: Server, monkeypatc
 def test_connections_are_bounded_and_further_ones_wait(
     repo: Repo, connect: Callable[[Server], Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "_THREADS", 2)
+    monkeypatch.setattr(serving, "_MAX_CONNECTIONS", 2)
     with Server(repo, "127.0.0.1", 0, Reporter()) as server, server.in_background():
         first, second, third = (connect(server) for _ in range(3))
         assert [each.ask("/summary").status for each in (first, second)] == [200, 200]
@@ -281,7 +281,7 @@ def test_connections_are_bounded_and_further_ones_wait(
 def test_it_ends_while_clients_wait(
     repo: Repo, connect: Callable[[Server], Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "_THREADS", 1)
+    monkeypatch.setattr(serving, "_MAX_CONNECTIONS", 1)
     with Server(repo, "127.0.0.1", 0, Reporter()) as server, server.in_background():
         clients = [connect(server) for _ in range(3)]
         assert clients[0].ask("/summary").status == 200
@@ -302,7 +302,7 @@ def test_only_archives(tmp_path: Path, mode: Mode) -> None:
     [("192.0.2.1", "--bind"), ("no such name", "--bind"), ("x" * 300, "--bind"), ("127.0.0.1", "--port=0")],
 )
 def test_addresses_that_cannot_be_had(repo: Repo, server: Server, bind: str, hint: str) -> None:
-    with pytest.raises(UsageError, match="cannot serve at") as found:
+    with pytest.raises(UsageError, match="cannot listen on") as found:
         Server(repo, bind, server.port, Reporter())
     assert hint in str(found.value.hint)
 
