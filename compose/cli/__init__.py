@@ -14,12 +14,12 @@ from compose.errors import UsageError
 def program() -> int:
     """Run main() as the entry point of a process; returns the exit code.
 
-    Modules, and millions of small values without cycles: looking for garbage in them took a tenth of a compose's time, and
-    once more at its end.
+    The garbage collector runs rarely, and not at exit: a compose holds modules and millions of small values without cycles.
+    Traversing them took a tenth of its time, plus once more at exit.
     """
     _open_streams()
     if sys.getfilesystemencoding() != "utf-8":
-        # names of files in trees are UTF-8
+        # file names in trees are UTF-8
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     gc.set_threshold(100_000)
     try:
@@ -30,7 +30,7 @@ def program() -> int:
             try:
                 stream.flush()
             except OSError:
-                # reported already, or impossible to report; otherwise the interpreter tries again and exits with 120
+                # reported already, or impossible to report; the interpreter would try again and exit with 120
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
@@ -48,7 +48,7 @@ def _open_streams() -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command line, by default sys.argv; returns the exit code."""
     try:
-        # which says what is missing itself
+        # doctor reports missing bindings itself
         if (sys.argv[1:] if arguments is None else arguments)[:1] != ["doctor"]:
             require_bindings()
     except UsageError as error:

@@ -60,7 +60,7 @@ COMMANDS = {
     "lock": ("lock:app", "Lock the packages of a treefile: compose lock TREEFILE."),
     "treefile": ("treefile:app", "Show, check and format treefiles."),
 }
-"""Where each command is, "MODULE:NAME", and the first sentence of its help."""
+"""Where each command is defined, "MODULE:NAME", and the first sentence of its help."""
 
 
 class _Commands(TyperGroup):
@@ -102,7 +102,7 @@ app = _typer(
     cls=_Commands,
     help="Compose operating systems on a server: packages in, OSTree commit out.",
     no_args_is_help=True,
-    # of the terminal's columns
+    # use a wider terminal up to this
     context_settings={"max_content_width": 120},
 )
 
@@ -122,28 +122,32 @@ def _options(
     del version
 
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 @contextmanager
 def _signals_raise() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         del frame
         # a second signal must not interrupt the clean-up that the first one started
-        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(each, signal.SIG_IGN)
+        for other in _SIGNALS:
+            signal.signal(other, signal.SIG_IGN)
         raise Interrupted(number)
 
     # signals ignored at the start stay ignored, as for nohup or a background job of a script
-    minded = [
-        each for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is not signal.SIG_IGN
-    ]
-    before = {each: signal.signal(each, interrupt) for each in minded}
+    before = {
+        number: signal.signal(number, interrupt)
+        for number in _SIGNALS
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-class _Results:
+class _CheckedOutput:
     """Standard output whose write errors are reported like other errors."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -162,9 +166,9 @@ class _Results:
 
 
 @contextmanager
-def _results_matter() -> Iterator[None]:
+def _output_checked() -> Iterator[None]:
     before = sys.stdout
-    sys.stdout = cast(TextIO, _Results(before))
+    sys.stdout = cast(TextIO, _CheckedOutput(before))
     try:
         yield
     finally:
@@ -173,7 +177,7 @@ def _results_matter() -> Iterator[None]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code (see compose.errors; 128 + number after a signal)."""
-    with only_our_commands(os.environ), _results_matter():
+    with only_our_commands(os.environ), _output_checked():
         return _run(arguments)
 
 
@@ -187,7 +191,7 @@ def _run(arguments: list[str] | None) -> int:
         print(describe(error), file=sys.stderr)
         return exit_code_of(error)
     except BrokenPipeError:
-        # the reader of our output went away
+        # the reader of standard output is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     return 0

@@ -36,16 +36,16 @@ def command(
             document["holds"] = [{"by": writer, "files": count} for writer, count in found.holds]
         typer.echo(json.dumps(document, indent=2))
         return
-    typer.echo(f"/{found.path}: {_said(found)}")
+    typer.echo(f"/{found.path}: {_origin(found)}")
     for each in found.runs:
         seconds = f"{each.seconds:.2f} s" + (f", status {each.status}" if each.status else "")
         typer.echo(f"  changed by {describe(f'{each.owner}:{each.phase}')} ({seconds})")
     for writer, count in found.holds:
-        typer.echo(f"  holds {count} files of {describe(writer) if writer else 'its own, which the commit has not'}")
+        typer.echo(f"  holds {count} files {f'of {describe(writer)}' if writer else 'that are not in the commit'}")
 
 
-def _said(found: Blame) -> str:
-    place = f", asked for at {found.place}" if found.place else ""
+def _origin(found: Blame) -> str:
+    place = f", requested at {found.place}" if found.place else ""
     return f"{describe(found.writer)}{place}"
 
 

@@ -28,16 +28,16 @@ app = typer.Typer(
 
 _Form = Annotated[Format, typer.Option("--format", help="Output format.")]
 _DAY = 86400
-_WHAT = {
+_DESCRIPTIONS = {
     "repomd": "repository metadata",
     "rpms": "RPMs",
     "manifests": "manifests of RPMs",
-    "programs": "what programs did",
-    "lower-layers": "roots that programs saw",
+    "programs": "recorded program runs",
+    "lower-layers": "roots of program runs",
     "blobs": "file contents",
-    "memos": "memos of checksums, labels, solutions and treefiles",
-    "objects": "objects, known and in place",
-    "work": "scratch of composes",
+    "memos": "memoized results",
+    "objects": "objects already committed",
+    "work": "scratch directories",
     "preview-repo": "preview repository",
     "image-repo": "commits of images",
 }
@@ -73,13 +73,13 @@ def show(
     for kind, row in _kinds(items).items():
         if row["entries"]:
             used = f"used {_date(row['used-first'])} to {_date(row['used-last'])}"
-            typer.echo(f"{_WHAT[kind]:30}{quantity(row['bytes'], 'bytes'):>12}{row['entries']:>9}  {used}")
-    typer.echo(f"{'together':30}{quantity(sum(item.size for item in items), 'bytes'):>12}")
+            typer.echo(f"{_DESCRIPTIONS[kind]:30}{quantity(row['bytes'], 'bytes'):>12}{row['entries']:>9}  {used}")
+    typer.echo(f"{'total':30}{quantity(sum(item.size for item in items), 'bytes'):>12}")
     if composes:
-        typer.echo(f"found by {len(composes)} past composes")
+        typer.echo(f"cache hits of {len(composes)} past composes:")
     for what, (asked, hits) in _hits(composes).items():
         share = f" ({100 * hits / asked:.1f} %)" if asked else ""
-        typer.echo(f"{_WHAT.get(what, what):30}{hits:>9} of {asked}{share}")
+        typer.echo(f"{_DESCRIPTIONS.get(what, what):30}{hits:>9} of {asked}{share}")
 
 
 @app.command("gc")
@@ -105,7 +105,7 @@ def gc(
 ) -> None:
     """Remove what is no longer needed, least recently used first.
 
-    Without a limit, removes only what no compose would find. Composes that start meanwhile wait.
+    Without a limit, removes only what no compose could use. Composes that start meanwhile wait.
     """
     from compose.cache.collect import Limits, collect
 
@@ -120,10 +120,10 @@ def gc(
     if form is Format.JSON:
         typer.echo(json.dumps({"removed": _kinds(gone), "bytes-freed": freed, "bytes-left": left}, indent=2))
         return
-    verb = "would go" if dry_run else "removed"
+    verb = "would remove" if dry_run else "removed"
     for kind, row in _kinds(gone).items():
         if row["entries"]:
-            typer.echo(f"{verb}: {row['entries']} {_WHAT[kind]}, {quantity(row['bytes'], 'bytes')}")
+            typer.echo(f"{verb}: {row['entries']} {_DESCRIPTIONS[kind]}, {quantity(row['bytes'], 'bytes')}")
     typer.echo(f"{quantity(freed, 'bytes')} {'would be freed' if dry_run else 'freed'}, {quantity(left, 'bytes')} left")
 
 
@@ -136,16 +136,16 @@ def verify(
 ) -> None:
     """Check every checksum, and remove what is damaged. Exits with 1 if anything was.
 
-    Composes notice modified files, and damage in whatever they hash; only this finds what a failing disk did to the rest. It
-    may run beside composes.
+    Composes notice modified files, and damage in everything they hash; only this command finds silent disk corruption in the
+    rest. It may run beside composes.
     """
-    from compose.cache.verify import verify as look
+    from compose.cache.verify import verify as verify_cache
 
     with flags.reporter_of(progress, progress_fd) as reporter:
-        count, damaged = look(_existing(cachedir), flags.jobs_or_all(jobs), reporter)
+        count, damaged = verify_cache(_existing(cachedir), flags.jobs_or_all(jobs), reporter)
     for path in damaged:
         typer.echo(f"damaged, removed: {path}")
-    typer.echo(f"{count - len(damaged)} of {count} are sound")
+    typer.echo(f"{count - len(damaged)} of {count} are intact")
     if damaged:
         raise typer.Exit(FOUND)
 

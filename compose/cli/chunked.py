@@ -1,4 +1,4 @@
-"""`compose build-chunked-oci`: a root directory, or an image, as a container image in layers of packages."""
+"""`compose build-chunked-oci`: convert a root directory, or an image, into a container image with package layers."""
 
 from __future__ import annotations
 
@@ -63,12 +63,14 @@ def command(
         raise UsageError(
             "give a root directory with --rootfs, or an image with --from"
             if rootfs is None
-            else "--rootfs and --from: the image is made of one of them"
+            else "--rootfs and --from exclude each other"
         )
     if not bootc:
-        raise UsageError("--bootc is missing", hint="no other kind of image is made, and rpm-ostree wants it said")
+        raise UsageError(
+            "--bootc is missing", hint="give it: rpm-ostree requires it too, and no other kind of image is supported"
+        )
     if reference is not None:
-        raise UsageError(f"--reference={reference}: is said with --output", hint="oci:DIR:TAG")
+        raise UsageError(f"--reference={reference} is not supported", hint="put the tag into --output: oci:DIR:TAG")
     from compose.cli.images import difference_lines, has_parents, image_line
     from compose.oci.chunking import MOST_LAYERS
     from compose.oci.image import ImageOptions

@@ -1,5 +1,4 @@
-"""A report in Code Climate's format: GitLab shows its rows beside the lines of a merge request (docs.gitlab.com, "Code
-Quality")."""
+"""Code Climate reports, which GitLab shows beside the lines of a merge request (docs.gitlab.com, "Code Quality")."""
 
 from __future__ import annotations
 

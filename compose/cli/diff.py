@@ -1,4 +1,4 @@
-"""`compose diff`: what changes for a client that goes from one commit to another."""
+"""`compose diff`: what changes for a client that updates from one commit to another."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Aspect(StrEnum):
 
 
 def command(
-    before: Annotated[str, typer.Argument(metavar="BEFORE", help="Ref or commit.")],
-    after: Annotated[str, typer.Argument(metavar="AFTER", help="The other one.")],
+    before: Annotated[str, typer.Argument(metavar="BEFORE", help="Old ref or commit.")],
+    after: Annotated[str, typer.Argument(metavar="AFTER", help="New ref or commit.")],
     repo: Annotated[str, typer.Option("--repo", "-r", metavar="REPO", help="OSTree repository.")],
     form: Annotated[ReportFormat, typer.Option("--format", help="Output format.")] = ReportFormat.TEXT,
     only: Annotated[
@@ -70,9 +70,9 @@ def _version(found: SystemDiff) -> Iterator[str]:
 
 def _text(found: SystemDiff) -> Iterator[str]:
     yield from _version(found)
-    sizes = {(each.name, each.arch): _grown(each) for each in found.sizes}
+    sizes = {(each.name, each.arch): _growth(each) for each in found.sizes}
     if found.commits.packages is None and found.commits.before != found.commits.after:
-        yield "packages: not known, for a commit has neither a list of them nor an rpm database"
+        yield "packages: not known, because a commit has neither a package list nor an rpm database"
     for each in found.commits.packages or ():
         builds = " -> ".join(side.evr for side in (each.before, each.after) if side is not None)
         nevra = _nevra(each)
@@ -84,14 +84,14 @@ def _text(found: SystemDiff) -> Iterator[str]:
         yield f"{_unit_name(unit)} {unit.event}: {unit.unit}"
     for account in found.accounts:
         yield f"{account.kind} {_account_line(account)}"
-    for how, advisories in (("added", found.advisories_added), ("gone", found.advisories_gone)):
+    for event, advisories in (("added", found.advisories_added), ("gone", found.advisories_gone)):
         for advisory in advisories or ():
-            yield f"advisory {how}: {describe_advisory(advisory)}"
+            yield f"advisory {event}: {describe_advisory(advisory)}"
     yield from changelog_lines(found.changelogs)
 
 
 def _markdown(found: SystemDiff, paths: Sequence[PathChange]) -> Iterator[str]:
-    """Lines of markdown: release notes."""
+    """Lines of markdown for release notes."""
     before, after = (
         version or commit[:12]
         for version, commit in zip(found.commits.versions, (found.commits.before, found.commits.after), strict=True)
@@ -104,7 +104,7 @@ def _markdown(found: SystemDiff, paths: Sequence[PathChange]) -> Iterator[str]:
     yield ""
     yield from _list("Security advisories", (describe_advisory(each) for each in found.advisories_added or ()))
     if found.commits.packages:
-        sizes = {(each.name, each.arch): _grown(each) for each in found.sizes}
+        sizes = {(each.name, each.arch): _growth(each) for each in found.sizes}
         yield "### Packages"
         yield ""
         yield from markdown.table(
@@ -137,12 +137,12 @@ def _list(title: str, lines: Iterable[str]) -> Iterator[str]:
 
 
 def _nevra(each: PackageChange) -> Nevra:
-    named = each.after or each.before
-    assert named is not None
-    return named
+    nevra = each.after or each.before
+    assert nevra is not None
+    return nevra
 
 
-def _grown(each: PackageSize) -> str:
+def _growth(each: PackageSize) -> str:
     return delta((each.after or 0) - (each.before or 0))
 
 
@@ -158,29 +158,29 @@ def _unit_name(unit: UnitChange) -> str:
 
 def _account_line(each: AccountDiff) -> str:
     if each.before is None or each.after is None:
-        there = each.after or each.before
-        assert there is not None
-        fields = (f"{name}={value}" for name, value in plain(there).items() if value not in (None, "", []))
+        account = each.after or each.before
+        assert account is not None
+        fields = (f"{name}={value}" for name, value in plain(account).items() if value not in (None, "", []))
         return f"{'added' if each.before is None else 'removed'}: {each.name} ({', '.join(fields)})"
     old, new = plain(each.before), plain(each.after)
-    told = ", ".join(f"{name} {old[name]} -> {new[name]}" for name in old if old[name] != new[name])
-    return f"changed: {each.name} ({told})"
+    changes = ", ".join(f"{name} {old[name]} -> {new[name]}" for name in old if old[name] != new[name])
+    return f"changed: {each.name} ({changes})"
 
 
 def line_of(change: PathChange) -> str:
-    """A changed path in one line."""
+    """Describe a changed path in one line."""
     path = f"/{change.path}"
     if change.before is None or change.after is None:
-        there = change.after or change.before
-        assert there is not None
-        return f"{'+' if change.before is None else '-'} {path} ({_described(there)})"
+        only = change.after or change.before
+        assert only is not None
+        return f"{'+' if change.before is None else '-'} {path} ({_attributes(only)})"
     values = [
         f"{aspect} {_value(change.before, aspect)} -> {_value(change.after, aspect)}" for aspect in change.aspects
     ]
     return f"~ {path} ({'; '.join(values)})"
 
 
-def _described(each: Attributes) -> str:
+def _attributes(each: Attributes) -> str:
     label = f" {each.label}" if each.label else ""
     size = f" {each.size} bytes" if each.kind == "file" else f" to {each.content}" if each.kind == "symlink" else ""
     return f"{each.kind} {each.mode:04o} {each.uid}:{each.gid}{label}{size}"

@@ -1,4 +1,4 @@
-"""`compose container-encapsulate`: a commit as a container image."""
+"""`compose container-encapsulate`: convert a commit into a container image."""
 
 from __future__ import annotations
 

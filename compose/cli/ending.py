@@ -7,7 +7,7 @@ import signal
 
 from compose.errors import ComposeError, SandboxError
 
-# Errors of the kernel when a limit of processes, threads, open files or memory is reached.
+# errors when a limit on processes, threads, open files or memory is reached
 _LIMITS = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 BUG = 1
 """Exit code for an unexpected exception."""
@@ -22,7 +22,7 @@ class Interrupted(BaseException):
 
 
 def limited(error: BaseException) -> ComposeError | None:
-    """The error to report instead of an unexpected exception caused by a limit of the machine; None for other exceptions."""
+    """The error to report for an exception caused by a resource limit of the machine; None for other exceptions."""
     match error:
         case ComposeError():
             return None
@@ -35,21 +35,21 @@ def limited(error: BaseException) -> ComposeError | None:
         case _:
             return None
     return SandboxError(
-        f"a limit of this machine is reached: {text}",
-        hint="raise the limits of processes, open files and memory (ulimit -u, -n, -v; those of the container), or use fewer "
-        "--jobs",
+        f"a resource limit of this machine is reached: {text}",
+        hint="raise the limits on processes, open files and memory (ulimit -u, -n, -v, or the container's), or use "
+        "fewer --jobs",
     )
 
 
 def exit_code_of(error: BaseException) -> int:
-    """See compose.errors; 128 + number after a signal."""
+    """Exit code for an error (see compose.errors), or 128 + number for a signal."""
     if isinstance(error, ComposeError):
         return error.exit_code
     return 128 + error.number if isinstance(error, Interrupted) else BUG
 
 
 def message_of(error: BaseException) -> str:
-    """One sentence."""
+    """One sentence on an error or signal."""
     if isinstance(error, ComposeError):
         return error.message
     if isinstance(error, Interrupted):
@@ -58,7 +58,7 @@ def message_of(error: BaseException) -> str:
 
 
 def describe(error: ComposeError | Interrupted) -> str:
-    """Message, indented details, and hint."""
+    """The text to print: message, indented details, and hint."""
     lines = [f"error: {message_of(error)}"]
     if isinstance(error, ComposeError):
         lines += [f"  {line}" for line in error.details]

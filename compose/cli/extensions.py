@@ -60,9 +60,7 @@ def command(
     if bundle is None and (treefile is None or extensions is None):
         raise UsageError("give a TREEFILE and a file of EXTENSIONS")
     if bundle is not None and (treefile is not None or source_root is not None):
-        raise UsageError(
-            "a bundle has its own treefile, extensions and repositories: drop the other arguments for these"
-        )
+        raise UsageError("a bundle contains its own treefile, extensions and repositories: do not give others")
     options = ComposeOptions(
         treefile=treefile or "",
         cachedir=flags.cachedir_or_default(cachedir),

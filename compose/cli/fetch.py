@@ -1,4 +1,4 @@
-"""`compose fetch`: all that a compose needs, in one file to carry to where there is no network."""
+"""`compose fetch`: everything a compose needs in one file, for machines without a network."""
 
 from __future__ import annotations
 

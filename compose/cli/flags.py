@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from compose.cli.jsonlines import JsonReporter
     from compose.ostree.signers import Signer
 
-# seconds since 1970 until the year 5138; milliseconds have more digits
-_MOST_DIGITS = 11
+# enough for seconds until the year 5138; milliseconds have more
+_MAX_DIGITS = 11
 
-_SETUP = "Where and how"
+_SETUP = "Environment"
 _INPUT = "Packages"
 _COMMIT = "Commit"
 _RESULT = "Results"
@@ -333,7 +333,7 @@ def key_values(given: list[str] | None, flag: str = "--add-metadata-string") -> 
 
 
 def signers_of(gpg_keys: list[str] | None, files: list[str] | None, commands: list[str] | None) -> tuple[Signer, ...]:
-    """Of GpgKeys, SignFiles and SignCommands. Raises UsageError."""
+    """Signers for the values of GpgKeys, SignFiles and SignCommands. Raises UsageError."""
     from compose.ostree.keys import read_keys
     from compose.ostree.signers import GpgKey, parse_command
 
@@ -349,7 +349,7 @@ def source_date_epoch() -> int | None:
     text = os.environ.get("SOURCE_DATE_EPOCH")
     if text is None or text == "":
         return None
-    if not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS:
+    if not text.isascii() or not text.isdigit() or len(text) > _MAX_DIGITS:
         raise UsageError(f"SOURCE_DATE_EPOCH={text}: expected seconds since 1970")
     return int(text)
 
@@ -360,14 +360,14 @@ def reporter_of(
 ) -> Iterator[CommandReporter]:
     """The reporter for a style: bars on a terminal, lines elsewhere, or JSON events.
 
-    If standard error carries JSON events, an error ends the command without text; it is reported as an event.
+    codequality: file for a code quality report. If standard error carries JSON events, an error is reported only as an event.
     """
     if descriptor is not None and style is not ProgressStyle.JSON:
         raise UsageError("--progress-fd needs --progress=json")
     if codequality is not None:
-        # fail now, not after the commit is made
+        # fail now rather than after the compose
         fs.check_place(codequality)
-    alone = style is ProgressStyle.JSON and descriptor in (None, 2)
+    events_only = style is ProgressStyle.JSON and descriptor in (None, 2)
     with contextlib.ExitStack() as stack:
         events = _events(descriptor or 2) if style is ProgressStyle.JSON else None
         quality = None
@@ -375,8 +375,8 @@ def reporter_of(
             from compose.cli.codequality import CodeQuality
 
             quality = CodeQuality(codequality, os.environ)
-        people = None if alone else _for_people(style, stack)
-        reporter = Both(*(each for each in (events, people, quality) if each is not None))
+        text = None if events_only else _text_reporter(style, stack)
+        reporter = Both(*(each for each in (events, text, quality) if each is not None))
         try:
             yield reporter
         except click.exceptions.Exit:
@@ -386,7 +386,7 @@ def reporter_of(
             reporter.failed(error)
             if quality is not None:
                 quality.write()
-            if alone and isinstance(error, ComposeError | Interrupted):
+            if events_only and isinstance(error, ComposeError | Interrupted):
                 raise typer.Exit(exit_code_of(error)) from error
             if error is raised:
                 raise
@@ -399,25 +399,25 @@ def reporter_of(
 
 def _events(descriptor: int) -> JsonReporter:
     try:
-        # a descriptor that a library has opened meanwhile is not inheritable
-        handed_in = os.get_inheritable(descriptor)
+        # descriptors opened by this process are not inheritable
+        inherited = os.get_inheritable(descriptor)
     except OSError:
-        handed_in = False
-    if not handed_in:
+        inherited = False
+    if not inherited:
         raise UsageError(f"--progress-fd={descriptor} is not open", hint=f"open it: {descriptor}>events.jsonl")
     from compose.cli.jsonlines import JsonReporter
 
-    # keep it from programs that a compose runs
+    # do not pass it on to programs of the compose
     os.set_inheritable(descriptor, descriptor <= 2)
     return JsonReporter(descriptor, click.get_current_context().command_path)
 
 
-def _for_people(style: ProgressStyle, stack: contextlib.ExitStack) -> CommandReporter:
+def _text_reporter(style: ProgressStyle, stack: contextlib.ExitStack) -> CommandReporter:
     if style is ProgressStyle.NONE:
         return CommandReporter()
     terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI")
     if style is ProgressStyle.TTY or (style is not ProgressStyle.PLAIN and terminal):
-        # importing rich takes a tenth of the time of --help, and is useless in CI
+        # importing rich would take a tenth of the time of --help
         from compose.cli.terminal import TerminalReporter
 
         return stack.enter_context(TerminalReporter())

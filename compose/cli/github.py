@@ -1,11 +1,10 @@
 """GitHub Actions, as documented at docs.github.com under "Workflow commands for GitHub Actions".
 
-Workflow commands in the log (::error file=...,line=...::, ::group::) become annotations beside the lines and folded groups,
-markdown in the file $GITHUB_STEP_SUMMARY becomes the page of the run, and NAME=VALUE in $GITHUB_OUTPUT what later steps can
-ask for.
+Workflow commands in the log (::error file=...,line=...::, ::group::) become annotations and folded groups, markdown in the file
+$GITHUB_STEP_SUMMARY the summary page of the run, and NAME=VALUE lines in $GITHUB_OUTPUT the outputs that later steps can read.
 
-A runner obeys what looks like a command in the log, whoever wrote it. A scriptlet's output or a changelog is not ours: see
-harmless().
+A runner obeys everything in the log that looks like a command, including scriptlet output and changelogs; harmless()
+escapes it.
 """
 
 from __future__ import annotations
@@ -25,19 +24,19 @@ from compose.errors import ComposeError
 
 # GitHub drops a step's summary entirely if it is larger than 1 MiB
 _SUMMARY_LIMIT = 1_000_000
-# "::name" behind blanks, "##[name" anywhere (actions/runner, ActionCommand.cs); a line ends at a carriage return too
+# "::name" after blanks, "##[name" anywhere (actions/runner, ActionCommand.cs); a carriage return also ends a line
 _COMMAND = re.compile(r"(?<![^\r\n])[^\S\r\n]*:(?=:)|##(?=\[)")
 _OUTPUTS = ("ref", "commit", "version")
-_CUT = "\n\n*The rest is left out: a summary ends at 1 MiB.*\n"
+_CUT = "\n\n*Truncated: GitHub limits summaries to 1 MiB.*\n"
 
 
 def harmless(text: str) -> str:
-    """Escape what a runner would take for a command with a backslash."""
+    """Escape, with a backslash, what a runner would take for a command."""
     return _COMMAND.sub(lambda match: match[0] + "\\", text)
 
 
 def harmless_log(stream: TextIO) -> TextIO:
-    """A stream that escapes its text; a regular file is left as it is, since no runner reads it."""
+    """A stream that escapes its text; a regular file is returned unchanged, since no runner reads it."""
     return stream if _is_file(stream) else cast(TextIO, _Harmless(stream))
 
 
@@ -63,7 +62,7 @@ class GitHubReporter(PlainReporter):
     """Shows stages as groups of the log, warnings and errors as annotations."""
 
     def __init__(self, environment: Mapping[str, str], stream: IO[str] | None = None) -> None:
-        # not sys.stderr, whose text is escaped
+        # sys.stderr would escape the commands
         super().__init__(stream or sys.__stderr__)
         self._environment = environment
         self._summary = environment.get("GITHUB_STEP_SUMMARY")
@@ -84,7 +83,7 @@ class GitHubReporter(PlainReporter):
 
     def result(self, outcome: str, **facts: Any) -> None:
         rows = {"outcome": outcome, **{name: facts[name] for name in _OUTPUTS if facts.get(name) is not None}}
-        # a value with several lines would set more than one output
+        # a value of several lines would set further outputs
         lines = [f"{name}={value}\n" for name, value in rows.items() if len(str(value).splitlines()) == 1]
         if self._output:
             self._append(self._output, "".join(lines).encode())
@@ -101,8 +100,8 @@ class GitHubReporter(PlainReporter):
             properties |= {"file": in_project(place.file, self._environment), "line": str(place.line)}
             if place.column is not None:
                 properties["col"] = str(place.column)
-        told = ",".join(f"{key}={_property(value)}" for key, value in properties.items())
-        self.raw(f"::{level} {told}::{_data(message)}")
+        fields = ",".join(f"{key}={_property(value)}" for key, value in properties.items())
+        self.raw(f"::{level} {fields}::{_data(message)}")
 
     def summarise(self, lines: Sequence[str]) -> None:
         if not self._summary:

@@ -1,4 +1,4 @@
-"""`compose image`: from a treefile to a container image."""
+"""`compose image`: compose a tree into a container image."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class InitializeMode(StrEnum):
 
 
 _TRANSPORTS = {OutputFormat.OCIARCHIVE: "oci-archive", OutputFormat.OCI: "oci", OutputFormat.REGISTRY: "registry"}
-# what others begin an image reference with; a path may do so too, ./oci:x, and so may a host with its port, registry:5000/x
-_LONGER = ("oci", "oci-archive", "docker", "registry", "containers-storage", "dir", "docker-archive", "docker-daemon")
+# transports of image references; paths may begin like one, as in ./oci:x, and hosts with a port, as in registry:5000/x
+_PREFIXES = ("oci", "oci-archive", "docker", "registry", "containers-storage", "dir", "docker-archive", "docker-daemon")
 _PORT = re.compile(r"\d+/")
 
 
@@ -55,8 +55,8 @@ def command(
         InitializeMode,
         typer.Option(
             "--initialize-mode",
-            help="query: there must be an image before; always: do not look for it; never: there must be none; "
-            "if-not-exists: one that is there is followed.",
+            help="query: there must be a previous image; always: ignore any; never: there must be none; "
+            "if-not-exists: there may be one.",
         ),
     ] = InitializeMode.QUERY,
     label: flags.Label = None,
@@ -95,11 +95,11 @@ def command(
     layer structure, so that clients fetch little.
     """
     if initialize and initialize_mode is not InitializeMode.QUERY:
-        raise UsageError("--initialize is --initialize-mode=always: give one of them")
+        raise UsageError("--initialize and --initialize-mode exclude each other")
     if lockfile_strict and not lockfile:
         raise UsageError("--lockfile-strict needs a --lockfile")
     target = _target(output, output_format)
-    from compose.cli.tree import tell
+    from compose.cli.tree import report_result
     from compose.oci.chunking import MOST_LAYERS
     from compose.oci.image import ImageOptions, read_image_config
     from compose.oci.skopeo import Access
@@ -137,7 +137,7 @@ def command(
     with flags.reporter_of(progress, progress_fd) as reporter:
         done = compose_image(options, reporter)
         made = {} if done.image is None else {"image": str(target), "image_digest": done.image.digest}
-        tell(done.tree, reporter, **made)
+        report_result(done.tree, reporter, **made)
     for line in _summary(done, target):
         typer.echo(line)
     if unchanged_exit_77 and done.image is None:
@@ -148,10 +148,10 @@ def _target(output: str, output_format: OutputFormat) -> ImageReference:
     from compose.oci.reference import parse_reference
 
     kind, colon, rest = output.partition(":")
-    if colon and kind in _LONGER and not (output_format is OutputFormat.REGISTRY and _PORT.match(rest)):
+    if colon and kind in _PREFIXES and not (output_format is OutputFormat.REGISTRY and _PORT.match(rest)):
         raise UsageError(
-            f"{output}: OUTPUT is no image reference",
-            hint=f"say with --format what it is, and leave {kind}: out; a file or directory of that name is ./{kind}",
+            f"{output}: OUTPUT takes no transport",
+            hint=f"leave out {kind}: and give --format; for a file or directory of that name, write ./{kind}",
         )
     return parse_reference(f"{_TRANSPORTS[output_format]}:{output}")
 
@@ -160,7 +160,7 @@ def _summary(done: ComposedImage, target: ImageReference) -> Iterator[str]:
     from compose.cli.images import difference_lines, image_line
 
     if done.image is None:
-        yield "No apparent changes since the image before; use --force-nocache to override"
+        yield "No apparent changes since previous image; use --force-nocache to override"
         return
     yield f"commit: {done.tree.commit}"
     yield f"version: {done.tree.version or '(none)'}"

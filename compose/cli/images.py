@@ -1,4 +1,4 @@
-"""Flags and output that container image commands share."""
+"""Flags and output shared by commands for container images."""
 
 from __future__ import annotations
 

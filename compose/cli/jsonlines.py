@@ -23,9 +23,9 @@ INTERVAL = 0.25
 
 
 class JsonReporter(CommandReporter):
-    """Ends with one event "result" or "error". A reader that goes away does not stop the compose.
+    """Writes events, the last one "result" or "error". A reader that goes away does not stop the compose.
 
-    descriptor: open for writing. command: "compose tree".
+    descriptor: open for writing. command: as in "compose tree".
     """
 
     def __init__(self, descriptor: int, command: str) -> None:
@@ -79,7 +79,7 @@ class JsonReporter(CommandReporter):
         )
 
     def done(self) -> None:
-        """The command succeeded; report "done" if it reported no result itself."""
+        """Report success with the outcome "done", unless the command has reported its own result."""
         if not self._ended:
             self.result("done")
 
@@ -102,7 +102,7 @@ class _JsonTask(Task):
         self._reporter = reporter
         self._number = number
         self._done = 0
-        self._begun = self._told = time.monotonic()
+        self._begun = self._reported = time.monotonic()
         self._closed = False
         self._lock = threading.Lock()
         reporter.event("task", id=number, state="begun", name=name, total=total, unit=unit)
@@ -111,9 +111,9 @@ class _JsonTask(Task):
         with self._lock:
             self._done += amount
             now = time.monotonic()
-            if now - self._told < INTERVAL:
+            if now - self._reported < INTERVAL:
                 return
-            self._told = now
+            self._reported = now
         self._reporter.event("task", id=self._number, state="running", done=self._done, detail=detail)
 
     def close(self, *, failed: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""`compose lock`: the exact builds of a treefile's packages, in a file kept beside it."""
+"""`compose lock`: record the exact builds of a treefile's packages in a lockfile beside it."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def update(
 @app.command("diff")
 def diff(
     old: Annotated[str, typer.Argument(metavar="OLD", help="Old lockfile.")],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="The other one.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="New lockfile.")],
     form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TEXT,
 ) -> None:
     """Show what differs between two lockfiles."""

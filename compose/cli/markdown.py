@@ -1,6 +1,6 @@
 """Markdown for pull requests, step summaries and release notes.
 
-What is put in may come from packages: nothing of it becomes markup.
+Text may come from packages, so it is escaped: none of it becomes markup.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def code(text: str) -> str:
 
 
 def fenced(lines: Iterable[str], language: str = "") -> list[str]:
-    """A block of code."""
+    """Lines of a code block."""
     body = list(lines)
     fence = "`" * max(3, *(_longest_run(line) + 1 for line in body), 3)
     return [f"{fence}{language}", *body, fence]
@@ -35,7 +35,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def folded(summary: str, lines: Iterable[str]) -> list[str]:
-    """A collapsed section. summary: text without markup."""
+    """Lines of a collapsed section. summary: plain text; lines: markdown."""
     escaped = summary.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return [f"<details><summary>{escaped}</summary>", "", *lines, "", "</details>", ""]
 

@@ -1,4 +1,4 @@
-"""`compose install`, `postprocess`, `commit`, `rootfs`: the parts of a compose, under rpm-ostree's names and flags."""
+"""`compose install`, `postprocess`, `commit`, `rootfs`: parts of a compose, with rpm-ostree's names and flags."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import typer
 from compose import fs
 from compose.cli import flags
 from compose.cli.flags import ProgressStyle
-from compose.cli.tree import summary, tell
+from compose.cli.tree import report_result, summary
 from compose.errors import UsageError
 from compose.pipeline.flat import flattened_treefile
 from compose.pipeline.options import ComposeOptions, Outcome
 
-# imports wait until a command is called
+# the commands import the stages, which takes a while
 if TYPE_CHECKING:
     from compose.pipeline.parts import Installed
 
@@ -170,7 +170,7 @@ def commit_command(
     )
     with flags.reporter_of(progress, progress_fd) as reporter:
         result = commit_rootfs(options, rootfs, reporter)
-        tell(result, reporter)
+        report_result(result, reporter)
     typer.echo(summary(result), nl=False)
 
 

@@ -24,7 +24,7 @@ class Place:
 
 
 def place_in(text: str) -> Place | None:
-    """The first position that a text names."""
+    """The first position named in a text."""
     for match in _PLACE.finditer(text):
         # "host:8080" and "1:2.0" look alike
         if os.path.isfile(match["file"]):
@@ -34,7 +34,7 @@ def place_in(text: str) -> Place | None:
 
 
 def faults_of(error: BaseException) -> Iterator[tuple[str, Place | None]]:
-    """Messages by position: several faults each at its own, anything else at the first position named."""
+    """Messages with their positions: one for each fault if there are several, otherwise one at the first position named."""
     details = error.details if isinstance(error, ComposeError) else ()
     places = [place_in(line) if not line.startswith(" ") else None for line in details]
     if details and all(places):
@@ -45,7 +45,7 @@ def faults_of(error: BaseException) -> Iterator[tuple[str, Place | None]]:
 
 
 def in_project(path: str, environment: Mapping[str, str]) -> str:
-    """The path as the code host knows it: relative to the checkout, or unchanged if outside of it."""
+    """The path relative to the checkout, as code hosts name files; unchanged if outside the checkout."""
     root = environment.get("GITHUB_WORKSPACE") or environment.get("CI_PROJECT_DIR") or os.getcwd()
     found = os.path.relpath(os.path.realpath(path), os.path.realpath(root))
     return path if found.startswith("../") else found

@@ -11,7 +11,7 @@ from compose.rpm.nevra import Nevra
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses become objects keyed by field, NEVRAs strings, numeric enums their lower-case names."""
+    """Convert dataclasses to objects keyed by field, NEVRAs to strings, and numeric enums to their lower-case names."""
     if isinstance(value, Nevra):
         return str(value)
     if isinstance(value, IntEnum):

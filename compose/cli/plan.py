@@ -174,8 +174,8 @@ def _headline(plan: Plan) -> str:
 
 def _counts(plan: Plan) -> str:
     counts = Counter(str(each.change) for each in plan.packages)
-    told = [f"{counts[each]} {each}" for each in _SIGNS if counts[each]]
-    return f"{', '.join(told) or 'none changed'}; {plan.total} in all"
+    changed = [f"{counts[each]} {each}" for each in _SIGNS if counts[each]]
+    return f"{', '.join(changed) or 'none changed'}; {plan.total} in all"
 
 
 def _sizes(plan: Plan) -> str:
@@ -184,10 +184,10 @@ def _sizes(plan: Plan) -> str:
 
 
 def _causes(plan: Plan) -> list[str]:
-    """Packages, which have a section of their own, in one line."""
+    """One line for each changed input; all packages, which have their own section, share one."""
     packages = [each for each in plan.causes or () if each.change.kind == "package"]
-    told = [_cause(each) for each in plan.causes or () if each.change.kind != "package"]
-    return [*told, f"{len(plan.packages)} packages changed"] if packages else told
+    others = [_cause(each) for each in plan.causes or () if each.change.kind != "package"]
+    return [*others, f"{len(plan.packages)} packages changed"] if packages else others
 
 
 def _cause(cause: Cause) -> str:
@@ -197,20 +197,20 @@ def _cause(cause: Cause) -> str:
         case "treefile":
             return f"{change.name}: {_difference(change.before, change.after)}{place}"
         case "file" | "layer":
-            how = "new" if change.before is None else "gone" if change.after is None else "changed"
-            return f"{change.kind} {change.name}: {how}{place}"
+            event = "new" if change.before is None else "gone" if change.after is None else "changed"
+            return f"{change.kind} {change.name}: {event}{place}"
         case _:
             return f"{change.name}: {change.before} -> {change.after}"
 
 
 def _difference(before: str | None, after: str | None) -> str:
-    """The difference of two JSON texts; for lists, the items added and removed."""
+    """Show the difference between two JSON texts; for lists, the items added and removed."""
     old, new = (None if each is None else json.loads(each) for each in (before, after))
     if isinstance(old or [], list) and isinstance(new or [], list) and (old or new):
         rows = [[json.dumps(each) if not isinstance(each, str) else each for each in side or ()] for side in (old, new)]
-        told = [f"+ {each}" for each in rows[1] if each not in rows[0]]
-        told += [f"- {each}" for each in rows[0] if each not in rows[1]]
-        return _short(", ".join(told) or "another order")
+        changed = [f"+ {each}" for each in rows[1] if each not in rows[0]]
+        changed += [f"- {each}" for each in rows[0] if each not in rows[1]]
+        return _short(", ".join(changed) or "reordered")
     return f"{_short(before or 'not set')} -> {_short(after or 'not set')}"
 
 
@@ -242,9 +242,9 @@ def _row(each: PlannedPackage) -> tuple[str, ...]:
 
 
 def _script(each: ScriptChange) -> str:
-    how = "new" if each.before is None else "gone" if each.after is None else "changed"
+    event = "new" if each.before is None else "gone" if each.after is None else "changed"
     skipped = f", not run: {each.skipped}" if each.skipped else ""
-    return f"{how} {each.phase} of {each.package}{skipped}"
+    return f"{event} {each.phase} of {each.package}{skipped}"
 
 
 def _script_diff(each: ScriptChange) -> list[str]:
@@ -258,16 +258,16 @@ def _script_diff(each: ScriptChange) -> list[str]:
 
 def _account(each: AccountChange) -> str:
     by = f", declared by {each.by}" if each.by else ""
-    unlocked = "; id-lock does not have it: --accept-new-ids" if each.locked is False else ""
+    unlocked = "; not in id-lock: give --accept-new-ids" if each.locked is False else ""
     if each.before is None:
-        number = "an id chosen when composed" if each.after is None else f"id {each.after}"
+        number = "id chosen by the compose" if each.after is None else f"id {each.after}"
         return f"new {each.kind} {each.name}, {number}{by}{unlocked}"
     return f"{each.kind} {each.name}: id {each.before} -> {each.after}{by}{unlocked}"
 
 
 def _unread(plan: Plan) -> str:
     return (
-        f"Scriptlets, accounts and changelogs of {len(plan.unread)} packages are not known before the download: "
+        f"Scriptlets, accounts and changelogs of {len(plan.unread)} packages are not known before they are downloaded: "
         "--download fetches them first"
     )
 
@@ -295,7 +295,7 @@ def _entries(changelog: Changelog) -> Iterator[str]:
 
 
 def describe_advisory(each: Advisory) -> str:
-    """On one line."""
+    """Describe an advisory in one line."""
     severity = f" ({each.severity})" if each.severity else ""
     titles = [row.title for row in each.references]
     return f"{each.id}{severity}: {', '.join((*each.packages, *titles))}"

@@ -16,7 +16,7 @@ PLAIN_INTERVAL = 5.0
 
 
 class PlainReporter(CommandReporter):
-    """One line when a task begins, one every PLAIN_INTERVAL seconds, one when it ends."""
+    """Prints a line when a task begins, every PLAIN_INTERVAL seconds, and when it ends."""
 
     def __init__(self, stream: IO[str] | None = None) -> None:
         self._stream = stream if stream is not None else sys.stderr
@@ -73,7 +73,7 @@ class _PlainTask(Task):
 
 
 def quantity(count: int, unit: str) -> str:
-    """ "217 packages", "105.3 MB"."""
+    """Format an amount: "217 packages", "105.3 MB"."""
     if unit == "bytes":
         return f"{count / 1e6:.1f} MB"
     return f"{count} {unit}".rstrip()

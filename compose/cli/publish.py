@@ -1,4 +1,4 @@
-"""`compose publish`: from the repository of composes to the one that clients pull."""
+"""`compose publish`: publish commits to the repository that clients pull."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from compose.publish.model import Move, Published, Request
 
 _DAY = 86400
-_PRUNE = "What is kept"
+_PRUNE = "Pruning"
 
 
 def command(
@@ -70,8 +70,8 @@ def command(
     """Publish commits to the repository that clients pull: copy, sign, move refs, prune.
 
     Copies and verifies objects first, then moves all refs together with the summary, signed by the same keys. If interrupted,
-    clients see what they saw before, and the same command resumes. --keep and --keep-days prune what no ref leads to any more;
-    refs that are not given keep their whole history.
+    clients see what they saw before, and the same command resumes. --keep and --keep-days prune what is no longer reachable
+    from a ref; refs that are not given keep their whole history.
     """
     from compose.publish.model import PublishOptions
     from compose.publish.publish import publish
@@ -106,7 +106,7 @@ def _requests(wanted: list[str], name: str | None) -> tuple[Request, ...]:
     for text in wanted:
         given, equals, revision = text.partition("=")
         if equals and name is not None:
-            raise UsageError(f"{text} and --as={name} name it differently", hint="give one of them")
+            raise UsageError(f"{text} and --as={name} give two names", hint="give one of them")
         found.append(Request(name=name or given, revision=revision if equals else text))
     names = [each.name for each in found]
     if len(set(names)) < len(names):
@@ -141,7 +141,7 @@ def _text(done: Published, *, dry_run: bool) -> Iterator[str]:
 def _line(move: Move) -> str:
     version = f" ({move.version})" if move.version else ""
     if move.before == move.commit:
-        return f"{move.name}: {move.commit}{version}, as before"
+        return f"{move.name}: {move.commit}{version}, unchanged"
     return f"{move.name}: {move.before or 'new'} -> {move.commit}{version}"
 
 

@@ -1,4 +1,4 @@
-"""What a command reports besides progress: its result, its failure, and a summary for later readers."""
+"""Reporters of commands: besides progress, they receive the result or failure, and a summary."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from compose.events import Reporter, Task
 
 
 class CommandReporter(Reporter):
-    """Reports nothing."""
+    """Silent reporter of a command; subclasses show what they are told."""
 
     def result(self, outcome: str, **facts: Any) -> None:
-        """The command succeeded. outcome: "committed", "unchanged", "planned", ... facts: JSON values."""
+        """Report success. outcome: "committed", "unchanged", "planned", ... facts: JSON values."""
 
     def failed(self, error: BaseException) -> None:
-        """The command failed. The text of the error is printed elsewhere."""
+        """Report failure. The caller prints the text of the error."""
 
     def summarise(self, lines: Sequence[str]) -> None:
-        """Markdown for the summary page of this run, if the CI service has one."""
+        """Add markdown to the summary page of the run, if the CI service has one."""
 
 
 class Both(CommandReporter):

@@ -1,4 +1,4 @@
-"""`compose serve`: a repository over HTTP, and the commands for a client."""
+"""`compose serve`: serve a repository over HTTP, and print the commands for a client."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def command(
 ) -> None:
     """Serve a repository over HTTP.
 
-    For trying a compose on a client: prints the commands for the client, then a line for each pull. Ctrl-C or SIGTERM ends it
-    with exit code 0.
+    To try a compose on a client: prints the commands for the client, then a line for each pull. Ctrl-C or SIGTERM ends it with
+    exit code 0.
     """
     with (
         flags.reporter_of(progress, progress_fd) as reporter,
@@ -88,7 +88,7 @@ def introduction(server: Server, rows: Sequence[Offered], form: Format) -> str:
         return json.dumps({"repo": server.repo.path, "url": server.url, "refs": refs}) + "\n"
     lines = [f"Serving {server.repo.path} at {server.url}"]
     if server.host == "127.0.0.1":
-        lines.append(f"(in a virtual machine with QEMU's user network that is http://10.0.2.2:{server.port}/)")
+        lines.append(f"(from a virtual machine on QEMU's user network: http://10.0.2.2:{server.port}/)")
     lines += [f"  {each.ref}  {each.version or '(no version)'}  {each.commit}" for each in rows]
     if not rows:
         lines.append("There are no refs yet.")
@@ -97,9 +97,9 @@ def introduction(server: Server, rows: Sequence[Offered], form: Format) -> str:
     lines.append("On a client:")
     if kinds:
         lines.append(f"  ostree remote add {_verifying(kinds)} {_REMOTE} {server.url}")
-        lines.append("or, without looking at signatures:")
+        lines.append("or, without verifying signatures:")
     lines.append(f"  ostree remote add --no-gpg-verify {_REMOTE} {server.url}")
-    lines.append("and then, or with ostree admin switch where there is no rpm-ostree:")
+    lines.append("then (without rpm-ostree, use ostree admin switch):")
     lines += [f"  rpm-ostree rebase {shlex.quote(f'{_REMOTE}:{each.ref}')}" for each in rows]
     return "".join(f"{line}\n" for line in lines)
 
@@ -115,6 +115,6 @@ def _open(given: str | None, cachedir: str) -> Repo:
     if given is None and not os.path.exists(path):
         raise RepositoryError(
             f"there is no preview repository in {cachedir}",
-            hint="compose tree TREEFILE without --repo makes one; or serve another with --repo",
+            hint="create one with compose tree TREEFILE, without --repo; or serve another repository with --repo",
         )
     return Repo.open(path)

@@ -1,7 +1,6 @@
-"""CI services that show more than a log, each with its own syntax.
+"""CI services that show more than a plain log, each with its own syntax.
 
-GitHub Actions: see github.py. GitLab CI: sections of the log that fold (docs.gitlab.com, "Job logs"), and what codequality.py
-writes.
+GitHub Actions: see github.py. GitLab CI: collapsible log sections (docs.gitlab.com, "Job logs"); see also codequality.py.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from compose.cli.progress import PlainReporter
 
 @contextmanager
 def only_our_commands(environment: Mapping[str, str]) -> Iterator[None]:
-    """On GitHub, keep text printed to the log from acting as workflow commands; those of the reporter bypass this."""
+    """On GitHub, keep printed text from acting as workflow commands; the reporter's own commands bypass this."""
     before = (sys.stdout, sys.stderr)
     if environment.get("GITHUB_ACTIONS") == "true":
-        # imported only where it is of use, as below
+        # imported only where needed, as below
         from compose.cli.github import harmless_log
 
         sys.stdout, sys.stderr = map(harmless_log, before)
@@ -30,7 +29,7 @@ def only_our_commands(environment: Mapping[str, str]) -> Iterator[None]:
 
 
 def reporter_for(environment: Mapping[str, str]) -> PlainReporter | None:
-    """The reporter for the CI service this runs on; None without one, or for one that shows plain logs only."""
+    """The reporter for the CI service this runs on; None if there is none, or it shows plain logs only."""
     if environment.get("GITHUB_ACTIONS") == "true":
         from compose.cli.github import GitHubReporter
 

@@ -84,12 +84,15 @@ def command(
 
 
 def _check(revision: str, found: Weighed, limits: dict[str, int]) -> None:
-    """Raises PolicyError if a size exceeds its limit."""
-    had = found.before.size if found.before is not None else 0
-    for flag, what, count in (("--max-size", "has", found.now.size), ("--max-growth", "grew by", found.now.size - had)):
+    """Raise PolicyError if a size exceeds its limit."""
+    old_size = found.before.size if found.before is not None else 0
+    for flag, verb, count in (
+        ("--max-size", "has", found.now.size),
+        ("--max-growth", "grew by", found.now.size - old_size),
+    ):
         if flag in limits and count > limits[flag]:
             raise PolicyError(
-                f"{revision} {what} {size(count)}, {size(count - limits[flag])} more than {flag} allows",
+                f"{revision} {verb} {size(count)}, {size(count - limits[flag])} more than {flag} allows",
                 details=[f"{_bytes(each)} {_name(each.name)}" for each in found.rows[:_SHOWN_IN_ERROR]],
                 hint="leave something out (exclude-packages, recommends: false, remove-files), or raise the limit",
             )
@@ -116,7 +119,7 @@ def _text(found: Weighed, shown: Sequence[Row], rest: int) -> Iterator[str]:
         share = f"{100 * row.now.size / found.now.size:5.1f} %" if found.now.size else ""
         yield f"{_bytes(row)}  {share}  {_name(row.name)} ({_files(row.now)})"
     if rest:
-        yield f"and {rest} more: --top=0 shows them"
+        yield f"and {rest} more; --top=0 shows them"
 
 
 def _files(share: Share) -> str:

@@ -11,13 +11,13 @@ _UNITS = ((10_000_000_000, 1e9, "GB"), (100_000, 1e6, "MB"), (0, 1e3, "kB"))
 
 
 def size(count: int) -> str:
-    """ "12.3 MB"."""
+    """Format a size: "12.3 MB"."""
     divisor, unit = next(row[1:] for row in _UNITS if abs(count) >= row[0])
     return f"{count / divisor:.1f} {unit}"
 
 
 def delta(count: int) -> str:
-    """ "+12.3 MB"."""
+    """Format a difference of sizes: "+12.3 MB"."""
     return f"+{size(count)}" if count > 0 else size(count) if count else "0"
 
 
@@ -25,7 +25,7 @@ def parse_size(flag: str, text: str) -> int:
     """Parse 500M, 20G or 20GiB into bytes. Raises UsageError naming the flag."""
     match = _SIZE.fullmatch(text)
     if match is None:
-        raise UsageError(f"{flag}={text}: expected a number and K, M, G or T")
+        raise UsageError(f"{flag}={text}: expected a number of bytes, or one with K, M, G or T")
     number, unit, binary = int(match[1]), match[2], match[3]
     factor = 1024 if binary else 1000
     for _ in range(" KMGT".index(unit or " ")):

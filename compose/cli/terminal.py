@@ -14,7 +14,7 @@ from compose.events import Task
 
 
 class TerminalReporter(CommandReporter):
-    """Bars that update in place. A context manager, because the terminal has to be restored."""
+    """Shows bars that update in place. A context manager, because the terminal has to be restored."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -49,7 +49,7 @@ class TerminalReporter(CommandReporter):
         self._leave_bars()
 
     def _leave_bars(self) -> None:
-        """Leave the finished bars on the terminal; a following compose starts with none."""
+        """Stop updating the bars, which stay on the terminal; the next compose starts with none."""
         self._progress.stop()
         for each in self._progress.task_ids:
             self._progress.remove_task(each)
@@ -67,14 +67,13 @@ class _BarTask(Task):
         self._id = progress.add_task(name, total=total, detail="")
 
     def advance(self, amount: int = 1, *, detail: str = "") -> None:
-        # a task that ends late may be gone already
+        # _leave_bars() may have removed it already
         with suppress(KeyError):
             self._progress.update(self._id, advance=amount, detail=detail)
 
     def close(self, *, failed: bool = False) -> None:
         task = next((each for each in self._progress.tasks if each.id == self._id), None)
         if task is None:
-            # gone already
             return
         total = task.total if failed else (task.total if task.total is not None else 1)
         self._progress.update(self._id, total=total, completed=task.completed if failed else total, detail="")

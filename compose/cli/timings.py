@@ -1,4 +1,4 @@
-"""--timings: where the time went, as a table."""
+"""--timings: a table of where the time went."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from compose.process import Program
 
 _SHOWN = 10
-_LEAST = 0.01
-"""In seconds; programs whose recorded effects were reused take none."""
+_MIN_SECONDS = 0.01
+"""Shorter times are left out; programs whose recorded effects were reused take none."""
 
 
 def table(timings: Timings) -> str:
@@ -34,7 +34,7 @@ def _name(stage: str, program: Program) -> str:
 
 
 def _longest(rows: Sequence[tuple[str, float]]) -> Sequence[tuple[str, float]]:
-    return [row for row in rows[:_SHOWN] if row[1] >= _LEAST]
+    return [row for row in rows[:_SHOWN] if row[1] >= _MIN_SECONDS]
 
 
 def _rows(title: str, rows: Sequence[tuple[str, float]]) -> str:

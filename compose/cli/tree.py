@@ -65,18 +65,20 @@ def command(
     del unified_core, workdir, workdir_tmpfs, postprocess
     if (treefile is None) is (bundle is None):
         raise UsageError(
-            "give a TREEFILE" if bundle is None else "a bundle has its own treefile and lock: give no TREEFILE"
+            "give a TREEFILE"
+            if bundle is None
+            else "a bundle contains its own treefile and lockfile: do not give a TREEFILE"
         )
     if bundle is not None and (arch or lockfile or source_root or layer_repo or print_only):
         raise UsageError(
-            "a bundle has its own treefile, architecture, lock, repositories and layers: drop the other flags for these"
+            "a bundle contains its own treefile, architecture, lockfile, repositories and layers: do not give others"
         )
     if print_only:
         from compose.pipeline.flat import flattened_treefile
 
         typer.echo(flattened_treefile(treefile or "", basearch=arch), nl=False)
         return
-    # imports of the stages wait until there is something to do
+    # imported late, because the stages take a while to import
     from compose.pipeline.run import compose_tree
 
     if no_parent and parent is not None:
@@ -120,7 +122,7 @@ def command(
             from compose.pipeline.bundling import compose_bundle
 
             result = compose_bundle(options, bundle, reporter)
-        tell(result, reporter)
+        report_result(result, reporter)
     if timings and result.timings is not None:
         typer.echo(table(result.timings), err=True, nl=False)
     typer.echo(summary(result, dry_run=options.dry_run), nl=False)
@@ -128,8 +130,8 @@ def command(
         raise typer.Exit(flags.UNCHANGED)
 
 
-def tell(result: ComposeResult, reporter: CommandReporter, **more: Any) -> None:
-    """Report the result to programs and to the summary page of a CI run. more: further facts for programs."""
+def report_result(result: ComposeResult, reporter: CommandReporter, **more: Any) -> None:
+    """Report a result, also to the summary page of a CI run. more: further facts for the result event."""
     facts: dict[str, Any] = {"packages": result.package_count, "repo": result.repo, "preview": result.preview}
     facts |= {"ref": result.ref, "commit": result.commit, "version": result.version}
     facts["stage_seconds"] = {name: round(seconds, 3) for name, seconds in result.stage_seconds}
@@ -172,7 +174,7 @@ def _evr(sides: dict[str, list[str]], key: str) -> str:
 
 
 def summary(result: ComposeResult, *, dry_run: bool = False) -> str:
-    """Text for stdout: packages for a dry run, otherwise the commit and how to look at it."""
+    """Text for stdout: packages for a dry run, otherwise the commit and how to inspect it."""
     lines: list[str] = []
     if dry_run:
         lines += [f"{each.nevra} ({each.repo})" for each in result.packages]
@@ -196,13 +198,13 @@ def summary(result: ComposeResult, *, dry_run: bool = False) -> str:
             if result.labels is not None:
                 labels = result.labels
                 lines.append(
-                    f"labels: {labels.checked} paths beside the policy {labels.policy}: {labels.equal} equal, "
+                    f"labels: {labels.checked} paths compared with the policy {labels.policy}: {labels.equal} equal, "
                     f"{labels.inherited} inherited, {len(labels.mislabelled)} differ"
                 )
             if result.preview:
                 name = result.ref if result.ref_moved else result.commit
                 lines += [
-                    f"This is a preview in {result.repo} (no --repo was given). To look at it and to serve it:",
+                    f"This is a preview in {result.repo} (no --repo was given). To inspect and serve it:",
                     f"  ostree --repo={result.repo} ls -R {name}",
                     f"  compose serve --repo={result.repo}",
                 ]

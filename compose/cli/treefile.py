@@ -104,7 +104,7 @@ def lint_command(
         case TreefileLintFormat.TEXT:
             for each in found:
                 typer.echo(f"{each.place}: {each.level}: {each.message} [{each.rule}]")
-            _tell_advice(found)
+            _print_advice(found)
             _annotate(found)
     counted = (Level.ERROR, Level.WARNING) if strict else (Level.ERROR,)
     if any(each.level in counted for each in found):
@@ -113,7 +113,7 @@ def lint_command(
 
 @app.command("fmt")
 def fmt(files: _Files, check: _Check = False) -> None:
-    """Format treefiles; comments and meaning stay."""
+    """Format treefiles, keeping comments and meaning."""
     _rewrite(files, format_text, check=check)
 
 
@@ -128,7 +128,7 @@ def migrate(
 ) -> None:
     """Convert treefiles to the current spelling.
 
-    Converts TREEFILE and everything it includes; comments and meaning stay.
+    Converts TREEFILE and everything it includes, keeping comments and meaning.
     """
     config, flattener = flatten(treefile, basearch=arch or host_basearch())
     effective = {key: config[key].value if key in config else old for key, old in OLD_DEFAULTS.items()}
@@ -163,7 +163,7 @@ def _rewrite(files: list[str], rewrite: Callable[[str, str], str], *, check: boo
             diff = difflib.unified_diff(before.splitlines(True), after.splitlines(True), path, path)
             sys.stdout.writelines(diff)
         else:
-            # write to the target of a symlink, since that was read
+            # write through a symlink, as it was read
             fs.atomic_write(os.path.realpath(path), after.encode(), mode)
             typer.echo(path)
     if check and changed:
@@ -203,6 +203,6 @@ def _annotate(found: tuple[Finding, ...]) -> None:
             reporter.annotate(level, f"{each.message} [{each.rule}]", place)
 
 
-def _tell_advice(found: tuple[Finding, ...]) -> None:
+def _print_advice(found: tuple[Finding, ...]) -> None:
     for rule in dict.fromkeys(each.rule for each in found if each.level is not Level.NOTE):
         typer.echo(f"hint: {rule}: {RULES[rule].advice}", err=True)

@@ -63,29 +63,29 @@ def command(
         typer.echo("".join(f"{line}\n" for line in _lines(found)), nl=False)
     if not found.equal:
         raise MismatchError(
-            f"composing {commit} again gives another commit",
+            f"rebuilding {commit} gives another commit",
             hint="check which inputs differ, if any, and what wrote the differing paths",
         )
 
 
 def _lines(found: Verification) -> list[str]:
     if found.equal:
-        return [f"{found.commit}: composed again, the same"]
-    lines = [f"{found.commit}: composed again it is {found.rebuilt}"]
+        return [f"{found.commit}: reproduced"]
+    lines = [f"{found.commit}: not reproduced, the rebuild is {found.rebuilt}"]
     lines += [f"input {each.kind} {each.name}: {each.before} -> {each.after}" for each in found.inputs]
     lines += [f"metadata {key}: {_short(before)} -> {_short(after)}" for key, before, after in found.metadata]
     for each in found.paths:
         lines.append(line_of(each.change) + (f" {each.kind}" if each.kind else ""))
         lines += [f"    written by {text}" for text in _writers(each)]
     if not found.paths:
-        lines.append("the trees are the same")
+        lines.append("the trees are identical")
     return lines
 
 
 def _writers(found: Difference) -> list[str]:
-    """The writer of a path, then the programs that changed it, each once."""
-    named = [describe(found.writer)] if found.writer else []
-    return list(dict.fromkeys([*named, *(describe(f"{run.owner}:{run.phase}") for run in found.runs)]))
+    """The writer of a path and the programs that changed it, each once."""
+    first = [describe(found.writer)] if found.writer else []
+    return list(dict.fromkeys([*first, *(describe(f"{run.owner}:{run.phase}") for run in found.runs)]))
 
 
 def _short(value: object) -> str:

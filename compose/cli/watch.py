@@ -16,7 +16,7 @@ from compose.cli.ending import describe
 from compose.cli.flags import Format, ProgressStyle
 from compose.cli.reporter import CommandReporter
 from compose.cli.serve import Bind, Port, introduction, until_stopped, warn_of_reach
-from compose.cli.tree import tell
+from compose.cli.tree import report_result
 from compose.ostree.repo import Repo
 from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
 from compose.serve.offered import offered
@@ -25,7 +25,7 @@ from compose.serve.server import Server
 if TYPE_CHECKING:
     from compose.pipeline.watching import Round
 
-_NAMED = 3
+_PATHS_SHOWN = 3
 
 
 def command(
@@ -50,7 +50,7 @@ def command(
     """Recompose whenever an input changes.
 
     Inputs are TREEFILE and the files it names, .repo files, lockfiles, and local package repositories. Errors are shown as by
-    compose tree, and the next change tries again. Ctrl-C or SIGTERM ends it with exit code 0.
+    compose tree, and the next change starts another try. Ctrl-C or SIGTERM ends it with exit code 0.
     """
     from compose.pipeline.watching import watch
 
@@ -69,7 +69,7 @@ def command(
         metadata_strings=flags.key_values(add_metadata_string),
         source_date_epoch=flags.source_date_epoch(),
     )
-    alone = progress is ProgressStyle.JSON and progress_fd in (None, 2)
+    events_only = progress is ProgressStyle.JSON and progress_fd in (None, 2)
     with flags.reporter_of(progress, progress_fd) as reporter, until_stopped(), ExitStack() as stack:
         opened = stack.enter_context(_open(options))
         server = None
@@ -80,27 +80,27 @@ def command(
             typer.echo(introduction(server, offered(opened, reporter), Format.TEXT), nl=False)
         elif repo is None:
             typer.echo(f"Composing into {opened.path}; to serve it: compose serve --repo={opened.path}")
-        watch(options, reporter, _Telling(reporter, server, alone).tell)
+        watch(options, reporter, _RoundReporter(reporter, server, events_only=events_only).report)
 
 
-class _Telling:
-    """Shows each round: its line on standard output, preceded by an error on the progress stream."""
+class _RoundReporter:
+    """Shows each round: one line on standard output, preceded by any error on standard error."""
 
-    def __init__(self, reporter: CommandReporter, server: Server | None, alone: bool) -> None:
-        """alone: whether standard error carries events only."""
+    def __init__(self, reporter: CommandReporter, server: Server | None, *, events_only: bool) -> None:
+        """events_only: whether standard error carries JSON events and nothing else."""
         self._reporter = reporter
         self._server = server
-        self._alone = alone
+        self._events_only = events_only
         # refs that existed at the start have been introduced already
         self._introduced = set(server.repo.refs()) if server is not None else set()
 
-    def tell(self, found: Round) -> None:
+    def report(self, found: Round) -> None:
         if found.error is not None:
             self._reporter.failed(found.error)
-            if not self._alone:
+            if not self._events_only:
                 print(describe(found.error), file=sys.stderr, flush=True)
         elif found.result is not None:
-            tell(found.result, self._reporter, changed=list(found.changed))
+            report_result(found.result, self._reporter, changed=list(found.changed))
         typer.echo(line_of(found))
         if self._server is not None and found.result is not None and found.result.ref not in {None, *self._introduced}:
             self._introduced = set(self._server.repo.refs())
@@ -110,9 +110,9 @@ class _Telling:
 
 def line_of(found: Round) -> str:
     """One line: what changed, the result, and how long it took."""
-    paths = [*found.changed[:_NAMED]]
-    if len(found.changed) > _NAMED:
-        paths.append(f"{len(found.changed) - _NAMED} more")
+    paths = [*found.changed[:_PATHS_SHOWN]]
+    if len(found.changed) > _PATHS_SHOWN:
+        paths.append(f"{len(found.changed) - _PATHS_SHOWN} more")
     because = f"{', '.join(paths)} changed: " if paths else ""
     return f"{because}{_outcome(found.result) if found.result else 'failed'}, {found.seconds:.1f}s"
 

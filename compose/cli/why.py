@@ -61,7 +61,7 @@ def why_command(
     if (ref is None) is not (repo is None):
         raise UsageError("--repo and --ref belong together")
     if ref is not None and arch is not None:
-        raise UsageError("--arch goes with a TREEFILE: a commit has its own")
+        raise UsageError("--arch needs a TREEFILE: a commit has its own architecture")
     options = _options(treefile, arch, cachedir, source_root, lockfile, lockfile_strict, cache_only, proxy)
     with flags.reporter_of(progress, progress_fd) as reporter:
         if repo is not None and ref is not None:
@@ -77,11 +77,11 @@ def why_command(
             for line in _chain(chain, each.package):
                 typer.echo(f"  {line}")
         if not each.chains:
-            typer.echo("  no package that a line of the treefile names leads to it: rpm-files do")
+            typer.echo("  no treefile line leads to it, only rpm-files")
         elif each.chains[0].weak:
-            typer.echo("  only by weak dependencies: recommends: false leaves it out")
+            typer.echo("  only through weak dependencies: recommends: false leaves it out")
         if len(each.chains) > 1 and not every:
-            typer.echo(f"  {len(each.chains) - 1} more of the treefile's lines lead to it: --all shows them")
+            typer.echo(f"  {len(each.chains) - 1} more treefile lines lead to it; --all shows them")
 
 
 def why_not_command(
@@ -119,7 +119,7 @@ def why_not_command(
     if found.brings:
         total = size(sum(each.install_size for each in found.brings))
         count = "1 package" if len(found.brings) == 1 else f"{len(found.brings)} packages"
-        typer.echo(f"  asking for it brings {count}, {total} installed:")
+        typer.echo(f"  requesting it brings {count}, {total} installed:")
         for each in found.brings:
             typer.echo(f"    {each.nevra} ({each.repo})")
     elif found.hint:
@@ -159,7 +159,7 @@ def _chain(chain: Chain, package: ResolvedPackage) -> list[str]:
 
 def _link(link: Link) -> str:
     if link.need == "supplements":
-        return f"{link.source} has {link.target.name} as supplement ({link.dependency}; weak)"
+        return f"{link.source} is supplemented by {link.target.name} ({link.dependency}; weak)"
     return f"{link.source} {link.need} {link.dependency}" + (" (weak)" if link.weak else "")
 
 

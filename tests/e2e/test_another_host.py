@@ -79,7 +79,7 @@ def verified(another: Sequence[str], commit: str, repo: Path, cachedir: Path) ->
     command = [*another, "-m", "compose", "verify", commit, f"--repo={repo}", f"--cachedir={cachedir}"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=os.environ | ANOTHER)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout == f"{commit}: composed again, the same\n"
+    assert done.stdout == f"{commit}: reproduced\n"
     return done.stderr
 
 

@@ -66,4 +66,4 @@ def test_names_that_are_none(both: Site, arch: str, hint: str) -> None:
 
 def test_a_commit_has_its_own(both: Site) -> None:
     text = told(both, "why", "tiny-weak", "--ref=x", f"--repo={both.repo}", f"--arch={OTHER}", status=2)
-    assert "--arch goes with a TREEFILE" in text
+    assert "--arch needs a TREEFILE" in text

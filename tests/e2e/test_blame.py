@@ -33,11 +33,11 @@ def made(site: Site) -> Site:
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("/usr/bin/sh", "/usr/bin/sh: package tiny-shell-1-1.x86_64, asked for at {treefile}:"),
+        ("/usr/bin/sh", "/usr/bin/sh: package tiny-shell-1-1.x86_64, requested at {treefile}:"),
         ("/usr/share/hello/made-by-post", "/usr/share/hello/made-by-post: %post of hello-"),
-        ("/usr/share/by-script", "/usr/share/by-script: postprocess[0] of the treefile, asked for at {treefile}:"),
+        ("/usr/share/by-script", "/usr/share/by-script: postprocess[0] of the treefile, requested at {treefile}:"),
         ("/etc/hello.conf", "/usr/etc/hello.conf: postprocess[0] of the treefile"),
-        ("usr/etc/motd", "/usr/etc/motd: the compose itself (add-files), asked for at {treefile}:"),
+        ("usr/etc/motd", "/usr/etc/motd: the compose itself (add-files), requested at {treefile}:"),
         ("/usr/share/rpm-ostree/treefile.json", "/usr/share/rpm-ostree/treefile.json: the compose itself (treefile)"),
         ("/usr/lib/passwd", "/usr/lib/passwd: the compose itself (passwd)"),
     ],
@@ -49,7 +49,7 @@ def test_who_made(made: Site, path: str, expected: str) -> None:
 
 
 def test_in_each_kind_of_repository(composed: Site) -> None:
-    assert blame(composed, "/usr/bin/sh").stdout.startswith("/usr/bin/sh: package tiny-shell-1-1.x86_64, asked for at ")
+    assert blame(composed, "/usr/bin/sh").stdout.startswith("/usr/bin/sh: package tiny-shell-1-1.x86_64, requested at ")
     assert blame(composed, "/usr/share/hello/made-by-post").stdout.startswith(
         "/usr/share/hello/made-by-post: %post of "
     )
@@ -78,9 +78,9 @@ def test_a_compose_in_parts(site: Site) -> None:
     (rootfs / "usr/share/hello/made-by-post").chmod(0o600)
     parts(site, "commit", tree, rootfs, f"--repo={site.repo}")
     said = {
-        "/usr/bin/sh": "package tiny-shell-1-1.x86_64, asked for at",
+        "/usr/bin/sh": "package tiny-shell-1-1.x86_64, requested at",
         "/usr/share/made-by-pretrans": "%pretrans of tiny-filesystem-1-1.noarch",
-        "/usr/share/by-script": "postprocess[0] of the treefile, asked for at",
+        "/usr/share/by-script": "postprocess[0] of the treefile, requested at",
         "/usr/share/by-hand": "changed in the root directory after compose install",
         "/usr/share/changed": "changed in the root directory after compose install",
         "/usr/share/hello/made-by-post": "changed in the root directory after compose install",

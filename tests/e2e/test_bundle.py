@@ -65,7 +65,7 @@ def test_the_same_commit_without_network_and_packages(site: Site, tmp_path: Path
     assert Path(f"{bundle}.id").read_text() == expected
     # by places that are found in the bundle
     done = compose("blame", "/usr/bin/sh", f"--repo={site.repo}", f"--ref={expected}")
-    assert ", asked for at treefile/tiny.yaml:" in done.stdout
+    assert ", requested at treefile/tiny.yaml:" in done.stdout
 
 
 def test_what_is_in_it(site: Site, tmp_path: Path) -> None:

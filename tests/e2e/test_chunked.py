@@ -253,7 +253,7 @@ def test_a_commit_is_signed(composed: Site, encapsulated: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [
-        (["--bootc", "--from=x", "--rootfs=x"], "of one of them"),
+        (["--bootc", "--from=x", "--rootfs=x"], "exclude each other"),
         (["--bootc", "--from="], "not an image reference"),
         (["--bootc"], "--rootfs"),
         (["--rootfs=x"], "--bootc is missing"),

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.root, pytest.mark.universe]
 SAYS = {
     "flavours": ["packages: bash ", "M    /usr/etc/motd", "D    /usr/bin/vim.tiny", "A    /usr/sbin/sshd"],
     "hands-on": ["out/rootfs is postprocessed", "changed by hand"],
-    "reproducible": ["composed again, the same", "differs in times only", "written by postprocess[0] of the treefile"],
+    "reproducible": [": reproduced", "differs in times only", "written by postprocess[0] of the treefile"],
     "rootless": ["ok      sandbox      user namespace, overlay", "-04755 0 0 ", "/usr/bin/su", "-00000 0 "],
     "pipeline": ['"ostree-version": "13"', "No apparent changes"],
 }

@@ -280,7 +280,7 @@ def test_wrong_use_of_a_bundle(based: Site, tmp_path: Path) -> None:
     assert f"{bundle} has no extensions" in based.tool(*words, f"--bundle={bundle}", status=4).stderr
     assert "give a TREEFILE" in based.tool(*words, based.treefile, status=2).stderr
     told = based.tool(*words, based.treefile, based.treefile, f"--bundle={bundle}", status=2).stderr
-    assert "a bundle has its own treefile" in told
+    assert "a bundle contains its own treefile" in told
     (based.path / "extensions.json").write_text('{"extensions": {"a": {"packages": ["hello"]}}}')
     told = based.tool(
         "fetch", based.treefile, f"--bundle={tmp_path}/b", where, f"--extensions={based.path}/extensions.json", status=2

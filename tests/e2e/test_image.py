@@ -197,7 +197,7 @@ def test_the_repository_of_images_is_opened_by_two_at_once(tmp_path: Path, monke
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [
-        (["--initialize", "--initialize-mode=never"], "give one of them"),
+        (["--initialize", "--initialize-mode=never"], "exclude each other"),
         (["--lockfile-strict"], "needs a --lockfile"),
         (["--label=x"], "expected KEY=VALUE"),
         (["--image-config=nowhere.json"], "nowhere.json"),

@@ -44,7 +44,7 @@ def test_every_label_beside_selabel_lookup(made: Site) -> None:
     counts = json.loads(result.read_text())["labels"]
     expected = {"policy": "tiny", "checked": len(rows), "equal": len(rows) - len(NONE), "inherited": len(NONE)}
     assert counts == {**expected, "unlabelled": 0, "differing": []}
-    said = f"labels: {len(rows)} paths beside the policy tiny: {len(rows) - 3} equal, 3 inherited, 0 differ"
+    said = f"labels: {len(rows)} paths compared with the policy tiny: {len(rows) - 3} equal, 3 inherited, 0 differ"
     assert said in printed.splitlines()
 
     made.ostree("checkout", "--user-mode", "--subpath=/usr/etc", REF, str(made.path / "etc"))

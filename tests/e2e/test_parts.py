@@ -77,7 +77,7 @@ def test_the_parts_make_the_commit_that_tree_makes(site: Site, tree: Path) -> No
     assert "d /var/lib/left 0755 root root" in site.ostree("cat", REF, "/usr/lib/tmpfiles.d/rpm-ostree-autovar.conf")
     assert "passwd-" not in site.ostree("ls", REF, "/usr/etc")
     shutil.rmtree(site.path / "out")
-    assert "composed again, the same" in run(site, "verify", REF, f"--repo={site.repo}")
+    assert ": reproduced" in run(site, "verify", REF, f"--repo={site.repo}")
 
 
 def test_commit_postprocesses_what_was_not(site: Site, tree: Path) -> None:
@@ -128,7 +128,7 @@ def test_what_does_not_decide_the_tree_may_change(site: Site, tree: Path) -> Non
     extra = f"--add-metadata-from-json={site.path}/extra.json"
     run(site, "commit", tree, site.path / "out/rootfs", f"--repo={site.repo}", extra)
     assert "'x'" in site.ostree("show", REF, "--print-metadata-key=example.text")
-    assert "composed again, the same" in run(site, "verify", REF, f"--repo={site.repo}")
+    assert ": reproduced" in run(site, "verify", REF, f"--repo={site.repo}")
 
 
 def test_a_root_that_something_else_made(site: Site) -> None:

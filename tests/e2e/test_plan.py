@@ -181,7 +181,7 @@ def test_ids_that_are_not_locked(changed: Site) -> None:
     changed.write_treefile("tiny-odd", id_lock="ids.yaml")
     text = plan(changed, "--download").stdout
     assert "  user hello: id 700 -> 701\n" in text
-    assert "  new user hello-lib, id 500, declared by hello-lib-2.0-1.noarch; id-lock does not have it: " in text
+    assert "  new user hello-lib, id 500, declared by hello-lib-2.0-1.noarch; not in id-lock: " in text
 
 
 def test_markdown(changed: Site) -> None:

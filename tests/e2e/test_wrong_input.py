@@ -422,5 +422,5 @@ def test_a_machine_with_few_open_files(site: Site) -> None:
         timeout=100,
     )
     assert done.returncode == FAILED
-    assert "error: a limit of this machine is reached: Too many open files\nhint: raise the limits" in done.stderr
+    assert "resource limit of this machine is reached: Too many open files\nhint: raise the limits" in done.stderr
     assert site.snapshot() == before

@@ -177,7 +177,7 @@ def test_the_commands(asking):
         "  t.yaml:1:12: app",
         "    app-1.0-1.noarch recommends nice (weak)",
         "      nice-1.0-1.noarch",
-        "  only by weak dependencies: recommends: false leaves it out",
+        "  only through weak dependencies: recommends: false leaves it out",
     ]
     (found,) = json.loads(run("why", "base", "--format=json"))
     assert [link["to"] for link in found["chains"][0]["links"]] == ["lib-1.0-1.noarch", "base-1.0-1.noarch"]
