@@ -79,7 +79,7 @@ def provenance_command(
     from compose.pipeline.accounting import provenance_of
     from compose.supplychain.provenance import provenance
 
-    if not urlsplit(builder_id).scheme or any(map(str.isspace, builder_id)):
+    if not _is_uri(builder_id):
         raise UsageError(
             f"--builder-id={builder_id} is not a URI", hint="name who vouches for it: https://ci.example.com/composes"
         )
@@ -87,6 +87,13 @@ def provenance_command(
     with flags.reporter_of(progress, progress_fd) as reporter:
         bill, making = provenance_of(repo, revision, reporter)
     _write(provenance(bill, making, builder_id), output)
+
+
+def _is_uri(text: str) -> bool:
+    try:
+        return bool(urlsplit(text).scheme) and text.isprintable() and " " not in text
+    except ValueError:
+        return False
 
 
 def _check(output: str | None) -> None:

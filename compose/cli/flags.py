@@ -401,7 +401,7 @@ def _events(descriptor: int) -> JsonReporter:
     try:
         # descriptors opened by this process are not inheritable
         inherited = os.get_inheritable(descriptor)
-    except OSError:
+    except (OSError, OverflowError):
         inherited = False
     if not inherited:
         raise UsageError(f"--progress-fd={descriptor} is not open", hint=f"open it: {descriptor}>events.jsonl")

@@ -197,6 +197,7 @@ def rootfs_command(
     dest = os.path.abspath(dest)
     if os.path.lexists(dest):
         raise UsageError(f"{dest} already exists", hint="choose another name")
+    fs.check_place(dest)
     options = ComposeOptions(
         treefile=manifest,
         cachedir=flags.cachedir_or_default(cachedir),

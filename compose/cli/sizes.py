@@ -6,7 +6,7 @@ import re
 
 from compose.errors import UsageError
 
-_SIZE = re.compile(r"(\d+)([KMGT]?)(i?)B?")
+_SIZE = re.compile(r"(\d{1,18})([KMGT]?)(i?)B?")
 _UNITS = ((10_000_000_000, 1e9, "GB"), (100_000, 1e6, "MB"), (0, 1e3, "kB"))
 
 

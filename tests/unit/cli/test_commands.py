@@ -11,6 +11,7 @@ import pytest
 
 from compose.cli.app import COMMANDS, load, main
 from compose.cli.flags import source_date_epoch
+from compose.cli.sizes import parse_size
 from compose.errors import UsageError
 
 
@@ -89,3 +90,23 @@ def test_dates_that_are_none(text: str, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("SOURCE_DATE_EPOCH", text)
     with pytest.raises(UsageError, match="SOURCE_DATE_EPOCH"):
         source_date_epoch()
+
+
+@pytest.mark.parametrize("text", ["", "1.5G", "1E", "G", "-1", "9" * 5000])
+def test_sizes_that_are_none(text: str) -> None:
+    with pytest.raises(UsageError, match="--max-size="):
+        parse_size("--max-size", text)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["rootfs", "t.yaml", "/nowhere/dest"], 1, "cannot write /nowhere/dest: No such file or directory"),
+        (["tree", "t.yaml", "--progress=json", f"--progress-fd={1 << 40}"], 2, "is not open"),
+        (["provenance", "x", "--repo=x", "--builder-id=http://["], 2, "is not a URI"),
+        (["provenance", "x", "--repo=x", "--builder-id=x:\0"], 2, "is not a URI"),
+    ],
+)
+def test_wrong_values(words: list[str], status: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == status
+    assert message in capsys.readouterr().err
