@@ -90,14 +90,19 @@ def to_codequality(found: Sequence[tuple[Level, Result]]) -> str:
         {
             "description": each.message,
             "check_name": each.rule,
-            # what a merge request brings is what the target branch does not have: lines move
-            "fingerprint": hashlib.sha256("\0".join((each.rule, each.path, each.message)).encode()).hexdigest(),
+            "fingerprint": _fingerprint(each),
             "severity": _SEVERITIES[level],
             "location": {"path": each.path, "lines": {"begin": max(1, each.line)}},
         }
         for level, each in found
     ]
     return json.dumps(rows, indent=2) + "\n"
+
+
+def _fingerprint(found: Result) -> str:
+    # without the line, which moves: a merge request shows fingerprints that its target branch lacks
+    text = "\0".join((found.rule, found.path, found.message))
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def _uri(path: str) -> str:

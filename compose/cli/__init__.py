@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import sys
 
@@ -21,6 +22,9 @@ def program() -> int:
     if sys.getfilesystemencoding() != "utf-8":
         # file names in trees are UTF-8
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # names that are not UTF-8 are printed as they are, in any locale
+        sys.stdout.reconfigure(errors="surrogateescape")
     gc.set_threshold(100_000)
     try:
         return main()

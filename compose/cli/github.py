@@ -86,7 +86,7 @@ class GitHubReporter(PlainReporter):
         # a value of several lines would set further outputs
         lines = [f"{name}={value}\n" for name, value in rows.items() if len(str(value).splitlines()) == 1]
         if self._output:
-            self._append(self._output, "".join(lines).encode())
+            self._append(self._output, "".join(lines).encode(errors="backslashreplace"))
 
     def failed(self, error: BaseException) -> None:
         for message, place in faults_of(error):
@@ -106,7 +106,7 @@ class GitHubReporter(PlainReporter):
     def summarise(self, lines: Sequence[str]) -> None:
         if not self._summary:
             return
-        data = ("\n".join(lines) + "\n\n").encode()
+        data = ("\n".join(lines) + "\n\n").encode(errors="backslashreplace")
         room = _SUMMARY_LIMIT - (os.path.getsize(self._summary) if os.path.exists(self._summary) else 0)
         if len(data) > room:
             data = data[: max(0, room)].decode(errors="ignore").encode() + _CUT.encode()

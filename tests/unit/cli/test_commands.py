@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -110,3 +111,19 @@ def test_sizes_that_are_none(text: str) -> None:
 def test_wrong_values(words: list[str], status: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == status
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["fmt"], ["show", "--origin"], ["lint"], ["lint", "--format=codequality"]])
+def test_names_that_are_not_utf_8_are_printed_as_they_are(words: list[str], tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/\xff.yaml"
+    with open(path, "wb") as file:
+        file.write(b"packages:    [x]\nrepos:\n    - a\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "compose", "treefile", *words, path],
+        # as in a locale like en_US.UTF-8
+        env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"},
+        capture_output=True,
+        check=False,
+    )
+    assert b"Traceback" not in done.stderr
+    assert (b"udcff.yaml" if "--format=codequality" in words else path) in done.stdout

@@ -218,3 +218,14 @@ def test_a_code_quality_report(tree):
         ("major", {"path": "t.yaml", "lines": {"begin": 3}}),
     ]
     assert len({row["fingerprint"] for row in rows}) == 2
+
+
+def test_names_that_are_not_utf_8(tree):
+    error = TreefileError("cannot read \udcff.yaml", details=["t.yaml:1:1: \udcff"])
+    reporter = GitHubReporter({"GITHUB_STEP_SUMMARY": str(tree / "summary.md")}, io.StringIO())
+    reporter.failed(error)
+    assert "cannot read \\udcff.yaml" in (tree / "summary.md").read_text()
+    report = CodeQuality(str(tree / "out.json"), {})
+    report.failed(error)
+    report.write()
+    assert json.loads((tree / "out.json").read_text())[0]["description"] == "t.yaml:1:1: \udcff"
