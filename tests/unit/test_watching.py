@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
-import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -112,39 +113,40 @@ def test_symlinks_that_lead_nowhere(site: Path) -> None:
     assert changed(before, found.look()) == (f"{site}/gone.repo",)
 
 
+def steps(monkeypatch: pytest.MonkeyPatch, *each: Callable[[], object]) -> list[float]:
+    """Let each sleep of the watcher take the next step instead; returns the seconds of these sleeps, in a list that grows."""
+    left, slept = list(each), list[float]()
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        left.pop(0)()
+
+    monkeypatch.setattr(watching, "time", SimpleNamespace(sleep=sleep))
+    return slept
+
+
+def nothing() -> None:
+    pass
+
+
 def test_it_waits_until_all_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "POLL", 0.02)
     paths = [tmp_path / name for name in "abc"]
     files = Watched(files=frozenset(map(str, paths)), directories=frozenset())
     seen = files.look()
-
-    def write() -> None:
-        for path in paths:
-            time.sleep(0.1)
-            path.write_text("x")
-
-    thread = threading.Thread(target=write)
-    thread.start()
+    slept = steps(monkeypatch, nothing, *(partial(path.write_text, "x") for path in paths), nothing)
     assert watching.wait(files, seen) == tuple(map(str, paths))
-    thread.join()
+    assert slept == [watching.POLL] * 2 + [watching.SETTLE] * 3
 
 
 def test_what_is_away_for_a_moment_is_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "POLL", 0.02)
-    monkeypatch.setattr(watching, "SETTLE", 1.0)
-    path, other = tmp_path / "a", tmp_path / "b"
+    path, aside, other = tmp_path / "a", tmp_path / "aside", tmp_path / "b"
     path.write_text("x")
     files = Watched(files=frozenset({str(path), str(other)}), directories=frozenset())
     seen = files.look()
-
-    def move() -> None:
-        os.rename(path, tmp_path / "aside")
-        time.sleep(0.1)
-        os.rename(tmp_path / "aside", path)
-        time.sleep(1.5)
-        other.write_text("y")
-
-    thread = threading.Thread(target=move)
-    thread.start()
+    slept = steps(
+        monkeypatch,
+        *(partial(path.rename, aside), partial(aside.rename, path)),
+        *(partial(other.write_text, "y"), nothing),
+    )
     assert watching.wait(files, seen) == (str(other),)
-    thread.join()
+    assert slept == [watching.POLL, watching.SETTLE] * 2

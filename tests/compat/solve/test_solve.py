@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -362,25 +364,36 @@ def test_the_environment_of_the_caller_takes_no_part(place, monkeypatch):
     assert "/nonexistent/rpmostree-unset-releasever" in place.fails(FetchError, "base").message
 
 
-def test_signed_metadata(place, tmp_path, keys):
-    def processes():
-        return {pid for pid in os.listdir("/proc") if pid.isdigit()}
+@pytest.fixture
+def short_path():
+    """A directory whose path leaves room for the socket of gpg-agent, which cannot start otherwise."""
+    with tempfile.TemporaryDirectory(prefix="s", dir="/tmp") as directory:
+        yield Path(directory)
 
+
+def test_signed_metadata(short_path, tmp_path, keys):
+    def agents():
+        """Command lines of the agents whose home lies below the cachedir: other tests have agents too."""
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                found.append(Path("/proc", pid, "cmdline").read_bytes())
+        return [line for line in found if b"gpg-agent" in line and bytes(place.path) in line]
+
+    place = Place(short_path)
     build([Package("one")], tmp_path / "signed")
     index(tmp_path / "signed")
     repomd = tmp_path / "signed/repodata/repomd.xml"
     keys.gpg("--armor", "--local-user", "solver@example.com", "--detach-sign", str(repomd))
     (place.tree / "ours.asc").write_bytes(keys.export("solver"))
     (place.tree / "other.asc").write_bytes(keys.export("stranger"))
-    before = processes()
-    place.repo("[test]\nbaseurl=../signed\nrepo_gpgcheck=1\ngpgkey=ours.asc\n")
+    place.repo(f"[test]\nbaseurl={tmp_path}/signed\nrepo_gpgcheck=1\ngpgkey=ours.asc\n")
     assert place.names("one") == ["one"]
-    agents = [pid for pid in processes() - before if b"gpg-agent" in Path("/proc", pid, "cmdline").read_bytes()]
-    assert not agents
+    assert not agents()
     # a key that is no longer named is no longer trusted
-    place.repo("[test]\nbaseurl=../signed\nrepo_gpgcheck=1\ngpgkey=other.asc\n")
+    place.repo(f"[test]\nbaseurl={tmp_path}/signed\nrepo_gpgcheck=1\ngpgkey=other.asc\n")
     assert "signature of the metadata" in place.fails(FetchError, "one").message
-    place.repo("[test]\nbaseurl=../signed\nrepo_gpgcheck=1\ngpgkey=ours.asc\n")
+    place.repo(f"[test]\nbaseurl={tmp_path}/signed\nrepo_gpgcheck=1\ngpgkey=ours.asc\n")
     repomd.write_text(repomd.read_text() + "<!-- tampered -->")
     assert "signature of the metadata" in place.fails(FetchError, "one").message
 
