@@ -94,13 +94,14 @@ def command(
     if form is Format.JSON:
         typer.echo(json.dumps(_document(written), indent=2))
     else:
-        typer.echo("No change: the delta exists." if written is None else _line(written))
+        typer.echo("No change: the delta exists." if written is None else delta_line(written))
 
 
-def _line(written: WrittenDelta) -> str:
+def delta_line(written: WrittenDelta) -> str:
+    """From where to where it leads, and what it saves."""
     source = "nothing" if written.source is None else written.source[:12]
     files = 1 + (0 if written.inline else len(written.parts)) + written.fallbacks
-    line = f"From {source} to {written.target[:12]}: {size(written.fetched_bytes)} in {_files(files)}"
+    line = f"delta from {source} to {written.target[:12]}: {size(written.fetched_bytes)} in {_files(files)}"
     if written.loose_bytes is None:
         return line
     objects = 1 + written.metadata + written.files + written.fallbacks

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from compose.cli import flags
+from compose.cli.delta import delta_line
 from compose.cli.flags import Format, ProgressStyle
 from compose.cli.sizes import size
 from compose.errors import UsageError
 
 if TYPE_CHECKING:
     from compose.ostree.prune import Doomed, Retention
-    from compose.publish.model import Move, Published, Request
+    from compose.publish.model import Move, Published, PublishedDelta, Request
 
 _DAY = 86400
 _PRUNE = "Pruning"
@@ -38,6 +39,10 @@ def command(
     ] = None,
     depth: Annotated[
         int, typer.Option("--depth", metavar="N", min=-1, help="Copy N earlier commits too; -1 for all.")
+    ] = 0,
+    deltas: Annotated[
+        int,
+        typer.Option("--deltas", metavar="N", min=0, help="Make static deltas from the last N commits of each REF."),
     ] = 0,
     gpg_key: flags.GpgKeys = None,
     sign: flags.SignFiles = None,
@@ -67,7 +72,7 @@ def command(
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,
 ) -> None:
-    """Publish commits to the repository that clients pull: copy, sign, move refs, prune.
+    """Publish commits to the repository that clients pull: copy, sign, make deltas, move refs, prune.
 
     Copies and verifies objects first, then moves all refs together with the summary, signed by the same keys. If interrupted,
     clients see what they saw before, and the same command resumes. --keep and --keep-days prune what is no longer reachable
@@ -82,6 +87,7 @@ def command(
         requests=_requests(wanted, name),
         signers=flags.signers_of(gpg_key, sign, sign_command),
         depth=depth,
+        deltas=deltas,
         retention=_retention(keep, keep_days),
         allow_downgrade=allow_downgrade,
         dry_run=dry_run,
@@ -132,6 +138,8 @@ def _text(done: Published, *, dry_run: bool) -> Iterator[str]:
     copied, would = done.copied, "would be " if dry_run else ""
     objects = copied.commits + copied.metadata + copied.files
     yield f"{objects} objects {would}copied, {size(copied.size)} of files"
+    for delta in done.deltas:
+        yield _delta(delta)
     if done.signatures:
         yield f"{done.signatures} signatures {would}made, of commits and of the summary"
     if done.pruned is not None:
@@ -143,6 +151,12 @@ def _line(move: Move) -> str:
     if move.before == move.commit:
         return f"{move.name}: {move.commit}{version}, unchanged"
     return f"{move.name}: {move.before or 'new'} -> {move.commit}{version}"
+
+
+def _delta(delta: PublishedDelta) -> str:
+    if delta.written is None:
+        return f"delta from {delta.source[:12]} to {delta.target[:12]}: would be made"
+    return delta_line(delta.written)
 
 
 def _pruned(doomed: Doomed, would: str) -> str:
@@ -166,6 +180,15 @@ def _document(done: Published, *, dry_run: bool) -> dict[str, Any]:
             "files": copied.files,
             "bytes": copied.size,
         },
+        "deltas": [
+            {
+                "from": each.source,
+                "to": each.target,
+                "fetched_bytes": each.written and each.written.fetched_bytes,
+                "loose_bytes": each.written and each.written.loose_bytes,
+            }
+            for each in done.deltas
+        ],
         "signatures": done.signatures,
         "pruned": None
         if pruned is None

@@ -44,7 +44,8 @@ KEEP_ALL = Retention()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doomed:
     """What goes. commits: checksums. objects: names of files below objects/, of all but commits. size: bytes of all these
-    files. deltas: static deltas from or to what is gone, "TO" or "FROM-TO" in hex. All sorted."""
+    files. deltas: static deltas to what is gone, "TO" or "FROM-TO" in hex; those from it stay, since clients still have it. All
+    sorted."""
 
     commits: tuple[str, ...]
     objects: tuple[str, ...]
@@ -96,7 +97,7 @@ def find_doomed(
             commits.append(checksum)
         else:
             names.append(name)
-    deltas = [name for name, _ in delta_directories(repo.path) if not kept.issuperset(name.split("-"))]
+    deltas = [name for name, _ in delta_directories(repo.path) if name.rpartition("-")[2] not in kept]
     return Doomed(commits=tuple(sorted(commits)), objects=tuple(sorted(names)), size=size, deltas=tuple(sorted(deltas)))
 
 

@@ -1,6 +1,6 @@
 """Publish commits, in an order that never offers clients a commit before all its objects are in place.
 
-1. objects and signatures: no client asks for them yet
+1. objects, signatures and static deltas: no client asks for them yet
 2. refs and summary: together, once all of them can be written
 3. prune: what is no longer reachable from a ref
 """
@@ -22,6 +22,7 @@ from compose.ostree.repo import Repo
 from compose.ostree.summary import write_summary
 from compose.publish.checks import check_age, check_bindings, check_summary, printable
 from compose.publish.copying import copy_missing, find_missing
+from compose.publish.deltas import make_deltas, missing_deltas, update_deltas
 from compose.publish.model import Move, Published, PublishOptions, Request
 
 
@@ -40,16 +41,19 @@ def publish(options: PublishOptions, reporter: Reporter) -> Published:
             # until refs lead to the copied commits, a prune would remove them
             moves = _moves(source, target, options)
             missing = find_missing(source, target, [each.commit for each in moves], options.depth)
+            deltas = missing_deltas(source, target, moves, options.deltas)
             pruned = None
             if options.dry_run:
                 pruned = _doomed(source, target, moves, options, missing.commits)
             else:
                 copy_missing(source, target, missing, options.signers, options.jobs, reporter)
+                deltas = make_deltas(target, deltas, options.jobs, reporter)
+                update_deltas(target, moves, reporter)
                 _move(source, target, moves, options, reporter)
         if not options.dry_run and options.retention is not None:
             pruned = _prune(source, target, moves, options, reporter)
     signatures = len(options.signers) * (len(missing.commits) + 1)
-    return Published(moves=moves, copied=missing.copied, signatures=signatures, pruned=pruned)
+    return Published(moves=moves, copied=missing.copied, deltas=deltas, signatures=signatures, pruned=pruned)
 
 
 def _moves(source: Repo, target: Repo, options: PublishOptions) -> tuple[Move, ...]:

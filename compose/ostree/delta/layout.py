@@ -24,6 +24,7 @@ _SUPERBLOCK_TYPE = f"(a{{sv}}tayay{COMMIT_TYPE}aya(uayttay)a(yaytt))"
 # aa(ayay), the xattrs, as aay: each list is passed as its serialised bytes
 _PAYLOAD_TYPE = "(a(uuu)aayayay)"
 _PART_TYPE = "(yay)"
+_SIGNED_MAGIC = b"OSTSGNDT"
 _XZ = ord("x")
 _VERSION = 0
 _LITTLE_ENDIAN = ord("l")
@@ -244,6 +245,25 @@ def encode_superblock(
             [(ObjectType.FILE, each.checksum, each.stored, each.size) for each in fallbacks],
         ),
     )
+
+
+def is_signed(superblock: bytes) -> bool:
+    """Is the file of a superblock a signed one, (taya{sv}): a magic number, the superblock, and its signatures?"""
+    return superblock.startswith(_SIGNED_MAGIC)
+
+
+def replace_detached(superblock: bytes, detached: bytes) -> bytes:
+    """Return a superblock with other detached metadata of its commit, b"" for none; the same bytes if it has that already.
+
+    Raises ValueError if one of the two is damaged.
+    """
+    rows, timestamp, source, target, *others = decode(_SUPERBLOCK_TYPE, superblock)
+    key = f"{delta_path(source.hex() or None, target.hex())}/commitmeta"
+    wanted = [(key, Variant("a{sv}", decode("a{sv}", detached)))] if detached else []
+    if [row for row in rows if row[0] == key] == wanted:
+        return superblock
+    kept = [row for row in rows if row[0] != key]
+    return encode(_SUPERBLOCK_TYPE, ([*kept, *wanted], timestamp, source, target, *others))
 
 
 def encode_index(deltas: dict[str, bytes]) -> bytes:

@@ -137,22 +137,23 @@ def test_tombstones(source: Path, target: Path) -> None:
 def test_deltas_go_when_no_summary_has_them(source: Path, target: Path) -> None:
     with Repo.open(str(target)) as opened:
         tips = [opened.resolve(f"{REF}{'^' * number}") for number in range(4)]
-    for new, old in ((0, 1), (0, 2), (1, 2)):
+    for new, old in ((0, 1), (0, 2), (2, 3)):
         ostree(target, "static-delta", "generate", f"--from={tips[old]}", f"--to={tips[new]}")
     ostree(target, "static-delta", "generate", "--empty", f"--to={tips[0]}")
     ostree(target, "summary", "-u")
     assert len(ostree(target, "static-delta", "list").split()) == 4
     done = run(source, target, retention=Retention(commits=2))
     assert done.pruned is not None
-    assert sorted(done.pruned.deltas) == sorted((f"{tips[2]}-{tips[0]}", f"{tips[2]}-{tips[1]}"))
-    left = sorted((f"{tips[1]}-{tips[0]}", f"{tips[0]}"))
+    assert done.pruned.deltas == (f"{tips[3]}-{tips[2]}",)
+    # from a commit that is gone: clients that have it still update with the delta
+    left = sorted((f"{tips[2]}-{tips[0]}", f"{tips[1]}-{tips[0]}", f"{tips[0]}"))
     assert sorted(ostree(target, "static-delta", "list").split()) == left
     shown = ostree(target, "summary", "-v")
     assert f"{tips[1]}-{tips[0]}" in shown
-    assert f"{tips[2]}-" not in shown
+    assert f"{tips[3]}-" not in shown
     indexes = [path.read_bytes() for path in target.glob("delta-indexes/*/*.index")]
     assert len(indexes) == 1
-    assert str(tips[2]).encode() not in indexes[0]
+    assert str(tips[3]).encode() not in indexes[0]
     assert str(tips[1]).encode() in indexes[0]
 
 

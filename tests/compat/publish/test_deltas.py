@@ -1,0 +1,178 @@
+"""Static deltas made by a publication: the real ostree updates with nothing else, with signatures required."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from compose.cli.app import main
+from compose.errors import RepositoryError
+from compose.ostree.delta.index import list_deltas
+from compose.ostree.prune import Retention
+from compose.ostree.signers import GpgKey
+from tests.compat.ostree.test_commit import ostree, served
+from tests.compat.publish.test_publish import run
+from tests.support import rpmrepo
+from tests.support.publication import OTHER, REF, build, history, make, refs_of, snapshot
+
+pytestmark = pytest.mark.root
+KEY = rpmrepo.address("builder")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def keys() -> Iterator[rpmrepo.Keys]:
+    keys = rpmrepo.Keys()
+    for name in ("builder", "other"):
+        keys.make(name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GNUPGHOME", keys.home)
+        yield keys
+    keys.close()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return make(tmp_path / "build")
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return make(tmp_path / "srv")
+
+
+def only_deltas(target: Path, path: Path) -> Path:
+    """A copy of a repository from which clients can fetch nothing but deltas."""
+    shutil.copytree(target, path)
+    shutil.rmtree(path / "objects")
+    (path / "objects").mkdir()
+    return path
+
+
+def client(path: Path, url: str, key: Path) -> Path:
+    """One that uses deltas, which an archive repository does not, and requires signatures."""
+    ostree(path, "init", "--mode=bare-user")
+    how = (f"--gpg-import={key}", "--set=gpg-verify=true", "--set=gpg-verify-summary=true")
+    ostree(path, "remote", "add", *how, "os", url)
+    return path
+
+
+def test_clients_update_with_nothing_but_the_delta(
+    source: Path, target: Path, tmp_path: Path, keys: rpmrepo.Keys
+) -> None:
+    one, two = history(source, "one", "two")
+    (tmp_path / "key").write_bytes(keys.export("builder"))
+    assert run(source, target, f"{REF}={one}", signers=(GpgKey(KEY),), deltas=1).deltas == ()
+    with served(target) as url:
+        ostree(client(tmp_path / "client", url, tmp_path / "key"), "pull", "os", REF)
+    (delta,) = run(source, target, signers=(GpgKey(KEY),), deltas=1).deltas
+    assert (delta.source, delta.target) == (one, two)
+    assert delta.written is not None
+    with served(only_deltas(target, tmp_path / "deltas")) as url:
+        ostree(tmp_path / "client", "config", "set", 'remote "os".url', url)
+        ostree(tmp_path / "client", "pull", "os", REF)
+    assert ostree(tmp_path / "client", "rev-parse", f"os:{REF}").strip() == two
+    ostree(tmp_path / "client", "fsck")
+    # the same again makes none
+    assert run(source, target, signers=(GpgKey(KEY),), deltas=1).deltas == ()
+
+
+def test_a_key_that_is_added_later_signs_what_deltas_hold(
+    source: Path, target: Path, tmp_path: Path, keys: rpmrepo.Keys
+) -> None:
+    one, two = history(source, "one", "two")
+    run(source, target, f"{REF}={one}", signers=(GpgKey(KEY), GpgKey(rpmrepo.address("other"))))
+    (tmp_path / "key").write_bytes(keys.export("other"))
+    with served(target) as url:
+        ostree(client(tmp_path / "client", url, tmp_path / "key"), "pull", "os", REF)
+    run(source, target, signers=(GpgKey(KEY),), deltas=1)
+    before = list_deltas(str(target))
+    run(source, target, signers=(GpgKey(KEY), GpgKey(rpmrepo.address("other"))))
+    assert before.keys() == {f"{one}-{two}"} == list_deltas(str(target)).keys()
+    assert before != list_deltas(str(target))
+    with served(only_deltas(target, tmp_path / "deltas")) as url:
+        ostree(tmp_path / "client", "config", "set", 'remote "os".url', url)
+        ostree(tmp_path / "client", "pull", "os", REF)
+    assert ostree(tmp_path / "client", "rev-parse", f"os:{REF}").strip() == two
+
+
+def test_from_the_last_published_ones(source: Path, target: Path) -> None:
+    commits = history(source, "one", "two", "three", "four", "five")
+    for commit in (commits[0], commits[1], commits[3]):
+        run(source, target, f"{REF}={commit}")
+    before = snapshot(target)
+    would = run(source, target, f"{REF}={commits[4]}", deltas=2, dry_run=True)
+    assert snapshot(target) == before
+    done = run(source, target, f"{REF}={commits[4]}", deltas=2)
+    # the third was never published
+    expected = [(commits[3], commits[4]), (commits[1], commits[4])]
+    assert [(each.source, each.target) for each in done.deltas] == expected
+    assert [(each.source, each.target, each.written) for each in would.deltas] == [(*each, None) for each in expected]
+    # one more, of a ref that has not moved
+    (more,) = run(source, target, f"{REF}={commits[4]}", deltas=3).deltas
+    assert (more.source, more.target) == (commits[0], commits[4])
+    ostree(target, "fsck")
+
+
+def test_without_a_parent_from_what_the_ref_was(source: Path, target: Path) -> None:
+    one = build(source, "one", age=1)
+    run(source, target)
+    two = build(source, "two")
+    assert [(each.source, each.target) for each in run(source, target, deltas=3).deltas] == [(one, two)]
+    (target / "objects" / one[:2] / f"{one[2:]}.commit").unlink()
+    three = build(source, "three", parent=two)
+    # what is not there is passed over
+    assert [(each.source, each.target) for each in run(source, target, deltas=3).deltas] == [(two, three)]
+
+
+def test_each_is_made_once_for_several_refs(source: Path, target: Path) -> None:
+    both = [REF, OTHER]
+    one = build(source, "one", refs=both, age=1)
+    run(source, target, f"{REF}={one}", f"{OTHER}={one}")
+    two = build(source, "two", refs=both, parent=one)
+    assert len(run(source, target, f"{REF}={two}", f"{OTHER}={two}", deltas=1).deltas) == 1
+
+
+def test_a_delta_stays_when_what_it_leads_from_is_pruned(source: Path, target: Path) -> None:
+    one, two, three = history(source, "one", "two", "three")
+    for commit, left in ((one, set()), (two, {f"{one}-{two}"}), (three, {f"{two}-{three}"})):
+        run(source, target, f"{REF}={commit}", deltas=1, retention=Retention(commits=1))
+        assert list_deltas(str(target)).keys() == left
+
+
+def test_no_ref_moves_when_a_delta_cannot_be_made(source: Path, target: Path) -> None:
+    one, two = history(source, "one", "two")
+    run(source, target, f"{REF}={one}")
+    for path in target.glob("objects/*/*.dirtree"):
+        path.unlink()
+    with pytest.raises(RepositoryError, match="dirtree"):
+        run(source, target, f"{REF}={two}", deltas=1)
+    assert refs_of(target) == {REF: one}
+
+
+def test_a_damaged_superblock(source: Path, target: Path) -> None:
+    history(source, "one", "two")
+    run(source, target, f"{REF}={REF}^")
+    run(source, target, deltas=1)
+    (superblock,) = target.glob("deltas/*/*/superblock")
+    superblock.write_bytes(b"\xff" * 40)
+    with pytest.raises(RepositoryError, match="superblock is damaged") as caught:
+        run(source, target)
+    assert "compose delta" in (caught.value.hint or "")
+
+
+def test_the_command(source: Path, target: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, two = history(source, "one", "two")
+    words = ["publish", f"--repo={source}", f"--to={target}", "--progress=none"]
+    assert main([*words, f"{REF}={one}", "--deltas=2"]) == 0
+    assert "delta from" not in capsys.readouterr().out
+    assert main([*words, REF, "--deltas=2", "--dry-run"]) == 0
+    assert f"delta from {one[:12]} to {two[:12]}: would be made\n" in capsys.readouterr().out
+    assert main([*words, REF, "--deltas=2", "--format=json"]) == 0
+    (delta,) = json.loads(capsys.readouterr().out)["deltas"]
+    assert (delta["from"], delta["to"]) == (one, two)
+    assert delta["fetched_bytes"] > 0
+    assert delta["loose_bytes"] > 0
