@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from compose import fs
 from compose.cli import flags, markdown
 from compose.cli.blame import describe
 from compose.cli.flags import ProgressStyle, ReportFormat
 from compose.cli.sizes import delta, parse_size, size
+from compose.cli.treemap import page
 from compose.errors import PolicyError, UsageError
 
 if TYPE_CHECKING:
@@ -51,6 +53,10 @@ def command(
         str | None,
         typer.Option("--max-growth", metavar="SIZE", help="Fail if the files grew by more than this since --before."),
     ] = None,
+    treemap: Annotated[
+        str | None,
+        typer.Option("--treemap", metavar="FILE", help="Write a treemap of all files: an HTML page."),
+    ] = None,
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,
 ) -> None:
@@ -68,8 +74,12 @@ def command(
     }
     if max_growth is not None and before is None:
         raise UsageError("--max-growth needs --before")
+    if treemap is not None:
+        fs.check_place(treemap)
     with flags.reporter_of(progress, progress_fd) as reporter:
         found = weigh_commit(repo, revision, reporter, before=before, depth=depth if by is By.DIRECTORY else None)
+    if treemap is not None:
+        _write_treemap(treemap, revision, found)
     differing = [row for row in found.rows if row.before != row.now]
     shown = differing[: top or None]
     match form:
@@ -81,6 +91,13 @@ def command(
             for line in _text(found, shown, len(differing) - len(shown)):
                 typer.echo(line)
     _check(revision, found, limits)
+
+
+def _write_treemap(path: str, revision: str, found: Weighed) -> None:
+    """Raises StorageError."""
+    text = page(f"Size of {revision}", _total(found), found.files, _name)
+    with fs.storage_errors(path):
+        fs.atomic_write(path, text.encode())
 
 
 def _check(revision: str, found: Weighed, limits: dict[str, int]) -> None:

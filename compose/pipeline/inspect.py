@@ -140,12 +140,14 @@ class Weighed:
     """The size of a commit, compared with another one.
 
     rows: by source or directory. before: total of the other commit, None without one. archive: are download sizes known?
+    files: (path, bytes, source) of each file; the source is "" in a commit without a record.
     """
 
     rows: tuple[Row, ...]
     now: Share
     before: Share | None
     archive: bool
+    files: tuple[tuple[str, int, str], ...]
 
 
 def weigh_commit(
@@ -168,11 +170,21 @@ def weigh_commit(
             commit = commit_of(repo, each)
             group_of = grouping(commit)
             weight = weigh(repo, commit, reporter)
-            found.append((weight.by(group_of), weight.total))
+            found.append((weight, weight.by(group_of)))
+        weight = found[0][0]
+        source_of = _sources_if_recorded(repo, weight.commit)
     earlier = found[1:]
     return Weighed(
-        rows=rows(found[0][0], earlier[0][0] if earlier else None),
-        now=found[0][1],
-        before=earlier[0][1] if earlier else None,
+        rows=rows(found[0][1], earlier[0][1] if earlier else None),
+        now=weight.total,
+        before=earlier[0][0].total if earlier else None,
         archive=weight.archive,
+        files=tuple((path, share.size, source_of(path)) for path, share in weight.files),
     )
+
+
+def _sources_if_recorded(repo: Repo, commit: str) -> Callable[[str], str]:
+    try:
+        return sources(records.read(repo, commit).writers)
+    except RepositoryError:
+        return lambda path: ""

@@ -50,7 +50,7 @@ def test_growth_and_bounds(site: Site) -> None:
     assert "| `package tiny-odd` |" in table
     assert "`package hello`" not in table
     # what is the same is not among those that --top=0 shows
-    assert site.tool(*words, "--top=1").stdout.splitlines()[-1].startswith(f"and {len(lines) - 2} more: ")
+    assert site.tool(*words, "--top=1").stdout.splitlines()[-1].startswith(f"and {len(lines) - 2} more; ")
     site.tool(*words, "--max-growth=1M", "--max-size=1G")
     assert "more than --max-growth allows" in site.tool(*words, "--max-growth=200K", status=7).stderr
     done = site.tool(*words, "--max-size=200K", status=7)
@@ -67,3 +67,19 @@ def test_a_commit_whose_making_is_not_recorded(site: Site) -> None:
     words = ("size", REF, f"--repo={site.repo}")
     assert "has no record of the making of" in site.tool(*words, status=1).stderr
     assert "/usr/share" in site.tool(*words, "--by=directory").stdout
+
+
+def test_treemap(site: Site) -> None:
+    site.write_treefile()
+    site.compose()
+    path = site.path / "size.html"
+    site.tool("size", REF, f"--repo={site.repo}", f"--treemap={path}")
+    text = path.read_text()
+    assert "<title>/usr/bin/hello: " in text
+    assert "package hello" in text
+    # a commit of others has no record of its sources
+    shutil.rmtree(site.repo / "extensions")
+    site.tool("size", REF, f"--repo={site.repo}", "--by=directory", f"--treemap={path}")
+    assert "package hello" not in path.read_text()
+    gone = site.path / "gone/size.html"
+    assert "gone" in site.tool("size", REF, f"--repo={site.repo}", f"--treemap={gone}", status=1).stderr

@@ -15,7 +15,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"cli"}),
     frozenset({"pipeline"}),
     frozenset({"changes"}),
-    frozenset({"diff", "doctor", "oci", "plan", "publish", "supplychain", "variance", "weight"}),
+    frozenset({"diff", "doctor", "oci", "plan", "publish", "supplychain", "treemap", "variance", "weight"}),
     frozenset(
         {"metadata", "lock", "lint", "layers", "rootfs", "records", "installed", "cache", "inputdiff", "extensions"}
         | {"serve"}
