@@ -38,7 +38,7 @@ COMMANDS = {
     ),
     "publish": (
         "publish:command",
-        "Publish commits to the repository that clients pull: copy, sign, move refs, prune.",
+        "Publish commits to the repository that clients pull: copy, sign, make deltas, move refs, prune.",
     ),
     "fetch": ("fetch:command", "Fetch everything a compose needs into one file."),
     "verify": ("verify:command", "Rebuild a commit and compare."),
