@@ -76,6 +76,11 @@ def repo(tmp_path: Path) -> Iterator[Repo]:
         yield repo
 
 
+@pytest.fixture(autouse=True)
+def no_wait_for_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "_POLL", 0.01)
+
+
 @pytest.fixture
 def server(repo: Repo) -> Iterator[Server]:
     with Server(repo, "127.0.0.1", 0, Reporter()) as server, server.in_background():
