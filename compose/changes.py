@@ -72,10 +72,12 @@ class AccountDiff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageSize:
-    """Bytes of the files of a package that changed; None where the commit does not have it."""
+    """Size of a changed package's files. evr: of the new build, or of the removed one. before, after: bytes, None where the
+    commit does not have the package."""
 
     name: str
     arch: str
+    evr: str
     before: int | None
     after: int | None
 
@@ -141,12 +143,13 @@ def _sizes(
     for each in changes:
         was = old.get(each.before) if each.before else None
         now = new.get(each.after) if each.after else None
-        named = was or now
-        if named is not None:
+        nevra = each.after or each.before
+        if nevra is not None and (was or now):
             found.append(
                 PackageSize(
-                    name=named.nevra.name,
-                    arch=named.nevra.arch,
+                    name=nevra.name,
+                    arch=nevra.arch,
+                    evr=nevra.evr,
                     before=was.size if was else None,
                     after=now.size if now else None,
                 )

@@ -16,7 +16,7 @@ from compose.cli.plan import changelog_lines, changelog_section, describe_adviso
 from compose.cli.sizes import delta, size
 
 if TYPE_CHECKING:
-    from compose.changes import AccountDiff, PackageSize, SystemDiff, UnitChange
+    from compose.changes import AccountDiff, SystemDiff, UnitChange
     from compose.diff import Attributes, PackageChange, PathChange
     from compose.rpm.nevra import Nevra
 
@@ -58,7 +58,10 @@ def command(
         case ReportFormat.MARKDOWN:
             typer.echo("\n".join(_markdown(found, changed)))
         case ReportFormat.TEXT:
-            for line in (*(_text(found) if only is None else _version(found)), *(line_of(each) for each in changed)):
+            for line in (
+                *(text_lines(found) if only is None else _version(found)),
+                *(line_of(each) for each in changed),
+            ):
                 typer.echo(line)
 
 
@@ -68,15 +71,16 @@ def _version(found: SystemDiff) -> Iterator[str]:
         yield f"version: {before} -> {after}"
 
 
-def _text(found: SystemDiff) -> Iterator[str]:
+def text_lines(found: SystemDiff) -> Iterator[str]:
+    """Describe all differences except the paths."""
     yield from _version(found)
-    sizes = {(each.name, each.arch): _growth(each) for each in found.sizes}
+    sizes = _size_changes(found)
     if found.commits.packages is None and found.commits.before != found.commits.after:
         yield "packages: not known, because a commit has neither a package list nor an rpm database"
     for each in found.commits.packages or ():
         builds = " -> ".join(side.evr for side in (each.before, each.after) if side is not None)
         nevra = _nevra(each)
-        size_ = sizes.get((nevra.name, nevra.arch), "")
+        size_ = sizes.get((nevra.name, nevra.arch, nevra.evr), "")
         yield f"{each.change.name.lower()}: {nevra.name}.{nevra.arch} {builds}" + (f" ({size_})" if size_ else "")
     if found.commits.before != found.commits.after:
         yield f"size: {_sizes(found)}"
@@ -104,7 +108,7 @@ def _markdown(found: SystemDiff, paths: Sequence[PathChange]) -> Iterator[str]:
     yield ""
     yield from _list("Security advisories", (describe_advisory(each) for each in found.advisories_added or ()))
     if found.commits.packages:
-        sizes = {(each.name, each.arch): _growth(each) for each in found.sizes}
+        sizes = _size_changes(found)
         yield "### Packages"
         yield ""
         yield from markdown.table(
@@ -115,7 +119,7 @@ def _markdown(found: SystemDiff, paths: Sequence[PathChange]) -> Iterator[str]:
                     markdown.code(f"{_nevra(each).name}.{_nevra(each).arch}"),
                     markdown.code(each.before.evr if each.before else ""),
                     markdown.code(each.after.evr if each.after else ""),
-                    sizes.get((_nevra(each).name, _nevra(each).arch), ""),
+                    sizes.get((_nevra(each).name, _nevra(each).arch, _nevra(each).evr), ""),
                 )
                 for each in found.commits.packages
             ],
@@ -142,8 +146,9 @@ def _nevra(each: PackageChange) -> Nevra:
     return nevra
 
 
-def _growth(each: PackageSize) -> str:
-    return delta((each.after or 0) - (each.before or 0))
+def _size_changes(found: SystemDiff) -> dict[tuple[str, str, str], str]:
+    """By name, arch and evr."""
+    return {(each.name, each.arch, each.evr): delta((each.after or 0) - (each.before or 0)) for each in found.sizes}
 
 
 def _sizes(found: SystemDiff) -> str:

@@ -104,20 +104,16 @@ def resolution_of(lock: ArchLock, now: Resolution) -> Resolution:
 
 
 def changes(before: ArchLock | None, after: ArchLock | None) -> tuple[Change, ...]:
-    """The differences between two locks, sorted by name."""
+    """The differences between two locks, sorted by name. Several builds of one name are paired as by compare.pairs()."""
+    # imported late, because a compose reads its lock without librpm
+    from compose.rpm.compare import pairs
 
-    def builds(lock: ArchLock | None) -> dict[tuple[str, str], Nevra]:
-        found = {}
-        for each in lock.packages if lock else ():
-            nevra = each.package.nevra
-            # further builds of the same name, as of kernels, get their version into the name
-            key = (nevra.name, nevra.arch)
-            found[key if key not in found else (f"{nevra.name} {nevra.evr}", nevra.arch)] = nevra
-        return found
+    def builds(lock: ArchLock | None) -> list[Nevra]:
+        return [each.package.nevra for each in lock.packages] if lock else []
 
-    old, new = builds(before), builds(after)
-    return tuple(
-        Change(name=name, arch=arch, before=old.get((name, arch)), after=new.get((name, arch)))
-        for name, arch in sorted(old.keys() | new.keys())
-        if old.get((name, arch)) != new.get((name, arch))
-    )
+    found = []
+    for old, new in pairs(builds(before), builds(after)):
+        either = new or old
+        assert either is not None
+        found.append(Change(name=either.name, arch=either.arch, before=old, after=new))
+    return tuple(found)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from enum import IntEnum
+from functools import cmp_to_key
+from itertools import zip_longest
 
 import rpm
 
@@ -27,13 +29,28 @@ def compare_evr(one: Nevra, two: Nevra) -> int:
     return result
 
 
-def package_changes(before: Sequence[Nevra], after: Sequence[Nevra]) -> list[tuple[Change, Nevra | None, Nevra | None]]:
-    """Return (change, old, new) per name and arch that changed, sorted by change, then name."""
-    old = {(nevra.name, nevra.arch): nevra for nevra in before}
-    new = {(nevra.name, nevra.arch): nevra for nevra in after}
+def pairs(before: Iterable[Nevra], after: Iterable[Nevra]) -> list[tuple[Nevra | None, Nevra | None]]:
+    """Return (old, new) for the builds that only one side has, sorted by name and arch, the newest first.
+
+    Several builds of one name may be installed at once, such as kernels. The newest old build is paired with the newest new
+    one, and so on; None takes the place of a missing build.
+    """
+    old, new = set(before), set(after)
+    groups: dict[tuple[str, str], tuple[list[Nevra], list[Nevra]]] = {}
+    for side, builds in enumerate((old - new, new - old)):
+        for nevra in sorted(builds):
+            groups.setdefault((nevra.name, nevra.arch), ([], []))[side].append(nevra)
+    found: list[tuple[Nevra | None, Nevra | None]] = []
+    for key in sorted(groups):
+        olds, news = (sorted(builds, key=cmp_to_key(compare_evr), reverse=True) for builds in groups[key])
+        found += zip_longest(olds, news)
+    return found
+
+
+def package_changes(before: Iterable[Nevra], after: Iterable[Nevra]) -> list[tuple[Change, Nevra | None, Nevra | None]]:
+    """Return (change, old, new) of pairs() whose epoch, version or release differs, sorted by change, then name and arch."""
     found: list[tuple[Change, Nevra | None, Nevra | None]] = []
-    for key in sorted(old.keys() | new.keys()):
-        was, now = old.get(key), new.get(key)
+    for was, now in pairs(before, after):
         if was is None:
             found.append((Change.ADDED, None, now))
         elif now is None:

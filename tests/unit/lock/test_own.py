@@ -151,3 +151,19 @@ def test_changes() -> None:
     )
     assert changes(after, after) == ()
     assert len(changes(None, after)) == 4
+
+
+def test_changes_of_builds_that_are_installed_side_by_side() -> None:
+    kernels = [locked("kernel", version) for version in ("6.8", "6.9", "6.10", "6.11")]
+    nevras = [each.package.nevra for each in kernels]
+
+    def sides(before: list[int], after: list[int]) -> list[tuple[Nevra | None, Nevra | None]]:
+        found = changes(*(arch_lock(*(kernels[number] for number in side)) for side in (before, after)))
+        assert {(each.name, each.arch) for each in found} <= {("kernel", "x86_64")}
+        return [(each.before, each.after) for each in found]
+
+    assert sides([0, 1], [0, 1]) == []
+    assert sides([0, 1], [1]) == [(nevras[0], None)]
+    assert sides([0, 1], [1, 2]) == [(nevras[0], nevras[2])]
+    assert sides([1], [1, 2, 3]) == [(None, nevras[3]), (None, nevras[2])]
+    assert sides([1, 2], [3]) == [(nevras[2], nevras[3]), (nevras[1], None)]
