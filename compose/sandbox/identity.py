@@ -59,8 +59,9 @@ def enter() -> Identity:
             kernel.unshare(kernel.CLONE_NEWNS)
     count = ids_from_zero(read_text("/proc/self/uid_map")), ids_from_zero(read_text("/proc/self/gid_map"))
     if min(count) < NEEDED_IDS:
+        mapped = f"only ids 0 to {min(count) - 1} are" if min(count) else "id 0 is not"
         raise SandboxError(
-            f"only ids 0 to {min(count) - 1} are mapped for file owners; 0 to {NEEDED_IDS - 1} are needed",
+            f"{mapped} mapped for file owners; 0 to {NEEDED_IDS - 1} are needed",
             hint="map more ids where this user namespace is created, or compose outside of it",
         )
     with _refusals_of(Step.MOUNT):

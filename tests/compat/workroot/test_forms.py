@@ -321,9 +321,12 @@ def test_no_rung(who: str, stage: dict[str, str], flags: str, said: str, way_out
     assert way_out in hint
 
 
-def test_too_few_ids_in_a_container(tmp_path: Path) -> None:
-    done = Stage(directory=tmp_path).run("unshare", "--user", "--map-root-user", *SCRIPT, "/mnt/home")
-    assert done.stdout.startswith("only ids 0 to 0 are mapped for file owners; 0 to 65534 are needed\n")
+@pytest.mark.parametrize(
+    ("mapping", "mapped"), [("--map-root-user", "only ids 0 to 0 are"), ("--map-user=0", "id 0 is not")]
+)
+def test_too_few_ids_in_a_container(mapping: str, mapped: str, tmp_path: Path) -> None:
+    done = Stage(directory=tmp_path).run("unshare", "--user", mapping, *SCRIPT, "/mnt/home")
+    assert done.stdout.startswith(f"{mapped} mapped for file owners; 0 to 65534 are needed\n")
 
 
 def test_user_namespaces_shut_off(tmp_path: Path) -> None:
