@@ -28,6 +28,7 @@ _VERSION = 1
 _BLOCK = 512
 _CHUNK = 1 << 20
 _INDEX_LIMIT = 64 << 20
+_DEEPEST = 200  # directories of a path; os.makedirs() recurses
 _SIZE_FIELD = slice(124, 136)  # of a ustar header, octal (POSIX pax(1), ustar Interchange Format)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _HINT = "make it anew: compose fetch TREEFILE --bundle=FILE"
@@ -145,7 +146,7 @@ def _decode(data: bytes, name: str) -> Index:
             raise ValueError("its files are not in order")
         for each in members:
             if not _is_plain(each.path):
-                raise ValueError(f"{each.path!r} leads out of it")
+                raise ValueError(f"{each.path!r} is not a path below it")
             known = type(each.mode) is type(each.size) is int and not each.mode & ~0o7777 and 0 <= each.size < 8**11
             if not known or not _DIGEST.fullmatch(each.sha256):
                 raise ValueError(f"{each.path}: mode, size or digest make no sense")
@@ -155,7 +156,13 @@ def _decode(data: bytes, name: str) -> Index:
 
 
 def _is_plain(path: str) -> bool:
-    return "\0" not in path and path != INDEX and all(part not in ("", ".", "..") for part in path.split("/"))
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        # a surrogate of JSON that stands for no byte of a name
+        return False
+    parts = path.split("/")
+    return "\0" not in path and path != INDEX and len(parts) <= _DEEPEST and not {"", ".", ".."} & set(parts)
 
 
 def _exactly(stream: BinaryIO, count: int, name: str) -> bytes:
