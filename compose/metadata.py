@@ -57,7 +57,7 @@ def read_json_file(path: str) -> dict[str, Any]:
             found = json.load(file)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not JSON: {error}") from error
     if not isinstance(found, dict):
         raise UsageError(f"{path}: commit metadata must be a JSON object")
