@@ -6,6 +6,7 @@ Format: the kernel's Documentation/driver-api/early-userspace/buffer-format.rst.
 from __future__ import annotations
 
 import lzma
+import re
 import stat
 import zlib
 from collections.abc import Callable, Generator, Iterator
@@ -15,6 +16,7 @@ import zstandard
 
 _MAGICS = (b"070701", b"070702")
 _HEADER_SIZE = 110
+_NUMBERS = re.compile(rb"[0-9A-Fa-f]{104}")
 _TRAILER = b"TRAILER!!!"
 
 
@@ -64,6 +66,8 @@ def _archive(image: bytes) -> Generator[str, None, int]:
         header = image[at : at + _HEADER_SIZE]
         if len(header) < _HEADER_SIZE or not header.startswith(_MAGICS):
             raise ValueError("an archive in it is cut short")
+        if not _NUMBERS.fullmatch(header, 6):
+            raise ValueError("an archive in it has a damaged header")
         mode, size, name_size = (int(header[6 + 8 * place :][:8], 16) for place in (1, 6, 11))
         start = at + _HEADER_SIZE
         name = image[start : start + name_size - 1]

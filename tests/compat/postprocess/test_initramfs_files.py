@@ -51,6 +51,14 @@ def test_what_is_none(change: Callable[[bytes], bytes], tmp_path: Path) -> None:
         list(initramfs.files(change(archive(tmp_path, "a", "b", "c"))))
 
 
+def test_a_header_with_a_negative_size(tmp_path: Path) -> None:
+    data = bytearray(archive(tmp_path, "a"))
+    # ends where it begins
+    data[54:62] = b"-0000100"
+    with pytest.raises(ValueError, match="damaged header"):
+        list(initramfs.files(bytes(data)))
+
+
 def test_damaged_compression(tmp_path: Path) -> None:
     data = bytearray(zstandard.ZstdCompressor(write_checksum=True).compress(archive(tmp_path, "a")))
     data[-6] ^= 0xFF
