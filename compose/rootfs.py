@@ -141,9 +141,7 @@ def read_rootfs(
             if what is not None:
                 faults.append(f"/{path} is {what}, which a commit cannot hold")
                 continue
-            try:
-                path.encode()
-            except UnicodeEncodeError:
+            if not _is_utf8(path):
                 faults.append(f"{os.fsencode(path)!r} is not UTF-8, which a commit cannot hold")
                 continue
             if whiteout:
@@ -158,7 +156,13 @@ def read_rootfs(
             link = ""
             if kind == stat.S_IFREG and status.st_nlink > 1:
                 link = f"rootfs:{inodes.setdefault((status.st_dev, status.st_ino), path)}"
-            entries[path] = _entry(full, status, store, link, writer)
+            entry = _entry(full, status, store, link, writer)
+            if entry.target is not None and not _is_utf8(entry.target):
+                faults.append(
+                    f"/{path} leads to {os.fsencode(entry.target)!r}, which is not UTF-8: a commit cannot hold it"
+                )
+                continue
+            entries[path] = entry
             task.advance()
     faults += place_whiteouts(entries, whiteouts)
     if faults:
@@ -222,6 +226,14 @@ def _dress(fd: int, entry: Entry) -> None:
         if name != _LABEL:
             os.setxattr(fd, name, value)
     os.utime(fd, (entry.mtime, entry.mtime))
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _walk(directory: str, without: Container[str]) -> Iterator[tuple[str, str, os.stat_result]]:
