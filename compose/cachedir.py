@@ -98,8 +98,9 @@ class CacheDir:
                 yield self
             except OSError as error:
                 if error.errno in fs.DISK_ERRORS:
-                    place = error.filename if os.path.isabs(error.filename or "") else self.path
-                    raise fs.storage_error(place, error) from error
+                    # a descriptor where a call was given one
+                    place = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+                    raise fs.storage_error(place if os.path.isabs(place) else self.path, error) from error
                 raise
             self._remember()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -41,6 +42,16 @@ def test_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot use"):
         CacheDir(str(tmp_path / "file"))
+
+
+@pytest.mark.parametrize(
+    ("filename", "place"), [(7, "cache"), (b"/x", "/x"), ("/x", "/x"), ("x", "cache"), (None, "cache")]
+)
+def test_a_full_disk_is_named(filename: int | bytes | str | None, place: str, tmp_path: Path) -> None:
+    cache = CacheDir(str(tmp_path / "cache"))
+    with pytest.raises(StorageError) as caught, cache.shared(Reporter()):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), filename)
+    assert caught.value.message == f"cannot write {tmp_path / place}: No space left on device"
 
 
 def test_scratch_is_removed(tmp_path: Path) -> None:
