@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from compose import metadata
+from compose.errors import RepositoryError
 from compose.ostree.objects import Commit, Dirmeta, Dirtree, FileInfo
 from compose.ostree.repo import Repo
 from compose.rpm.compare import Change, package_changes
@@ -111,14 +112,17 @@ def changed_packages(before: Sequence[Nevra] | None, after: Sequence[Nevra] | No
 
 
 def packages_of(commit: Commit) -> list[Nevra] | None:
-    """The package list in a commit's metadata, None when it has none."""
+    """The package list in a commit's metadata, None when it has none. Raises RepositoryError for a malformed one."""
     rows = commit.get(metadata.PKGLIST)
     if rows is None:
         return None
-    return [
-        Nevra(name=name, epoch=int(epoch or 0), version=version, release=release, arch=arch)
-        for name, epoch, version, release, arch in rows
-    ]
+    try:
+        return [
+            Nevra(name=name, epoch=int(epoch or 0), version=version, release=release, arch=arch)
+            for name, epoch, version, release, arch in rows
+        ]
+    except (TypeError, ValueError) as error:
+        raise RepositoryError(f"{metadata.PKGLIST} of a commit is not a list of packages: {error}") from error
 
 
 _Node = tuple[bytes, bytes]

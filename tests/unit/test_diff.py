@@ -1,4 +1,4 @@
-"""What is said of a path that two commits have."""
+"""How a path differs between two commits, and what is no list of packages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 
-from compose.diff import Attributes, PathChange
+from compose import metadata
+from compose.diff import Attributes, PathChange, packages_of
+from compose.errors import RepositoryError
+from compose.ostree.gvariant import Variant
+from compose.ostree.objects import Commit
+from compose.rpm.nevra import Nevra
 
 FILE = Attributes(kind="file", mode=0o644, uid=0, gid=0, label="a", capability="", xattrs=(), size=1, content="x")
 
@@ -32,3 +37,28 @@ def test_aspects(change: dict[str, Any], aspects: tuple[str, ...]) -> None:
 def test_what_comes_or_goes_has_none() -> None:
     assert PathChange(path="p", before=None, after=FILE).aspects == ()
     assert PathChange(path="p", before=FILE, after=None).aspects == ()
+
+
+def with_list(value: Any) -> Commit:
+    return Commit(
+        metadata=((metadata.PKGLIST, Variant("v", value)),),
+        parent=b"",
+        subject="",
+        body="",
+        timestamp=0,
+        root_tree=b"",
+        root_meta=b"",
+    )
+
+
+def test_a_package_list() -> None:
+    assert packages_of(replace(with_list(None), metadata=())) is None
+    assert packages_of(with_list([("a", "", "1", "2", "noarch")])) == [
+        Nevra(name="a", epoch=0, version="1", release="2", arch="noarch")
+    ]
+
+
+@pytest.mark.parametrize("value", ["abc", 5, [("a", "x", "1", "2", "noarch")], [("a", "1")]])
+def test_what_is_no_package_list(value: Any) -> None:
+    with pytest.raises(RepositoryError, match=r"rpmostree\.rpmdb\.pkglist of a commit is not a list of packages"):
+        packages_of(with_list(value))
