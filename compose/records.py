@@ -132,7 +132,7 @@ def decode(data: bytes) -> Records:
             ),
             marks=document.get("marks", {}),
         )
-    except (KeyError, TypeError, AttributeError, zstandard.ZstdError) as error:
+    except (KeyError, TypeError, AttributeError, RecursionError, zstandard.ZstdError) as error:
         raise ValueError(str(error)) from error
 
 

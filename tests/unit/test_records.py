@@ -1,0 +1,28 @@
+"""The records of a commit, as they are kept."""
+
+from __future__ import annotations
+
+import pytest
+import zstandard
+
+from compose.inputhash import Input, InputKind
+from compose.records import Records, Run, decode, encode
+
+
+def test_what_is_kept_is_read_back() -> None:
+    records = Records(
+        writers={"usr": "step:root", "usr/bin": "package:a-1-1.noarch"},
+        programs=(Run(owner="package:a-1-1.noarch", phase="%post", status=0, seconds=0.5, changed=("etc/a",)),),
+        inputs=(Input(kind=InputKind.KEY, name="ref", value="x"),),
+        places={"a": "x.yaml:1"},
+        marks={"usr": "0" * 16},
+    )
+    assert decode(encode(records)) == records
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"[" * 200_000, b'{"version": 1, "writers": [], "programs": []}'])
+def test_what_is_damaged(text: bytes) -> None:
+    with pytest.raises(ValueError):
+        decode(zstandard.ZstdCompressor().compress(text))
+    with pytest.raises(ValueError):
+        decode(text)
