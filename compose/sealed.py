@@ -47,7 +47,11 @@ def write_sealed(path: str, kind: bytes, data: bytes) -> None:
 
 def forget_oldest(directory: str, kept: int) -> None:
     """Remove all but so many files of a directory, those written or touched last."""
-    paths = sorted(Path(directory).iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in paths[kept:]:
+    times = {}
+    for path in Path(directory).iterdir():
+        # another compose may be at it too
+        with suppress(FileNotFoundError):
+            times[path] = path.stat().st_mtime
+    for path in sorted(times, key=times.__getitem__, reverse=True)[kept:]:
         with suppress(FileNotFoundError):
             path.unlink()
