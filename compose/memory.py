@@ -75,6 +75,7 @@ def _number(path: Path) -> int | None:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text().splitlines()
+        # names of groups may have any bytes
+        return path.read_text(errors="surrogateescape").splitlines()
     except OSError:
         return []

@@ -62,6 +62,12 @@ def test_version_1(machine):
     assert machine(cgroup__memory__memory_DOT_limit_in_bytes="9223372036854771712") == 150 * MB
 
 
+def test_a_group_whose_name_is_not_utf8(machine, tmp_path):
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_bytes(b"0::/\xff\n")
+    assert machine(proc__meminfo=MEMINFO) == 2048 * MB
+
+
 def test_this_machine_says_something():
     found = memory.available()
     assert found is not None
