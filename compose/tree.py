@@ -289,7 +289,7 @@ class TreeEditor:
             parent, _, name = path.rpartition("/")
             above = self._entries.get(parent)
             if above is None:
-                self.put(parent, Entry(mode=stat.S_IFDIR | 0o755, mtime=entry.mtime, writer=entry.writer))
+                self._add_parents(parent, Entry(mode=stat.S_IFDIR | 0o755, mtime=entry.mtime, writer=entry.writer))
             elif not above.is_dir:
                 raise ValueError(f"/{parent} is not a directory, cannot hold /{path}")
             if before is None:
@@ -352,6 +352,15 @@ class TreeEditor:
         tree = Tree(self._entries)
         tree._children = index
         return tree
+
+    def _add_parents(self, path: str, entry: Entry) -> None:
+        """Set an entry for a path and all its missing parents. Not by recursion: paths may have 2,000 components."""
+        missing = []
+        while path not in self._entries:
+            missing.append(path)
+            path = parent_of(path)
+        for each in reversed(missing):
+            self.put(each, entry)
 
     def _names_in(self, path: str) -> set[str]:
         """To be changed."""

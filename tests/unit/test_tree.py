@@ -140,3 +140,13 @@ def test_an_index_that_is_handed_on_is_that_of_a_new_tree() -> None:
             path: fresh.children(path) for path in directories
         }
         assert list(tree.walk()) == list(fresh.walk())
+
+
+def test_parents_may_be_deeper_than_the_stack() -> None:
+    path = "a/" * 2000 + "b"
+    editor = Tree.empty().edit()
+    editor.add_file(path, BLOB, writer="t")
+    tree = editor.build()
+    assert len(tree) == 2002
+    assert [path for path, _ in tree.walk()][-1] == path
+    assert tree.resolve(path) == path
