@@ -207,9 +207,11 @@ class _Reader:
         return [each for each in source.value if isinstance(each.value, str)]
 
     def _text(self, source: Located, where: str) -> str:
-        if not isinstance(source.value, str) or not source.value.strip():
+        if not isinstance(source.value, str):
             self._fault(source, f"{where}: must be text, not {type_name(source.value)}")
             return ""
+        if not source.value.strip():
+            self._fault(source, f"{where}: must not be empty")
         return source.value
 
     def _unknown(self, row: Mapping[str, Located], known: tuple[str, ...], where: str) -> None:

@@ -108,6 +108,7 @@ def test_a_package_to_match_must_be_in_the_base() -> None:
         ),
         ("extensions: {a: {packages: [b], architectures: x86_64}}", "extensions.a.architectures: must be a list"),
         ("extensions: {a: {packages: [b], match-base-evr: [c]}}", "match-base-evr: must be text, not a list"),
+        ("extensions: {a: {packages: [' ']}}", "e.yaml:1:29: extensions.a.packages[0]: must not be empty"),
         ("extensions: {a: {packages: [b}", "e.yaml:1:30"),
     ],
 )  # fmt: skip
