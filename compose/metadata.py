@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from compose.errors import UsageError
+from compose.errors import RepositoryError, UsageError
 from compose.ostree.gvariant import Variant, be32, be64, be64_signed
 from compose.ostree.objects import Commit, Metadata
 from compose.rpm.nevra import Nevra
@@ -90,7 +90,10 @@ def advisories(found: Sequence[Advisory]) -> Variant:
 
 
 def advisories_of(commit: Commit, detached: Metadata = ()) -> tuple[Advisory, ...] | None:
-    """Reverse of advisories(): what a commit says, or what is kept beside it; None when neither says anything."""
+    """Reverse of advisories(): what a commit says, or what is kept beside it; None when neither says anything.
+
+    Raises RepositoryError for a malformed list.
+    """
     rows = commit.get(ADVISORIES)
     if rows is None:
         rows = next((value.value for key, value in detached if key == ADVISORIES), None)
@@ -99,20 +102,23 @@ def advisories_of(commit: Commit, detached: Metadata = ()) -> tuple[Advisory, ..
     from compose.solve.advisories import Advisory, Reference
 
     severities = {be32(number): name for name, number in _SEVERITIES.items()}
-    return tuple(
-        Advisory(
-            id=name,
-            severity=severities.get(severity, ""),
-            packages=tuple(packages),
-            references=tuple(
-                Reference(url=url, title=title)
-                for key, value in more
-                if key == "cve_references"
-                for url, title in value.value
-            ),
+    try:
+        return tuple(
+            Advisory(
+                id=name,
+                severity=severities.get(severity, ""),
+                packages=tuple(packages),
+                references=tuple(
+                    Reference(url=url, title=title)
+                    for key, value in more
+                    if key == "cve_references"
+                    for url, title in value.value
+                ),
+            )
+            for name, _, severity, packages, more in rows
         )
-        for name, _, severity, packages, more in rows
-    )
+    except (TypeError, ValueError, AttributeError) as error:
+        raise RepositoryError(f"{ADVISORIES} of a commit is not a list of advisories: {error}") from error
 
 
 def assemble_metadata(user: Mapping[str, Variant], own: Mapping[str, Variant]) -> Metadata:
