@@ -20,7 +20,7 @@ import zstandard
 
 from compose import bundle, fs
 from compose.bundle import Index, Source
-from compose.errors import FetchError, RepositoryError
+from compose.errors import FetchError, RepositoryError, StorageError
 from compose.inputhash import Input, InputKind
 from compose.ostree.repo import Repo
 from compose.process import ProgramRecord
@@ -197,6 +197,8 @@ def read_sources(path: str, directory: str) -> Index | None:
             return bundle.unpack(stream, path, directory)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
     except zstandard.ZstdError as error:
         raise FetchError(f"{path} is damaged: {error}", hint="remove it") from error
 
@@ -209,7 +211,9 @@ def read(repo: Repo, commit: str) -> Records:
             return decode(file.read())
     except FileNotFoundError as error:
         raise _unknown(repo, commit) from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise RepositoryError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
         raise RepositoryError(f"{path} is damaged: {error}", hint="remove it; --force-nocache makes it anew") from error
 
 

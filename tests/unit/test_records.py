@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import zstandard
 
+from compose.errors import StorageError
 from compose.inputhash import Input, InputKind
-from compose.records import Records, Run, decode, encode
+from compose.records import Records, Run, decode, encode, read_sources
 
 
 def test_what_is_kept_is_read_back() -> None:
@@ -26,3 +29,9 @@ def test_what_is_damaged(text: bytes) -> None:
         decode(zstandard.ZstdCompressor().compress(text))
     with pytest.raises(ValueError):
         decode(text)
+
+
+def test_sources_that_cannot_be_read(tmp_path: Path) -> None:
+    assert read_sources(str(tmp_path / "missing"), str(tmp_path)) is None
+    with pytest.raises(StorageError, match=r"cannot read .*: Is a directory"):
+        read_sources(str(tmp_path), str(tmp_path))
