@@ -69,12 +69,12 @@ def command(
     list the delta; without a key its old signature is removed.
     """
     if target is not None and to is not None:
-        raise UsageError("TO and --to: give one of them")
+        raise UsageError("TO and --to exclude each other")
     revision = to if target is None else target
     if revision is None:
         raise UsageError("give the commit that clients update to")
     if empty and source is not None:
-        raise UsageError("--empty and --from: give one of them")
+        raise UsageError("--empty and --from exclude each other")
     from compose.ostree.delta.write import DeltaOptions
     from compose.pipeline.delta import make_delta
 

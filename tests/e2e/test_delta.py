@@ -66,8 +66,8 @@ def test_arguments(site: Site) -> None:
     repo = f"--repo={site.repo}"
     for words, said in (
         ((repo,), "give the commit that clients update to"),
-        ((repo, REF, f"--to={REF}"), "give one of them"),
-        ((repo, REF, "--empty", f"--from={REF}"), "give one of them"),
+        ((repo, REF, f"--to={REF}"), "exclude each other"),
+        ((repo, REF, "--empty", f"--from={REF}"), "exclude each other"),
         ((repo, REF, f"--from={REF}"), "the same commit"),
     ):
         assert said in site.tool("delta", *words, status=2).stderr
