@@ -1,17 +1,16 @@
 """Content-addressed store of file contents, below the cachedir.
 
     CACHEDIR/blobs/
-        ab/cdef...62.755.1700000000    one inode: digest, permission bits, mtime; content never changes
-        tmp/                           files being written, each locked by its writer; one that is not is a leftover
+        ab/cdef...62.755.1700000000    one inode: digest, permission bits, mtime; its content never changes
+        tmp/                           files being written, each locked by its writer; unlocked ones are leftovers
 
-The mode and mtime are part of the name because a workroot hard-links these inodes, and programs look at both
-(font caches, .pyc files, dracut). A blob appears under its name by link or rename, complete, or not at all.
+The mode and mtime are part of the name because workroots hard-link these inodes, and programs look at both (font caches,
+.pyc files, dracut). A blob gets its name by link or rename, when it is complete.
 
-Nothing is fsynced: the store is a cache. What a power failure cuts short has another size than its reference says, and
-what was written to since has another mtime; `has()` denies both, and the next writer replaces them. Bytes that a failing
-disk changed, or somebody who then set the mtime back, show only when they are hashed: read() does that, so does the
-writer of an object that is new to its repository if the blob is of an earlier compose, and `compose cache verify` does it
-for all.
+Nothing is fsynced, because the store is a cache. A blob truncated by a power failure has the wrong size, and one that was
+modified has the wrong mtime; `has()` returns False for both, and the next writer replaces them. Corruption by a failing disk,
+and changes after which the mtime was reset, are found only by hashing: by read(), when a new object of a repository is written
+from a blob of an earlier compose, and by `compose cache verify`.
 """
 
 from __future__ import annotations
@@ -41,34 +40,34 @@ from compose.fs import (
 )
 from compose.tree import BlobRef
 
-# Bytes of a blob that are not in a file before it is known that there must be one.
-_HELD = 64 << 10
+# blobs of up to so many bytes are buffered until commit()
+_BUFFERED = 64 << 10
 _TMP = "tmp"
-# What a filesystem with 32-bit times makes of later ones.
+# filesystems with 32-bit times clamp later ones to this
 _LAST_MTIME = (1 << 31) - 1
-# What open(O_TMPFILE) answers where the filesystem lacks it.
+# errors of open(O_TMPFILE) on a filesystem without it
 _NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS})
 
 
 def plain_mode(permissions: int) -> int:
-    """Mode of the stored inode for a file with these permission bits (0..0o7777).
+    """Return the mode of the stored inode for a file with these permission bits (0..0o7777).
 
-    The ordinary 0o644 and 0o755 are kept, so that a workroot can link the inode as it is; everything else (setuid,
-    group-writable, private) is stored 0o600 and copied by whoever needs it with its true mode.
+    0o644 and 0o755 are kept, so that a workroot can link the inode. Files with other modes (setuid, group-writable, private)
+    are stored as 0o600, and copied where they are needed with their true mode.
     """
     return permissions if permissions in (0o644, 0o755) else 0o600
 
 
 class BlobStore:
-    """The blobs below one directory. Safe to use from many threads and processes at once.
+    """The blobs below one directory. Safe for concurrent use by threads and processes.
 
-    It knows those that were made since it was opened, by it or by who told it: their bytes were hashed a moment ago. Raises
-    StorageError when the directory cannot be made, belongs to somebody else or may be written by others.
+    Remembers the blobs created since it was opened (has_made()), which need not be hashed again. Raises StorageError if the
+    directory cannot be created, belongs to another user or is writable by others.
     """
 
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
-        # by digest, which is enough to say no
+        # by digest: looking up a string is faster than hashing a BlobRef
         self._made: dict[str, set[BlobRef]] = {}
         self._owner = os.geteuid()
         try:
@@ -79,19 +78,19 @@ class BlobStore:
                 raise StorageError(
                     f"{self.root} belongs to uid {status.st_uid} and has mode {stat.S_IMODE(status.st_mode):04o}: "
                     "its content cannot be trusted",
-                    hint="use a cachedir of your own that nobody else may write to",
+                    hint="use a cachedir that only you can write to",
                 )
-            _remove_strangers(self.root)
+            _remove_untrusted(self.root)
             _remove_leftovers(os.path.join(self.root, _TMP))
         except OSError as error:
             raise storage_error(self.root, error) from error
 
     def path(self, ref: BlobRef) -> str:
-        """Absolute path of the inode, whether it exists or not."""
+        """Return the absolute path of a blob's inode, which need not exist."""
         return f"{self.root}/{ref.digest[:2]}/{ref.digest[2:]}.{ref.mode:o}.{ref.mtime}"
 
     def has(self, ref: BlobRef) -> bool:
-        """Whether the blob is there and whole, as far as its inode tells: a regular file of ours, nothing about it changed."""
+        """Does the blob exist, with the size, mode, mtime and owner it was stored with? Raises StorageError."""
         path = self.path(ref)
         try:
             return self._is_whole(os.lstat(path), ref)
@@ -101,16 +100,16 @@ class BlobStore:
             raise storage_error(path, error) from error
 
     def has_made(self, ref: BlobRef) -> bool:
-        """Was it made since the store was opened?"""
+        """Was the blob created since the store was opened?"""
         made = self._made.get(ref.digest)
         return made is not None and ref in made
 
     def note_made(self, ref: BlobRef) -> None:
-        """Somebody has just made it, and hashed it."""
+        """Record that a blob was just created and hashed, by this or another process."""
         self._made.setdefault(ref.digest, set()).add(ref)
 
     def is_inode(self, ref: BlobRef, status: os.stat_result) -> bool:
-        """Is what has this status the blob's own inode, whole? Raises StorageError."""
+        """Is status that of the blob's own inode, as in has()? Raises StorageError."""
         try:
             own = os.lstat(self.path(ref))
         except FileNotFoundError:
@@ -120,19 +119,19 @@ class BlobStore:
         return os.path.samestat(own, status) and self._is_whole(own, ref)
 
     def open(self, ref: BlobRef) -> int:
-        """A descriptor open for reading, the caller's to close. Raises StorageError when the blob is missing."""
+        """Open a blob for reading; the caller closes the descriptor. Raises StorageError if the blob is missing."""
         path = self.path(ref)
         try:
             return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError as error:
             raise StorageError(
-                f"the blob {path} is missing from the cache", hint="compose again: what is missing is imported anew"
+                f"the blob {path} is missing from the cache", hint="compose again: missing blobs are imported again"
             ) from error
         except OSError as error:
             raise storage_error(path, error) from error
 
     def read(self, ref: BlobRef) -> bytes:
-        """The whole content. Raises StorageError when the blob is missing, DamagedError when it is not what it was."""
+        """Return the content of a blob. Raises StorageError if it is missing, DamagedError if it does not have its digest."""
         with open(self.open(ref), "rb") as file:
             try:
                 data = file.read()
@@ -143,14 +142,14 @@ class BlobStore:
         return data
 
     def paths(self) -> Iterator[str]:
-        """Absolute paths of all that is in the store, sorted."""
+        """Absolute paths of all blobs, sorted. Raises OSError."""
         for directory in sorted(os.listdir(self.root)):
             if directory != _TMP:
                 below = os.path.join(self.root, directory)
                 yield from (os.path.join(below, name) for name in sorted(os.listdir(below)))
 
     def is_sound(self, path: str) -> bool:
-        """Does one of paths() hold what its name says? Reads all of it. Raises StorageError for what cannot be read."""
+        """Does one of paths() match its name? Hashes the content. Raises StorageError if it cannot be read."""
         directory, name = path.split("/")[-2:]
         try:
             digest, mode, mtime = name.split(".")
@@ -168,7 +167,7 @@ class BlobStore:
             raise storage_error(path, error) from error
 
     def append(self, ref: BlobRef, more: bytes, mode: int = 0o644, mtime: int = 0) -> BlobRef:
-        """A blob with what another holds and more behind that, in pieces: it may be large. Raises as read() does."""
+        """Store a blob's content followed by more; it is read in chunks, for it may be large. Raises as read() does."""
         path = self.path(ref)
         with open(self.open(ref), "rb") as file, storage_errors(path):
             total = hashlib.file_digest(file, "sha256")
@@ -196,48 +195,48 @@ class BlobStore:
         )
 
     def damaged(self, path: str) -> DamagedError:
-        """What to raise for the blob at a path whose content is not what its name says; it is removed."""
+        """Remove the blob at a path, whose content does not have its digest, and return the error to raise."""
         with suppress(FileNotFoundError):
             os.unlink(path)
         return DamagedError(
-            f"the blob {path} was damaged and is removed; is the disk failing?",
-            hint="compose again: it is imported anew; compose cache verify looks at all others",
+            f"the blob {path} was damaged and has been removed; is the disk failing?",
+            hint="compose again: it is imported again; compose cache verify checks all others",
         )
 
     def writer(self, mode: int = 0o644, mtime: int = 0) -> BlobWriter:
-        """Begin a blob. mode: permission bits, stored as plain_mode() has them. mtime: seconds since 1970."""
+        """Begin a blob. mode: permission bits, of which plain_mode() is stored. mtime: seconds since 1970."""
         return BlobWriter(self, plain_mode(mode), mtime)
 
     def add_bytes(self, data: bytes, mode: int = 0o644, mtime: int = 0) -> BlobRef:
-        """Store bytes."""
+        """Store data. Raises StorageError."""
         with self.writer(mode, mtime) as writer:
             writer.write(data)
             return writer.commit()
 
     def has_room_for(self, status: os.stat_result) -> bool:
-        """Would what is missing in the holes of a file fit on this disk? A commit has it. Raises StorageError."""
+        """Would the holes of a file fit on this disk when filled, as a commit has them? Raises StorageError."""
         size = holes(status)
         return not size or self.has_room(size)
 
     def has_room(self, size: int) -> bool:
-        """Would so many bytes fit on this disk? Raises StorageError."""
+        """Would size bytes fit on this disk? Raises StorageError."""
         with storage_errors(self.root):
             disk = os.statvfs(self.root)
         return size <= disk.f_bfree * disk.f_frsize
 
     def add_fd(self, fd: int, mode: int, mtime: int) -> BlobRef:
-        """Store what a regular file holds, from its beginning; shares its extents where the filesystem can."""
+        """Store the content of an open regular file, sharing extents if the filesystem can. Raises StorageError."""
         with self.writer(mode, mtime) as writer:
             writer.take(fd)
             return writer.commit()
 
 
 class BlobWriter:
-    """A blob being written: `write()` as often as needed, then `commit()`. Leaving the context before that, or by an
-    exception, leaves nothing behind. Raises StorageError when the disk refuses.
+    """A blob being written: write() any number of times, then commit(). Leaving the context without commit() discards it.
+    All methods raise StorageError if the disk refuses.
 
-    A small blob that its store has just made is not written at all: packages are full of files that are empty or alike, and a
-    file that is made to be removed costs more than its bytes.
+    A small blob that the store has created before is not written: packages have many empty or identical files, and creating
+    a file only to remove it costs more than its content.
     """
 
     def __init__(self, store: BlobStore, mode: int, mtime: int) -> None:
@@ -247,9 +246,8 @@ class BlobWriter:
         self._mtime = mtime
         self._hash = hashlib.sha256()
         self._size = 0
-        # what is not in a file yet
-        self._held: list[bytes] = []
-        # name below the root while the file has one; "" for an O_TMPFILE
+        self._buffer: list[bytes] = []
+        # temporary path of the file; "" for an O_TMPFILE
         self._name = ""
         self._fd = -1
 
@@ -262,11 +260,11 @@ class BlobWriter:
         self.abort()
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append."""
+        """Append data."""
         self._hash.update(data)
         self._size += len(data)
-        if self._size <= _HELD:
-            self._held.append(bytes(data))
+        if self._size <= _BUFFERED:
+            self._buffer.append(bytes(data))
             return
         try:
             write_all(self._file(), data)
@@ -274,19 +272,19 @@ class BlobWriter:
             raise storage_error(self._root, error) from error
 
     def take(self, fd: int) -> None:
-        """Make an empty blob hold what the regular file `fd` holds."""
+        """Copy the content of the regular file fd into the blob, which must be empty."""
         try:
             own = self._file()
             clone_or_copy(fd, own)
         except OSError as error:
             raise storage_error(self._root, error) from error
-        # the copy is hashed, not its source: that could be changed meanwhile
+        # hash the copy, because the source may change meanwhile
         for chunk in chunks(own):
             self._hash.update(chunk)
             self._size += len(chunk)
 
     def commit(self) -> BlobRef:
-        """Give the blob its name. A blob of that name that is there already is as good."""
+        """Give the blob its name, unless the store has it already."""
         ref = self._ref()
         if self._fd < 0 and self._store.has_made(ref) and self._store.has(ref):
             return ref
@@ -309,8 +307,8 @@ class BlobWriter:
         return ref
 
     def abort(self) -> None:
-        """Drop what was written; nothing to do after commit()."""
-        self._held.clear()
+        """Discard the blob; no effect after commit()."""
+        self._buffer.clear()
         if self._name:
             os.unlink(self._name)
             self._name = ""
@@ -319,7 +317,7 @@ class BlobWriter:
             self._fd = -1
 
     def _file(self) -> int:
-        """The file, made when first asked for, with what was held for it. Raises OSError."""
+        """Return the file, which is created on first use from the buffer. Raises OSError."""
         if self._fd < 0:
             try:
                 self._fd = os.open(f"{self._root}/{_TMP}", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -327,16 +325,16 @@ class BlobWriter:
                 if error.errno not in _NO_TMPFILE:
                     raise
                 self._name, self._fd = _locked_file(self._root)
-            for piece in self._held:
+            for piece in self._buffer:
                 write_all(self._fd, piece)
-            self._held.clear()
+            self._buffer.clear()
         return self._fd
 
     def _ref(self) -> BlobRef:
         return BlobRef(digest=self._hash.hexdigest(), size=self._size, mode=self._mode, mtime=self._mtime)
 
     def _give_name(self, path: str, ref: BlobRef) -> bool:
-        """False when a blob of that name, and whole, was there."""
+        """Link or rename the file to its path; False if the store has the blob already."""
         if self._name:
             replace(self._name, path)
             self._name = ""
@@ -346,11 +344,11 @@ class BlobWriter:
         except FileExistsError:
             if self._store.has(ref):
                 return False
-            # replaced in one step, for others may be reading the name; locked, or who opens the store takes it for a leftover
+            # replaced atomically, for others may be reading it; locked, or another process removes it as a leftover
             fcntl.flock(self._fd, fcntl.LOCK_EX)
-            whole = _unused_name(self._root)
-            _link_open_file(self._fd, whole)
-            replace(whole, path)
+            temporary = _unused_name(self._root)
+            _link_open_file(self._fd, temporary)
+            replace(temporary, path)
         return True
 
 
@@ -365,21 +363,21 @@ def _locked_file(root: str) -> tuple[str, int]:
         fcntl.flock(fd, fcntl.LOCK_EX)
         if os.fstat(fd).st_nlink:
             return name, fd
-        # taken for a leftover before it was locked
+        # removed as a leftover before it was locked
         os.close(fd)
 
 
 def _link_open_file(fd: int, path: str) -> None:
-    # os.link() follows the /proc link only when it uses linkat(), which a directory descriptor makes it do;
-    # an absolute path leaves the descriptor without effect.
+    # os.link() follows the link in /proc only if it calls linkat(), which it does when given a directory descriptor;
+    # the path is absolute, so the descriptor has no effect
     os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=fd, follow_symlinks=True)
 
 
-def _remove_strangers(root: str) -> None:
-    """Remove what stands in the place of a directory and is none of ours: a way to elsewhere, or open to others."""
+def _remove_untrusted(root: str) -> None:
+    """Remove everything that is not a directory of this user: symlinks, and directories that others may write to."""
     with os.scandir(root) as entries:
-        strangers = [each.path for each in entries if not is_own_directory(each.stat(follow_symlinks=False))]
-    for path in strangers:
+        untrusted = [each.path for each in entries if not is_own_directory(each.stat(follow_symlinks=False))]
+    for path in untrusted:
         remove_tree(path)
 
 

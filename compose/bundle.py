@@ -1,11 +1,11 @@
-"""Everything that decides a compose, in one tar: treefile and its files, keys, lock, packages.
+"""All inputs of a compose in one tar: treefile and its files, keys, lock, packages.
 
-    index.json      what is in it, each file with size, mode and sha256; and what the caller adds ("facts")
+    index.json      size, mode and sha256 of each file, and the caller's own data ("facts")
     PATH...         the files, sorted
 
-The same contents give the same bytes. Only what write() makes is read back: every header must be exactly that of the file
-which the index has at this place, so that links, devices and paths that lead elsewhere do not need to be told apart.
-Digests are checked as files are unpacked, before anything looks at them.
+The same contents give the same bytes. Only bundles as write() makes them are read: every header must be exactly the one for
+the next file of the index, which rules out links, devices and paths outside of the directory. Digests are checked while files
+are unpacked, before anything uses them.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _INDEX_LIMIT = 64 << 20
 _DEEPEST = 200  # directories of a path; os.makedirs() recurses
 _SIZE_FIELD = slice(124, 136)  # of a ustar header, octal (POSIX pax(1), ustar Interchange Format)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_HINT = "make it anew: compose fetch TREEFILE --bundle=FILE"
+_HINT = "create the bundle again: compose fetch TREEFILE --bundle=FILE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A file to put into a bundle: bytes, or the path of a file that holds them. mode: permission bits."""
+    """The content of a file to put into a bundle: data, or the path of a file. mode: permission bits."""
 
     data: bytes | None = None
     path: str | None = None
@@ -45,7 +45,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """A file of a bundle. path: relative, "treefile/fedora.yaml". size: bytes. mode: permission bits. sha256: hex."""
+    """A file of a bundle. path: relative, "treefile/fedora.yaml". size: bytes. mode: permission bits. sha256: 64 hex digits."""
 
     path: str
     size: int
@@ -55,18 +55,21 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Index:
-    """members: sorted by path. facts: JSON of the caller's."""
+    """What a bundle holds. members: sorted by path. facts: the caller's own data, as parsed from JSON."""
 
     members: tuple[Member, ...]
     facts: Mapping[str, Any]
 
     def names(self, below: str) -> tuple[str, ...]:
-        """Paths of the files below a directory."""
+        """Return the paths of all files below a directory."""
         return tuple(each.path for each in self.members if each.path.startswith(f"{below}/"))
 
 
 def write(stream: BinaryIO, files: Mapping[str, Source], facts: Mapping[str, Any]) -> None:
-    """Write a bundle. Raises UsageError for a path that has no place in one, OSError."""
+    """Write a bundle. files: by path. facts: the caller's own data, stored as JSON.
+
+    Raises UsageError for an invalid path, OSError.
+    """
     members = tuple(_member(path, files[path]) for path in sorted(files))
     document = {_MARK: _VERSION, "files": [asdict(each) for each in members], **facts}
     index = (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
@@ -77,31 +80,31 @@ def write(stream: BinaryIO, files: Mapping[str, Source], facts: Mapping[str, Any
 
 
 def unpack(stream: BinaryIO, name: str, directory: str) -> Index:
-    """Unpack a bundle below an empty, private directory; name is for messages.
+    """Unpack a bundle below an empty, private directory. name: of the bundle, for messages.
 
-    Raises FetchError for what is damaged, was changed, or never was a bundle, StorageError when the disk refuses.
+    Raises FetchError if it is damaged or not a bundle, StorageError if the disk refuses.
     """
-    header = _exactly(stream, _BLOCK, name)
+    header = _read_exactly(stream, _BLOCK, name)
     size = _size_of(header)
     if size is None or header != _header(Member(path=INDEX, size=size, mode=0o644, sha256="")):
         raise FetchError(f"{name} is not a bundle of compose", hint=_HINT)
     if size > _INDEX_LIMIT:
-        raise FetchError(f"{name}: its {INDEX} has {size} bytes, more than any bundle's", hint=_HINT)
-    index = _decode(_exactly(stream, size, name), name)
-    _pass_padding(stream, size, name)
+        raise FetchError(f"{name}: its {INDEX} has {size} bytes; at most {_INDEX_LIMIT} are accepted", hint=_HINT)
+    index = _decode(_read_exactly(stream, size, name), name)
+    _skip_padding(stream, size, name)
     for member in index.members:
         header = _header(member)
-        if _exactly(stream, len(header), name) != header:
-            raise FetchError(f"{name}: what should be {member.path} is not what the index says", hint=_HINT)
-        _take(stream, member, name, os.path.join(directory, member.path))
+        if _read_exactly(stream, len(header), name) != header:
+            raise FetchError(f"{name}: the header of {member.path} does not match the index", hint=_HINT)
+        _unpack_member(stream, member, name, os.path.join(directory, member.path))
     if stream.read(_CHUNK).strip(b"\0"):
-        raise FetchError(f"{name}: something follows after its last file", hint=_HINT)
+        raise FetchError(f"{name}: there is data after its last file", hint=_HINT)
     return index
 
 
 def _member(path: str, source: Source) -> Member:
     if not _is_plain(path):
-        raise UsageError(f"{path!r} cannot be the name of a file in a bundle")
+        raise UsageError(f"{path!r} is not a valid path in a bundle")
     if source.path is None:
         data = source.data or b""
         size, digest = len(data), hashlib.sha256(data).hexdigest()
@@ -124,7 +127,7 @@ def _append(stream: BinaryIO, member: Member, source: Source) -> None:
 
 
 def _header(member: Member) -> bytes:
-    """Header blocks: root's, of 1970; one block of ustar, and one of pax before it when the name needs that."""
+    """Return the header blocks, with owner root and mtime 0: one of ustar, preceded by those of pax if the path needs them."""
     info = tarfile.TarInfo(member.path)
     info.size, info.mode = member.size, member.mode
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
@@ -139,17 +142,17 @@ def _decode(data: bytes, name: str) -> Index:
     try:
         found = json.loads(data)
         if found.pop(_MARK) != _VERSION:
-            raise ValueError("of another version of compose")
+            raise ValueError("it was written by another version of compose")
         members = tuple(Member(**row) for row in found.pop("files"))
         paths = [each.path for each in members]
         if paths != sorted(set(paths)):
-            raise ValueError("its files are not in order")
+            raise ValueError("its files are not sorted")
         for each in members:
             if not _is_plain(each.path):
                 raise ValueError(f"{each.path!r} is not a path below it")
-            known = type(each.mode) is type(each.size) is int and not each.mode & ~0o7777 and 0 <= each.size < 8**11
-            if not known or not _DIGEST.fullmatch(each.sha256):
-                raise ValueError(f"{each.path}: mode, size or digest make no sense")
+            valid = type(each.mode) is type(each.size) is int and not each.mode & ~0o7777 and 0 <= each.size < 8**11
+            if not valid or not _DIGEST.fullmatch(each.sha256):
+                raise ValueError(f"{each.path}: invalid mode, size or digest")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FetchError(f"{name}: its {INDEX} is damaged: {error}", hint=_HINT) from error
     return Index(members=members, facts=found)
@@ -165,19 +168,19 @@ def _is_plain(path: str) -> bool:
     return "\0" not in path and path != INDEX and len(parts) <= _DEEPEST and not {"", ".", ".."} & set(parts)
 
 
-def _exactly(stream: BinaryIO, count: int, name: str) -> bytes:
+def _read_exactly(stream: BinaryIO, count: int, name: str) -> bytes:
     data = stream.read(count)
     if len(data) != count:
-        raise FetchError(f"{name} ends too early: it is cut short, or no bundle of compose", hint=_HINT)
+        raise FetchError(f"{name} is truncated, or not a bundle of compose", hint=_HINT)
     return data
 
 
-def _pass_padding(stream: BinaryIO, size: int, name: str) -> None:
-    if _exactly(stream, -size % _BLOCK, name).strip(b"\0"):
-        raise FetchError(f"{name}: there is something between its files", hint=_HINT)
+def _skip_padding(stream: BinaryIO, size: int, name: str) -> None:
+    if _read_exactly(stream, -size % _BLOCK, name).strip(b"\0"):
+        raise FetchError(f"{name}: there is data between its files", hint=_HINT)
 
 
-def _take(stream: BinaryIO, member: Member, name: str, target: str) -> None:
+def _unpack_member(stream: BinaryIO, member: Member, name: str, target: str) -> None:
     digest = hashlib.sha256()
     left = member.size
     with fs.storage_errors(target):
@@ -185,14 +188,14 @@ def _take(stream: BinaryIO, member: Member, name: str, target: str) -> None:
             os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
             fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except (FileExistsError, NotADirectoryError) as error:
-            raise FetchError(f"{name}: {member.path} is a file and a directory", hint=_HINT) from error
+            raise FetchError(f"{name}: {member.path} is both a file and a directory", hint=_HINT) from error
         with open(fd, "wb") as file:
             while left:
-                chunk = _exactly(stream, min(left, _CHUNK), name)
+                chunk = _read_exactly(stream, min(left, _CHUNK), name)
                 digest.update(chunk)
                 file.write(chunk)
                 left -= len(chunk)
             os.fchmod(fd, member.mode)
-    _pass_padding(stream, member.size, name)
+    _skip_padding(stream, member.size, name)
     if digest.hexdigest() != member.sha256:
         raise FetchError(f"{name}: {member.path} is damaged: its sha256 is {digest.hexdigest()}", hint=_HINT)

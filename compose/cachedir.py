@@ -1,23 +1,23 @@
-"""What is remembered between composes, and where one compose works.
+"""The cachedir: caches that composes share, and the scratch directories of running composes.
 
     CACHEDIR/                  0700, one owner
-        .lock                  shared by who uses the cachedir, exclusive for who removes from it
+        .lock                  shared lock of those who use the cachedir, exclusive of those who remove from it
         blobs/                 file contents by digest             (compose.blobs)
         manifests/             facts of RPMs by sha256             (compose.importer)
         object-memo            checksums of content objects        (compose.ostree.memo)
-        labels/                what policies say of paths          (compose.label.memo)
-        programs/              what programs did, and saw          (compose.workroot)
+        labels/                labels of paths by policy           (compose.label.memo)
+        programs/              results of programs, by their input (compose.workroot)
         repomd/  rpms/         repository metadata and RPMs        (compose.solve, compose.fetch)
-        solved/                what the solver answered            (compose.solve)
-        treefiles/             those that are known to be right    (compose.treefile)
-        verified               which RPMs were found good          (compose.fetch)
-        preview-repo/          where a compose without --repo goes
+        solved/                results of the solver               (compose.solve)
+        treefiles/             validated treefiles                 (compose.treefile)
+        verified               RPMs whose signature was verified   (compose.fetch)
+        preview-repo/          repository of composes without --repo
         image-repo/            commits that images were made of    (compose.pipeline.image)
-        composes               what past composes found here, a JSON object per line
-        work/XXXXXXXX/         scratch of one running compose
-        work/XXXXXXXX.lock     held by it as long as it lives
+        composes               cache hits of past composes, one JSON object per line
+        work/XXXXXXXX/         scratch directory of a running compose
+        work/XXXXXXXX.lock     lock that it holds while it runs
 
-Scratch of a compose that was killed is found by its lock being free, and removed by the next compose.
+A scratch directory whose lock is free belongs to a killed compose; the next compose removes it.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ _POLL = 0.1  # seconds
 OBJECT_MEMO, LABELS, PROGRAMS = "object-memo", "labels", "programs"
 SOLVED, TREEFILES = "solved", "treefiles"
 PARTS = ("blobs", "manifests", LABELS, PROGRAMS, SOLVED, TREEFILES, "repomd", "rpms", "work")
-"""Directories that hold nothing but what can be made or fetched again."""
+"""Directories whose content can be created or fetched again."""
 
 
 class CacheDir:
-    """A cachedir, made when absent. Whoever reads or writes in it holds it: shared() for a compose, exclusive() to remove.
+    """A cachedir, created if missing. Lock it to use it: shared() to compose, exclusive() to remove from it.
 
-    Raises StorageError when it cannot be made, belongs to somebody else or may be written by others: what lies in it
-    ends up in composed systems.
+    Raises StorageError if it cannot be created, belongs to another user or is writable by others, because its content ends up
+    in composed systems.
     """
 
     def __init__(self, path: str) -> None:
@@ -74,55 +74,56 @@ class CacheDir:
             )
         if status.st_mode & stat.S_ISGID and status.st_gid != os.getegid():
             raise StorageError(
-                f"what is made in the cachedir {self.path} gets the group {status.st_gid}, and composed files would have it",
+                f"new files in the cachedir {self.path} get the group {status.st_gid}, which composed files would inherit",
                 hint=f"chmod g-s {self.path}",
             )
 
     def join(self, name: str) -> str:
-        """Absolute path of something in the cachedir."""
+        """Return the absolute path of a name in the cachedir."""
         return os.path.join(self.path, name)
 
     @contextmanager
     def shared(self, reporter: Reporter) -> Iterator[Self]:
-        """Use it, beside any number of other composes. What cannot be trusted in it is put away first, and said.
+        """Hold the shared lock. Untrusted parts are replaced first, with a warning.
 
-        A full or failing disk that nobody on the way had a better name for is a StorageError too: most is written here.
+        Raises StorageError. An OSError from the block about a full or failing disk becomes one that names its file or the
+        cachedir, where most files are written.
         """
         with self._locked(fcntl.LOCK_SH, reporter, None):
             self._heal(reporter)
             for name in PARTS:
-                # what is made on the way to something below them would have the mode that the umask gives
+                # created here, because parents created implicitly would get the umask's mode
                 with fs.storage_errors(self.path):
                     os.makedirs(self.join(name), mode=0o700, exist_ok=True)
             try:
                 yield self
             except OSError as error:
                 if error.errno in fs.DISK_ERRORS:
-                    # a descriptor where a call was given one
+                    # a call that is given a descriptor has that as its filename
                     place = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
                     raise fs.storage_error(place if os.path.isabs(place) else self.path, error) from error
                 raise
-            self._remember()
+            self._append_history()
 
     @contextmanager
     def exclusive(self, reporter: Reporter, *, timeout: float) -> Iterator[Self]:
-        """Have it alone, to remove from it. Raises StorageError when composes still use it after timeout seconds."""
+        """Hold the exclusive lock. Raises StorageError if composes still use the cachedir after timeout seconds."""
         with self._locked(fcntl.LOCK_EX, reporter, timeout):
             self._heal(reporter)
             yield self
 
     def count(self, what: str, *, asked: int, found: int) -> None:
-        """Note how many things a compose asked for and how many of them it found here; kept when shared() ends well."""
+        """Record how many items a compose looked up, and found here; written to the history when shared() ends well."""
         self._counts[what] = (asked, found)
 
     @contextmanager
     def scratch(self) -> Iterator[str]:
-        """A new private directory, removed at the end; leftovers of killed composes are removed first."""
+        """Create a private directory, removed at the end. Removes leftovers of killed composes first. Raises StorageError."""
         top = self.join("work")
         with fs.storage_errors(top):
             os.makedirs(top, mode=0o700, exist_ok=True)
-            with _locked(os.path.join(top, ".lock")):
-                # under the lock of all: nobody takes a directory for a leftover before its own lock is held
+            with _file_lock(os.path.join(top, ".lock")):
+                # holding this lock, so that no compose takes the directory for a leftover before its own lock is held
                 _remove_leftovers(top)
                 directory = os.path.join(top, os.urandom(4).hex())
                 os.mkdir(directory, 0o700)
@@ -131,7 +132,7 @@ class CacheDir:
         try:
             yield directory
         finally:
-            # what cannot be removed now is a leftover for the next compose
+            # the next compose removes the rest
             with suppress(OSError, SandboxError):
                 _remove_tree(directory)
                 os.unlink(directory + ".lock")
@@ -144,24 +145,24 @@ class CacheDir:
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             begun = time.monotonic()
-            told = False
-            while not _try(lock, how):
+            waiting = False
+            while not _try_lock(lock, how):
                 if timeout is not None and time.monotonic() - begun >= timeout:
                     raise StorageError(
                         f"the cachedir {self.path} is in use by other composes",
-                        hint="try again when they are done, or let --wait give them more time",
+                        hint="try again later, or wait longer with --wait",
                     )
-                if not told:
-                    others = "composes that run" if how == fcntl.LOCK_EX else "compose cache gc"
+                if not waiting:
+                    others = "running composes" if how == fcntl.LOCK_EX else "compose cache gc"
                     reporter.info(f"Waiting for {others} in {self.path}")
-                    told = True
+                    waiting = True
                 time.sleep(_POLL)
             yield
         finally:
             os.close(lock)
 
     def _heal(self, reporter: Reporter) -> None:
-        """Put away the parts that somebody else owns or may write to, and what is no directory in the place of one."""
+        """Remove parts that are not directories of this user, or that others may write to."""
         for name in PARTS:
             path = self.join(name)
             try:
@@ -171,22 +172,22 @@ class CacheDir:
             if fs.is_own_directory(status):
                 continue
             aside = f"{path}.untrusted-{os.urandom(4).hex()}"
-            # another compose may be at it too
+            # another compose may do the same at this moment
             with suppress(FileNotFoundError), fs.storage_errors(path):
                 os.rename(path, aside)
-                reporter.warn(f"{path} is made anew, it cannot be trusted: {_fault(status)}")
+                reporter.warn(f"{path} is not trusted and is created again: {_fault(status)}")
                 try:
                     _remove_tree(aside)
                 except (PermissionError, SandboxError):
-                    reporter.warn(f"{aside} is what it was: not ours to remove")
+                    reporter.warn(f"{aside} is the untrusted {name}; it cannot be removed by this user")
 
-    def _remember(self) -> None:
-        """Add a line to the history, in one write: several composes may do it at once."""
+    def _append_history(self) -> None:
+        """Append a line to the history in a single write, since composes may do so concurrently."""
         if not self._counts:
             return
         line = json.dumps({"time": int(time.time()), **self._counts}) + "\n"
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        # a full disk is no reason to fail when all else is done
+        # losing a line must not fail a compose that succeeded
         with suppress(OSError):
             fd = os.open(self.join(HISTORY), flags, 0o600)
             try:
@@ -197,13 +198,13 @@ class CacheDir:
 
 def _fault(status: os.stat_result) -> str:
     if not stat.S_ISDIR(status.st_mode):
-        return "it is no directory"
+        return "it is not a directory"
     if status.st_uid != os.geteuid():
         return f"it belongs to uid {status.st_uid}"
     return f"others may write to it (mode {stat.S_IMODE(status.st_mode):04o})"
 
 
-def _try(lock: int, how: int) -> bool:
+def _try_lock(lock: int, how: int) -> bool:
     try:
         fcntl.flock(lock, how | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -212,7 +213,7 @@ def _try(lock: int, how: int) -> bool:
 
 
 @contextmanager
-def _locked(path: str) -> Iterator[None]:
+def _file_lock(path: str) -> Iterator[None]:
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -226,7 +227,7 @@ def _remove_leftovers(top: str) -> None:
         directory = os.path.join(top, name)
         lock = os.open(directory + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            if _try(lock, fcntl.LOCK_EX):
+            if _try_lock(lock, fcntl.LOCK_EX):
                 _remove_tree(directory)
                 os.unlink(directory + ".lock")
         finally:
@@ -234,7 +235,7 @@ def _remove_leftovers(top: str) -> None:
 
 
 def _remove_tree(path: str) -> None:
-    # who only looks into a cachedir has nothing to remove, and imports none of the sandbox
+    # imported late, because commands that only inspect a cachedir remove nothing
     from compose.sandbox.identity import remove_tree
 
     remove_tree(path)

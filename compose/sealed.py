@@ -1,7 +1,6 @@
-"""What is remembered in one file: a line that names its format, the sha256 of the rest, the rest.
+"""Cache files with a checksum: a line that names the format, the sha256 of the rest, the rest.
 
-A file that is not as it was written (cut short, damaged, of another version, somebody else's) reads as absent: what it held
-is found out anew.
+A file that is truncated, damaged, of another version or another user's counts as missing, and its content is computed again.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def read_sealed(path: str, kind: bytes) -> memoryview | None:
-    """What write_sealed() wrote there with the same kind, None when there is nothing such."""
+    """Read the data that write_sealed() wrote with the same kind; None if there is no such file, or it is not trusted."""
     try:
         fd = os.open(path, _READ)
         try:
@@ -38,7 +37,8 @@ def read_sealed(path: str, kind: bytes) -> memoryview | None:
 
 
 def write_sealed(path: str, kind: bytes, data: bytes) -> None:
-    """Replace the file. Not synced: what a power failure leaves of it is not read. Raises StorageError."""
+    """Write or replace a file. kind: line that names the format and its version. It is not synced, because a file truncated by
+    a power failure counts as missing. Raises StorageError."""
     try:
         fs.atomic_write(path, kind + hashlib.sha256(data).digest() + data, 0o600, fsync=False)
     except OSError as error:
@@ -46,10 +46,10 @@ def write_sealed(path: str, kind: bytes, data: bytes) -> None:
 
 
 def forget_oldest(directory: str, kept: int) -> None:
-    """Remove all but so many files of a directory, those written or touched last."""
+    """Remove all files of a directory but the `kept` ones with the latest mtimes. Raises OSError."""
     times = {}
     for path in Path(directory).iterdir():
-        # another compose may be at it too
+        # another compose may do the same at this moment
         with suppress(FileNotFoundError):
             times[path] = path.stat().st_mtime
     for path in sorted(times, key=times.__getitem__, reverse=True)[kept:]:

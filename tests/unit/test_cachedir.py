@@ -33,7 +33,7 @@ def test_another_group_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     tmp_path.chmod(0o2755)
     CacheDir(str(tmp_path))
     monkeypatch.setattr(os, "getegid", lambda: tmp_path.stat().st_gid + 1)
-    with pytest.raises(StorageError, match="composed files would have it") as caught:
+    with pytest.raises(StorageError, match="composed files would inherit") as caught:
         CacheDir(str(tmp_path))
     assert caught.value.hint == f"chmod g-s {tmp_path}"
 

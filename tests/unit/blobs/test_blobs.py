@@ -155,7 +155,7 @@ def test_bytes_that_changed_under_the_same_inode_show_when_they_are_read(store):
     written_to(store.path(ref))
     os.utime(store.path(ref), (1700000000, 1700000000))
     assert store.has(ref)
-    with pytest.raises(DamagedError, match=r"is removed") as caught:
+    with pytest.raises(DamagedError, match=r"has been removed") as caught:
         store.read(ref)
     assert store.path(ref) in caught.value.message
     assert not store.has(ref)
