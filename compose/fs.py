@@ -1,4 +1,4 @@
-"""Files: atomic writes, removal that stays inside, copying the cheapest way."""
+"""Files: atomic writes, safe removal of trees, cheap copies."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from typing import BinaryIO
 from compose.errors import StorageError
 
 _FICLONE = 0x40049409  # linux/fs.h
-_DEEP = 64
+_MAX_DEPTH = 64
 _BLOCK = 512
-"""Bytes that st_blocks counts in, whatever the filesystem."""
-FREE_SPACE = "free some space there; nothing was lost, and a rerun goes on"
-"""What to do about a full disk."""
-FAILING = "see the kernel's log (dmesg) for what the disk said, or give another place"
-"""What to do about an I/O error."""
-_ALL_BUT_FULL = 1 << 20  # bytes
+"""Unit of st_blocks in bytes, on all filesystems."""
+FREE_SPACE = "free some space there and run it again; finished work is kept"
+"""Hint for a full disk."""
+FAILING = "see the kernel's log (dmesg) for errors of the disk, or use another place"
+"""Hint for an I/O error."""
+_ALMOST_FULL = 1 << 20  # bytes
 CHUNK = 1 << 20
-"""Bytes of a file that are held at once."""
+"""Bytes of a file that are read at once."""
 _LARGE_HOLES = 64 << 20  # bytes
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 DISK_ERRORS = _FULL | {errno.EROFS, errno.EIO, errno.EFBIG}
-"""What only a disk answers."""
+"""Errors caused by the disk or its filesystem, not by permissions."""
 _REFUSED = DISK_ERRORS | {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
-# EPERM: of a container's filter that does not know the call; a file that may not be written says so again to write()
-_NO_CLONE = frozenset({errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM})
+# EPERM: seccomp filters of containers return it for unknown calls; if the file is not writable, write() fails too
+_UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM})
 
 
 def storage_error(place: str, error: OSError) -> StorageError:
-    """What a refused write becomes: the place, the kernel's words, and the way out where there is one."""
+    """Return the error for a failed write, with a hint if there is a remedy. place: path, for the message."""
     hint = None
     if error.errno in _FULL:
         hint = FREE_SPACE
     elif error.errno == errno.EFBIG:
-        hint = "raise the limit of file sizes (ulimit -f), or give a place on a filesystem that holds larger files"
+        hint = "raise the limit of file sizes (ulimit -f), or use a filesystem that allows larger files"
     elif error.errno in (errno.EIO, errno.ENOMEM):
-        # ENOMEM: what ext2 and ext4 say of a bitmap that they cannot read
+        # ENOMEM: ext2 and ext4 return it if they cannot read a bitmap
         hint = FAILING
     elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         hint = "the place must be writable by the user who composes"
@@ -51,7 +51,7 @@ def storage_error(place: str, error: OSError) -> StorageError:
 
 @contextmanager
 def storage_errors(place: str) -> Iterator[None]:
-    """Turn a full disk, an I/O error or a refused write in the block into StorageError naming place."""
+    """Raise StorageError, naming place, for a full disk, an I/O error or a refused write in the block."""
     try:
         yield
     except OSError as error:
@@ -61,27 +61,27 @@ def storage_errors(place: str) -> Iterator[None]:
 
 
 def is_full(path: str) -> bool:
-    """Has the filesystem that holds a path no room, or next to none, for another file?"""
+    """Is the filesystem of a path full, or almost full? Raises OSError."""
     status = os.statvfs(path)
-    # some is kept for root, which others cannot use
+    # only root can use the reserved blocks
     free = status.f_bfree if os.geteuid() == 0 else status.f_bavail
-    return free * status.f_frsize < _ALL_BUT_FULL or (status.f_files > 0 and status.f_ffree == 0)
+    return free * status.f_frsize < _ALMOST_FULL or (status.f_files > 0 and status.f_ffree == 0)
 
 
 def check_place(path: str) -> None:
-    """Raise StorageError when a file could not be written at a path, as far as can be told before it is."""
-    # here and below: it brings more modules than an unchanged compose has time for
+    """Raise StorageError if a file cannot be written at a path, as far as can be known in advance."""
+    # imported late, because it imports more modules than an unchanged compose has time for
     import tempfile
 
     try:
         if not path:
-            raise FileNotFoundError(errno.ENOENT, "an empty name")
+            raise FileNotFoundError(errno.ENOENT, "the name is empty")
         if os.path.isdir(path):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if os.path.exists(path) and not os.path.isfile(path):
-            # a device, say: what is written takes the place of what is there
-            raise FileExistsError(errno.EEXIST, "it is there and no regular file")
-        # the kernel says why: no directory, no room, not ours, read-only, immutable
+            # such as a device, which the new file would replace
+            raise FileExistsError(errno.EEXIST, "it exists and is not a regular file")
+        # finds out whether the directory is missing, full, another user's, read-only or immutable
         with tempfile.TemporaryFile(dir=os.path.dirname(os.path.abspath(path))) as file:
             file.write(bytes(4096))
     except OSError as error:
@@ -89,22 +89,24 @@ def check_place(path: str) -> None:
 
 
 def memory_file(name: str) -> BinaryIO:
-    """A file without a place on any disk, for what a child process says. name: for who looks into /proc."""
+    """Create a file in memory, for the output of a child process. name: is shown in /proc."""
     return os.fdopen(os.memfd_create(name, os.MFD_CLOEXEC), "w+b")
 
 
 @contextmanager
 def temporary_directory(prefix: str, place: str | None = None) -> Iterator[str]:
-    """A directory that is gone when the context is left. place: where, by default where programs keep such (TMPDIR). Raises
-    StorageError when there is no place."""
-    import tempfile
+    """Create a temporary directory, removed at the end of the context. place: its parent, by default TMPDIR or /tmp.
+
+    Raises StorageError if it cannot be created.
+    """
+    import tempfile  # late, as in check_place()
 
     try:
         made = tempfile.TemporaryDirectory(prefix=prefix, dir=place)
     except OSError as error:
         raise StorageError(
-            f"there is no place for temporary files: {error.strerror}",
-            hint="set TMPDIR to a directory that can be written",
+            f"cannot create a temporary directory: {error.strerror}",
+            hint="set TMPDIR to a writable directory",
         ) from error
     with made as directory:
         yield directory
@@ -119,9 +121,9 @@ def atomic_write(
     temporary: str | None = None,
     dir_fd: int | None = None,
 ) -> None:
-    """Write a whole file by rename, on disk before it has its name (unless fsync is False). Raises StorageError.
+    """Write a file under a temporary name, fsync it (unless fsync is False) and rename it to path. Raises StorageError.
 
-    temporary: the name it has meanwhile, beside the path unless given. dir_fd: what relative names are relative to.
+    temporary: by default a name next to path. dir_fd: directory that relative paths are relative to.
     """
     temporary = temporary or f"{path}.{os.urandom(6).hex()}.tmp"
     with storage_errors(full_path(path, dir_fd)):
@@ -142,31 +144,32 @@ def atomic_write(
 
 
 def full_path(path: str, dir_fd: int | None) -> str:
-    """For a message."""
+    """Return a path for messages. dir_fd: directory that it is relative to."""
     return path if dir_fd is None else os.path.join(os.readlink(f"/proc/self/fd/{dir_fd}"), path)
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:
-    """write(2) until everything is written."""
+    """Write all data. Raises OSError."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
 
 
 def slices(data: bytes) -> Iterator[memoryview]:
-    """Large data in pieces of at most CHUNK bytes, not copied."""
+    """Split data into slices of at most CHUNK bytes, without copying."""
     view = memoryview(data)
     for place in range(0, len(data), CHUNK):
         yield view[place : place + CHUNK]
 
 
 def is_own_directory(status: os.stat_result) -> bool:
-    """A directory of ours that nobody else may write to? status: of lstat(), so that a symlink is none."""
+    """Is it a directory of this user that others may not write to? status: from lstat(), so that symlinks do not count."""
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
 def walk(directory: str) -> Iterator[tuple[str, os.stat_result]]:
-    """(relative path, lstat) of a directory, which is "", and of everything below it, parents first."""
+    """Yield (relative path, lstat) of a directory, whose path is "", and of everything below it, parents first. Raises
+    OSError."""
     yield "", os.lstat(directory)
     pending = [""]
     while pending:
@@ -181,9 +184,9 @@ def walk(directory: str) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def remove_tree(path: str) -> None:
-    """Remove a directory and everything below it, never following a symlink; a missing one is fine.
+    """Remove a file, or a directory and everything below it, if it exists. Symlinks are not followed. Raises OSError.
 
-    Directories are made writable on the way down: what a package ships may be 0555.
+    Directories are made writable first, because packages ship some with mode 0555.
     """
     try:
         parent, name = os.path.split(os.path.abspath(path))
@@ -197,7 +200,7 @@ def remove_tree(path: str) -> None:
 
 
 def remove_at(parent: int, name: str) -> None:
-    """remove_tree() of a name in an open directory."""
+    """Like remove_tree(), for a name in an open directory."""
     try:
         os.unlink(name, dir_fd=parent)
         return
@@ -226,8 +229,8 @@ def _open_to_empty(parent: int, name: str) -> int:
 
 
 def _empty(directory: int, top: int, depth: int) -> None:
-    """Remove all that is in an open directory. What lies deeper than _DEEP is moved up to `top` first: a program may
-    have nested directories deeper than there are descriptors."""
+    """Empty an open directory. Directories deeper than _MAX_DEPTH are moved to top first, because a program may have nested
+    them deeper than there are descriptors."""
     while names := os.listdir(directory):
         for name in names:
             try:
@@ -236,7 +239,7 @@ def _empty(directory: int, top: int, depth: int) -> None:
             except (IsADirectoryError, PermissionError) as error:
                 if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
                     raise error
-            if depth == _DEEP:
+            if depth == _MAX_DEPTH:
                 os.rename(name, os.urandom(16).hex(), src_dir_fd=directory, dst_dir_fd=top)
                 continue
             below = _open_to_empty(directory, name)
@@ -248,46 +251,46 @@ def _empty(directory: int, top: int, depth: int) -> None:
 
 
 def clone(source: int, target: int) -> None:
-    """Make the file `target` share all that `source` holds. Raises OSError where the filesystem cannot."""
+    """Make the file target share all extents of source. Raises OSError if the filesystem does not support it."""
     fcntl.ioctl(target, _FICLONE, source)
 
 
 def clone_or_copy(source: int, target: int) -> None:
-    """Make the empty file `target` hold what `source` holds: share extents where the filesystem can, else copy; holes stay
-    holes."""
+    """Give the empty file target the content of source: share extents if the filesystem can, else copy, keeping holes. Raises
+    OSError."""
     try:
         clone(source, target)
         return
     except OSError as error:
-        if error.errno not in _NO_CLONE:
+        if error.errno not in _UNSUPPORTED:
             raise
     status = os.fstat(source)
     if not holes(status):
         _copy(source, target, 0, sys.maxsize)
         return
-    for begin, end in _written(source, status.st_size):
+    for begin, end in _data_ranges(source, status.st_size):
         _copy(source, target, begin, end)
     os.ftruncate(target, status.st_size)
 
 
 def holes(status: os.stat_result) -> int:
-    """Bytes of a file that are on no disk."""
+    """Return how many bytes of a file are not allocated on disk."""
     return max(0, status.st_size - status.st_blocks * _BLOCK)
 
 
-def _written(fd: int, size: int) -> Iterator[tuple[int, int]]:
-    """(begin, end) of what is between the holes of a file."""
+def _data_ranges(fd: int, size: int) -> Iterator[tuple[int, int]]:
+    """Yield (begin, end) of the data between the holes of a file."""
     end = 0
     while end < size:
         try:
             begin = os.lseek(fd, end, os.SEEK_DATA)
         except OSError as error:
-            # nothing but a hole up to the end
+            # a hole up to the end
             if error.errno == errno.ENXIO:
                 return
-            if error.errno not in _NO_CLONE:
+            if error.errno not in _UNSUPPORTED:
                 raise
-            # a filesystem that cannot tell
+            # the filesystem does not report holes
             yield end, size
             return
         end = os.lseek(fd, begin, os.SEEK_HOLE)
@@ -295,13 +298,13 @@ def _written(fd: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def _copy(source: int, target: int, begin: int, end: int) -> None:
-    """Copy a part of a file to the same place, or what there is of it."""
+    """Copy a range of a file to the same offset, up to the end of the file."""
     offset = begin
     while offset < end:
         try:
             count = os.copy_file_range(source, target, min(1 << 30, end - offset), offset, offset)
         except OSError as error:
-            if error.errno not in _NO_CLONE:
+            if error.errno not in _UNSUPPORTED:
                 raise
             break
         if not count:
@@ -314,15 +317,15 @@ def _copy(source: int, target: int, begin: int, end: int) -> None:
 
 
 def chunks(fd: int, offset: int = 0, size: int = CHUNK) -> Iterator[bytes]:
-    """What a file holds from an offset on, in pieces of at most size bytes. Raises OSError.
+    """Yield the content of a file from an offset on, in chunks of at most size bytes. Raises OSError.
 
-    Large holes are not read: the kernel would fill the page cache with their zeros, which takes four times as long as to hash
+    Large holes are not read, because the kernel would fill the page cache with zeros, which takes four times as long as hashing
     them (2 GiB: 9.3 s, 1.9 s without).
     """
     status = os.fstat(fd)
     if holes(status) >= _LARGE_HOLES:
         zeros = bytes(size)
-        for begin, end in (*_written(fd, status.st_size), (status.st_size, status.st_size)):
+        for begin, end in (*_data_ranges(fd, status.st_size), (status.st_size, status.st_size)):
             while offset < begin:
                 yield zeros[: begin - offset]
                 offset += min(size, begin - offset)
@@ -338,9 +341,9 @@ def chunks(fd: int, offset: int = 0, size: int = CHUNK) -> Iterator[bytes]:
 
 
 def copy_file(source: str, target: str) -> None:
-    """Make `target` hold what the regular file `source` does; what is there meanwhile is what was there before, for others may
-    be reading it. Raises OSError, EINVAL when the source is no regular file."""
-    # what is a pipe after all must not be waited for
+    """Copy the regular file source to target, replacing it atomically, because others may be reading it. Raises OSError, with
+    EINVAL if source is not a regular file."""
+    # do not block on a fifo
     origin = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(origin).st_mode):
@@ -361,7 +364,7 @@ def copy_file(source: str, target: str) -> None:
 
 
 def replace(source: str, path: str) -> None:
-    """Rename to a path, whatever is there, a directory with all below it too."""
+    """Rename source to path, replacing what is there, even a directory with content. Raises OSError."""
     try:
         os.rename(source, path)
     except IsADirectoryError:

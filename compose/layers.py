@@ -1,4 +1,4 @@
-"""Commits as trees: what ostree-layers of a treefile names is read out of a repository into the blob store."""
+"""Layers: read the commits that ostree-layers of a treefile names from a repository into the blob store."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from compose.tree import Entry, Tree
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerCommit:
-    """A commit that a treefile names. ref: as it does. override: named in ostree-override-layers.
+    """A commit that a treefile names. ref: as in the treefile. override: named in ostree-override-layers. commit: checksum.
 
-    content: digest of the tree alone, 64 hex digits, which decides what the compose makes; the commit's own does not.
+    content: digest of its tree, 64 hex digits; the compose depends on this, not on the commit's checksum.
     """
 
     ref: str
@@ -31,17 +31,19 @@ class LayerCommit:
 def resolve_layers(
     repo: Repo, refs: Iterable[str], overrides: Iterable[str], recorded: Mapping[str, str]
 ) -> tuple[LayerCommit, ...]:
-    """The commits that layers are now, those that override last. recorded: those of a record, by ref; they go before what the
-    refs are now. Raises TreefileError for what is not there."""
+    """Resolve the refs of layers, overrides last. recorded: commits by ref, which are used instead of the refs' current ones.
+
+    Raises TreefileError if a commit is missing.
+    """
     found = []
     for ref, override in (*((each, False) for each in refs), *((each, True) for each in overrides)):
         checksum = recorded.get(ref) or repo.resolve(ref)
         if checksum is None or not repo.has(checksum, "commit"):
             key = "ostree-override-layers" if override else "ostree-layers"
-            name = f"{ref}, of which {checksum} was taken" if ref in recorded else ref
+            name = f"{ref} as of {checksum}" if ref in recorded else ref
             raise TreefileError(
                 f"{key}: {repo.path} has no commit {name}",
-                hint="pull it into the repository, or give the one that has it with --layer-repo",
+                hint="pull it into the repository, or specify another one with --layer-repo",
             )
         commit = repo.read_commit(checksum)
         content = hashlib.sha256(commit.root_tree + commit.root_meta).hexdigest()
@@ -50,8 +52,9 @@ def resolve_layers(
 
 
 def read_layer(repo: Repo, commit: str, store: BlobStore) -> Tree:
-    """The tree of a commit, its contents in the store. Raises RepositoryError for what is missing or damaged."""
-    when = repo.read_commit(commit).timestamp
+    """Return the tree of a commit, with its contents in the store. Raises RepositoryError if an object is missing or damaged,
+    StorageError."""
+    time = repo.read_commit(commit).timestamp
     entries: dict[str, Entry] = {}
     for path, checksum, meta in repo.walk(commit):
         if meta is not None:
@@ -61,14 +64,14 @@ def read_layer(repo: Repo, commit: str, store: BlobStore) -> Tree:
                 uid=owner.uid,
                 gid=owner.gid,
                 xattrs=tuple(sorted(owner.xattrs)),
-                mtime=when,
+                mtime=time,
                 writer=commit,
             )
             continue
         with repo.open_content(checksum) as content:
             info, blob = content.info, None
             if info.target is None:
-                with store.writer(info.mode & 0o7777, when) as writer:
+                with store.writer(info.mode & 0o7777, time) as writer:
                     for piece in content.pieces:
                         writer.write(piece)
                     blob = writer.commit()
@@ -79,7 +82,7 @@ def read_layer(repo: Repo, commit: str, store: BlobStore) -> Tree:
             xattrs=tuple(sorted(info.xattrs)),
             blob=blob,
             target=info.target,
-            mtime=when,
+            mtime=time,
             writer=commit,
         )
     return Tree(entries)
@@ -88,7 +91,7 @@ def read_layer(repo: Repo, commit: str, store: BlobStore) -> Tree:
 def copy_layers(
     repo: Repo, layers: Iterable[LayerCommit], store: BlobStore, target: Repo, jobs: int, reporter: Reporter
 ) -> None:
-    """Copy the commits of layers into another repository, by way of the store. Raises as read_layer() and Transaction do."""
+    """Copy the commits of layers to another repository through the store. Raises as read_layer() and Transaction do."""
     for commit in dict.fromkeys(each.commit for each in layers):
         tree = read_layer(repo, commit, store)
         with Transaction(target, jobs=jobs, reporter=reporter) as transaction:

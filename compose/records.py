@@ -1,8 +1,8 @@
-"""Who made each path of a commit, which programs ran and what decided it: kept in the repository beside the commit, not in it.
+"""Records of a commit: the writer of each path, the programs that ran, and the inputs.
 
-In REPO/extensions, which OSTree leaves to others; clients do not pull it. A commit has two files, compressed by zstd:
-COMMIT.json.zst, and COMMIT.sources.tar.zst with all files that decided it but the packages (bundle.py). Both lie beside the
-root directory of a compose in parts too, until that is committed.
+They are kept in REPO/extensions/compose, not in the commit: OSTree reserves REPO/extensions for other tools, and clients do not
+pull it. A commit has two files, compressed with zstd: COMMIT.json.zst, and COMMIT.sources.tar.zst, a bundle of all files that
+are inputs except the packages. A root directory of `compose install` has both next to it until it is committed.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A program that ran. owner, phase: as in process.Program. status: as subprocess has it. seconds: wall. changed: paths of
-    the root as it was then, with /etc in its place."""
+    """A program that ran. owner, phase: as in process.Program. status: as in subprocess. seconds: wall time. changed: paths in
+    the workroot, where /usr/etc is still /etc."""
 
     owner: str
     phase: str
@@ -46,9 +46,9 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Records:
-    """writers: path of the commit -> who made it, as tree.Entry says. inputs: what decided the tree, empty in what older
-    versions kept. places: what a treefile names ("postprocess[0]", a package, a file of add-files) -> FILE:LINE. marks: path ->
-    mark() of what was written there; of a root directory only."""
+    """Records of a tree. writers: by path, as tree.Entry.writer. inputs: of the tree, empty in records of older versions.
+    places: FILE:LINE by what a treefile names there ("postprocess[0]", a package, a file of add-files). marks: mark() by path,
+    only for a root directory."""
 
     writers: Mapping[str, str]
     programs: tuple[Run, ...]
@@ -58,7 +58,7 @@ class Records:
 
 
 def runs_of(programs: Iterable[ProgramRecord]) -> tuple[Run, ...]:
-    """What is kept of programs that have just run."""
+    """Convert the records of programs that have just run."""
     return tuple(
         Run(
             owner=each.program.owner,
@@ -72,27 +72,27 @@ def runs_of(programs: Iterable[ProgramRecord]) -> tuple[Run, ...]:
 
 
 def records_of(tree: Tree, programs: Sequence[Run], inputs: tuple[Input, ...]) -> Records:
-    """Of a tree that has just been composed."""
+    """Records of a tree that has just been composed."""
     writers = {path: entry.writer for path, entry in tree.walk()}
     return Records(writers=writers, programs=tuple(programs), inputs=inputs)
 
 
 def records_of_root(tree: Tree, programs: Sequence[Run], inputs: tuple[Input, ...]) -> Records:
-    """Of a tree that is written to a root directory."""
+    """Records of a tree that is written to a root directory."""
     marks = {path: mark(entry) for path, entry in tree.walk()}
     return replace(records_of(tree, programs, inputs), marks=marks)
 
 
 def mark(entry: Entry) -> str:
-    """Stands for all of an entry that a commit depends on; times are not among it. 16 hex digits."""
+    """Return a short digest of an entry as a commit has it, without its time: 16 hex digits."""
     blob = entry.blob.digest if entry.blob is not None else None
     facts = (entry.mode, entry.uid, entry.gid, entry.xattrs, blob, entry.target)
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
 def attributed(tree: Tree, records: Records) -> Tree:
-    """A tree that was read from a root directory, each entry with the writer it had when the directory was written, if it is
-    still what was written; others keep theirs."""
+    """Set the writers in a tree that was read from a root directory. records: of that directory; entries that changed since it
+    was written keep their writer."""
     return Tree(
         {
             path: replace(entry, writer=records.writers[path]) if records.marks.get(path) == mark(entry) else entry
@@ -102,7 +102,7 @@ def attributed(tree: Tree, records: Records) -> Tree:
 
 
 def encode(records: Records) -> bytes:
-    """As JSON, compressed by zstd."""
+    """Serialise records as JSON, compressed with zstd."""
     by_writer: dict[str, list[str]] = {}
     for path, writer in records.writers.items():
         by_writer.setdefault(writer, []).append(path)
@@ -118,7 +118,7 @@ def encode(records: Records) -> bytes:
 
 
 def decode(data: bytes) -> Records:
-    """Reverse of encode(). Raises ValueError for what is damaged or of another version."""
+    """Reverse of encode(). Raises ValueError if data is damaged or of another version."""
     try:
         document = json.loads(zstandard.ZstdDecompressor().decompress(data))
         if document["version"] != _VERSION:
@@ -137,7 +137,7 @@ def decode(data: bytes) -> Records:
 
 
 def keep(repo: Repo, commit: str, records: Records) -> None:
-    """Keep them with a commit, and forget those of commits that are gone. Raises StorageError."""
+    """Store records for a commit, and remove those of deleted commits. Raises StorageError."""
     directory = os.path.join(repo.path, _DIRECTORY)
     with fs.storage_errors(directory):
         os.makedirs(directory, exist_ok=True)
@@ -146,18 +146,18 @@ def keep(repo: Repo, commit: str, records: Records) -> None:
 
 
 def forget_gone(repo: Repo) -> None:
-    """Forget what is kept of commits that are gone. Raises StorageError."""
+    """Remove records and sources of deleted commits. Raises StorageError."""
     directory = os.path.join(repo.path, _DIRECTORY)
     with fs.storage_errors(directory), suppress(FileNotFoundError):
         for name in os.listdir(directory):
-            of, _, suffix = name.partition(".")
-            if f".{suffix}" in (_SUFFIX, _SOURCES) and not repo.has(of, "commit"):
+            commit, _, suffix = name.partition(".")
+            if f".{suffix}" in (_SUFFIX, _SOURCES) and not repo.has(commit, "commit"):
                 with suppress(FileNotFoundError):
                     os.unlink(os.path.join(directory, name))
 
 
 def keep_sources(repo: Repo, commit: str, files: Mapping[str, Source], facts: Mapping[str, Any]) -> None:
-    """Keep what decided a commit. Raises StorageError."""
+    """Store the sources of a commit. files, facts: as for bundle.write(). Raises StorageError, UsageError."""
     directory = os.path.join(repo.path, _DIRECTORY)
     with fs.storage_errors(directory):
         os.makedirs(directory, exist_ok=True)
@@ -165,24 +165,24 @@ def keep_sources(repo: Repo, commit: str, files: Mapping[str, Source], facts: Ma
 
 
 def unpack_sources(repo: Repo, commit: str, directory: str) -> Index:
-    """Unpack what decided a commit below an empty, private directory. Raises RepositoryError when it was not kept, FetchError
-    when it is damaged, StorageError."""
+    """Unpack the sources of a commit below an empty, private directory. Raises RepositoryError if they were not stored,
+    FetchError if they are damaged, StorageError."""
     index = read_sources(os.path.join(repo.path, _DIRECTORY, commit + _SOURCES), directory)
     if index is None:
         if read(repo, commit).inputs:
             raise RepositoryError(
-                f"{repo.path} does not hold what {commit} was made of",
-                hint="the compose that made it said why it is not kept",
+                f"{repo.path} does not have the sources of {commit}",
+                hint="the compose that made the commit printed why it did not store them",
             )
         raise RepositoryError(
-            f"{commit} was committed from a root directory that is not what compose install made of the treefile",
-            hint="compose tree, or compose commit of a root that nobody changed, makes commits that can be made again",
+            f"{commit} was committed from a root directory that was changed or not made by compose install",
+            hint="only commits by compose tree, or by compose commit of an unchanged root, can be reproduced",
         )
     return index
 
 
 def write_sources(path: str, files: Mapping[str, Source], facts: Mapping[str, Any]) -> None:
-    """A bundle, compressed. Raises StorageError."""
+    """Write sources as a bundle, compressed with zstd. files, facts: as for bundle.write(). Raises StorageError, UsageError."""
     data = io.BytesIO()
     with zstandard.ZstdCompressor().stream_writer(data, closefd=False) as stream:
         bundle.write(stream, files, facts)
@@ -190,8 +190,10 @@ def write_sources(path: str, files: Mapping[str, Source], facts: Mapping[str, An
 
 
 def read_sources(path: str, directory: str) -> Index | None:
-    """Unpack what write_sources() wrote below an empty, private directory; None when there is none. Raises FetchError when it
-    is damaged, StorageError."""
+    """Unpack the sources that write_sources() wrote below an empty, private directory; None if there are none.
+
+    Raises FetchError if they are damaged, StorageError.
+    """
     try:
         with open(path, "rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
             return bundle.unpack(stream, path, directory)
@@ -204,7 +206,7 @@ def read_sources(path: str, directory: str) -> Index | None:
 
 
 def read(repo: Repo, commit: str) -> Records:
-    """Raises RepositoryError when there are none, or they are damaged."""
+    """Read the records of a commit. Raises RepositoryError if there are none or they are damaged."""
     path = os.path.join(repo.path, _DIRECTORY, commit + _SUFFIX)
     try:
         with open(path, "rb") as file:
@@ -214,17 +216,19 @@ def read(repo: Repo, commit: str) -> Records:
     except OSError as error:
         raise RepositoryError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
-        raise RepositoryError(f"{path} is damaged: {error}", hint="remove it; --force-nocache makes it anew") from error
+        raise RepositoryError(
+            f"{path} is damaged: {error}", hint="remove it; --force-nocache creates it again"
+        ) from error
 
 
 def runs_that_changed(records: Records, path: str) -> tuple[Run, ...]:
-    """The programs that changed a path of the commit, in order."""
+    """Return the programs that changed a path of the commit, in the order they ran."""
     names = {path, path.removeprefix("usr/") if path.startswith("usr/etc") else path}
     return tuple(each for each in records.programs if names & set(each.changed))
 
 
 def _unknown(repo: Repo, commit: str) -> RepositoryError:
     return RepositoryError(
-        f"{repo.path} has no record of the making of {commit}",
-        hint="the compose that makes a commit keeps one in its own repository: ask there",
+        f"{repo.path} has no records of {commit}",
+        hint="use the repository in which the commit was composed; records are not pulled with it",
     )

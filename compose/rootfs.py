@@ -1,12 +1,11 @@
-"""Trees on disk: a directory that people can look at, change and give back.
+"""Root directories: trees on disk that users can inspect, change and commit.
 
 For `compose install`, `postprocess`, `commit` and `rootfs`. Owners, modes, capabilities and user xattrs are as in the tree,
-which takes root; labels are not written, for they are computed when the directory is committed.
+which requires root. Labels are not written, because they are computed when the directory is committed.
 
-What overlayfs has for a deleted file, a character device 0:0 (kernel documentation, filesystems/overlayfs.rst), is in a tree
-the empty file .ostree-wh.NAME, of which a deployment makes the device again (ostree-checkout(1),
---process-passthrough-whiteouts): so layers of containers can be part of a root. What it has for a directory that hides the
-one below, an xattr, stays as it is.
+A root may hold layers of containers. An overlayfs whiteout, the character device 0:0 (kernel documentation,
+filesystems/overlayfs.rst), becomes the empty file .ostree-wh.NAME in the tree; deployments turn that into the device again
+(ostree-checkout(1), --process-passthrough-whiteouts). The xattr of an opaque directory is kept.
 """
 
 from __future__ import annotations
@@ -24,8 +23,7 @@ from compose.events import Reporter
 from compose.tree import Entry, Tree, join, name_of, parent_of
 
 _LABEL = b"security.selinux"
-# What a commit of rpm-ostree keeps, and what a layer of an overlay has besides whiteouts to say what it hides of those below.
-# `ostree commit` keeps all there are.
+# the xattrs that rpm-ostree commits, and those that overlayfs has in the layers of containers; `ostree commit` keeps all
 _KEPT = frozenset({b"security.capability", b"security.ima", b"trusted.overlay.opaque", b"trusted.overlay.whiteout"})
 _NAME_MAX = 255
 _WHITEOUT = ".ostree-wh."
@@ -35,8 +33,8 @@ _KINDS = {stat.S_IFIFO: "a fifo", stat.S_IFSOCK: "a socket", stat.S_IFCHR: _DEVI
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Root:
-    """What a root directory holds. devices: paths of device nodes, which the tree does not have. whiteouts: paths of whiteouts,
-    which it has under their other name. Both sorted."""
+    """Content of a root directory. devices: paths of device nodes, which are not in the tree. whiteouts: paths of whiteouts as
+    in the directory; the tree has them as .ostree-wh.NAME. Both sorted."""
 
     tree: Tree
     devices: tuple[str, ...] = ()
@@ -44,17 +42,17 @@ class Root:
 
 
 def check_root() -> None:
-    """Raises SandboxError for a user who cannot write a root directory."""
+    """Raise SandboxError if the user is not root, and so cannot write a root directory."""
     if os.geteuid() != 0:
         raise SandboxError(
-            "a root directory has owners and capabilities, which only root can set",
-            hint="run it as root; compose tree keeps them in the commit and needs no such directory",
+            "only root can set the owners and capabilities in a root directory",
+            hint="run it as root, or use compose tree, which needs no root directory",
         )
 
 
 def check_no_mounts(directory: str) -> None:
-    """Raises UsageError when something is mounted on a directory or below it: that is not part of it, and it could not be
-    replaced without removing what is there."""
+    """Raise UsageError if something is mounted on a directory or below it. Mounted files are not part of the directory, but
+    would be removed when it is replaced."""
     top = os.fsencode(os.path.realpath(directory))
     with open("/proc/self/mountinfo", "rb") as file:
         places = [re.sub(rb"\\([0-7]{3})", lambda each: bytes([int(each[1], 8)]), line.split()[4]) for line in file]
@@ -68,10 +66,10 @@ def check_no_mounts(directory: str) -> None:
 
 
 def write_rootfs(tree: Tree, store: BlobStore, directory: str, reporter: Reporter) -> None:
-    """Make the tree in a directory that does not exist yet. Raises SandboxError without root, StorageError, UsageError."""
+    """Write a tree to a directory, which must not exist. Raises SandboxError without root, StorageError, UsageError."""
     check_root()
     if os.path.lexists(directory):
-        raise UsageError(f"{directory} exists already", hint="give a name that is free")
+        raise UsageError(f"{directory} already exists", hint="choose another name")
     total = len(tree.entries)
     with reporter.task("Writing files", total=total, unit="files") as task, fs.storage_errors(directory):
         os.mkdir(directory, 0o700)
@@ -95,11 +93,11 @@ def write_rootfs(tree: Tree, store: BlobStore, directory: str, reporter: Reporte
                     else:
                         _write_file(top, path, entry, store)
                     task.advance()
-                # children first, for a directory's time and mode change what is done in it
+                # after their content: writing it changes the mtime, and the mode may forbid it
                 for path, entry in reversed(directories):
                     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
                     try:
-                        _dress(fd, entry)
+                        _set_attributes(fd, entry)
                     finally:
                         os.close(fd)
             finally:
@@ -118,13 +116,13 @@ def read_rootfs(
     ignore_devices: bool = True,
     without: Container[str] = (),
 ) -> Root:
-    """What is in a directory, contents copied to the store. ignore_devices: leave devices out. without: directories that are
-    empty in the tree, whatever they hold.
+    """Read a root directory, and copy its contents to the store.
 
-    Raises UsageError for what no commit can hold.
+    writer: as tree.Entry.writer. ignore_devices: leave device nodes out instead of failing. without: directories whose content
+    is left out. Raises UsageError if it is not a root directory or has files that a commit cannot hold, StorageError.
     """
     if not os.path.isdir(os.path.join(directory, "usr")):
-        raise UsageError(f"{directory} is not a root directory: it has no usr")
+        raise UsageError(f"{directory} is not a root directory: there is no usr in it")
     entries: dict[str, Entry] = {}
     inodes: dict[tuple[int, int], str] = {}
     faults: list[str] = []
@@ -134,15 +132,15 @@ def read_rootfs(
         for path, full, status in _walk(directory, without):
             kind = stat.S_IFMT(status.st_mode)
             whiteout = kind == stat.S_IFCHR and status.st_rdev == 0
-            what = None if whiteout else _KINDS.get(kind)
-            if what == _DEVICE and ignore_devices:
+            special = None if whiteout else _KINDS.get(kind)
+            if special == _DEVICE and ignore_devices:
                 devices.append(path)
                 continue
-            if what is not None:
-                faults.append(f"/{path} is {what}, which a commit cannot hold")
+            if special is not None:
+                faults.append(f"/{path} is {special}, which a commit cannot hold")
                 continue
             if not _is_utf8(path):
-                faults.append(f"{os.fsencode(path)!r} is not UTF-8, which a commit cannot hold")
+                faults.append(f"{os.fsencode(path)!r} is not UTF-8, as commits require")
                 continue
             if whiteout:
                 permissions, mtime = stat.S_IMODE(status.st_mode), int(status.st_mtime)
@@ -150,7 +148,7 @@ def read_rootfs(
                 continue
             if kind == stat.S_IFREG and not store.has_room_for(status):
                 faults.append(
-                    f"/{path} has {status.st_size} bytes, and holes for which there is no room in {store.root}"
+                    f"/{path} has {status.st_size} bytes with its holes, for which there is no space in {store.root}"
                 )
                 continue
             link = ""
@@ -159,7 +157,7 @@ def read_rootfs(
             entry = _entry(full, status, store, link, writer)
             if entry.target is not None and not _is_utf8(entry.target):
                 faults.append(
-                    f"/{path} leads to {os.fsencode(entry.target)!r}, which is not UTF-8: a commit cannot hold it"
+                    f"/{path} has the target {os.fsencode(entry.target)!r}, which is not UTF-8, as commits require"
                 )
                 continue
             entries[path] = entry
@@ -175,12 +173,12 @@ def read_rootfs(
 
 
 def is_kept(xattr: bytes) -> bool:
-    """Does a tree have the extended attribute of that name, when a file of a root has it?"""
+    """Is an xattr of a file in a root directory kept in the tree?"""
     return xattr in _KEPT or xattr.startswith(b"user.")
 
 
 def whiteout_file(permissions: int, uid: int, gid: int, mtime: int, store: BlobStore, writer: str) -> Entry:
-    """The file that stands for a whiteout: a deployment takes owner and mode from that."""
+    """Return the file that represents a whiteout; deployments give the device its owner and mode. permissions: 0..0o7777."""
     return Entry(
         mode=stat.S_IFREG | permissions,
         uid=uid,
@@ -192,15 +190,16 @@ def whiteout_file(permissions: int, uid: int, gid: int, mtime: int, store: BlobS
 
 
 def place_whiteouts(entries: dict[str, Entry], whiteouts: Mapping[str, Entry]) -> list[str]:
-    """Put what stands for whiteouts where a tree has it. whiteouts: by the paths that they have in the root. Returns faults."""
+    """Add whiteouts to entries as .ostree-wh.NAME. whiteouts: whiteout_file() by path in the root. Returns faults, one per
+    line."""
     faults = []
     for path, entry in whiteouts.items():
-        stands = join(parent_of(path), f"{_WHITEOUT}{name_of(path)}")
-        if stands in entries:
-            faults.append(f"/{path} is a whiteout, which a commit holds as /{stands}, and that is there already")
-        if len(os.fsencode(name_of(stands))) > _NAME_MAX:
-            faults.append(f"/{path} is a whiteout, which a commit holds as /{stands}, and that name is too long")
-        entries[stands] = entry
+        stored = join(parent_of(path), f"{_WHITEOUT}{name_of(path)}")
+        if stored in entries:
+            faults.append(f"/{path} is a whiteout, which a commit holds as /{stored}, but that already exists")
+        if len(os.fsencode(name_of(stored))) > _NAME_MAX:
+            faults.append(f"/{path} is a whiteout, which a commit holds as /{stored}, but that name is too long")
+        entries[stored] = entry
     return faults
 
 
@@ -211,15 +210,15 @@ def _write_file(top: int, path: str, entry: Entry, store: BlobStore) -> None:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=top)
         try:
             fs.clone_or_copy(source, fd)
-            _dress(fd, entry)
+            _set_attributes(fd, entry)
         finally:
             os.close(fd)
     finally:
         os.close(source)
 
 
-def _dress(fd: int, entry: Entry) -> None:
-    """Owner, then mode (chown takes setuid away), then capabilities (chown takes them too), then times."""
+def _set_attributes(fd: int, entry: Entry) -> None:
+    """Set the owner first, because chown clears setuid and capabilities; then mode, xattrs and times."""
     os.fchown(fd, entry.uid, entry.gid)
     os.fchmod(fd, entry.permissions)
     for name, value in entry.xattrs:

@@ -1,4 +1,4 @@
-"""System calls for files that `os` lacks, with what takes their place on a filesystem that cannot do them."""
+"""System calls for files that `os` lacks, with fallbacks for filesystems that do not support them."""
 
 from __future__ import annotations
 
@@ -12,34 +12,35 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _RENAME_NOREPLACE = 1  # linux/fs.h
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
-_SYS_OPENAT2 = 437  # the same number everywhere
+_SYS_OPENAT2 = 437  # on all architectures
 _RESOLVE_IN_ROOT = 0x10  # linux/openat2.h
 
 
 def open_in_root(root: int, path: str, flags: int, mode: int = 0) -> int:
-    """openat2(RESOLVE_IN_ROOT): symlinks and ".." are followed as if the directory open at `root` were "/"."""
+    """Open a path as if the open directory root were "/", also for symlinks and "..": openat2(RESOLVE_IN_ROOT). Raises
+    OSError."""
     how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode, _RESOLVE_IN_ROOT)
     while True:
         fd: int = _libc.syscall(_SYS_OPENAT2, root, os.fsencode(path), how, len(how))
         if fd >= 0:
             return fd
         number = ctypes.get_errno()
-        # EAGAIN: something was renamed elsewhere while ".." was followed
+        # EAGAIN: a concurrent rename while ".." was followed
         if number not in (errno.EAGAIN, errno.EINTR):
             raise OSError(number, os.strerror(number), path)
 
 
 def syncfs(fd: int) -> None:
-    """Flush the filesystem that holds fd: syncfs(2)."""
+    """Flush the filesystem of fd: syncfs(2). Raises OSError."""
     if _libc.syncfs(fd) < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 
 
 def rename_noreplace(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> bool:
-    """renameat2(RENAME_NOREPLACE); False when target exists already.
+    """Rename by renameat2(RENAME_NOREPLACE); False if target exists. Raises OSError.
 
-    Where the filesystem cannot do that a file is linked and unlinked instead, and a directory is not moved: False.
+    If the filesystem does not support it, a file is linked and unlinked, and a directory is not moved: False.
     """
     if _libc.renameat2(src_dir_fd, os.fsencode(source), dst_dir_fd, os.fsencode(target), _RENAME_NOREPLACE) == 0:
         return True
@@ -59,7 +60,8 @@ def rename_noreplace(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: i
 
 
 def exchange(one: str, other: str) -> None:
-    """Each gets the other's name: renameat2(RENAME_EXCHANGE), or three renames where the filesystem cannot do that."""
+    """Swap two paths by renameat2(RENAME_EXCHANGE), or by three renames if the filesystem does not support it. Raises
+    OSError."""
     if _libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
         return
     number = ctypes.get_errno()

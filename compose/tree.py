@@ -1,8 +1,8 @@
-"""The composed operating system as a value: paths, types, modes, owners, xattrs, and content named by digest.
+"""The composed operating system as a value: paths, types, modes, owners, xattrs, and digests of contents.
 
-A `Tree` is never changed; `edit()` gives a `TreeEditor`, whose `build()` gives the next `Tree`. Paths are relative,
-"usr/bin/bash"; the root is "". Each directory has an entry, the root too; each parent of an entry is a directory.
-Only regular files, directories and symlinks exist: OSTree holds nothing else.
+A `Tree` is immutable; `edit()` returns a `TreeEditor`, whose `build()` returns the next `Tree`. Paths are relative, such as
+"usr/bin/bash"; the root is "". Each directory has an entry, including the root; each parent of an entry is a directory.
+As in OSTree, there are only regular files, directories and symlinks.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ ROOT_WRITER = "step:root"
 
 @value
 class BlobRef:
-    """Content in the blob store: one inode of it, for a workroot may hard-link the inode and sees its mode and mtime.
+    """An inode in the blob store. Workroots may hard-link it, so its mode and mtime matter too.
 
-    digest: sha256 of the bytes, 64 hex digits. size: bytes. mode: permission bits of the stored inode, one of
-    0o644, 0o755, 0o600. mtime: of the stored inode, seconds since 1970.
+    digest: sha256 of the content, 64 hex digits. size: bytes. mode: permission bits of the inode: 0o644, 0o755 or 0o600. mtime:
+    of the inode, seconds since 1970.
     """
 
     digest: str
@@ -35,12 +35,12 @@ class BlobRef:
 
 @value
 class Entry:
-    """One path of a tree.
+    """What a tree has at one path.
 
-    mode: full st_mode, type bits included. xattrs: (name, value) sorted by name, names without NUL, values as the
-    kernel has them. Exactly one of blob (regular file) and target (symlink) is set; a directory has neither.
-    mtime: seen by programs in the workroot, never committed. link: name of a hard-link group, "" for none.
-    writer: who made the entry: "package:NEVRA", "scriptlet:NEVRA:%post", "step:NAME", "program:NAME".
+    mode: st_mode, including the type bits. xattrs: (name, value) sorted by name, names without the final NUL, values as in the
+    kernel. blob: of a regular file. target: of a symlink. A directory has neither. mtime: seconds since 1970; for programs in
+    the workroot, not committed. link: name of a hard-link group, "" for none. writer: what created the entry: "package:NEVRA",
+    "scriptlet:NEVRA:%post", "step:NAME", "program:NAME".
     """
 
     mode: int
@@ -71,14 +71,14 @@ class Entry:
         return stat.S_IMODE(self.mode)
 
     def with_xattr(self, name: bytes, value: bytes | None) -> Entry:
-        """The same entry with one xattr set, or removed when value is None."""
+        """Return the entry with one xattr set, or removed if value is None."""
         rest = [pair for pair in self.xattrs if pair[0] != name]
         if value is not None:
             rest.append((name, value))
         return self.with_xattrs(tuple(sorted(rest)))
 
     def with_xattrs(self, xattrs: tuple[tuple[bytes, bytes], ...]) -> Entry:
-        """The same entry with other xattrs. All entries get labels: dataclasses.replace() takes three times as long."""
+        """Return the entry with other xattrs. All entries are labelled, and dataclasses.replace() takes three times as long."""
         return Entry(
             mode=self.mode,
             uid=self.uid,
@@ -93,36 +93,36 @@ class Entry:
 
 
 def parent_of(path: str) -> str:
-    """Parent of a path; the parent of "usr" is ""."""
+    """Return the parent of a path; that of "usr" is ""."""
     return path.rpartition("/")[0]
 
 
 def name_of(path: str) -> str:
-    """Last component."""
+    """Return the last component of a path."""
     return path.rpartition("/")[2]
 
 
 def join(parent: str, name: str) -> str:
-    """Path of `name` in directory `parent`."""
+    """Return the path of a name in the directory parent."""
     return f"{parent}/{name}" if parent else name
 
 
 def _order(path: str) -> str:
-    """Sorts parents before what is below them, siblings by code point: no name has a character before NUL."""
+    """Sort key: parents before their content, siblings by code point. No name has a NUL, the lowest character."""
     return path.replace("/", "\0")
 
 
 class TreeLookupError(Exception):
-    """A path cannot be resolved: a loop of symlinks, or a file where a directory is needed."""
+    """A path cannot be resolved because of a loop of symlinks, or a file in place of a directory."""
 
 
 class Tree:
-    """Immutable map of path to Entry, with an index of children made when first asked for."""
+    """Immutable map of paths to entries. The index of children is created on first use."""
 
     __slots__ = ("_children", "_entries", "_paths")
 
     def __init__(self, entries: Mapping[str, Entry]) -> None:
-        """entries must be closed under parents and hold the root."""
+        """entries: with the root and all parents. Raises ValueError without the root."""
         if "" not in entries:
             raise ValueError("a tree needs a root entry")
         self._entries = dict(entries)
@@ -131,7 +131,7 @@ class Tree:
 
     @classmethod
     def empty(cls) -> Tree:
-        """Just a root directory, 0755 root:root."""
+        """Return a tree of just a root directory, 0755 root:root."""
         return cls({"": Entry(mode=stat.S_IFDIR | 0o755, writer=ROOT_WRITER)})
 
     @property
@@ -161,7 +161,7 @@ class Tree:
         return entry is not None and entry.is_dir
 
     def children(self, path: str) -> list[str]:
-        """Names in a directory, sorted by code point; empty for what is no directory."""
+        """Return the names in a directory, sorted by code point; empty if it is not a directory."""
         return self._index().get(path, [])
 
     def _index(self) -> dict[str, list[str]]:
@@ -174,7 +174,7 @@ class Tree:
         return self._children
 
     def walk(self, top: str = "") -> Iterator[tuple[str, Entry]]:
-        """(path, entry) of top and everything below, parents first, siblings sorted."""
+        """Yield (path, entry) of top and everything below it, parents first, siblings sorted; nothing if top does not exist."""
         paths = self._ordered()
         if not top:
             return zip(paths, map(self._entries.__getitem__, paths), strict=True)
@@ -194,21 +194,20 @@ class Tree:
         return self._paths
 
     def resolve(self, path: str, *, follow_last: bool = True) -> str:
-        """Path with every symlink followed inside the tree, ".." never leaving the root.
+        """Follow all symlinks in a path as if the tree's root were "/". follow_last: also if the last component is one.
 
-        What does not exist resolves to itself below its resolved parent. Raises TreeLookupError on a loop or when a
-        file stands where a directory is needed.
+        Missing components are kept as they are. Raises TreeLookupError on a loop, and for a file in place of a directory.
         """
         return _resolve(self._entries, path, follow_last=follow_last)
 
     def with_entries(self, entries: Mapping[str, Entry]) -> Tree:
-        """Other entries for the same paths."""
+        """Return a tree with other entries for the same paths, which shares the indexes."""
         tree = Tree(entries)
         tree._children, tree._paths = self._children, self._paths
         return tree
 
     def edit(self) -> TreeEditor:
-        """A mutable copy."""
+        """Return a mutable copy."""
         return TreeEditor(self)
 
 
@@ -240,12 +239,12 @@ def _resolve(entries: Mapping[str, Entry], path: str, *, follow_last: bool) -> s
 
 
 class TreeEditor:
-    """A tree being changed. Paths are taken as they are: symlinks are not followed."""
+    """A tree being changed. Symlinks in paths are not followed."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self._entries = dict(tree._entries)
-        # what is in a directory, where that is not what was in it before
+        # content of those directories whose content changed
         self._names: dict[str, set[str]] = {}
 
     def __contains__(self, path: object) -> bool:
@@ -262,16 +261,16 @@ class TreeEditor:
         return _resolve(self._entries, path, follow_last=follow_last)
 
     def children(self, path: str) -> list[str]:
-        """Names in a directory, sorted."""
+        """Return the names in a directory, sorted."""
         changed = self._names.get(path)
         return list(self._tree.children(path)) if changed is None else sorted(changed)
 
     def links(self) -> set[str]:
-        """Names of all hard-link groups."""
+        """Return the names of all hard-link groups."""
         return {entry.link for entry in self._entries.values() if entry.link}
 
     def subtree(self, top: str) -> list[str]:
-        """top and all paths below it, parents first; empty when top does not exist."""
+        """Return top and all paths below it, parents first; empty if top does not exist."""
         if top not in self._entries:
             return []
         found = [top]
@@ -280,9 +279,9 @@ class TreeEditor:
         return found
 
     def put(self, path: str, entry: Entry) -> None:
-        """Set an entry; missing parents become 0755 root directories by the same writer.
+        """Set an entry. Missing parents are created, 0755 root:root, with the same writer.
 
-        Replacing a non-empty directory with something else is a ValueError: remove() it first.
+        Raises ValueError if a parent is not a directory, or if it would replace a directory with content: remove() that first.
         """
         before = self._entries.get(path)
         if path:
@@ -299,30 +298,30 @@ class TreeEditor:
         self._entries[path] = entry
 
     def replace(self, path: str, **changes: Any) -> None:
-        """Change fields of an existing entry."""
+        """Change fields of an existing entry. Raises KeyError."""
         self._entries[path] = dataclasses.replace(self._entries[path], **changes)
 
     def add_dir(self, path: str, permissions: int = 0o755, *, writer: str, uid: int = 0, gid: int = 0) -> None:
-        """Make a directory if the path holds none; an existing one is left as it is."""
+        """Create a directory; an existing one is not changed. Raises as put()."""
         present = self._entries.get(path)
         if present is None or not present.is_dir:
             self.put(path, Entry(mode=stat.S_IFDIR | permissions, uid=uid, gid=gid, writer=writer))
 
     def add_symlink(self, path: str, target: str, *, writer: str) -> None:
-        """Make a symlink, replacing a file or symlink."""
+        """Create a symlink, replacing a file or symlink. Raises as put()."""
         self.put(path, Entry(mode=stat.S_IFLNK | 0o777, target=target, writer=writer))
 
     def add_file(
         self, path: str, blob: BlobRef, permissions: int = 0o644, *, writer: str, uid: int = 0, gid: int = 0
     ) -> None:
-        """Make a regular file, replacing a file or symlink."""
+        """Create a regular file with the blob's mtime, replacing a file or symlink. Raises as put()."""
         self.put(
             path,
             Entry(mode=stat.S_IFREG | permissions, uid=uid, gid=gid, blob=blob, mtime=blob.mtime, writer=writer),
         )
 
     def remove(self, path: str) -> bool:
-        """Remove a path and all below it; False when there was none."""
+        """Remove a path and everything below it; False if it does not exist."""
         gone = self.subtree(path)
         for each in gone:
             if self._entries.pop(each).is_dir:
@@ -332,7 +331,7 @@ class TreeEditor:
         return bool(gone)
 
     def move(self, source: str, target: str) -> None:
-        """Move a path with all below it to a path that does not exist; KeyError when source does not exist."""
+        """Move a path with everything below it. Raises KeyError if source does not exist, ValueError if target does."""
         if source not in self._entries:
             raise KeyError(source)
         if target in self._entries:
@@ -343,7 +342,7 @@ class TreeEditor:
             self.put(target + path[len(source) :], entry)
 
     def build(self) -> Tree:
-        """The tree as it is now. The editor may go on being used."""
+        """Return the tree in its current state. The editor can still be used."""
         if not self._names:
             return self._tree.with_entries(self._entries)
         index = dict(self._tree._index())
@@ -354,7 +353,7 @@ class TreeEditor:
         return tree
 
     def _add_parents(self, path: str, entry: Entry) -> None:
-        """Set an entry for a path and all its missing parents. Not by recursion: paths may have 2,000 components."""
+        """Set an entry for a path and its missing parents, without recursion: paths may have 2,000 components."""
         missing = []
         while path not in self._entries:
             missing.append(path)
@@ -363,7 +362,7 @@ class TreeEditor:
             self.put(each, entry)
 
     def _names_in(self, path: str) -> set[str]:
-        """To be changed."""
+        """The set of names in a directory, to be modified."""
         names = self._names.get(path)
         if names is None:
             names = self._names[path] = set(self._tree.children(path))

@@ -171,7 +171,7 @@ def test_a_commit_without_record(changed: Site) -> None:
     (kept,) = (changed.repo / "extensions/compose").glob("*.json.zst")
     kept.unlink()
     text = plan(changed).stdout
-    assert f"why: not known: {changed.repo} has no record of the making of {changed.head()}" in text
+    assert f"why: not known: {changed.repo} has no records of {changed.head()}" in text
     assert "+ tiny-odd.noarch 1-1 (tiny" in text
 
 

@@ -65,7 +65,7 @@ def test_a_commit_whose_making_is_not_recorded(site: Site) -> None:
     for path in (site.repo / "extensions/compose").iterdir():
         path.unlink()
     words = ("size", REF, f"--repo={site.repo}")
-    assert "has no record of the making of" in site.tool(*words, status=1).stderr
+    assert "has no records of" in site.tool(*words, status=1).stderr
     assert "/usr/share" in site.tool(*words, "--by=directory").stdout
 
 

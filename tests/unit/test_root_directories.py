@@ -21,6 +21,6 @@ def test_what_is_not_utf8(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="2 files cannot be committed") as caught:
         read_rootfs(str(root), BlobStore(str(tmp_path / "blobs")), Reporter(), writer="x")
     assert sorted(caught.value.details) == [
-        "/usr/link leads to b'a\\xff', which is not UTF-8: a commit cannot hold it",
-        "b'usr/b\\xff' is not UTF-8, which a commit cannot hold",
+        "/usr/link has the target b'a\\xff', which is not UTF-8, as commits require",
+        "b'usr/b\\xff' is not UTF-8, as commits require",
     ]
