@@ -1,4 +1,4 @@
-"""`python3 -m compose`."""
+"""Run compose by `python3 -m compose`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The host libraries that come from the distribution and not from PyPI: libdnf5, librpm, libselinux."""
+"""Python bindings that distributions package and PyPI does not: libdnf5, rpm, selinux."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from compose.errors import UsageError
 
-# module -> what it is called in distributions derived from each family (ID and ID_LIKE of os-release)
+# module -> its package in each family of distributions (ID and ID_LIKE of os-release)
 _PACKAGES: Mapping[str, Mapping[str, str]] = {
     "libdnf5": {"fedora": "python3-libdnf5", "debian": "python3-libdnf5"},
     "rpm": {"fedora": "python3-rpm", "debian": "python3-rpm"},
@@ -23,14 +23,14 @@ _ELSEWHERE = (
 
 
 def require_bindings(find: Callable[[str], object | None] = importlib.util.find_spec) -> None:
-    """Raises UsageError naming the modules that are missing and, in the hint, the command that installs them here.
+    """Raise UsageError if modules are missing; its hint is the command that installs them here.
 
-    find: module name -> None when there is no such module.
+    find: module name -> None if there is no such module.
     """
     missing = tuple(module for module in _PACKAGES if find(module) is None)
     if not missing:
         return
-    # late: most have nothing to miss
+    # imported late, because the modules are rarely missing
     import platform
 
     try:
@@ -38,14 +38,14 @@ def require_bindings(find: Callable[[str], object | None] = importlib.util.find_
     except OSError:
         system = {}
     raise UsageError(
-        f"this Python lacks {', '.join(missing)}, bindings of the libraries that compose is built on",
+        f"this Python lacks {', '.join(missing)}, Python bindings that compose needs",
         hint=install_hint(missing, system),
     )
 
 
 def versions() -> dict[str, str]:
-    """Of what works on a tree besides compose itself, by name; "" for what does not tell."""
-    # late: these take 20 ms
+    """Versions of Python and of the libraries that determine a tree, by name; "" for an unknown one."""
+    # imported late, because these take 20 ms
     import platform
     import sqlite3
     from importlib import metadata
@@ -65,7 +65,7 @@ def versions() -> dict[str, str]:
 
 
 def install_hint(modules: Iterable[str], system: Mapping[str, str]) -> str:
-    """How to get the modules on the system that os-release (its keys and values) describes."""
+    """Explain how to install modules on a system. system: the keys and values of its os-release."""
     families = (system.get("ID", ""), *system.get("ID_LIKE", "").split())
     family = next((each for each in families if each in _INSTALL), None)
     old = family == "debian" and system.get("VERSION_CODENAME", "") in _TOO_OLD_DEBIAN

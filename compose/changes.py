@@ -1,6 +1,6 @@
-"""What differs between two commits as systems: sizes, systemd units, users and groups, changelogs, security advisories.
+"""Differences between two commits as systems: sizes, systemd units, users and groups, changelogs, security advisories.
 
-`compose.diff` has the packages and paths.
+Packages and paths are compared by `compose.diff`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MASK = "/dev/null"
 
 
 class UnitEvent(StrEnum):
-    """enabled, disabled, masked: as systemctl is-enabled has it of a system in its first minute."""
+    """What happened to a unit. enabled, disabled, masked: as systemctl is-enabled reports at first boot."""
 
     ADDED = "added"
     REMOVED = "removed"
@@ -42,7 +42,7 @@ class UnitEvent(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class UnitChange:
-    """manager: "system" or "user". unit: "sshd.service"."""
+    """A unit that differs. manager: "system" or "user". unit: "sshd.service"."""
 
     manager: str
     unit: str
@@ -51,7 +51,7 @@ class UnitChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """A line of passwd or group. gid, home, shell: of a user. members: of a group."""
+    """An entry of passwd or group. gid, home, shell: of a user. members: of a group, sorted."""
 
     id: int
     gid: int | None = None
@@ -62,7 +62,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountDiff:
-    """kind: "user" or "group". before: None for a new one; after: None for one that is gone."""
+    """A user or group that differs. kind: "user" or "group". before: None for a new one. after: None for a removed one."""
 
     kind: str
     name: str
@@ -84,8 +84,8 @@ class PackageSize:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemDiff:
-    """installed: bytes of all packages in both, None where there is no rpm database. files: by how many bytes the files of the
-    tree grew. advisories_added, advisories_gone: None when neither commit has any recorded."""
+    """The differences between two commits. installed: bytes of all packages in each, None without an rpm database. files: bytes
+    by which the tree's files grew. advisories_added, advisories_gone: None if neither commit records advisories."""
 
     commits: CommitDiff
     installed: tuple[int | None, int | None]
@@ -99,8 +99,10 @@ class SystemDiff:
 
 
 def diff_systems(repo: Repo, before: str, after: str, reporter: Reporter) -> SystemDiff:
-    """Compare two commits by checksum; packages of one without a list are those of its database. Raises RepositoryError for
-    what is missing or damaged, StorageError."""
+    """Compare two commits, given by checksum. Packages of a commit without a package list come from its rpm database.
+
+    Raises RepositoryError if an object is missing or damaged, StorageError.
+    """
     commits = diff_commits(repo, before, after)
     sides = (before, after)
     databases = [installed_packages(repo, side, reporter) if before != after else None for side in sides]
@@ -169,15 +171,15 @@ def _builds(
 
 @dataclass(slots=True)
 class Units:
-    """Of one manager: names of units that exist, are enabled, are masked."""
+    """Names of one manager's units that exist, are enabled, are masked."""
 
-    there: set[str]
+    present: set[str]
     enabled: set[str]
     masked: set[str]
 
 
 def units_of(repo: Repo, commit: str, manager: str) -> Units:
-    """manager: "system" or "user". Raises RepositoryError."""
+    """Find the units in a commit. manager: "system" or "user". Raises RepositoryError."""
     found = Units(set(), set(), set())
     for place in ("usr/lib", "usr/etc"):
         top = f"{place}/systemd/{manager}"
@@ -192,12 +194,12 @@ def units_of(repo: Repo, commit: str, manager: str) -> Units:
             if target == _MASK:
                 found.masked.add(name)
                 continue
-            found.there.add(name)
-            # in /etc a link under another name is an alias, which enabling made
+            found.present.add(name)
+            # a link in /etc with another name is an alias, created by enabling the unit
             if place == "usr/etc" and target is not None and posixpath.basename(target) != name:
                 found.enabled.add(posixpath.basename(target))
         for name, _, _ in tree.directories:
-            # links of packages make a unit static, not enabled
+            # links outside of /etc belong to packages, whose units are static, not enabled
             if place == "usr/etc" and name.endswith(_PULLS):
                 pulled = repo.read_directory(commit, f"{top}/{name}")
                 found.enabled |= {unit for unit, _ in pulled.files} if pulled else set()
@@ -209,8 +211,8 @@ def _unit_changes(before: Mapping[str, Units], after: Mapping[str, Units]) -> tu
     for manager, new in after.items():
         old = before[manager]
         events = {
-            UnitEvent.ADDED: new.there - old.there,
-            UnitEvent.REMOVED: old.there - new.there,
+            UnitEvent.ADDED: new.present - old.present,
+            UnitEvent.REMOVED: old.present - new.present,
             UnitEvent.ENABLED: new.enabled - old.enabled,
             UnitEvent.DISABLED: old.enabled - new.enabled,
             UnitEvent.MASKED: new.masked - old.masked,
@@ -228,7 +230,7 @@ def _accounts(repo: Repo, commit: str, kind: str) -> dict[str, Account]:
     for place in ("etc", "lib"):
         for line in (repo.read_file(commit, f"usr/{place}/{name}") or b"").decode(errors="replace").splitlines():
             account = _account(line.split(":"), kind)
-            # the first of two equal names counts, as for getpwnam(3)
+            # the first of equal names counts, as for getpwnam(3)
             if account is not None:
                 found.setdefault(line.partition(":")[0], account)
     return found

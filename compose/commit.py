@@ -1,6 +1,6 @@
-"""The last stage: a labelled tree becomes OSTree objects and one commit.
+"""The last stage: write a labelled tree as OSTree objects and a commit.
 
-Contents are written on all cores, directories meanwhile, the ref last, all in one transaction.
+Contents are written on all cores and directories at the same time; the ref comes last, all in one transaction.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitOptions:
-    """metadata: in the order to be hashed; a digest that the repository asks for is added, and all of it sorted. parent:
-    checksum, or None. timestamp: seconds since 1970. ref: to move, or None.
+    """Options of commit_tree(). metadata: in the order to be hashed; if the repository requires a composefs digest, that is
+    added and the keys are sorted. parent: checksum, or None. timestamp: seconds since 1970. ref: to move, or None.
 
-    detached: metadata kept beside the commit. signers: who sign the commit. memo:
-    the file in which checksums are remembered between commits, so that what did not change is not read; None for none.
+    detached: metadata stored next to the commit. signers: sign the commit. jobs: number of processes. memo: file that caches
+    checksums between commits, so that unchanged contents are not read; None for none.
     """
 
     metadata: Metadata
@@ -54,7 +54,7 @@ class CommitOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Committed:
-    """checksum: of the commit. content_checksum: of the tree alone, as `ostree show` prints it. Both 64 hex digits."""
+    """A new commit. checksum: of the commit. content_checksum: of the tree alone, as `ostree show` prints it. 64 hex digits."""
 
     checksum: str
     content_checksum: str
@@ -70,9 +70,11 @@ def commit_tree(
     ahead: DeflateAhead | None = None,
     confirm: Callable[[], None] | None = None,
 ) -> Committed:
-    """Write a tree and a commit of it. ahead: what is deflated already, of an archive repository. confirm: called when the
-    objects are written and none is published. Raises what that raises, RepositoryError, StorageError, or DamagedError when a
-    blob is not what it was; then the repository is as it was."""
+    """Write a tree and its commit. ahead: contents deflated in advance, for an archive repository. confirm: called after all
+    objects are written, before any is published; its errors are passed on.
+
+    Raises RepositoryError, StorageError, or DamagedError if a blob does not have its digest. The repository is then unchanged.
+    """
     total = sum(entry.blob.size for entry in tree.entries.values() if entry.blob is not None)
     memo = ContentMemo.open(options.memo) if options.memo is not None else None
     listing = _list(tree, store)
@@ -86,7 +88,7 @@ def commit_tree(
         )
         metadata = options.metadata
         if checksums is not None:
-            with _damage_told(store):
+            with _damaged_blobs(store):
                 verity = measure_contents(listing.contents, memo or ContentMemo(), options.jobs, reporter)
             metadata = _with_digest(metadata, image_digest(_nodes(tree, listing, checksums, verity)))
         if confirm is not None:
@@ -111,20 +113,23 @@ def commit_tree(
         try:
             memo.save()
         except StorageError as error:
-            reporter.warn(f"checksums are not remembered, and the next compose works them out again: {error}")
+            reporter.warn(f"checksums could not be cached, so the next compose computes them again: {error}")
     return Committed(checksum=checksum, content_checksum=hashlib.sha256(root_tree + root_meta).hexdigest(), stats=stats)
 
 
 def write_tree(
     tree: Tree, store: BlobStore, transaction: Transaction, on_progress: Callable[[int, int], None]
 ) -> tuple[bytes, bytes]:
-    """Write all objects of a tree. Returns checksums of the root's dirtree and dirmeta, 32 bytes each."""
+    """Write all objects of a tree. Returns the checksums of the root's dirtree and dirmeta, 32 bytes each.
+
+    on_progress: called with numbers of objects and bytes that were written. Raises as commit_tree().
+    """
     return _write(_list(tree, store), store, transaction, on_progress)
 
 
 @dataclass(frozen=True, slots=True)
 class _Listing:
-    """What a repository takes of a tree. names: for each of contents the place of its directory, and its name there."""
+    """A tree as the OSTree library takes it. names: for each of contents, the index of its directory and its name there."""
 
     directories: list[Directory]
     names: list[tuple[int, bytes]]
@@ -161,7 +166,7 @@ def _write(
     ahead: DeflateAhead | None = None,
     checksums: dict[int, bytes] | None = None,
 ) -> tuple[bytes, bytes]:
-    """checksums: takes those of the contents, by their places."""
+    """Write a listing's objects. checksums: receives the checksums of contents, by index."""
     writer = DirectoryWriter(transaction, listing.directories, listing.names)
 
     def take(known: Iterable[tuple[int, bytes]]) -> None:
@@ -170,7 +175,7 @@ def _write(
             checksums.update(known)
         writer.take(known)
 
-    with _damage_told(store):
+    with _damaged_blobs(store):
         transaction.write_contents(listing.contents, take, on_progress, memo, ahead)
     return writer.root
 
@@ -178,7 +183,7 @@ def _write(
 def _nodes(
     tree: Tree, listing: _Listing, checksums: Mapping[int, bytes], verity: Mapping[str, bytes]
 ) -> Iterator[Node]:
-    """The nodes of a tree's image. checksums: of contents, by their places. verity: fs-verity digests, by sha256."""
+    """Yield the nodes of a tree's composefs image. checksums: of contents, by index. verity: fs-verity digests, by sha256."""
     rest = enumerate(listing.contents)
     for path, entry in tree.walk():
         size, payload, measured = 0, "", b""
@@ -202,13 +207,14 @@ def _nodes(
 
 
 def _with_digest(metadata: Metadata, digest: bytes) -> Metadata:
-    """With the digest in place of any other, which would be of another tree. The keys are sorted, as in every commit."""
+    """Add a tree's composefs digest, replacing that of another tree. The keys are sorted, as in every commit."""
     rest = [row for row in metadata if row[0] != COMPOSEFS_DIGEST]
     return tuple(sorted((*rest, (COMPOSEFS_DIGEST, Variant("ay", digest))), key=lambda row: row[0]))
 
 
 @contextmanager
-def _damage_told(store: BlobStore) -> Iterator[None]:
+def _damaged_blobs(store: BlobStore) -> Iterator[None]:
+    """Remove a damaged blob, and raise DamagedError for it."""
     try:
         yield
     except DamagedContentError as error:

@@ -1,6 +1,6 @@
-"""What differs between two commits: packages, and every path with its content, mode, owner, label and capabilities.
+"""Differences between two commits: packages, and every path with its content, mode, owner, label and capabilities.
 
-Directory objects that both have are not entered, so the work is that of what changed.
+Directories whose objects are the same in both are skipped, so the cost depends on the number of changes.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ _EMPTY = Dirtree((), ())
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attributes:
-    """What a path is. kind: "directory", "file" or "symlink". mode: permission bits. label: SELinux context, "" for none.
+    """Attributes of a path. kind: "directory", "file" or "symlink". mode: permission bits. label: SELinux context, "" for none.
 
-    capability and xattrs: hexadecimal. size: bytes of a file. content: its sha256, or a symlink's target.
+    capability: value in hex. xattrs: (name, value in hex), sorted. size: of a file, bytes. content: a file's sha256, or a
+    symlink's target.
     """
 
     kind: str
@@ -43,7 +44,7 @@ class Attributes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathChange:
-    """before: None for what is new; after: None for what is gone."""
+    """A path that differs. before: None for a new one. after: None for a removed one."""
 
     path: str
     before: Attributes | None
@@ -51,7 +52,8 @@ class PathChange:
 
     @property
     def aspects(self) -> tuple[str, ...]:
-        """Names of the attributes that differ: "mode", "owner", "label", ... of a path that both have."""
+        """Names of the attributes that differ: "mode", "owner", "label"...; only "kind" if that does. Empty for a new or
+        removed path."""
         if self.before is None or self.after is None:
             return ()
         one, other = self.before, self.after
@@ -65,6 +67,8 @@ class PathChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageChange:
+    """A package that differs. before: None for an added one. after: None for a removed one."""
+
     change: Change
     before: Nevra | None
     after: Nevra | None
@@ -72,7 +76,8 @@ class PackageChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitDiff:
-    """before, after: checksums. versions: of both, None where a commit has none. packages: None when not known of both."""
+    """Differences between two commits. before, after: checksums. versions: of both, None where a commit has none. packages:
+    None if a commit has no package list."""
 
     before: str
     after: str
@@ -82,17 +87,17 @@ class CommitDiff:
 
 
 def diff_commits(repo: Repo, before: str, after: str, *, other_repo: Repo | None = None) -> CommitDiff:
-    """Compare two commits by checksum. other_repo: the one that has `after`, when it is another one.
+    """Compare two commits, given by checksum. other_repo: the repository of `after`, if not the same.
 
-    Raises RepositoryError for what is missing or damaged.
+    Raises RepositoryError if an object is missing or damaged.
     """
     repos = (repo, other_repo or repo)
     one, other = repos[0].read_commit(before), repos[1].read_commit(after)
     paths: dict[str, PathChange] = {}
     for each in _directories(repos, "", (one.root_tree, one.root_meta), (other.root_tree, other.root_meta)):
-        # what was a directory and is a file is told once as each
-        told = paths.get(each.path, each)
-        paths[each.path] = replace(each, before=each.before or told.before, after=each.after or told.after)
+        # a path that is a directory in only one commit comes twice, removed and added
+        other_half = paths.get(each.path, each)
+        paths[each.path] = replace(each, before=each.before or other_half.before, after=each.after or other_half.after)
     return CommitDiff(
         before=before,
         after=after,
@@ -103,7 +108,7 @@ def diff_commits(repo: Repo, before: str, after: str, *, other_repo: Repo | None
 
 
 def changed_packages(before: Sequence[Nevra] | None, after: Sequence[Nevra] | None) -> tuple[PackageChange, ...] | None:
-    """None when one of the lists is not there."""
+    """Compare package lists; None if one of them is missing."""
     if before is None or after is None:
         return None
     return tuple(
@@ -112,7 +117,7 @@ def changed_packages(before: Sequence[Nevra] | None, after: Sequence[Nevra] | No
 
 
 def packages_of(commit: Commit) -> list[Nevra] | None:
-    """The package list in a commit's metadata, None when it has none. Raises RepositoryError for a malformed one."""
+    """Return the package list in a commit's metadata, None if it has none. Raises RepositoryError if it is malformed."""
     rows = commit.get(metadata.PKGLIST)
     if rows is None:
         return None

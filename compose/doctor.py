@@ -1,4 +1,4 @@
-"""What this machine can do, what is missing, and the line that mends it: each found by trying, not by looking at versions."""
+"""Check by experiment, not by version numbers, what this machine can do, and suggest how to fix what is missing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from compose.workroot.server import Form
 
 _GIB = 1 << 30
 _SPACE_NEEDED = 2 * _GIB
-"""A small system's packages, their contents and its commit; with less, composes end early."""
+"""For a small system's packages, their contents and the commit; with less, composes fail."""
 _SPACE_WANTED = 15 * _GIB
 _MODULES = {"yaml": "pyyaml", "jsonschema": "jsonschema", "zstandard": "zstandard", "rich": "rich"}
 _INSTALLS = {"debian": "apt-get install", "fedora": "dnf install"}
@@ -35,6 +35,8 @@ _COMPOSEFS = {"debian": "composefs", "fedora": "composefs"}
 
 
 class Verdict(StrEnum):
+    """WORSE: composes work, but more slowly or without a feature. MISSING: composes do not work."""
+
     OK = "ok"
     WORSE = "worse"
     MISSING = "missing"
@@ -42,10 +44,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing looked at.
-
-    verdict: WORSE: composes work without it. found: what was found. mend: the line, or what to do, "" for nothing to mend.
-    """
+    """Result of a check. found: what was found. mend: the command or other remedy, "" if there is nothing to fix."""
 
     name: str
     verdict: Verdict
@@ -54,7 +53,7 @@ class Check:
 
 
 def examine(cachedir: str) -> Iterator[Check]:
-    """Look at everything, one after the other. cachedir: where composes would work; it is made."""
+    """Run all checks in turn. cachedir: as for a compose; it is created."""
     yield _python()
     yield _bindings()
     yield _modules()
@@ -69,15 +68,15 @@ def examine(cachedir: str) -> Iterator[Check]:
         try:
             with fs.temporary_directory("compose-doctor-") as work:
                 yield from _sandbox(work)
-        except ComposeError as nowhere:
-            yield _from_error("sandbox", nowhere)
+        except ComposeError as no_place:
+            yield _from_error("sandbox", no_place)
     yield _library()
     yield _gnupg()
     yield _composefs()
 
 
 def works(checks: tuple[Check, ...]) -> bool:
-    """Can composes be made here?"""
+    """Do composes work here?"""
     return all(each.verdict is not Verdict.MISSING for each in checks)
 
 
@@ -110,64 +109,64 @@ def _modules() -> Check:
 
 
 def _sandbox(work: str) -> Iterator[Check]:
-    """One line for each obstacle, or for the rung of the ladder that holds."""
+    """Yield a check for each obstacle, or one for the sandbox that works."""
     obstacles = identity.obstacles()
     if obstacles:
-        for error in dict.fromkeys((each.message, each.hint or "") for each in obstacles):
-            yield Check(name="sandbox", verdict=Verdict.MISSING, found=error[0], mend=error[1])
+        for message, hint in dict.fromkeys((each.message, each.hint or "") for each in obstacles):
+            yield Check(name="sandbox", verdict=Verdict.MISSING, found=message, mend=hint)
         return
     try:
-        rung = probe(BlobStore(f"{work}/blobs"), work)
+        sandbox = probe(BlobStore(f"{work}/blobs"), work)
     except ComposeError as error:
         yield _from_error("sandbox", error)
         return
-    match rung.form:
+    match sandbox.form:
         case Form.OVERLAY:
-            yield _ok("sandbox", str(rung))
+            yield _ok("sandbox", str(sandbox))
         case Form.OVERLAY_IN_MEMORY:
-            mend = "a cachedir on a disk of its own (a volume, in a container)"
-            found = f"{rung}: the cachedir cannot hold what programs change"
+            mend = "use a cachedir on its own disk (in a container, a volume)"
+            found = f"{sandbox}: changes by programs are kept in memory, because the cachedir cannot hold them"
             yield Check(name="sandbox", verdict=Verdict.WORSE, found=found, mend=mend)
         case Form.COPY:
             mend = (
-                "a cachedir on a disk of its own (a volume, in a container); Linux 5.11 or newer for an ordinary user"
+                "use a cachedir on its own disk (in a container, a volume); an ordinary user needs Linux 5.11 or newer"
             )
-            found = f"{rung}: no overlay, and every file is copied for each workroot"
+            found = f"{sandbox}: without an overlay, every file is copied for each workroot"
             yield Check(name="sandbox", verdict=Verdict.WORSE, found=found, mend=mend)
 
 
 def _space(path: str) -> Check:
     status = os.statvfs(path)
     if not status.f_blocks:
-        return _ok("space", "as much as there is memory")
+        return _ok("space", "limited by memory")
     free = status.f_bavail * status.f_frsize
     found = f"{free / _GIB:.1f} GiB free in {path}"
     if free < _SPACE_NEEDED:
-        mend = f"make room for {_SPACE_NEEDED // _GIB} GiB there, or give another --cachedir"
+        mend = f"free {_SPACE_NEEDED // _GIB} GiB there, or use another --cachedir"
         return Check(name="space", verdict=Verdict.MISSING, found=found, mend=mend)
     if free < _SPACE_WANTED:
-        mend = f"a desktop's packages, contents and commit take about {_SPACE_WANTED // _GIB} GiB"
+        mend = f"the packages, contents and commit of a desktop take about {_SPACE_WANTED // _GIB} GiB"
         return Check(name="space", verdict=Verdict.WORSE, found=found, mend=mend)
     return _ok("space", found)
 
 
 def _features(work: str) -> Iterator[Check]:
-    """What the cachedir's filesystem can do."""
-    lost = {
-        "reflink": (_reflink, "copies take time and space; xfs and btrfs share them"),
-        "O_TMPFILE": (_unnamed, "a killed compose leaves more to clean"),
-        "hard links": (_link, "each workroot holds copies of all files"),
+    """Check the cachedir's filesystem."""
+    features = {
+        "reflink": (_reflink, "copies take time and space; xfs and btrfs have reflinks"),
+        "O_TMPFILE": (_unnamed, "a killed compose leaves more files to clean up"),
+        "hard links": (_link, "each workroot gets copies of all files"),
         "user xattrs": (
             _user_xattr,
-            "an ordinary user's changes are kept in memory; ext4, xfs, btrfs and Linux 6.6's tmpfs have them",
+            "changes by programs of an ordinary user's compose are kept in memory; ext4, xfs, btrfs and tmpfs of Linux 6.6 "
+            "have user xattrs",
         ),
     }
-    for name, (attempt, loss) in lost.items():
+    for name, (attempt, consequence) in features.items():
         try:
             attempt(work)
         except OSError as error:
-            found = f"no: {error.strerror}"
-            yield Check(name=name, verdict=Verdict.WORSE, found=found, mend=loss)
+            yield Check(name=name, verdict=Verdict.WORSE, found=f"no: {error.strerror}", mend=consequence)
         else:
             yield _ok(name, "yes")
 
@@ -197,7 +196,7 @@ def _library() -> Check:
     return Check(
         name="libdeflate",
         verdict=Verdict.WORSE,
-        found="no: zlib writes archives in twice the time",
+        found="no: with zlib, writing archive repositories takes twice as long",
         mend=_install(_LIBDEFLATE),
     )
 
@@ -214,8 +213,12 @@ def _gnupg() -> Check:
 def _composefs() -> Check:
     found = shutil.which(composefs.PROGRAM)
     if found is None:
-        lost = "no: commits get no composefs digest (ex-integrity.composefs)"
-        return Check(name="composefs", verdict=Verdict.WORSE, found=lost, mend=_install(_COMPOSEFS))
+        return Check(
+            name="composefs",
+            verdict=Verdict.WORSE,
+            found="no: commits cannot have a composefs digest (ex-integrity.composefs)",
+            mend=_install(_COMPOSEFS),
+        )
     try:
         composefs.require_program()
     except UsageError as error:

@@ -1,25 +1,25 @@
-"""Every error this tool raises on purpose.
+"""All errors that this tool raises on purpose, with their exit codes.
 
-    ComposeError            1   something in the compose failed
-    ├── UsageError          2   wrong flag, missing argument, missing host library
-    ├── TreefileError       2   the treefile or a file it names is wrong (carries all faults found)
+    ComposeError            1   the compose failed
+    ├── UsageError          2   a wrong flag, a missing argument, a missing library of the host
+    ├── TreefileError       2   the treefile or a file it names is wrong (details: all faults)
     ├── SolveError          3   no package set satisfies the treefile
-    ├── FetchError          4   network, mirror, checksum of something downloaded
-    ├── TrustError          5   signature missing or not by a key of the repository
-    ├── PackageError        5   an RPM that is damaged or tries to harm (hostile payload)
+    ├── FetchError          4   a download failed or has a wrong checksum; a bundle is damaged
+    ├── TrustError          5   a signature is missing, or not made by a key of the repository
+    ├── PackageError        5   an RPM is damaged or malicious
     ├── ScriptError         6   a scriptlet, trigger or program of the compose failed
-    ├── PolicyError         7   a gate refuses what was composed: a lint rule, an id that is not locked, an account that moved
-    ├── AssembleError       1   packages do not fit together (file conflict, unknown owner)
-    ├── PostprocessError    1   the tree cannot be made into an OSTree layout (no kernel, ...)
-    ├── LabelError          1   SELinux policy missing or not readable
-    ├── SandboxError        1   this machine refuses what a workroot needs
-    ├── MismatchError       8   a commit is not what its record, or a treefile, makes
+    ├── PolicyError         7   the result breaks a rule: a lint rule, an id that is not locked, an account whose id changed
+    ├── AssembleError       1   the packages cannot be combined (file conflict, unknown owner)
+    ├── PostprocessError    1   the tree cannot be given the OSTree layout (no kernel, ...)
+    ├── LabelError          1   the SELinux policy is missing or not readable
+    ├── SandboxError        1   this machine refuses something that a workroot needs
+    ├── MismatchError       8   composing a commit again gives a different one
     ├── RepositoryError     1   the OSTree repository is missing, damaged, locked or not writable
-    ├── ImageError          1   a container image, or what holds it, is missing or damaged, or refuses what it is given
-    └── StorageError        1   disk full, I/O error, read-only place
-        └── DamagedError    1   something in the cache is not what it was; it is gone from there, the next try makes it anew
+    ├── ImageError          1   a container image or its registry, archive or directory is missing, damaged or not writable
+    └── StorageError        1   disk full, I/O error, or not writable
+        └── DamagedError    1   a file of the cache was damaged; it has been removed, and the next compose creates it again
 
-Errors are raised, never exited: only the CLI turns one into an exit code.
+Only the CLI turns an error into an exit code.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from typing import ClassVar
 
 
 class ComposeError(Exception):
-    """Root of the hierarchy.
+    """Base class.
 
-    message: one sentence naming the place (file:line, package, path) and the fault.
-    hint: what to do about it, one sentence, or None when the message says it all.
-    details: further lines to show below (a script's last output, a solver's chain).
+    message: one sentence with the place (file:line, package, path) and the fault.
+    hint: the remedy in one sentence, or None if the message suffices.
+    details: more lines to show below (the end of a script's output, the solver's explanation).
     """
 
     exit_code: ClassVar[int] = 1
@@ -46,7 +46,7 @@ class ComposeError(Exception):
 
 
 class UsageError(ComposeError):
-    """The command line or the host is not what the command needs."""
+    """The command line is wrong, or the host lacks something that the command needs."""
 
     exit_code = 2
 
@@ -64,7 +64,7 @@ class SolveError(ComposeError):
 
 
 class FetchError(ComposeError):
-    """Repository metadata or a package could not be brought here intact."""
+    """Repository metadata, a package or a bundle could not be obtained intact."""
 
     exit_code = 4
 
@@ -88,13 +88,13 @@ class ScriptError(ComposeError):
 
 
 class PolicyError(ComposeError):
-    """What was composed breaks a rule that somebody set, or that clients rely on; it goes no further."""
+    """The result breaks a rule of the user's, or one that clients rely on, and is not published."""
 
     exit_code = 7
 
 
 class AssembleError(ComposeError):
-    """The packages do not make one tree."""
+    """The packages cannot be combined into a tree."""
 
 
 class PostprocessError(ComposeError):
@@ -110,17 +110,17 @@ class SandboxError(ComposeError):
 
 
 class MismatchError(ComposeError):
-    """A commit was made again, and another one came out."""
+    """Composing a commit again gave a different one."""
 
     exit_code = 8
 
 
 class RepositoryError(ComposeError):
-    """The OSTree repository cannot be used as asked."""
+    """The OSTree repository, or an object of it, cannot be used."""
 
 
 class ImageError(ComposeError):
-    """A container image cannot be read, or cannot be put where it should go."""
+    """A container image cannot be read or written."""
 
 
 class StorageError(ComposeError):
@@ -128,4 +128,4 @@ class StorageError(ComposeError):
 
 
 class DamagedError(StorageError):
-    """Something in the cache was not what its name says. Who raises it has removed it."""
+    """A file of the cache was damaged. Whoever raises this has removed it."""

@@ -1,7 +1,7 @@
-"""What a running compose tells its caller: stages, progress, notices.
+"""Events of a running compose: stages, progress, notices.
 
-Library code reports through a `Reporter` handed to it and never prints. The base class is silent, so a caller that
-wants nothing passes `Reporter()`; the CLI subclasses it for a terminal, for plain lines and for JSON.
+Library code never prints; it reports to the `Reporter` that it is given. The base class ignores everything; the CLI has
+subclasses for terminals, plain lines and JSON.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Self
 
 
 class Task:
-    """One thing a user waits for, e.g. "Importing packages" with total 217. Use as a context manager."""
+    """Something that takes time, such as "Importing packages" with total 217. A context manager."""
 
     def advance(self, amount: int = 1, *, detail: str = "") -> None:
-        """Say that `amount` more units are done; detail names the current one (a package)."""
+        """Report that amount more units are done. detail: the current one, such as a package."""
 
     def __enter__(self) -> Self:
         return self
@@ -25,25 +25,25 @@ class Task:
         self.close(failed=error is not None)
 
     def close(self, *, failed: bool = False) -> None:
-        """The task is over."""
+        """End the task. failed: whether an exception ended it."""
 
 
 class Reporter:
-    """Silent reporter; subclasses show what they are told. Methods may be called from any thread."""
+    """A reporter that ignores everything. Methods may be called from any thread."""
 
     def task(self, name: str, *, total: int | None = None, unit: str = "") -> Task:
-        """Begin a task; total in units ("packages", "bytes"), None when not known."""
+        """Begin a task. unit: "packages", "bytes"... total: in units, None if unknown."""
         del name, total, unit
         return Task()
 
     def stage_begun(self, name: str) -> None:
-        """A stage of the compose begins: "solve", "assemble". They do not overlap."""
+        """Report the start of a stage, such as "solve" or "assemble". Stages do not overlap."""
 
     def stage_ended(self, name: str, seconds: float, *, failed: bool) -> None:
-        """It is over. seconds: wall time."""
+        """Report the end of a stage. seconds: wall time."""
 
     def info(self, message: str) -> None:
-        """A line a user wants in the log of every compose."""
+        """Report something for the log of every compose."""
 
     def warn(self, message: str) -> None:
-        """Something that is allowed but probably not meant."""
+        """Report something that is allowed but probably unintended."""

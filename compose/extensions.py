@@ -1,4 +1,4 @@
-"""The file that `compose extensions` reads: packages that are not in a tree, but that a client may put on top of it.
+"""The file that `compose extensions` reads: packages that are not in a tree, but that clients may add to it.
 
     repos: [extras]
     extensions:
@@ -10,7 +10,7 @@
         packages: [kernel-devel, kernel-headers]
         match-base-evr: kernel
 
-The language is rpm-ostree's, and so is the JSON that is written beside the packages.
+Its format is that of rpm-ostree, and so is that of the JSON file written next to the packages.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from compose.treefile.source import Located, SourceFault, type_name
 
 
 class Kind(StrEnum):
-    """OS_EXTENSION: fits on the base, with all that it requires. DEVELOPMENT: the packages named and no other."""
+    """OS_EXTENSION: solved on top of the base, with dependencies. DEVELOPMENT: exactly the named packages."""
 
     OS_EXTENSION = "os-extension"
     DEVELOPMENT = "development"
@@ -37,8 +37,9 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extension:
-    """architectures: RPM base architectures it is for, None for all. repos: to be enabled for it. match_base_evr: a package
-    of the base whose epoch, version and release those of the extension must have; None for any. place: of its name."""
+    """An extension. repos: ids of repositories to enable for it. architectures: RPM base architectures it is for, None for all.
+    match_base_evr: a package of the base whose epoch, version and release its packages must have, None for any. place:
+    FILE:LINE:COLUMN."""
 
     name: str
     kind: Kind
@@ -51,7 +52,8 @@ class Extension:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extensions:
-    """extensions: sorted by name. repos: to be enabled for all. warnings: of keys that are not known."""
+    """Content of the file. repos: ids of repositories to enable for all. extensions: sorted by name. warnings: of unknown
+    keys."""
 
     repos: tuple[str, ...]
     extensions: tuple[Extension, ...]
@@ -59,21 +61,21 @@ class Extensions:
 
     @property
     def all_repos(self) -> tuple[str, ...]:
-        """Those of every extension too, each once."""
+        """Repositories of the file and of all its extensions, each once."""
         return tuple(dict.fromkeys((*self.repos, *(repo for each in self.extensions for repo in each.repos))))
 
     def packages(self, kind: Kind) -> tuple[PackageSpec, ...]:
-        """What all extensions of a kind ask for."""
+        """Packages of all extensions of a kind."""
         return tuple(spec for each in self.extensions if each.kind is kind for spec in each.packages)
 
     def json(self) -> str:
-        """As it is written beside the packages; the same extensions give the same bytes."""
+        """Return the content of extensions.json; the same extensions give the same bytes."""
         rows = {each.name: _row(each) for each in self.extensions}
         return json.dumps({"extensions": rows, "repos": list(self.repos)}, indent=2, sort_keys=True) + "\n"
 
 
 def parse_extensions(data: bytes, path: str) -> Extensions:
-    """Read the file, YAML or JSON. Raises TreefileError with every fault at its file:line:column."""
+    """Parse the file, which is YAML or JSON. Raises TreefileError with all faults, each with file:line:column."""
     try:
         source = parse_json(data, path) if data.lstrip().startswith(b"{") else parse_yaml(data, path)
     except SourceFault as fault:
@@ -89,9 +91,10 @@ def parse_extensions(data: bytes, path: str) -> Extensions:
 
 
 def on_base(extensions: Extensions, basearch: str, base: Mapping[str, str]) -> Extensions:
-    """Those for an architecture, on what is installed: base has [EPOCH:]VERSION-RELEASE by the name of the package.
+    """Select the extensions for an architecture, and resolve match-base-evr. base: [EPOCH:]VERSION-RELEASE of the installed
+    packages by name.
 
-    Raises TreefileError for what the base has already, and for a package to match that it has not.
+    Raises TreefileError if the base already has a package of an os-extension, or lacks one that match-base-evr names.
     """
     faults: list[str] = []
     kept = []
@@ -114,7 +117,7 @@ def on_base(extensions: Extensions, basearch: str, base: Mapping[str, str]) -> E
     if faults:
         raise TreefileError(
             faults[0] if len(faults) == 1 else f"{len(faults)} faults in the extensions",
-            hint="leave out what clients have anyway; match-base-evr names a package of the tree",
+            hint="leave out packages that are in the tree; match-base-evr must name one that is",
             details=faults if len(faults) > 1 else (),
         )
     return replace(extensions, extensions=tuple(kept))
@@ -136,7 +139,7 @@ _KEYS = ("kind", "packages", "repos", "architectures", "match-base-evr")
 
 
 class _Reader:
-    """Collects every fault, so that they are told together."""
+    """Collects all faults, to report them together."""
 
     def __init__(self) -> None:
         self.faults: list[str] = []
@@ -159,7 +162,7 @@ class _Reader:
         self._unknown(row, _KEYS, f"{where}.")
         packages = self._texts(row.get("packages"), f"{where}.packages")
         if not packages:
-            self._fault(row.get("packages", source), f"{where}.packages: there are none")
+            self._fault(row.get("packages", source), f"{where}.packages: must not be empty")
         architectures = row.get("architectures")
         matched = row.get("match-base-evr")
         return Extension(
@@ -215,7 +218,7 @@ class _Reader:
         return source.value
 
     def _unknown(self, row: Mapping[str, Located], known: tuple[str, ...], where: str) -> None:
-        # rpm-ostree passes over them, and there are files with keys that once meant something
+        # only a warning, because rpm-ostree ignores unknown keys, and existing files have obsolete ones
         for name in (each for each in row if each not in known):
             near = nearest(name, known)
             self._warnings.append(

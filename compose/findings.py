@@ -1,4 +1,4 @@
-"""What linters find: rules with ids and levels, and the formats of code hosts that show findings beside the lines."""
+"""Findings of linters: rules with ids and levels, and report formats of code hosts, which annotate lines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
 class Level(enum.StrEnum):
-    """As SARIF has them. An error fails a compose."""
+    """Levels of SARIF. An error fails a compose."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -24,7 +24,7 @@ class Level(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """summary: what is wrong, in general. advice: the way out."""
+    """A lint rule. summary: the fault in general. advice: the remedy."""
 
     id: str
     level: Level
@@ -44,11 +44,12 @@ class Result:
 
 
 def by_id(*rules: Rule) -> dict[str, Rule]:
+    """Map ids to rules, in the given order."""
     return {rule.id: rule for rule in rules}
 
 
 def to_sarif(rules: Mapping[str, Rule], found: Sequence[Result], *, version: str) -> str:
-    """version: of this tool."""
+    """Return a report in SARIF. rules: by id, at least those of the findings. version: of this tool."""
     ids = list(rules)
     described = [
         {
@@ -80,12 +81,12 @@ def to_sarif(rules: Mapping[str, Rule], found: Sequence[Result], *, version: str
     return json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
 
 
-# Code Climate's, of which GitLab takes these keys (docs.gitlab.com, "Code Quality")
+# GitLab reads these keys of Code Climate's format (docs.gitlab.com, "Code Quality")
 _SEVERITIES = {Level.ERROR: "major", Level.WARNING: "minor", Level.NOTE: "info"}
 
 
 def to_codequality(found: Sequence[tuple[Level, Result]]) -> str:
-    """GitLab's report. Paths must be relative to the project."""
+    """Return a code quality report for GitLab. Paths must be relative to the project."""
     rows = [
         {
             "description": each.message,
@@ -100,7 +101,7 @@ def to_codequality(found: Sequence[tuple[Level, Result]]) -> str:
 
 
 def _fingerprint(found: Result) -> str:
-    # without the line, which moves: a merge request shows fingerprints that its target branch lacks
+    # without the line number, which other changes shift: merge requests show fingerprints that the target branch lacks
     text = "\0".join((found.rule, found.path, found.message))
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 

@@ -1,4 +1,4 @@
-"""What is in an initramfs: cpio archives in newc format one after the other, some of them compressed.
+"""List the files of an initramfs: consecutive cpio archives in newc format, which may be compressed.
 
 Format: the kernel's Documentation/driver-api/early-userspace/buffer-format.rst.
 """
@@ -21,11 +21,11 @@ _TRAILER = b"TRAILER!!!"
 
 
 class _Unpacker(Protocol):
-    """What zlib, lzma and zstandard have in common."""
+    """The common interface of zlib, lzma and zstandard."""
 
     @property
     def unused_data(self) -> bytes:
-        """What follows the end of the stream."""
+        """Data after the end of the stream."""
 
     def decompress(self, data: bytes, /) -> bytes: ...
 
@@ -38,10 +38,10 @@ _COMPRESSIONS: tuple[tuple[bytes, Callable[[], _Unpacker]], ...] = (
 
 
 def files(image: bytes) -> Iterator[str]:
-    """Paths of its files and symlinks, relative, in order; of all archives in it.
+    """Yield the relative paths of files and symlinks in all archives, in order.
 
-    Raises ValueError for what is no initramfs, or is compressed otherwise than by gzip, zstd or xz. An archive is unpacked in
-    memory.
+    Archives are decompressed in memory. Raises ValueError if image is not an initramfs, is damaged, or has a compression other
+    than gzip, zstd or xz.
     """
     while image := image.lstrip(b"\0"):
         if image.startswith(_MAGICS):
@@ -50,7 +50,7 @@ def files(image: bytes) -> Iterator[str]:
             continue
         unpacker = next((make() for magic, make in _COMPRESSIONS if image.startswith(magic)), None)
         if unpacker is None:
-            raise ValueError(f"it has {image[:6]!r} where an archive should begin")
+            raise ValueError(f"there is {image[:6]!r} where an archive should begin")
         try:
             yield from files(unpacker.decompress(image))
         except (zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
@@ -59,13 +59,13 @@ def files(image: bytes) -> Iterator[str]:
 
 
 def _archive(image: bytes) -> Generator[str, None, int]:
-    """The files of the archive that image begins with; returns where it ends."""
+    """Yield the files of the archive at the beginning of image. Returns the offset of its end."""
     at = 0
     while True:
-        # magic, then 13 numbers of 8 digits: the second is the mode, the 7th the size, the 12th that of the name
+        # magic, then 13 numbers of 8 hex digits: of these, the 2nd is the mode, the 7th the size, the 12th the name's size
         header = image[at : at + _HEADER_SIZE]
         if len(header) < _HEADER_SIZE or not header.startswith(_MAGICS):
-            raise ValueError("an archive in it is cut short")
+            raise ValueError("an archive in it is truncated")
         if not _NUMBERS.fullmatch(header, 6):
             raise ValueError("an archive in it has a damaged header")
         mode, size, name_size = (int(header[6 + 8 * place :][:8], 16) for place in (1, 6, 11))

@@ -1,4 +1,4 @@
-"""What decided two trees, compared."""
+"""Differences between the inputs of two trees."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from compose.inputhash import Input, InputKind
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputChange:
-    """before: None for what is new; after: None for what is gone."""
+    """An input that differs. name, before, after: as name and value of inputhash.Input; None on the side that lacks it."""
 
     kind: InputKind
     name: str
@@ -19,7 +19,7 @@ class InputChange:
 
 
 def input_changes(before: Iterable[Input], after: Iterable[Input]) -> tuple[InputChange, ...]:
-    """What differs, sorted by kind and name."""
+    """Compare inputs; sorted by kind, in the order of InputKind, and name."""
     old = {(each.kind, each.name): each.value for each in before}
     new = {(each.kind, each.name): each.value for each in after}
     order = list(InputKind)

@@ -1,8 +1,8 @@
-"""What decides a commit, part by part and as one digest: equal digests mean that composing again would give the same.
+"""The inputs of a commit, one by one and as one digest: if the digest is the same, composing again gives the same result.
 
 Covered: the flattened treefile with all files it names, each package by name and checksum, layers by content, whether
-labels are applied, and this tool's version. Not covered: metadata given by flags, the repositories' revision, and what is
-counted up in an automatic version.
+labels are applied, and this tool's version. Not covered: metadata given by flags, revisions of the repositories, and the
+counter of an automatic version.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ import compose
 from compose.solve.resolution import ResolvedPackage
 from compose.treefile.model import LoadedTreefile
 
-_OF_COMMIT_ALONE = frozenset(
+_COMMIT_ONLY = frozenset(
     {"add-commit-metadata", "automatic-version-prefix", "automatic-version-suffix", "ref", "rojig"}
 )
 
 
 class InputKind(StrEnum):
+    """Kinds of inputs, in the order of reports."""
+
     TOOL = "tool"
     LABELS = "labels"
     KEY = "treefile"
@@ -32,8 +34,11 @@ class InputKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Input:
-    """One thing that decides a tree. name: of its kind's: a treefile's key, the key and name of a file, a NEVRA, a ref.
-    value: JSON of a key, "MODE sha256:HEX" of a file, "ALGORITHM:HEX" of a package, the content's digest of a layer."""
+    """Something that determines a tree.
+
+    name: by kind: a key of the treefile; key and name of a file; a NEVRA; position and ref of a layer.
+    value: JSON of a key; "MODE sha256:HEX" of a file; "ALGORITHM:HEX" of a package; digest of a layer's content.
+    """
 
     kind: InputKind
     name: str
@@ -41,8 +46,8 @@ class Input:
 
     @property
     def is_of_commit_alone(self) -> bool:
-        """Is it in a commit, but in nothing of its tree?"""
-        return self.kind is InputKind.KEY and self.name in _OF_COMMIT_ALONE
+        """Does it affect only the commit, not its tree?"""
+        return self.kind is InputKind.KEY and self.name in _COMMIT_ONLY
 
 
 def inputs_of(
@@ -52,7 +57,10 @@ def inputs_of(
     layers: Iterable[tuple[str, str]] = (),
     labelled: bool,
 ) -> tuple[Input, ...]:
-    """All of them, sorted. layers: ref and content digest of the commits laid over the packages, in order."""
+    """Return all inputs of a compose, sorted.
+
+    layers: (ref, content digest) of the commits laid over the packages, in order. labelled: is the tree labelled?
+    """
     rows = [
         (InputKind.TOOL, "compose", compose.__version__),
         (InputKind.LABELS, "selinux", "labelled" if labelled else "unlabelled"),
@@ -65,11 +73,11 @@ def inputs_of(
 
 
 def input_hash(inputs: Iterable[Input]) -> str:
-    """64 hex digits."""
+    """Return the digest of inputs in any order: 64 hex digits."""
     found = bytearray()
     for each in sorted(inputs):
         for field in (each.kind, each.name, each.value):
-            # length first: two neighbouring fields cannot be mistaken for another pair
+            # preceded by the length, so that different fields cannot give the same bytes
             data = field.encode()
             found += len(data).to_bytes(8, "big") + data
     return hashlib.sha256(found).hexdigest()

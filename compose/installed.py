@@ -1,4 +1,4 @@
-"""The packages of a commit, as its own rpm database tells them."""
+"""The packages of a commit according to its rpm database."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from compose.ostree.repo import Repo
 from compose.rpm.database import DATABASE_PATH, InstalledPackage, read_packages
 
 _NAME, _LOG = "rpmdb.sqlite", "rpmdb.sqlite-wal"
-_PLACES = (DATABASE_PATH, "usr/lib/sysimage/rpm")
-"""Where image-based systems have it, and where a root has it that was not made into one."""
+_DIRECTORIES = (DATABASE_PATH, "usr/lib/sysimage/rpm")
+"""In image-based systems, and in roots that were not made into one."""
 
 
 def installed_packages(
     repo: Repo, commit: str, reporter: Reporter, *, workdir: str | None = None
 ) -> tuple[InstalledPackage, ...] | None:
-    """Sorted by NEVRA; None when the commit has no database of the kind that rpm has had since 4.16.
+    """Return a commit's packages, sorted by NEVRA; None if it has no SQLite database (rpm 4.16 and later).
 
-    workdir: where the database may be for a moment, by default where temporary files are.
-    Raises RepositoryError when it is damaged, StorageError.
+    workdir: for a temporary copy of the database, by default as for temporary files.
+    Raises RepositoryError if the database or an object is damaged, StorageError.
     """
     with fs.temporary_directory("compose-rpmdb-", workdir) as directory:
         if not extract_database(repo, commit, directory):
@@ -35,16 +35,16 @@ def installed_packages(
 
 
 def extract_database(repo: Repo, commit: str, directory: str) -> bool:
-    """Write a commit's rpm database into a directory; False when it has none of the kind that rpm has had since 4.16.
+    """Write a commit's rpm database into a directory; False if it has no SQLite database (rpm 4.16 and later).
 
-    Raises RepositoryError when an object is damaged, StorageError.
+    Raises RepositoryError if an object is damaged, StorageError.
     """
-    for place in _PLACES:
+    for place in _DIRECTORIES:
         found = repo.read_directory(commit, place)
         data = repo.read_file_in(found, _NAME) if found is not None else None
         if found is None or data is None:
             continue
-        # packages may be in its log alone
+        # some packages may be only in the write-ahead log
         for name, content in ((_NAME, data), (_LOG, repo.read_file_in(found, _LOG))):
             path = os.path.join(directory, name)
             if content:

@@ -1,4 +1,4 @@
-"""How much memory there is for more processes: of the machine, and of the control groups that this process is in."""
+"""Memory available for more processes: of the machine, and within the limits of this process's control groups."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from compose.events import Reporter
 
 
 def fitting(jobs: int, each: int, what: str, reporter: Reporter) -> int:
-    """How many of `jobs` processes there is memory for, one at least. each: bytes of one. what: "Importing", for the log."""
+    """Reduce a number of processes to those that fit into memory, at least one. each: bytes of one. what: "Importing", for the
+    log."""
     free = available()
     if free is None:
         return jobs
     count = max(1, min(jobs, free // each))
     if count < jobs:
-        reporter.info(f"{what} with {count} of {jobs} processes, for only {free / 1e6:.0f} MB of memory are free")
+        reporter.info(f"{what} with {count} of {jobs} processes, because only {free / 1e6:.0f} MB of memory are free")
     return count
 
 
 def available(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Bytes that may be taken without swapping or being killed; None when nothing says. Page cache counts as free.
+    """Bytes that can be allocated without swapping or being killed; None if unknown. Page cache counts as free.
 
-    The least of MemAvailable in /proc/meminfo and what each group from ours upwards has left (memory.max of cgroup v2,
-    memory.limit_in_bytes of v1).
+    The minimum of MemAvailable in /proc/meminfo and what is left in this process's control group and each of its parents
+    (memory.max of cgroup v2, memory.limit_in_bytes of v1).
     """
     found = [*_machine(proc), *_groups(proc, cgroups)]
     return min(found) if found else None
@@ -68,14 +69,14 @@ def _reclaimable(group: Path, key: str) -> int:
 
 
 def _number(path: Path) -> int | None:
-    """None for a file that is not there, and for "max"."""
+    """None for a missing file and for "max"."""
     text = "".join(_lines(path))
     return int(text) if text.isdigit() else None
 
 
 def _lines(path: Path) -> list[str]:
     try:
-        # names of groups may have any bytes
+        # names of groups need not be UTF-8
         return path.read_text(errors="surrogateescape").splitlines()
     except OSError:
         return []

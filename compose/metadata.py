@@ -1,7 +1,7 @@
-"""Commit metadata: what a compose records in its commit, under the keys that clients and tools of rpm-ostree read.
+"""Commit metadata: what a compose records in its commit, under the keys that rpm-ostree's clients and tools read.
 
-Precedence: the treefile's add-commit-metadata, then JSON files, then KEY=VALUE strings; what the compose knows itself fills
-the rest. Numbers are big-endian inside, as rpm-ostree writes them. Keys are in order of their names, for the order is hashed.
+JSON files override the treefile's add-commit-metadata, and KEY=VALUE strings override both; the compose's own keys have the
+lowest precedence. Integers are stored big-endian, as by rpm-ostree. Keys are sorted, because their order is hashed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from compose.ostree.objects import Commit, Metadata
 from compose.rpm.nevra import Nevra
 from compose.solve.resolution import RepoSnapshot
 
-# an unchanged compose, which is most of them, has nothing to say of these
+# imported late, because most composes are unchanged and need none
 if TYPE_CHECKING:
     from compose.solve.advisories import Advisory
 
@@ -31,7 +31,10 @@ _SEVERITIES = {"low": 1, "moderate": 2, "important": 3, "critical": 4}
 
 
 def from_json(value: Any, where: str) -> Variant:
-    """A JSON value as json-glib makes a GVariant of it: s, x, b, d, av, a{sv}. Raises UsageError for null."""
+    """Convert a JSON value to a GVariant as json-glib does: b, x, d, s, av, a{sv}. where: for messages.
+
+    Raises UsageError for null, and for an integer of more than 64 bits.
+    """
     match value:
         case bool():
             return Variant("b", value)
@@ -51,7 +54,7 @@ def from_json(value: Any, where: str) -> Variant:
 
 
 def read_json_file(path: str) -> dict[str, Any]:
-    """An object of commit metadata. Raises UsageError naming the file."""
+    """Read a JSON object of commit metadata. Raises UsageError."""
     try:
         with open(path, encoding="utf-8") as file:
             found = json.load(file)
@@ -65,20 +68,20 @@ def read_json_file(path: str) -> dict[str, Any]:
 
 
 def package_list(packages: Sequence[Nevra]) -> Variant:
-    """rpmostree.rpmdb.pkglist: (name, epoch, version, release, arch) of every package, sorted."""
+    """Value of rpmostree.rpmdb.pkglist: (name, epoch, version, release, arch) of each package, sorted."""
     rows = sorted((each.name, str(each.epoch), each.version, each.release, each.arch) for each in packages)
     return Variant("a(sssss)", rows)
 
 
 def repositories(repos: Sequence[RepoSnapshot]) -> Variant:
-    """rpmostree.rpmmd-repos: id and time of each repository."""
+    """Value of rpmostree.rpmmd-repos: id and timestamp of each repository."""
     return Variant(
         "aa{sv}", [[("id", Variant("s", repo.id)), ("timestamp", Variant("t", be64(repo.timestamp)))] for repo in repos]
     )
 
 
 def advisories(found: Sequence[Advisory]) -> Variant:
-    """rpmostree.advisories: (id, kind, severity, NEVRAs, {cve_references: (URL, title)}) of each."""
+    """Value of rpmostree.advisories: (id, kind, severity, NEVRAs, {cve_references: [(URL, title)]}) of each."""
     rows = []
     for each in found:
         more = []
@@ -90,9 +93,10 @@ def advisories(found: Sequence[Advisory]) -> Variant:
 
 
 def advisories_of(commit: Commit, detached: Metadata = ()) -> tuple[Advisory, ...] | None:
-    """Reverse of advisories(): what a commit says, or what is kept beside it; None when neither says anything.
+    """Return the advisories that a commit, or else its detached metadata, records; None if neither does. Reverse of
+    advisories().
 
-    Raises RepositoryError for a malformed list.
+    Raises RepositoryError if the list is malformed.
     """
     rows = commit.get(ADVISORIES)
     if rows is None:
@@ -122,5 +126,5 @@ def advisories_of(commit: Commit, detached: Metadata = ()) -> tuple[Advisory, ..
 
 
 def assemble_metadata(user: Mapping[str, Variant], own: Mapping[str, Variant]) -> Metadata:
-    """All keys sorted; what the user gave wins over what the compose knows."""
+    """Merge the user's keys with the compose's own; the user's take precedence. Sorted."""
     return tuple(sorted({**own, **user}.items()))

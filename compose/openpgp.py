@@ -1,4 +1,4 @@
-"""The framing of OpenPGP data (RFC 9580), and who made a signature. What keys and signatures are worth others decide."""
+"""Parse OpenPGP packets (RFC 9580), and find who made a signature. Nothing is verified here."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _CRITICAL = 0x80
 
 
 class BadPacketError(ValueError):
-    """What should be a sequence of packets is none."""
+    """The data is not a sequence of OpenPGP packets."""
 
 
 def packets(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """(type, body, whole packet) of each packet (RFC 9580 section 4.2). Raises BadPacketError."""
+    """Yield (type, body, whole packet) of each packet (RFC 9580, section 4.2). Raises BadPacketError."""
     position = 0
     while position < len(data):
         start = position
@@ -35,24 +35,24 @@ def packets(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
                 size = int.from_bytes(data[position : position + 4], "big")
                 position += 4
             else:
-                raise BadPacketError("it holds a packet of unknown length, which no key or signature has")
+                raise BadPacketError("it has a packet of indeterminate length, which keys and signatures never have")
         else:
             tag = (first >> 2) & 0x0F
             width = {0: 1, 1: 2, 2: 4}.get(first & 3)
             if width is None:
-                raise BadPacketError("it holds a packet of unknown length, which no key or signature has")
+                raise BadPacketError("it has a packet of indeterminate length, which keys and signatures never have")
             size = int.from_bytes(data[position : position + width], "big")
             position += width
         if position + size > len(data):
-            raise BadPacketError("it is cut off")
+            raise BadPacketError("it is truncated")
         yield tag, data[position : position + size], data[start : position + size]
         position += size
 
 
 def issuers(signature: bytes) -> frozenset[bytes]:
-    """Who made the signatures that a detached signature holds: fingerprint of each one's key, or key ID where it says no more.
+    """Return the issuers of the signatures in a detached signature: fingerprints, or key IDs where there is no fingerprint.
 
-    Nothing when one of them says neither, or is none.
+    Empty if a signature has neither, or if one of the packets is not a signature.
     """
     try:
         found = [_issuer(body) if tag == _SIGNATURE else b"" for tag, body, _ in packets(signature)]
@@ -62,25 +62,28 @@ def issuers(signature: bytes) -> frozenset[bytes]:
 
 
 def _issuer(body: bytes) -> bytes:
-    """Of a signature packet: version, type, two algorithms, then what is signed of the subpackets and what is not, each
-    behind its size (section 5.2.3)."""
+    """Return the issuer in a signature packet, b"" if there is none.
+
+    Version, type and two algorithms are followed by the hashed and the unhashed subpackets, each preceded by their size
+    (section 5.2.3).
+    """
     width = {4: 2, 5: 2, 6: 4}.get(body[0]) if body else None
     if width is None:
         return b""
     found: dict[int, bytes] = {}
     start = 4
-    for _ in ("signed", "not signed"):
+    for _ in ("hashed", "unhashed"):
         size = int.from_bytes(body[start : start + width], "big")
         start += width
         for kind, value in _subpackets(body[start : start + size]):
             found.setdefault(kind & ~_CRITICAL, value)
         start += size
-    # its first octet is the version of the key
+    # the fingerprint is preceded by the version of the key
     return found.get(_ISSUER_FINGERPRINT, b"")[1:] or found.get(_ISSUER_KEY_ID, b"")
 
 
 def _subpackets(area: bytes) -> Iterator[tuple[int, bytes]]:
-    """(type, value) of each (section 5.2.3.7)."""
+    """Yield (type, value) of each subpacket (section 5.2.3.7)."""
     position = 0
     while position < len(area):
         size = area[position]

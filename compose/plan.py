@@ -1,7 +1,7 @@
-"""What a compose would change, said before anything is built: values, and how they are found by comparing.
+"""Plans: what a compose would change, found by comparison before anything is built.
 
-Before is a commit: its package list, its rpm database, its accounts, the record of what decided it. After is a solution, with
-the manifests of those packages that are in the cache already.
+"Before" is a commit: its package list, rpm database, accounts and recorded inputs. "After" is a resolution, with the manifests
+of those packages that are in the cache.
 """
 
 from __future__ import annotations
@@ -27,18 +27,21 @@ from compose.tree import BlobRef
 
 
 class PackageChange(StrEnum):
+    """What happens to a package."""
+
     ADDED = "added"
     REMOVED = "removed"
     UPGRADED = "upgraded"
     DOWNGRADED = "downgraded"
     REBUILT = "rebuilt"
-    """Another RPM under the same name, version and release."""
+    """A different RPM with the same NEVRA."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedPackage:
-    """repo: of after, "" for what is removed. size_before, size: of its files, bytes; None when not known. download: bytes
-    that are not in the cache yet."""
+    """A package that would change. before: None for an added one. after: None for a removed one. repo: of after, "" if removed.
+    size_before, size: of its files, bytes, 0 on the side that lacks it; None if unknown. download: bytes not in the cache
+    yet."""
 
     change: PackageChange
     before: Nevra | None
@@ -50,6 +53,7 @@ class PlannedPackage:
 
     @property
     def nevra(self) -> Nevra:
+        """Of the new build, or of the removed one."""
         found = self.after or self.before
         assert found is not None
         return found
@@ -57,8 +61,8 @@ class PlannedPackage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptChange:
-    """A program of a package that is new, changed or gone. phase: "%post", "%triggerin -- bash". skipped: why it does not
-    run in a compose, "" when it does."""
+    """A scriptlet or trigger that is new, changed or removed. phase: "%post", "%triggerin -- bash". before: None if new. after:
+    None if removed. skipped: why it does not run in a compose, "" if it runs."""
 
     package: Nevra
     phase: str
@@ -69,8 +73,9 @@ class ScriptChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountChange:
-    """kind: "user" or "group". before: its id in the commit, None for a new one. after: None when it is chosen while composing.
-    by: the package that declares it, None when only the lock differs. locked: does id-lock have it? None without a lock."""
+    """A user or group whose id would change. kind: "user" or "group". before: id in the commit, None for a new one. after: None
+    if the id is chosen by the compose. by: the package that declares it, None if only the lock differs. locked: is it in
+    id-lock? None without a lock."""
 
     kind: str
     name: str
@@ -82,7 +87,7 @@ class AccountChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskNeed:
-    """path: a place on the filesystem. needed: at most, bytes. free: bytes."""
+    """Space needed on a filesystem. path: on that filesystem. needed: an upper bound, bytes. free: bytes."""
 
     path: str
     needed: int
@@ -95,7 +100,7 @@ class DiskNeed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """An input that changed. place: where the treefile says it, "" for what has none."""
+    """An input that changed. place: in the treefile, "" if it has none."""
 
     change: InputChange
     place: str
@@ -105,11 +110,11 @@ class Cause:
 class Plan:
     """What a compose would do.
 
-    changed: would it make a commit? previous: checksum of the commit that it follows, None for the first one. causes: None when
-    they are not known, and why_not_known says why. total: packages of the compose. size_before: None when not known; size:
-    bytes. unread: packages whose scriptlets, accounts and changelogs are not known before they are downloaded. advisories:
-    those that the previous commit does not have; None when not known. changelogs: between the two builds of packages that are
-    read.
+    previous: checksum of the previous commit, None if there is none. changed: would it make a commit? total: number of
+    packages. causes: None if unknown, for the reason in why_not_known. size_before, size: of all packages' files, bytes;
+    size_before: None if unknown. download: bytes. unread: packages whose scriptlets, accounts and changelogs are unknown until
+    they are downloaded. advisories: those that the previous commit lacks, None if unknown. changelogs: new entries of the
+    packages that are not unread.
     """
 
     ref: str | None
@@ -139,7 +144,7 @@ def planned_packages(
     rebuilt: Collection[str],
     missing: Mapping[Nevra, int],
 ) -> tuple[PlannedPackage, ...]:
-    """installed: of the commit. rebuilt: NEVRAs whose RPM is another one. missing: bytes that are to be downloaded."""
+    """Compare packages. installed: of the commit. rebuilt: NEVRAs whose RPM changed. missing: bytes to download, by NEVRA."""
     resolved = {each.nevra: each for each in after}
     rows = [
         (PackageChange(Change(change).name.lower()), old, new)
@@ -165,7 +170,7 @@ def planned_packages(
 
 
 def rebuilt_packages(causes: Iterable[InputChange]) -> frozenset[str]:
-    """NEVRAs that stay while their RPM does not."""
+    """Return the NEVRAs whose RPM changed."""
     return frozenset(
         each.name for each in causes if each.kind is InputKind.PACKAGE and None not in (each.before, each.after)
     )
@@ -174,35 +179,40 @@ def rebuilt_packages(causes: Iterable[InputChange]) -> frozenset[str]:
 def script_changes(
     before: InstalledPackage | None, after: PackageManifest, ignored: Mapping[tuple[str, str], str]
 ) -> tuple[ScriptChange, ...]:
-    """Of one package, those that could run in a compose. ignored: (package, kind) -> why it does not run."""
+    """Compare the scriptlets and triggers of a package that could run in a compose.
+
+    before: None if the package is new. ignored: reasons why some do not run, by package name and kind.
+    """
     old = _programs(before.scriptlets, before.triggers) if before else {}
     new = _programs(after.scriptlets, after.triggers)
     return tuple(
         ScriptChange(
             package=after.nevra,
-            phase=" -- ".join(filter(None, (f"%{kind}", what))),
-            before=old.get((kind, what)),
-            after=new.get((kind, what)),
+            phase=" -- ".join(filter(None, (f"%{kind}", conditions))),
+            before=old.get((kind, conditions)),
+            after=new.get((kind, conditions)),
             skipped=ignored.get((after.nevra.name, kind), ""),
         )
-        for kind, what in sorted(old.keys() | new.keys())
-        if old.get((kind, what)) != new.get((kind, what))
+        for kind, conditions in sorted(old.keys() | new.keys())
+        if old.get((kind, conditions)) != new.get((kind, conditions))
     )
 
 
 def _programs(scriptlets: Iterable[Scriptlet], triggers: Iterable[Trigger]) -> dict[tuple[str, str], Script]:
+    """Scripts by kind and, for triggers, their conditions."""
     found = {(str(each.kind), ""): each.script for each in scriptlets if each.kind in RUN}
     for each in triggers:
         if each.kind in RUN:
-            what = ", ".join(f"{row.name} {row.version}".rstrip() for row in each.conditions)
-            found[str(each.kind), what] = each.script
+            conditions = ", ".join(f"{row.name} {row.version}".rstrip() for row in each.conditions)
+            found[str(each.kind), conditions] = each.script
     return found
 
 
 class Contents(Protocol):
-    """What is needed of a blob store."""
+    """The part of a blob store that account_changes() needs."""
 
-    def read(self, ref: BlobRef) -> bytes: ...
+    def read(self, ref: BlobRef) -> bytes:
+        """As BlobStore.read()."""
 
 
 def account_changes(
@@ -213,13 +223,15 @@ def account_changes(
     groups: Mapping[str, int],
     lock: IdLock | None,
 ) -> tuple[AccountChange, ...]:
-    """Users and groups that get an id, or another one. manifests: of packages that are new or changed. users, groups: of the
-    commit. What scriptlets make is not among it."""
+    """Find users and groups whose id is new or changes. Those created by scriptlets are not included.
+
+    manifests: of new and changed packages. users, groups: ids in the commit. Raises as BlobStore.read().
+    """
     present = {"user": users, "group": groups}
     locked = {"user": lock.users, "group": lock.groups} if lock else {"user": {}, "group": {}}
     found: dict[tuple[str, str], AccountChange] = {}
 
-    def tell(kind: str, name: str, after: int | None, by: Nevra | None) -> None:
+    def compare(kind: str, name: str, after: int | None, by: Nevra | None) -> None:
         before = present[kind].get(name)
         after = locked[kind].get(name, after)
         if before is None or after not in (None, before):
@@ -235,14 +247,14 @@ def account_changes(
     for kind, names in locked.items():
         for name in names:
             if name in present[kind]:
-                tell(kind, name, None, None)
+                compare(kind, name, None, None)
     for manifest in manifests:
         for file in manifest.files:
             if file.path.startswith(f"{SYSUSERS}/") and file.blob is not None:
                 declared = declared_ids(store.read(file.blob).decode(errors="replace"))
                 for kind, ids in zip(("user", "group"), declared, strict=True):
                     for name, number in ids.items():
-                        # root is there from the start
+                        # root always exists
                         if name != "root":
-                            tell(kind, name, number, manifest.nevra)
+                            compare(kind, name, number, manifest.nevra)
     return tuple(found[key] for key in sorted(found, key=lambda key: (key[0] != "user", key[1])))

@@ -1,4 +1,4 @@
-"""Programs: what is run, and the record of it. Only this module and `sandbox` start processes."""
+"""Programs that run in a workroot, and records of what they did."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from dataclasses import dataclass, field
 class Program:
     """A program to run in a workroot.
 
-    owner: "package:NEVRA" or "step:NAME" or "treefile:..."; phase: "%post", "%transfiletriggerin", "dracut", ...
-    argv: the program and its arguments, paths of the workroot. body: script text, made available to the program as a
-    file whose path takes the place of the argument "{script}" in argv; "" for none. stdin: bytes to feed, empty for
-    /dev/null. lua: argv is the `arg` table and body runs in librpm's Lua interpreter instead of a process of its own.
-    expand: librpm's macros in body are expanded first. header: of the package whose tags body then names, as
-    `rpm --query --queryformat` takes it; empty for a body without. macros: (name, body) that Lua and expand see besides
-    those of the root's own rpm.
-    environment: on top of the sandbox's fixed one. timeout: seconds until the whole process group is killed.
+    owner: "package:NEVRA", "step:NAME" or "treefile:...". phase: "%post", "%transfiletriggerin", "dracut", ... argv: the
+    program and its arguments; paths are those in the workroot. body: text of a script, "" for none; it is written to a file
+    whose path replaces "{script}" in argv. stdin: empty for /dev/null. lua: run body in librpm's Lua interpreter, with argv as
+    the `arg` table. expand: expand librpm's macros in body first. header: of the package whose tags are then expanded in body
+    as by `rpm --query --queryformat`; empty to expand none. macros: (name, body), for Lua and expand, in addition to those of
+    the workroot's rpm. environment: added to the sandbox's fixed one. timeout: seconds until the whole process group is killed.
     """
 
     owner: str
@@ -33,7 +31,7 @@ class Program:
 
 
 def dated(when: int) -> tuple[tuple[str, str], ...]:
-    """The environment of a program whose files are of another time than the compose. when: seconds since 1970."""
+    """Environment of a program whose files get another time than the compose's. when: seconds since 1970."""
     return (("SOURCE_DATE_EPOCH", str(when)),)
 
 
@@ -41,10 +39,9 @@ def dated(when: int) -> tuple[tuple[str, str], ...]:
 class ProgramRecord:
     """What a program did.
 
-    status: exit status, or minus the signal number, as subprocess has it. timed_out: killed for its time limit.
-    seconds: wall time, 0 for what was not run but remembered. output: stdout and stderr as they came, decoded with
-    replacement, at most the last 64 KiB.
-    changed: paths it made, changed or removed, relative and sorted.
+    status: exit status, or minus the signal number, as in subprocess. timed_out: it was killed because of its timeout.
+    seconds: wall time, 0 if its result came from the cache. output: stdout and stderr combined, decoded with replacement
+    characters, at most the last 64 KiB. changed: paths it created, changed or removed, relative and sorted.
     """
 
     program: Program

@@ -1,6 +1,6 @@
-"""Why two builds of one file differ, guessed from their contents: times, order, random values.
+"""Guess from their contents why two builds of a file differ: times, order, random values.
 
-A guess of the kind that a person makes at first sight: it says where to look, and decides nothing.
+The guess only tells users where to look; nothing depends on it.
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ _TIMES = re.compile(
     rb"\b\d{4}-\d\d-\d\d\b|\b\d\d?:\d\d(:\d\d)?(\.\d+)?\b|\b20\d{6}(T?\d{6})?Z?\b|\b(1[4-9]|2[01])\d{8}(\.\d+)?\b|"
     + _DAY + rb",?\s+|\b\d?\d " + _MONTH + rb"( 20\d\d)?\b|" + _MONTH + rb"\s+\d?\d\b(,? 20\d\d)?|\b20[1-4]\d\b"
 )  # fmt: skip
-# identifiers, keys, hashes; names as mktemp makes them
+# identifiers, keys, hashes, and names by mktemp
 _RANDOM = re.compile(
     rb"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{12,}|[A-Za-z0-9+/_-]{20,}=*|tmp[.]?\w{6,10}"
 )
 _NUMBERS = re.compile(rb"\d+")
-# Seconds since 1970 of the years in which composes are made: 2014 to 2039. Two composes of a commit are less than that apart.
+# Plausible times, seconds since 1970: 2014 to 2039, and for two composes of a commit less than 5 years apart.
 _EARLIEST, _LATEST, _APART = 1_400_000_000, 2_200_000_000, 5 * 366 * 86_400
 
 
 class Kind(StrEnum):
+    """A kind of difference; its value follows the path in a message."""
+
     TIMES = "differs in times only"
     ORDER = "has the same in another order"
     RANDOM = "differs in what looks random"
@@ -34,7 +36,7 @@ class Kind(StrEnum):
 
 
 def kind_of(before: bytes, after: bytes) -> Kind:
-    """What kind of difference there is between two contents that are not equal."""
+    """Classify the difference between two contents, which must differ."""
     if _MARK in before or _MARK in after:
         return _of_binary(before, after)
     if sorted(before.splitlines()) == sorted(after.splitlines()):
@@ -54,7 +56,7 @@ def _of_binary(before: bytes, after: bytes) -> Kind:
 
 
 def _runs(before: bytes, after: bytes) -> Iterator[tuple[int, int]]:
-    """(first, last) position of each stretch of differing bytes; equal ones between two of a field belong to it."""
+    """Yield the (first, last) position of each run of differing bytes; runs less than 4 bytes apart are one."""
     first = last = -1
     for position, (one, other) in enumerate(zip(before, after, strict=True)):
         if one == other:
@@ -70,7 +72,7 @@ def _runs(before: bytes, after: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _is_time(before: bytes, after: bytes, first: int, last: int) -> bool:
-    """Is there a number of four bytes around these that both have a plausible time in?"""
+    """Do both have a plausible time in the same 4 bytes that contain these positions?"""
     for start in range(max(0, last - 3), first + 1):
         for order in ("little", "big"):
             one, other = (int.from_bytes(data[start : start + 4], order) for data in (before, after))

@@ -1,4 +1,4 @@
-"""What a commit weighs, and who brought it: bytes of its files, each object counted once."""
+"""The size of a commit, and what contributes to it: bytes of its files, each object counted once."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from compose.ostree.repo import Repo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """objects: files and symlinks, those with the same content, owner and mode once. size: of regular files, bytes. stored:
-    bytes of the objects in an archive repository, which is what a client downloads that has none of them; 0 in another."""
+    """A part of a commit. objects: files and symlinks; identical ones count once. size: of regular files, bytes. stored: bytes
+    of the objects in an archive repository, which is what clients without them download; 0 in other repositories."""
 
     objects: int = 0
     size: int = 0
@@ -27,7 +27,8 @@ class Share:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weight:
-    """Of a commit. files: (path, its share) in the order of the walk; of an object with several paths the first has it all."""
+    """The size of a commit. archive: is its repository an archive? files: (path, share) in the order of Repo.walk(); only the
+    first path of each object."""
 
     commit: str
     archive: bool
@@ -35,10 +36,11 @@ class Weight:
 
     @property
     def total(self) -> Share:
+        """Sum of all files."""
         return sum((share for _, share in self.files), Share())
 
     def by(self, name_of: Callable[[str], str]) -> dict[str, Share]:
-        """What each of the names has that paths are given; the heaviest first."""
+        """Sum the shares of files by name, largest size first. name_of: maps a path to a name."""
         found: dict[str, Share] = {}
         for path, share in self.files:
             name = name_of(path)
@@ -47,7 +49,8 @@ class Weight:
 
 
 def weigh(repo: Repo, commit: str, reporter: Reporter) -> Weight:
-    """Raises RepositoryError when an object is missing or damaged. Contents are not read."""
+    """Find the sizes of a commit's files, without reading their contents. Raises RepositoryError if an object is missing or
+    damaged."""
     archive = repo.config.mode is Mode.ARCHIVE
     seen: set[bytes] = set()
     found = []
@@ -65,12 +68,12 @@ def weigh(repo: Repo, commit: str, reporter: Reporter) -> Weight:
 
 
 def directory_of(path: str, depth: int) -> str:
-    """The directory above a path that is at most `depth` names deep: "/usr/lib" of usr/lib/x/y at 2."""
+    """Return the directory of a path, cut to depth components: "/usr/lib" for usr/lib/x/y and 2."""
     return "/" + "/".join(path.split("/")[:-1][:depth])
 
 
 def source_of(writer: str) -> str:
-    """Who brought a path (tree.Entry's writer), without what changes from build to build."""
+    """Return a name for a writer (see tree.Entry) that stays the same from build to build."""
     kind, _, rest = writer.partition(":")
     if kind in ("package", "scriptlet"):
         # NAME-[EPOCH:]VERSION-RELEASE.ARCH, and the phase of a scriptlet
@@ -80,13 +83,13 @@ def source_of(writer: str) -> str:
 
 
 def sources(writers: Mapping[str, str]) -> Callable[[str], str]:
-    """For Weight.by(): by records.Records.writers."""
+    """Return a function for Weight.by() that maps paths to source_of(). writers: of records.Records."""
     return lambda path: source_of(writers[path]) if path in writers else "not recorded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One name in two commits; before is None where there is no other commit to compare with."""
+    """One name's share in a commit, and in an older one; before is None if there is no older commit."""
 
     name: str
     now: Share
@@ -94,7 +97,7 @@ class Row:
 
 
 def rows(now: Mapping[str, Share], before: Mapping[str, Share] | None) -> tuple[Row, ...]:
-    """The heaviest first, or what differs most."""
+    """Merge the shares of two commits, largest difference first; if before is None, keep the order of now."""
     if before is None:
         return tuple(Row(name=name, now=share, before=None) for name, share in now.items())
     names: Iterable[str] = now.keys() | before.keys()
@@ -103,5 +106,5 @@ def rows(now: Mapping[str, Share], before: Mapping[str, Share] | None) -> tuple[
 
 
 def growth(row: Row) -> int:
-    """Bytes."""
+    """Return by how many bytes a name grew; its size if there is no older commit."""
     return row.now.size - (row.before.size if row.before is not None else 0)

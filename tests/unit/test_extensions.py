@@ -98,7 +98,7 @@ def test_a_package_to_match_must_be_in_the_base() -> None:
     ("text", "fault"),
     [
         ("extensions: []", "e.yaml:1:1: extensions: must be a mapping, not a list"),
-        ("extensions: {a: }", "e.yaml:1:14: extensions.a.packages: there are none"),
+        ("extensions: {a: }", "e.yaml:1:14: extensions.a.packages: must not be empty"),
         ("extensions: {a: {packages: b}}", "e.yaml:1:18: extensions.a.packages: must be a list, not text"),
         ("extensions: {a: {packages: [1]}}", "e.yaml:1:29: extensions.a.packages[0]: must be text, not a number"),
         (

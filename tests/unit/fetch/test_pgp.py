@@ -51,11 +51,11 @@ def test_binary_keys_are_armoured_as_gnupg_does():
         (b"", "no OpenPGP public key block"),
         (b"-----BEGIN CERTIFICATE-----", "no OpenPGP public key block"),
         (b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n!!!\n-----END PGP PUBLIC KEY BLOCK-----", "armour is damaged"),
-        (b"\x98\xff\x04", "cut off"),
+        (b"\x98\xff\x04", "truncated"),
         (b"\xb4\x03abc", "not with a public key"),
         (b"\x98\x01\x03", "version 3"),
-        (b"\x9b\x01\x03", "unknown length"),
-        (b"\xc6\xe0\x03", "unknown length"),
+        (b"\x9b\x01\x03", "indeterminate length"),
+        (b"\xc6\xe0\x03", "indeterminate length"),
     ],
 )
 def test_what_is_no_key_is_refused(data, fault):
