@@ -33,6 +33,7 @@ _FILES = "extensions"
 _LOCK = "extensions.lock.yaml"
 _REPOS = "extensions.repo"
 _FACT = "extensions"
+_HINT = "create the bundle again: compose fetch TREEFILE --bundle=FILE --extensions=FILE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,9 +89,7 @@ def carried(index: Index, name: str, directory: str, basearch: str) -> tuple[str
     a damaged one.
     """
     if _FACT not in index.facts:
-        raise FetchError(
-            f"{name} has no extensions", hint="fetch it again: compose fetch --bundle=FILE --extensions=FILE"
-        )
+        raise FetchError(f"{name} has no extensions", hint=_HINT)
     try:
         found = index.facts[_FACT]
         path = str(found["file"])
@@ -107,7 +106,7 @@ def carried(index: Index, name: str, directory: str, basearch: str) -> tuple[str
     except (KeyError, TypeError, ValueError, FileNotFoundError) as error:
         raise FetchError(
             f"{name}: the list of extensions is damaged: {error}",
-            hint="fetch it again: compose fetch --bundle=FILE --extensions=FILE",
+            hint=_HINT,
         ) from error
     return os.path.join(directory, path), locked
 

@@ -51,9 +51,9 @@ def sandbox_checked(inputs: Inputs, options: ComposeOptions, reporter: Reporter)
 
 def _check_sandbox(cache: CacheDir, reporter: Reporter) -> None:
     with cache.scratch() as work:
-        rung = probe(BlobStore(cache.join("blobs")), work)
-    reporter.info(f"Sandbox: {rung}")
-    if rung.form is Form.COPY:
+        sandbox = probe(BlobStore(cache.join("blobs")), work)
+    reporter.info(f"Sandbox: {sandbox}")
+    if sandbox.form is Form.COPY:
         reporter.warn(f"the kernel refuses an overlay in {cache.path}: every workroot is a full copy")
 
 
