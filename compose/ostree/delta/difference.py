@@ -26,7 +26,7 @@ _GOOD = 100
 _NO_FILE = 16
 """Hardly any file compresses to less than this fraction of its size: a smaller difference is taken without trying."""
 _DENSE = 0.95
-"""A file that xz leaves larger than this part of it is compressed already: bsdiff would find nothing in it."""
+"""Bytes that xz leaves larger than this part of them are compressed already: neither kind of patch would gain anything."""
 _PER_COMPARED = 4
 """Bytes of memory for each byte of two files that are compared."""
 _STREAMED = 8 * fs.CHUNK
@@ -127,31 +127,28 @@ def difference(
         whole = (Segment(0, 0, file.size),)
         return Copies(source=source.checksum, segments=whole, size=file.size) if same else None
     old, new = read_content(repo, source.checksum, check), read_content(repo, file.checksum, check)
-    ways = list(_ways(source.checksum, old, new, common_segments(old, new, check), check))
-    cost, best = min(ways, key=lambda row: row[0], default=(len(new), None))
-    if (
-        program is not None
-        and cost >= max(_LITTLE, len(new) // _GOOD)
-        and (ways or _weight(new, check) < _DENSE * len(new))
-    ):
+    segments = common_segments(old, new, check)
+    literal = _literal(new, segments)
+    weight = _weight(literal, check)
+    dense = weight >= _DENSE * len(literal)
+    ways: list[tuple[int, Difference]] = []
+    if segments:
+        cost = weight + _OVERHEAD + _PER_SEGMENT * len(segments)
+        ways.append((cost, Copies(source=source.checksum, segments=segments, size=len(new))))
+        if cost >= _LITTLE and not dense:
+            ways.append(_patched(source.checksum, patching.patch(old, new, segments, check), check))
+    cost = min((cost for cost, _ in ways), default=len(new))
+    if program is not None and cost >= max(_LITTLE, len(new) // _GOOD) and not dense:
+        # slow: minutes for a large file
         patch = program.patch(old, new)
         if patch is not None:
-            cost, best = min((cost, best), _patched(source.checksum, patch, check), key=lambda row: row[0])
+            ways.append(_patched(source.checksum, patch, check))
+    if not ways:
+        return None
+    cost, best = min(ways, key=lambda row: row[0])
     if cost < len(new) // _NO_FILE:
         return best
-    return best if cost < _weight(new, check) else None
-
-
-def _ways(
-    source: bytes, old: bytes, new: bytes, segments: tuple[Segment, ...], check: Check
-) -> Iterator[tuple[int, Difference]]:
-    """Each with its cost: the bytes that it takes in a part, about."""
-    if not segments:
-        return
-    cost = _weight(_literal(new, segments), check) + _OVERHEAD + _PER_SEGMENT * len(segments)
-    yield cost, Copies(source=source, segments=segments, size=len(new))
-    if cost >= _LITTLE:
-        yield _patched(source, patching.patch(old, new, segments, check), check)
+    return best if cost < (_weight(new, check) if segments else weight) else None
 
 
 def add_file(part: PartBuilder, repo: Repo, file: NewFile, how: Difference | None, check: Check) -> None:

@@ -36,6 +36,8 @@ from compose.pipeline.delta import make_delta
 from tests.support.commits import Item, file, link, write_commit
 
 RANDOM = random.Random(1).randbytes(200_000)
+NIBBLES = bytes(each % 16 for each in RANDOM[100_000:125_000])
+"""Half of it is left when compressed."""
 PIECES = st.lists(
     st.one_of(
         st.binary(max_size=80),
@@ -310,7 +312,7 @@ def test_a_bsdiff_that_fails(script: str, repo: Path, monkeypatch: pytest.Monkey
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     reporter = Warnings()
-    new = {**NEW, "usr/a": file(RANDOM[:25_000] + RANDOM[100_000:125_000])}
+    new = {**NEW, "usr/a": file(RANDOM[:25_000] + NIBBLES)}
     with Repo.open(str(repo)) as opened:
         target = write_commit(opened, new)
         written = write_delta(
@@ -323,6 +325,27 @@ def test_a_bsdiff_that_fails(script: str, repo: Path, monkeypatch: pytest.Monkey
     assert written is not None
     assert ["bsdiff failed for 1 of 1 files" in each for each in reporter.said] == [True]
     assert write(repo) == before
+
+
+@pytest.mark.parametrize(("added", "runs"), [(RANDOM[100_000:125_000], False), (NIBBLES, True)])
+def test_what_is_compressed_is_not_given_to_bsdiff(
+    added: bytes, runs: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An initramfs, say: minutes for nothing."""
+    given = []
+
+    def patch(_program: bsdiff.Bsdiff, old: bytes, new: bytes) -> None:
+        given.append((old, new))
+
+    monkeypatch.setattr(bsdiff.Bsdiff, "patch", patch)
+    monkeypatch.setattr(bsdiff, "is_installed", lambda: True)
+    old, new = RANDOM[:50_000], RANDOM[:25_000] + added
+    with Repo.create(str(tmp_path / "repo")) as repo:
+        source, target = (write_commit(repo, {"usr/a": file(data)}) for data in (old, new))
+        written = write_delta(repo, source=source, target=target, options=DeltaOptions(), reporter=Reporter())
+    assert written is not None
+    assert written.copied == 1
+    assert given == [(old, new)] * runs
 
 
 def test_a_delta_weighs_less_than_objects(repo: Path) -> None:
