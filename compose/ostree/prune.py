@@ -7,6 +7,7 @@ another transaction has written, and no ref leads to yet, would go too.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
@@ -60,16 +61,18 @@ def find_doomed(
     source: Repo | None = None,
     moved: Mapping[str, str] | None = None,
     coming: Container[str] = (),
+    before: Callable[[str, str], str | None] | None = None,
 ) -> Doomed:
     """retentions: of local refs, by name. source: where what commits come from is looked up that were not all copied: those
     before and after them are one history. moved: refs as if they were at other commits. coming: commits of source as if they
-    were copied.
+    were copied. before: given the name of a ref and a commit, the commit that it replaced, which belongs to the history even
+    if it is no ancestor.
 
     Raises RepositoryError when a commit that is kept is damaged, or not whole without a note that it is: what it needs cannot
     be told then.
     """
     repos = (repo,) if source is None else (repo, source)
-    kept = _kept_commits(repo, retentions, moved or {}, reader(*repos), coming)
+    kept = _kept_commits(repo, retentions, moved or {}, functools.cache(reader(*repos)), coming, before)
     objects = Objects()
     for checksum in kept:
         objects.add(next((each for each in repos if each.has(checksum, "commit")), repo), checksum)
@@ -129,6 +132,7 @@ def _kept_commits(
     moved: Mapping[str, str],
     read: Callable[[str], Commit | None],
     coming: Container[str],
+    before: Callable[[str, str], str | None] | None,
 ) -> set[str]:
     kept: set[str] = set()
     whole: set[str] = set()
@@ -139,19 +143,23 @@ def _kept_commits(
         for name in _directories(repo, top)
         for checksum in refs.list_refs(repo.fd, f"{top}/{name}").values()
     ]
-    tips = [(checksum, retentions.get(name, KEEP_ALL)) for name, checksum in local.items()]
-    for tip, retention in (*tips, *((checksum, KEEP_ALL) for checksum in others)):
-        mine = whole if retention == KEEP_ALL else frozenset[str]()
+    tips = [(name, checksum, retentions.get(name, KEEP_ALL)) for name, checksum in local.items()]
+    for name, tip, retention in (*tips, *(("", checksum, KEEP_ALL) for checksum in others)):
+        # parents that another ref has led to need not be followed again, if all of them are kept
+        seen = whole if retention == KEEP_ALL and before is None else set[str]()
         depth = 0
-        for checksum, commit, _ in history(tip, read, mine):
-            if retention == KEEP_ALL:
-                whole.add(checksum)
-            # others only lead to what is before them
-            if checksum in coming or repo.has(checksum, "commit"):
-                if not retention.keeps(depth, commit.timestamp):
-                    break
-                kept.add(checksum)
-                depth += 1
+        pending = [tip]
+        while pending:
+            for checksum, commit, _ in history(pending.pop(0), read, seen):
+                seen.add(checksum)
+                # others only lead to what is before them
+                if checksum in coming or repo.has(checksum, "commit"):
+                    if not retention.keeps(depth, commit.timestamp):
+                        break
+                    kept.add(checksum)
+                    depth += 1
+                    if name and before is not None and (replaced := before(name, checksum)) is not None:
+                        pending.append(replaced)
     return kept
 
 

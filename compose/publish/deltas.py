@@ -12,6 +12,7 @@ from compose.ostree.delta.signatures import update_signatures
 from compose.ostree.delta.write import DeltaOptions, write_delta
 from compose.ostree.reachable import history, reader
 from compose.ostree.repo import Repo
+from compose.publish.lineage import predecessors
 from compose.publish.model import Move, PublishedDelta
 
 
@@ -28,9 +29,15 @@ def missing_deltas(source: Repo, target: Repo, moves: Sequence[Move], count: int
 
 def _published_before(source: Repo, target: Repo, move: Move) -> Iterator[str]:
     """Earlier commits of a ref in the target, latest first. As for pruning, the source fills gaps in the history."""
-    first = move.before if move.before != move.commit else source.read_commit(move.commit, ()).parent.hex()
-    if first:
-        for checksum, _, _ in history(first, reader(source, target)):
+    before = predecessors(target, [move])
+    read = reader(source, target)
+    seen: set[str] = set()
+    pending = [move.before if move.before is not None and move.before != move.commit else move.commit]
+    while pending:
+        for checksum, _, _ in history(pending.pop(0), read, seen):
+            seen.add(checksum)
+            if (replaced := before(move.name, checksum)) is not None:
+                pending.append(replaced)
             if checksum != move.commit and target.has(checksum, "commit") and not target.is_partial(checksum):
                 yield checksum
 

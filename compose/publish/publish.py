@@ -20,6 +20,7 @@ from compose.ostree.lock import locked
 from compose.ostree.prune import Doomed, find_doomed, remove
 from compose.ostree.repo import Repo
 from compose.ostree.summary import write_summary
+from compose.publish import lineage
 from compose.publish.checks import check_age, check_bindings, check_summary, printable
 from compose.publish.copying import copy_missing, find_missing
 from compose.publish.deltas import make_deltas, missing_deltas, update_deltas
@@ -49,6 +50,7 @@ def publish(options: PublishOptions, reporter: Reporter) -> Published:
                 copy_missing(source, target, missing, options.signers, options.jobs, reporter)
                 deltas = make_deltas(target, deltas, options.jobs, reporter)
                 update_deltas(target, moves, reporter)
+                lineage.remember(target, moves)
                 _move(source, target, moves, options, reporter)
         if not options.dry_run and options.retention is not None:
             pruned = _prune(source, target, moves, options, reporter)
@@ -115,8 +117,15 @@ def _doomed(
         return None
     retentions = dict.fromkeys(_commits(moves), options.retention)
     if coming is None:
-        return find_doomed(target, retentions, source=source)
-    return find_doomed(target, retentions, source=source, moved=_commits(moves), coming=frozenset(coming))
+        return find_doomed(target, retentions, source=source, before=lineage.predecessors(target))
+    return find_doomed(
+        target,
+        retentions,
+        source=source,
+        moved=_commits(moves),
+        coming=frozenset(coming),
+        before=lineage.predecessors(target, moves),
+    )
 
 
 def _prune(
@@ -130,6 +139,7 @@ def _prune(
                 write_summary(target, reporter, options.signers, without=doomed.deltas)
             remove(target, doomed, reporter)
             records.forget_gone(target)
+            lineage.forget_gone(target)
         return doomed
     except ComposeError as error:
         raise type(error)(

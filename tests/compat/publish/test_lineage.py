@@ -1,0 +1,100 @@
+"""Commits without parents: what a ref was before is its history all the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compose.ostree.prune import Retention
+from tests.compat.ostree.test_commit import ostree
+from tests.compat.publish.test_publish import run
+from tests.support.commits import EPOCH
+from tests.support.publication import HOUR, OTHER, REF, build, history, make, objects_of, refs_of, snapshot
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return make(tmp_path / "srv")
+
+
+def commits_of(repo: Path) -> set[str]:
+    return {each.replace("/", "").partition(".")[0] for each in objects_of(repo) if each.endswith(".commit")}
+
+
+def fresh(path: Path, content: str, age: int, ref: str = REF) -> tuple[Path, str]:
+    """A repository as CI makes one for each compose, with its only commit."""
+    return make(path / content), build(path / content, content, ref, age=age)
+
+
+def test_of_a_fresh_repository_each_time(target: Path, tmp_path: Path) -> None:
+    published = []
+    how = {"retention": Retention(commits=2), "deltas": 2}
+    for number, content in enumerate(("one", "two", "three", "four")):
+        source, commit = fresh(tmp_path, content, 9 - number)
+        before = snapshot(target)
+        would = run(source, target, dry_run=True, **how)
+        assert snapshot(target) == before
+        done = run(source, target, **how)
+        assert done.pruned == would.pruned
+        # the last two that were published are kept, and what had been published before led to this one
+        assert [each.source for each in done.deltas] == [each.source for each in would.deltas] == published[-2:][::-1]
+        published.append(commit)
+        assert commits_of(target) == set(published[-2:])
+    assert refs_of(target) == {REF: published[-1]}
+    assert {path.name for path in (target / "extensions/compose/published").iterdir()} == set(published[-2:])
+    ostree(target, "fsck")
+
+
+def test_by_age(target: Path, tmp_path: Path) -> None:
+    published = []
+    for number, content in enumerate(("one", "two", "three", "four")):
+        source, commit = fresh(tmp_path, content, 9 - number)
+        published.append(commit)
+        run(source, target, retention=Retention(since=EPOCH - 7 * HOUR))
+    assert commits_of(target) == set(published[2:])
+
+
+def test_what_lies_between_is_gone_from_the_source(target: Path, tmp_path: Path) -> None:
+    source = make(tmp_path / "source")
+    commits = history(source, *"abcdef")
+    for number in (1, 3):
+        run(source, target, f"{REF}={commits[number]}")
+    alone = make(tmp_path / "alone")
+    ostree(alone, "pull-local", str(source), commits[5])
+    done = run(alone, target, f"{REF}={commits[5]}", retention=Retention(commits=2))
+    assert done.pruned is not None
+    assert done.pruned.commits == (commits[1],)
+
+
+def test_of_a_ref_that_keeps_everything(target: Path, tmp_path: Path) -> None:
+    kept = set()
+    for number, content in enumerate(("one", "two", "three")):
+        source, commit = fresh(tmp_path, content, 9 - number)
+        kept.add(commit)
+        run(source, target)
+    source, other = fresh(tmp_path, "other", 1, OTHER)
+    run(source, target, OTHER, retention=Retention(commits=1))
+    assert commits_of(target) == {*kept, other}
+
+
+def test_back_and_forth(target: Path, tmp_path: Path) -> None:
+    source = make(tmp_path / "source")
+    one, two = history(source, "one", "two")
+    for commit in (one, two, one, two):
+        run(source, target, f"{REF}={commit}", allow_downgrade=True, retention=Retention(commits=2))
+    assert commits_of(target) == {one, two}
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff\n", b"nothing of the kind\n", b"abc os/x86_64/main\n"])
+def test_a_damaged_record_ends_the_history(damage: bytes, target: Path, tmp_path: Path) -> None:
+    commits = []
+    for number, content in enumerate(("one", "two")):
+        source, commit = fresh(tmp_path, content, 9 - number)
+        commits.append(commit)
+        run(source, target)
+    (target / "extensions/compose/published" / commits[1]).write_bytes(damage)
+    run(source, target, retention=Retention(commits=2))
+    assert commits_of(target) == {commits[1]}
