@@ -23,8 +23,9 @@ from compose.oci.source import SourceImage, read_source
 from compose.ostree.composefs import require_program
 from compose.ostree.keys import SigningKey
 from compose.pipeline.encapsulate import Encapsulated
-from compose.pipeline.image import check_target, open_private, structure_of
+from compose.pipeline.image import check_target, structure_of
 from compose.pipeline.parts import report_devices
+from compose.pipeline.private import open_private
 from compose.rootfs import Root, read_rootfs
 from compose.tree import Tree
 

@@ -5,7 +5,6 @@ The compose starts from what the previous image's metadata says: input hash, ver
 
 from __future__ import annotations
 
-import contextlib
 import os
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -24,14 +23,13 @@ from compose.oci.existing import ExistingImage, read_existing
 from compose.oci.image import COMMIT_LABEL, PLAIN, ImageOptions, check_options
 from compose.oci.layout import try_layout
 from compose.oci.reference import ImageReference, Transport
-from compose.ostree.config import Mode
 from compose.ostree.refs import is_checksum
 from compose.ostree.repo import Repo
 from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
+from compose.pipeline.private import open_private
 from compose.pipeline.results import touch
 from compose.pipeline.run import compose_tree
 
-_PROBE_XATTR = "user.compose"
 _VERSIONS = ("org.opencontainers.image.version", "version")
 
 
@@ -194,21 +192,3 @@ def _options_following(
         previous_version=next((previous.labels[key] for key in _VERSIONS if key in previous.labels), None),
         previous_timestamp=previous.created,
     )
-
-
-def open_private(path: str, *, composefs: bool = False) -> Repo:
-    """Open or create a repository for commits that go straight into images; bare-user where possible, since the image
-    compresses files anyway. composefs: commits in a new repository get the composefs digest."""
-    mode = Mode.BARE_USER
-    with fs.storage_errors(path):
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        try:
-            os.setxattr(path, _PROBE_XATTR, b"")
-        except OSError:
-            # the filesystem has no user xattrs
-            mode = Mode.ARCHIVE
-        else:
-            # another compose may be probing too
-            with contextlib.suppress(OSError):
-                os.removexattr(path, _PROBE_XATTR)
-    return Repo.create(path, mode, composefs=composefs)

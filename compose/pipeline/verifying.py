@@ -12,13 +12,13 @@ from compose.diff import PathChange, diff_commits
 from compose.errors import RepositoryError
 from compose.events import Reporter
 from compose.inputdiff import InputChange, input_changes
-from compose.ostree.config import Mode
 from compose.ostree.objects import COLLECTION_BINDING, COMPOSEFS_DIGEST, Commit
 from compose.ostree.repo import Repo
 from compose.pipeline.bundling import bundled_layers, unpack_bundle
 from compose.pipeline.inspect import commit_of
 from compose.pipeline.making import changed_tools, rebuild_options
 from compose.pipeline.options import ComposeOptions
+from compose.pipeline.private import open_private
 from compose.pipeline.run import compose_tree
 from compose.records import Records, Run
 from compose.variance import Kind, kind_of
@@ -99,9 +99,8 @@ def verify(
 def _repo_like(path: str, commit: Commit) -> Repo:
     """Create a repository whose config gives commits the same composefs digest and collection binding as `commit`."""
     collection = commit.get(COLLECTION_BINDING)
-    return Repo.create(
+    return open_private(
         path,
-        Mode.BARE_USER,
         composefs=commit.get(COMPOSEFS_DIGEST) is not None,
         collection_id=collection if isinstance(collection, str) else None,
     )

@@ -12,7 +12,7 @@ import pytest
 
 from compose.ostree.objects import COMPOSEFS_DIGEST as DIGEST
 from compose.ostree.objects import decode_commit
-from compose.pipeline.image import open_private
+from compose.pipeline.private import open_private
 from tests.e2e.tiny import REF, Site
 from tests.support import rpmrepo
 from tests.support.imageimporter import import_image

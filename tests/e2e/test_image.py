@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from compose.ostree.config import Mode
-from compose.pipeline.image import open_private
+from compose.pipeline.private import open_private
 from tests.e2e.tiny import Done, Site, release
 from tests.support import rpmrepo
 from tests.support.imageimporter import import_image

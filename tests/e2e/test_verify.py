@@ -69,7 +69,7 @@ def test_a_commit_is_what_its_record_makes(site: Site) -> None:
     assert site.snapshot() == before
 
 
-@pytest.mark.parametrize("kind", ["xfs", "btrfs", "tmpfs"])
+@pytest.mark.parametrize("kind", ["xfs", "btrfs", "tmpfs", "ramfs"])
 def test_the_filesystem_of_the_cachedir_has_no_part_in_it(site: Site, kind: str, tmp_path: Path) -> None:
     site.compose()
     with mounted(kind, tmp_path / kind) as place:

@@ -17,7 +17,8 @@ _LEAST = {"xfs": 320 << 20, "btrfs": 128 << 20}
 
 @contextmanager
 def mounted(kind: str, place: Path, size: int = 256 << 20, *, options: str = "") -> Iterator[Path]:
-    """A new filesystem, "tmpfs" or what mkfs makes in a file beside it, on a directory made for it. size: bytes.
+    """A new filesystem, "tmpfs", "ramfs" or what mkfs makes in a file beside it, on a directory made for it. size: bytes, of
+    all but ramfs, which has no limit.
 
     Skips the test where the machine lacks mkfs or the filesystem (make test brings what is needed).
     """
@@ -25,6 +26,8 @@ def mounted(kind: str, place: Path, size: int = 256 << 20, *, options: str = "")
     image = place.with_name(place.name + ".img")
     if kind == "tmpfs":
         command = ["mount", "-t", "tmpfs", "-o", f"size={size},{options or 'rw'}", "tmpfs", str(place)]
+    elif kind == "ramfs":
+        command = ["mount", "-t", "ramfs", "ramfs", str(place)]
     else:
         if shutil.which(f"mkfs.{kind}") is None:
             pytest.skip(f"there is no mkfs.{kind}")
