@@ -192,15 +192,17 @@ def write_sources(path: str, files: Mapping[str, Source], facts: Mapping[str, An
 def read_sources(path: str, directory: str) -> Index | None:
     """Unpack the sources that write_sources() wrote below an empty, private directory; None if there are none.
 
-    Raises FetchError if they are damaged, StorageError.
+    Raises FetchError if they are damaged or cannot be read, StorageError.
     """
     try:
-        with open(path, "rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
-            return bundle.unpack(stream, path, directory)
+        file = open(path, "rb")  # noqa: SIM115, closed below, where an OSError is not one of opening it
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+        raise FetchError(f"cannot read {path}: {error.strerror}", hint="make it readable, or remove it") from error
+    try:
+        with file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
+            return bundle.unpack(stream, path, directory)
     except zstandard.ZstdError as error:
         raise FetchError(f"{path} is damaged: {error}", hint="remove it") from error
 

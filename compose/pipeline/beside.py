@@ -21,14 +21,20 @@ _SOURCES = "compose-sources.tar.zst"
 
 
 def read_facts(rootfs: str) -> Facts | None:
-    """The facts about a root; None when compose install did not make it. Raises UsageError for a malformed file."""
+    """The facts about a root; None when compose install did not make it.
+
+    Raises UsageError for a file that is malformed or cannot be read.
+    """
     path = _path(rootfs, _FACTS)
     data = _read(path)
     return None if data is None else facts.decode(data, path)
 
 
 def read_records(rootfs: str) -> Records | None:
-    """The records of a root; None when compose install did not make it. Raises UsageError for a damaged file."""
+    """The records of a root; None when compose install did not make it.
+
+    Raises UsageError for a file that is damaged or cannot be read.
+    """
     path = _path(rootfs, _RECORDS)
     data = _read(path)
     try:
@@ -76,3 +82,8 @@ def _read(path: str) -> bytes | None:
             return file.read()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {path}: {error.strerror}",
+            hint="compose install writes this file beside the root; make it readable, or remove it",
+        ) from error

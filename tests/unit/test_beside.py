@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from compose.errors import ComposeError, FetchError, UsageError
 from compose.pipeline import beside
 from compose.pipeline.facts import Facts
 
@@ -22,3 +24,24 @@ def test_any_name_of_the_root_leads_to_its_files(tmp_path: Path, monkeypatch: py
         assert beside.read_facts(name) == FACTS, name
     beside.write_facts(str(link), FACTS)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["link", "out"]
+
+
+@pytest.mark.parametrize(
+    ("name", "read", "error"),
+    [
+        ("compose.json", beside.read_facts, UsageError),
+        ("compose-records.json.zst", beside.read_records, UsageError),
+        ("compose-sources.tar.zst", lambda root: beside.unpack_sources(root, f"{root}/unpacked"), FetchError),
+    ],
+)
+def test_a_file_that_cannot_be_read(
+    name: str, read: Callable[[str], object], error: type[ComposeError], tmp_path: Path
+) -> None:
+    root = tmp_path / "rootfs"
+    root.mkdir()
+    assert read(str(root)) is None
+    (tmp_path / name).mkdir()
+    with pytest.raises(error, match=rf"cannot read .*/{name}: Is a directory") as caught:
+        read(str(root))
+    assert caught.value.hint is not None
+    assert "remove it" in caught.value.hint
