@@ -10,17 +10,19 @@ are unpacked, before anything uses them.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
 from compose import fs
-from compose.errors import FetchError, UsageError
+from compose.errors import FetchError, StorageError, UsageError
 
 INDEX = "index.json"
 _MARK = "compose-bundle"
@@ -68,7 +70,8 @@ class Index:
 def write(stream: BinaryIO, files: Mapping[str, Source], facts: Mapping[str, Any]) -> None:
     """Write a bundle. files: by path. facts: the caller's own data, stored as JSON.
 
-    Raises UsageError for an invalid path, OSError.
+    Raises UsageError for an invalid path, StorageError for a file that cannot be read, OSError for a stream that cannot be
+    written.
     """
     members = tuple(_member(path, files[path]) for path in sorted(files))
     document = {_MARK: _VERSION, "files": [asdict(each) for each in members], **facts}
@@ -109,7 +112,7 @@ def _member(path: str, source: Source) -> Member:
         data = source.data or b""
         size, digest = len(data), hashlib.sha256(data).hexdigest()
     else:
-        with open(source.path, "rb") as file:
+        with _reading(source.path), open(source.path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             size = os.fstat(file.fileno()).st_size
     return Member(path=path, size=size, mode=source.mode, sha256=digest)
@@ -120,10 +123,31 @@ def _append(stream: BinaryIO, member: Member, source: Source) -> None:
     if source.path is None:
         stream.write(source.data or b"")
     else:
-        with open(source.path, "rb") as file:
-            while chunk := file.read(_CHUNK):
-                stream.write(chunk)
+        for chunk in _chunks(source.path):
+            stream.write(chunk)
     stream.write(bytes(-member.size % _BLOCK))
+
+
+def _chunks(path: str) -> Iterator[bytes]:
+    # not around the yields: what writes the chunks has errors of its own
+    with _reading(path):
+        file = open(path, "rb")  # noqa: SIM115, closed below
+    with file:
+        while True:
+            with _reading(path):
+                chunk = file.read(_CHUNK)
+            if not chunk:
+                return
+            yield chunk
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        hint = fs.FAILING if error.errno == errno.EIO else None
+        raise StorageError(f"cannot read {path}: {error.strerror}", hint=hint) from error
 
 
 def _header(member: Member) -> bytes:

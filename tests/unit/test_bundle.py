@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import io
 import json
 import os
@@ -13,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from compose import bundle
 from compose.bundle import INDEX, Source, unpack, write
-from compose.errors import ComposeError, FetchError, UsageError
+from compose.errors import ComposeError, FetchError, StorageError, UsageError
+from compose.pipeline import bundling
 
 FILES = {
     "treefile/a.yaml": Source(data=b"packages: [bash]\n"),
@@ -87,6 +91,48 @@ def changed_index(change: Callable[[dict[str, Any]], object], names: Callable[[s
                 info.name = names(info.name)
             new.addfile(info, io.BytesIO(data))
     return out.getvalue()
+
+
+@pytest.mark.parametrize("fault", [errno.EIO, errno.EACCES])
+@pytest.mark.parametrize("place", ["opening", "hashing", "copying"])
+def test_the_error_names_the_source_that_cannot_be_read(
+    place: str, fault: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not the bundle, which can be written."""
+    source = tmp_path / "source.rpm"
+    source.write_bytes(b"r")
+    error = OSError(fault, os.strerror(fault))
+
+    class Failing(io.FileIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise error
+
+    opened: list[str] = []
+
+    def faulty(path: str, mode: str = "r") -> io.IOBase:
+        if path != str(source):
+            return open(path, mode)
+        opened.append(path)
+        if place == "opening":
+            raise error
+        return Failing(path) if place == "copying" and len(opened) == 2 else open(path, mode)
+
+    def failing_digest(*_: object) -> object:
+        raise error
+
+    monkeypatch.setattr(bundle, "open", faulty, raising=False)
+    if place == "hashing":
+        monkeypatch.setattr(hashlib, "file_digest", failing_digest)
+    with pytest.raises(StorageError, match=rf"^cannot read {source}: ") as caught:
+        bundling._write(str(tmp_path / "x.tar"), {"rpms/source.rpm": Source(path=str(source))}, {})
+    assert bool(caught.value.hint) is (fault == errno.EIO)
+    assert os.listdir(tmp_path) == ["source.rpm"]
+
+
+def test_the_error_names_the_bundle_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "source.rpm").write_bytes(b"r" * (1 << 20))
+    with pytest.raises(OSError, match="No space left"), open("/dev/full", "wb") as stream:
+        write(stream, {"rpms/source.rpm": Source(path=str(tmp_path / "source.rpm"))}, {})
 
 
 def first(document: dict[str, Any], **changes: Any) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from compose.errors import StorageError
+from compose.errors import FetchError
 from compose.inputhash import Input, InputKind
 from compose.records import Records, Run, decode, encode, read_sources
 
@@ -33,5 +33,5 @@ def test_what_is_damaged(text: bytes) -> None:
 
 def test_sources_that_cannot_be_read(tmp_path: Path) -> None:
     assert read_sources(str(tmp_path / "missing"), str(tmp_path)) is None
-    with pytest.raises(StorageError, match=r"cannot read .*: Is a directory"):
+    with pytest.raises(FetchError, match=r"cannot read .*: Is a directory"):
         read_sources(str(tmp_path), str(tmp_path))
