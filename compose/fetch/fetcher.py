@@ -119,7 +119,9 @@ def _keys(resolution: Resolution, access: RepoAccess, network: RepoNetwork, repo
     download_keys([repo for repo in repos if repo.gpgcheck], access, network, reporter)
     # an RPM from outside the repositories is pinned by the treefile itself
     own = ((COMMAND_LINE, None),) if COMMAND_LINE in used else ()
-    return own + tuple((repo.id, load_keys(repo, access, network) if repo.gpgcheck else None) for repo in repos)
+    return own + tuple(
+        (repo.id, load_keys(repo, access, network, reporter) if repo.gpgcheck else None) for repo in repos
+    )
 
 
 def _cached_path(package: ResolvedPackage, network: RepoNetwork) -> str:

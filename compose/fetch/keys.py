@@ -56,11 +56,13 @@ def download_keys(repos: Sequence[RepoSnapshot], access: RepoAccess, network: Re
                 os.rename(download.path, paths[download.repo, download.urls[0]])
 
 
-def load_keys(repo: RepoSnapshot, access: RepoAccess, network: RepoNetwork) -> tuple[PublicKey, ...]:
+def load_keys(
+    repo: RepoSnapshot, access: RepoAccess, network: RepoNetwork, reporter: Reporter
+) -> tuple[PublicKey, ...]:
     """Return the keys of a repository that has gpgcheck=1, remote ones as downloaded by download_keys().
 
-    Raises TrustError if there is no gpgkey=, or a file is missing or not a key file; FetchError if a remote one was
-    never downloaded.
+    Keys of an unsupported version are skipped with a warning. Raises TrustError if there is no gpgkey=, or a file is missing
+    or not a key file; FetchError if a remote one was never downloaded.
     """
     if not repo.gpgkeys:
         raise TrustError(
@@ -71,12 +73,15 @@ def load_keys(repo: RepoSnapshot, access: RepoAccess, network: RepoNetwork) -> t
     keys: dict[str, PublicKey] = {}
     for url in repo.gpgkeys:
         try:
-            for key in parse_keys(read_key_file(url, repo, access, network)):
-                keys.setdefault(key.fingerprint, key)
+            found = parse_keys(read_key_file(url, repo, access, network))
         except BadKey as error:
             raise TrustError(
                 f"repository {repo.id!r}: gpgkey {without_user(url)} is not a key file: {error}"
             ) from error
+        for reason in found.skipped:
+            reporter.warn(f"repository {repo.id!r}: a key of gpgkey {without_user(url)} is skipped: {reason}")
+        for key in found.keys:
+            keys.setdefault(key.fingerprint, key)
     return tuple(keys.values())
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import itertools
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from compose import openpgp
@@ -23,6 +25,10 @@ _CRC24_INIT, _CRC24_POLY = 0xB704CE, 0x1864CFB
 
 class BadKey(ValueError):
     """A file is not an OpenPGP key file."""
+
+
+class _Unsupported(BadKey):
+    """A key is of a version that has no place in RPM."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,20 +45,37 @@ class PublicKey:
         return f"{self.key_ids[0]} {self.user_id}".strip()
 
 
-def parse_keys(data: bytes) -> tuple[PublicKey, ...]:
-    """Return all certificates of a key file, binary or armoured (several blocks, text around them). Raises BadKey."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyFile:
+    """keys: at least one. skipped: why, for each certificate whose key has an unsupported version."""
+
+    keys: tuple[PublicKey, ...]
+    skipped: tuple[str, ...]
+
+
+def parse_keys(data: bytes) -> KeyFile:
+    """Return all certificates of a key file, binary or armoured (several blocks, text around them).
+
+    Raises BadKey for what is no key file, and for one without any key of a supported version.
+    """
     blocks = [_dearmor(match["body"]) for match in _ARMOR.finditer(data)]
     if not blocks:
         if not data or not data[0] & 0x80:
             raise BadKey("it holds no OpenPGP public key block")
         blocks = [data]
-    keys = [key for block in blocks for key in _certificates(block)]
+    keys: list[PublicKey] = []
+    skipped: list[str] = []
+    for packets in itertools.chain.from_iterable(map(_certificates, blocks)):
+        try:
+            keys.append(_certificate(packets))
+        except _Unsupported as error:
+            skipped.append(str(error))
     if not keys:
-        raise BadKey("it holds no OpenPGP public key")
-    return tuple(keys)
+        raise BadKey(f"its keys are unusable: {skipped[0]}" if skipped else "it holds no OpenPGP public key")
+    return KeyFile(keys=tuple(keys), skipped=tuple(skipped))
 
 
-def _certificates(data: bytes) -> Iterator[PublicKey]:
+def _certificates(data: bytes) -> Iterator[list[tuple[int, bytes, bytes]]]:
     try:
         found = tuple(openpgp.packets(data))
     except openpgp.BadPacketError as error:
@@ -60,17 +83,21 @@ def _certificates(data: bytes) -> Iterator[PublicKey]:
     packets: list[tuple[int, bytes, bytes]] = []
     for packet in found:
         if packet[0] == _PUBLIC_KEY and packets:
-            yield _certificate(packets)
+            yield packets
             packets = []
         packets.append(packet)
     if packets:
-        yield _certificate(packets)
+        yield packets
 
 
 def _certificate(packets: list[tuple[int, bytes, bytes]]) -> PublicKey:
     if packets[0][0] != _PUBLIC_KEY:
         raise BadKey(f"it begins with an OpenPGP packet of type {packets[0][0]}, not with a public key")
-    identities = [_identity(body) for tag, body, _ in packets if tag in (_PUBLIC_KEY, _PUBLIC_SUBKEY)]
+    identities = [_identity(packets[0][1])]
+    for tag, body, _ in packets[1:]:
+        # librpm ignores such subkeys too
+        with suppress(_Unsupported):
+            identities += [_identity(body)] if tag == _PUBLIC_SUBKEY else []
     users = [body.decode(errors="replace") for tag, body, _ in packets if tag == _USER_ID]
     return PublicKey(
         fingerprint=identities[0][0],
@@ -89,7 +116,7 @@ def _identity(body: bytes) -> tuple[str, str]:
         case b"\x06":
             digest = hashlib.sha256(b"\x9b" + len(body).to_bytes(4, "big") + body).hexdigest()
             return digest, digest[:16]
-    raise BadKey(f"it holds a key of version {body[0] if body else 'none'}; versions 4 and 6 are supported")
+    raise _Unsupported(f"version {body[0] if body else 'none'} is not supported, only versions 4 and 6 are")
 
 
 def _dearmor(block: bytes) -> bytes:

@@ -387,9 +387,9 @@ def test_a_key_of_two_repositories_comes_with_the_settings_of_each(place, keys, 
     repos(login, login)
     resolution = place.solve("small", "large")
     download_keys(resolution.repos, place.access(), place.network(), place.log)
-    assert {load_keys(each, place.access(), place.network())[0].fingerprint for each in resolution.repos} == {
-        keys.fingerprint("ours")
-    }
+    assert {
+        load_keys(each, place.access(), place.network(), place.log)[0].fingerprint for each in resolution.repos
+    } == {keys.fingerprint("ours")}
     for first, second, named in ((login, "", "other"), ("", login, "test")):
         repos(first, second)
         with pytest.raises(FetchError, match=f"gpgkey {server.url}/web.asc of repository '{named}'.*401"):
