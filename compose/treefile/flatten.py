@@ -248,7 +248,7 @@ class Flattener:
                 continue
             if isinstance(included.value, dict):
                 # merged before any file, so that it overrides them
-                yield included.place, {key: value for key, value in given(included.value).items() if key != "include"}
+                yield included.place, given(included.value)
             else:
                 files += [(item.place, item.value) for item in _texts(included)]
         yield from files

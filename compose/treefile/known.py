@@ -19,8 +19,8 @@ from compose.sealed import forget_oldest, read_sealed, write_sealed
 from compose.treefile.source import Located, Place
 from compose.treefile.validate import schema_text
 
-# To be incremented whenever the same bytes may be parsed differently than before.
-_KIND = b"compose treefile 3\n"
+# To be incremented whenever the same bytes may be parsed or validated differently than before.
+_KIND = b"compose treefile 4\n"
 _KEPT = 200
 
 

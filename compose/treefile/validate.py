@@ -12,6 +12,8 @@ from typing import Any
 from compose.treefile.keys import CLIENT_ONLY, KEYS, nearest
 from compose.treefile.source import Located, Place, type_name
 
+# rpm-ostree ignores includes in an inline treefile, so that what they name would be missing from the tree
+_ABOUT_INCLUDES = ("include", "arch-include", "conditional-include", "packages-remove")
 _NOT_NULLABLE = frozenset({"repo-metadata", "advisories-metadata"})
 
 
@@ -42,6 +44,11 @@ def faults(source: Located) -> list[tuple[Place, str]]:
         found += _describe(source, error, list(error.absolute_path))
     for body in _inline_treefiles(source):
         found += faults(body)
+        found += [
+            (body.value[key].place, f"{key}: not possible in an inline treefile, which cannot include files")
+            for key in _ABOUT_INCLUDES
+            if key in body.value
+        ]
     return sorted(set(found))
 
 

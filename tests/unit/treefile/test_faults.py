@@ -101,6 +101,24 @@ def test_fault(text: str, expected: str, faults: Faults) -> None:
     assert expected in faults(text)
 
 
+@pytest.mark.parametrize("holds", ["==", "!="])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "include: a.yaml",
+        "arch-include: {x86_64: a.yaml}",
+        "conditional-include: [{if: 'basearch == \"x86_64\"', include: a.yaml}]",
+        "packages-remove: [vim]",
+    ],
+)
+def test_includes_of_an_inline_treefile(entry: str, holds: str, faults: Faults) -> None:
+    key = entry.partition(":")[0]
+    inline = f"conditional-include: [{{if: 'basearch {holds} \"x86_64\"', include: {{{entry}}}}}]"
+    assert faults(f"packages: [a]\n{inline}", a_yaml="packages: [b]") == [
+        f"top.yaml:2:62: {key}: not possible in an inline treefile, which cannot include files"
+    ]
+
+
 def test_all_faults_at_once_with_the_way_there(faults: Faults) -> None:
     found = faults("include: a.yaml\nslinux: true", a_yaml="selinux: 3\nunits: x")
     assert found == [
