@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass, field
 
 
@@ -50,3 +51,11 @@ class ProgramRecord:
     seconds: float
     output: str
     changed: tuple[str, ...] = field(default=())
+
+
+def signal_name(number: int) -> str:
+    """Name a signal for a message: "SIGKILL", or "signal 40" for a real-time signal, most of which have no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-import signal
 
 from compose.errors import ComposeError, SandboxError
+from compose.process import signal_name
 
 # errors when a limit on processes, threads, open files or memory is reached
 _LIMITS = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
@@ -53,7 +53,7 @@ def message_of(error: BaseException) -> str:
     if isinstance(error, ComposeError):
         return error.message
     if isinstance(error, Interrupted):
-        return f"interrupted by {signal.Signals(error.number).name}"
+        return f"interrupted by {signal_name(error.number)}"
     return f"{type(error).__name__}: {error}"
 
 

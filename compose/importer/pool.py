@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
@@ -24,6 +23,7 @@ from compose.errors import ComposeError, PackageError, StorageError
 from compose.importer.cache import ImportCache
 from compose.importer.unpack import unpack_rpm
 from compose.interpreter import python
+from compose.process import signal_name
 
 # Errors that a worker may answer with; any other exception is a bug.
 _ERRORS: dict[str, type[ComposeError]] = {error.__name__: error for error in (PackageError, StorageError)}
@@ -120,7 +120,7 @@ class _Worker:
 
     def _death(self, path: str) -> PackageError:
         status = self._process.wait()
-        cause = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
+        cause = f"was killed by {signal_name(-status)}" if status < 0 else f"exited with status {status}"
         return PackageError(f"{os.path.basename(path)}: the process importing it {cause}", details=self._stderr_tail())
 
     def _stderr_tail(self) -> list[str]:

@@ -8,7 +8,6 @@ directory: nobody takes it for a leftover while one of them still writes into it
 from __future__ import annotations
 
 import marshal
-import signal
 import subprocess
 import threading
 from collections import deque
@@ -21,6 +20,7 @@ from compose.errors import RepositoryError, StorageError
 from compose.interpreter import python
 from compose.ostree import verity, worker
 from compose.ostree.deflate import PIECE, WHOLE_MAX
+from compose.process import signal_name
 
 _BATCH_BYTES = 4 << 20
 _BATCH_FILES = 256
@@ -237,7 +237,7 @@ class Worker:
             return marshal.load(self._process.stdout)
         except EOFError:
             status = self._process.wait()
-            how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+            how = f"was ended by {signal_name(-status)}" if status < 0 else f"ended with status {status}"
             raise RepositoryError(f"a worker process {how}", hint="compose again") from None
 
     def kill(self) -> None:

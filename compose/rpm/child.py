@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 import subprocess
 from collections.abc import Callable
 from typing import Any, BinaryIO, TypeVar
@@ -21,6 +20,7 @@ from compose import fs
 from compose.errors import ComposeError
 from compose.events import Reporter, Task
 from compose.interpreter import python
+from compose.process import signal_name
 from compose.rpm.repofile import without_user
 
 Request = TypeVar("Request")
@@ -86,12 +86,7 @@ def _environment() -> dict[str, str]:
 
 
 def _cause(status: int) -> str:
-    if status >= 0:
-        return f"exit status {status}"
-    try:
-        return f"signal {-status} ({signal.Signals(-status).name})"
-    except ValueError:
-        return f"signal {-status}"
+    return f"exit status {status}" if status >= 0 else signal_name(-status)
 
 
 def _follow(stream: BinaryIO | Any, reporter: Reporter) -> tuple[str, Any]:

@@ -291,15 +291,16 @@ def test_storage_errors_cross_the_processes(cache, rpm_file):
         import_packages((file,), cache, 1, Reporter())
 
 
-def test_a_worker_that_dies_is_named(cache, rpm_file, tmp_path):
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGSEGV, "SIGSEGV"), (signal.SIGRTMIN + 6, "signal 40")])
+def test_a_worker_that_dies_is_named(cache, rpm_file, tmp_path, number, name):
     file = rpm_file(package())
     fifo = tmp_path / "slow.rpm"
     os.mkfifo(fifo)
     with ImportPool(1, cache) as pool:
         pool.import_rpm(file.path, file.sha256)
-        killer = threading.Timer(0.1, lambda: os.kill(children()[0], signal.SIGSEGV))
+        killer = threading.Timer(0.1, lambda: os.kill(children()[0], number))
         killer.start()
-        with pytest.raises(PackageError, match=r"slow\.rpm: the process importing it was killed by SIGSEGV"):
+        with pytest.raises(PackageError, match=rf"slow\.rpm: the process importing it was killed by {name}"):
             pool.import_rpm(str(fifo), "0" * 64)
         killer.join()
 

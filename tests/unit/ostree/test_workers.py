@@ -11,6 +11,7 @@ import pytest
 from compose.errors import RepositoryError
 from compose.interpreter import python
 from compose.ostree.workers import share_out
+from tests.support import childtasks
 
 
 def test_a_worker_that_dies_is_an_error_and_no_wait() -> None:
@@ -18,6 +19,11 @@ def test_a_worker_that_dies_is_an_error_and_no_wait() -> None:
     with pytest.raises(RepositoryError, match="a worker process was ended by SIGABRT"):
         share_out(os.abort, None, [1, 2], 2, lambda _: [], lambda *answer: taken.append(answer), RepositoryError)
     assert taken == []
+
+
+def test_a_worker_that_ends_by_a_signal_without_a_name() -> None:
+    with pytest.raises(RepositoryError, match=f"a worker process was ended by signal {childtasks.NAMELESS}"):
+        share_out(childtasks.end_by_nameless_signal, None, [1], 1, lambda _: [], lambda *_: None, RepositoryError)
 
 
 def test_a_worker_whose_parent_was_killed_ends_silently() -> None:

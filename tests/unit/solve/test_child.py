@@ -73,10 +73,15 @@ def test_a_bug_is_not_taken_for_an_error_of_the_user():
         run(childtasks.bug, "x")
 
 
+def test_a_signal_without_a_name():
+    with pytest.raises(FetchError, match=f"^signal {childtasks.NAMELESS}$"):
+        run(childtasks.end_by_nameless_signal)
+
+
 def test_a_crash_is_an_error_with_the_last_words():
     with pytest.raises(FetchError) as caught:
         run(childtasks.crash)
-    assert "signal 11 (SIGSEGV)" in caught.value.message
+    assert caught.value.message == "SIGSEGV"
     assert caught.value.details[-1] == "last words"
 
 
