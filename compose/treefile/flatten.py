@@ -19,7 +19,7 @@ from compose.treefile.keys import CLIENT_ONLY, KEYS, LEGACY, Merge, nearest
 from compose.treefile.kickstart import parse_kickstart
 from compose.treefile.known import KnownFiles
 from compose.treefile.model import ExternalFile
-from compose.treefile.source import Located, Place, SourceFault
+from compose.treefile.source import Located, Place, Remark, SourceFault
 from compose.treefile.validate import faults, given
 
 _MAX_DEPTH = 50
@@ -47,10 +47,10 @@ class Flattener:
     """Reads a treefile and everything it includes; the fields collect the results.
 
     known: cache of parsed files. externals: files that keys refer to, by key and by the name given there, "" for a key that
-    takes one file. faults, warnings: "place: message". files: contents of the treefiles that were read, by path. opened: every
-    file that was read, under the path it was opened by. tried: paths of all files that were looked for, existing or not.
-    programs: the finalize.d directories that were looked for, existing or not. legacy: (place, old, new) for each old spelling.
-    untaken: (place, path, reason) for each include that was not followed.
+    takes one file. faults: "place: message". remarks: warnings. files: contents of the treefiles that were read, by path.
+    opened: every file that was read, under the path it was opened by. tried: paths of all files that were looked for, existing
+    or not. programs: the finalize.d directories that were looked for, existing or not. legacy: (place, old, new) for each old
+    spelling. untaken: (place, path, reason) for each include that was not followed.
     """
 
     basearch: str
@@ -58,7 +58,7 @@ class Flattener:
     variables: dict[str, Value] = field(default_factory=dict)
     externals: dict[tuple[str, str], ExternalFile] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
     opened: dict[str, ExternalFile] = field(default_factory=dict)
     tried: set[str] = field(default_factory=set)
@@ -93,7 +93,8 @@ class Flattener:
         names = {item.value: item.place for item in unwanted.value}
         packages = config["packages"]
         for name in sorted(names.keys() - {item.value for item in packages.value}):
-            self.warnings.append(f"{names[name]}: {_REMOVE}: no include lists {name}")
+            message = f"{_REMOVE}: no include lists {name}"
+            self.remarks.append(Remark(place=names[name], rule="packages-remove-needless", message=message))
         kept = [item for item in packages.value if item.value not in names]
         config["packages"] = Located(kept, packages.place)
 
@@ -150,9 +151,8 @@ class Flattener:
                 kept[key] = value
             else:
                 near = nearest(key, KEYS)
-                self.warnings.append(
-                    f"{value.place}: {key}: unknown key, ignored as a comment" + (f' (or "{near}"?)' if near else "")
-                )
+                message = f"{key}: unknown key, ignored as a comment" + (f' (or "{near}"?)' if near else "")
+                self.remarks.append(Remark(place=value.place, rule="json-comment", message=message))
         return Located(kept, source.place)
 
     def _finish(self, config: Config, path: str, chain: tuple[Place, ...], *, inline: bool = False) -> Config:

@@ -24,8 +24,6 @@ _BASE_ARCHES = frozenset(
     }
 )  # fmt: skip
 _PER_ARCH = re.compile(r"packages-(?!remove$)[a-z0-9_]+")
-_COMMENT = re.compile(r"(?P<place>.*?:\d+:\d+): (?P<text>(?P<key>[^:]*): unknown key, ignored as a comment.*)")
-_WARNING = re.compile(r"(?P<place>.*?:\d+:\d+): (?P<text>.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -295,13 +293,9 @@ def _variables(subject: _Subject) -> Iterator[Finding]:
                 yield Finding(place=value.place, rule="variable-unused", message=f"{name} is never used")
 
 
-def _comments(subject: _Subject) -> Iterator[Finding]:
-    for warning in subject.flattener.warnings:
-        match = _COMMENT.fullmatch(warning)
-        if match is not None:
-            yield Finding(place=_place(match["place"]), rule="json-comment", message=match["text"])
-        elif (match := _WARNING.fullmatch(warning)) is not None and "packages-remove" in match["text"]:
-            yield Finding(place=_place(match["place"]), rule="packages-remove-needless", message=match["text"])
+def _remarks(subject: _Subject) -> Iterator[Finding]:
+    for remark in subject.flattener.remarks:
+        yield Finding(place=remark.place, rule=remark.rule, message=remark.message)
 
 
 def _inline(subject: _Subject) -> Iterator[Finding]:
@@ -349,11 +343,6 @@ def _ignores_errors(script: str) -> bool:
     return len(commands) > 1 and not stops
 
 
-def _place(text: str) -> Place:
-    file, line, column = text.rsplit(":", 2)
-    return Place(file, int(line), int(column))
-
-
 _CHECKS: tuple[Callable[[_Subject], Iterator[Finding]], ...] = (
     _spelling,
     _obsolete,
@@ -362,7 +351,7 @@ _CHECKS: tuple[Callable[[_Subject], Iterator[Finding]], ...] = (
     _architectures,
     _repositories,
     _variables,
-    _comments,
+    _remarks,
     _inline,
     _scripts,
 )

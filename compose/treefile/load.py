@@ -55,7 +55,7 @@ def load_treefile(path: str, *, basearch: str, known: KnownFiles | None = None) 
         deciding_files=_deciding_files(flattener),
         directory=os.path.dirname(os.path.abspath(path)),
         files=tuple(flattener.opened.values()),
-        warnings=tuple(flattener.warnings),
+        warnings=tuple(map(str, flattener.remarks)),
     )
 
 

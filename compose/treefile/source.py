@@ -53,6 +53,18 @@ class Located:
         return here
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remark:
+    """A warning about a treefile that loads. rule: of the linter that reports it too."""
+
+    place: Place
+    rule: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}"
+
+
 class SourceFault(Exception):
     """A file that cannot be parsed: place and reason."""
 
