@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
-import re
 from collections.abc import Iterator
 
 from compose.assemble.accounts import declared_ids, parse_ids
 from compose.lint.subject import Finding, Subject, few
-from compose.postprocess import tmpfilesd
+from compose.postprocess import nsswitch, tmpfilesd
 
 _DATABASES = ("passwd", "group")
 _SHADOW = ("usr/etc/shadow", "usr/etc/gshadow")
@@ -24,7 +23,7 @@ def accounts(subject: Subject) -> Iterator[Finding]:
         )
     switch = subject.text("usr/etc/nsswitch.conf") or ""
     for database in present:
-        if not re.search(rf"(?m)^{database}:.*\baltfiles\b", switch):
+        if nsswitch.ALTFILES not in nsswitch.services(switch, database):
             message = f"{database} does not use altfiles, which reads /usr/lib/{database}"
             yield Finding(rule="accounts", path="/usr/etc/nsswitch.conf", message=message)
     existing = [name for name in _DATABASES if f"usr/lib/{name}" in subject.tree]

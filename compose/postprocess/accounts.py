@@ -10,6 +10,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from compose.postprocess import nsswitch
 from compose.postprocess.contents import Contents, lines_of, read_text, resolve, rewrite, unlines, write_file
 from compose.tree import Tree
 
@@ -119,7 +120,7 @@ def _with_fixed_day(line: str, latest: int) -> str:
 
 
 def enable_altfiles(tree: Tree, store: Contents) -> Tree:
-    """Add altfiles to passwd and group in nsswitch.conf, after files or, without it, at the end.
+    """Add altfiles to passwd and group in nsswitch.conf, as nsswitch.with_altfiles() does.
 
     A file that names altfiles in either line was configured deliberately and stays as it is. So does a symlink, whose target
     belongs to authselect. Lint rule `accounts` reports when this is not enough.
@@ -128,22 +129,9 @@ def enable_altfiles(tree: Tree, store: Contents) -> Tree:
     entry = tree.get(path)
     if entry is not None and entry.blob is not None:
         text = store.read(entry.blob).decode("utf-8", "surrogateescape")
-        lines = lines_of(text)
-        if not any(_is_account_line(line) and "altfiles" in line.split() for line in lines):
+        lines = nsswitch.with_altfiles(text)
+        if lines != lines_of(text):
             editor = tree.edit()
-            data = unlines([_with_altfiles(line) if _is_account_line(line) else line for line in lines])
-            rewrite(editor, path, data, store, writer="step:nsswitch")
+            rewrite(editor, path, unlines(lines), store, writer="step:nsswitch")
             tree = editor.build()
     return tree
-
-
-def _is_account_line(line: str) -> bool:
-    return line.split(":")[0].strip() in ("passwd", "group")
-
-
-def _with_altfiles(line: str) -> str:
-    name, _, services = line.partition(":")
-    indent = services[: len(services) - len(services.lstrip())]
-    words = services.split()
-    at = words.index("files") + 1 if "files" in words else len(words)
-    return f"{name}:{indent}{' '.join([*words[:at], 'altfiles', *words[at:]])}"

@@ -235,6 +235,11 @@ def test_nothing_to_say() -> None:
             'f usr/etc/nsswitch.conf 0644 "passwd: altfiles\\ngroup: files systemd\\n"',
             "accounts /usr/etc/nsswitch.conf: group does not use altfiles, which reads /usr/lib/group",
         ),
+        (
+            "usr/etc/nsswitch.conf",
+            'f usr/etc/nsswitch.conf 0644 "passwd: files altfiles[SUCCESS=merge]\\ngroup: files # altfiles\\n"',
+            "accounts /usr/etc/nsswitch.conf: group does not use altfiles, which reads /usr/lib/group",
+        ),
         ("usr/share/rpm", "", "rpmdb /usr/share/rpm: is missing"),
         (
             "usr/share/rpm/rpmdb.sqlite",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from compose.postprocess import accounts
+import pytest
+
+from compose.postprocess import accounts, nsswitch
 from tests.support.treetext import MemoryStore, changes, expect, parse
 
 ETC = r"""
@@ -91,6 +93,32 @@ def test_altfiles_is_last_without_files() -> None:
     blob = accounts.enable_altfiles(before, store)["etc/nsswitch.conf"].blob
     assert blob is not None
     assert store.read(blob).decode() == "passwd: sss systemd altfiles\ngroup: sss altfiles\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("passwd: files [SUCCESS=merge] systemd", "passwd: files [SUCCESS=merge] altfiles [SUCCESS=merge] systemd"),
+        ("group: files[success=continue]sss", "group: files [success=continue] altfiles [success=continue]sss"),
+        (
+            "group: files [SUCCESS=merge NOTFOUND=return] sss",
+            "group: files [SUCCESS=merge NOTFOUND=return NOTFOUND=continue] altfiles [SUCCESS=merge NOTFOUND=return] sss",
+        ),
+        ("group: files [!SUCCESS=return] sss", "group: files altfiles [!SUCCESS=return] sss"),
+        ("group: files [ NOTFOUND = return ] sss", "group: files altfiles [ NOTFOUND = return ] sss"),
+        ("group:\tsss  files\t[!UNAVAIL=return] db", "group:\tsss  files altfiles\t[!UNAVAIL=return] db"),
+        ("group: files sss # not altfiles", "group: files altfiles sss # not altfiles"),
+        ("group: sss [NOTFOUND=return] # files", "group: sss altfiles [NOTFOUND=return] # files"),
+        ("group: nofiles", "group: nofiles altfiles"),
+        ("group:", "group: altfiles"),
+        ("group: sss altfiles[SUCCESS=merge]db", "group: sss altfiles[SUCCESS=merge]db"),
+        ("hosts: files [SUCCESS=merge] dns", "hosts: files [SUCCESS=merge] dns"),
+        ("# group: files", "# group: files"),
+    ],
+)
+def test_actions_and_comments_of_nsswitch(line: str, expected: str) -> None:
+    assert nsswitch.with_altfiles(line) == [expected]
+    assert nsswitch.with_altfiles(expected) == [expected]
 
 
 def test_nsswitch_that_names_altfiles_is_left_alone() -> None:
