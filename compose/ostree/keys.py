@@ -42,6 +42,11 @@ class SigningKey:
         """Of detached metadata, where its signatures are."""
         return f"ostree.sign.{self.kind}"
 
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"{self.kind}={self.path}"
+
     def sign(self, data: bytes) -> bytes:
         """A detached signature. Raises UsageError with what OpenSSL says."""
         with fs.memory_file("commit") as file:
@@ -71,11 +76,11 @@ class SigningKey:
                 )
             except FileNotFoundError:
                 raise UsageError(
-                    f"{self.kind}={self.path}: openssl is not installed, and only it signs", hint="install openssl"
+                    f"{self.name}: openssl is not installed, and only it signs", hint="install openssl"
                 ) from None
         if done.returncode or not done.stdout:
             raise UsageError(
-                f"{self.kind}={self.path}: OpenSSL cannot sign with this key",
+                f"{self.name}: OpenSSL cannot sign with this key",
                 details=done.stderr.decode(errors="replace").splitlines()[-10:],
             )
         return done.stdout

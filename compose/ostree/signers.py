@@ -10,12 +10,14 @@ import os
 import shlex
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from compose import fs
 from compose.errors import UsageError
+from compose.events import Reporter
 from compose.openpgp import BadPacketError, packets
 from compose.ostree.sign import GPG_SIGNATURES, gpg_signature
 
@@ -26,15 +28,20 @@ _SIGNATURE_PACKET = 2
 _ARMOR = b"-----BEGIN PGP"
 _MOST = 1 << 20
 """Bytes of a signature, and of what a program says that are looked at."""
+_PATIENCE = 5.0
+"""Seconds that signing may take without a word."""
 _LINES = 10
 """Of what a program says, at the end, for an error."""
 
 
 class Signer(Protocol):
-    """metadata_key: of detached metadata, or of summary.sig, where its signatures are."""
+    """metadata_key: of detached metadata, or of summary.sig, where its signatures are. name: for messages."""
 
     @property
     def metadata_key(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
 
     def sign(self, data: bytes) -> bytes:
         """A detached signature. Raises UsageError when it cannot be had."""
@@ -50,6 +57,10 @@ class GpgKey:
     def metadata_key(self) -> str:
         return GPG_SIGNATURES
 
+    @property
+    def name(self) -> str:
+        return f"GnuPG with key {self.key}"
+
     def sign(self, data: bytes) -> bytes:
         return gpg_signature(data, self.key)
 
@@ -64,6 +75,10 @@ class SignCommand:
     @property
     def metadata_key(self) -> str:
         return METADATA_KEYS[self.kind]
+
+    @property
+    def name(self) -> str:
+        return f"--sign-command: {shlex.join(self.argv)}"
 
     def sign(self, data: bytes) -> bytes:
         name = shlex.join(self.argv)
@@ -136,6 +151,18 @@ def parse_command(text: str) -> SignCommand:
     return SignCommand(kind=kind, argv=argv)
 
 
-def signed_by(data: bytes, signers: Iterable[Signer]) -> list[tuple[str, bytes]]:
-    """One by each, with the key that it is kept under. Raises UsageError."""
-    return [(each.metadata_key, each.sign(data)) for each in signers]
+def signed_by(data: bytes, signers: Iterable[Signer], reporter: Reporter) -> list[tuple[str, bytes]]:
+    """One by each, with the key that it is kept under. Raises UsageError.
+
+    There is no limit of time, since a module may wait for somebody to touch it; the reporter says what is waited for.
+    """
+    signatures = []
+    for each in signers:
+        waiting = threading.Timer(_PATIENCE, reporter.info, (f"still waiting for a signature ({each.name})",))
+        waiting.daemon = True
+        waiting.start()
+        try:
+            signatures.append((each.metadata_key, each.sign(data)))
+        finally:
+            waiting.cancel()
+    return signatures

@@ -56,7 +56,7 @@ def write_summary(
             names = repo.refs() | to_move
             found = dict(sorted(names.items(), key=lambda item: item[0].encode())), _mirrored(repo)
             data = encode(SUMMARY_TYPE, (_rows(repo, found[0]), _metadata(repo, found[1], without)))
-            signed = encode("a{sv}", joined((), (), signed_by(data, signers))) if signers else None
+            signed = encode("a{sv}", joined((), (), signed_by(data, signers, reporter))) if signers else None
             _replace(repo, to_move, data, signed)
             to_move.clear()
             if found == (repo.refs(), _mirrored(repo)):

@@ -158,7 +158,7 @@ class Transaction:
             data = encode_commit(commit)
         except ValueError as error:
             raise RepositoryError(str(error)) from error
-        signatures = signed_by(data, signers)
+        signatures = signed_by(data, signers, self._reporter)
         checksum = self._write_metadata(data, "commit").hex()
         self._commits[checksum] = detached, signatures
         return checksum
@@ -196,7 +196,7 @@ class Transaction:
         """Write a commit object of another repository as it is there, and what is beside it: signatures of detached, and
         those of signers, are added to those that are here. False when the commit is here. Raises UsageError when it cannot be
         signed."""
-        signed = signed_by(data, signers)
+        signed = signed_by(data, signers, self._reporter)
         checksum = self._write_metadata(data, "commit").hex()
         self._commits[checksum] = parted(joined(detached, (), signed))
         return self._metadata[f"{checksum[:2]}/{checksum[2:]}.commit"]

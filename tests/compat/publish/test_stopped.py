@@ -142,6 +142,7 @@ def test_one_summary_at_a_time(tmp_path: Path) -> None:
 
     class Slow:
         metadata_key = "ostree.sign.ed25519"
+        name = "a test"
 
         def sign(self, data: bytes) -> bytes:
             if b"ostree.summary.mode" in data:

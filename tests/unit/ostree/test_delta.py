@@ -493,6 +493,7 @@ def test_a_delta_that_nothing_lists_is_listed_though_it_exists(repo: Path) -> No
 
 class Signs:
     metadata_key = "ostree.sign.ed25519"
+    name = "a test"
 
     def sign(self, data: bytes) -> bytes:
         del data

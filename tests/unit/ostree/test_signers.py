@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compose.errors import UsageError
+from compose.events import Reporter
+from compose.ostree import signers
 from compose.ostree.gvariant import Variant
 from compose.ostree.prune import KEEP_ALL, Retention
 from compose.ostree.sign import joined, parted
@@ -37,7 +39,7 @@ def test_what_is_no_command(text: str) -> None:
 
 def test_a_program_gets_the_bytes_and_what_it_writes_is_the_signature() -> None:
     data = bytes(range(64))
-    assert signed_by(data, [parse_command("ed25519=cat")]) == [("ostree.sign.ed25519", data)]
+    assert signed_by(data, [parse_command("ed25519=cat")], Reporter()) == [("ostree.sign.ed25519", data)]
     with pytest.raises(UsageError, match="has 64 bytes, this 63"):
         parse_command("ed25519=cat").sign(data[1:])
     with pytest.raises(UsageError, match="it is armored"):
@@ -45,6 +47,19 @@ def test_a_program_gets_the_bytes_and_what_it_writes_is_the_signature() -> None:
     with pytest.raises(UsageError, match="ended with status 3") as caught:
         parse_command("sh -c 'echo no card >&2; exit 3'").sign(data)
     assert caught.value.details == ("no card",)
+
+
+def test_a_user_learns_what_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    class Log(Reporter):
+        def info(self, message: str) -> None:
+            said.append(message)
+
+    monkeypatch.setattr(signers, "_PATIENCE", 0.3)
+    commands = [parse_command("spki=cat"), parse_command("spki=sh -c 'sleep 0.8; cat'")]
+    assert signed_by(b"data", commands, Log()) == [("ostree.sign.spki", b"data")] * 2
+    assert said == ["still waiting for a signature (--sign-command: sh -c 'sleep 0.8; cat')"]
 
 
 def test_a_program_need_not_read_what_it_gets() -> None:
