@@ -106,6 +106,8 @@ def command(
 def _requests(wanted: list[str], name: str | None) -> tuple[Request, ...]:
     from compose.publish.model import Request
 
+    if name == "":
+        raise UsageError("--as=: the name is empty", hint="give the ref that clients pull, or leave --as out")
     if name is not None and len(wanted) != 1:
         raise UsageError(f"--as={name} names a single REF", hint="give NAME=REV for each")
     found = []
@@ -113,7 +115,7 @@ def _requests(wanted: list[str], name: str | None) -> tuple[Request, ...]:
         given, equals, revision = text.partition("=")
         if equals and name is not None:
             raise UsageError(f"{text} and --as={name} give two names", hint="give one of them")
-        found.append(Request(name=name or given, revision=revision if equals else text))
+        found.append(Request(name=given if name is None else name, revision=revision if equals else text))
     names = [each.name for each in found]
     if len(set(names)) < len(names):
         raise UsageError("a ref is given twice")

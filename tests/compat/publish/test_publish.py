@@ -433,3 +433,7 @@ def test_the_command(source: Path, target: Path, capsys: pytest.CaptureFixture[s
     assert main([*words, REF, OTHER, "--as=os/new"]) == 2
     assert main([*words, REF, f"{REF}={one}"]) == 2
     assert main([*words, f"{REF}={one}", "--as=os/new"]) == 2
+    capsys.readouterr()
+    for wanted in ([REF], [REF, OTHER], [f"{REF}={one}"]):
+        assert main([*words, *wanted, "--as=", f"--gpg-key={KEY}"]) == 2
+        assert "--as=: the name is empty" in capsys.readouterr().err
