@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from compose.ostree.delta.write import WrittenDelta
 
 _MEGABYTE = 1_000_000
+_MIN_FALLBACK_SIZE = 4
 
 
 def command(
@@ -30,19 +31,26 @@ def command(
     empty: Annotated[bool, typer.Option("--empty", help="For clients that have nothing.")] = False,
     to: Annotated[str | None, typer.Option("--to", metavar="REV", help="The same as TO.")] = None,
     inline: Annotated[bool, typer.Option("--inline", help="Put the parts into the superblock.")] = False,
+    filename: Annotated[
+        str | None,
+        typer.Option(
+            "--filename", metavar="FILE", help="Write one complete file, for apply-offline, and nothing else."
+        ),
+    ] = None,
     if_not_exists: Annotated[
         bool, typer.Option("--if-not-exists", "-n", help="Do nothing if the delta exists.")
     ] = False,
     disable_bsdiff: Annotated[bool, typer.Option("--disable-bsdiff", help="Do not use bsdiff.")] = False,
     min_fallback_size: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--min-fallback-size",
             min=0,
             metavar="MB",
-            help="Leave larger new files out: clients fetch them as they do without a delta. 0: pack all.",
+            help="Leave larger new files out: clients fetch them as they do without a delta. 0: pack all. 4 by default.",
+            show_default=False,
         ),
-    ] = 4,
+    ] = None,
     max_bsdiff_size: Annotated[
         int,
         typer.Option(
@@ -66,7 +74,7 @@ def command(
     """Make a static delta: an update that clients fetch as a few files.
 
     It prints what clients fetch with the delta and what they would fetch without. The summary, if there is one, is updated to
-    list the delta; without a key its old signature is removed.
+    list the delta; without a key its old signature is removed. --filename leaves the repository as it is.
     """
     if target is not None and to is not None:
         raise UsageError("TO and --to exclude each other")
@@ -75,11 +83,22 @@ def command(
         raise UsageError("give the commit that clients update to")
     if empty and source is not None:
         raise UsageError("--empty and --from exclude each other")
+    if filename is not None:
+        _check_alone(
+            filename,
+            {
+                "--if-not-exists": if_not_exists,
+                "--min-fallback-size": bool(min_fallback_size),
+                "--gpg-key": bool(gpg_key),
+                "--sign": bool(sign),
+                "--sign-command": bool(sign_command),
+            },
+        )
     from compose.ostree.delta.write import DeltaOptions
     from compose.pipeline.delta import make_delta
 
     options = DeltaOptions(
-        min_fallback_size=min_fallback_size * _MEGABYTE,
+        min_fallback_size=(_MIN_FALLBACK_SIZE if min_fallback_size is None else min_fallback_size) * _MEGABYTE,
         max_chunk_size=max_chunk_size * _MEGABYTE,
         max_bsdiff_size=max_bsdiff_size * _MEGABYTE,
         inline=inline,
@@ -89,12 +108,24 @@ def command(
     )
     with flags.reporter_of(progress, progress_fd) as reporter:
         signers = flags.signers_of(gpg_key, sign, sign_command)
-        written = make_delta(repo, revision, source, options, reporter, empty=empty, signers=signers)
+        written = make_delta(repo, revision, source, options, reporter, empty=empty, signers=signers, filename=filename)
         reporter.result("unchanged" if written is None else "done", delta=plain(written))
     if form is Format.JSON:
         typer.echo(json.dumps(_document(written), indent=2))
     else:
         typer.echo("No change: the delta exists." if written is None else delta_line(written))
+
+
+def _check_alone(filename: str, others: dict[str, bool]) -> None:
+    """Raise UsageError for flags about the repository, or about what clients fetch from it. others: which are given."""
+    if not filename:
+        raise UsageError("--filename=: the name is empty")
+    for flag, is_given in others.items():
+        if is_given:
+            raise UsageError(
+                f"--filename and {flag}: give one of them",
+                hint="the file has all that a client lacks, and the repository stays as it is",
+            )
 
 
 def delta_line(written: WrittenDelta) -> str:

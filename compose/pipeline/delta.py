@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from compose.errors import UsageError
 from compose.events import Reporter
 from compose.ostree.config import Mode
-from compose.ostree.delta.write import DeltaOptions, WrittenDelta, write_delta
+from compose.ostree.delta.write import DeltaOptions, WrittenDelta, write_delta, write_delta_file
 from compose.ostree.lock import locked
 from compose.ostree.repo import Repo
 from compose.ostree.signers import Signer
@@ -25,9 +25,11 @@ def make_delta(
     *,
     empty: bool = False,
     signers: Sequence[Signer] = (),
+    filename: str | None = None,
 ) -> WrittenDelta | None:
     """Write a delta, and list it in the summary where there is one. target, source: revisions; source None for the parent of
-    the target, or, with empty, for nothing. signers: of the summary. None: the delta is there, and options let it stay.
+    the target, or, with empty, for nothing. signers: of the summary. filename: write a delta that is complete to this file
+    instead, and leave the repository as it is. None: the delta is there, and options let it stay.
 
     Raises RepositoryError, StorageError, and UsageError for a commit without a parent, when both are the same commit, or when
     the summary cannot be signed as it was.
@@ -37,6 +39,8 @@ def make_delta(
         origin = None if empty else commit_of(repo, source) if source is not None else _parent(repo, target, to)
         if origin == to:
             raise UsageError(f"{source} and {target} are the same commit, {to}")
+        if filename is not None:
+            return write_delta_file(repo, source=origin, target=to, path=filename, options=options, reporter=reporter)
         if signers:
             check_summary(repo, signers)
         written = write_delta(repo, source=origin, target=to, options=options, reporter=reporter)

@@ -69,8 +69,16 @@ def test_arguments(site: Site) -> None:
         ((repo, REF, f"--to={REF}"), "exclude each other"),
         ((repo, REF, "--empty", f"--from={REF}"), "exclude each other"),
         ((repo, REF, f"--from={REF}"), "the same commit"),
+        ((repo, REF, "--empty", "--filename="), "the name is empty"),
+        ((repo, REF, "--empty", "--filename=x", "-n"), "--filename and --if-not-exists"),
+        ((repo, REF, "--empty", "--filename=x", "--min-fallback-size=4"), "--filename and --min-fallback-size"),
+        ((repo, REF, "--empty", "--filename=x", "--gpg-key=x"), "--filename and --gpg-key"),
     ):
         assert said in site.tool("delta", *words, status=2).stderr
+    assert "No such file" in site.tool("delta", REF, repo, "--empty", "--filename=/gone/x", status=1).stderr
+    line = site.tool("delta", REF, repo, "--empty", f"--filename={site.path / 'x'}", "--min-fallback-size=0").stdout
+    assert " in one file; " in line
+    assert not (site.repo / "deltas").exists()
     assert "has no commit nothing" in site.tool("delta", "nothing", repo, status=1).stderr
 
 

@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compose import fs, memory, syscalls
 from compose.errors import RepositoryError
@@ -58,7 +58,8 @@ class DeltaOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenDelta:
-    """source: None for a delta from nothing. path: of its directory. digest: sha256 of its superblock, as the summary has it.
+    """source: None for a delta from nothing. path: of its directory, or of the file that write_delta_file() wrote. digest:
+    sha256 of its superblock, as the summary has it.
 
     superblock: bytes of it; parts: bytes of each, in files of their own unless inline. metadata, files: number of objects in
     the parts; copied, patched: how many of the files have runs of an old one, or are patched. fallbacks: number of files that
@@ -106,25 +107,62 @@ def write_delta(
             return None
         with fs.storage_errors(repo.path):
             remove_leftovers(repo.path)
-        new = new_objects(repo, source, target)
-        differences = _differences(repo, new, options, reporter)
-        packed, fallbacks = _without_fallbacks(repo, new.files, differences, options)
         with staging_directory(repo.path) as staging:
             directory = os.path.join(staging.path, "delta")
             with fs.storage_errors(repo.path):
                 os.mkdir(directory, 0o755)
-            parts = _write_parts(
-                repo, [*new.metadata, *_in_order(packed, differences)], differences, directory, options, reporter
+            written, superblock = _made(
+                repo, source, target, os.path.join(repo.path, place), directory, options, reporter
             )
-            superblock = _superblock(repo, source, target, parts, fallbacks, reporter)
+            if len(superblock) > MAX_METADATA_SIZE:
+                reporter.warn(
+                    f"the superblock has {len(superblock)} bytes, and clients fetch at most {MAX_METADATA_SIZE}: it can "
+                    "only be applied from a file (ostree static-delta apply-offline); without --inline it is smaller"
+                )
             fs.atomic_write(os.path.join(directory, "superblock"), superblock, fsync=repo.config.fsync)
             _publish(repo, directory, place)
         if repo.config.indexed_deltas:
             write_index(repo, target)
-    return WrittenDelta(
+    return written
+
+
+def write_delta_file(
+    repo: Repo, *, source: str | None, target: str, path: str, options: DeltaOptions, reporter: Reporter
+) -> WrittenDelta:
+    """Write the delta into one file for `ostree static-delta apply-offline`, by a client that has the source. The repository
+    stays as it is.
+
+    path: of the file. options: the parts are inline and there are no fallbacks, whatever they say. Otherwise as write_delta().
+    """
+    fs.check_place(path)
+    with locked(repo, reporter, exclusive=False):
+        alone = replace(options, inline=True, min_fallback_size=0)
+        written, superblock = _made(repo, source, target, path, "", alone, reporter)
+        fs.atomic_write(path, superblock)
+    return written
+
+
+def _made(
+    repo: Repo,
+    source: str | None,
+    target: str,
+    path: str,
+    directory: str,
+    options: DeltaOptions,
+    reporter: Reporter,
+) -> tuple[WrittenDelta, bytes]:
+    """Write the parts into a directory, unless they are inline. Returns what a delta is at the path, and its superblock."""
+    new = new_objects(repo, source, target)
+    differences = _differences(repo, new, options, reporter)
+    packed, fallbacks = _without_fallbacks(repo, new.files, differences, options)
+    parts = _write_parts(
+        repo, [*new.metadata, *_in_order(packed, differences)], differences, directory, options, reporter
+    )
+    superblock = _superblock(repo, source, target, parts, fallbacks)
+    written = WrittenDelta(
         source=source,
         target=target,
-        path=os.path.join(repo.path, place),
+        path=path,
         digest=hashlib.sha256(superblock).hexdigest(),
         superblock=len(superblock),
         parts=tuple(each.size for each in parts),
@@ -137,6 +175,7 @@ def write_delta(
         fallback_bytes=sum(each.stored for each in fallbacks),
         loose_bytes=_loose_bytes(repo, target, new),
     )
+    return written, superblock
 
 
 def _differences(repo: Repo, new: NewObjects, options: DeltaOptions, reporter: Reporter) -> dict[bytes, Difference]:
@@ -189,8 +228,8 @@ def _without_fallbacks(
             if payload_of(file, differences.get(file.checksum)) > _MOST_IN_PART:
                 raise RepositoryError(
                     f"{repo.path}: the file /{file.path} has {file.size} bytes, too many for a client to hold in memory",
-                    hint="make the delta in an archive repository and with --min-fallback-size above 0: clients then fetch it "
-                    "as an object",
+                    hint="make the delta in an archive repository, with --min-fallback-size above 0 and without --filename: "
+                    "clients then fetch it as an object",
                 )
             packed.append(file)
     return packed, fallbacks
@@ -228,24 +267,17 @@ def _superblock(
     target: str,
     parts: Sequence[PartHeader],
     fallbacks: Sequence[Fallback],
-    reporter: Reporter,
 ) -> bytes:
     commit, timestamp = repo.read_metadata(target, "commit"), repo.read_commit(target, ()).timestamp
     detached = repo.read_detached_bytes(target)
     try:
         # dated as the commit and not by the clock: the same delta is the same bytes
-        data = encode_superblock(source, target, commit, detached, timestamp, parts, fallbacks)
+        return encode_superblock(source, target, commit, detached, timestamp, parts, fallbacks)
     except ValueError as error:
         raise RepositoryError(
             f"{repo.path}: the commit {target} is damaged: {error}",
             hint=f"see what else is damaged: ostree --repo={repo.path} fsck",
         ) from error
-    if len(data) > MAX_METADATA_SIZE:
-        reporter.warn(
-            f"the superblock has {len(data)} bytes, and clients fetch at most {MAX_METADATA_SIZE}: it can only be applied from "
-            "a file (ostree static-delta apply-offline); without --inline it is smaller"
-        )
-    return data
 
 
 def _publish(repo: Repo, directory: str, place: str) -> None:

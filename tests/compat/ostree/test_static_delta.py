@@ -25,6 +25,7 @@ from compose.ostree.delta import bsdiff
 from compose.ostree.delta.write import DeltaOptions, WrittenDelta, write_delta
 from compose.ostree.gvariant import Variant, decode
 from compose.ostree.repo import Repo
+from compose.pipeline.delta import make_delta
 from tests.compat.ostree.test_commit import MODES, ostree
 from tests.support.commits import Item, file, link, write_commit
 
@@ -182,6 +183,41 @@ def test_one_file_holds_all_of_it(tmp_path: Path) -> None:
     ostree(client, "init", "--mode=bare-user")
     ostree(client, "pull-local", str(tmp_path / "repo"), "old")
     ostree(client, "static-delta", "apply-offline", f"{written.path}/superblock")
+    ostree(client, "refs", "--create=main", written.target)
+    ostree(client, "fsck")
+
+
+# libostree aborts when an archive's old files are read for a delta
+@pytest.mark.parametrize(
+    ("mode", "old"), [*((mode, True) for mode in CLIENTS), ("bare-user", False), ("archive", False)]
+)
+def test_a_file_outside_the_repository(mode: str, old: bool, tmp_path: Path) -> None:
+    site, where, client = tmp_path / "repo", tmp_path / "elsewhere", tmp_path / "client"
+    trees = [unprivileged(each) if mode == "bare-user-only" else each for each in (OLD, NEW)]
+    # an old delta of the two with parts and fallbacks, which stays
+    make(site, *trees)
+    before = {path: path.read_bytes() for path in site.rglob("*") if path.is_file()}
+    where.mkdir()
+    (where / "update.delta").write_text("an older one")
+    written = make_delta(
+        str(site),
+        "new",
+        "old" if old else None,
+        OPTIONS,
+        Reporter(),
+        empty=not old,
+        filename=str(where / "update.delta"),
+    )
+    assert written is not None
+    assert written.fallbacks == 0
+    assert written.fetched_bytes == (where / "update.delta").stat().st_size
+    assert os.listdir(where) == ["update.delta"]
+    assert {path: path.read_bytes() for path in site.rglob("*") if path.is_file()} == before
+    ostree(client, "init", f"--mode={mode}")
+    if old:
+        ostree(client, "pull-local", str(site), "old")
+    shutil.move(site, tmp_path / "away")
+    ostree(client, "static-delta", "apply-offline", str(where / "update.delta"))
     ostree(client, "refs", "--create=main", written.target)
     ostree(client, "fsck")
 
