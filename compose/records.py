@@ -20,7 +20,7 @@ import zstandard
 
 from compose import bundle, fs
 from compose.bundle import Index, Source
-from compose.errors import FetchError, RepositoryError, StorageError
+from compose.errors import FetchError, RepositoryError
 from compose.inputhash import Input, InputKind
 from compose.ostree.repo import Repo
 from compose.process import ProgramRecord
