@@ -54,8 +54,8 @@ rootless-check: ## Compose min and big as root and as an ordinary user: the same
 	@$(RUN) $(PYTEST) -rP -m 'slow or not slow' -k ordinary --basetemp=$(BUILD)/rootless \
 		tests/e2e/test_min.py tests/compat/workroot
 
-unit: ## The pure tests only: seconds
-	@$(RUN) $(PYTEST) $(SPREAD) tests/unit
+unit: ## The pure tests only, with fewer examples than in `make test`: seconds
+	@$(RUN) $(PYTEST) $(SPREAD) --hypothesis-profile=quick tests/unit
 
 check: ## Format, lint, types, import layers
 	@$(RUN) ruff format --check compose tests

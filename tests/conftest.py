@@ -10,6 +10,8 @@ _LONGEST_NAME = 100
 
 # How long something takes on a machine that does other things too decides nothing.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A quarter of the examples, for `make unit` while one writes code.
+settings.register_profile("quick", settings.get_profile("tests"), max_examples=25)
 settings.load_profile("tests")
 
 # A shell starts what it puts into the background with SIGINT ignored, and children inherit that: tests that interrupt
