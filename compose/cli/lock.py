@@ -12,7 +12,8 @@ from typer.core import TyperGroup
 
 from compose.cli import flags
 from compose.cli.flags import Format, ProgressStyle
-from compose.errors import TreefileError
+from compose.cli.plan import describe_advisory
+from compose.errors import TreefileError, UsageError
 from compose.pipeline.options import ComposeOptions
 
 if TYPE_CHECKING:
@@ -75,6 +76,11 @@ def update(
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep all locked builds, and only add and remove what the treefile requires.")
     ] = False,
+    security: Annotated[
+        bool, typer.Option("--security", help="Update only packages that security advisories are fixed in.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
+    unchanged_exit_77: flags.UnchangedExit77 = False,
     lockfile: _Path = None,
     arch: _Arches = None,
     cachedir: flags.CacheDirectory = None,
@@ -85,14 +91,21 @@ def update(
     proxy: flags.Proxy = None,
     cache_only: flags.CacheOnly = False,
 ) -> None:
-    """Update a lockfile.
+    """Update a lockfile, and list the security advisories that this fixes.
 
-    Given packages, updates only these, their requirements, and packages that are new in the treefile.
+    Given packages, updates only these, their requirements, and packages that are new in the treefile. --security also updates
+    the packages built from the same sources.
     """
-    moving = packages or ([] if keep else None)
-    _lock(
-        treefile, lockfile, arch, cachedir, source_root, jobs, progress, progress_fd, proxy, cache_only, moving=moving
-    )
+    if security and (packages or keep):
+        raise UsageError(f"--security and {'PACKAGE' if packages else '--keep'} exclude each other")
+    changed = _lock(
+        treefile, lockfile, arch, cachedir, source_root, jobs, progress, progress_fd, proxy, cache_only,
+        moving=packages or ([] if keep else None),
+        security=security,
+        dry_run=dry_run,
+    )  # fmt: skip
+    if unchanged_exit_77 and not changed:
+        raise typer.Exit(flags.UNCHANGED)
 
 
 @app.command("diff")
@@ -133,11 +146,16 @@ def _lock(
     cache_only: bool,
     *,
     moving: list[str] | None,
-) -> None:
+    security: bool = False,
+    dry_run: bool = False,
+) -> bool:
+    """Whether anything changed."""
     # imported late, because the stages take a while to import
     from compose.pipeline import locks
 
     path = lockfile or locks.default_path(treefile)
+    would = "would change" if dry_run else "changed"
+    any_changed = False
     for arch in arches or (None,):
         options = ComposeOptions(
             treefile=treefile,
@@ -149,10 +167,16 @@ def _lock(
             cache_only=cache_only,
         )
         with flags.reporter_of(progress, progress_fd) as reporter:
-            changed = locks.write_lock(options, path, reporter, moving=moving)
-        for change in changed:
+            done = locks.write_lock(options, path, reporter, moving=moving, security=security, dry_run=dry_run)
+        for change in done.changes:
             typer.echo(_described(change))
-        typer.echo(f"{path}: {len(changed)} changes" if changed else f"{path}: no change")
+        for advisory in done.advisories:
+            typer.echo(f"fixes {describe_advisory(advisory)}")
+        count = len(done.changes)
+        packages = "1 package" if count == 1 else f"{count} packages"
+        typer.echo(f"{path}: {packages} {would}" if count else f"{path}: no change")
+        any_changed = any_changed or count > 0
+    return any_changed
 
 
 def _described(change: Change) -> str:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from compose import fs
 from compose.cachedir import CacheDir
-from compose.errors import TreefileError
+from compose.errors import TreefileError, UsageError
 from compose.events import Reporter
 from compose.fetch.fetcher import fetch
 from compose.lock import own
-from compose.lock.model import Change, Lock, changes, lock_of
+from compose.lock.model import ArchLock, Change, Lock, changes, lock_of
 from compose.pipeline import locking
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.requests import load, local_rpms, repo_access, request_of
 from compose.rpm.repos import RepoNetwork
+from compose.solve.advisories import Advisory
 from compose.solve.solver import solve
 
 
@@ -35,13 +37,28 @@ def read(path: str) -> Lock | None:
         raise TreefileError(f"cannot read the lockfile {path}: {error.strerror}") from error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockUpdate:
+    """changes: of builds. advisories: security advisories that these fix, with the listed builds that are new to the lock."""
+
+    changes: tuple[Change, ...]
+    advisories: tuple[Advisory, ...]
+
+
 def write_lock(
-    options: ComposeOptions, path: str, reporter: Reporter, *, moving: Sequence[str] | None = None
-) -> tuple[Change, ...]:
-    """Lock the packages of a treefile for one architecture, and keep the lock of others. Returns the changes.
+    options: ComposeOptions,
+    path: str,
+    reporter: Reporter,
+    *,
+    moving: Sequence[str] | None = None,
+    security: bool = False,
+    dry_run: bool = False,
+) -> LockUpdate:
+    """Lock the packages of a treefile for one architecture, and keep the lock of others.
 
     moving: names of binary or source packages that may change, while all others keep their locked builds; None for all.
-    Packages are fetched, since their signing keys are locked too. Raises a ComposeError; the lockfile is then unchanged.
+    security: only packages with security advisories may change. dry_run: write nothing. Packages are fetched, since their
+    signing keys are locked too. Raises a ComposeError; the lockfile is then unchanged.
     """
     loaded = load(options, reporter)
     treefile = loaded.treefile
@@ -50,10 +67,46 @@ def write_lock(
     with CacheDir(options.cachedir).shared(reporter) as cache:
         access = repo_access(options, loaded, with_lockfile=False)
         network = RepoNetwork(cachedir=cache.path, cache_only=options.cache_only, proxy=options.proxy)
-        kept = None if moving is None or locked is None else locking.keeping(locked, moving, path)
-        request = request_of(treefile, access, rpm_files=local_rpms(treefile, access, network, reporter), lock=kept)
+        request = request_of(
+            treefile,
+            access,
+            rpm_files=local_rpms(treefile, access, network, reporter),
+            advisories=locked is not None,
+            installed=() if locked is None else tuple(each.package.nevra for each in locked.packages),
+        )
+        if security:
+            if locked is None:
+                raise UsageError(
+                    f"{path} does not lock {treefile.basearch}: there is nothing to update",
+                    hint=f"lock it first: compose lock {options.treefile}",
+                )
+            moving = _vulnerable(locked, solve(request, network, reporter).advisories)
+        if moving is not None and locked is not None:
+            request = replace(request, lock=locking.keeping(locked, moving, path))
         resolution = solve(request, network, reporter)
-        files = fetch(resolution, access, network, reporter, jobs=options.jobs)
-        part = lock_of(request, resolution, {file.package.nevra: file.key for file in files})
-        fs.atomic_write(path, locking.format_merged(before, treefile.basearch, part).encode())
-    return changes(locked, part)
+        keys = {}
+        if not dry_run:
+            files = fetch(resolution, access, network, reporter, jobs=options.jobs)
+            keys = {file.package.nevra: file.key for file in files}
+        part = lock_of(request, resolution, keys)
+        if not dry_run:
+            fs.atomic_write(path, locking.format_merged(before, treefile.basearch, part).encode())
+    return LockUpdate(changes=changes(locked, part), advisories=resolution.advisories)
+
+
+def _vulnerable(locked: ArchLock, advisories: Sequence[Advisory]) -> list[str]:
+    """Names of the locked packages that an advisory lists, and of all others from the same sources: they are built together."""
+    listed = {nevra for each in advisories for nevra in each.packages}
+    names = {nevra.rsplit("-", 2)[0] for nevra in listed}
+    sources = {
+        each.package.source_rpm
+        for each in locked.packages
+        if each.package.nevra.name in names and each.package.source_rpm
+    }
+    return sorted(
+        {
+            each.package.nevra.name
+            for each in locked.packages
+            if each.package.nevra.name in names or each.package.source_rpm in sources
+        }
+    )

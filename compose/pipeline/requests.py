@@ -10,6 +10,7 @@ from compose.errors import TreefileError
 from compose.events import Reporter
 from compose.pipeline.flat import host_basearch
 from compose.pipeline.options import ComposeOptions
+from compose.rpm.nevra import Nevra
 from compose.rpm.repos import RepoAccess, RepoNetwork
 from compose.solve.request import LocalRpm, SolveRequest
 from compose.treefile.known import KnownFiles
@@ -65,6 +66,7 @@ def request_of(
     rpm_files: tuple[LocalRpm, ...] = (),
     lock: LockRequest | None = None,
     advisories: bool = False,
+    installed: tuple[Nevra, ...] = (),
     links: bool = False,
 ) -> SolveRequest:
     """The request of a treefile to the solver."""
@@ -77,6 +79,7 @@ def request_of(
         rpm_files=rpm_files,
         lock=lock,
         advisories=advisories,
+        installed=installed,
         links=links,
     )
 

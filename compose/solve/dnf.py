@@ -13,7 +13,7 @@ from compose.events import Reporter
 from compose.rpm.repos import RepoNetwork
 from compose.rpm.specs import PackageSpec
 from compose.solve import groups, locked
-from compose.solve.advisories import security_advisories
+from compose.solve.advisories import Advisory, security_advisories, security_updates
 from compose.solve.explain import explain, mentioned, name_of, nearest
 from compose.solve.links import links_of, nevra_of, providing
 from compose.solve.loaderror import SPACE_HINT, is_of_disk, plain, raised
@@ -130,10 +130,17 @@ class _Solver:
         return Resolution(
             packages=self._packages(transaction, jobs, by_group, local),
             repos=self._repositories.snapshots(),
-            advisories=security_advisories(self._dnf, self._base, chosen) if self._request.advisories else (),
+            advisories=self._advisories(chosen),
             links=links_of(self._dnf, self._base, chosen) if self._request.links else (),
             directories=self._repositories.directories(),
         )
+
+    def _advisories(self, chosen: list[Any]) -> tuple[Advisory, ...]:
+        if not self._request.advisories:
+            return ()
+        if self._request.installed:
+            return security_updates(self._dnf, self._base, self._request.installed, map(nevra_of, chosen))
+        return security_advisories(self._dnf, self._base, chosen)
 
     def solve_beside(self, alone: tuple[PackageSpec, ...]) -> Resolution:
         """Solve without changing installed packages. Raises SolveError."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from compose.rpm.nevra import Nevra
 from compose.rpm.repos import RepoAccess
 from compose.rpm.specs import PackageSpec, RepoPackages
 
@@ -27,7 +28,8 @@ class SolveRequest:
     """What to solve. exclude_packages: exact names to hide from the solver. recommends: install weak dependencies.
 
     rpm_files: RPMs to install that do not come from a repository. advisories: look up the advisories that the packages fix.
-    links: also return the dependencies between the packages.
+    installed: look up, instead, the advisories fixed by updating from these builds. links: also return the dependencies between
+    the packages.
     """
 
     packages: tuple[PackageSpec, ...]
@@ -38,4 +40,5 @@ class SolveRequest:
     rpm_files: tuple[LocalRpm, ...] = ()
     lock: LockRequest | None = None
     advisories: bool = False
+    installed: tuple[Nevra, ...] = ()
     links: bool = False

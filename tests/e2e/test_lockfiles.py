@@ -16,7 +16,7 @@ import yaml
 
 from tests.e2e.tiny import EPOCH, REF, SIGNER, Done, Site, release
 from tests.support import rpmrepo
-from tests.support.rpmrepo import Keys, Server
+from tests.support.rpmrepo import Keys, Server, run
 
 pytestmark = pytest.mark.root
 
@@ -216,6 +216,54 @@ def test_update_moves_what_is_named_and_nothing_else(moving: Site, keys: Keys, t
     assert "tiny-release 1-1 -> 2.0-1" in compose(moving, "lock", "update", moving.treefile).stdout
     done = compose(moving, "lock", "update", moving.treefile, "helo", status=2)
     assert "has no package helo" in done.stderr
+
+
+UPDATEINFO = """<?xml version="1.0"?>
+<updates>
+<update type="security"><id>TINY-2026-1</id><title>t</title><severity>Critical</severity><issued date="2026-01-01 00:00:00"/>
+<references><reference type="cve" id="CVE-2026-1" href="https://example.com/1" title="CVE-2026-1"/></references>
+<pkglist><collection><package name="hello-lib" version="1.5" release="1" epoch="0" arch="noarch">
+<filename>hello-lib-1.5.rpm</filename></package></collection></pkglist></update>
+<update type="security"><id>TINY-2026-2</id><title>t</title><issued date="2026-01-01 00:00:00"/>
+<pkglist><collection><package name="hello-lib" version="1.0" release="1" epoch="0" arch="noarch">
+<filename>hello-lib-1.0.rpm</filename></package><package name="hello-lib" version="3.0" release="1" epoch="0" arch="noarch">
+<filename>hello-lib-3.0.rpm</filename></package></collection></pkglist></update>
+<update type="bugfix"><id>TINY-2026-3</id><title>t</title><issued date="2026-01-01 00:00:00"/>
+<pkglist><collection><package name="tiny-release" version="2.0" release="1" epoch="0" arch="noarch">
+<filename>tiny-release-2.0.rpm</filename></package></collection></pkglist></update>
+</updates>
+"""
+
+
+def test_security_updates(moving: Site, keys: Keys, tmp_path: Path) -> None:
+    lock = moving.path / "tiny.lock.yaml"
+    words = ("lock", "update", moving.treefile)
+    done = compose(moving, *words, "--security", status=2)
+    assert "does not lock" in done.stderr and "hint: lock it first: compose lock " in done.stderr
+    compose(moving, "lock", moving.treefile)
+    assert compose(moving, *words, "--security", "--unchanged-exit-77", status=77).stdout == f"{lock}: no change\n"
+    release(moving, keys, tmp_path, "hello-lib")
+    release(moving, keys, tmp_path, "tiny-release")
+    (tmp_path / "updateinfo.xml").write_text(UPDATEINFO)
+    run("modifyrepo_c", str(tmp_path / "updateinfo.xml"), str(moving.packages / "repodata"))
+    before = lock.read_text()
+    # the build that the advisory lists has been replaced by a later one; those before and after both are of no interest
+    expected = [
+        "hello-lib 1.0-1 -> 2.0-1 (noarch)",
+        "fixes TINY-2026-1 (critical): hello-lib-1.5-1.noarch, CVE-2026-1",
+    ]
+    done = compose(moving, *words, "--security", "--dry-run", "--unchanged-exit-77")
+    assert done.stdout.splitlines() == [*expected, f"{lock}: 1 package would change"]
+    assert lock.read_text() == before
+    assert compose(moving, *words, "--security").stdout.splitlines() == [*expected, f"{lock}: 1 package changed"]
+    assert lock.read_text() != before
+    compose(moving, *words, "--security", "--unchanged-exit-77", status=77)
+    assert compose(moving, *words).stdout.splitlines() == [
+        "tiny-release 1-1 -> 2.0-1 (noarch)",
+        f"{lock}: 1 package changed",
+    ]
+    for other in ("--keep", "hello-lib"):
+        assert "exclude each other" in compose(moving, *words, "--security", other, status=2).stderr
 
 
 def test_diff(moving: Site, keys: Keys, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from compose.solve.request import LocalRpm, SolveRequest
 from compose.solve.resolution import Reason, RepoSnapshot, Resolution, ResolvedPackage
 
 SPEC = PackageSpec(text="bash", place="t.yaml:1:1")
+BASH = Nevra(name="bash", epoch=1, version="5", release="1", arch="x86_64")
 REQUEST = SolveRequest(
     packages=(SPEC,),
     access=RepoAccess(
@@ -42,9 +43,9 @@ REQUEST = SolveRequest(
         strict=False,
         repos=frozenset({"a"}),
     ),
+    installed=(BASH,),
 )
 SECTION = RepoSection(id="a", path="/repos/a.repo", line=1, options=(RepoOption(key="baseurl", value="/a", line=2),))
-BASH = Nevra(name="bash", epoch=1, version="5", release="1", arch="x86_64")
 RESOLUTION = Resolution(
     packages=(
         ResolvedPackage(
