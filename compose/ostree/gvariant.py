@@ -18,6 +18,11 @@ from typing import Any
 _FIXED = {"b": 1, "y": 1, "n": 2, "q": 2, "i": 4, "u": 4, "x": 8, "t": 8, "d": 8}
 # types of one repository; what comes from elsewhere may make up any number of them
 _TYPES = 256
+_DEEPEST = 128
+"""Levels of nested containers, as GLib's G_VARIANT_MAX_RECURSION_DEPTH. Without a limit decode() would accept more than
+encode() can write again."""
+_Decoder = Callable[[memoryview, int], Any]
+"""Decodes a value that has at most so many levels of nested containers."""
 _FORMAT = {"y": "<B", "n": "<h", "q": "<H", "i": "<i", "u": "<I", "x": "<q", "t": "<Q", "d": "<d"}
 
 
@@ -62,7 +67,7 @@ def encode(signature: str, value: Any) -> bytes:
     try:
         data, rest = _encode(signature, value)
     except RecursionError:
-        raise ValueError("a value holds others too deep") from None
+        raise _too_deep() from None
     if rest:
         raise ValueError(f"{signature!r} is more than one type")
     return data
@@ -173,7 +178,7 @@ def fixed_size(signature: str) -> int:
 def decode(signature: str, data: bytes) -> Any:
     """Read a value. Raises ValueError when the bytes are not in normal form as far as framing goes."""
     with _damage(signature):
-        return _decoder(signature)(memoryview(data))
+        return _decoder(signature)(memoryview(data), _DEEPEST)
 
 
 def decode_entries(data: bytes, keys: Container[str]) -> list[tuple[str, Variant]]:
@@ -183,9 +188,9 @@ def decode_entries(data: bytes, keys: Container[str]) -> list[tuple[str, Variant
         for entry in _elements(memoryview(data), alignment("{sv}")) if data else ():
             last = len(entry) - _offset_width(len(entry))
             end = int.from_bytes(_slice(entry, last, len(entry)), "little")
-            key = _decode_text(_slice(entry, 0, end))
+            key = _decode_text(_slice(entry, 0, end), 0)
             if key in keys:
-                found.append((key, _decode_variant(_slice(entry, end + -end % alignment("v"), last))))
+                found.append((key, _decode_variant(_slice(entry, end + -end % alignment("v"), last), _DEEPEST - 2)))
     return found
 
 
@@ -196,41 +201,50 @@ def _damage(signature: str) -> Iterator[None]:
     except (struct.error, IndexError, UnicodeDecodeError) as error:
         raise ValueError(f"damaged value of type {signature}: {error}") from error
     except RecursionError:
-        # who made it up decides how deep it goes
-        raise ValueError(f"damaged value of type {signature}: it holds others too deep") from None
+        # a type string can be any length
+        raise _too_deep() from None
+
+
+def _too_deep() -> ValueError:
+    return ValueError("a value is nested too deeply")
 
 
 @lru_cache(_TYPES)
-def _decoder(signature: str) -> Callable[[memoryview], Any]:
+def _decoder(signature: str) -> _Decoder:
     """What reads values of a type: what follows from the type alone is found out once."""
     code = signature[0]
+    if split_type(signature)[1]:
+        raise ValueError(f"{signature!r} is more than one type")
     if code == "b":
-        return lambda data: data[0] != 0
+        return lambda data, _: data[0] != 0
     if code in _FORMAT:
         unpack = struct.Struct(_FORMAT[code]).unpack
-        return lambda data: unpack(data)[0]
+        return lambda data, _: unpack(data)[0]
     if code == "s":
         return _decode_text
     if code == "v":
         return _decode_variant
     if code == "a":
-        return bytes if signature[1:] == "y" else _array_decoder(signature[1:])
+        return (lambda data, _: bytes(data)) if signature[1:] == "y" else _array_decoder(signature[1:])
     if code in "({":
         return _tuple_decoder(members(signature))
     raise ValueError(f"unknown type {signature!r}")
 
 
-def _decode_text(data: memoryview) -> str:
-    if not data or data[-1]:
-        raise ValueError("a string must end with NUL")
-    return str(data[:-1], "utf-8")
+def _decode_text(data: memoryview, _: int) -> str:
+    text = str(data, "utf-8")
+    if text.find("\0") != len(text) - 1 or not text:
+        raise ValueError("a string must end with its only NUL")
+    return text[:-1]
 
 
-def _decode_variant(data: memoryview) -> Variant:
+def _decode_variant(data: memoryview, levels: int) -> Variant:
+    if not levels:
+        raise _too_deep()
     raw = bytes(data)
     cut = raw.rindex(b"\0")
     kind = raw[cut + 1 :].decode()
-    return Variant(kind, _decoder(kind)(data[:cut]))
+    return Variant(kind, _decoder(kind)(data[:cut], levels - 1))
 
 
 def _offset_width(size: int) -> int:
@@ -243,18 +257,20 @@ def _slice(data: memoryview, begin: int, end: int) -> memoryview:
     return data[begin:end]
 
 
-def _array_decoder(element: str) -> Callable[[memoryview], list[Any]]:
+def _array_decoder(element: str) -> _Decoder:
     size, align = fixed_size(element), alignment(element)
 
-    def decode_array(data: memoryview) -> list[Any]:
+    def decode_array(data: memoryview, levels: int) -> list[Any]:
+        if not levels:
+            raise _too_deep()
         if not len(data):
             return []
         decode = _decoder(element)
         if size:
             if len(data) % size:
                 raise ValueError("an array has a broken last element")
-            return [decode(data[at : at + size]) for at in range(0, len(data), size)]
-        return [decode(each) for each in _elements(data, align)]
+            return [decode(data[at : at + size], levels - 1) for at in range(0, len(data), size)]
+        return [decode(each, levels - 1) for each in _elements(data, align)]
 
     return decode_array
 
@@ -273,11 +289,13 @@ def _elements(data: memoryview, align: int) -> Iterator[memoryview]:
         begin = end
 
 
-def _tuple_decoder(types: Sequence[str]) -> Callable[[memoryview], tuple[Any, ...]]:
+def _tuple_decoder(types: Sequence[str]) -> _Decoder:
     plan = [(alignment(each), fixed_size(each), _decoder(each)) for each in types]
     last = len(types) - 1
 
-    def decode_tuple(data: memoryview) -> tuple[Any, ...]:
+    def decode_tuple(data: memoryview, levels: int) -> tuple[Any, ...]:
+        if not levels:
+            raise _too_deep()
         at = len(data)
         width = _offset_width(at)
         begin = 0
@@ -291,7 +309,7 @@ def _tuple_decoder(types: Sequence[str]) -> Callable[[memoryview], tuple[Any, ..
             else:
                 at -= width
                 end = int.from_bytes(_slice(data, at, at + width), "little")
-            values.append(decode(_slice(data, begin, end)))
+            values.append(decode(_slice(data, begin, end), levels - 1))
             begin = end
         return tuple(values)
 

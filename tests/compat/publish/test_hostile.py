@@ -121,7 +121,17 @@ def test_values_that_hold_others_without_end(value: bytes, source: Path, target:
     data = encode("(ayaya(say)sstayay)", row)
     assert not decode_commit(data, ()).metadata
     moved(source, data)
-    with pytest.raises(RepositoryError, match=r"\.commit is damaged: .*too deep"):
+    with pytest.raises(RepositoryError, match=r"\.commit is damaged: .*too deeply"):
+        run(source, target)
+
+
+@pytest.mark.parametrize("value", [b"x\0\0ss", b"a\0b\0\0s", b"\1\0b" + b"\0v" * 400])
+def test_detached_metadata_that_cannot_be_written_again(value: bytes, source: Path, target: Path) -> None:
+    row = frame(b"key\0" + bytes(4) + value, (4,))
+    checksum = refs_of(source)[REF]
+    path = source / "objects" / checksum[:2] / f"{checksum[2:]}.commitmeta"
+    path.write_bytes(frame(row, (len(row),)))
+    with pytest.raises(RepositoryError, match=r"\.commitmeta is damaged"):
         run(source, target)
 
 

@@ -99,6 +99,33 @@ def test_damage_is_a_value_error(signature: str, data: bytes) -> None:
         decode(signature, data)
 
 
+def _nested(levels: int) -> bytes:
+    return b"\1\0b" + b"\0v" * (levels - 1)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"x\0\0ss", "more than one type"),
+        (b"x\0\0(s", "unbalanced"),
+        (b"a\0b\0\0s", "NUL"),
+        (_nested(129), "nested too deeply"),
+        (b"\1" + bytes(range(1, 128)) + b"\0" + b"a" * 128 + b"b", "nested too deeply"),
+        (b"\1\0" + b"(" * 128 + b"b" + b")" * 128, "nested too deeply"),
+    ],
+)
+def test_what_could_not_be_written_again_is_damage(data: bytes, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        decode("v", data)
+    row = frame(b"key\0" + bytes(4) + data, (4,))
+    with pytest.raises(ValueError, match=said):
+        decode_entries(frame(row, (len(row),)), {"key"})
+
+
+def test_as_many_levels_as_clients_read() -> None:
+    assert encode("v", decode("v", _nested(128))) == _nested(128)
+
+
 def test_big_endian() -> None:
     assert encode("u", be32(0x01020304)) == b"\1\2\3\4"
     assert encode("t", be64(1)) == bytes(7) + b"\1"
