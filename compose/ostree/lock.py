@@ -60,9 +60,10 @@ def locked(repo: Repo, reporter: Reporter, *, exclusive: bool, name: str = LOCK)
             # a link would have a file made where it leads
             fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o660, dir_fd=repo.fd)
         except OSError as error:
-            if error.errno != errno.ELOOP:
+            if error.errno not in (errno.ELOOP, errno.EISDIR):
                 raise
-            raise RepositoryError(f"{os.path.join(path, name)} is a symlink, and no lock", hint="remove it") from None
+            what = "a symlink" if error.errno == errno.ELOOP else "a directory"
+            raise RepositoryError(f"{os.path.join(path, name)} is {what}, not a lock file", hint="remove it") from None
     try:
         begun = time.monotonic()
         told = False
@@ -96,5 +97,7 @@ def _holders(fd: int) -> str:
                 if (status.st_dev, status.st_ino) != (mine.st_dev, mine.st_ino):
                     continue
                 if "lock:" in (process / "fdinfo" / each.name).read_text():
-                    found[f"{(process / 'comm').read_text().strip()} (process {process.name})"] = None
+                    # the kernel truncates names, perhaps within a character
+                    program = (process / "comm").read_text(errors="replace").strip()
+                    found[f"{program} (process {process.name})"] = None
     return ", ".join(found) or "another process"

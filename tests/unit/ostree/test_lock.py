@@ -1,0 +1,52 @@
+"""The lock of a repository that somebody else holds, or that is none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from compose.errors import RepositoryError
+from compose.events import Reporter
+from compose.ostree.lock import LOCK, locked, try_lock
+from compose.ostree.repo import Repo
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Iterator[Repo]:
+    with Repo.create(str(tmp_path / "repo")) as made:
+        with Path(made.path, "config").open("a") as config:
+            config.write("lock-timeout-secs=0\n")
+        with Repo.open(made.path) as opened:
+            yield opened
+
+
+@pytest.fixture
+def name() -> Iterator[Path]:
+    """Of this process, restored afterwards."""
+    name = Path("/proc/self/comm")
+    before = name.read_bytes()
+    yield name
+    name.write_bytes(before)
+
+
+def test_the_holder_is_named_even_if_its_name_is_truncated_within_a_character(repo: Repo, name: Path) -> None:
+    name.write_bytes("fourteen-bytesß".encode())
+    with open(os.path.join(repo.path, LOCK), "w+b") as held:
+        assert try_lock(held.fileno(), exclusive=False)
+        with (
+            pytest.raises(RepositoryError, match=rf"locked by fourteen-bytes\ufffd \(process {os.getpid()}\)"),
+            locked(repo, Reporter(), exclusive=True),
+        ):
+            pass
+
+
+def test_a_directory_is_no_lock(repo: Repo) -> None:
+    Path(repo.path, LOCK).mkdir()
+    with (
+        pytest.raises(RepositoryError, match="is a directory, not a lock file"),
+        locked(repo, Reporter(), exclusive=True),
+    ):
+        pass
