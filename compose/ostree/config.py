@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import os
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,7 +51,10 @@ class Config:
 _MOST = 1 << 20
 """Bytes."""
 _SWITCH = {"yes": True, "true": True, "1": True, "maybe": True, "no": False, "false": False, "0": False}
+_SIZE = re.compile(r"([0-9]{1,18})(MB|GB|TB)")
 _UNITS = {"MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
+_MOST_PERCENT = 99
+"""As libostree has it."""
 
 
 def read_config(path: str) -> str:
@@ -94,6 +98,10 @@ def parse_config(text: str, path: str) -> Config:
     except ValueError:
         raise RepositoryError(f"{path}: core.mode={name} is not known") from None
     percent = number("core", "min-free-space-percent")
+    if percent is not None and not 0 <= percent <= _MOST_PERCENT:
+        raise RepositoryError(
+            f"{path}: core.min-free-space-percent must be a number from 0 to {_MOST_PERCENT}, not {percent}"
+        )
     level = number("archive", "zlib-level")
     return Config(
         mode=mode,
@@ -142,7 +150,7 @@ def _wanted(group: Mapping[str, str], key: str, path: str) -> bool:
 
 
 def _size(text: str, path: str) -> int:
-    number, unit = text[:-2], text[-2:]
-    if unit not in _UNITS or not number.isdigit():
+    match = _SIZE.fullmatch(text)
+    if match is None:
         raise RepositoryError(f"{path}: core.min-free-space-size={text} must be a number and MB, GB or TB")
-    return int(number) * _UNITS[unit]
+    return int(match[1]) * _UNITS[match[2]]

@@ -124,6 +124,10 @@ def test_switches_with_three_positions(value: str | None) -> None:
         ("[core]\nmode=bare\nfsync=perhaps\n", "core.fsync"),
         ("[core]\nmode=bare\nlock-timeout-secs=x\n", "core.lock-timeout-secs"),
         ("[core]\nmode=bare\nmin-free-space-size=2\n", "min-free-space-size"),
+        ("[core]\nmode=bare\nmin-free-space-size=\u00b2GB\n", "min-free-space-size"),
+        (f"[core]\nmode=bare\nmin-free-space-size={'9' * 5000}GB\n", "min-free-space-size"),
+        (f"[core]\nmode=bare\nmin-free-space-percent={'9' * 400}\n", "min-free-space-percent must be .* 0 to 99"),
+        ("[core]\nmode=bare\nmin-free-space-percent=-1\n", "min-free-space-percent"),
         (
             "[core]\nmode=bare\n[ex-integrity]\ncomposefs=on\n",
             "ex-integrity.composefs must be one of yes, .*, not 'on'",
