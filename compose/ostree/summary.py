@@ -7,9 +7,10 @@ repository's own metadata, in the order in which GLib's hash table gives it out 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from compose.errors import RepositoryError
@@ -23,7 +24,10 @@ from compose.ostree.sign import joined
 from compose.ostree.signers import Signer, signed_by
 
 SUMMARY_TYPE = "(a(s(taya{sv}))a{sv})"
-_PRIMES = (1, 2, 3, 7, 13, 31, 61, 127, 251, 509, 1021, 2039, 4093, 8191)
+_PRIMES = (
+    *(1, 2, 3, 7, 13, 31, 61, 127, 251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65521, 131071, 262139, 524287),
+    *(1048573, 2097143, 4194301, 8388593, 16777213),
+)
 """GLib's prime_mod[] (ghash.c), indexed by the binary logarithm of the table's size."""
 _LOCK = ".summary.lock"
 
@@ -177,32 +181,45 @@ def _dictionary(found: dict[str, Variant]) -> list[tuple[str, Variant]]:
 
 
 def hash_order(keys: Sequence[str]) -> list[str]:
-    """The order in which a GVariantDict, hence a GHashTable of strings, gives out keys that were put in this order.
+    """The order in which a GVariantDict, hence a GHashTable of strings, gives out keys that were inserted in this order.
 
-    libostree builds some a{sv} through one, and the order is hashed or signed; GLib: g_str_hash, ghash.c.
+    libostree builds some a{sv} from one, and their order is signed. Facts: g_str_hash() and ghash.c of GLib 2.60 and later.
     """
     shift = 3
     table: list[str | None] = [None] * (1 << shift)
 
-    def place(key: str) -> None:
-        value = 5381
-        for byte in key.encode():
-            value = (value * 33 + (byte - 256 if byte > 127 else byte)) & 0xFFFFFFFF
-        value = max(value, 2)
-        index = value * 11 % (1 << 32) % _PRIMES[shift]
-        step = 0
-        while table[index] is not None:
-            step += 1
+    def probes(key: str) -> Iterator[int]:
+        index = _string_hash(key) * 11 % (1 << 32) % _PRIMES[shift]
+        for step in itertools.count(1):
+            yield index
             index = (index + step) & (len(table) - 1)
-        table[index] = key
 
     for count, key in enumerate(keys, 1):
-        place(key)
+        table[next(index for index in probes(key) if table[index] is None)] = key
         size = len(table)
-        if size <= count + count // 16 or (size > 4 * count and size > 8):
-            shift = max(3, int(count * 1.333).bit_length())
-            held = [each for each in table if each is not None]
-            table = [None] * (1 << shift)
-            for each in held:
-                place(each)
+        if size <= count + count // 16:
+            shift = int(count * 1.333).bit_length()
+            table += [None] * ((1 << shift) - size)
+            _rehash(table, size, probes)
     return [each for each in table if each is not None]
+
+
+def _string_hash(text: str) -> int:
+    value = 5381
+    for byte in text.encode():
+        value = (value * 33 + (byte - 256 if byte > 127 else byte)) & 0xFFFFFFFF
+    # 0 and 1 mark buckets without a key
+    return max(value, 2)
+
+
+def _rehash(table: list[str | None], old_size: int, probes: Callable[[str], Iterator[int]]) -> None:
+    """Move the keys of a table that has grown to their new buckets, in place. A key in the way of another is moved next."""
+    moved: set[int] = set()
+    for old in range(old_size):
+        if old in moved:
+            continue
+        key, table[old] = table[old], None
+        while key is not None:
+            index = next(index for index in probes(key) if index not in moved)
+            moved.add(index)
+            key, table[index] = table[index], key
