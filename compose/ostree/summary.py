@@ -107,9 +107,12 @@ def summary_lists_deltas(repo: Repo) -> bool:
         _, metadata = decode(SUMMARY_TYPE, Path(repo.path, "summary").read_bytes())
     except (OSError, ValueError):
         return False
-    said = {key: variant.value for key, variant in metadata}
-    listed = {name: variant.value for name, variant in said.get("ostree.static-deltas", ())}
-    indexed = said.get("ostree.summary.indexed-deltas", False)
+    said = dict(metadata)
+    deltas = said.get("ostree.static-deltas", Variant("a{sv}", ()))
+    if deltas.type != "a{sv}":
+        return False
+    listed = {name: variant.value for name, variant in deltas.value}
+    indexed = said.get("ostree.summary.indexed-deltas", Variant("b", False)).value
     return listed == _listed_deltas(repo) and indexed == repo.config.indexed_deltas
 
 

@@ -1,12 +1,16 @@
-"""The summary: the order of its metadata."""
+"""The summary: the order of its metadata, and what is said of one that is damaged."""
 
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
 
 import pytest
 
-from compose.ostree.summary import hash_order
+from compose.events import Reporter
+from compose.ostree.gvariant import Variant, encode
+from compose.ostree.repo import Repo
+from compose.ostree.summary import SUMMARY_TYPE, hash_order, summary_lists_deltas, write_summary
 
 
 def glib_order(keys: list[str]) -> list[str]:
@@ -35,3 +39,15 @@ def glib_order(keys: list[str]) -> list[str]:
 def test_hash_order_is_that_of_glib(count: int) -> None:
     keys = [f"ostree.ß.{number}" for number in range(count)]
     assert hash_order(keys) == glib_order(keys)
+
+
+@pytest.mark.parametrize(
+    "value", [Variant("u", 5), Variant("as", ["x"]), Variant("a{ss}", [("x", "y")]), Variant("s", "text")]
+)
+def test_a_summary_whose_deltas_have_another_type_lists_none(value: Variant, tmp_path: Path) -> None:
+    with Repo.create(str(tmp_path / "repo")) as repo:
+        assert not summary_lists_deltas(repo)
+        write_summary(repo, Reporter())
+        assert summary_lists_deltas(repo)
+        Path(repo.path, "summary").write_bytes(encode(SUMMARY_TYPE, ([], [("ostree.static-deltas", value)])))
+        assert not summary_lists_deltas(repo)
