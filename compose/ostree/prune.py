@@ -140,7 +140,7 @@ def _kept_commits(
     others = [
         checksum
         for top in ("refs/remotes", "refs/mirrors")
-        for name in _directories(repo, top)
+        for name in refs.list_directories(repo.fd, top)
         for checksum in refs.list_refs(repo.fd, f"{top}/{name}").values()
     ]
     tips = [(name, checksum, retentions.get(name, KEEP_ALL)) for name, checksum in local.items()]
@@ -163,18 +163,9 @@ def _kept_commits(
     return kept
 
 
-def _directories(repo: Repo, top: str) -> list[str]:
-    try:
-        return sorted(
-            each.name for each in os.scandir(os.path.join(repo.path, top)) if each.is_dir(follow_symlinks=False)
-        )
-    except FileNotFoundError:
-        return []
-
-
 def _entries(repo: Repo) -> Iterator[os.DirEntry[str]]:
     """Of all objects."""
-    for directory in _directories(repo, "objects"):
+    for directory in refs.list_directories(repo.fd, "objects"):
         with os.scandir(os.path.join(repo.path, "objects", directory)) as entries:
             yield from entries
 

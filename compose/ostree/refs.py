@@ -47,39 +47,30 @@ def read_ref(repo_fd: int, name: str) -> str | None:
     if found is None:
         # as ostree_repo_resolve_rev(): one that was pulled from a remote, too
         found = next(
-            (each for name in _remotes(repo_fd) if (each := _read(repo_fd, f"refs/remotes/{name}/{rest}"))), None
+            (
+                each
+                for name in list_directories(repo_fd, "refs/remotes")
+                if (each := _read(repo_fd, f"refs/remotes/{name}/{rest}"))
+            ),
+            None,
         )
     return found
-
-
-def _remotes(repo_fd: int) -> list[str]:
-    """Remotes that something was pulled from."""
-    try:
-        fd = os.open("refs/remotes", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=repo_fd)
-    except FileNotFoundError:
-        return []
-    try:
-        return sorted(os.listdir(fd))
-    finally:
-        os.close(fd)
 
 
 def _read(repo_fd: int, path: str) -> str | None:
     try:
         # a pipe must not be waited for
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=repo_fd)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise RepositoryError(f"cannot read {fs.full_path(path, repo_fd)}: {error.strerror}") from error
-    try:
-        text = os.read(fd, 80).decode("ascii", errors="replace").strip()
-    except IsADirectoryError:
+        try:
+            text = os.read(fd, 80).decode("ascii", errors="replace").strip()
+        finally:
+            os.close(fd)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except BlockingIOError:
         text = ""
-    finally:
-        os.close(fd)
+    except OSError as error:
+        raise _unreadable(repo_fd, path, error) from error
     if not is_checksum(text):
         raise RepositoryError(f"{path} does not hold a checksum but {text!r}")
     return text
@@ -94,25 +85,37 @@ def list_refs(repo_fd: int, top: str = "refs/heads") -> dict[str, str]:
     pending = [""]
     while pending:
         below = pending.pop()
-        try:
-            fd = os.open(f"{top}/{below}", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=repo_fd)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            path = fs.full_path(f"{top}/{below}".rstrip("/"), repo_fd)
-            raise RepositoryError(f"cannot read {path}: {error.strerror}") from error
-        try:
-            with os.scandir(fd) as scanned:
-                entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in scanned]
-        finally:
-            os.close(fd)
-        for name, directory in entries:
+        for name, is_directory in _entries(repo_fd, f"{top}/{below}".rstrip("/")):
             path = below + name
-            if directory:
+            if is_directory:
                 pending.append(path + "/")
             elif _REF.fullmatch(path) and (checksum := _read(repo_fd, f"{top}/{path}")):
                 found[path] = checksum
     return dict(sorted(found.items(), key=lambda item: item[0].encode()))
+
+
+def list_directories(repo_fd: int, path: str) -> list[str]:
+    """Names of the directories in a directory of the repository, sorted; none if it is missing. Raises RepositoryError."""
+    return sorted(name for name, is_directory in _entries(repo_fd, path) if is_directory)
+
+
+def _entries(repo_fd: int, path: str) -> list[tuple[str, bool]]:
+    """Name, and whether it is a directory, of everything in a directory."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=repo_fd)
+        try:
+            with os.scandir(fd) as entries:
+                return [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        finally:
+            os.close(fd)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise _unreadable(repo_fd, path, error) from error
+
+
+def _unreadable(repo_fd: int, path: str, error: OSError) -> RepositoryError:
+    return RepositoryError(f"cannot read {fs.full_path(path, repo_fd)}: {error.strerror}")
 
 
 def write_ref(repo_fd: int, name: str, checksum: str, *, fsync: bool) -> None:

@@ -146,11 +146,7 @@ def _mirrored(repo: Repo) -> dict[str, dict[str, str]]:
     if not repo.config.collection_id:
         return {}
     top = "refs/mirrors"
-    try:
-        names = sorted(os.listdir(os.path.join(repo.path, top)))
-    except FileNotFoundError:
-        return {}
-    return {name: refs.list_refs(repo.fd, f"{top}/{name}") for name in names}
+    return {name: refs.list_refs(repo.fd, f"{top}/{name}") for name in refs.list_directories(repo.fd, top)}
 
 
 def _metadata(

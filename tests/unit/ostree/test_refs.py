@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from compose.errors import RepositoryError
+from compose.events import Reporter
 from compose.ostree.repo import Repo
+from compose.ostree.summary import write_summary
 
 
 @pytest.mark.parametrize("name", ["refs/heads/loop", "refs/heads"])
@@ -20,3 +22,26 @@ def test_a_ref_that_cannot_be_read(tmp_path: Path, name: str) -> None:
         path.symlink_to(path.name)
         with pytest.raises(RepositoryError, match=f"cannot read {path}: {os.strerror(40)}"):
             repo.refs()
+
+
+def test_a_ref_whose_bytes_cannot_be_read(tmp_path: Path) -> None:
+    with Repo.create(str(tmp_path / "repo")) as repo:
+        Path(repo.path, "refs/heads/broken").symlink_to("/proc/self/mem")
+        with pytest.raises(RepositoryError, match=f"cannot read {repo.path}/refs/heads/broken: "):
+            repo.resolve("broken")
+
+
+def test_a_file_in_the_place_of_all_remotes(tmp_path: Path) -> None:
+    with Repo.create(str(tmp_path / "repo")) as repo:
+        path = Path(repo.path, "refs/remotes")
+        path.rmdir()
+        path.touch()
+        with pytest.raises(RepositoryError, match=f"cannot read {path}: {os.strerror(20)}"):
+            repo.resolve("main")
+
+
+def test_a_file_among_mirrored_collections_is_passed_over(tmp_path: Path) -> None:
+    with Repo.create(str(tmp_path / "repo"), collection_id="org.example.Os") as repo:
+        Path(repo.path, "refs/mirrors/file").touch()
+        write_summary(repo, Reporter())
+        assert repo.has_summary()
