@@ -59,13 +59,18 @@ _MOST_PERCENT = 99
 
 def read_config(path: str) -> str:
     """The text of a config, of a repository that may be anybody's. Raises OSError, ValueError."""
-    # a pipe must not be waited for
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+    # do not block on a fifo
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise ValueError("it is not a regular file")
-        if len(data := file.read(_MOST + 1)) > _MOST:
-            raise ValueError(f"it has more than {_MOST} bytes")
-        return data.decode()
+        with open(fd, "rb", closefd=False) as file:
+            data = file.read(_MOST + 1)
+    finally:
+        os.close(fd)
+    if len(data) > _MOST:
+        raise ValueError(f"it has more than {_MOST} bytes")
+    return data.decode()
 
 
 def parse_config(text: str, path: str) -> Config:

@@ -21,7 +21,7 @@ from compose import fs
 from compose.errors import RepositoryError
 from compose.ostree import refs
 from compose.ostree.config import Config, Mode, parse_config, read_config
-from compose.ostree.gvariant import decode
+from compose.ostree.gvariant import decode, encode
 from compose.ostree.objects import (
     MAX_METADATA_SIZE,
     Commit,
@@ -77,7 +77,9 @@ class Repo:
             config = os.path.join(path, "config")
             try:
                 text = read_config(config)
-            except (OSError, ValueError) as error:
+            except OSError as error:
+                raise RepositoryError(f"cannot read {config}: {error.strerror}") from error
+            except ValueError as error:
                 raise RepositoryError(f"cannot read {config}: {error}") from error
             return cls(path, fd, parse_config(text, config))
         except BaseException:
@@ -194,10 +196,8 @@ class Repo:
         return self._decoded(checksum, "commit", lambda data: decode_commit(data, keys))
 
     def read_detached(self, commit: str) -> Metadata:
-        """What is kept beside a commit, nothing when nothing is. Raises RepositoryError when it is damaged."""
-        if not self.has(commit, "commitmeta"):
-            return ()
-        data = self._read(commit, "commitmeta")
+        """The detached metadata of a commit, empty if it has none. Raises RepositoryError if it is damaged."""
+        data = self._read(commit, "commitmeta") if self.has(commit, "commitmeta") else b""
         with self._damage(commit, "commitmeta"):
             return tuple(decode("a{sv}", data))
 
@@ -212,10 +212,8 @@ class Repo:
         return self._decoded(checksum, extension, checked)
 
     def read_detached_bytes(self, commit: str) -> bytes:
-        """read_detached() as it is kept; b"" when nothing is."""
-        if not self.read_detached(commit):
-            return b""
-        return self._read(commit, "commitmeta")
+        """read_detached() in its serialised form."""
+        return encode("a{sv}", self.read_detached(commit))
 
     def read_dirtree(self, checksum: bytes) -> Dirtree:
         """Raises RepositoryError when the object is missing or damaged."""
@@ -302,15 +300,18 @@ class Repo:
 
     def _read(self, checksum: str, extension: str) -> bytes:
         try:
-            # a pipe, or a link that leads elsewhere, is no object
+            # a fifo, which must not block, or a symlink is no object
             fd = os.open(self._object(checksum, extension), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            with os.fdopen(fd, "rb") as file:
+            try:
                 size = os.fstat(fd).st_size
                 if size > MAX_METADATA_SIZE:
                     raise self.damaged(
                         f"{checksum}.{extension}", f"it has {size} bytes, clients take {MAX_METADATA_SIZE}"
                     )
-                return file.read(size)
+                with open(fd, "rb", closefd=False) as file:
+                    return file.read(size)
+            finally:
+                os.close(fd)
         except OSError as error:
             raise self.unreadable(f"{checksum}.{extension}", error.strerror or str(error)) from error
 

@@ -1,0 +1,32 @@
+"""Repositories and objects that cannot be read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from compose.errors import RepositoryError
+from compose.ostree.repo import Repo
+
+
+def test_a_directory_in_the_place_of_the_config(tmp_path: Path) -> None:
+    Repo.create(str(tmp_path)).__exit__()
+    config = tmp_path / "config"
+    config.unlink()
+    config.mkdir()
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(RepositoryError) as caught:
+        Repo.open(str(tmp_path))
+    assert caught.value.message == f"cannot read {config}: it is not a regular file"
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_no_descriptor_is_left_open_for_a_directory_in_the_place_of_an_object(tmp_path: Path) -> None:
+    with Repo.create(str(tmp_path)) as repo:
+        (tmp_path / "objects/00" / f"{'0' * 62}.commit").mkdir(parents=True)
+        before = os.listdir("/proc/self/fd")
+        with pytest.raises(RepositoryError, match=r"cannot read the object 0{64}\.commit: Is a directory"):
+            repo.read_commit("0" * 64)
+        assert os.listdir("/proc/self/fd") == before
