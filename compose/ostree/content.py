@@ -17,7 +17,16 @@ from compose.errors import RepositoryError
 from compose.ostree import worker
 from compose.ostree.config import Mode
 from compose.ostree.memo import ContentMemo
-from compose.ostree.objects import Xattrs, encode_dirmeta, encode_xattrs, file_header, filez_header
+from compose.ostree.objects import (
+    OSTREEMETA,
+    Xattrs,
+    bare_user_mode,
+    encode_dirmeta,
+    encode_xattrs,
+    file_header,
+    filez_header,
+    object_name,
+)
 from compose.ostree.presence import Presence
 from compose.ostree.workers import write_regular
 from compose.values import value
@@ -115,7 +124,7 @@ class _Owners:
         xattrs = encode_xattrs(given)
         filez = filez_header(0, uid, gid, mode, b"", xattrs)
         header, meta = file_header(uid, gid, mode, b"", xattrs), encode_dirmeta(uid, gid, mode, xattrs)
-        inode: worker.Inode = (-1, -1, mode & 0o775 | 0o400, [(b"user.ostreemeta", meta)])
+        inode: worker.Inode = (-1, -1, bare_user_mode(mode), [(OSTREEMETA.encode(), meta)])
         if self._bare:
             inode = (uid, gid, mode & 0o7777, list(given))
         return header, filez[:8], filez[16:], inode
@@ -246,8 +255,8 @@ def _known(content: Content, header: bytes, memo: ContentMemo | None) -> bytes |
 def _write_symlink(content: Content, checksum: bytes, target: Target) -> int:
     """Returns bytes written."""
     assert content.target is not None
-    text, xattrs, name = content.target.encode(), encode_xattrs(content.xattrs), checksum.hex()
-    path = f"{target.staging}/{name[:2]}/{name[2:]}{target.suffix}"
+    text, xattrs = content.target.encode(), encode_xattrs(content.xattrs)
+    path = f"{target.staging}/{object_name(checksum.hex(), target.mode.content_extension)}"
     with fs.storage_errors(target.staging):
         with suppress(FileExistsError):
             os.mkdir(os.path.dirname(path), 0o777)
@@ -268,7 +277,7 @@ def _write_symlink(content: Content, checksum: bytes, target: Target) -> int:
             fs.write_all(fd, data)
             if target.mode is Mode.BARE_USER:
                 meta = encode_dirmeta(content.uid, content.gid, content.mode, xattrs)
-                os.setxattr(fd, "user.ostreemeta", meta)
+                os.setxattr(fd, OSTREEMETA, meta)
                 os.utime(fd, ns=(0, 0))
         finally:
             os.close(fd)

@@ -3,7 +3,7 @@
 It is started and fed as compose.ostree.worker is. Messages are marshal'ed tuples:
 
     parent -> copier    Setup, then any number of batches: lists of checksums, 64 hex digits
-    copier -> parent    per batch: list of the bytes written of each object, or a failure: (kind, checksum, errno, text)
+    copier -> parent    per batch: None, or a failure: (kind, checksum, errno, text)
 
 Between repositories of one mode an object's file is taken as it is, and what was taken is verified, not what it was taken
 from: that one may change meanwhile.
@@ -21,17 +21,20 @@ from contextlib import contextmanager, suppress
 from compose import fs
 from compose.ostree.config import Mode
 from compose.ostree.deflate import WHOLE_MAX, Deflater
-from compose.ostree.objects import FileInfo, encode_dirmeta, encode_xattrs, filez_header
+from compose.ostree.objects import (
+    OSTREEMETA,
+    FileInfo,
+    bare_user_mode,
+    encode_dirmeta,
+    encode_xattrs,
+    filez_header,
+    object_name,
+)
 from compose.ostree.reading import OpenContent, open_object, verified
-
-READ, WRITE, DAMAGED = "read", "write", "damaged"
-"""Kinds of failure: of the source, of the disk that is written to, an object that is not what its name says."""
+from compose.ostree.worker import DAMAGED, READ, WRITE, Failure, serve
 
 Setup = tuple[str, str, str, str, int | None]
 """Objects directory and mode of the source; staging directory and mode of the target; deflate level."""
-Failure = tuple[str, str, int, str]
-
-_META = "user.ostreemeta"
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 # what is no file after all must not be waited for
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -43,16 +46,8 @@ class _Refused(Exception):
 
 def serve_copier() -> None:
     """Copy objects until standard input ends."""
-    source, sink = sys.stdin.buffer, sys.stdout.buffer
-    objects, mode, staging, target, level = marshal.load(source)
-    copier = Copier(objects, Mode(mode), staging, Mode(target), level)
-    while True:
-        try:
-            batch = marshal.load(source)
-        except EOFError:
-            return
-        marshal.dump(copier.copy_batch(batch), sink)
-        sink.flush()
+    objects, mode, staging, target, level = marshal.load(sys.stdin.buffer)
+    serve(Copier(objects, Mode(mode), staging, Mode(target), level).copy_batch)
 
 
 class Copier:
@@ -65,12 +60,11 @@ class Copier:
         self._target = target
         self._deflater = Deflater(level)
 
-    def copy_batch(self, batch: list[str]) -> list[int] | Failure:
+    def copy_batch(self, batch: list[str]) -> Failure | None:
         """All of a batch, or its first failure."""
-        written = []
         for checksum in batch:
             try:
-                written.append(self._copy(checksum))
+                self._copy(checksum)
             except ValueError as error:
                 return DAMAGED, checksum, 0, str(error)
             except _Refused as refused:
@@ -78,13 +72,11 @@ class Copier:
                 return WRITE, checksum, cause.errno or 0, cause.strerror or str(cause)
             except OSError as error:
                 return READ, checksum, error.errno or 0, error.strerror or str(error)
-        return written
+        return None
 
-    def _copy(self, checksum: str) -> int:
-        """Returns the bytes of the new object's file."""
-        name = f"{checksum[:2]}/{checksum[2:]}"
-        source = f"{self._objects}/{name}.{self._mode.content_extension}"
-        staged = f"{self._staging}/{name}.{self._target.content_extension}"
+    def _copy(self, checksum: str) -> None:
+        source = f"{self._objects}/{object_name(checksum, self._mode.content_extension)}"
+        staged = f"{self._staging}/{object_name(checksum, self._target.content_extension)}"
         with _refusals():
             fd = _create(staged)
         try:
@@ -102,7 +94,6 @@ class Copier:
                 os.fchmod(fd, self._permissions(info))
                 if self._target is Mode.BARE_USER:
                     os.utime(fd, ns=(0, 0))
-            return os.fstat(fd).st_size
         finally:
             os.close(fd)
 
@@ -119,9 +110,9 @@ class Copier:
                     raise _Refused(error) from error
                 raise
             if self._target is Mode.BARE_USER:
-                meta = os.getxattr(origin, _META)
+                meta = os.getxattr(origin, OSTREEMETA)
                 with _refusals():
-                    os.setxattr(fd, _META, meta)
+                    os.setxattr(fd, OSTREEMETA, meta)
         finally:
             os.close(origin)
 
@@ -142,7 +133,7 @@ class Copier:
             # a file with its target, NUL-terminated
             _write(fd, target + b"\0")
         with _refusals():
-            os.setxattr(fd, _META, encode_dirmeta(info.uid, info.gid, info.mode, xattrs))
+            os.setxattr(fd, OSTREEMETA, encode_dirmeta(info.uid, info.gid, info.mode, xattrs))
 
     def _deflated(self, size: int, pieces: Iterator[bytes]) -> Iterator[bytes | memoryview]:
         if size <= WHOLE_MAX:
@@ -156,7 +147,7 @@ class Copier:
     def _permissions(self, info: FileInfo) -> int:
         if self._target is Mode.ARCHIVE or info.target is not None:
             return 0o644
-        return info.mode & 0o775 | 0o400
+        return bare_user_mode(info.mode)
 
 
 def _create(path: str) -> int:

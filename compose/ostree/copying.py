@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from compose import fs
 from compose.errors import RepositoryError
-from compose.ostree import copier
+from compose.ostree import copier, worker
 from compose.ostree.config import Mode
 from compose.ostree.repo import Repo
 from compose.ostree.workers import share_out
@@ -32,26 +32,23 @@ def copy_contents(
     place: str,
     jobs: int,
     on_progress: Callable[[int, int], None],
-) -> int:
-    """Returns bytes written. place: what is written to, for messages. on_progress(objects, bytes of the source) may come from
+) -> None:
+    """place: what is written to, for messages. on_progress(objects, bytes of the source) may come from
     any thread, one call at a time.
 
     Raises RepositoryError for an object that is missing or damaged, or when a process dies, StorageError when the disk
     refuses.
     """
-    written = 0
 
-    def take(places: range, sizes: list[int]) -> None:
-        nonlocal written
-        written += sum(sizes)
-        on_progress(len(sizes), sum(contents[place].size for place in places))
+    def take(places: range, _: None) -> None:
+        on_progress(len(places), sum(contents[index].size for index in places))
 
-    def failed(failure: copier.Failure) -> Exception:
+    def failed(failure: worker.Failure) -> Exception:
         kind, checksum, number, text = failure
         name = f"{checksum}.{source.config.mode.content_extension}"
-        if kind == copier.WRITE:
+        if kind == worker.WRITE:
             return fs.storage_error(place, OSError(number, text))
-        if kind == copier.READ:
+        if kind == worker.READ:
             return source.unreadable(name, text)
         return source.damaged(name, text)
 
@@ -60,12 +57,11 @@ def copy_contents(
         setup,
         [each.size for each in contents],
         jobs,
-        lambda batch: [contents[place].checksum for place in batch],
+        lambda batch: [contents[index].checksum for index in batch],
         take,
         failed,
         staging_lock,
     )
-    return written
 
 
 def check_copyable(source: Repo, target: Repo) -> None:

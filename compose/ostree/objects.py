@@ -24,10 +24,23 @@ _COMMIT_UNREAD_TYPE = "(ayaya(say)sstayay)"
 MAX_METADATA_SIZE = 128 << 20
 """Bytes; clients refuse larger metadata objects (OSTREE_MAX_METADATA_SIZE)."""
 
+OSTREEMETA = "user.ostreemeta"
+"""Extended attribute of each file in a bare-user repository, with the owner, mode and xattrs of the content object."""
+
 _uid_gid_mode_rdev = struct.Struct(">IIII").pack
 _uid_gid_mode = struct.Struct(">III").pack
 _size = struct.Struct(">Q").pack
 _length_and_padding = struct.Struct(">II").pack
+
+
+def object_name(checksum: str, extension: str) -> str:
+    """Path of an object's file in objects/, "ab/cdef….EXT". checksum: 64 hex digits."""
+    return f"{checksum[:2]}/{checksum[2:]}.{extension}"
+
+
+def bare_user_mode(mode: int) -> int:
+    """Permissions of a regular file's file in a bare-user repository, whose user must be able to read it."""
+    return mode & 0o775 | 0o400
 
 
 def encode_xattrs(xattrs: Xattrs) -> bytes:

@@ -18,7 +18,7 @@ from compose.ostree import refs
 from compose.ostree.delta.index import delta_directories, leading_to, list_deltas
 from compose.ostree.delta.layout import encode_index, index_path
 from compose.ostree.gvariant import Variant, encode
-from compose.ostree.objects import Commit
+from compose.ostree.objects import Commit, object_name
 from compose.ostree.reachable import Objects, history, reader
 from compose.ostree.repo import Repo
 
@@ -115,7 +115,7 @@ def remove(repo: Repo, doomed: Doomed, reporter: Reporter) -> None:
         for checksum in doomed.commits:
             if repo.config.tombstones:
                 _write_tombstone(repo, checksum)
-            _unlink(repo, f"objects/{checksum[:2]}/{checksum[2:]}.commit")
+            _unlink(repo, f"objects/{object_name(checksum, 'commit')}")
             _unlink(repo, f"state/{checksum}.commitpartial")
             task.advance()
         if repo.config.fsync:
@@ -187,7 +187,7 @@ def _sync_objects(repo: Repo, directories: set[str]) -> None:
 def _write_tombstone(repo: Repo, commit: str) -> None:
     """Says to who pulls that the commit was there (ostree-repo-prune.c)."""
     data = encode("a{sv}", [("commit", Variant("ay", commit.encode() + b"\0"))])
-    path = f"objects/{commit[:2]}/{commit[2:]}.tombstone-commit"
+    path = f"objects/{object_name(commit, 'tombstone-commit')}"
     refs.replace_file(repo.fd, path, data, fsync=repo.config.fsync)
 
 

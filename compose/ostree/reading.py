@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from compose.fs import CHUNK, chunks
 from compose.ostree.config import Mode
 from compose.ostree.objects import (
+    OSTREEMETA,
     FileInfo,
     check_mode,
     decode_dirmeta,
@@ -26,7 +27,6 @@ _PACKED = 256 << 10
 """Bytes that are inflated at once."""
 _MOST_HEADER = 1 << 20
 """Bytes: a path, and the xattrs of an inode."""
-_META = "user.ostreemeta"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +87,11 @@ def _of_inode(file: str | int, status: os.stat_result, target: str | None) -> Fi
 
 def _of_bare_user(fd: int) -> OpenContent:
     try:
-        owner = decode_dirmeta(os.getxattr(fd, _META))
+        owner = decode_dirmeta(os.getxattr(fd, OSTREEMETA))
     except OSError as error:
         if error.errno != errno.ENODATA:
             raise
-        raise ValueError(f"it has no {_META}") from None
+        raise ValueError(f"it has no {OSTREEMETA}") from None
     check_mode(owner.mode, stat.S_IFREG, stat.S_IFLNK)
     target = None
     if stat.S_ISLNK(owner.mode):

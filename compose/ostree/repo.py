@@ -32,6 +32,7 @@ from compose.ostree.objects import (
     decode_commit,
     decode_dirmeta,
     decode_dirtree,
+    object_name,
 )
 from compose.ostree.reading import OpenContent, open_object, verified
 
@@ -296,7 +297,7 @@ class Repo:
             yield from verified(content, checksum)
 
     def _object(self, checksum: str, extension: str) -> str:
-        return os.path.join(self.path, "objects", checksum[:2], f"{checksum[2:]}.{extension}")
+        return os.path.join(self.path, "objects", object_name(checksum, extension))
 
     def _read(self, checksum: str, extension: str) -> bytes:
         try:

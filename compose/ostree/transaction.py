@@ -34,6 +34,7 @@ from compose.ostree.objects import (
     encode_dirmeta,
     encode_dirtree,
     encode_xattrs,
+    object_name,
 )
 from compose.ostree.presence import Presence
 from compose.ostree.repo import Repo
@@ -114,11 +115,6 @@ class Transaction:
         on_progress(objects, bytes). Both may be called from any thread. memo: a file whose checksum it knows and whose object
         is in the repository is not read; what is learned goes into it. ahead: is stopped, and its streams are used.
         """
-
-        def progress(objects: int, size: int) -> None:
-            on_progress(objects, size)
-            self._check_free_space()
-
         config = self._repo.config
         direct = config.fsync and config.mode is not Mode.ARCHIVE
         target = Target(
@@ -136,7 +132,7 @@ class Transaction:
         most = self._jobs + (_WAITING if direct and self._jobs > 1 else 0)
         jobs = memory.fitting(most, worker_memory(largest), "Writing objects", self._reporter)
         with self._flushed_meanwhile():
-            self._content += write_contents(contents, target, jobs, on_known, progress, memo)
+            self._content += write_contents(contents, target, jobs, on_known, self._checking_space(on_progress), memo)
 
     def write_dirmeta(self, uid: int, gid: int, mode: int, xattrs: Xattrs) -> bytes:
         """mode: full st_mode. Returns the checksum, 32 bytes."""
@@ -165,16 +161,11 @@ class Transaction:
 
     def copy_contents(
         self, source: Repo, contents: Sequence[ContentObject], on_progress: Callable[[int, int], None]
-    ) -> int:
-        """Copy files and symlinks that are missing, on all cores; returns bytes written. on_progress: as copy_contents() of
-        compose.ostree.copying has it."""
+    ) -> None:
+        """Copy files and symlinks that are missing, on all cores. on_progress: as copy_contents() of compose.ostree.copying
+        has it."""
         repo = self._repo
         check_copyable(source, repo)
-
-        def progress(objects: int, size: int) -> None:
-            on_progress(objects, size)
-            self._check_free_space()
-
         setup = (
             os.path.join(source.path, "objects"),
             str(source.config.mode),
@@ -185,21 +176,20 @@ class Transaction:
         largest = max((each.size for each in contents), default=0)
         jobs = memory.fitting(self._jobs, worker_memory(largest), "Copying objects", self._reporter)
         with self._flushed_meanwhile():
-            return copy_contents(source, contents, setup, self._staging.lock, self._objects, jobs, progress)
+            copy_contents(
+                source, contents, setup, self._staging.lock, self._objects, jobs, self._checking_space(on_progress)
+            )
 
-    def copy_metadata(self, data: bytes, extension: str) -> bool:
-        """Write a dirtree or dirmeta of another repository as it is there; False when it is here."""
-        checksum = self._write_metadata(data, extension).hex()
-        return self._metadata[f"{checksum[:2]}/{checksum[2:]}.{extension}"]
+    def copy_metadata(self, data: bytes, extension: str) -> None:
+        """Write a dirtree or dirmeta of another repository as it is there."""
+        self._write_metadata(data, extension)
 
-    def copy_commit(self, data: bytes, *, detached: Metadata, signers: Sequence[Signer] = ()) -> bool:
+    def copy_commit(self, data: bytes, *, detached: Metadata, signers: Sequence[Signer] = ()) -> None:
         """Write a commit object of another repository as it is there, and what is beside it: signatures of detached, and
-        those of signers, are added to those that are here. False when the commit is here. Raises UsageError when it cannot be
-        signed."""
+        those of signers, are added to those that are here. Raises UsageError when it cannot be signed."""
         signed = signed_by(data, signers, self._reporter)
         checksum = self._write_metadata(data, "commit").hex()
         self._commits[checksum] = parted(joined(detached, (), signed))
-        return self._metadata[f"{checksum[:2]}/{checksum[2:]}.commit"]
 
     def set_ref(self, name: str, checksum: str) -> None:
         """Move a ref when the transaction is published."""
@@ -208,8 +198,7 @@ class Transaction:
 
     def _write_metadata(self, data: bytes, extension: str) -> bytes:
         checksum = hashlib.sha256(data).digest()
-        text = checksum.hex()
-        name = f"{text[:2]}/{text[2:]}.{extension}"
+        name = object_name(checksum.hex(), extension)
         if name not in self._metadata:
             new = not self._presence.metadata(name)
             if new:
@@ -257,7 +246,7 @@ class Transaction:
                 # it is whole now, whatever an interrupted pull or a prune has noted
                 for stale in (
                     f"state/{checksum}.commitpartial",
-                    f"objects/{checksum[:2]}/{checksum[2:]}.tombstone-commit",
+                    f"objects/{object_name(checksum, 'tombstone-commit')}",
                 ):
                     with contextlib.suppress(FileNotFoundError):
                         os.unlink(stale, dir_fd=repo.fd)
@@ -285,8 +274,14 @@ class Transaction:
             present = self._repo.read_detached(checksum)
             data = encode("a{sv}", joined(present, detached, signatures))
             if data != encode("a{sv}", present):
-                name = f"{checksum[:2]}/{checksum[2:]}.commitmeta"
-                write_staged(self._staging, name, data, fsync=self._repo.config.fsync)
+                write_staged(self._staging, object_name(checksum, "commitmeta"), data, fsync=self._repo.config.fsync)
+
+    def _checking_space(self, on_progress: Callable[[int, int], None]) -> Callable[[int, int], None]:
+        def progress(objects: int, size: int) -> None:
+            on_progress(objects, size)
+            self._check_free_space()
+
+        return progress
 
     def _check_free_space(self) -> None:
         config, disk = self._repo.config, os.fstatvfs(self._repo.fd)
