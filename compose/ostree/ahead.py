@@ -1,8 +1,8 @@
-"""Deflate streams made before it is known which objects they will be in.
+"""Files deflated ahead, before the checksums of their objects are known.
 
-The checksum of an object needs owner, mode and label, which are known when all programs have run; its stream needs the bytes
-alone. Programs run one after the other: the other cores deflate meanwhile. The streams lie one behind the other in a file
-of each process.
+A checksum depends on owner, mode and label, which are known only after all scriptlets have run; a deflate stream depends on the
+contents alone. Scriptlets run one after the other, so the other cores deflate meanwhile. Each process appends its streams to a
+file of its own, its spool.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from compose.ostree.worker import Stream, serve_packer
 from compose.ostree.workers import Batches, Worker, worker_memory
 
 _ROOM = 3
-"""Free bytes there must be for each byte to deflate: programs and objects need theirs."""
+"""Free bytes on the disk per byte to deflate, below which nothing is deflated: scriptlets and objects need space too."""
 _WORTH_WHILE = 4 << 20
-"""Bytes; fewer are deflated before a process has started for them."""
+"""Bytes to deflate for which a process is started."""
 
 File = tuple[str, int, str]
-"""Path, bytes, and sha256 of them (64 hex digits). The digest is for who uses the stream to check, of the same inode."""
+"""Path, size in bytes, and sha256 of the contents (64 hex digits), which the user of the stream must verify on the same
+inode."""
 
 
 class DeflateAhead:
-    """Deflates files in the background as long as its context lasts. Nothing that goes wrong matters: who needs a stream
-    that is not there makes it.
+    """A context manager that deflates files in the background. Its failures are ignored: a missing stream is made later.
 
-    directory: private, and there as long as streams are used. level: of deflate, None for the default. processes: at most,
-    where there is memory for them, and none before there is something to do. known: digests (32 bytes) of payloads whose
-    streams nobody needs. streams: those that are made, by sha256, in spools.
+    directory: private; must exist as long as the streams are used. level: of deflate, None for the default. processes: the most
+    to start, if they fit into memory; none is started before there is work. known: sha256 digests (32 bytes) of contents not to
+    deflate. spools: paths of the files that contain the streams. streams: those made so far, by sha256 (64 hex digits).
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class DeflateAhead:
             worker.close()
 
     def add(self, files: Iterable[File]) -> None:
-        """Deflate these before what is left of those added earlier."""
+        """Deflate files, before the rest of those added earlier."""
         new = {
             sha256: (path, size, sha256)
             for path, size, sha256 in (files if self._processes else ())
@@ -92,12 +92,12 @@ class DeflateAhead:
         self._files += wanted
         self._batches.add([size for _, size, _ in wanted])
         if not self._workers:
-            # RuntimeError: there may be no more threads
+            # RuntimeError: a thread cannot be started
             with suppress(OSError, RuntimeError):
                 self._begin(wanted[0][1])
 
     def finish(self) -> dict[str, Stream]:
-        """Stop; all streams that were made."""
+        """Stop, and return all streams that were made, by sha256."""
         self._processes = 0
         self._batches.stop()
         for thread in self._threads:
@@ -105,12 +105,12 @@ class DeflateAhead:
         return self.streams
 
     def _begin(self, largest: int) -> None:
-        """largest: of the files, bytes. Raises OSError, RuntimeError."""
+        """Start processes. largest: size of the largest file in bytes. Raises OSError and RuntimeError."""
         processes = memory.fitting(self._processes, worker_memory(largest), "Deflating ahead", self._reporter)
         for number in range(processes):
             spool = os.path.join(self._directory, f"deflated-{number}")
             with open(spool, "xb"):
-                # there for who looks for streams, though the process may not come to make any
+                # exists even if its process never makes a stream
                 self.spools += (spool,)
             worker = Worker(serve_packer, (spool, self._level))
             self._workers.append(worker)
@@ -119,7 +119,7 @@ class DeflateAhead:
             self._threads.append(thread)
 
     def _drive(self, number: int, worker: Worker) -> None:
-        # a process that was killed, for want of memory say, has left what it did before
+        # a process that was killed, perhaps for lack of memory, has left the streams it made before
         with suppress(ComposeError):
             for batch, answer in worker.work(self._batches, self._message):
                 for place, (start, size, inode) in zip(batch, answer, strict=True):

@@ -1,4 +1,4 @@
-"""The repository's `config`, a keyfile: the keys a writer must honour."""
+"""The config of a repository, a keyfile: the keys that a writer must honour."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from compose.errors import RepositoryError
 
 
 class Mode(enum.StrEnum):
-    """How content objects lie on disk; the value is what core.mode says."""
+    """How content objects are stored on disk. The value is that of core.mode."""
 
     ARCHIVE = "archive-z2"
     BARE = "bare"
@@ -23,14 +23,18 @@ class Mode(enum.StrEnum):
 
     @property
     def content_extension(self) -> str:
-        """Of the files of content objects."""
+        """Extension of the files of content objects."""
         return "filez" if self is Mode.ARCHIVE else "file"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """zlib_level: 1..9, None when unset. min_free_*: refuse to fill the disk beyond (percent, or bytes when set). composefs: do
-    commits name the digest of their composefs image?"""
+    """Settings of a repository, with libostree's defaults.
+
+    lock_timeout: seconds, negative to wait forever. min_free_percent, min_free_bytes: space on the disk to keep free; the
+    percentage counts only if the other is None. zlib_level: 1 to 9, None if not set. parent: path of a repository with more
+    objects. composefs: do commits contain the digest of their composefs image?
+    """
 
     mode: Mode
     fsync: bool = True
@@ -49,7 +53,7 @@ class Config:
 
 
 _MOST = 1 << 20
-"""Bytes."""
+"""Size of a config in bytes."""
 _SWITCH = {"yes": True, "true": True, "1": True, "maybe": True, "no": False, "false": False, "0": False}
 _SIZE = re.compile(r"([0-9]{1,18})(MB|GB|TB)")
 _UNITS = {"MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
@@ -58,7 +62,7 @@ _MOST_PERCENT = 99
 
 
 def read_config(path: str) -> str:
-    """The text of a config, of a repository that may be anybody's. Raises OSError, ValueError."""
+    """Return the text of a config. Raises OSError, and ValueError for a file that is not text, not regular or too large."""
     # do not block on a fifo
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -74,7 +78,7 @@ def read_config(path: str) -> str:
 
 
 def parse_config(text: str, path: str) -> Config:
-    """Read a repository's config. Raises RepositoryError naming path and key."""
+    """Parse a config. path: of the config, for messages. Raises RepositoryError with the path, and the key or line."""
     groups = _parse_keyfile(text, path)
     if "core" not in groups:
         raise RepositoryError(f"{path}: not a repository configuration: it has no [core]")
@@ -127,8 +131,8 @@ def parse_config(text: str, path: str) -> Config:
 
 
 def _parse_keyfile(text: str, path: str) -> dict[str, dict[str, str]]:
-    """Keys and values of each group, as GLib's GKeyFile reads them: of two equal keys the last counts, two equal groups are
-    one."""
+    """Return the keys and values of each group, as GLib's GKeyFile does: the last of several equal keys counts, and equal
+    groups are merged."""
     groups: dict[str, dict[str, str]] = {}
     group: dict[str, str] | None = None
     for number, line in enumerate(map(str.strip, text.split("\n")), start=1):
@@ -140,14 +144,14 @@ def _parse_keyfile(text: str, path: str) -> dict[str, dict[str, str]]:
         elif equals and group is not None:
             group[key.rstrip()] = value.lstrip()
         else:
-            fault = f"{line!r} is not key=value" if group is not None else f"{line!r} stands before the first [group]"
+            fault = f"{line!r} is not key=value" if group is not None else f"{line!r} precedes the first [group]"
             raise RepositoryError(f"{path}:{number}: not a repository configuration: {fault}")
     return groups
 
 
 def _wanted(group: Mapping[str, str], key: str, path: str) -> bool:
-    """One of libostree's switches with three positions (otutil's tri-state). Maybe is yes: what a commit holds must not depend
-    on what is installed where it is made."""
+    """Parse a value of libostree's type with the values yes, no and maybe. Maybe means yes, because a commit must not depend on
+    what is installed where it is composed."""
     value = group.get(key, "no")
     if value not in _SWITCH:
         raise RepositoryError(f"{path}: ex-integrity.{key} must be one of {', '.join(_SWITCH)}, not {value!r}")

@@ -1,6 +1,6 @@
-"""Content objects, regular files and symlinks: what is in the repository already is left alone, the rest is written.
+"""Write content objects, that is regular files and symlinks, that the repository does not have yet.
 
-Regular files are written on all cores (compose.ostree.workers), symlinks meanwhile here.
+Regular files are written on all cores (compose.ostree.workers), symlinks meanwhile in this process.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from compose.values import value
 
 _NOT_SHARED = None, None
 _LARGE = 1 << 20
-"""Bytes. Such files are written first, for no core shall be left alone with one at the end; all others in the order given, for
-what is together in a directory shall be known together."""
+"""Size in bytes from which files are written first, so that no core is left alone with one at the end. The others are written
+in the order given, so that all files of a directory are known at about the same time."""
 
 
 @value
 class Content:
     """One content object to write: a regular file read from `path`, or a symlink with `target`.
 
-    mode: full st_mode. size: bytes, for sharing out the work and for progress; 0 for a symlink. digest: sha256 of the bytes
-    at path, 64 hex digits, "" when not known; files of one digest are read once, and a memo needs it. hashed: it was worked
-    out of these very bytes a moment ago, and is not worked out again to see whether they are still the same.
+    mode: full st_mode. xattrs: to store, whatever the file has. size: bytes, for sharing out the work and for progress; 0 for a
+    symlink. digest: sha256 of the file's contents, 64 hex digits, "" if unknown; of several files with one digest, owner, mode
+    and xattrs only one is read, and the memo needs it. hashed: the digest has just been computed, and need not be verified.
     """
 
     uid: int
@@ -59,8 +59,9 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class ContentStats:
-    """objects: asked for, duplicates not counted; written: of them, were not there; known: of them, were there and nothing
-    was read to know it. bytes_hashed: of files read; bytes_deflated: of them; bytes_written: of objects."""
+    """objects: number of objects, without duplicates; written: those that were missing; known: those that were present and
+    whose files were not read. bytes_hashed: read from files; bytes_deflated: of those, deflated; bytes_written: size of the new
+    objects' files."""
 
     objects: int = 0
     written: int = 0
@@ -75,11 +76,12 @@ class ContentStats:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where objects go.
+    """Where objects are written.
 
-    objects: the repository's own directory, looked at; presence: what is in it; staging: written to; lock: descriptor of its
-    lock. direct: do large files that are not deflated go past the page cache? level: of deflate, None for the default. spools:
-    files with deflate streams made ahead, streams: those of payloads with these sha256 sums.
+    objects: the objects directory of the repository, which is only searched; presence: what is in it. staging: directory to
+    write to; lock: descriptor of its lock. direct: do large files bypass the page cache? Only if they are not deflated. level:
+    of deflate, None for the default. spools: files with streams deflated ahead; streams: those streams, by sha256 of the
+    contents, 64 hex digits.
     """
 
     mode: Mode
@@ -98,17 +100,17 @@ class Target:
 
 
 class _Owners:
-    """What is the same for all content objects with one owner, mode and xattrs, worked out once."""
+    """Computes what all content objects with the same owner, mode and xattrs have in common, once."""
 
     def __init__(self, mode: Mode) -> None:
         self._bare = mode is Mode.BARE
         self._numbers: dict[Xattrs, dict[tuple[int, int, int], int]] = {}
-        # the same by identity: most files share these tuples, which take longer to hash than all the rest
+        # the same by id(), because most files share these tuples, and hashing them takes longer than everything else here
         self._shared: dict[int, tuple[Xattrs, dict[tuple[int, int, int], int]]] = {}
         self.attributes: list[worker.Attributes] = []
 
     def number(self, content: Content) -> int:
-        """Place of its owner, mode and xattrs in attributes."""
+        """Index into attributes of its owner, mode and xattrs."""
         _, numbers = self._shared.get(id(content.xattrs), _NOT_SHARED)
         if numbers is None:
             numbers = self._numbers.setdefault(content.xattrs, {})
@@ -130,13 +132,13 @@ class _Owners:
         return header, filez[:8], filez[16:], inode
 
     def header(self, number: int) -> bytes:
-        """What precedes a regular file in its checksum."""
+        """What is hashed before the contents of a regular file. number: from number()."""
         return self.attributes[number][0]
 
 
 @dataclass(frozen=True, slots=True)
 class _Object:
-    """places: in the list of contents. owner: its number. checksum: None when not known."""
+    """places: indices into the list of contents. owner: from _Owners.number(). checksum: 32 bytes, None if unknown."""
 
     places: list[int]
     owner: int
@@ -151,11 +153,13 @@ def write_contents(
     on_progress: Callable[[int, int], None],
     memo: ContentMemo | None = None,
 ) -> ContentStats:
-    """on_known(places in contents, each with its checksum, 32 bytes), one call at a time, and on_progress(objects, bytes) may
-    come from any thread.
+    """Write the contents that the repository does not have, with `jobs` processes.
 
-    Raises StorageError when the disk refuses, RepositoryError when a source cannot be read, changes or is none, or when
-    a worker dies, DamagedContentError when a source has not the digest that its Content says.
+    on_known(pairs of an index into contents and a checksum, 32 bytes) and on_progress(objects, bytes) are called from several
+    threads, on_known never concurrently.
+
+    Raises StorageError if a file cannot be read or an object cannot be written, RepositoryError if a file changes meanwhile or
+    is not regular, or if a worker dies, DamagedContentError if a file does not have the digest that its Content names.
     """
     owners, archive = _Owners(target.mode), target.mode is Mode.ARCHIVE
     objects = [
@@ -222,7 +226,7 @@ def write_contents(
 
 
 def _turn(size: int) -> int:
-    """Files of less turn come first."""
+    """Sort key of a file of this size."""
     return -size if size >= _LARGE else 0
 
 
@@ -232,19 +236,20 @@ def _job(content: Content, owner: int, target: Target) -> tuple[int, worker.Job]
 
 
 def _different(contents: Sequence[Content], owners: _Owners) -> Iterable[tuple[int, list[int]]]:
-    """Number of the owner, and places in contents, of each object. Raises RepositoryError for what is neither kind."""
+    """Owner number of each object, and the indices of all contents that are this object. Raises RepositoryError for a mode that
+    is neither a regular file's nor a symlink's."""
     found: dict[tuple[int, str | None, str | None], list[int]] = {}
     for index, content in enumerate(contents):
         target = content.target
         if stat.S_IFMT(content.mode) != (stat.S_IFREG if target is None else stat.S_IFLNK):
             what = f"a symlink to {target}" if target is not None else content.path
-            raise RepositoryError(f"{what} has mode {content.mode:o}, which is that of something else")
+            raise RepositoryError(f"{what} has mode {content.mode:o}, which is of another type")
         found.setdefault((owners.number(content), target, content.digest or content.path), []).append(index)
     return [(key[0], places) for key, places in found.items()]
 
 
 def _known(content: Content, header: bytes, memo: ContentMemo | None) -> bytes | None:
-    """Checksum of a symlink, and of a file whose bytes were hashed before. header: of a file with its owner."""
+    """Checksum of a symlink, or of a file that the memo knows. header: of a file with its owner, mode and xattrs."""
     if content.target is not None:
         return hashlib.sha256(
             file_header(content.uid, content.gid, content.mode, content.target.encode(), encode_xattrs(content.xattrs))
@@ -253,7 +258,7 @@ def _known(content: Content, header: bytes, memo: ContentMemo | None) -> bytes |
 
 
 def _write_symlink(content: Content, checksum: bytes, target: Target) -> int:
-    """Returns bytes written."""
+    """Returns the number of bytes written."""
     assert content.target is not None
     text, xattrs = content.target.encode(), encode_xattrs(content.xattrs)
     path = f"{target.staging}/{object_name(checksum.hex(), target.mode.content_extension)}"
@@ -271,7 +276,7 @@ def _write_symlink(content: Content, checksum: bytes, target: Target) -> int:
             if target.mode is Mode.ARCHIVE:
                 data = filez_header(0, content.uid, content.gid, content.mode, text, xattrs)
             else:
-                # it lies in a bare-user repository as a file with its target, NUL-terminated
+                # in a bare-user repository a symlink is a file that contains its target, NUL-terminated
                 data = text + b"\0"
             os.fchmod(fd, 0o644)
             fs.write_all(fd, data)

@@ -1,12 +1,12 @@
-"""The program that each core runs while content objects are copied: read one, verify it, write it into staging.
+"""What worker processes run to copy content objects from another repository: read, verify and write them into staging.
 
-It is started and fed as compose.ostree.worker is. Messages are marshal'ed tuples:
+They are started and fed like those of compose.ostree.worker. Messages are marshalled:
 
     parent -> copier    Setup, then any number of batches: lists of checksums, 64 hex digits
     copier -> parent    per batch: None, or a failure: (kind, checksum, errno, text)
 
-Between repositories of one mode an object's file is taken as it is, and what was taken is verified, not what it was taken
-from: that one may change meanwhile.
+Between repositories of the same mode an object's file is copied as it is, and the copy is verified, because the original may
+change meanwhile.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from compose.ostree.worker import DAMAGED, READ, WRITE, Failure, serve
 Setup = tuple[str, str, str, str, int | None]
 """Objects directory and mode of the source; staging directory and mode of the target; deflate level."""
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-# what is no file after all must not be waited for
+# O_NONBLOCK: do not block on a fifo
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class _Refused(Exception):
-    """Carries the OSError of what is written to."""
+    """Carries the OSError of a failed write."""
 
 
 def serve_copier() -> None:
@@ -51,7 +51,7 @@ def serve_copier() -> None:
 
 
 class Copier:
-    """Copies content objects of one repository into a staging directory of another: an archive or bare-user one."""
+    """Copies content objects of a repository into the staging directory of another, which is an archive or bare-user one."""
 
     def __init__(self, objects: str, mode: Mode, staging: str, target: Mode, level: int | None) -> None:
         self._objects = objects
@@ -61,7 +61,7 @@ class Copier:
         self._deflater = Deflater(level)
 
     def copy_batch(self, batch: list[str]) -> Failure | None:
-        """All of a batch, or its first failure."""
+        """Copy objects. batch: checksums, 64 hex digits. Returns the first failure, None if there is none."""
         for checksum in batch:
             try:
                 self._copy(checksum)
@@ -105,7 +105,7 @@ class Copier:
             try:
                 fs.clone_or_copy(origin, fd)
             except OSError as error:
-                # it reads and writes: these are said of disks that are written to
+                # both files are involved, but only a failed write has these errors
                 if error.errno in fs.DISK_ERRORS:
                     raise _Refused(error) from error
                 raise
@@ -123,14 +123,14 @@ class Copier:
         if self._target is Mode.ARCHIVE:
             _write(fd, filez_header(content.size, info.uid, info.gid, info.mode, target, xattrs))
             for packed in self._deflated(content.size, pieces):
-                # a symlink is its header
+                # the object of a symlink is only its header
                 if info.target is None:
                     _write(fd, packed)
             return
         for piece in pieces:
             _write(fd, piece)
         if info.target is not None:
-            # a file with its target, NUL-terminated
+            # a symlink is a file that contains its target, NUL-terminated
             _write(fd, target + b"\0")
         with _refusals():
             os.setxattr(fd, OSTREEMETA, encode_dirmeta(info.uid, info.gid, info.mode, xattrs))
@@ -151,7 +151,7 @@ class Copier:
 
 
 def _create(path: str) -> int:
-    # whatever the umask: it is given its permissions when it is complete
+    # gets its final permissions when it is complete, whatever the umask
     try:
         return os.open(path, _CREATE, 0o600)
     except FileNotFoundError:

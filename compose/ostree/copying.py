@@ -1,4 +1,4 @@
-"""Content objects of another repository, copied on all cores. None is trusted: each is hashed on the way."""
+"""Copy content objects of another repository, on all cores. None is trusted: each is verified while it is copied."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from compose.ostree.repo import Repo
 from compose.ostree.workers import share_out
 
 TARGETS = (Mode.ARCHIVE, Mode.BARE_USER)
-"""Modes of repositories that are copied to."""
+"""Modes of repositories that objects can be copied to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContentObject:
-    """checksum: 64 hex digits. size: bytes of its file in the repository that it is copied from."""
+    """A content object to copy. checksum: 64 hex digits. size: of its file in the source repository, in bytes."""
 
     checksum: str
     size: int
@@ -33,11 +33,13 @@ def copy_contents(
     jobs: int,
     on_progress: Callable[[int, int], None],
 ) -> None:
-    """place: what is written to, for messages. on_progress(objects, bytes of the source) may come from
-    any thread, one call at a time.
+    """Copy objects with `jobs` processes.
 
-    Raises RepositoryError for an object that is missing or damaged, or when a process dies, StorageError when the disk
-    refuses.
+    setup: what the processes are sent first. staging_lock: descriptor of the lock of the staging directory. place: path that is
+    written to, for messages. on_progress(objects, bytes of the source) is called from several threads, never concurrently.
+
+    Raises RepositoryError if an object is missing or damaged, or if a process dies, StorageError if an object cannot be
+    written.
     """
 
     def take(places: range, _: None) -> None:
@@ -65,14 +67,14 @@ def copy_contents(
 
 
 def check_copyable(source: Repo, target: Repo) -> None:
-    """Raise RepositoryError when objects of one repository cannot become those of another."""
+    """Raise RepositoryError if content objects cannot be copied from source to target, because of their modes."""
     if target.config.mode not in TARGETS:
         raise RepositoryError(
-            f"{target.path} is a {target.config.mode} repository, which is not copied to",
-            hint="copy to an archive repository, or a bare-user one; clients pull from the first by HTTP",
+            f"{target.path} is a {target.config.mode} repository, which cannot be copied to",
+            hint="copy to an archive repository, from which clients pull by HTTP, or to a bare-user one",
         )
     if source.config.mode not in (*TARGETS, Mode.BARE):
         raise RepositoryError(
-            f"{source.path} is a {source.config.mode} repository, whose objects have not all that a client gets",
+            f"{source.path} is a {source.config.mode} repository, whose objects lack what clients need",
             hint="compose into an archive, bare-user or bare repository",
         )

@@ -1,7 +1,7 @@
 """Raw deflate streams (RFC 1951) for archive repositories.
 
-Any valid stream is accepted by clients, and nothing of it is hashed: only speed and size count. libdeflate makes
-streams as small as zlib's level 6 in less than half the time; where the library is missing zlib does it.
+Clients accept any valid stream, and no checksum covers its bytes, so that only speed and size count. libdeflate makes streams
+as small as those of zlib's level 6 in less than half the time; zlib is used where that library is missing.
 """
 
 from __future__ import annotations
@@ -15,31 +15,30 @@ from typing import Any, Protocol
 from compose.ostree import joining
 
 WHOLE_MAX = 64 << 20
-"""Bytes that are deflated at once, for libdeflate needs input and output in memory: most of a stream that is not in pieces,
-and of a piece."""
+"""Most bytes that are deflated at once, because libdeflate needs input and output in memory."""
 PIECE = 8 << 20
-"""Bytes of a piece: 16 MB is no smaller in the end."""
+"""Bytes of content in a piece of a stream. Pieces of 16 MB would not make it smaller."""
 END = joining.LAST
-"""Ends a stream put together of Deflater.piece()."""
+"""Ends a stream that is joined from what Deflater.piece() returns."""
 
 _PACKED = (
     *(b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0", b"BZh"),
     *(b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"wOF2"),
 )
-"""How gzip, zstd, xz, bzip2, PNG, JPEG and WOFF2 begin: a twentieth of the bytes of an operating system."""
+"""First bytes of gzip, zstd, xz, bzip2, PNG, JPEG and WOFF2, which make up a twentieth of an operating system."""
 _PROBE = 16 << 10
-"""Bytes from the middle of such a file that are deflated to see whether that is worth while."""
+"""Bytes from the middle of such a file that are deflated to see whether it is worthwhile."""
 
 _SONAME = "libdeflate.so.0"
 _ZLIB_LEVEL = 6
-"""What `ostree commit` uses."""
+"""The default of `ostree commit`."""
 _LIBDEFLATE_LEVEL = 5
-"""The fastest level whose streams are no larger than zlib's level 6: 557 MB beside 561 MB on 1.5 GB of Debian."""
+"""The fastest level whose streams are no larger than those of zlib's level 6: 557 MB against 561 MB for 1.5 GB of Debian."""
 
 
 @cache
 def _libdeflate() -> Any:
-    """The library with its prototypes, or None where it is missing."""
+    """The library with its prototypes, None if it is missing."""
     try:
         library = ctypes.CDLL(_SONAME)
     except OSError:
@@ -62,12 +61,12 @@ def _libdeflate() -> Any:
 
 
 def codec_name() -> str:
-    """ "libdeflate" or "zlib"."""
+    """The library that deflates: "libdeflate" or "zlib"."""
     return "zlib" if _libdeflate() is None else "libdeflate"
 
 
 class Compressor(Protocol):
-    """Makes one raw deflate stream: all that compress() returns, in order, and at the end flush()."""
+    """Makes one raw deflate stream: the results of compress(), in order, and at the end that of flush()."""
 
     def compress(self, data: bytes, /) -> bytes: ...
 
@@ -75,9 +74,10 @@ class Compressor(Protocol):
 
 
 class Deflater:
-    """Deflates at one level, 1 (fast) to 9 (dense); None: no larger than what `ostree commit` makes, and fast.
+    """Deflates at one level, 1 (fast) to 9 (dense). None is the fastest whose streams are no larger than those of `ostree
+    commit`.
 
-    Not for use from two threads at once: each has its own. codec: tests ask for "zlib" where both are there.
+    Not thread-safe: use one in each thread. codec: "zlib" for that library even if libdeflate is installed, for tests.
     """
 
     def __init__(self, level: int | None, *, codec: str = "libdeflate") -> None:
@@ -89,7 +89,7 @@ class Deflater:
             self._compressor = self._library.libdeflate_alloc_compressor(_LIBDEFLATE_LEVEL if level is None else level)
             self._store = self._library.libdeflate_alloc_compressor(0)
             bound = self._library.libdeflate_deflate_compress_bound(self._compressor, WHOLE_MAX)
-            # pages that no output has touched cost nothing
+            # pages that were never written to cost nothing
             self._buffer = mmap.mmap(-1, bound)
             self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._buffer))
 
@@ -99,7 +99,7 @@ class Deflater:
             self._library.libdeflate_free_compressor(self._store)
 
     def compress(self, data: bytes) -> bytes | memoryview:
-        """A complete raw deflate stream of at most WHOLE_MAX bytes; a view is good until the next call."""
+        """Return the complete raw deflate stream of at most WHOLE_MAX bytes. A view is valid until the next call."""
         if not data:
             return joining.LAST
         if self._compressor is None:
@@ -115,22 +115,22 @@ class Deflater:
         return memoryview(self._buffer)[: self._size(compressor, data)]
 
     def _size(self, compressor: Any, data: bytes) -> int:
-        """Deflate into the buffer."""
+        """Deflate into the buffer, and return the size of the stream in bytes."""
         size: int = self._library.libdeflate_deflate_compress(
             compressor, data, len(data), self._address, len(self._buffer)
         )
         return size
 
     def stream(self) -> Compressor:
-        """For content too large to hold; of pieces of at most WHOLE_MAX bytes, better of PIECE. Nothing else is done with
-        this Deflater meanwhile."""
+        """Return a compressor for content that is too large to hold. It takes pieces of at most WHOLE_MAX bytes, best PIECE,
+        and this Deflater must not be used for anything else meanwhile."""
         if self._compressor is None or not joining.can_join():
             return zlib.compressobj(self._zlib_level, zlib.DEFLATED, -15)
         return _Pieces(self)
 
     def piece(self, data: bytes) -> bytes:
-        """A part of a stream, made without a look at the others, of at most WHOLE_MAX bytes: many may be made at once. END
-        ends what is put together of them."""
+        """Return a part of a stream for at most WHOLE_MAX bytes. It does not depend on the other parts, so that several can be
+        made concurrently. The stream is its parts, followed by END."""
         if self._compressor is None or not joining.can_join():
             packer = zlib.compressobj(self._zlib_level, zlib.DEFLATED, -15)
             return packer.compress(data) + packer.flush(zlib.Z_FULL_FLUSH)
@@ -138,7 +138,7 @@ class Deflater:
 
 
 class _Pieces:
-    """A stream of pieces: zlib takes three times as long for what is one."""
+    """Makes a stream from pieces with libdeflate, in a third of the time that zlib takes for the whole."""
 
     def __init__(self, deflater: Deflater) -> None:
         self._deflater = deflater

@@ -1,6 +1,6 @@
-"""The directories of a tree: each is written as soon as all that is in it is known, while the contents of others still are.
+"""Write the directories of a tree, each as soon as everything in it is known, while files of others are still being written.
 
-Otherwise thousands of small objects would be left for one core when all contents are there.
+Otherwise one core would write thousands of small objects at the end, after all files.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from compose.values import value
 
 @value
 class Directory:
-    """parent: its place among the directories, before this one; -1 for the root. name: in the parent. mode: full st_mode."""
+    """parent: index of its parent, which is less than its own; -1 for the root. name: in the parent. mode: full st_mode."""
 
     parent: int
     name: bytes
@@ -25,19 +25,22 @@ class Directory:
 
 
 class DirectoryWriter:
-    """Writes a dirtree and a dirmeta of every directory: what is in it first, so the root last. Not for two threads at once."""
+    """Writes a dirtree and a dirmeta of each directory, after those of all directories in it. Not thread-safe."""
 
     def __init__(
         self, transaction: Transaction, directories: Sequence[Directory], files: Sequence[tuple[int, bytes]]
     ) -> None:
-        """files: for each content of Transaction.write_contents() the place of its directory, and its name there."""
+        """files: for each content given to Transaction.write_contents(), the index of its directory and its name there.
+
+        Writes the directories that contain nothing, and so raises what Transaction.write_dirtree() raises.
+        """
         self._transaction = transaction
         self._directories = directories
         self._names = files
         self._files: list[list[tuple[bytes, bytes]]] = [[] for _ in directories]
         self._below: list[list[tuple[bytes, bytes, bytes]]] = [[] for _ in directories]
         self._root: tuple[bytes, bytes] | None = None
-        # how much of what is in it is not known yet
+        # of each directory, the number of entries that are not known yet
         self._open = [0] * len(directories)
         for each in directories:
             if each.parent >= 0:
@@ -48,7 +51,8 @@ class DirectoryWriter:
             self._write(place)
 
     def take(self, known: Iterable[tuple[int, bytes]]) -> None:
-        """Places of contents, and their checksums. Raises what writing an object raises."""
+        """Take note of the checksums (32 bytes) of contents, which are given by their indices, and write the directories that
+        this completes. Raises what Transaction.write_dirtree() raises."""
         for content, checksum in known:
             place, name = self._names[content]
             self._files[place].append((name, checksum))
@@ -58,12 +62,12 @@ class DirectoryWriter:
 
     @property
     def root(self) -> tuple[bytes, bytes]:
-        """Checksums of the root's dirtree and dirmeta, 32 bytes each, when all contents are known."""
+        """Checksums of the root's dirtree and dirmeta, 32 bytes each. All contents must be known."""
         assert self._root is not None
         return self._root
 
     def _write(self, place: int) -> None:
-        """A directory, and those above it in which nothing else was missing."""
+        """Write a directory, and each directory above it that this completes."""
         while True:
             each = self._directories[place]
             written = (

@@ -1,9 +1,10 @@
-"""GVariant serialisation, as far as OSTree needs it.
+"""GVariant serialisation (GLib's GVariant specification), as far as OSTree needs it.
 
-Little-endian, as on every host OSTree runs on; integers that OSTree wants big-endian are swapped by `be32()`/`be64()` before
-they come here. The rules (alignment, framing offsets) are those of the GVariant specification; a type string describes each
-value. Values of Python: b bool; y int; u, x, t int; d float; s str; ay bytes; a? sequence; (…) tuple; {…} pair;
-v Variant.
+Little-endian, as on every host that OSTree runs on; integers that OSTree stores big-endian are swapped with be32() or be64()
+before they are encoded, and after they are decoded. Types are given as type strings. Their values in Python are:
+
+    b  bool     y, n, q, i, u, x, t  int     d  float     s  str     v  Variant
+    ay  bytes   other arrays  sequence (decoded: list)    (...), {...}  tuple
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 _FIXED = {"b": 1, "y": 1, "n": 2, "q": 2, "i": 4, "u": 4, "x": 8, "t": 8, "d": 8}
-# types of one repository; what comes from elsewhere may make up any number of them
+# more types than one repository uses; a malicious one can use any number
 _TYPES = 256
 _DEEPEST = 128
 """Levels of nested containers, as GLib's G_VARIANT_MAX_RECURSION_DEPTH. Without a limit decode() would accept more than
@@ -28,29 +29,30 @@ _FORMAT = {"y": "<B", "n": "<h", "q": "<H", "i": "<i", "u": "<I", "x": "<q", "t"
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A value with its type: what `v` holds."""
+    """The content of a v: a value and its type string."""
 
     type: str
     value: Any
 
 
 def be32(number: int) -> int:
-    """The u that lies in memory as big-endian number."""
+    """Swap the bytes of a u."""
     return int.from_bytes(number.to_bytes(4, "big"), "little")
 
 
 def be64(number: int) -> int:
-    """The t that lies in memory as big-endian number."""
+    """Swap the bytes of a t."""
     return int.from_bytes(number.to_bytes(8, "big"), "little")
 
 
 def be64_signed(number: int) -> int:
-    """The x that lies in memory as big-endian number."""
+    """Swap the bytes of an x."""
     return int.from_bytes(number.to_bytes(8, "big", signed=True), "little", signed=True)
 
 
 def frame(body: bytes, ends: Sequence[int]) -> bytes:
-    """body with framing offsets behind it, each as wide as the whole needs."""
+    """Append framing offsets to the members of a container. Their width depends on the size of the result. ends: the offsets,
+    in the order in which they are stored."""
     if not ends:
         return body
     size, count = len(body), len(ends)
@@ -63,7 +65,8 @@ def frame(body: bytes, ends: Sequence[int]) -> bytes:
 
 
 def encode(signature: str, value: Any) -> bytes:
-    """Serialise a value of one complete type. Raises ValueError for a type or value it cannot hold."""
+    """Serialise a value. signature: one complete type. Raises ValueError for a type that is not supported, and for a value that
+    it cannot hold."""
     try:
         data, rest = _encode(signature, value)
     except RecursionError:
@@ -74,7 +77,7 @@ def encode(signature: str, value: Any) -> bytes:
 
 
 def _encode(signature: str, value: Any) -> tuple[bytes, str]:
-    """(bytes, what of the signature is left)."""
+    """Serialise a value of the first type of a signature, and return the rest of the signature too."""
     code, rest = signature[0], signature[1:]
     if code == "b":
         return (b"\1" if value else b"\0"), rest
@@ -123,7 +126,7 @@ def _encode_tuple(types: Sequence[str], values: Sequence[Any]) -> bytes:
 
 
 def split_type(signature: str) -> tuple[str, str]:
-    """First complete type, and what follows it."""
+    """Split a type string into its first complete type and the rest. Raises ValueError, and IndexError if it is incomplete."""
     if signature[0] == "a":
         first, rest = split_type(signature[1:])
         return "a" + first, rest
@@ -139,7 +142,7 @@ def split_type(signature: str) -> tuple[str, str]:
 
 @lru_cache(_TYPES)
 def members(signature: str) -> tuple[str, ...]:
-    """Types inside a tuple or dictionary entry type."""
+    """Types of the members of a tuple or dictionary entry."""
     found: list[str] = []
     rest = signature[1:-1]
     while rest:
@@ -150,7 +153,7 @@ def members(signature: str) -> tuple[str, ...]:
 
 @lru_cache(_TYPES)
 def alignment(signature: str) -> int:
-    """Alignment of a type, bytes."""
+    """Alignment of a type in bytes."""
     code = signature[0]
     if code == "v":
         return 8
@@ -163,7 +166,7 @@ def alignment(signature: str) -> int:
 
 @lru_cache(_TYPES)
 def fixed_size(signature: str) -> int:
-    """Size of a fixed-size type, 0 for one of variable size."""
+    """Size of a fixed-size type in bytes, 0 for one of variable size."""
     code = signature[0]
     if code in "({":
         total = 0
@@ -176,13 +179,15 @@ def fixed_size(signature: str) -> int:
 
 
 def decode(signature: str, data: bytes) -> Any:
-    """Read a value. Raises ValueError when the bytes are not in normal form as far as framing goes."""
+    """Read a value, which encode() can write again. Raises ValueError for damaged data; alignment bytes and the width of
+    offsets are not checked."""
     with _damage(signature):
         return _decoder(signature)(memoryview(data), _DEEPEST)
 
 
 def decode_entries(data: bytes, keys: Container[str]) -> list[tuple[str, Variant]]:
-    """What decode() finds in an a{sv} under these keys, without a look at the values of others. Raises ValueError."""
+    """The entries of an a{sv} with these keys, in the order of the data. Other values are not decoded. Raises ValueError for
+    damage, except within those."""
     found: list[tuple[str, Variant]] = []
     with _damage("a{sv}"):
         for entry in _elements(memoryview(data), alignment("{sv}")) if data else ():
@@ -211,7 +216,7 @@ def _too_deep() -> ValueError:
 
 @lru_cache(_TYPES)
 def _decoder(signature: str) -> _Decoder:
-    """What reads values of a type: what follows from the type alone is found out once."""
+    """Return a function that decodes values of a type. What depends only on the type is computed once."""
     code = signature[0]
     if split_type(signature)[1]:
         raise ValueError(f"{signature!r} is more than one type")
@@ -253,7 +258,7 @@ def _offset_width(size: int) -> int:
 
 def _slice(data: memoryview, begin: int, end: int) -> memoryview:
     if not 0 <= begin <= end <= len(data):
-        raise ValueError("a framing offset points outside")
+        raise ValueError("a framing offset is out of range")
     return data[begin:end]
 
 
@@ -268,7 +273,7 @@ def _array_decoder(element: str) -> _Decoder:
         decode = _decoder(element)
         if size:
             if len(data) % size:
-                raise ValueError("an array has a broken last element")
+                raise ValueError("the last element of an array is truncated")
             return [decode(data[at : at + size], levels - 1) for at in range(0, len(data), size)]
         return [decode(each, levels - 1) for each in _elements(data, align)]
 
@@ -276,11 +281,11 @@ def _array_decoder(element: str) -> _Decoder:
 
 
 def _elements(data: memoryview, align: int) -> Iterator[memoryview]:
-    """Of an array that is not empty, and whose elements are of variable size."""
+    """Split an array, which is not empty and whose elements are of variable size."""
     width = _offset_width(len(data))
     last = int.from_bytes(data[len(data) - width :], "little")
     if last > len(data) or (len(data) - last) % width:
-        raise ValueError("a framing offset points outside")
+        raise ValueError("a framing offset is out of range")
     begin = 0
     for at in range(last, len(data), width):
         end = int.from_bytes(data[at : at + width], "little")

@@ -1,8 +1,8 @@
-"""Pieces of one raw deflate stream, made each on its own.
+"""Join raw deflate streams, each made on its own, into one.
 
-libdeflate needs all of its input in memory and says of each stream that its last block is the last of all. What is behind
-such a stream is read only when that bit is taken away, and when the stream ends with a byte. Where its last block begins is
-known to a decoder alone: zlib's, which stops between blocks (inflate() with Z_BLOCK, zlib.h).
+libdeflate needs all of its input in memory, and marks the last block of each stream as final. Another stream can follow only if
+that bit is cleared and the stream ends at a byte boundary. Only a decoder can find the last block: zlib's, which can stop
+between blocks (inflate() with Z_BLOCK, zlib.h).
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from functools import cache
 from typing import Any
 
 LAST = b"\x03\x00"
-"""An empty block that is the last: ends a stream of pieces."""
+"""An empty final block, which ends a joined stream."""
 
 _SONAME = "libz.so.1"
 _RAW = -15
 _STOP_AT_BLOCKS = 5  # Z_BLOCK
 _IN_LAST_BLOCK, _BETWEEN_BLOCKS, _UNUSED_BITS = 64, 128, 7  # of data_type
 _STORED_BITS = 3
-"""Of the header of a stored block: neither last nor of another type, so all are 0."""
+"""Bits in the header of a stored block that is not final, all 0."""
 _STORED = b"\x00\x00\xff\xff"
-"""Length of an empty stored block, which stands at a byte."""
+"""The length of an empty stored block, and its complement. They start at a byte boundary."""
 _ROOM = 1 << 20
-"""Bytes that are inflated at once, and forgotten."""
+"""Size in bytes of the buffer for inflated data, which is discarded."""
 
 
 class _State(ctypes.Structure):
@@ -49,7 +49,7 @@ class _State(ctypes.Structure):
 
 @cache
 def _zlib() -> Any:
-    """The library with its prototypes, or None where it is missing."""
+    """The library with its prototypes, None if it is missing."""
     try:
         library = ctypes.CDLL(_SONAME)
     except OSError:
@@ -62,22 +62,23 @@ def _zlib() -> Any:
 
 
 def can_join() -> bool:
+    """Is zlib, which not_the_last() needs, installed?"""
     return _zlib() is not None
 
 
 def not_the_last(stream: memoryview) -> bytes:
-    """Make of a whole raw deflate stream, in place, one that others follow. What must stand between it and them.
+    """Change a complete raw deflate stream in place so that others can follow it. Returns the bytes to insert between them.
 
-    Raises ValueError for what is no such stream.
+    Raises ValueError for data that is not one such stream, MemoryError if there is no memory for the decoder.
     """
     header, unused = _last_block(stream)
     stream[header // 8] &= ~(1 << header % 8)
-    # what is left of the last byte is 0, and is the header of an empty block if it is enough
+    # the unused bits of the last byte are 0: if there are enough, they are the header of the stored block
     return _STORED if unused >= _STORED_BITS else b"\x00" + _STORED
 
 
 def _last_block(stream: memoryview) -> tuple[int, int]:
-    """Where its last block begins, in bits; bits of its last byte that are not used."""
+    """Return the offset of the last block in bits, and the number of unused bits in the last byte."""
     library = _zlib()
     state, room = _State(), ctypes.create_string_buffer(_ROOM)
     state.next_in, state.avail_in = ctypes.addressof(ctypes.c_char.from_buffer(stream)), len(stream)
@@ -94,10 +95,10 @@ def _last_block(stream: memoryview) -> tuple[int, int]:
                 unused = state.data_type & _UNUSED_BITS
                 if state.data_type & _IN_LAST_BLOCK:
                     if state.avail_in:
-                        raise ValueError("a deflate stream with something behind it")
+                        raise ValueError("a deflate stream followed by other data")
                     return begin, unused
                 begin = 8 * state.total_in - unused
             elif before == (state.total_in, state.total_out):
-                raise ValueError("a deflate stream that ends too early")
+                raise ValueError("a truncated deflate stream")
     finally:
         library.inflateEnd(ctypes.byref(state))

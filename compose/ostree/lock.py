@@ -1,7 +1,7 @@
-"""The repository lock, as libostree takes it: an OFD lock on the whole of `.lock`, shared to commit, exclusive to prune.
+"""The lock of a repository, as libostree takes it: an OFD lock on the whole file .lock, shared to commit, exclusive to prune.
 
-flock() would not exclude libostree, nor the other way round; a lock of the process (F_SETLK) would be lost when any
-descriptor of the file is closed. Where the filesystem has no OFD locks libostree falls back to flock(), and so do we.
+flock() and libostree would not exclude each other, and a process's lock (F_SETLK) would be lost if any descriptor of the file
+were closed. If the filesystem has no OFD locks, libostree falls back to flock(), and so does this module.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from compose.errors import RepositoryError
 from compose.events import Reporter
 from compose.ostree.repo import Repo
 
-_F_OFD_SETLK = 37  # linux/fcntl.h; fcntl names it from Python 3.9 on only where the C library does
+_F_OFD_SETLK = 37  # linux/fcntl.h; the module fcntl has it only if the C library does
 _POLL = 0.05  # seconds
 LOCK = ".lock"
 
 
 def try_lock(fd: int, *, exclusive: bool) -> bool:
-    """Lock the whole of an open file, or say that somebody else has it. The lock goes with the descriptor."""
+    """Lock an open file, until it is closed; False if somebody else holds the lock. An exclusive lock needs write access, a
+    shared one read access. Raises OSError."""
     kind = fcntl.F_WRLCK if exclusive else fcntl.F_RDLCK
     try:
         fcntl.fcntl(fd, _F_OFD_SETLK, struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0))
@@ -46,10 +47,11 @@ def try_lock(fd: int, *, exclusive: bool) -> bool:
 
 @contextmanager
 def locked(repo: Repo, reporter: Reporter, *, exclusive: bool, name: str = LOCK) -> Iterator[None]:
-    """Hold the lock of a repository, or another one that is in it; nothing where its config says core.locking=false.
+    """Hold a lock in the block, unless the config says core.locking=false. name: of the lock file in the repository, which is
+    created.
 
-    Raises RepositoryError when somebody else holds it for longer than core.lock-timeout-secs, StorageError when the file cannot
-    be made.
+    Raises RepositoryError if somebody else holds the lock for longer than core.lock-timeout-secs, StorageError if the file
+    cannot be created.
     """
     if not repo.config.locking:
         yield
@@ -57,7 +59,7 @@ def locked(repo: Repo, reporter: Reporter, *, exclusive: bool, name: str = LOCK)
     path, timeout = repo.path, repo.config.lock_timeout
     with fs.storage_errors(os.path.join(path, name)):
         try:
-            # a link would have a file made where it leads
+            # O_NOFOLLOW: a malicious repository's symlink could create a file elsewhere
             fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o660, dir_fd=repo.fd)
         except OSError as error:
             if error.errno not in (errno.ELOOP, errno.EISDIR):
@@ -72,7 +74,7 @@ def locked(repo: Repo, reporter: Reporter, *, exclusive: bool, name: str = LOCK)
             if timeout >= 0 and waited >= timeout:
                 raise RepositoryError(
                     f"{path} is locked by {_holders(fd)}; gave up after {timeout} s",
-                    hint="wait for the prune or commit that runs there; core.lock-timeout-secs sets the time",
+                    hint="wait until the prune or commit has ended, or raise core.lock-timeout-secs",
                 )
             if not told and waited > 1:
                 reporter.info(f"Waiting for the lock of {path}, held by {_holders(fd)}")
@@ -84,13 +86,13 @@ def locked(repo: Repo, reporter: Reporter, *, exclusive: bool, name: str = LOCK)
 
 
 def _holders(fd: int) -> str:
-    """The programs that hold a lock on an open file, "ostree (process 123)", as far as /proc shows them."""
+    """The programs that hold a lock on an open file, as far as /proc shows them: "ostree (process 123)"."""
     mine = os.fstat(fd)
     found: dict[str, None] = {}
     for process in Path("/proc").iterdir():
         if not process.name.isdigit():
             continue
-        # a process that ends while we look, or is not ours to look at
+        # the process may end meanwhile, or be another user's
         with contextlib.suppress(OSError):
             for each in (process / "fd").iterdir():
                 status = each.stat()

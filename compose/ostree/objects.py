@@ -1,7 +1,7 @@
-"""OSTree objects as bytes: the serialised forms that are hashed and stored.
+"""The serialised forms of OSTree objects, as they are hashed and stored.
 
-Formats: ostree-core.h and ostree-repo-*.c of libostree, restated. Numbers inside are big-endian. A checksum is the
-sha256 of a metadata object's bytes, or of a content object's header and payload.
+The formats are those of libostree (ostree-core.h, ostree-repo-*.c). Numbers are big-endian. A checksum is the sha256 of a
+metadata object's bytes, or of a content object's header and payload.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import Any
 from compose.ostree.gvariant import Variant, be32, be64, decode, decode_entries, encode, frame
 
 Xattrs = tuple[tuple[bytes, bytes], ...]
-"""(name without NUL, value), sorted by name, names unique, no empty value: what `ostree commit` reads from a disk."""
+"""Pairs of name, without NUL, and value, sorted by name. Names are unique and values are not empty, as in the trees that
+`ostree commit` reads from disk."""
 
 EMPTY_DIRTREE = b"\0"
 COMMIT_TYPE = "(a{sv}aya(say)sstayay)"
-# the same with the metadata's bytes: they come first, so that their alignment is no matter
+# the same with the metadata as bytes, whose alignment does not matter because they come first
 _COMMIT_UNREAD_TYPE = "(ayaya(say)sstayay)"
 MAX_METADATA_SIZE = 128 << 20
 """Bytes; clients refuse larger metadata objects (OSTREE_MAX_METADATA_SIZE)."""
@@ -44,12 +45,12 @@ def bare_user_mode(mode: int) -> int:
 
 
 def encode_xattrs(xattrs: Xattrs) -> bytes:
-    """a(ayay), sorted by name. Raises ValueError for what clients refuse: an empty name, or one name twice."""
+    """Serialise xattrs, sorted by name: a(ayay). Raises ValueError for what clients refuse: an empty or a repeated name."""
     if not xattrs:
         return b""
     names = {name for name, _ in xattrs}
     if len(names) < len(xattrs) or b"" in names:
-        raise ValueError(f"xattrs {sorted(names)!r} hold an empty name or one name twice")
+        raise ValueError(f"xattrs {sorted(names)!r} have an empty or a repeated name")
     elements: list[bytes] = []
     ends: list[int] = []
     position = 0
@@ -62,7 +63,7 @@ def encode_xattrs(xattrs: Xattrs) -> bytes:
 
 
 def decode_xattrs(data: bytes) -> Xattrs:
-    """Reverse of encode_xattrs(). Raises ValueError."""
+    """Inverse of encode_xattrs(). Raises ValueError."""
     return _xattrs_of(decode("a(ayay)", data))
 
 
@@ -71,14 +72,16 @@ def _xattrs_of(rows: Iterable[tuple[bytes, bytes]]) -> Xattrs:
 
 
 def file_header(uid: int, gid: int, mode: int, target: bytes, xattrs: bytes) -> bytes:
-    """What precedes a content object's payload in its checksum. mode: full st_mode; target: b"" for a regular file."""
+    """What is hashed before a content object's payload. mode: full st_mode. target: b"" for a regular file. xattrs:
+    serialised."""
     body = _uid_gid_mode_rdev(uid, gid, mode, 0) + target + b"\0"
     body = frame(body + xattrs, (len(body),))
     return _length_and_padding(len(body), 0) + body
 
 
 def filez_header(size: int, uid: int, gid: int, mode: int, target: bytes, xattrs: bytes) -> bytes:
-    """What precedes the deflated payload in a .filez of an archive repository. size: of the payload, not deflated."""
+    """What precedes the deflated payload in a .filez of an archive repository. size: of the payload before it is deflated, in
+    bytes. Other arguments as of file_header()."""
     body = _size(size) + _uid_gid_mode_rdev(uid, gid, mode, 0) + target + b"\0"
     body = frame(body + xattrs, (len(body),))
     return _length_and_padding(len(body), 0) + body
@@ -86,7 +89,7 @@ def filez_header(size: int, uid: int, gid: int, mode: int, target: bytes, xattrs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileInfo:
-    """What a content object says of its file. mode: full st_mode. target: of a symlink, None for a regular file."""
+    """Attributes of a content object. mode: full st_mode. target: of a symlink, None for a regular file."""
 
     uid: int
     gid: int
@@ -95,17 +98,17 @@ class FileInfo:
     target: str | None
 
     def header(self) -> bytes:
-        """What precedes the file's bytes in the object's checksum."""
+        """What is hashed before the object's payload. Raises ValueError."""
         target = b"" if self.target is None else self.target.encode()
         return file_header(self.uid, self.gid, self.mode, target, encode_xattrs(self.xattrs))
 
 
 def decode_filez_header(body: bytes) -> tuple[FileInfo, int]:
-    """Of filez_header(), without its first 8 bytes: the file, and the bytes of its payload. Raises ValueError."""
+    """Inverse of filez_header(), for the bytes after its first 8: attributes, and size of the payload. Raises ValueError."""
     size, uid, gid, mode, device, target, xattrs = decode("(tuuuusa(ayay))", body)
     mode = be32(mode)
     if device:
-        raise ValueError("it is a device's")
+        raise ValueError("it is the header of a device")
     check_mode(mode, stat.S_IFREG, stat.S_IFLNK)
     info = FileInfo(
         uid=be32(uid),
@@ -118,19 +121,21 @@ def decode_filez_header(body: bytes) -> tuple[FileInfo, int]:
 
 
 def check_mode(mode: int, *kinds: int) -> None:
-    """Raise ValueError for a mode that clients refuse (ostree_validate_structureof_file_mode()). kinds: stat.S_IFREG, ..."""
+    """Raise ValueError for a mode that clients refuse (ostree_validate_structureof_file_mode()). kinds: of file that are
+    allowed, stat.S_IFREG and the like."""
     if stat.S_IFMT(mode) not in kinds or mode & ~0o177777:
-        raise ValueError(f"its mode {mode:o} is none that it can have")
+        raise ValueError(f"its mode {mode:o} is not valid")
 
 
 def encode_dirmeta(uid: int, gid: int, mode: int, xattrs: bytes) -> bytes:
-    """(uuua(ayay)); also the value of user.ostreemeta in a bare-user repository, then with a file's mode."""
+    """Serialise a dirmeta: (uuua(ayay)). The value of user.ostreemeta is the same, with the mode of the content object. mode:
+    full st_mode. xattrs: serialised."""
     return _uid_gid_mode(uid, gid, mode) + xattrs
 
 
 @dataclass(frozen=True, slots=True)
 class Dirmeta:
-    """Owner, mode and xattrs of a directory."""
+    """Owner, full st_mode and xattrs of a directory."""
 
     uid: int
     gid: int
@@ -139,7 +144,7 @@ class Dirmeta:
 
 
 def decode_dirmeta(data: bytes) -> Dirmeta:
-    """Reverse of encode_dirmeta(). Raises ValueError."""
+    """Inverse of encode_dirmeta(). Raises ValueError."""
     if len(data) < 12:
         raise ValueError("a dirmeta has at least 12 bytes")
     uid, gid, mode = struct.unpack_from(">III", data)
@@ -147,9 +152,10 @@ def decode_dirmeta(data: bytes) -> Dirmeta:
 
 
 def encode_dirtree(files: Sequence[tuple[bytes, bytes]], directories: Sequence[tuple[bytes, bytes, bytes]]) -> bytes:
-    """files: (name, checksum); directories: (name, dirtree checksum, dirmeta checksum). Both sorted by name as bytes.
+    """Serialise a dirtree. files: (name, checksum); directories: (name, dirtree checksum, dirmeta checksum), both sorted by
+    name, with checksums of 32 bytes.
 
-    Raises ValueError for what clients refuse: names out of order, twice, not UTF-8, or leading elsewhere.
+    Raises ValueError for names that clients refuse: out of order, repeated, not UTF-8, empty, ., .., or with a slash or NUL.
     """
     for rows in (files, directories):
         before = b""
@@ -157,7 +163,7 @@ def encode_dirtree(files: Sequence[tuple[bytes, bytes]], directories: Sequence[t
             name = row[0]
             _check_name(name.decode())
             if name <= before:
-                raise ValueError(f"the name {name!r} of a directory stands behind {before!r}")
+                raise ValueError(f"a dirtree must not list {name!r} after {before!r}")
             before = name
     first = _encode_names((name, checksum, (len(name) + 1,)) for name, checksum in files)
     second = _encode_names((name, tree + meta, (len(name) + 33, len(name) + 1)) for name, tree, meta in directories)
@@ -178,25 +184,25 @@ def _encode_names(rows: Iterable[tuple[bytes, bytes, tuple[int, ...]]]) -> bytes
 
 def _check_name(name: str) -> None:
     if name in ("", ".", "..") or "/" in name or "\0" in name:
-        raise ValueError(f"a dirtree must not hold the name {name!r}")
+        raise ValueError(f"a dirtree must not contain the name {name!r}")
 
 
 @dataclass(frozen=True, slots=True)
 class Dirtree:
-    """Content of a directory: names and checksums (32 bytes each)."""
+    """Contents of a directory, as encode_dirtree() takes them."""
 
     files: tuple[tuple[str, bytes], ...]
     directories: tuple[tuple[str, bytes, bytes], ...]
 
 
 def decode_dirtree(data: bytes) -> Dirtree:
-    """Reverse of encode_dirtree(). Raises ValueError; names that would lead elsewhere are damage too."""
+    """Inverse of encode_dirtree(). Raises ValueError, also for names that lead out of the directory."""
     files, directories = decode("(a(say)a(sayay))", data)
     for name in (*(row[0] for row in files), *(row[0] for row in directories)):
         _check_name(name)
     for row in (*files, *directories):
         if any(len(checksum) != 32 for checksum in row[1:]):
-            raise ValueError("a dirtree holds a checksum that has not 32 bytes")
+            raise ValueError("a dirtree contains a checksum that is not 32 bytes long")
     return Dirtree(
         tuple((name, checksum) for name, checksum in files),
         tuple((name, tree, meta) for name, tree, meta in directories),
@@ -205,15 +211,16 @@ def decode_dirtree(data: bytes) -> Dirtree:
 
 COLLECTION_BINDING, REF_BINDING = "ostree.collection-binding", "ostree.ref-binding"
 COMPOSEFS_DIGEST = "ostree.composefs.digest.v0"
-"""Key of commit metadata (ay, 32 bytes): see compose.ostree.composefs."""
+"""Key of commit metadata (ay, 32 bytes). See compose.ostree.composefs."""
 
 Metadata = tuple[tuple[str, Variant], ...]
-"""Commit metadata, a{sv}: in the order in which it is serialised, for the order is hashed."""
+"""Metadata of a commit (a{sv}), in the order in which it is serialised, because the order is hashed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """A commit object. parent: 32 bytes or b"". timestamp: seconds since 1970. root_tree, root_meta: 32 bytes each."""
+    """A commit object. parent: checksum, 32 bytes, or b"". timestamp: seconds since 1970. root_tree, root_meta: checksums of
+    the root's dirtree and dirmeta, 32 bytes each."""
 
     metadata: Metadata
     parent: bytes
@@ -224,7 +231,7 @@ class Commit:
     root_meta: bytes
 
     def get(self, key: str) -> Any:
-        """Value of a metadata key, None when the commit has none such."""
+        """Value of a metadata key, None if the commit does not have it. Its type is whatever the commit says."""
         for name, variant in self.metadata:
             if name == key:
                 return variant.value
@@ -232,7 +239,7 @@ class Commit:
 
 
 def encode_commit(commit: Commit) -> bytes:
-    """Bytes of a commit object. Raises ValueError when clients would refuse its size."""
+    """Serialise a commit. Raises ValueError for a string with a NUL or surrogate, and if clients would refuse the size."""
     data = encode(
         COMMIT_TYPE,
         (
@@ -247,15 +254,15 @@ def encode_commit(commit: Commit) -> bytes:
         ),
     )
     if len(data) > MAX_METADATA_SIZE:
-        raise ValueError(f"the commit object has {len(data)} bytes, clients accept {MAX_METADATA_SIZE}")
+        raise ValueError(f"the commit object has {len(data)} bytes, but clients accept {MAX_METADATA_SIZE}")
     return data
 
 
 def decode_commit(data: bytes, keys: Container[str] | None = None) -> Commit:
-    """Reverse of encode_commit(). keys: of the metadata that is wanted, None for all. Raises ValueError."""
+    """Inverse of encode_commit(). keys: of the metadata to decode, None for all. Raises ValueError."""
     raw, parent, _, subject, body, timestamp, tree, meta = decode(_COMMIT_UNREAD_TYPE, data)
     if len(parent) not in (0, 32) or len(tree) != 32 or len(meta) != 32:
-        raise ValueError("a commit holds a checksum that has not 32 bytes")
+        raise ValueError("a commit contains a checksum that is not 32 bytes long")
     return Commit(
         metadata=tuple(decode("a{sv}", raw) if keys is None else decode_entries(raw, keys)),
         parent=parent,

@@ -1,6 +1,6 @@
-"""Which objects are in a repository: directories are listed, for that reads no inodes.
+"""Find out which objects are in a repository. Directories are listed, because that reads no inodes.
 
-0.16 s for 55,000 objects of which nothing is in memory, where looking up each takes 0.9 s.
+With nothing cached this takes 0.16 s for 55,000 objects, and looking up each takes 0.9 s.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from collections.abc import Iterable
 from itertools import islice
 
 _LISTED = 4
-"""A directory of objects is listed to its end when it holds at most so many times what is wanted of it: a look-up takes as long
-as 3 names of a list where all is in memory, as 6 where nothing is."""
+"""A directory is listed to its end if it has at most this many entries per object to find in it. A look-up takes as long as
+listing 3 entries if everything is cached, 6 if nothing is."""
 _METADATA = (".dirtree", ".dirmeta")
 
 
 class Presence:
-    """What is below the objects directory of a repository, as long as its lock is held: nothing goes meanwhile."""
+    """The objects in the objects directory of a repository. To be used while its lock is held, so that none is removed
+    meanwhile."""
 
     def __init__(self, objects: str) -> None:
         self._objects = objects
-        # of directories that were listed to their end
+        # file names of the metadata objects, of directories that were listed to their end
         self._metadata: dict[str, frozenset[str]] = {}
 
     def content(self, wanted: Iterable[bytes], suffix: str) -> set[bytes]:
-        """Which of these content objects are there; checksums are 32 bytes. A directory that holds much more than what is
-        wanted of it is not read to its end."""
+        """Return those of these content objects that exist. wanted: checksums, 32 bytes. suffix: ".file" or ".filez"."""
         by_directory: dict[str, dict[str, bytes]] = {}
         for checksum in wanted:
             text = checksum.hex()
@@ -46,6 +46,6 @@ class Presence:
         return found
 
     def metadata(self, name: str) -> bool:
-        """Is this dirtree, dirmeta or commit there? name: "ab/cdef.dirtree"."""
+        """Does a dirtree, dirmeta or commit exist? name: from object_name()."""
         listed = self._metadata.get(name[:2]) if name.endswith(_METADATA) else None
         return os.path.lexists(f"{self._objects}/{name}") if listed is None else name[3:] in listed

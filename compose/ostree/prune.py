@@ -1,7 +1,7 @@
-"""Objects that no ref leads to are removed: commits first, so that none is ever there without what it holds.
+"""Remove the objects that no ref leads to. Commits are removed first, so that none ever exists without its objects.
 
-A ref keeps its whole history but where a Retention says less. Whoever prunes holds the lock of the repository, exclusive: what
-another transaction has written, and no ref leads to yet, would go too.
+A ref keeps its whole history, unless a Retention says less. The repository must be locked exclusively, because the objects of a
+transaction under way, to which no ref leads yet, would be removed too.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from compose.ostree.repo import Repo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """How much of a ref's history is kept: so many commits, those since a time (seconds since 1970), or what either says. The
-    commit of the ref itself always is; where neither is given all of it is."""
+    """How much of a ref's history to keep: a number of commits, those since a time (seconds since 1970), or with both, what
+    either keeps. The commit of the ref itself is always kept. With neither, the whole history is."""
 
     commits: int | None = None
     since: int | None = None
 
     def keeps(self, depth: int, timestamp: int) -> bool:
-        """depth: 0 for the commit of the ref. timestamp: of the commit."""
+        """Is a commit kept? depth: 0 for the commit of the ref, 1 for its parent, and so on. timestamp: of the commit."""
         if self.commits is None and self.since is None:
             return True
         young = self.since is not None and timestamp >= self.since
@@ -44,9 +44,9 @@ KEEP_ALL = Retention()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doomed:
-    """What goes. commits: checksums. objects: names of files below objects/, of all but commits. size: bytes of all these
-    files. deltas: static deltas to what is gone, "TO" or "FROM-TO" in hex; those from it stay, since clients still have it. All
-    sorted."""
+    """What to remove. commits: checksums. objects: paths of the other objects' files, relative to objects/. size: of all these
+    files, in bytes. deltas: static deltas to those commits, "TO" or "FROM-TO" in hex; deltas from them are kept, because
+    clients may still have them. All are sorted."""
 
     commits: tuple[str, ...]
     objects: tuple[str, ...]
@@ -63,13 +63,15 @@ def find_doomed(
     coming: Container[str] = (),
     before: Callable[[str, str], str | None] | None = None,
 ) -> Doomed:
-    """retentions: of local refs, by name. source: where what commits come from is looked up that were not all copied: those
-    before and after them are one history. moved: refs as if they were at other commits. coming: commits of source as if they
-    were copied. before: given the name of a ref and a commit, the commit that it replaced, which belongs to the history even
-    if it is no ancestor.
+    """Find what no ref leads to.
 
-    Raises RepositoryError when a commit that is kept is damaged, or not whole without a note that it is: what it needs cannot
-    be told then.
+    retentions: of local refs, by name. source: a repository that has commits of these histories which were not copied to repo,
+    so that they do not end the history. moved: refs to be treated as if they were at these commits. coming: commits of source
+    to be treated as if they had been copied. before: given the name of a ref and a commit, returns the commit that it replaced,
+    which belongs to the history even if it is not an ancestor.
+
+    Raises RepositoryError if a commit to keep is damaged, or lacks a dirtree without being marked as partial, because its
+    objects are unknown then.
     """
     repos = (repo,) if source is None else (repo, source)
     kept = _kept_commits(repo, retentions, moved or {}, functools.cache(reader(*repos)), coming, before)
@@ -92,7 +94,7 @@ def find_doomed(
         name = f"{os.path.basename(os.path.dirname(entry.path))}/{entry.name}"
         stem, _, extension = name.partition(".")
         checksum = stem.replace("/", "")
-        # what is none of these has no meaning here, and is somebody else's
+        # files with other names or extensions are none of ours
         if not refs.is_checksum(checksum) or checksum in wanted.get(extension, (checksum,)):
             continue
         size += entry.stat(follow_symlinks=False).st_size
@@ -105,8 +107,8 @@ def find_doomed(
 
 
 def remove(repo: Repo, doomed: Doomed, reporter: Reporter) -> None:
-    """Remove them. The summary lists none of the deltas any more: a client that has just read it would ask for them. Raises
-    StorageError; what is left then goes at the next prune."""
+    """Remove objects and deltas. The summary must no longer list the deltas, because clients that read it would request them.
+    Raises StorageError; the next prune removes what is left then."""
     with (
         fs.storage_errors(repo.path),
         reporter.task("Pruning", total=len(doomed.commits) + len(doomed.objects), unit="objects") as task,
@@ -119,7 +121,7 @@ def remove(repo: Repo, doomed: Doomed, reporter: Reporter) -> None:
             _unlink(repo, f"state/{checksum}.commitpartial")
             task.advance()
         if repo.config.fsync:
-            # before what they hold goes
+            # before their objects are removed
             _sync_objects(repo, {checksum[:2] for checksum in doomed.commits})
         for name in doomed.objects:
             _unlink(repo, f"objects/{name}")
@@ -152,7 +154,7 @@ def _kept_commits(
         while pending:
             for checksum, commit, _ in history(pending.pop(0), read, seen):
                 seen.add(checksum)
-                # others only lead to what is before them
+                # commits of source that were not copied do not count, they only lead to their parents
                 if checksum in coming or repo.has(checksum, "commit"):
                     if not retention.keeps(depth, commit.timestamp):
                         break
@@ -164,7 +166,7 @@ def _kept_commits(
 
 
 def _entries(repo: Repo) -> Iterator[os.DirEntry[str]]:
-    """Of all objects."""
+    """The files in all directories of objects."""
     for directory in refs.list_directories(repo.fd, "objects"):
         with os.scandir(os.path.join(repo.path, "objects", directory)) as entries:
             yield from entries
@@ -185,7 +187,7 @@ def _sync_objects(repo: Repo, directories: set[str]) -> None:
 
 
 def _write_tombstone(repo: Repo, commit: str) -> None:
-    """Says to who pulls that the commit was there (ostree-repo-prune.c)."""
+    """Write the object that tells clients that the commit was deleted (ostree-repo-prune.c)."""
     data = encode("a{sv}", [("commit", Variant("ay", commit.encode() + b"\0"))])
     path = f"objects/{object_name(commit, 'tombstone-commit')}"
     refs.replace_file(repo.fd, path, data, fsync=repo.config.fsync)
@@ -201,7 +203,7 @@ def _remove_deltas(repo: Repo, names: frozenset[str]) -> None:
 
 
 def _rewrite_index(repo: Repo, target: str, deltas: dict[str, bytes]) -> None:
-    """Where there is one: clients ask there which deltas lead to a commit."""
+    """Update the index of the deltas to a commit, if there is one; remove it if there are no deltas."""
     path = index_path(target)
     if not deltas:
         _unlink(repo, path)

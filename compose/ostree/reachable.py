@@ -1,4 +1,4 @@
-"""What commits hold: all objects that must be there with them."""
+"""Which objects commits consist of, and the history of commits."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _NOTHING: frozenset[str] = frozenset()
 
 @dataclass(slots=True)
 class Objects:
-    """Checksums, 32 bytes each, of dirtrees, dirmetas, and content objects."""
+    """Checksums (32 bytes each) of dirtrees, dirmetas and content objects."""
 
     dirtrees: set[bytes] = field(default_factory=set)
     dirmetas: set[bytes] = field(default_factory=set)
     contents: set[bytes] = field(default_factory=set)
 
     def add(self, repo: Repo, commit: str) -> None:
-        """What a commit holds, dirtrees that are among these already not read again. Raises RepositoryError when an object on
-        the way is missing or damaged; of a commit that is there in part it is passed over."""
+        """Add the objects of a commit. Dirtrees that were added before are not read again. Raises RepositoryError if a commit
+        or dirtree is missing or damaged; such dirtrees of a partial commit are skipped."""
         root = repo.read_commit(commit, _NOTHING)
         partial = repo.is_partial(commit)
         self.dirmetas.add(root.root_meta)
@@ -46,9 +46,10 @@ class Objects:
 def history(
     first: str, read: Callable[[str], Commit | None], seen: Container[str] = ()
 ) -> Iterator[tuple[str, Commit, int]]:
-    """A commit and those before it: (checksum, what it says, how many are behind it), until one is not there, or was seen.
+    """Yield (checksum, commit, number of commits before it in this list) of a commit and its ancestors, until one is missing or
+    in `seen`.
 
-    read: gives None for what is not there.
+    read: returns None for a missing commit.
     """
     checksum, depth = first, 0
     while checksum and checksum not in seen:
@@ -60,7 +61,7 @@ def history(
 
 
 def reader(*repos: Repo) -> Callable[[str], Commit | None]:
-    """For history(): of the first repository that has a commit, without its metadata."""
+    """Return a function for history() that reads commits, without metadata, from the first repository that has them."""
 
     def read(checksum: str) -> Commit | None:
         for repo in repos:

@@ -1,4 +1,4 @@
-"""Content objects of a repository, read in pieces: memory does not grow with them."""
+"""Read content objects of a repository in pieces, so that large ones need no more memory."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from compose.ostree.objects import (
 )
 
 _PACKED = 256 << 10
-"""Bytes that are inflated at once."""
+"""Bytes of a deflate stream that are read at once."""
 _MOST_HEADER = 1 << 20
-"""Bytes: a path, and the xattrs of an inode."""
+"""Bytes of a header that is accepted: a path and the xattrs of an inode are much smaller."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenContent:
-    """A content object that is open. size: bytes of a regular file as its object tells it, 0 of a symlink. pieces: these bytes,
-    fs.CHUNK of them at most, to be read once; they are what the object's checksum says when the end is reached, and not
-    before."""
+    """An open content object. size: of a regular file's contents in bytes, as the object claims; 0 for a symlink. pieces: the
+    contents, in pieces of at most fs.CHUNK bytes, to be iterated over once. Iterating raises OSError, and ValueError for
+    damage."""
 
     info: FileInfo
     size: int
@@ -41,7 +41,7 @@ class OpenContent:
 
 
 def verified(content: OpenContent, checksum: str) -> Iterator[bytes]:
-    """Its pieces. Raises ValueError at the end when they are not what the checksum, 64 hex digits, says."""
+    """Yield the pieces. Raises ValueError at the end if the object does not have the checksum, 64 hex digits."""
     digest = hashlib.sha256(content.info.header())
     for piece in content.pieces:
         digest.update(piece)
@@ -52,12 +52,12 @@ def verified(content: OpenContent, checksum: str) -> Iterator[bytes]:
 
 @contextmanager
 def open_object(path: str, mode: Mode) -> Iterator[OpenContent]:
-    """The object at a path, as it lies in a repository of a mode; nothing is compared with its checksum. Raises OSError, and
-    ValueError for what is no such object; reading the pieces does so too."""
+    """Open the file of a content object, without verifying its checksum. mode: of its repository. Raises OSError, and
+    ValueError for a malformed object."""
     if mode is Mode.BARE and stat.S_ISLNK((status := os.lstat(path)).st_mode):
         yield OpenContent(_of_inode(path, status, os.readlink(path)), 0, iter(()))
         return
-    # what is no file after all must not be waited for
+    # O_NONBLOCK: do not block on a fifo
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         match mode:
@@ -74,7 +74,7 @@ def open_object(path: str, mode: Mode) -> Iterator[OpenContent]:
 
 
 def _of_inode(file: str | int, status: os.stat_result, target: str | None) -> FileInfo:
-    """file: the path of a symlink, a descriptor of anything else."""
+    """Attributes of an object in a bare repository. file: the path of a symlink, a descriptor of a regular file."""
     follow = isinstance(file, int)
     xattrs = [
         (os.fsencode(name), os.getxattr(file, name, follow_symlinks=follow))
@@ -95,10 +95,10 @@ def _of_bare_user(fd: int) -> OpenContent:
     check_mode(owner.mode, stat.S_IFREG, stat.S_IFLNK)
     target = None
     if stat.S_ISLNK(owner.mode):
-        # a file with its target, NUL-terminated
+        # a symlink is a file that contains its target, NUL-terminated
         target = os.read(fd, CHUNK).rstrip(b"\0").decode()
         if "\0" in target:
-            raise ValueError("its target holds NUL")
+            raise ValueError("its target contains a NUL")
     info = FileInfo(uid=owner.uid, gid=owner.gid, mode=owner.mode, xattrs=owner.xattrs, target=target)
     if target is not None:
         return OpenContent(info, 0, iter(()))
@@ -112,18 +112,19 @@ def _of_archive(fd: int) -> OpenContent:
     head = os.pread(fd, 8 + length, 0)
     info, size = decode_filez_header(head[8:])
     target = b"" if info.target is None else info.target.encode()
-    # the checksum is of what it says, not of its bytes: these may say the same with any amount of others among them
+    # the checksum covers the decoded attributes, not these bytes: padding between offsets could hide any amount of data
     if head != filez_header(size, info.uid, info.gid, info.mode, target, encode_xattrs(info.xattrs)):
-        raise ValueError("its header is not as it is written")
+        raise ValueError("its header is not in normal form")
     if info.target is None:
         return OpenContent(info, size, _inflated(fd, 8 + length, size))
     if size or os.fstat(fd).st_size > 8 + length:
-        raise ValueError("there is more behind a symlink")
+        raise ValueError("there is more data after a symlink")
     return OpenContent(info, size, iter(()))
 
 
 def _inflated(fd: int, place: int, size: int) -> Iterator[bytes]:
-    """size: bytes that there should be. No more than the header says: a stream may swell to anything."""
+    """Inflate a stream at an offset, which must give `size` bytes. Stops at more, since a small stream may inflate to any
+    size."""
     unpacker, left = zlib.decompressobj(-15), size
     rest, packed = chunks(fd, place, _PACKED), b""
     while not unpacker.eof:
@@ -134,13 +135,13 @@ def _inflated(fd: int, place: int, size: int) -> Iterator[bytes]:
         packed = unpacker.unconsumed_tail
         left -= len(piece)
         if left < 0:
-            raise ValueError(f"it says to have {size} bytes, and has more")
+            raise ValueError(f"it claims {size} bytes and has more")
         if piece:
-            # there may be more, also of what is consumed
+            # there may be more output, even if all input is consumed
             yield piece
         elif not packed and not (packed := next(rest, b"")):
             break
     if left:
-        raise ValueError(f"it says to have {size} bytes, and has {size - left}")
+        raise ValueError(f"it claims {size} bytes and has {size - left}")
     if unpacker.unused_data or packed or next(rest, b""):
-        raise ValueError("there is more behind its end")
+        raise ValueError("there is more data after its end")

@@ -1,4 +1,4 @@
-"""Names that point at commits: refs/heads/NAME, 64 hex digits and a newline."""
+"""Refs: files refs/heads/NAME with the checksum of a commit, 64 hex digits and a newline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from compose.errors import RepositoryError
 _COMPONENT = r"[\w\d][-._\w\d]*"
 _REF = re.compile(rf"{_COMPONENT}(/{_COMPONENT})*", re.ASCII)
 TEMPORARY_PREFIX = "compose-"
-"""Of names in the repository's tmp/ that a file has until it is complete."""
+"""Prefix of the names in the repository's tmp/ that files have until they are complete."""
 _CHECKSUM = re.compile(r"[0-9a-f]{64}")
 
 
@@ -25,7 +25,7 @@ def is_checksum(text: str) -> bool:
 
 
 def validate_ref(name: str) -> None:
-    """Raise RepositoryError unless libostree would take name for a ref (ostree_validate_rev); a checksum is none."""
+    """Raise RepositoryError unless libostree accepts name as a ref (ostree_validate_rev()), and it is not a checksum."""
     if not _REF.fullmatch(name) or is_checksum(name):
         raise RepositoryError(
             f"{name!r} is not a valid ref name", hint="components of letters, digits, . _ and -, joined by /"
@@ -33,9 +33,10 @@ def validate_ref(name: str) -> None:
 
 
 def read_ref(repo_fd: int, name: str) -> str | None:
-    """Checksum that refs/heads/NAME holds, or refs/remotes/REMOTE/NAME for "REMOTE:NAME"; None when there is none.
+    """The checksum that a ref points to, None if there is no such ref. "REMOTE:NAME" is refs/remotes/REMOTE/NAME; "NAME" is
+    refs/heads/NAME, or else the ref of any remote.
 
-    Raises RepositoryError when it holds something else, cannot be read, or cannot be a ref's name.
+    Raises RepositoryError if the name is not valid, or the file cannot be read or contains something else.
     """
     remote, colon, rest = name.rpartition(":")
     validate_ref(rest)
@@ -45,7 +46,7 @@ def read_ref(repo_fd: int, name: str) -> str | None:
         return _read(repo_fd, f"refs/remotes/{remote}/{rest}")
     found = _read(repo_fd, f"refs/heads/{rest}")
     if found is None:
-        # as ostree_repo_resolve_rev(): one that was pulled from a remote, too
+        # as ostree_repo_resolve_rev() does
         found = next(
             (
                 each
@@ -59,7 +60,7 @@ def read_ref(repo_fd: int, name: str) -> str | None:
 
 def _read(repo_fd: int, path: str) -> str | None:
     try:
-        # a pipe must not be waited for
+        # O_NONBLOCK: do not block on a fifo
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=repo_fd)
         try:
             text = os.read(fd, 80).decode("ascii", errors="replace").strip()
@@ -72,14 +73,15 @@ def _read(repo_fd: int, path: str) -> str | None:
     except OSError as error:
         raise _unreadable(repo_fd, path, error) from error
     if not is_checksum(text):
-        raise RepositoryError(f"{path} does not hold a checksum but {text!r}")
+        raise RepositoryError(f"{path} contains {text!r} instead of a checksum")
     return text
 
 
 def list_refs(repo_fd: int, top: str = "refs/heads") -> dict[str, str]:
-    """All refs below a directory of the repository, name to checksum, sorted by name as bytes.
+    """The checksums of all refs below a directory of the repository, by name, sorted by name as bytes.
 
-    Aliases (symlinks to refs) are refs. One that another process removes meanwhile is not there.
+    Aliases, which are symlinks to refs, are included. Refs that another process removes meanwhile are not. Raises
+    RepositoryError.
     """
     found: dict[str, str] = {}
     pending = [""]
@@ -119,22 +121,25 @@ def _unreadable(repo_fd: int, path: str, error: OSError) -> RepositoryError:
 
 
 def write_ref(repo_fd: int, name: str, checksum: str, *, fsync: bool) -> None:
-    """Point a ref at a commit, by rename. Then the repository directory is touched: other processes look at its mtime."""
+    """Point a ref to a commit, by rename, and touch() the repository. Raises as prepared_ref() does."""
     with prepared_ref(repo_fd, name, checksum, fsync=fsync) as rename:
         rename()
     touch(repo_fd)
 
 
 def touch(repo_fd: int) -> None:
-    """Tell other processes that refs have moved."""
+    """Update the mtime of the repository's directory, by which other processes notice that refs have moved. Raises
+    StorageError."""
     with fs.storage_errors(fs.full_path("refs", repo_fd)):
         os.utime(".", dir_fd=repo_fd)
 
 
 @contextlib.contextmanager
 def prepared_ref(repo_fd: int, name: str, checksum: str, *, fsync: bool) -> Iterator[Callable[[], None]]:
-    """A ref that is written, and what makes it count; nothing has happened when that is not called. Raises StorageError,
-    RepositoryError when the ref cannot be beside others."""
+    """Write a ref to a temporary file. Gives a function that moves it into place; without a call nothing changes.
+
+    Both raise StorageError, and RepositoryError if the name is not valid or conflicts with another ref.
+    """
     validate_ref(name)
     if not is_checksum(checksum):
         raise ValueError(f"{checksum!r} is not a checksum")
@@ -156,7 +161,7 @@ def prepared_ref(repo_fd: int, name: str, checksum: str, *, fsync: bool) -> Iter
 
 
 def _mode(repo_fd: int, path: str) -> int:
-    """0 of what is not there."""
+    """The mode of a file, 0 if it is missing."""
     try:
         return os.stat(path, dir_fd=repo_fd, follow_symlinks=False).st_mode
     except FileNotFoundError:
@@ -169,20 +174,21 @@ def _beside_others(name: str) -> Iterator[None]:
         yield
     except (IsADirectoryError, NotADirectoryError) as error:
         raise RepositoryError(
-            f"the ref {name} cannot be written beside refs of the same path: {error.strerror}",
-            hint="a ref cannot be the directory of another ref",
+            f"the ref {name} conflicts with another ref: {error.strerror}",
+            hint="a ref cannot also be a directory of other refs",
         ) from error
 
 
 def replace_file(repo_fd: int, path: str, data: bytes, *, fsync: bool) -> None:
-    """Write a file of the repository, complete, by rename from tmp/, where what a killed process leaves is cleaned up."""
+    """Write a file of the repository atomically: by rename from tmp/, where leftovers are cleaned up. Raises StorageError."""
     with prepared_file(repo_fd, path, data, fsync=fsync) as rename:
         rename()
 
 
 @contextlib.contextmanager
 def prepared_file(repo_fd: int, path: str, data: bytes, *, fsync: bool) -> Iterator[Callable[[], None]]:
-    """Such a file that is complete in tmp/, and what gives it its name; gone when that is not called. Raises StorageError."""
+    """Write a file completely to tmp/. Gives a function that moves it into place; without a call it is removed. Both raise
+    StorageError."""
     temporary = f"tmp/{TEMPORARY_PREFIX}{os.urandom(8).hex()}"
     place = fs.full_path(path, repo_fd)
     with fs.storage_errors(place):

@@ -1,4 +1,4 @@
-"""A repository on disk: open or make one, read what is in it.
+"""A repository on disk: open, create and read it.
 
 config                    keyfile                     refs/heads/NAME     64 hex digits
 objects/ab/cdef….EXT      objects by checksum         state/*.commitpartial
@@ -49,13 +49,13 @@ _DIRECTORIES = (
 )
 _PREFIX = re.compile(r"[0-9a-f]{2,63}")
 _COLLECTION_ID = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
-"""As names of D-Bus interfaces are (ostree_validate_collection_id())."""
+"""Same as the names of D-Bus interfaces (ostree_validate_collection_id())."""
 _Decoded = TypeVar("_Decoded")
 _KNOWN_MODES = (Mode.ARCHIVE, Mode.BARE_USER, Mode.BARE)
 
 
 class Repo:
-    """An open repository; a context manager, for it holds a descriptor. path is absolute."""
+    """An open repository, and a context manager that closes it. path: absolute. fd: descriptor of its directory."""
 
     def __init__(self, path: str, fd: int, config: Config) -> None:
         self.path = path
@@ -64,9 +64,9 @@ class Repo:
 
     @classmethod
     def open(cls, path: str) -> Self:
-        """Open an existing repository. Raises RepositoryError saying what is missing, and how to make one."""
+        """Open an existing repository. Raises RepositoryError if there is none, or if its config cannot be read."""
         path = os.path.abspath(path)
-        hint = f"make one: ostree --repo={path} init --mode=archive"
+        hint = f"create one: ostree --repo={path} init --mode=archive"
         try:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
@@ -91,20 +91,21 @@ class Repo:
     def create(
         cls, path: str, mode: Mode = Mode.ARCHIVE, *, composefs: bool = False, collection_id: str | None = None
     ) -> Self:
-        """Make a repository where there is none, as `ostree init` does, and open it. composefs: its commits have the digest.
-        collection_id: of clients that know it by one, a reversed domain name.
+        """Create a repository as `ostree init` does, unless there is one, and open it.
 
-        Raises StorageError when the disk refuses, RepositoryError when something else has the name.
+        composefs: shall its commits contain the composefs digest? collection_id: a reversed domain name under which clients
+        know the repository. Raises StorageError if it cannot be written, RepositoryError if the id is not valid, or if a file
+        is in the way.
         """
         if collection_id and not _COLLECTION_ID.fullmatch(collection_id):
-            raise RepositoryError(f"{collection_id!r} is no collection id")
+            raise RepositoryError(f"{collection_id!r} is not a valid collection ID")
         path = os.path.abspath(path)
         with fs.storage_errors(path):
             try:
                 for name in ("", *_DIRECTORIES):
                     os.makedirs(os.path.join(path, name), mode=0o775, exist_ok=True)
             except (FileExistsError, NotADirectoryError) as error:
-                raise RepositoryError(f"cannot make a repository at {path}: {error.strerror}") from error
+                raise RepositoryError(f"cannot create a repository at {path}: {error.strerror}") from error
             config = os.path.join(path, "config")
             if not os.path.exists(config):
                 text = f"[core]\nrepo_version=1\nmode={mode}\n"
@@ -120,22 +121,22 @@ class Repo:
         os.close(self.fd)
 
     def check_writable(self) -> None:
-        """Raise RepositoryError now when a commit could not be written later."""
+        """Raise RepositoryError if commits cannot be written to the repository."""
         if self.config.mode not in _KNOWN_MODES:
             raise RepositoryError(
                 f"{self.path} is a {self.config.mode} repository, which cannot be committed to",
-                hint="commit to an archive, bare-user or bare repository; clients pull from it into any other",
+                hint="commit to an archive, bare-user or bare repository; clients can pull from it into one of another mode",
             )
         if self.config.parent is not None:
             raise RepositoryError(
-                f"{self.path} takes objects from {self.config.parent} (core.parent), where composes do not look for them",
+                f"{self.path} uses objects of {self.config.parent} (core.parent), which composes do not support",
                 hint=f"compose into {self.config.parent}, and pull from it: ostree pull-local",
             )
         if self.config.mode is Mode.BARE and not _is_root():
             raise RepositoryError(
-                f"{self.path} is a bare repository, whose files have the owners, modes and capabilities of the system: only "
-                "root can write it",
-                hint="compose as root, outside of a user namespace, or commit to an archive or bare-user repository",
+                f"{self.path} is a bare repository, whose files have the owners, modes and capabilities of the system, so "
+                "that only root can write it",
+                hint="compose as root outside of user namespaces, or commit to an archive or bare-user repository",
             )
         for name in (".", "objects", "tmp", "refs/heads"):
             if not os.access(name, os.W_OK | os.X_OK, dir_fd=self.fd) or os.fstatvfs(self.fd).f_flag & os.ST_RDONLY:
@@ -144,14 +145,14 @@ class Repo:
                 )
 
     def has_summary(self) -> bool:
-        """Does the repository have a summary, which must then follow its refs?"""
+        """Does the repository have a summary? It must then be updated with the refs."""
         return os.path.lexists(os.path.join(self.path, "summary"))
 
     def resolve(self, revision: str) -> str | None:
-        """Checksum of the commit that a revision names, None when there is none such.
+        """Checksum of the commit that a revision names, None if there is none.
 
-        A revision is a ref, a full checksum, or the beginning of one that fits one commit alone, each with any number of
-        "^" behind for the parent. Raises RepositoryError for what cannot be a revision, or fits several commits.
+        A revision is a ref, a full checksum, or the unique beginning of one, followed by any number of "^", each of which means
+        the parent. Raises RepositoryError if it is malformed or ambiguous, or if a commit before "^" is missing.
         """
         name = revision.rstrip("^")
         checksum: str | None = name
@@ -169,31 +170,31 @@ class Repo:
             for path in Path(self.path, "objects", prefix[:2]).glob(f"{prefix[2:]}*.commit")
         ]
         if len(found) > 1:
-            raise RepositoryError(f"{prefix} is the beginning of {len(found)} commits", hint="give more of its digits")
+            raise RepositoryError(f"{prefix} is the beginning of {len(found)} commits", hint="give more digits")
         return found[0] if found else None
 
     def refs(self) -> dict[str, str]:
-        """All local refs, name to checksum, sorted by name as bytes."""
+        """Checksums of all local refs by name, sorted by name as bytes. Raises RepositoryError."""
         return refs.list_refs(self.fd)
 
     def has(self, checksum: str, extension: str) -> bool:
-        """Is the object there? extension: "commit", "dirtree", "dirmeta"."""
+        """Does an object exist? extension: "commit", "dirtree", "dirmeta" or the like."""
         return os.path.exists(self._object(checksum, extension))
 
     def size_of(self, checksum: str, extension: str) -> int:
-        """Size of an object's file, bytes. Raises RepositoryError when it is missing."""
+        """Size of an object's file in bytes. Raises RepositoryError if it is missing."""
         try:
             return os.lstat(self._object(checksum, extension)).st_size
         except OSError as error:
             raise self.unreadable(f"{checksum}.{extension}", error.strerror or str(error)) from error
 
     def is_partial(self, commit: str) -> bool:
-        """Was the commit pulled in part only?"""
+        """Is the commit marked as one of which only a part was pulled?"""
         return os.path.exists(os.path.join(self.path, "state", f"{commit}.commitpartial"))
 
     def read_commit(self, checksum: str, keys: Container[str] | None = None) -> Commit:
-        """keys: of the metadata that is wanted, None for all: a list of packages takes time to read. Raises RepositoryError
-        when the object is missing or damaged."""
+        """Read a commit. keys: of the metadata to decode, None for all; decoding a package list takes time. Raises
+        RepositoryError if the object is missing or damaged."""
         return self._decoded(checksum, "commit", lambda data: decode_commit(data, keys))
 
     def read_detached(self, commit: str) -> Metadata:
@@ -203,8 +204,7 @@ class Repo:
             return tuple(decode("a{sv}", data))
 
     def read_metadata(self, checksum: str, extension: str) -> bytes:
-        """The bytes of a "commit", "dirtree" or "dirmeta" object. Raises RepositoryError when it is missing, damaged, or
-        another kind of object."""
+        """The bytes of a "commit", "dirtree" or "dirmeta" object. Raises RepositoryError if it is missing or damaged."""
 
         def checked(data: bytes) -> bytes:
             _DECODERS[extension](data)
@@ -217,18 +217,19 @@ class Repo:
         return encode("a{sv}", self.read_detached(commit))
 
     def read_dirtree(self, checksum: bytes) -> Dirtree:
-        """Raises RepositoryError when the object is missing or damaged."""
+        """Read a dirtree. checksum: 32 bytes. Raises RepositoryError if the object is missing or damaged."""
         return self._decoded(checksum.hex(), "dirtree", decode_dirtree)
 
     def read_dirmeta(self, checksum: bytes) -> Dirmeta:
-        """Raises RepositoryError when the object is missing or damaged."""
+        """Read a dirmeta. checksum: 32 bytes. Raises RepositoryError if the object is missing or damaged."""
         return self._decoded(checksum.hex(), "dirmeta", _decode_directory)
 
     def walk(self, commit: str) -> Iterator[tuple[str, bytes, bytes | None]]:
-        """Everything in a commit, each directory before what it holds.
+        """Yield everything in a commit, each directory before its contents.
 
-        Gives (path, checksum, None) for a file or symlink, (path, dirtree checksum, dirmeta checksum) for a directory;
-        the root is "". Raises RepositoryError when an object on the way is missing or damaged.
+        That is (path, checksum, None) for a file or symlink, and (path, dirtree checksum, dirmeta checksum) for a directory.
+        The path of the root is "". Checksums are 32 bytes. Raises RepositoryError if the commit or a dirtree is missing or
+        damaged.
         """
         root = self.read_commit(commit)
         pending = [("", root.root_tree, root.root_meta)]
@@ -242,9 +243,10 @@ class Repo:
             pending += [(below + name, inner, owner) for name, inner, owner in reversed(tree.directories)]
 
     def read_directory(self, commit: str | Commit, path: str) -> Dirtree | None:
-        """What a directory of a commit holds, None when it has none such; "" is the root. Symlinks are not followed.
+        """The contents of a directory of a commit, None if there is no such directory. Symlinks are not followed.
 
-        commit: its checksum, or what it was read as. Raises RepositoryError when an object on the way is missing or damaged.
+        commit: its checksum, or the commit as read. path: "" for the root. Raises RepositoryError if the commit or a dirtree is
+        missing or damaged.
         """
         root = commit if isinstance(commit, Commit) else self.read_commit(commit)
         tree = self.read_dirtree(root.root_tree)
@@ -256,16 +258,16 @@ class Repo:
         return tree
 
     def read_file(self, commit: str, path: str) -> bytes | None:
-        """Content of a regular file of a commit, None when it has none such. Symlinks are not followed.
+        """The contents of a regular file of a commit, None if there is no such file. Symlinks are not followed.
 
-        Raises RepositoryError when an object on the way is missing or damaged.
+        Raises RepositoryError if an object on the way is missing or damaged.
         """
         above, _, name = path.rpartition("/")
         tree = self.read_directory(commit, above)
         return None if tree is None else self.read_file_in(tree, name)
 
     def read_file_in(self, directory: Dirtree, name: str) -> bytes | None:
-        """The same for one whose directory has been read."""
+        """Like read_file(), for a name in a directory that has been read."""
         checksum = next((row[1] for row in directory.files if row[0] == name), None)
         if checksum is None:
             return None
@@ -274,12 +276,15 @@ class Repo:
 
     @contextmanager
     def open_content(self, checksum: bytes) -> Iterator[OpenContent]:
-        """A regular file or symlink. Raises RepositoryError when the object is missing or damaged; what is wrong with the bytes
-        of a file is found by reading its pieces to the end."""
+        """Open the object of a regular file or symlink. checksum: 32 bytes.
+
+        Raises RepositoryError if it is missing or damaged; damaged contents of a file are found only when all pieces have been
+        read.
+        """
         mode = self.config.mode
         if mode not in _KNOWN_MODES:
             raise RepositoryError(
-                f"{self.path}: files of a {mode} repository are not read here",
+                f"{self.path}: cannot read files of a {mode} repository",
                 hint="pull the commit into an archive, bare-user or bare repository",
             )
         text, extension = checksum.hex(), mode.content_extension
@@ -288,7 +293,7 @@ class Repo:
                 content = stack.enter_context(open_object(self._object(text, extension), mode))
             pieces = self._checked(text, extension, content)
             if content.info.target is not None:
-                # it has none: nobody would read to their end
+                # verify it now: a symlink has no pieces that the caller would read
                 pieces = iter([*pieces])
             yield OpenContent(content.info, content.size, pieces)
 
@@ -307,7 +312,7 @@ class Repo:
                 size = os.fstat(fd).st_size
                 if size > MAX_METADATA_SIZE:
                     raise self.damaged(
-                        f"{checksum}.{extension}", f"it has {size} bytes, clients take {MAX_METADATA_SIZE}"
+                        f"{checksum}.{extension}", f"it has {size} bytes, but clients accept {MAX_METADATA_SIZE}"
                     )
                 with open(fd, "rb", closefd=False) as file:
                     return file.read(size)
@@ -317,14 +322,14 @@ class Repo:
             raise self.unreadable(f"{checksum}.{extension}", error.strerror or str(error)) from error
 
     def unreadable(self, name: str, why: str) -> RepositoryError:
-        """Of an object that is missing, or whose file cannot be read. name: "abcdef….EXT"."""
+        """The error for an object that is missing or cannot be read. name: "CHECKSUM.EXT"."""
         return RepositoryError(
             f"{self.path}: cannot read the object {name}: {why}",
             hint=f"see what else is missing: ostree --repo={self.path} fsck",
         )
 
     def damaged(self, name: str, why: str) -> RepositoryError:
-        """Of an object that is not what its name says."""
+        """The error for a damaged object. name: "CHECKSUM.EXT"."""
         return RepositoryError(
             f"{self.path}: the object {name} is damaged: {why}",
             hint=f"see what else is damaged: ostree --repo={self.path} fsck",
@@ -361,6 +366,6 @@ _DECODERS: dict[str, Callable[[bytes], object]] = {
 
 
 def _is_root() -> bool:
-    """Are we root, and ids and capabilities what they are to everybody? In a user namespace they are translated."""
+    """Is this process root, and not in a user namespace, where ids are mapped and capabilities restricted?"""
     identity = Path("/proc/self/uid_map").read_text().split()
     return os.geteuid() == 0 and identity == ["0", "0", "4294967295"]

@@ -1,6 +1,6 @@
-"""Signatures of commits by GnuPG, as ostree keeps them: detached signatures of the commit object's bytes.
+"""Signatures of commits: made by GnuPG, and kept in detached metadata.
 
-They are in the commit's detached metadata, under ostree.gpgsigs (ostree-repo.c, ostree_repo_sign_commit()).
+GnuPG's are detached signatures of the commit object's bytes, under ostree.gpgsigs (ostree-repo.c, ostree_repo_sign_commit()).
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from compose.ostree.objects import Metadata
 
 GPG_SIGNATURES = "ostree.gpgsigs"
 _SIGN_API = "ostree.sign."
-"""What the other keys begin with under which signatures are kept (ostree-sign-*.c)."""
+"""Prefix of the other keys under which signatures are kept (ostree-sign-*.c)."""
 
 
 def gpg_signature(data: bytes, key: str) -> bytes:
-    """A detached signature of data by a key of this user's GnuPG home (GNUPGHOME).
+    """Return a detached signature of data, made with a key in this user's GnuPG home (GNUPGHOME).
 
-    key: id, fingerprint or address. Raises UsageError with what gpg says.
+    key: id, fingerprint or address. Raises UsageError with the output of gpg.
     """
     command = ["gpg", "--batch", "--detach-sign", f"--local-user={key}", "--output=-"]
     try:
@@ -32,20 +32,20 @@ def gpg_signature(data: bytes, key: str) -> bytes:
         raise UsageError(
             f"gpg-key: gpg cannot sign with {key}",
             details=done.stderr.decode(errors="replace").splitlines()[-10:],
-            hint="the secret key must be in this user's GnuPG home (GNUPGHOME), and be usable without asking",
+            hint="the secret key must be in this user's GnuPG home (GNUPGHOME), and usable without a passphrase prompt",
         )
     return done.stdout
 
 
 def joined(present: Metadata, given: Metadata, signatures: Sequence[tuple[str, bytes]]) -> Metadata:
-    """Detached metadata of a commit that may have some: what is given takes the place of what has its name, signatures (where
-    they are kept, and each) are added, keys sorted.
+    """Merge detached metadata of a commit, sorted by key.
 
-    libostree adds signatures as well, one more each time that the same key signs; here the key's earlier one goes, where it
-    can be told.
+    given: replaces entries of `present` with the same key, except that signatures are replaced only by signatures. signatures:
+    the key under which each is kept, and the signature; these are added. libostree adds one more each time that the same key
+    signs; here the new signature replaces the key's earlier one, if that can be identified.
     """
     there_already = {name: variant for name, variant in present if _holds_signatures(name, variant)}
-    # what is no array takes the place of none
+    # signatures are not replaced by another type of value
     found = {**dict(present), **{name: each for name, each in given if each.type == "aay" or name not in there_already}}
     gpg = [signature for key, signature in signatures if key == GPG_SIGNATURES]
     signers = frozenset[bytes]().union(*map(issuers, gpg))
@@ -56,14 +56,14 @@ def joined(present: Metadata, given: Metadata, signatures: Sequence[tuple[str, b
         if name == GPG_SIGNATURES:
             kept = [each for each in there if not issuers(each) or issuers(each) - signers]
         else:
-            # an ed25519 key signs the same alike
+            # an ed25519 key makes the same signature of the same data
             kept = [each for each in there if each not in added]
         found[name] = Variant("aay", [*kept, *added])
     return tuple(sorted(found.items()))
 
 
 def parted(detached: Metadata) -> tuple[Metadata, list[tuple[str, bytes]]]:
-    """Detached metadata without the signatures that are among it, and these: so they are added elsewhere, as joined() does."""
+    """Split detached metadata into what is not a signature, and the signatures as joined() takes them."""
     signatures: list[tuple[str, bytes]] = []
     rest = []
     for name, variant in detached:

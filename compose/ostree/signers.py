@@ -1,7 +1,7 @@
-"""Who signs: a key of GnuPG, a key in a file (compose.ostree.keys), or a program that asks something else to.
+"""Signers of commits and summaries: a key of GnuPG, a key in a file (compose.ostree.keys), or a program.
 
-A program is for keys that no file holds: of a module for security, a cloud's, a signing server's. It gets the bytes on standard
-input and gives a detached signature on standard output.
+Programs are for keys that are not in files, such as those of a hardware security module, a cloud service or a signing server.
+They get the data on standard input and write a detached signature to standard output.
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ from compose.openpgp import BadPacketError, packets
 from compose.ostree.sign import GPG_SIGNATURES, gpg_signature
 
 METADATA_KEYS = {"gpg": GPG_SIGNATURES, "ed25519": "ostree.sign.ed25519", "spki": "ostree.sign.spki"}
-"""Where signatures of a kind are, in detached metadata and in summary.sig."""
+"""The key under which signatures of a kind are kept in detached metadata and in summary.sig."""
 _ED25519_SIZE = 64
 _SIGNATURE_PACKET = 2
 _ARMOR = b"-----BEGIN PGP"
 _MOST = 1 << 20
-"""Bytes of a signature, and of what a program says that are looked at."""
+"""Bytes of a signature that are accepted, and bytes of a program's standard error that are read."""
 _PATIENCE = 5.0
-"""Seconds that signing may take without a word."""
+"""Seconds after which a signature that is still being made is reported."""
 _LINES = 10
-"""Of what a program says, at the end, for an error."""
+"""Number of the last lines of a program's standard error that an error shows."""
 
 
 class Signer(Protocol):
-    """metadata_key: of detached metadata, or of summary.sig, where its signatures are. name: for messages."""
+    """metadata_key: the key under which its signatures are kept in detached metadata and in summary.sig. name: for
+    messages."""
 
     @property
     def metadata_key(self) -> str: ...
@@ -44,12 +45,12 @@ class Signer(Protocol):
     def name(self) -> str: ...
 
     def sign(self, data: bytes) -> bytes:
-        """A detached signature. Raises UsageError when it cannot be had."""
+        """Return a detached signature of data. Raises UsageError if it cannot be made."""
 
 
 @dataclass(frozen=True, slots=True)
 class GpgKey:
-    """key: id, fingerprint or address, of this user's GnuPG home."""
+    """A key in this user's GnuPG home. key: id, fingerprint or address."""
 
     key: str
 
@@ -67,7 +68,8 @@ class GpgKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignCommand:
-    """kind: "gpg", "ed25519" or "spki". argv: of the program; no shell has a part in it."""
+    """A program that signs. kind: of its signatures, "gpg", "ed25519" or "spki". argv: its arguments; it is run without a
+    shell."""
 
     kind: str
     argv: tuple[str, ...]
@@ -85,19 +87,19 @@ class SignCommand:
         status, signature, said = self._run(data)
         if status:
             how = f"status {status}" if status > 0 else f"signal {-status}"
-            raise UsageError(f"--sign-command: {name} ended with {how}, and nothing is signed", details=said)
+            raise UsageError(f"--sign-command: {name} failed with {how}", details=said)
         fault = self._fault(signature)
         if fault:
             raise UsageError(
-                f"--sign-command: what {name} wrote is no signature: {fault}",
+                f"--sign-command: the output of {name} is not a signature: {fault}",
                 details=said,
-                hint="it must write nothing but the detached signature to standard output, binary",
+                hint="it must write only the detached signature to standard output, in binary",
             )
         return signature
 
     def _run(self, data: bytes) -> tuple[int, bytes, list[str]]:
-        """Status as subprocess has it, what it wrote, and the last lines of what it said."""
-        # a file, and no pipe: what the program leaves behind, ssh that keeps its connection, say, has no end of it to close
+        """Return its status as subprocess does, its output, and the last lines of its standard error."""
+        # standard error is a file, because a child that the program leaves running (ssh, for example) would keep a pipe open
         with fs.memory_file("signed") as source, tempfile.TemporaryFile() as errors:
             source.write(data)
             source.seek(0)
@@ -110,11 +112,11 @@ class SignCommand:
                 signature = process.stdout.read(_MOST + 1)
                 if len(signature) > _MOST:
                     raise UsageError(
-                        f"--sign-command: {shlex.join(self.argv)} wrote more than {_MOST} bytes, which is no signature"
+                        f"--sign-command: {shlex.join(self.argv)} wrote more than {_MOST} bytes, which is not a signature"
                     )
                 status = process.wait()
             finally:
-                # when it has not ended by itself
+                # if it has not ended by itself
                 process.kill()
                 process.wait()
                 process.stdout.close()
@@ -125,20 +127,20 @@ class SignCommand:
         if not signature:
             return "it is empty"
         if self.kind == "ed25519" and len(signature) != _ED25519_SIZE:
-            return f"one of ed25519 has {_ED25519_SIZE} bytes, this {len(signature)}"
+            return f"it has {len(signature)} bytes, but an ed25519 signature has {_ED25519_SIZE}"
         if self.kind == "gpg":
             if signature.startswith(_ARMOR):
                 return "it is armored"
             try:
                 if {tag for tag, _, _ in packets(signature)} != {_SIGNATURE_PACKET}:
-                    return "it holds other OpenPGP packets"
+                    return "it contains other OpenPGP packets"
             except BadPacketError as error:
                 return str(error)
         return None
 
 
 def parse_command(text: str) -> SignCommand:
-    """text: [KIND=]COMMAND, words as a shell's. Raises UsageError for what is none."""
+    """Parse [KIND=]COMMAND, whose words are quoted as in a shell. KIND is gpg by default. Raises UsageError."""
     kind, equals, rest = text.partition("=")
     if not equals or kind not in METADATA_KEYS:
         kind, rest = "gpg", text
@@ -147,14 +149,16 @@ def parse_command(text: str) -> SignCommand:
     except ValueError as error:
         raise UsageError(f"--sign-command={text}: {error}") from error
     if not argv:
-        raise UsageError(f"--sign-command={text}: names no program")
+        raise UsageError(f"--sign-command={text}: the command is empty")
     return SignCommand(kind=kind, argv=argv)
 
 
 def signed_by(data: bytes, signers: Iterable[Signer], reporter: Reporter) -> list[tuple[str, bytes]]:
-    """One by each, with the key that it is kept under. Raises UsageError.
+    """Sign data with each signer. Returns pairs of the key under which the signature is kept and the signature. Raises
+    UsageError.
 
-    There is no limit of time, since a module may wait for somebody to touch it; the reporter says what is waited for.
+    There is no time limit, because a security module may wait for somebody to touch it. The reporter tells which signer is
+    slow.
     """
     signatures = []
     for each in signers:

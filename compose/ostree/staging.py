@@ -1,9 +1,9 @@
-"""Staging directories: where a transaction's objects lie until all of them are complete and on disk.
+"""Staging directories, which contain the objects of a transaction until all of them are complete and on disk.
 
-    tmp/staging-BOOTID-XXXXXX/ab/cdef….EXT     objects, as they will be named in objects/
-    tmp/staging-BOOTID-XXXXXX-lock             OFD lock, held while the transaction lives
+    tmp/staging-BOOTID-XXXXXX/ab/cdef….EXT     objects, with the same names as in objects/
+    tmp/staging-BOOTID-XXXXXX-lock             OFD lock, held as long as the transaction is under way
 
-Names and locks are libostree's (ostree-repo.c, _ostree_repo_allocate_tmpdir), so each removes what the other left.
+Names and locks are libostree's (ostree-repo.c, _ostree_repo_allocate_tmpdir()), so that each cleans up after the other.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _PREFIX = "staging-"
 _LOCK_SUFFIX = "-lock"
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _TMP_EXPIRY = 86400
-"""Seconds after which a file left in tmp/ belongs to nobody: libostree's core.tmp-expiry-secs."""
+"""Age in seconds from which a temporary file in tmp/ is a leftover: the default of libostree's core.tmp-expiry-secs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Staging:
-    """path: absolute. lock: descriptor of its lock."""
+    """A staging directory. path: absolute. lock: descriptor of its lock."""
 
     path: str
     lock: int
@@ -38,7 +38,7 @@ class Staging:
 
 @contextlib.contextmanager
 def staging_directory(repo_path: str) -> Iterator[Staging]:
-    """A new staging directory, removed at the end with all that is still in it. Raises StorageError."""
+    """Create a staging directory, which is removed at the end of the context. Raises StorageError."""
     with fs.storage_errors(repo_path):
         path, lock = _locked_name(os.path.join(repo_path, "tmp"))
     try:
@@ -46,7 +46,7 @@ def staging_directory(repo_path: str) -> Iterator[Staging]:
             os.mkdir(path, 0o775)
         yield Staging(path, lock)
     finally:
-        # what cannot be removed now is a leftover for the next transaction
+        # if this fails, the next transaction removes it
         with contextlib.suppress(OSError):
             fs.remove_tree(path)
             os.unlink(path + _LOCK_SUFFIX)
@@ -62,14 +62,15 @@ def _locked_name(top: str) -> tuple[str, int]:
             lock = os.open(path + _LOCK_SUFFIX, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except FileExistsError:
             continue
-        # another transaction may take it for a leftover in the moment before it is locked
+        # before it was locked, another transaction may have taken it for a leftover
         if try_lock(lock, exclusive=True) and os.fstat(lock).st_nlink:
             return path, lock
         os.close(lock)
 
 
 def remove_leftovers(repo_path: str) -> None:
-    """Remove staging directories whose lock nobody holds, for their transaction was killed, and old temporary files."""
+    """Remove staging directories whose lock nobody holds, because their transaction was killed, and old temporary files. Raises
+    StorageError."""
     top = os.path.join(repo_path, "tmp")
     names = os.listdir(top)
     staged = {name.removesuffix(_LOCK_SUFFIX) for name in names if name.startswith(_PREFIX)}
@@ -79,7 +80,7 @@ def remove_leftovers(repo_path: str) -> None:
             try:
                 lock = os.open(path + _LOCK_SUFFIX, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             except PermissionError:
-                # of another user of the repository, under way or killed: who may open the lock removes it
+                # another user's, under way or killed; who may open the lock will remove it
                 continue
             try:
                 if try_lock(lock, exclusive=True):
@@ -97,16 +98,17 @@ def remove_leftovers(repo_path: str) -> None:
 
 
 def publish_objects(staging: Staging, objects: int, *, fsync: bool) -> None:
-    """Move everything staged into the objects directory open at `objects`, commits last.
+    """Move all staged objects into the objects directory, commits last. objects: its descriptor.
 
-    Whoever finds a commit object then finds all that it names. An object that is there already is left as it is: its
-    name is the checksum of what it says. Raises StorageError, naming the directory that refuses, OSError.
+    Whoever finds a commit then also finds its objects. Objects that exist already are kept, because their contents are the
+    same, except for detached metadata, which is replaced. Raises StorageError with the directory that cannot be written, and
+    OSError.
     """
     source = os.open(staging.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         staged = {each: os.listdir(os.path.join(staging.path, each)) for each in os.listdir(staging.path)}
         for directory in sorted(staged, key=lambda each: any(_is_commit(name) for name in staged[each])):
-            # one that root made once, say, in another user's repository
+            # a directory may not be writable, for example one that root created in another user's repository
             with fs.storage_errors(fs.full_path(directory, objects)):
                 _move(directory, staged[directory], source, objects)
         if fsync:
@@ -122,7 +124,7 @@ def publish_objects(staging: Staging, objects: int, *, fsync: bool) -> None:
 
 
 def _move(directory: str, names: list[str], source: int, objects: int) -> None:
-    # in a new repository one rename does for all objects of the directory
+    # in a new repository one rename moves all objects of the directory
     if syscalls.rename_noreplace(directory, directory, src_dir_fd=source, dst_dir_fd=objects):
         return
     with contextlib.suppress(FileExistsError):
@@ -130,7 +132,7 @@ def _move(directory: str, names: list[str], source: int, objects: int) -> None:
     for name in sorted(names, key=_is_commit):
         path = f"{directory}/{name}"
         if name.endswith(".commitmeta"):
-            # its name is the commit's checksum, not its own: it holds what was there, and more
+            # named by the checksum of its commit, not its own
             os.rename(path, path, src_dir_fd=source, dst_dir_fd=objects)
         else:
             syscalls.rename_noreplace(path, path, src_dir_fd=source, dst_dir_fd=objects)
@@ -141,7 +143,8 @@ def _is_commit(name: str) -> bool:
 
 
 def write_staged(staging: Staging, name: str, data: bytes, *, fsync: bool = False) -> None:
-    """Write a small object. name: "ab/cdef….EXT". fsync: now, for nobody syncs all of them later. Raises StorageError."""
+    """Write an object at once. name: from object_name(). fsync: is needed unless the filesystem is synced later. Raises
+    StorageError."""
     path = os.path.join(staging.path, name)
     with fs.storage_errors(staging.path):
         try:
@@ -151,7 +154,7 @@ def write_staged(staging: Staging, name: str, data: bytes, *, fsync: bool = Fals
                 os.mkdir(os.path.dirname(path), 0o777)
             fd = os.open(path, _CREATE, 0o644)
         try:
-            # what clients and web servers read: whatever the umask, as libostree
+            # clients and web servers must be able to read it, whatever the umask; as libostree does
             os.fchmod(fd, 0o644)
             fs.write_all(fd, data)
             if fsync:

@@ -1,7 +1,7 @@
-"""The `summary`: what a repository offers, in one file that clients fetch first.
+"""The summary: a file with all refs of a repository, which clients fetch first.
 
-Type (a(s(taya{sv}))a{sv}). Refs sorted by name as bytes, each with the size and checksum of its commit object; then the
-repository's own metadata, in the order in which GLib's hash table gives it out (see `hash_order`).
+Its type is (a(s(taya{sv}))a{sv}): the refs, sorted by name as bytes, each with the size and checksum of its commit object, and
+then metadata of the repository, in the order of GLib's hash table (see hash_order()).
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ def write_summary(
     confirm: Callable[[], None] | None = None,
     without: Collection[str] = (),
 ) -> None:
-    """Make the summary anew from the refs, by rename, and its signature; one of the old summary is removed, for it no longer
-    holds.
+    """Replace the summary and its signature atomically. Without signers the old signature is removed, because it is not valid
+    for the new summary.
 
-    moves: refs that go to other commits just before it is there, and only when it is signed. confirm: called when no other of
-    us can move any. without: deltas that it does not list, "TO" or "FROM-TO" in hex.
+    moves: refs and the commits to point them to, just before the summary is replaced and after it has been signed. confirm:
+    called first, when no other write_summary() can move refs any more. without: deltas not to list, "TO" or "FROM-TO" in hex.
 
-    Needs the repository lock, shared: a real `summary -u` is kept out by it, for that one takes it exclusive. Of us one
-    writes at a time, so that no summary gets another's signature. `ostree commit` beside us is not kept out; whoever comes
-    last looks again and finds the refs of all. Raises RepositoryError for a ref whose commit is missing, StorageError when
-    the disk refuses, UsageError when it cannot be signed.
+    The caller must hold the lock of the repository, shared. This excludes `ostree summary -u`, which locks it exclusively, and
+    another lock excludes other calls of this function, so that no summary gets another's signature. `ostree commit` is not
+    excluded: the summary is written again if refs have changed meanwhile. Raises RepositoryError if the commit of a ref is
+    missing, StorageError if the repository cannot be written, UsageError if the summary cannot be signed.
     """
     with locked(repo, reporter, exclusive=True, name=_LOCK):
         if confirm is not None:
@@ -68,12 +68,12 @@ def write_summary(
     if not signers:
         with contextlib.suppress(FileNotFoundError):
             os.unlink("summary.sig", dir_fd=repo.fd)
-            reporter.warn(f"{repo.path}: the summary is new, its old signature was removed: sign it again")
+            reporter.warn(f"{repo.path}: the summary has changed and its signature was removed; sign it again")
 
 
 def _replace(repo: Repo, moves: Mapping[str, str], data: bytes, signed: bytes | None) -> None:
-    """All is on disk before the first has its name. Who asks between the last two gets a signature that does not fit, and asks
-    again."""
+    """Write refs, summary and signature to temporary files, and then rename all of them. A client that fetches the last two in
+    between gets a signature that does not match, and tries again."""
     fsync = repo.config.fsync
     with contextlib.ExitStack() as stack:
         names = [
@@ -90,19 +90,17 @@ def _replace(repo: Repo, moves: Mapping[str, str], data: bytes, signed: bytes | 
 
 
 def summary_refs(repo: Repo) -> dict[str, str]:
-    """What the summary says: ref to checksum. Raises RepositoryError when it is damaged."""
+    """Checksums in the summary, by ref. Raises RepositoryError if it is missing or damaged."""
     path = os.path.join(repo.path, "summary")
     try:
         rows, _ = decode(SUMMARY_TYPE, Path(path).read_bytes())
     except (OSError, ValueError) as error:
-        raise RepositoryError(
-            f"{path} cannot be read: {error}", hint=f"ostree --repo={repo.path} summary -u"
-        ) from error
+        raise RepositoryError(f"cannot read {path}: {error}", hint=f"ostree --repo={repo.path} summary -u") from error
     return {name: checksum.hex() for name, (_, checksum, _) in rows}
 
 
 def summary_lists_deltas(repo: Repo) -> bool:
-    """Does the summary lead clients to the deltas that the repository has? No when there is none, or it is damaged."""
+    """Does the summary list exactly the deltas of the repository? Not if it is missing or damaged."""
     try:
         _, metadata = decode(SUMMARY_TYPE, Path(repo.path, "summary").read_bytes())
     except (OSError, ValueError):
@@ -117,7 +115,7 @@ def summary_lists_deltas(repo: Repo) -> bool:
 
 
 def summary_signature_keys(repo: Repo) -> frozenset[str]:
-    """What kinds of signatures the summary has, by their keys: "ostree.gpgsigs", ... Nothing where what is there is none."""
+    """The keys in summary.sig, such as "ostree.gpgsigs". Empty if it is missing or damaged."""
     try:
         found = decode("a{sv}", Path(repo.path, "summary.sig").read_bytes())
     except (OSError, ValueError):
@@ -142,7 +140,7 @@ def _rows(repo: Repo, names: Mapping[str, str]) -> list[_Row]:
 
 
 def _mirrored(repo: Repo) -> dict[str, dict[str, str]]:
-    """Refs of other collections that a repository with a collection of its own mirrors."""
+    """Refs of other collections, by collection ID, that are mirrored in a repository which has a collection ID itself."""
     if not repo.config.collection_id:
         return {}
     top = "refs/mirrors"
@@ -171,7 +169,7 @@ def _metadata(
 
 
 def _listed_deltas(repo: Repo) -> dict[str, bytes]:
-    """As list_deltas(), nothing where the summary is to list none (core.no-deltas-in-summary)."""
+    """The deltas that the summary must list: those of list_deltas(), unless core.no-deltas-in-summary is set."""
     return list_deltas(repo.path) if repo.config.deltas_in_summary else {}
 
 

@@ -1,7 +1,7 @@
-"""One transaction: objects into a staging directory, then all of them into the repository, then refs, then the summary.
+"""Transactions: write objects to a staging directory, then move all of them into the repository, then write refs and summary.
 
-What is killed on the way leaves a staging directory and nothing else; the next transaction (libostree's too) removes it.
-The order is libostree's (ostree-repo-commit.c): syncfs, rename every object, fsync the directories, refs, summary.
+A transaction that is killed before it publishes leaves only a staging directory, which the next one (libostree's too) removes.
+It publishes in libostree's order (ostree-repo-commit.c): syncfs, rename the objects, fsync their directories, refs, summary.
 """
 
 from __future__ import annotations
@@ -45,15 +45,16 @@ from compose.ostree.summary import write_summary
 from compose.ostree.workers import worker_memory
 
 _FLUSH_EVERY = 0.5
-"""Seconds."""
+"""Interval in seconds between two syncfs calls while objects are written."""
 _WAITING = 2
-"""Processes more than cores where large files go past the page cache, for some wait for the disk: 6 s instead of 7. Who wants
-one gets one."""
+"""Processes in addition to `jobs` if large files bypass the page cache, because some wait for the disk: 6 s instead of 7. With
+one job there is only one process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What a transaction asked for and what of it was new."""
+    """Number of metadata objects (dirtrees, dirmetas and commits), how many of them were new, and the same for content
+    objects."""
 
     metadata_total: int
     metadata_written: int
@@ -61,9 +62,10 @@ class Stats:
 
 
 class Transaction:
-    """Use as a context manager: what was written is published when the block ends well, dropped when it does not.
+    """A context manager: publishes what was written at the end of the block, or discards it if the block raises.
 
-    Raises RepositoryError when another process holds the repository, StorageError when the disk refuses.
+    jobs: processes to write content objects with. Entering raises RepositoryError if the repository cannot be committed to or
+    is locked. Everything raises StorageError if the repository cannot be written or is too full.
     """
 
     def __init__(self, repo: Repo, *, jobs: int, reporter: Reporter) -> None:
@@ -75,7 +77,7 @@ class Transaction:
         self._objects = os.path.join(repo.path, "objects")
         self._presence = Presence(self._objects)
         self._refs: list[tuple[str, str]] = []
-        # with what is to be beside them
+        # with their detached metadata and signatures
         self._commits: dict[str, tuple[Metadata, list[tuple[str, bytes]]]] = {}
         self._metadata: dict[str, bool] = {}
         self._content = ContentStats()
@@ -109,11 +111,10 @@ class Transaction:
         memo: ContentMemo | None = None,
         ahead: DeflateAhead | None = None,
     ) -> None:
-        """Write files and symlinks on all cores.
+        """Write files and symlinks, on all cores. Raises as write_contents() of compose.ostree.content does.
 
-        on_known(places in contents, each with its checksum, 32 bytes): as they are learned, never two calls at once.
-        on_progress(objects, bytes). Both may be called from any thread. memo: a file whose checksum it knows and whose object
-        is in the repository is not read; what is learned goes into it. ahead: is stopped, and its streams are used.
+        on_known and on_progress: as there. memo: files whose checksum it knows and whose objects exist are not read; new
+        checksums are added to it. ahead: is stopped, and its streams are used.
         """
         config = self._repo.config
         direct = config.fsync and config.mode is not Mode.ARCHIVE
@@ -135,20 +136,21 @@ class Transaction:
             self._content += write_contents(contents, target, jobs, on_known, self._checking_space(on_progress), memo)
 
     def write_dirmeta(self, uid: int, gid: int, mode: int, xattrs: Xattrs) -> bytes:
-        """mode: full st_mode. Returns the checksum, 32 bytes."""
+        """Write a dirmeta, and return its checksum, 32 bytes. mode: full st_mode. Raises ValueError as encode_xattrs() does."""
         return self._write_metadata(encode_dirmeta(uid, gid, mode, encode_xattrs(xattrs)), "dirmeta")
 
     def write_dirtree(
         self, files: Sequence[tuple[bytes, bytes]], directories: Sequence[tuple[bytes, bytes, bytes]]
     ) -> bytes:
-        """Both sorted by name; see encode_dirtree(). Returns the checksum, 32 bytes."""
+        """Write a dirtree, and return its checksum, 32 bytes. Arguments and ValueError as of encode_dirtree()."""
         return self._write_metadata(encode_dirtree(files, directories), "dirtree")
 
     def write_commit(self, commit: Commit, *, detached: Metadata = (), signers: Sequence[Signer] = ()) -> str:
-        """Returns the checksum, 64 hex digits. detached: metadata beside the commit, not part of its checksum; what else is
-        beside it already stays, signatures too.
+        """Write and sign a commit, and return its checksum, 64 hex digits. detached: metadata that the checksum does not cover;
+        it is merged with that of the same commit in the repository, including signatures.
 
-        Raises RepositoryError when the commit is larger than clients take, UsageError when it cannot be signed.
+        Raises RepositoryError if the commit cannot be encoded or is larger than clients accept, UsageError if it cannot be
+        signed.
         """
         try:
             data = encode_commit(commit)
@@ -162,8 +164,8 @@ class Transaction:
     def copy_contents(
         self, source: Repo, contents: Sequence[ContentObject], on_progress: Callable[[int, int], None]
     ) -> None:
-        """Copy files and symlinks that are missing, on all cores. on_progress: as copy_contents() of compose.ostree.copying
-        has it."""
+        """Copy files and symlinks that are missing here, on all cores. on_progress and errors: as of copy_contents() and
+        check_copyable() of compose.ostree.copying."""
         repo = self._repo
         check_copyable(source, repo)
         setup = (
@@ -181,18 +183,18 @@ class Transaction:
             )
 
     def copy_metadata(self, data: bytes, extension: str) -> None:
-        """Write a dirtree or dirmeta of another repository as it is there."""
+        """Write a dirtree or dirmeta of another repository. data: its bytes. extension: "dirtree" or "dirmeta"."""
         self._write_metadata(data, extension)
 
     def copy_commit(self, data: bytes, *, detached: Metadata, signers: Sequence[Signer] = ()) -> None:
-        """Write a commit object of another repository as it is there, and what is beside it: signatures of detached, and
-        those of signers, are added to those that are here. Raises UsageError when it cannot be signed."""
+        """Write a commit of another repository. data: its bytes. detached: its metadata there, which is merged as by
+        write_commit(). Raises UsageError if it cannot be signed."""
         signed = signed_by(data, signers, self._reporter)
         checksum = self._write_metadata(data, "commit").hex()
         self._commits[checksum] = parted(joined(detached, (), signed))
 
     def set_ref(self, name: str, checksum: str) -> None:
-        """Move a ref when the transaction is published."""
+        """Point a ref to a commit when the transaction is published. Raises RepositoryError if the name is not valid."""
         refs.validate_ref(name)
         self._refs.append((name, checksum))
 
@@ -208,8 +210,8 @@ class Transaction:
 
     @contextmanager
     def _flushed_meanwhile(self) -> Iterator[None]:
-        """What is written in the block is brought to disk while it is: the disk would have nothing to do until all of it must
-        be there."""
+        """Write data to the disk while the block creates it. Otherwise the disk would be idle until the end. Raises
+        StorageError."""
         if not self._repo.config.fsync:
             yield
             return
@@ -221,7 +223,7 @@ class Transaction:
                 try:
                     syscalls.syncfs(self._repo.fd)
                 except OSError as error:
-                    # the kernel tells of it only once
+                    # the kernel reports it only once
                     failures.append(error)
 
         flusher = threading.Thread(target=flush)
@@ -243,7 +245,7 @@ class Transaction:
         try:
             publish_objects(self._staging, objects, fsync=fsync)
             for checksum in self._commits:
-                # it is whole now, whatever an interrupted pull or a prune has noted
+                # the commit is complete now, whatever an interrupted pull or a prune has recorded
                 for stale in (
                     f"state/{checksum}.commitpartial",
                     f"objects/{object_name(checksum, 'tombstone-commit')}",
@@ -258,16 +260,16 @@ class Transaction:
             try:
                 write_summary(repo, self._reporter)
             except ComposeError as error:
-                text = f"the commit is published, but not in the summary of {repo.path}: {error.message}"
-                hint = error.hint or f"when that is mended: ostree --repo={repo.path} summary -u"
+                text = f"the commit is published, but the summary of {repo.path} does not list it: {error.message}"
+                hint = error.hint or f"when that is fixed: ostree --repo={repo.path} summary -u"
                 if repo.config.auto_update_summary:
                     raise type(error)(text, hint=hint) from error
-                # nobody asked for it: libostree would have left it as it was
+                # the config does not ask for a new summary, and libostree would have kept the old one
                 self._reporter.warn(f"{text}; {hint}")
 
     def _stage_detached(self) -> None:
-        """Others may have signed a commit that was there already. They take no lock to do it (libostree does not), so what is
-        beside it is looked at as late as can be."""
+        """Write detached metadata, merged with what is in the repository. It is read as late as possible, because libostree
+        adds signatures without a lock."""
         for checksum, (detached, signatures) in self._commits.items():
             if not detached and not signatures:
                 continue
@@ -285,7 +287,7 @@ class Transaction:
 
     def _check_free_space(self) -> None:
         config, disk = self._repo.config, os.fstatvfs(self._repo.fd)
-        # libostree counts what is reserved for root as free too
+        # as in libostree, blocks reserved for root count as free
         free = disk.f_bfree * disk.f_frsize
         least = config.min_free_bytes
         if least is None:
@@ -293,6 +295,6 @@ class Transaction:
         if free < least:
             key = "percent" if config.min_free_bytes is None else "size"
             raise StorageError(
-                f"{self._repo.path}: {free / 1e6:.0f} MB free, the repository wants to keep {least / 1e6:.0f} MB free",
+                f"{self._repo.path}: only {free / 1e6:.0f} MB are free, and its config asks to keep {least / 1e6:.0f} MB free",
                 hint=f"free some space, or lower core.min-free-space-{key} in the repository's config",
             )

@@ -1,4 +1,4 @@
-"""What worker processes run: writers read, hash and deflate regular files and write them into staging, packers deflate ahead.
+"""What worker processes run. Writers read, hash and deflate regular files and write them into staging; packers deflate ahead.
 
 They start in 20 ms because they import next to nothing: the parent builds the headers (`compose.ostree.content`), once for all
 files with the same owner, mode and xattrs. Messages are marshalled:
@@ -80,7 +80,7 @@ def serve(answer: Callable[[Any], Any]) -> None:
             marshal.dump(answer(batch), sink)
             sink.flush()
         except BrokenPipeError:
-            # the parent was killed; the interpreter would complain of what it cannot flush
+            # the parent was killed, and the interpreter would complain that it cannot flush
             os._exit(1)
 
 
@@ -103,14 +103,14 @@ class Writer:
         self._staging = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._attributes = attributes
         self._deflater = Deflater(level)
-        # one byte more shows that a file grew
+        # one more byte, to detect a file that grew
         self._buffer = direct.Buffer(WHOLE_MAX + 1) if past_cache else None
         self._spools = [os.open(path, _READ) for path in spools]
         self._umask = os.umask(0)
         os.umask(self._umask)
 
     def write_batch(self, batch: list[Job]) -> list[Written] | Failure:
-        """All of a batch, or its first failure."""
+        """Write a batch. Returns the answers in its order, or the first failure."""
         try:
             return [self._write(path, self._attributes[index], sha256, ahead) for path, index, sha256, ahead in batch]
         except _Failed as failed:
@@ -134,7 +134,7 @@ class Writer:
             raise _Failed((READ, path, error.errno or 0, error.strerror or str(error))) from error
         if len(data) != size:
             raise _Failed((CHANGED, path, 0, ""))
-        # whatever becomes of it: a checksum is remembered under this digest
+        # even if the object exists, because its checksum will be remembered under this digest
         if sha256 and hashlib.sha256(data).hexdigest() != sha256:
             raise _Failed((DAMAGED, path, 0, ""))
         digest = hashlib.sha256(attributes[0])
@@ -155,7 +155,7 @@ class Writer:
         return checksum, size, self._create(checksum, attributes, fill)
 
     def _content(self, source: int, size: int) -> bytes | memoryview:
-        """As _read(); what may go past the page cache lies where that can be done from."""
+        """Like _read(), but a large file that is to bypass the page cache is read into the buffer, as a memoryview."""
         if self._buffer is None or size < direct.LEAST:
             return _read(source, size)
         return self._buffer.read(source, size + 1)
@@ -170,7 +170,7 @@ class Writer:
             place += len(piece)
 
     def _stream(self, ahead: Stream | None, inode: int) -> Iterable[bytes] | None:
-        """What was made ahead, if it is there whole and of this inode: whose bytes have just been hashed."""
+        """The stream deflated ahead, if it is complete and was made from this inode, whose contents have just been hashed."""
         if ahead is None:
             return None
         spool, place, size, source = ahead
@@ -188,7 +188,8 @@ class Writer:
         sha256: str,
         ahead: Stream | None,
     ) -> Written:
-        """A file too large to hold: its checksum first, for the object's name, then its payload in pieces."""
+        """Write a file that is too large to hold. It is read once for the checksum, which names the object, and once more to
+        write it."""
         size = status.st_size
         digest, plain = hashlib.sha256(attributes[0]), hashlib.sha256()
         for chunk in self._pieces(source):
@@ -220,11 +221,11 @@ class Writer:
         return checksum, size, self._create(checksum, attributes, fill)
 
     def _create(self, checksum: bytes, attributes: Attributes, fill: Callable[[int], int]) -> int:
-        """Make the object's file and fill it. Returns bytes written, -1 when the object was there."""
+        """Create the object's file and fill it. Returns the number of bytes written, -1 if the object existed."""
         text = checksum.hex()
         name = f"{text[:2]}/{text[2:]}{self._suffix}"
         try:
-            # whatever it will be, its owner must be able to write to it, also xattrs
+            # until it is complete, its owner must be able to write to it, including xattrs
             wanted = 0o644 if self._archive else attributes[3][2] & 0o777 | 0o200
             made = wanted & ~self._umask
             fd = self._open_new(name, made)
@@ -256,12 +257,12 @@ class Writer:
                     os.mkdir(name[:2], 0o777, dir_fd=self._staging)
                 return os.open(name, _CREATE, mode, dir_fd=self._staging)
         except FileExistsError:
-            # another worker has it, or had it
+            # another worker writes it, or has written it
             return -1
 
 
 class Packer:
-    """Deflates files, each stream behind the one before in one file, which is there and empty."""
+    """Deflates files into a spool, which exists and is empty, one stream after another."""
 
     def __init__(self, spool: str, level: int | None) -> None:
         self._fd = os.open(spool, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -269,7 +270,7 @@ class Packer:
         self._deflater = Deflater(level)
 
     def pack_batch(self, batch: list[str]) -> list[tuple[int, int, int]]:
-        """Place and bytes of the stream of each file, and the inode."""
+        """Deflate a batch. Returns the offset and size of each stream, and the inode of its source."""
         return [self._pack(path) for path in batch]
 
     def _pack(self, path: str) -> tuple[int, int, int]:
@@ -285,13 +286,13 @@ class Packer:
             finally:
                 os.close(source)
         except OSError:
-            # the writer meets it again, and says so
+            # a writer will meet and report the same error
             return _NO_STREAM
         self._place += packed
         return place, packed, status.st_ino
 
     def _streams(self, source: int, size: int) -> Iterator[bytes | memoryview]:
-        """A stream of a file's bytes, in pieces; nothing when it has not so many."""
+        """Yield the stream of a file in pieces; nothing if the file is empty or does not have this size."""
         if size <= WHOLE_MAX:
             data = _read(source, size)
             if data and len(data) == size:
@@ -304,9 +305,9 @@ class Packer:
 
 
 def _apply(fd: int, inode: Inode, made: int) -> None:
-    """made: the mode that it has."""
+    """Set the attributes of a file, and its mtime to 0. made: its current mode."""
     uid, gid, mode, xattrs = inode
-    # in this order: a new owner takes setuid bits and capabilities away, and who may not write sets no xattrs
+    # in this order: chown removes setuid bits and capabilities, and xattrs can be set only while the file is writable
     if uid >= 0:
         os.fchown(fd, uid, gid)
     for name, value in xattrs:
@@ -321,7 +322,7 @@ def _filez_header(size: int, attributes: Attributes) -> bytes:
 
 
 def _read(fd: int, size: int) -> bytes:
-    """All of a file that should have size bytes; one more shows that it grew."""
+    """Read a file that should have `size` bytes. Reads one more byte, to detect a file that grew."""
     data = os.read(fd, size + 1)
     while len(data) < size and (more := os.read(fd, size + 1 - len(data))):
         data += more
@@ -329,7 +330,7 @@ def _read(fd: int, size: int) -> bytes:
 
 
 def chunks(fd: int, place: int = 0, end: int = sys.maxsize) -> Iterator[bytes]:
-    """A file's bytes from place to end, in pieces."""
+    """Yield a file's bytes from offset `place` to `end` in pieces of at most PIECE bytes. Raises OSError."""
     while place < end and (chunk := os.pread(fd, min(PIECE, end - place), place)):
         yield chunk
         place += len(chunk)
@@ -339,7 +340,7 @@ def _write_pieces(fd: int, *pieces: bytes | memoryview) -> int:
     total = sum(map(len, pieces))
     written = os.writev(fd, pieces)
     if written < total:
-        # a disk that is filling up, or a signal: the rest, or the error that tells
+        # because of a full disk or a signal: write the rest, or get the error
         rest = memoryview(b"".join(pieces))[written:]
         while rest:
             rest = rest[os.write(fd, rest) :]

@@ -1,8 +1,8 @@
 """Work on regular files, shared out among worker processes on all cores.
 
 Processes, because a third of the work on small files is in Python itself. They are spawned, not forked, because the compose has
-threads; they end when their standard input does, so none outlives a killed compose. Writers inherit the lock of the staging
-directory: nobody takes it for a leftover while one of them still writes into it.
+threads. They end when their standard input does, so that none outlives a killed compose. Writers inherit the lock of the
+staging directory, so that nobody takes it for a leftover while one of them still writes into it.
 """
 
 from __future__ import annotations
@@ -58,10 +58,9 @@ def write_regular(
     take: Callable[[range, list[worker.Written]], None],
     meanwhile: Callable[[], None],
 ) -> None:
-    """Write files with so many processes. jobs: each with the size of its file. take(places in jobs, answers) is called from
-    several threads, under a lock.
-
-    meanwhile: the caller's own share of the work, done while the workers do theirs. Raises as write_contents() does.
+    """Write files as objects. jobs: each with the size of its file in bytes. staging_lock: descriptor that the processes
+    inherit. processes: the most to start. take(places in jobs, answers): is called from several threads, under a lock.
+    meanwhile: is called while the processes work. Raises as write_contents() does.
     """
     share_out(
         worker.serve_writer,

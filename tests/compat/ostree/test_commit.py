@@ -567,5 +567,5 @@ def test_a_summary_nobody_asked_for_stops_nothing(tree: Tree, blobs: BlobStore, 
     checksum = commit(tree, blobs, repo, ref="other/ref").checksum
     assert ostree(repo, "rev-parse", "other/ref") == checksum
     ostree(repo, "config", "set", "core.auto-update-summary", "true")
-    with pytest.raises(RepositoryError, match="not in the summary"):
+    with pytest.raises(RepositoryError, match="does not list it"):
         commit(tree, blobs, repo, ref="another/ref")

@@ -131,19 +131,19 @@ def test_what_signs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for name, data in texts.items():
         (tmp_path / name).write_bytes(data)
     for text, said in (
-        ("gpg=x", "is no key to sign with"),
-        ("ed25519=", "is no key to sign with"),
+        ("gpg=x", "not a key to sign with"),
+        ("ed25519=", "not a key to sign with"),
         (f"ed25519={tmp_path}/nowhere", "No such file"),
-        (f"ed25519={tmp_path}/empty", "has no secret key"),
-        (f"ed25519={tmp_path}/short", "short:1: is no secret key"),
-        (f"ed25519={tmp_path}/mixed", "public half is another key's"),
-        (f"ed25519={tmp_path}/words", "words:1: is no secret key"),
+        (f"ed25519={tmp_path}/empty", "contains no secret key"),
+        (f"ed25519={tmp_path}/short", "short:1: not a secret ed25519 key"),
+        (f"ed25519={tmp_path}/mixed", "public half belongs to another key"),
+        (f"ed25519={tmp_path}/words", "words:1: not a secret ed25519 key"),
         (f"ed25519={tmp_path}/binary", "it is not text"),
-        (f"ed25519={good.with_suffix('.pem')}", "pem:1: is no secret key"),
-        (f"spki={good}", "has no secret key"),
-        (f"spki={tmp_path}/public", "has a block PUBLIC KEY"),
+        (f"ed25519={good.with_suffix('.pem')}", "pem:1: not a secret ed25519 key"),
+        (f"spki={good}", "contains no secret key"),
+        (f"spki={tmp_path}/public", "contains a block PUBLIC KEY"),
         (f"spki={tmp_path}/broken", "OpenSSL cannot sign with this key"),
-        (f"spki={tmp_path}/letters", "is no PEM"),
+        (f"spki={tmp_path}/letters", "not PEM"),
     ):
         with pytest.raises(UsageError) as caught:
             read_keys(text)

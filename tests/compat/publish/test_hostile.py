@@ -102,7 +102,7 @@ def test_what_no_checksum_covers(what: str, source: Path, target: Path) -> None:
     with found[what].open("ab") as file:
         file.write(bytes(1000))
     ostree(source, "fsck")
-    with pytest.raises(RepositoryError, match="there is more behind"):
+    with pytest.raises(RepositoryError, match="there is more data after"):
         run(source, target)
     assert objects_of(target) == set()
 
@@ -161,7 +161,7 @@ def _endless(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "harm", "said"),
     [
-        (f"refs/heads/{REF}", _pipe, "does not hold a checksum"),
+        (f"refs/heads/{REF}", _pipe, "instead of a checksum"),
         ("config", _pipe, "is not a regular file"),
         ("config", _endless, "is not a regular file"),
     ],

@@ -159,7 +159,7 @@ def _stream(place: Path) -> int:
 
 def test_a_stream_that_is_cut_short(archive: Site, tmp_path: Path) -> None:
     said = archive.damaged(tmp_path, lambda place: os.truncate(place, place.stat().st_size - 4))
-    assert "it says to have 7000 bytes, and has" in said
+    assert "it claims 7000 bytes and has" in said
 
 
 def test_a_stream_that_swells(archive: Site, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_stream_that_swells(archive: Site, tmp_path: Path) -> None:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert said.endswith("it says to have 7000 bytes, and has more")
+    assert said.endswith("it claims 7000 bytes and has more")
     assert peak < _BOUND
 
 

@@ -40,11 +40,11 @@ def test_what_is_no_command(text: str) -> None:
 def test_a_program_gets_the_bytes_and_what_it_writes_is_the_signature() -> None:
     data = bytes(range(64))
     assert signed_by(data, [parse_command("ed25519=cat")], Reporter()) == [("ostree.sign.ed25519", data)]
-    with pytest.raises(UsageError, match="has 64 bytes, this 63"):
+    with pytest.raises(UsageError, match="it has 63 bytes, but an ed25519 signature has 64"):
         parse_command("ed25519=cat").sign(data[1:])
     with pytest.raises(UsageError, match="it is armored"):
         parse_command("cat").sign(b"-----BEGIN PGP SIGNATURE-----\n")
-    with pytest.raises(UsageError, match="ended with status 3") as caught:
+    with pytest.raises(UsageError, match="failed with status 3") as caught:
         parse_command("sh -c 'echo no card >&2; exit 3'").sign(data)
     assert caught.value.details == ("no card",)
 
