@@ -22,7 +22,7 @@ from compose.ostree.workers import Batches, Worker, worker_memory
 
 _ROOM = 3
 """Free bytes on the disk per byte to deflate, below which nothing is deflated: scriptlets and objects need space too."""
-_WORTH_WHILE = 4 << 20
+_WORTHWHILE = 4 << 20
 """Bytes to deflate for which a process is started."""
 
 File = tuple[str, int, str]
@@ -83,7 +83,7 @@ class DeflateAhead:
         }
         wanted = sorted(new.values(), key=lambda file: file[1], reverse=True)
         total = sum(size for _, size, _ in wanted)
-        if not wanted or (total < _WORTH_WHILE and not self._workers):
+        if not wanted or (total < _WORTHWHILE and not self._workers):
             return
         disk = os.statvfs(self._directory)
         if disk.f_bavail * disk.f_frsize < _ROOM * total:
@@ -121,10 +121,10 @@ class DeflateAhead:
     def _drive(self, number: int, worker: Worker) -> None:
         # a process that was killed, perhaps for lack of memory, has left the streams it made before
         with suppress(ComposeError):
-            for batch, answer in worker.work(self._batches, self._message):
+            for batch, answer in worker.work(self._batches, self._paths):
                 for place, (start, size, inode) in zip(batch, answer, strict=True):
                     if size:
                         self.streams[self._files[place][2]] = (number, start, size, inode)
 
-    def _message(self, batch: range) -> list[str]:
+    def _paths(self, batch: range) -> list[str]:
         return [path for path, _, _ in self._files[batch.start : batch.stop]]

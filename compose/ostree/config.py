@@ -52,12 +52,12 @@ class Config:
     composefs: bool = False
 
 
-_MOST = 1 << 20
+_MAX_SIZE = 1 << 20
 """Size of a config in bytes."""
-_SWITCH = {"yes": True, "true": True, "1": True, "maybe": True, "no": False, "false": False, "0": False}
+_TRISTATE = {"yes": True, "true": True, "1": True, "maybe": True, "no": False, "false": False, "0": False}
 _SIZE = re.compile(r"([0-9]{1,18})(MB|GB|TB)")
 _UNITS = {"MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
-_MOST_PERCENT = 99
+_MAX_PERCENT = 99
 """As libostree has it."""
 
 
@@ -69,11 +69,11 @@ def read_config(path: str) -> str:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise ValueError("it is not a regular file")
         with open(fd, "rb", closefd=False) as file:
-            data = file.read(_MOST + 1)
+            data = file.read(_MAX_SIZE + 1)
     finally:
         os.close(fd)
-    if len(data) > _MOST:
-        raise ValueError(f"it has more than {_MOST} bytes")
+    if len(data) > _MAX_SIZE:
+        raise ValueError(f"it has more than {_MAX_SIZE} bytes")
     return data.decode()
 
 
@@ -107,9 +107,9 @@ def parse_config(text: str, path: str) -> Config:
     except ValueError:
         raise RepositoryError(f"{path}: core.mode={name} is not known") from None
     percent = number("core", "min-free-space-percent")
-    if percent is not None and not 0 <= percent <= _MOST_PERCENT:
+    if percent is not None and not 0 <= percent <= _MAX_PERCENT:
         raise RepositoryError(
-            f"{path}: core.min-free-space-percent must be a number from 0 to {_MOST_PERCENT}, not {percent}"
+            f"{path}: core.min-free-space-percent must be a number from 0 to {_MAX_PERCENT}, not {percent}"
         )
     level = number("archive", "zlib-level")
     return Config(
@@ -126,7 +126,7 @@ def parse_config(text: str, path: str) -> Config:
         tombstones=flag("tombstone-commits", False),
         parent=core.get("parent") or None,
         zlib_level=None if level is None else min(9, max(1, level)),
-        composefs=_wanted(groups.get("ex-integrity", {}), "composefs", path),
+        composefs=_tristate(groups.get("ex-integrity", {}), "composefs", path),
     )
 
 
@@ -149,13 +149,13 @@ def _parse_keyfile(text: str, path: str) -> dict[str, dict[str, str]]:
     return groups
 
 
-def _wanted(group: Mapping[str, str], key: str, path: str) -> bool:
+def _tristate(group: Mapping[str, str], key: str, path: str) -> bool:
     """Parse a value of libostree's type with the values yes, no and maybe. Maybe means yes, because a commit must not depend on
     what is installed where it is composed."""
     value = group.get(key, "no")
-    if value not in _SWITCH:
-        raise RepositoryError(f"{path}: ex-integrity.{key} must be one of {', '.join(_SWITCH)}, not {value!r}")
-    return _SWITCH[value]
+    if value not in _TRISTATE:
+        raise RepositoryError(f"{path}: ex-integrity.{key} must be one of {', '.join(_TRISTATE)}, not {value!r}")
+    return _TRISTATE[value]
 
 
 def _size(text: str, path: str) -> int:

@@ -164,7 +164,7 @@ def write_contents(
     owners, archive = _Owners(target.mode), target.mode is Mode.ARCHIVE
     objects = [
         _Object(places, owner, _known(contents[places[0]], owners.header(owner), memo))
-        for owner, places in _different(contents, owners)
+        for owner, places in _distinct(contents, owners)
     ]
     present = target.presence.content((each.checksum for each in objects if each.checksum is not None), target.suffix)
     found: list[tuple[int, bytes]] = []
@@ -184,7 +184,7 @@ def write_contents(
     on_known(found)
     on_progress(known, size)
     total = ContentStats(objects=known, known=known)
-    regular.sort(key=lambda each: _turn(contents[each.places[0]].size))
+    regular.sort(key=lambda each: _sort_key(contents[each.places[0]].size))
 
     def take(places: range, answers: list[worker.Written]) -> None:
         nonlocal total
@@ -225,7 +225,7 @@ def write_contents(
     return total + written
 
 
-def _turn(size: int) -> int:
+def _sort_key(size: int) -> int:
     """Sort key of a file of this size."""
     return -size if size >= _LARGE else 0
 
@@ -235,7 +235,7 @@ def _job(content: Content, owner: int, target: Target) -> tuple[int, worker.Job]
     return content.size, (content.path or "", owner, expected, target.streams.get(content.digest))
 
 
-def _different(contents: Sequence[Content], owners: _Owners) -> Iterable[tuple[int, list[int]]]:
+def _distinct(contents: Sequence[Content], owners: _Owners) -> Iterable[tuple[int, list[int]]]:
     """Owner number of each object, and the indices of all contents that are this object. Raises RepositoryError for a mode that
     is neither a regular file's nor a symlink's."""
     found: dict[tuple[int, str | None, str | None], list[int]] = {}

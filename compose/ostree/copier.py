@@ -40,7 +40,7 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class _Refused(Exception):
+class _WriteError(Exception):
     """Carries the OSError of a failed write."""
 
 
@@ -67,8 +67,8 @@ class Copier:
                 self._copy(checksum)
             except ValueError as error:
                 return DAMAGED, checksum, 0, str(error)
-            except _Refused as refused:
-                cause: OSError = refused.args[0]
+            except _WriteError as failed:
+                cause: OSError = failed.args[0]
                 return WRITE, checksum, cause.errno or 0, cause.strerror or str(cause)
             except OSError as error:
                 return READ, checksum, error.errno or 0, error.strerror or str(error)
@@ -77,11 +77,11 @@ class Copier:
     def _copy(self, checksum: str) -> None:
         source = f"{self._objects}/{object_name(checksum, self._mode.content_extension)}"
         staged = f"{self._staging}/{object_name(checksum, self._target.content_extension)}"
-        with _refusals():
+        with _write_errors():
             fd = _create(staged)
         try:
             if self._mode is self._target:
-                self._take(source, fd)
+                self._copy_file(source, fd)
                 with open_object(staged, self._target) as content:
                     info = content.info
                     for _ in verified(content, checksum):
@@ -90,14 +90,14 @@ class Copier:
                 with open_object(source, self._mode) as content:
                     info = content.info
                     self._convert(content, checksum, fd)
-            with _refusals():
+            with _write_errors():
                 os.fchmod(fd, self._permissions(info))
                 if self._target is Mode.BARE_USER:
                     os.utime(fd, ns=(0, 0))
         finally:
             os.close(fd)
 
-    def _take(self, source: str, fd: int) -> None:
+    def _copy_file(self, source: str, fd: int) -> None:
         origin = os.open(source, _READ)
         try:
             if not stat.S_ISREG(os.fstat(origin).st_mode):
@@ -107,11 +107,11 @@ class Copier:
             except OSError as error:
                 # both files are involved, but only a failed write has these errors
                 if error.errno in fs.DISK_ERRORS:
-                    raise _Refused(error) from error
+                    raise _WriteError(error) from error
                 raise
             if self._target is Mode.BARE_USER:
                 meta = os.getxattr(origin, OSTREEMETA)
-                with _refusals():
+                with _write_errors():
                     os.setxattr(fd, OSTREEMETA, meta)
         finally:
             os.close(origin)
@@ -132,7 +132,7 @@ class Copier:
         if info.target is not None:
             # a symlink is a file that contains its target, NUL-terminated
             _write(fd, target + b"\0")
-        with _refusals():
+        with _write_errors():
             os.setxattr(fd, OSTREEMETA, encode_dirmeta(info.uid, info.gid, info.mode, xattrs))
 
     def _deflated(self, size: int, pieces: Iterator[bytes]) -> Iterator[bytes | memoryview]:
@@ -161,13 +161,13 @@ def _create(path: str) -> int:
 
 
 def _write(fd: int, data: bytes | memoryview) -> None:
-    with _refusals():
+    with _write_errors():
         fs.write_all(fd, data)
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
+def _write_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _Refused(error) from error
+        raise _WriteError(error) from error

@@ -23,7 +23,7 @@ _KINDS = ("ed25519", "spki")
 _SEED = 32
 _ED25519 = bytes.fromhex("302e020100300506032b657004220420")
 """What precedes a seed in PKCS#8 (RFC 8410, section 7)."""
-_MOST = 1 << 20
+_MAX_SIZE = 1 << 20
 """Bytes of a key file that are read."""
 _PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
 _LABEL = "PRIVATE KEY"
@@ -93,7 +93,7 @@ def read_keys(text: str) -> tuple[SigningKey, ...]:
         raise UsageError(f"{text}: not a key to sign with", hint="give ed25519=FILE or spki=FILE")
     try:
         with open(path, encoding="ascii") as file:
-            content = file.read(_MOST)
+            content = file.read(_MAX_SIZE)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError:

@@ -68,7 +68,7 @@ def locked(repo: Repo, reporter: Reporter, *, exclusive: bool, name: str = LOCK)
             raise RepositoryError(f"{os.path.join(path, name)} is {what}, not a lock file", hint="remove it") from None
     try:
         begun = time.monotonic()
-        told = False
+        reported = False
         while not try_lock(fd, exclusive=exclusive):
             waited = time.monotonic() - begun
             if timeout >= 0 and waited >= timeout:
@@ -76,9 +76,9 @@ def locked(repo: Repo, reporter: Reporter, *, exclusive: bool, name: str = LOCK)
                     f"{path} is locked by {_holders(fd)}; gave up after {timeout} s",
                     hint="wait until the prune or commit has ended, or raise core.lock-timeout-secs",
                 )
-            if not told and waited > 1:
+            if not reported and waited > 1:
                 reporter.info(f"Waiting for the lock of {path}, held by {_holders(fd)}")
-                told = True
+                reported = True
             time.sleep(_POLL)
         yield
     finally:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable
 from itertools import islice
 
-_LISTED = 4
+_LISTED_PER_OBJECT = 4
 """A directory is listed to its end if it has at most this many entries per object to find in it. A look-up takes as long as
 listing 3 entries if everything is cached, 6 if nothing is."""
 _METADATA = (".dirtree", ".dirmeta")
@@ -32,7 +32,7 @@ class Presence:
             by_directory.setdefault(text[:2], {})[text[2:] + suffix] = checksum
         found: set[bytes] = set()
         for directory, names in by_directory.items():
-            path, most = f"{self._objects}/{directory}", _LISTED * len(names)
+            path, most = f"{self._objects}/{directory}", _LISTED_PER_OBJECT * len(names)
             try:
                 with os.scandir(path) as entries:
                     listed = {entry.name for entry in islice(entries, most + 1)}

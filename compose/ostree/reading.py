@@ -23,9 +23,9 @@ from compose.ostree.objects import (
     filez_header,
 )
 
-_PACKED = 256 << 10
+_INPUT = 256 << 10
 """Bytes of a deflate stream that are read at once."""
-_MOST_HEADER = 1 << 20
+_MAX_HEADER = 1 << 20
 """Bytes of a header that is accepted: a path and the xattrs of an inode are much smaller."""
 
 
@@ -107,7 +107,7 @@ def _of_bare_user(fd: int) -> OpenContent:
 
 def _of_archive(fd: int) -> OpenContent:
     length = int.from_bytes(os.pread(fd, 4, 0), "big")
-    if length > _MOST_HEADER:
+    if length > _MAX_HEADER:
         raise ValueError(f"its header has {length} bytes")
     head = os.pread(fd, 8 + length, 0)
     info, size = decode_filez_header(head[8:])
@@ -126,7 +126,7 @@ def _inflated(fd: int, place: int, size: int) -> Iterator[bytes]:
     """Inflate a stream at an offset, which must give `size` bytes. Stops at more, since a small stream may inflate to any
     size."""
     unpacker, left = zlib.decompressobj(-15), size
-    rest, packed = chunks(fd, place, _PACKED), b""
+    rest, packed = chunks(fd, place, _INPUT), b""
     while not unpacker.eof:
         try:
             piece = unpacker.decompress(packed, min(CHUNK, left + 1))

@@ -144,23 +144,23 @@ def prepared_ref(repo_fd: int, name: str, checksum: str, *, fsync: bool) -> Iter
     if not is_checksum(checksum):
         raise ValueError(f"{checksum!r} is not a checksum")
     path = f"refs/heads/{name}"
-    with _beside_others(name), fs.storage_errors(fs.full_path(path, repo_fd)):
+    with _name_conflicts(name), fs.storage_errors(fs.full_path(path, repo_fd)):
         for cut in range(len("refs/heads/"), len(path)):
             if path[cut] == "/":
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(path[:cut], 0o777, dir_fd=repo_fd)
-        if stat.S_ISDIR(_mode(repo_fd, path)):
+        if stat.S_ISDIR(_mode_of(repo_fd, path)):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     with prepared_file(repo_fd, path, f"{checksum}\n".encode(), fsync=fsync) as rename:
 
         def move() -> None:
-            with _beside_others(name):
+            with _name_conflicts(name):
                 rename()
 
         yield move
 
 
-def _mode(repo_fd: int, path: str) -> int:
+def _mode_of(repo_fd: int, path: str) -> int:
     """The mode of a file, 0 if it is missing."""
     try:
         return os.stat(path, dir_fd=repo_fd, follow_symlinks=False).st_mode
@@ -169,7 +169,7 @@ def _mode(repo_fd: int, path: str) -> int:
 
 
 @contextlib.contextmanager
-def _beside_others(name: str) -> Iterator[None]:
+def _name_conflicts(name: str) -> Iterator[None]:
     try:
         yield
     except (IsADirectoryError, NotADirectoryError) as error:

@@ -157,12 +157,12 @@ class Repo:
         name = revision.rstrip("^")
         checksum: str | None = name
         if not refs.is_checksum(name):
-            checksum = refs.read_ref(self.fd, name) or self._complete(name)
+            checksum = refs.read_ref(self.fd, name) or self._complete_prefix(name)
         for _ in range(len(revision) - len(name)):
             checksum = self.read_commit(checksum).parent.hex() if checksum else None
         return checksum or None
 
-    def _complete(self, prefix: str) -> str | None:
+    def _complete_prefix(self, prefix: str) -> str | None:
         if not _PREFIX.fullmatch(prefix):
             return None
         found = [
@@ -179,12 +179,12 @@ class Repo:
 
     def has(self, checksum: str, extension: str) -> bool:
         """Does an object exist? extension: "commit", "dirtree", "dirmeta" or the like."""
-        return os.path.exists(self._object(checksum, extension))
+        return os.path.exists(self._path_of(checksum, extension))
 
     def size_of(self, checksum: str, extension: str) -> int:
         """Size of an object's file in bytes. Raises RepositoryError if it is missing."""
         try:
-            return os.lstat(self._object(checksum, extension)).st_size
+            return os.lstat(self._path_of(checksum, extension)).st_size
         except OSError as error:
             raise self.unreadable(f"{checksum}.{extension}", error.strerror or str(error)) from error
 
@@ -195,12 +195,12 @@ class Repo:
     def read_commit(self, checksum: str, keys: Container[str] | None = None) -> Commit:
         """Read a commit. keys: of the metadata to decode, None for all; decoding a package list takes time. Raises
         RepositoryError if the object is missing or damaged."""
-        return self._decoded(checksum, "commit", lambda data: decode_commit(data, keys))
+        return self._read_decoded(checksum, "commit", lambda data: decode_commit(data, keys))
 
     def read_detached(self, commit: str) -> Metadata:
         """The detached metadata of a commit, empty if it has none. Raises RepositoryError if it is damaged."""
         data = self._read(commit, "commitmeta") if self.has(commit, "commitmeta") else b""
-        with self._damage(commit, "commitmeta"):
+        with self._object_errors(commit, "commitmeta"):
             return tuple(decode("a{sv}", data))
 
     def read_metadata(self, checksum: str, extension: str) -> bytes:
@@ -210,7 +210,7 @@ class Repo:
             _DECODERS[extension](data)
             return data
 
-        return self._decoded(checksum, extension, checked)
+        return self._read_decoded(checksum, extension, checked)
 
     def read_detached_bytes(self, commit: str) -> bytes:
         """read_detached() in its serialised form."""
@@ -218,11 +218,11 @@ class Repo:
 
     def read_dirtree(self, checksum: bytes) -> Dirtree:
         """Read a dirtree. checksum: 32 bytes. Raises RepositoryError if the object is missing or damaged."""
-        return self._decoded(checksum.hex(), "dirtree", decode_dirtree)
+        return self._read_decoded(checksum.hex(), "dirtree", decode_dirtree)
 
     def read_dirmeta(self, checksum: bytes) -> Dirmeta:
         """Read a dirmeta. checksum: 32 bytes. Raises RepositoryError if the object is missing or damaged."""
-        return self._decoded(checksum.hex(), "dirmeta", _decode_directory)
+        return self._read_decoded(checksum.hex(), "dirmeta", _decode_directory)
 
     def walk(self, commit: str) -> Iterator[tuple[str, bytes, bytes | None]]:
         """Yield everything in a commit, each directory before its contents.
@@ -289,25 +289,25 @@ class Repo:
             )
         text, extension = checksum.hex(), mode.content_extension
         with ExitStack() as stack:
-            with self._damage(text, extension):
-                content = stack.enter_context(open_object(self._object(text, extension), mode))
-            pieces = self._checked(text, extension, content)
+            with self._object_errors(text, extension):
+                content = stack.enter_context(open_object(self._path_of(text, extension), mode))
+            pieces = self._verified(text, extension, content)
             if content.info.target is not None:
                 # verify it now: a symlink has no pieces that the caller would read
                 pieces = iter([*pieces])
             yield OpenContent(content.info, content.size, pieces)
 
-    def _checked(self, checksum: str, extension: str, content: OpenContent) -> Iterator[bytes]:
-        with self._damage(checksum, extension):
+    def _verified(self, checksum: str, extension: str, content: OpenContent) -> Iterator[bytes]:
+        with self._object_errors(checksum, extension):
             yield from verified(content, checksum)
 
-    def _object(self, checksum: str, extension: str) -> str:
+    def _path_of(self, checksum: str, extension: str) -> str:
         return os.path.join(self.path, "objects", object_name(checksum, extension))
 
     def _read(self, checksum: str, extension: str) -> bytes:
         try:
             # a fifo, which must not block, or a symlink is no object
-            fd = os.open(self._object(checksum, extension), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = os.open(self._path_of(checksum, extension), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
                 size = os.fstat(fd).st_size
                 if size > MAX_METADATA_SIZE:
@@ -335,15 +335,15 @@ class Repo:
             hint=f"see what else is damaged: ostree --repo={self.path} fsck",
         )
 
-    def _decoded(self, checksum: str, extension: str, decode: Callable[[bytes], _Decoded]) -> _Decoded:
+    def _read_decoded(self, checksum: str, extension: str, decode: Callable[[bytes], _Decoded]) -> _Decoded:
         data = self._read(checksum, extension)
-        with self._damage(checksum, extension):
+        with self._object_errors(checksum, extension):
             if hashlib.sha256(data).hexdigest() != checksum:
                 raise ValueError("its checksum differs")
             return decode(data)
 
     @contextmanager
-    def _damage(self, checksum: str, extension: str) -> Iterator[None]:
+    def _object_errors(self, checksum: str, extension: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:

@@ -44,9 +44,9 @@ def joined(present: Metadata, given: Metadata, signatures: Sequence[tuple[str, b
     the key under which each is kept, and the signature; these are added. libostree adds one more each time that the same key
     signs; here the new signature replaces the key's earlier one, if that can be identified.
     """
-    there_already = {name: variant for name, variant in present if _holds_signatures(name, variant)}
+    existing = {name: variant for name, variant in present if _holds_signatures(name, variant)}
     # signatures are not replaced by another type of value
-    found = {**dict(present), **{name: each for name, each in given if each.type == "aay" or name not in there_already}}
+    found = {**dict(present), **{name: each for name, each in given if each.type == "aay" or name not in existing}}
     gpg = [signature for key, signature in signatures if key == GPG_SIGNATURES]
     signers = frozenset[bytes]().union(*map(issuers, gpg))
     for name in dict.fromkeys(key for key, _ in signatures):

@@ -26,7 +26,7 @@ METADATA_KEYS = {"gpg": GPG_SIGNATURES, "ed25519": "ostree.sign.ed25519", "spki"
 _ED25519_SIZE = 64
 _SIGNATURE_PACKET = 2
 _ARMOR = b"-----BEGIN PGP"
-_MOST = 1 << 20
+_MAX_BYTES = 1 << 20
 """Bytes of a signature that are accepted, and bytes of a program's standard error that are read."""
 _PATIENCE = 5.0
 """Seconds after which a signature that is still being made is reported."""
@@ -84,15 +84,15 @@ class SignCommand:
 
     def sign(self, data: bytes) -> bytes:
         name = shlex.join(self.argv)
-        status, signature, said = self._run(data)
+        status, signature, messages = self._run(data)
         if status:
             how = f"status {status}" if status > 0 else f"signal {-status}"
-            raise UsageError(f"--sign-command: {name} failed with {how}", details=said)
+            raise UsageError(f"--sign-command: {name} failed with {how}", details=messages)
         fault = self._fault(signature)
         if fault:
             raise UsageError(
                 f"--sign-command: the output of {name} is not a signature: {fault}",
-                details=said,
+                details=messages,
                 hint="it must write only the detached signature to standard output, in binary",
             )
         return signature
@@ -109,10 +109,10 @@ class SignCommand:
                 raise UsageError(f"--sign-command: cannot run {self.argv[0]}: {error.strerror}") from error
             assert process.stdout is not None
             try:
-                signature = process.stdout.read(_MOST + 1)
-                if len(signature) > _MOST:
+                signature = process.stdout.read(_MAX_BYTES + 1)
+                if len(signature) > _MAX_BYTES:
                     raise UsageError(
-                        f"--sign-command: {shlex.join(self.argv)} wrote more than {_MOST} bytes, which is not a signature"
+                        f"--sign-command: {shlex.join(self.argv)} wrote more than {_MAX_BYTES} bytes, which is not a signature"
                     )
                 status = process.wait()
             finally:
@@ -120,7 +120,7 @@ class SignCommand:
                 process.kill()
                 process.wait()
                 process.stdout.close()
-            errors.seek(max(0, errors.seek(0, os.SEEK_END) - _MOST))
+            errors.seek(max(0, errors.seek(0, os.SEEK_END) - _MAX_BYTES))
             return status, signature, errors.read().decode(errors="replace").splitlines()[-_LINES:]
 
     def _fault(self, signature: bytes) -> str | None:

@@ -46,7 +46,7 @@ from compose.ostree.workers import worker_memory
 
 _FLUSH_EVERY = 0.5
 """Interval in seconds between two syncfs calls while objects are written."""
-_WAITING = 2
+_EXTRA_PROCESSES = 2
 """Processes in addition to `jobs` if large files bypass the page cache, because some wait for the disk: 6 s instead of 7. With
 one job there is only one process."""
 
@@ -130,9 +130,9 @@ class Transaction:
             streams=ahead.finish() if ahead is not None else {},
         )
         largest = max((content.size for content in contents), default=0)
-        most = self._jobs + (_WAITING if direct and self._jobs > 1 else 0)
+        most = self._jobs + (_EXTRA_PROCESSES if direct and self._jobs > 1 else 0)
         jobs = memory.fitting(most, worker_memory(largest), "Writing objects", self._reporter)
-        with self._flushed_meanwhile():
+        with self._flushing():
             self._content += write_contents(contents, target, jobs, on_known, self._checking_space(on_progress), memo)
 
     def write_dirmeta(self, uid: int, gid: int, mode: int, xattrs: Xattrs) -> bytes:
@@ -177,7 +177,7 @@ class Transaction:
         )
         largest = max((each.size for each in contents), default=0)
         jobs = memory.fitting(self._jobs, worker_memory(largest), "Copying objects", self._reporter)
-        with self._flushed_meanwhile():
+        with self._flushing():
             copy_contents(
                 source, contents, setup, self._staging.lock, self._objects, jobs, self._checking_space(on_progress)
             )
@@ -209,17 +209,17 @@ class Transaction:
         return checksum
 
     @contextmanager
-    def _flushed_meanwhile(self) -> Iterator[None]:
+    def _flushing(self) -> Iterator[None]:
         """Write data to the disk while the block creates it. Otherwise the disk would be idle until the end. Raises
         StorageError."""
         if not self._repo.config.fsync:
             yield
             return
-        over = threading.Event()
+        ended = threading.Event()
         failures: list[OSError] = []
 
         def flush() -> None:
-            while not over.wait(_FLUSH_EVERY):
+            while not ended.wait(_FLUSH_EVERY):
                 try:
                     syscalls.syncfs(self._repo.fd)
                 except OSError as error:
@@ -231,7 +231,7 @@ class Transaction:
         try:
             yield
         finally:
-            over.set()
+            ended.set()
             flusher.join()
         if failures:
             raise fs.storage_error(self._repo.path, failures[0])

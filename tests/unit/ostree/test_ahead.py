@@ -102,7 +102,7 @@ def test_the_stream_of_another_inode_is_not_used(files, tmp_path):
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead, "_WORTH_WHILE", 0)
+    monkeypatch.setattr(ahead, "_WORTHWHILE", 0)
 
 
 @pytest.mark.usefixtures("at_once")
