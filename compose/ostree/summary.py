@@ -16,7 +16,8 @@ from pathlib import Path
 from compose.errors import RepositoryError
 from compose.events import Reporter
 from compose.ostree import refs
-from compose.ostree.delta.index import list_deltas
+from compose.ostree.delta.index import leading_to, list_deltas
+from compose.ostree.delta.layout import delta_path, encode_index, index_path
 from compose.ostree.gvariant import Variant, be64, decode, encode
 from compose.ostree.lock import locked
 from compose.ostree.repo import Repo
@@ -40,12 +41,14 @@ def write_summary(
     moves: Mapping[str, str] | None = None,
     confirm: Callable[[], None] | None = None,
     without: Collection[str] = (),
+    superblocks: Mapping[str, bytes] | None = None,
 ) -> None:
     """Replace the summary and its signature atomically. Without signers the old signature is removed, because it is not valid
     for the new summary.
 
     moves: refs and the commits to point them to, just before the summary is replaced and after it has been signed. confirm:
     called first, when no other write_summary() can move refs any more. without: deltas not to list, "TO" or "FROM-TO" in hex.
+    superblocks: replacements for those of deltas, by the same names; they and the indexes of deltas are replaced with the refs.
 
     The caller must hold the lock of the repository, shared. This excludes `ostree summary -u`, which locks it exclusively, and
     another lock excludes other calls of this function, so that no summary gets another's signature. `ostree commit` is not
@@ -56,13 +59,19 @@ def write_summary(
         if confirm is not None:
             confirm()
         to_move = dict(moves or {})
+        deltas = dict(superblocks or {})
         while True:
             names = repo.refs() | to_move
             found = dict(sorted(names.items(), key=lambda item: item[0].encode())), _mirrored(repo)
-            data = encode(SUMMARY_TYPE, (_rows(repo, found[0]), _metadata(repo, found[1], without)))
-            signed = encode("a{sv}", joined((), (), signed_by(data, signers, reporter))) if signers else None
-            _replace(repo, to_move, data, signed)
+            files = _delta_files(repo, deltas)
+            listed = _listed_deltas(repo, deltas, without)
+            data = encode(SUMMARY_TYPE, (_rows(repo, found[0]), _metadata(repo, found[1], listed)))
+            files["summary"] = data
+            if signers:
+                files["summary.sig"] = encode("a{sv}", joined((), (), signed_by(data, signers, reporter)))
+            _replace(repo, to_move, files)
             to_move.clear()
+            deltas.clear()
             if found == (repo.refs(), _mirrored(repo)):
                 break
     if not signers:
@@ -71,18 +80,18 @@ def write_summary(
             reporter.warn(f"{repo.path}: the summary has changed and its signature was removed; sign it again")
 
 
-def _replace(repo: Repo, moves: Mapping[str, str], data: bytes, signed: bytes | None) -> None:
-    """Write refs, summary and signature to temporary files, and then rename all of them. A client that fetches the last two in
-    between gets a signature that does not match, and tries again."""
+def _replace(repo: Repo, moves: Mapping[str, str], files: Mapping[str, bytes]) -> None:
+    """Write refs and files to temporary files, and then rename all of them in this order. A client that fetches the summary and
+    its signature, or the superblock of a delta, in between gets two that do not match, and tries again."""
     fsync = repo.config.fsync
     with contextlib.ExitStack() as stack:
         names = [
             stack.enter_context(refs.prepared_ref(repo.fd, name, checksum, fsync=fsync))
             for name, checksum in moves.items()
         ]
-        names.append(stack.enter_context(refs.prepared_file(repo.fd, "summary", data, fsync=fsync)))
-        if signed is not None:
-            names.append(stack.enter_context(refs.prepared_file(repo.fd, "summary.sig", signed, fsync=fsync)))
+        names += [
+            stack.enter_context(refs.prepared_file(repo.fd, path, data, fsync=fsync)) for path, data in files.items()
+        ]
         for rename in names:
             rename()
     if moves:
@@ -148,11 +157,10 @@ def _mirrored(repo: Repo) -> dict[str, dict[str, str]]:
 
 
 def _metadata(
-    repo: Repo, mirrored: Mapping[str, Mapping[str, str]], without: Collection[str]
+    repo: Repo, mirrored: Mapping[str, Mapping[str, str]], deltas: Mapping[str, bytes]
 ) -> list[tuple[str, Variant]]:
     config = repo.config
     found: dict[str, Variant] = {}
-    deltas = {name: digest for name, digest in _listed_deltas(repo).items() if name not in without}
     if deltas:
         found["ostree.static-deltas"] = Variant(
             "a{sv}", _dictionary({name: Variant("ay", digest) for name, digest in deltas.items()})
@@ -168,9 +176,29 @@ def _metadata(
     return _dictionary(found)
 
 
-def _listed_deltas(repo: Repo) -> dict[str, bytes]:
-    """The deltas that the summary must list: those of list_deltas(), unless core.no-deltas-in-summary is set."""
-    return list_deltas(repo.path) if repo.config.deltas_in_summary else {}
+def _listed_deltas(
+    repo: Repo, superblocks: Mapping[str, bytes] | None = None, without: Collection[str] = ()
+) -> dict[str, bytes]:
+    """The deltas that the summary must list: those of list_deltas(), unless core.no-deltas-in-summary is set.
+
+    superblocks: as if they had been replaced. without: as if these deltas had been removed.
+    """
+    if not repo.config.deltas_in_summary:
+        return {}
+    listed = list_deltas(repo.path, superblocks)
+    return {name: digest for name, digest in listed.items() if name not in without}
+
+
+def _delta_files(repo: Repo, superblocks: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The superblocks and the indexes that list them, by their paths in the repository."""
+    files: dict[str, bytes] = {}
+    for name, data in superblocks.items():
+        source, _, target = name.rpartition("-")
+        files[f"{delta_path(source or None, target)}/superblock"] = data
+    for target in {name.rpartition("-")[2] for name in superblocks}:
+        if os.path.exists(os.path.join(repo.path, index_path(target))):
+            files[index_path(target)] = encode_index(leading_to(target, list_deltas(repo.path, superblocks)))
+    return files
 
 
 def _dictionary(found: dict[str, Variant]) -> list[tuple[str, Variant]]:

@@ -8,7 +8,7 @@ from itertools import islice
 
 from compose.events import Reporter
 from compose.ostree.delta.layout import delta_path
-from compose.ostree.delta.signatures import update_signatures
+from compose.ostree.delta.signatures import outdated_superblocks
 from compose.ostree.delta.write import DeltaOptions, write_delta
 from compose.ostree.reachable import history, reader
 from compose.ostree.repo import Repo
@@ -55,7 +55,10 @@ def make_deltas(
     return tuple(made)
 
 
-def update_deltas(target: Repo, moves: Sequence[Move], reporter: Reporter) -> None:
-    """Give the deltas that were there before the signatures that their commits have now."""
+def changed_superblocks(target: Repo, moves: Sequence[Move], reporter: Reporter) -> dict[str, bytes]:
+    """Superblocks of existing deltas with the signatures that their commits have now, by name, where these differ. Raises as
+    outdated_superblocks() does."""
+    found: dict[str, bytes] = {}
     for commit in dict.fromkeys(move.commit for move in moves):
-        update_signatures(target, commit, reporter)
+        found |= outdated_superblocks(target, commit, reporter)
+    return found

@@ -23,7 +23,7 @@ from compose.ostree.summary import write_summary
 from compose.publish import lineage
 from compose.publish.checks import check_age, check_bindings, check_summary, printable
 from compose.publish.copying import copy_missing, find_missing
-from compose.publish.deltas import make_deltas, missing_deltas, update_deltas
+from compose.publish.deltas import changed_superblocks, make_deltas, missing_deltas
 from compose.publish.model import Move, Published, PublishOptions, Request
 
 
@@ -49,7 +49,6 @@ def publish(options: PublishOptions, reporter: Reporter) -> Published:
             else:
                 copy_missing(source, target, missing, options.signers, options.jobs, reporter)
                 deltas = make_deltas(target, deltas, options.jobs, reporter)
-                update_deltas(target, moves, reporter)
                 lineage.remember(target, moves)
                 _move(source, target, moves, options, reporter)
         if not options.dry_run and options.retention is not None:
@@ -102,7 +101,8 @@ def _move(source: Repo, target: Repo, moves: tuple[Move, ...], options: PublishO
             if not _check_age(source, target, move, now.get(move.name), options):
                 reporter.info(f"{move.name}: {move.commit} does not descend from {now.get(move.name)}")
 
-    write_summary(target, reporter, options.signers, moves=_commits(moves), confirm=confirm)
+    superblocks = changed_superblocks(target, moves, reporter)
+    write_summary(target, reporter, options.signers, moves=_commits(moves), confirm=confirm, superblocks=superblocks)
 
 
 def _commits(moves: tuple[Move, ...]) -> dict[str, str]:

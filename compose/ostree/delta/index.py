@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from hashlib import file_digest
 
 from compose import fs
 from compose.ostree import refs
@@ -22,13 +22,16 @@ def delta_directories(path: str) -> Iterator[tuple[str, str]]:
                 yield "-".join(ends), os.path.join(top, first, rest)
 
 
-def list_deltas(path: str) -> dict[str, bytes]:
-    """sha256 of the superblock of each delta of a repository, by name."""
+def list_deltas(path: str, superblocks: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
+    """sha256 of the superblock of each delta of a repository, by name. superblocks: as if they had been replaced, by name."""
     found: dict[str, bytes] = {}
     for name, directory in delta_directories(path):
+        if superblocks is not None and name in superblocks:
+            found[name] = hashlib.sha256(superblocks[name]).digest()
+            continue
         # one that is removed meanwhile, or is being made by libostree, has none
         with contextlib.suppress(FileNotFoundError), open(os.path.join(directory, "superblock"), "rb") as file:
-            found[name] = file_digest(file, "sha256").digest()
+            found[name] = hashlib.file_digest(file, "sha256").digest()
     return found
 
 

@@ -11,22 +11,20 @@ from pathlib import Path
 
 from compose.errors import RepositoryError
 from compose.events import Reporter
-from compose.ostree import refs
-from compose.ostree.delta.index import delta_directories, write_index
-from compose.ostree.delta.layout import index_path, is_signed, replace_detached
+from compose.ostree.delta.index import delta_directories
+from compose.ostree.delta.layout import is_signed, replace_detached
 from compose.ostree.repo import Repo
 
 
-def update_signatures(repo: Repo, target: str, reporter: Reporter) -> int:
-    """Write the current detached metadata of a commit into the superblocks of the deltas that lead to it, and list these in the
-    index; returns how many changed. The summary is left alone. Needs the repository lock, shared.
+def outdated_superblocks(repo: Repo, target: str, reporter: Reporter) -> dict[str, bytes]:
+    """What to replace superblocks with, by the name of the delta ("TO" or "FROM-TO" in hex): those of the deltas to a commit
+    that have other detached metadata than it has now. write_summary() replaces them, since the summary has their digests.
 
-    A delta that is signed itself is left as it is, with a warning. Raises RepositoryError if a superblock is damaged,
-    StorageError.
+    A delta that is signed itself is left out, with a warning. Raises RepositoryError if a superblock is damaged.
     """
     detached = repo.read_detached_bytes(target)
-    changed = 0
-    for name, directory in list(delta_directories(repo.path)):
+    found: dict[str, bytes] = {}
+    for name, directory in delta_directories(repo.path):
         if name.rpartition("-")[2] != target:
             continue
         path = os.path.join(directory, "superblock")
@@ -47,8 +45,5 @@ def update_signatures(repo: Repo, target: str, reporter: Reporter) -> int:
                 hint="make the static delta again with compose delta, or remove its directory",
             ) from error
         if replaced != superblock:
-            refs.replace_file(repo.fd, os.path.relpath(path, repo.path), replaced, fsync=repo.config.fsync)
-            changed += 1
-    if changed and (repo.config.indexed_deltas or os.path.exists(os.path.join(repo.path, index_path(target)))):
-        write_index(repo, target)
-    return changed
+            found[name] = replaced
+    return found

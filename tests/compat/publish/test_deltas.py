@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -10,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from compose.cli.app import main
-from compose.errors import RepositoryError
+from compose.errors import RepositoryError, UsageError
 from compose.ostree.delta.index import list_deltas
 from compose.ostree.prune import Retention
-from compose.ostree.signers import GpgKey
+from compose.ostree.signers import GpgKey, parse_command
 from tests.compat.ostree.test_commit import ostree, served
 from tests.compat.publish.test_publish import run
 from tests.support import rpmrepo
@@ -104,6 +105,41 @@ def test_a_key_that_is_added_later_signs_what_deltas_hold(
         elsewhere(tmp_path / "client", url)
         ostree(tmp_path / "client", "pull", "os", REF)
     assert ostree(tmp_path / "client", "rev-parse", f"os:{REF}").strip() == two
+
+
+def test_superblocks_change_with_the_summary_or_not_at_all(source: Path, target: Path) -> None:
+    history(source, "one", "two")
+    run(source, target, f"{REF}={REF}^")
+    run(source, target, deltas=1)
+    (superblock,) = target.glob("deltas/*/*/superblock")
+    before = superblock.read_bytes()
+    # signs the commit, but not the summary
+    flag = target.parent / "signed"
+    program = target.parent / "once"
+    program.write_text(
+        f"#!/bin/sh\n[ ! -e {flag} ] || exit 1\n: >{flag}\nexec gpg --batch -u {KEY} --detach-sign -o - -\n"
+    )
+    program.chmod(0o755)
+    with pytest.raises(UsageError):
+        run(source, target, signers=(parse_command(str(program)),))
+    assert flag.exists()
+    assert superblock.read_bytes() == before
+    run(source, target, signers=(GpgKey(KEY),))
+    assert superblock.read_bytes() != before
+    assert hashlib.sha256(superblock.read_bytes()).digest() in (target / "summary").read_bytes()
+    ostree(target, "fsck")
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_the_index_follows(indexed: bool, source: Path, target: Path) -> None:
+    with (target / "config").open("a") as config:
+        config.write(f"indexed-deltas={str(indexed).lower()}\n")
+    history(source, "one", "two")
+    run(source, target, f"{REF}={REF}^")
+    run(source, target, deltas=1)
+    run(source, target, signers=(GpgKey(KEY),))
+    (digest,) = list_deltas(str(target)).values()
+    assert [digest in path.read_bytes() for path in target.glob("delta-indexes/*/*")] == [True] * indexed
 
 
 def test_from_the_last_published_ones(source: Path, target: Path) -> None:
