@@ -51,7 +51,7 @@ def test_a_damaged_summary(tmp_path: Path) -> None:
     ostree(repo, "init", "--mode=archive")
     first = commit(repo, "a")
     (repo / "summary").write_bytes(b"\xff" * 7)
-    with pytest.raises(RepositoryError, match="cannot read .*summary"):
+    with pytest.raises(RepositoryError, match=r"cannot read .*summary"):
         found(repo, "a", first)
 
 

@@ -12,9 +12,12 @@ import pytest
 
 from compose.cli.app import main
 from compose.errors import RepositoryError, UsageError
+from compose.events import Reporter
 from compose.ostree.delta.index import list_deltas
 from compose.ostree.prune import Retention
 from compose.ostree.signers import GpgKey, parse_command
+from compose.publish.model import PublishOptions, Request
+from compose.publish.publish import publish
 from tests.compat.ostree.test_commit import ostree, served
 from tests.compat.publish.test_publish import run
 from tests.support import rpmrepo
@@ -105,6 +108,54 @@ def test_a_key_that_is_added_later_signs_what_deltas_hold(
         elsewhere(tmp_path / "client", url)
         ostree(tmp_path / "client", "pull", "os", REF)
     assert ostree(tmp_path / "client", "rev-parse", f"os:{REF}").strip() == two
+
+
+@pytest.mark.parametrize("inline", [[], ["--inline"]])
+def test_deltas_of_the_real_ostree(
+    inline: list[str], source: Path, target: Path, tmp_path: Path, keys: rpmrepo.Keys
+) -> None:
+    one, two = history(source, "one", "two")
+    run(source, target, f"{REF}={one}", signers=(GpgKey(KEY),))
+    (tmp_path / "key").write_bytes(keys.export("builder"))
+    with served(target) as url:
+        ostree(client(tmp_path / "client", url, tmp_path / "key"), "pull", "os", REF)
+    ostree(target, "pull-local", str(source), two)
+    ostree(target, "static-delta", "generate", f"--from={one}", f"--to={two}", *inline)
+    run(source, target, signers=(GpgKey(KEY),))
+    with served(only_deltas(target, tmp_path / "deltas")) as url:
+        elsewhere(tmp_path / "client", url)
+        ostree(tmp_path / "client", "pull", "os", REF)
+    assert ostree(tmp_path / "client", "rev-parse", f"os:{REF}").strip() == two
+    ostree(tmp_path / "client", "fsck")
+
+
+def test_a_delta_that_is_signed_itself_is_left_alone(source: Path, target: Path, tmp_path: Path) -> None:
+    one, two = history(source, "one", "two")
+    run(source, target, f"{REF}={one}")
+    run(source, target, deltas=1)
+    (superblock,) = target.glob("deltas/*/*/superblock")
+    signed = b"OSTSGNDT" + superblock.read_bytes()
+    superblock.write_bytes(signed)
+    warned: list[str] = []
+
+    class Warnings(Reporter):
+        def warn(self, message: str) -> None:
+            warned.append(message)
+
+    options = PublishOptions(
+        source=str(source), target=str(target), requests=(Request(name=REF, revision=two),), signers=(GpgKey(KEY),)
+    )
+    publish(options, Warnings())
+    assert superblock.read_bytes() == signed
+    assert [str(superblock.parent.name) in each and "is signed" in each for each in warned] == [True]
+
+
+def test_in_place(target: Path) -> None:
+    one, two = history(target, "one", "two")
+    (delta,) = run(target, target, signers=(GpgKey(KEY),), deltas=3, retention=Retention(commits=1)).deltas
+    assert (delta.source, delta.target) == (one, two)
+    assert list_deltas(str(target)).keys() == {f"{one}-{two}"}
+    ostree(target, "fsck")
 
 
 def test_superblocks_change_with_the_summary_or_not_at_all(source: Path, target: Path) -> None:
