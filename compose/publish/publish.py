@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 from compose import records
 from compose.errors import ComposeError, RepositoryError
@@ -49,7 +50,6 @@ def publish(options: PublishOptions, reporter: Reporter) -> Published:
             else:
                 copy_missing(source, target, missing, options.signers, options.jobs, reporter)
                 deltas = make_deltas(target, deltas, options.jobs, reporter)
-                lineage.remember(target, moves)
                 _move(source, target, moves, options, reporter)
         if not options.dry_run and options.retention is not None:
             pruned = _prune(source, target, moves, options, reporter)
@@ -100,6 +100,7 @@ def _move(source: Repo, target: Repo, moves: tuple[Move, ...], options: PublishO
         for move in moves:
             if not _check_age(source, target, move, now.get(move.name), options):
                 reporter.info(f"{move.name}: {move.commit} does not descend from {now.get(move.name)}")
+        lineage.remember(target, [replace(move, before=now.get(move.name)) for move in moves])
 
     superblocks = changed_superblocks(target, moves, reporter)
     write_summary(target, reporter, options.signers, moves=_commits(moves), confirm=confirm, superblocks=superblocks)

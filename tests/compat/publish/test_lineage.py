@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from compose.ostree.prune import Retention
+from compose.publish import publish as publishing
 from tests.compat.ostree.test_commit import ostree
 from tests.compat.publish.test_publish import run
 from tests.support.commits import EPOCH
@@ -46,6 +48,23 @@ def test_of_a_fresh_repository_each_time(target: Path, tmp_path: Path) -> None:
     assert refs_of(target) == {REF: published[-1]}
     assert {path.name for path in (target / "extensions/compose/published").iterdir()} == set(published[-2:])
     ostree(target, "fsck")
+
+
+def test_what_another_publication_published_meanwhile_is_history_too(
+    target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = {content: fresh(tmp_path, content, age) for age, content in ((9, "one"), (8, "two"), (7, "three"))}
+    run(sources["one"][0], target)
+    copy = publishing.copy_missing
+
+    def late(*how: Any) -> None:
+        monkeypatch.setattr(publishing, "copy_missing", copy)
+        run(sources["two"][0], target)
+        copy(*how)
+
+    monkeypatch.setattr(publishing, "copy_missing", late)
+    run(sources["three"][0], target, retention=Retention(commits=2))
+    assert commits_of(target) == {sources["two"][1], sources["three"][1]}
 
 
 def test_by_age(target: Path, tmp_path: Path) -> None:
