@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from compose import fs
@@ -19,7 +19,7 @@ from compose.ostree.delta.index import delta_directories, leading_to, list_delta
 from compose.ostree.delta.layout import encode_index, index_path
 from compose.ostree.gvariant import Variant, encode
 from compose.ostree.objects import Commit, object_name
-from compose.ostree.reachable import Objects, history, reader
+from compose.ostree.reachable import Objects, past, reader
 from compose.ostree.repo import Repo
 
 
@@ -61,14 +61,14 @@ def find_doomed(
     source: Repo | None = None,
     moved: Mapping[str, str] | None = None,
     coming: Container[str] = (),
-    before: Callable[[str, str], str | None] | None = None,
+    before: Callable[[str, str], Sequence[str]] | None = None,
 ) -> Doomed:
     """Find what no ref leads to.
 
     retentions: of local refs, by name. source: a repository that has commits of these histories which were not copied to repo,
     so that they do not end the history. moved: refs to be treated as if they were at these commits. coming: commits of source
-    to be treated as if they had been copied. before: given the name of a ref and a commit, returns the commit that it replaced,
-    which belongs to the history even if it is not an ancestor.
+    to be treated as if they had been copied. before: given the name of a ref and a commit, returns those that it replaced,
+    which belong to the history even if they are not ancestors.
 
     Raises RepositoryError if a commit to keep is damaged, or lacks a dirtree without being marked as partial, because its
     objects are unknown then.
@@ -134,7 +134,7 @@ def _kept_commits(
     moved: Mapping[str, str],
     read: Callable[[str], Commit | None],
     coming: Container[str],
-    before: Callable[[str, str], str | None] | None,
+    before: Callable[[str, str], Sequence[str]] | None,
 ) -> set[str]:
     kept: set[str] = set()
     whole: set[str] = set()
@@ -146,23 +146,25 @@ def _kept_commits(
         for checksum in refs.list_refs(repo.fd, f"{top}/{name}").values()
     ]
     tips = [(name, checksum, retentions.get(name, KEEP_ALL)) for name, checksum in local.items()]
+    there = functools.cache(lambda checksum: checksum in coming or repo.has(checksum, "commit"))
     for name, tip, retention in (*tips, *(("", checksum, KEEP_ALL) for checksum in others)):
-        # parents that another ref has led to need not be followed again, if all of them are kept
-        seen = whole if retention == KEEP_ALL and before is None else set[str]()
+        replaced = functools.partial(before, name) if name and before is not None else _nothing
+        # commits that another ref has led to need not be followed again, if all of them are kept
+        seen = whole if retention == KEEP_ALL and replaced is _nothing else set[str]()
         depth = 0
-        pending = [tip]
-        while pending:
-            for checksum, commit, _ in history(pending.pop(0), read, seen):
-                seen.add(checksum)
-                # commits of source that were not copied do not count, they only lead to their parents
-                if checksum in coming or repo.has(checksum, "commit"):
-                    if not retention.keeps(depth, commit.timestamp):
-                        break
-                    kept.add(checksum)
-                    depth += 1
-                    if name and before is not None and (replaced := before(name, checksum)) is not None:
-                        pending.append(replaced)
+        for checksum, commit in past(tip, read, replaced, seen):
+            seen.add(checksum)
+            # commits of source that were not copied do not count, they only lead to what was before
+            if there(checksum):
+                if not retention.keeps(depth, commit.timestamp):
+                    break
+                kept.add(checksum)
+                depth += 1
     return kept
+
+
+def _nothing(_commit: str) -> Sequence[str]:
+    return ()
 
 
 def _entries(repo: Repo) -> Iterator[os.DirEntry[str]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
+import heapq
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from compose.errors import RepositoryError
@@ -58,6 +59,34 @@ def history(
             return
         yield checksum, commit, depth
         checksum, depth = commit.parent.hex(), depth + 1
+
+
+def past(
+    tip: str,
+    read: Callable[[str], Commit | None],
+    before: Callable[[str], Sequence[str]],
+    seen: Container[str] = (),
+) -> Iterator[tuple[str, Commit]]:
+    """Yield a commit and all that came before it, by parent or by replacement, without those in `seen`. Each comes once, the
+    youngest of those known so far first.
+
+    read: returns None for a missing commit, which is passed over. before: returns the commits that a commit has replaced.
+    """
+    known: set[str] = set()
+    pending: list[tuple[int, int, str, Commit]] = []
+
+    def add(checksum: str) -> None:
+        if checksum and checksum not in known and checksum not in seen:
+            known.add(checksum)
+            if (commit := read(checksum)) is not None:
+                heapq.heappush(pending, (-commit.timestamp, len(known), checksum, commit))
+
+    add(tip)
+    while pending:
+        _, _, checksum, commit = heapq.heappop(pending)
+        yield checksum, commit
+        for each in (*before(checksum), commit.parent.hex()):
+            add(each)
 
 
 def reader(*repos: Repo) -> Callable[[str], Commit | None]:

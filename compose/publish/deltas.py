@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 
 from compose.events import Reporter
 from compose.ostree.delta.layout import delta_path
 from compose.ostree.delta.signatures import outdated_superblocks
 from compose.ostree.delta.write import DeltaOptions, write_delta
-from compose.ostree.reachable import history, reader
+from compose.ostree.reachable import past, reader
 from compose.ostree.repo import Repo
 from compose.publish.lineage import predecessors
 from compose.publish.model import Move, PublishedDelta
@@ -29,17 +30,11 @@ def missing_deltas(source: Repo, target: Repo, moves: Sequence[Move], count: int
 
 def _published_before(source: Repo, target: Repo, move: Move) -> Iterator[str]:
     """Earlier commits of a ref in the target, latest first. As for pruning, the source fills gaps in the history."""
-    before = predecessors(target, [move])
-    read = reader(source, target)
-    seen: set[str] = set()
-    pending = [move.before if move.before is not None and move.before != move.commit else move.commit]
-    while pending:
-        for checksum, _, _ in history(pending.pop(0), read, seen):
-            seen.add(checksum)
-            if (replaced := before(move.name, checksum)) is not None:
-                pending.append(replaced)
-            if checksum != move.commit and target.has(checksum, "commit") and not target.is_partial(checksum):
-                yield checksum
+    before = partial(predecessors(target, [move]), move.name)
+    start = move.before if move.before is not None else move.commit
+    for checksum, _ in past(start, reader(source, target), before):
+        if checksum != move.commit and target.has(checksum, "commit") and not target.is_partial(checksum):
+            yield checksum
 
 
 def make_deltas(

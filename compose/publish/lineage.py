@@ -3,7 +3,7 @@
 Parents do not tell: a compose in a fresh repository has none, and commits between two published ones are not published. Without
 this, pruning would take what was published before for unrelated, and remove it.
 
-    extensions/compose/published/COMMIT     a line "BEFORE REF" for each ref that COMMIT was published under
+    extensions/compose/published/COMMIT     lines "BEFORE REF": under REF, COMMIT replaced BEFORE; the last is the latest
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cache, partial
 
 from compose import fs
 from compose.ostree import refs
@@ -29,18 +30,23 @@ def remember(target: Repo, moves: Sequence[Move]) -> None:
     with fs.storage_errors(directory):
         os.makedirs(directory, exist_ok=True)
     for move in moved:
-        rows = _read(target, move.commit) | {move.name: str(move.before)}
-        text = "".join(f"{before} {name}\n" for name, before in sorted(rows.items()))
+        row = str(move.before), move.name
+        # A commit may be published again, after a later one: what it replaced the first time still leads to all before.
+        rows = [*(each for each in _read(target, move.commit) if each != row), row]
+        text = "".join(f"{before} {name}\n" for before, name in rows)
         refs.replace_file(target.fd, f"{_DIRECTORY}/{move.commit}", text.encode(), fsync=target.config.fsync)
 
 
-def predecessors(target: Repo, moves: Sequence[Move] = ()) -> Callable[[str, str], str | None]:
-    """Return a function that gives the commit that another one replaced under a ref, or None if that is not known. Its
-    arguments: name of the ref, commit. moves: as if they had been recorded."""
+def predecessors(target: Repo, moves: Sequence[Move] = ()) -> Callable[[str, str], Sequence[str]]:
+    """Return a function that gives the commits that another one replaced under a ref, the last one first; none if that is not
+    known. Its arguments: name of the ref, commit. moves: as if they had been recorded."""
     coming = {(move.name, move.commit): move.before for move in moves if move.before != move.commit}
+    read = cache(partial(_read, target))
 
-    def before(name: str, commit: str) -> str | None:
-        return coming.get((name, commit)) or _read(target, commit).get(name)
+    def before(name: str, commit: str) -> Sequence[str]:
+        found = [each for each, under in reversed(read(commit)) if under == name]
+        last = coming.get((name, commit))
+        return found if last is None else [last, *found]
 
     return before
 
@@ -55,11 +61,12 @@ def forget_gone(target: Repo) -> None:
                     os.unlink(os.path.join(directory, name))
 
 
-def _read(target: Repo, commit: str) -> dict[str, str]:
-    """The commit before, by ref. What is damaged is taken for unknown: it only ends a history early."""
+def _read(target: Repo, commit: str) -> tuple[tuple[str, str], ...]:
+    """The rows of a commit: what it replaced, under which ref. What is damaged is taken for unknown: it only ends a history
+    early."""
     try:
         with open(os.path.join(target.path, _DIRECTORY, commit), encoding="utf-8") as file:
             rows = [line.rstrip("\n").partition(" ") for line in file]
     except (OSError, ValueError):
-        return {}
-    return {name: before for before, _, name in rows if name and refs.is_checksum(before)}
+        return ()
+    return tuple((before, name) for before, _, name in rows if name and refs.is_checksum(before))

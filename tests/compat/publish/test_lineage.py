@@ -117,3 +117,30 @@ def test_a_damaged_record_ends_the_history(damage: bytes, target: Path, tmp_path
     (target / "extensions/compose/published" / commits[1]).write_bytes(damage)
     run(source, target, retention=Retention(commits=2))
     assert commits_of(target) == {commits[1]}
+
+
+def test_a_rollback_does_not_cut_off_what_was_before(target: Path, tmp_path: Path) -> None:
+    published = [fresh(tmp_path, content, 9 - number) for number, content in enumerate(("one", "two", "three", "four"))]
+    commits = [commit for _, commit in published]
+    for source, _ in (*published, published[2]):
+        run(source, target, allow_downgrade=True)
+    how: dict[str, Any] = {"retention": Retention(commits=3), "deltas": 3}
+    would = run(published[2][0], target, dry_run=True, **how)
+    done = run(published[2][0], target, **how)
+    assert done.pruned == would.pruned
+    assert commits_of(target) == set(commits[1:])
+    # the latest first, whether they came before or after
+    assert [each.source for each in done.deltas] == [commits[3], commits[1], commits[0]]
+
+
+def test_the_latest_are_kept_whether_parents_or_not(target: Path, tmp_path: Path) -> None:
+    one_source, one = fresh(tmp_path, "one", 9)
+    two_source, two = fresh(tmp_path, "two", 8)
+    three = build(one_source, "three", age=7, parent=one)
+    run(one_source, target, f"{REF}={one}")
+    run(two_source, target)
+    would = run(one_source, target, dry_run=True, retention=Retention(commits=2))
+    done = run(one_source, target, retention=Retention(commits=2))
+    assert done.pruned == would.pruned
+    # the parent was published before the one that this replaces
+    assert commits_of(target) == {two, three}
