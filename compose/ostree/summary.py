@@ -19,7 +19,7 @@ from compose.ostree import refs
 from compose.ostree.delta.index import leading_to, list_deltas
 from compose.ostree.delta.layout import delta_path, encode_index, index_path
 from compose.ostree.gvariant import Variant, be64, decode, encode
-from compose.ostree.lock import locked
+from compose.ostree.lock import SUMMARY_LOCK, locked
 from compose.ostree.repo import Repo
 from compose.ostree.sign import joined
 from compose.ostree.signers import Signer, signed_by
@@ -30,7 +30,6 @@ _PRIMES = (
     *(1048573, 2097143, 4194301, 8388593, 16777213),
 )
 """GLib's prime_mod[] (ghash.c), indexed by the binary logarithm of the table's size."""
-_LOCK = ".summary.lock"
 
 
 def write_summary(
@@ -41,25 +40,26 @@ def write_summary(
     moves: Mapping[str, str] | None = None,
     confirm: Callable[[], None] | None = None,
     without: Collection[str] = (),
-    superblocks: Mapping[str, bytes] | None = None,
+    superblocks: Callable[[], Mapping[str, bytes]] | None = None,
 ) -> None:
     """Replace the summary and its signature atomically. Without signers the old signature is removed, because it is not valid
     for the new summary.
 
-    moves: refs and the commits to point them to, just before the summary is replaced and after it has been signed. confirm:
-    called first, when no other write_summary() can move refs any more. without: deltas not to list, "TO" or "FROM-TO" in hex.
-    superblocks: replacements for those of deltas, by the same names; they and the indexes of deltas are replaced with the refs.
+    moves: refs and the commits to point them to, just before the summary is replaced and after it has been signed. superblocks:
+    returns replacements for those of deltas, by name ("TO" or "FROM-TO" in hex); they and the indexes of deltas are replaced
+    with the refs. confirm, superblocks: called first, when neither refs move nor deltas are made elsewhere.
+    without: names of deltas not to list.
 
     The caller must hold the lock of the repository, shared. This excludes `ostree summary -u`, which locks it exclusively, and
     another lock excludes other calls of this function, so that no summary gets another's signature. `ostree commit` is not
     excluded: the summary is written again if refs have changed meanwhile. Raises RepositoryError if the commit of a ref is
     missing, StorageError if the repository cannot be written, UsageError if the summary cannot be signed.
     """
-    with locked(repo, reporter, exclusive=True, name=_LOCK):
+    with locked(repo, reporter, exclusive=True, name=SUMMARY_LOCK):
+        deltas = dict(superblocks() if superblocks is not None else {})
         if confirm is not None:
             confirm()
         to_move = dict(moves or {})
-        deltas = dict(superblocks or {})
         while True:
             names = repo.refs() | to_move
             found = dict(sorted(names.items(), key=lambda item: item[0].encode())), _mirrored(repo)

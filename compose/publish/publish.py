@@ -102,7 +102,9 @@ def _move(source: Repo, target: Repo, moves: tuple[Move, ...], options: PublishO
                 reporter.info(f"{move.name}: {move.commit} does not descend from {now.get(move.name)}")
         lineage.remember(target, [replace(move, before=now.get(move.name)) for move in moves])
 
-    superblocks = changed_superblocks(target, moves, reporter)
+    def superblocks() -> dict[str, bytes]:
+        return changed_superblocks(target, moves, reporter)
+
     write_summary(target, reporter, options.signers, moves=_commits(moves), confirm=confirm, superblocks=superblocks)
 
 

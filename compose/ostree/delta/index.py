@@ -41,9 +41,10 @@ def leading_to(target: str, deltas: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def write_index(repo: Repo, target: str) -> None:
-    """List the deltas to a commit where clients look (core.indexed-deltas), by rename. Needs the repository lock, shared.
+    """List the deltas to a commit where clients look (core.indexed-deltas), by rename. Needs the repository lock, shared, and
+    SUMMARY_LOCK.
 
-    Whoever comes last of several writers finds the deltas of all. Raises StorageError.
+    libostree takes neither: a delta that it makes meanwhile is listed too. Raises StorageError.
     """
     path = index_path(target)
     while True:

@@ -27,7 +27,7 @@ from compose.ostree.delta.index import write_index
 from compose.ostree.delta.layout import Fallback, PartHeader, delta_path, encode_superblock
 from compose.ostree.delta.parts import Item, divided, worker_memory, write_part
 from compose.ostree.delta.threads import Cancellation, in_threads
-from compose.ostree.lock import locked
+from compose.ostree.lock import SUMMARY_LOCK, locked
 from compose.ostree.objects import MAX_METADATA_SIZE
 from compose.ostree.repo import Repo
 from compose.ostree.staging import remove_leftovers, staging_directory
@@ -103,7 +103,8 @@ def write_delta(
         if options.if_not_exists and os.path.exists(os.path.join(repo.path, place, "superblock")):
             if repo.config.indexed_deltas:
                 # who made it may have been killed before the index was there
-                write_index(repo, target)
+                with locked(repo, reporter, exclusive=True, name=SUMMARY_LOCK):
+                    write_index(repo, target)
             return None
         with fs.storage_errors(repo.path):
             remove_leftovers(repo.path)
@@ -111,18 +112,19 @@ def write_delta(
             directory = os.path.join(staging.path, "delta")
             with fs.storage_errors(repo.path):
                 os.mkdir(directory, 0o755)
-            written, superblock = _made(
-                repo, source, target, os.path.join(repo.path, place), directory, options, reporter
-            )
-            if len(superblock) > MAX_METADATA_SIZE:
-                reporter.warn(
-                    f"the superblock has {len(superblock)} bytes, and clients fetch at most {MAX_METADATA_SIZE}: it can "
-                    "only be applied from a file (ostree static-delta apply-offline); without --inline it is smaller"
-                )
-            fs.atomic_write(os.path.join(directory, "superblock"), superblock, fsync=repo.config.fsync)
-            _publish(repo, directory, place)
-        if repo.config.indexed_deltas:
-            write_index(repo, target)
+            made = _make(repo, source, target, directory, options, reporter)
+            # from reading the commit's signatures until the delta has its place, nobody may bring superblocks up to date
+            with locked(repo, reporter, exclusive=True, name=SUMMARY_LOCK):
+                written, superblock = _described(repo, source, target, os.path.join(repo.path, place), made, options)
+                if len(superblock) > MAX_METADATA_SIZE:
+                    reporter.warn(
+                        f"the superblock has {len(superblock)} bytes, and clients fetch at most {MAX_METADATA_SIZE}: it can "
+                        "only be applied from a file (ostree static-delta apply-offline); without --inline it is smaller"
+                    )
+                fs.atomic_write(os.path.join(directory, "superblock"), superblock, fsync=repo.config.fsync)
+                _publish(repo, directory, place)
+                if repo.config.indexed_deltas:
+                    write_index(repo, target)
     return written
 
 
@@ -137,43 +139,56 @@ def write_delta_file(
     fs.check_place(path)
     with locked(repo, reporter, exclusive=False):
         alone = replace(options, inline=True, min_fallback_size=0)
-        written, superblock = _made(repo, source, target, path, "", alone, reporter)
+        made = _make(repo, source, target, "", alone, reporter)
+        written, superblock = _described(repo, source, target, path, made, alone)
         fs.atomic_write(path, superblock)
     return written
 
 
-def _made(
-    repo: Repo,
-    source: str | None,
-    target: str,
-    path: str,
-    directory: str,
-    options: DeltaOptions,
-    reporter: Reporter,
-) -> tuple[WrittenDelta, bytes]:
-    """Write the parts into a directory, unless they are inline. Returns what a delta is at the path, and its superblock."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """The contents of a delta. differences: by checksum, of files among those packed. fallbacks: files that are left out."""
+
+    new: NewObjects
+    differences: Mapping[bytes, Difference]
+    packed: Sequence[NewFile]
+    fallbacks: Sequence[Fallback]
+    parts: Sequence[PartHeader]
+
+
+def _make(
+    repo: Repo, source: str | None, target: str, directory: str, options: DeltaOptions, reporter: Reporter
+) -> _Made:
+    """Write the parts into a directory, unless they are inline."""
     new = new_objects(repo, source, target)
     differences = _differences(repo, new, options, reporter)
     packed, fallbacks = _without_fallbacks(repo, new.files, differences, options)
     parts = _write_parts(
         repo, [*new.metadata, *_in_order(packed, differences)], differences, directory, options, reporter
     )
-    superblock = _superblock(repo, source, target, parts, fallbacks)
+    return _Made(new=new, differences=differences, packed=packed, fallbacks=fallbacks, parts=parts)
+
+
+def _described(
+    repo: Repo, source: str | None, target: str, path: str, made: _Made, options: DeltaOptions
+) -> tuple[WrittenDelta, bytes]:
+    """Returns what a delta is at the path, and its superblock."""
+    superblock = _superblock(repo, source, target, made.parts, made.fallbacks)
     written = WrittenDelta(
         source=source,
         target=target,
         path=path,
         digest=hashlib.sha256(superblock).hexdigest(),
         superblock=len(superblock),
-        parts=tuple(each.size for each in parts),
+        parts=tuple(each.size for each in made.parts),
         inline=options.inline,
-        metadata=len(new.metadata),
-        files=len(packed),
-        copied=sum(isinstance(each, Copies) for each in differences.values()),
-        patched=sum(isinstance(each, Patched) for each in differences.values()),
-        fallbacks=len(fallbacks),
-        fallback_bytes=sum(each.stored for each in fallbacks),
-        loose_bytes=_loose_bytes(repo, target, new),
+        metadata=len(made.new.metadata),
+        files=len(made.packed),
+        copied=sum(isinstance(each, Copies) for each in made.differences.values()),
+        patched=sum(isinstance(each, Patched) for each in made.differences.values()),
+        fallbacks=len(made.fallbacks),
+        fallback_bytes=sum(each.stored for each in made.fallbacks),
+        loose_bytes=_loose_bytes(repo, target, made.new),
     )
     return written, superblock
 

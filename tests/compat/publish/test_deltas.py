@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +17,14 @@ from compose.cli.app import main
 from compose.errors import RepositoryError, UsageError
 from compose.events import Reporter
 from compose.ostree.delta.index import list_deltas
+from compose.ostree.delta.signatures import outdated_superblocks
+from compose.ostree.delta.write import DeltaOptions, write_delta
+from compose.ostree.lock import SUMMARY_LOCK, locked
 from compose.ostree.prune import Retention
+from compose.ostree.repo import Repo
 from compose.ostree.signers import GpgKey, parse_command
+from compose.ostree.transaction import Transaction
+from compose.publish import publish as publishing
 from compose.publish.model import PublishOptions, Request
 from compose.publish.publish import publish
 from tests.compat.ostree.test_commit import ostree, served
@@ -179,6 +188,52 @@ def test_superblocks_change_with_the_summary_or_not_at_all(source: Path, target:
     assert superblock.read_bytes() != before
     assert hashlib.sha256(superblock.read_bytes()).digest() in (target / "summary").read_bytes()
     ostree(target, "fsck")
+
+
+def test_a_key_of_another_publication_meanwhile(source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, two = history(source, "one", "two")
+    run(source, target, f"{REF}={REF}^")
+    run(source, target, deltas=1)
+    write_summary = publishing.write_summary
+
+    def late(*how: Any, **named: Any) -> None:
+        monkeypatch.setattr(publishing, "write_summary", write_summary)
+        run(source, target, signers=(GpgKey(rpmrepo.address("other")),))
+        write_summary(*how, **named)
+
+    monkeypatch.setattr(publishing, "write_summary", late)
+    run(source, target, signers=(GpgKey(KEY),))
+    with Repo.open(str(target)) as repo:
+        assert len(dict(repo.read_detached(two))["ostree.gpgsigs"].value) == 2
+        assert outdated_superblocks(repo, two, Reporter()) == {}
+
+
+def test_a_delta_gets_the_signatures_made_while_it_waits(source: Path, target: Path) -> None:
+    one, two = history(source, "one", "two")
+    run(source, target, f"{REF}={one}")
+    run(source, target)
+    waits = threading.Event()
+
+    class Waiting(Reporter):
+        def info(self, message: str) -> None:
+            if "Waiting" in message:
+                waits.set()
+
+    def delta() -> None:
+        with Repo.open(str(target)) as repo:
+            write_delta(repo, source=one, target=two, options=DeltaOptions(use_bsdiff=False), reporter=Waiting())
+
+    with ThreadPoolExecutor() as threads, Repo.open(str(target)) as repo:
+        with locked(repo, Reporter(), exclusive=True, name=SUMMARY_LOCK):
+            # as a publication does that waits for a signature of the summary
+            made = threads.submit(delta)
+            assert waits.wait(20)
+            assert list_deltas(str(target)) == {}
+            with Transaction(repo, jobs=1, reporter=Reporter()) as transaction:
+                transaction.copy_commit(repo.read_metadata(two, "commit"), detached=(), signers=(GpgKey(KEY),))
+        made.result()
+        assert list_deltas(str(target)).keys() == {f"{one}-{two}"}
+        assert outdated_superblocks(repo, two, Reporter()) == {}
 
 
 @pytest.mark.parametrize("indexed", [True, False])
