@@ -9,32 +9,46 @@ this, pruning would take what was published before for unrelated, and remove it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 
 from compose import fs
+from compose.errors import RepositoryError
 from compose.ostree import refs
 from compose.ostree.repo import Repo
 from compose.publish.model import Move
 
 _DIRECTORY = "extensions/compose/published"
+_LARGEST = 1 << 20
+"""Bytes of a record that are read; it has about 100 for each ref."""
 
 
 def remember(target: Repo, moves: Sequence[Move]) -> None:
-    """Record what the commits of these moves replace, before the refs move. Raises StorageError."""
+    """Record what the commits of these moves replace, before the refs move. Raises StorageError, and RepositoryError if
+    something else is in the place of the records."""
     moved = [move for move in moves if move.before is not None and move.before != move.commit]
     if not moved:
         return
     directory = os.path.join(target.path, _DIRECTORY)
-    with fs.storage_errors(directory):
+    with _in_the_way(directory), fs.storage_errors(directory):
         os.makedirs(directory, exist_ok=True)
     for move in moved:
         row = str(move.before), move.name
         # A commit may be published again, after a later one: what it replaced the first time still leads to all before.
         rows = [*(each for each in _read(target, move.commit) if each != row), row]
         text = "".join(f"{before} {name}\n" for before, name in rows)
-        refs.replace_file(target.fd, f"{_DIRECTORY}/{move.commit}", text.encode(), fsync=target.config.fsync)
+        with _in_the_way(os.path.join(directory, move.commit)):
+            refs.replace_file(target.fd, f"{_DIRECTORY}/{move.commit}", text.encode(), fsync=target.config.fsync)
+
+
+@contextmanager
+def _in_the_way(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+        raise RepositoryError(f"cannot write {path}: {error.strerror}", hint="remove what is in its place") from error
 
 
 def predecessors(target: Repo, moves: Sequence[Move] = ()) -> Callable[[str, str], Sequence[str]]:
@@ -54,10 +68,11 @@ def predecessors(target: Repo, moves: Sequence[Move] = ()) -> Callable[[str, str
 def forget_gone(target: Repo) -> None:
     """Remove what is recorded of deleted commits. Raises StorageError."""
     directory = os.path.join(target.path, _DIRECTORY)
-    with fs.storage_errors(directory), suppress(FileNotFoundError):
+    with fs.storage_errors(directory), suppress(FileNotFoundError, NotADirectoryError):
         for name in os.listdir(directory):
             if refs.is_checksum(name) and not target.has(name, "commit"):
-                with suppress(FileNotFoundError):
+                # what is a directory is none of ours
+                with suppress(FileNotFoundError, IsADirectoryError):
                     os.unlink(os.path.join(directory, name))
 
 
@@ -65,8 +80,13 @@ def _read(target: Repo, commit: str) -> tuple[tuple[str, str], ...]:
     """The rows of a commit: what it replaced, under which ref. What is damaged is taken for unknown: it only ends a history
     early."""
     try:
-        with open(os.path.join(target.path, _DIRECTORY, commit), encoding="utf-8") as file:
-            rows = [line.rstrip("\n").partition(" ") for line in file]
+        # O_NONBLOCK: do not block on a fifo
+        fd = os.open(f"{_DIRECTORY}/{commit}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=target.fd)
+        try:
+            data = os.read(fd, _LARGEST) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+        finally:
+            os.close(fd)
+        rows = [line.partition(" ") for line in data.decode().split("\n")]
     except (OSError, ValueError):
         return ()
     return tuple((before, name) for before, _, name in rows if name and refs.is_checksum(before))

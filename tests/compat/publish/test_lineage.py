@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from compose.errors import RepositoryError
 from compose.ostree.prune import Retention
 from compose.publish import publish as publishing
 from tests.compat.ostree.test_commit import ostree
@@ -107,16 +109,51 @@ def test_back_and_forth(target: Path, tmp_path: Path) -> None:
     assert commits_of(target) == {one, two}
 
 
-@pytest.mark.parametrize("damage", [b"", b"\xff\n", b"nothing of the kind\n", b"abc os/x86_64/main\n"])
-def test_a_damaged_record_ends_the_history(damage: bytes, target: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damage", [b"", b"\xff\n", b"nothing of the kind\n", b"abc os/x86_64/main\n", "fifo", "device", "directory"]
+)
+def test_a_damaged_record_ends_the_history(damage: bytes | str, target: Path, tmp_path: Path) -> None:
     commits = []
     for number, content in enumerate(("one", "two")):
         source, commit = fresh(tmp_path, content, 9 - number)
         commits.append(commit)
         run(source, target)
-    (target / "extensions/compose/published" / commits[1]).write_bytes(damage)
+    record = target / "extensions/compose/published" / commits[1]
+    record.unlink()
+    match damage:
+        case bytes():
+            record.write_bytes(damage)
+        case "fifo":
+            os.mkfifo(record)
+        case "device":
+            record.symlink_to("/dev/zero")
+        case _:
+            record.mkdir()
     run(source, target, retention=Retention(commits=2))
     assert commits_of(target) == {commits[1]}
+
+
+@pytest.mark.parametrize("what", ["file", "dangling", "record"])
+def test_something_in_the_place_of_records(what: str, target: Path, tmp_path: Path) -> None:
+    first, one = fresh(tmp_path, "one", 9)
+    run(first, target)
+    source, two = fresh(tmp_path, "two", 8)
+    top = target / "extensions/compose/published"
+    top.parent.mkdir(parents=True)
+    match what:
+        case "file":
+            top.write_text("")
+        case "dangling":
+            top.symlink_to("nowhere")
+        case _:
+            (top / two).mkdir(parents=True)
+            (top / ("0" * 64)).mkdir()
+    with pytest.raises(RepositoryError, match=r"cannot write .*published"):
+        run(source, target)
+    assert refs_of(target) == {REF: one}
+    # neither is it in the way of pruning
+    run(first, target, retention=Retention(commits=1))
+    assert commits_of(target) == {one}
 
 
 def test_a_rollback_does_not_cut_off_what_was_before(target: Path, tmp_path: Path) -> None:
