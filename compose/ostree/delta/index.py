@@ -5,12 +5,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from io import BufferedReader
+from typing import TypeVar
 
 from compose import fs
+from compose.errors import RepositoryError
 from compose.ostree import refs
 from compose.ostree.delta.layout import encode_index, ends_of, index_path
 from compose.ostree.repo import Repo
+
+_Read = TypeVar("_Read")
 
 
 def delta_directories(path: str) -> Iterator[tuple[str, str]]:
@@ -23,16 +29,38 @@ def delta_directories(path: str) -> Iterator[tuple[str, str]]:
 
 
 def list_deltas(path: str, superblocks: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
-    """sha256 of the superblock of each delta of a repository, by name. superblocks: as if they had been replaced, by name."""
+    """sha256 of the superblock of each delta of a repository, by name. superblocks: as if they had been replaced, by name.
+    Raises RepositoryError if one cannot be read."""
     found: dict[str, bytes] = {}
     for name, directory in delta_directories(path):
         if superblocks is not None and name in superblocks:
             found[name] = hashlib.sha256(superblocks[name]).digest()
             continue
-        # one that is removed meanwhile, or is being made by libostree, has none
-        with contextlib.suppress(FileNotFoundError), open(os.path.join(directory, "superblock"), "rb") as file:
-            found[name] = hashlib.file_digest(file, "sha256").digest()
+        if (
+            digest := read_superblock(directory, lambda file: hashlib.file_digest(file, "sha256").digest())
+        ) is not None:
+            found[name] = digest
     return found
+
+
+def read_superblock(directory: str, read: Callable[[BufferedReader], _Read]) -> _Read | None:
+    """Open the superblock of a delta and read it; None if there is none, because the delta is removed meanwhile or libostree is
+    making it. Raises RepositoryError if it cannot be read."""
+    path = os.path.join(directory, "superblock")
+    try:
+        # O_NONBLOCK: do not block on a fifo
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise RepositoryError(f"{path} is not a regular file", hint="remove the directory of the static delta")
+            with open(fd, "rb", closefd=False) as file:
+                return read(file)
+        finally:
+            os.close(fd)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RepositoryError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def leading_to(target: str, deltas: Mapping[str, bytes]) -> dict[str, bytes]:

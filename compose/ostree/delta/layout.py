@@ -24,6 +24,7 @@ _SUPERBLOCK_TYPE = f"(a{{sv}}tayay{COMMIT_TYPE}aya(uayttay)a(yaytt))"
 # aa(ayay), the xattrs, as aay: each list is passed as its serialised bytes
 _PAYLOAD_TYPE = "(a(uuu)aayayay)"
 _PART_TYPE = "(yay)"
+_SIGNED_TYPE = "(taya{sv})"
 _SIGNED_MAGIC = b"OSTSGNDT"
 _XZ = ord("x")
 _VERSION = 0
@@ -247,9 +248,10 @@ def encode_superblock(
     )
 
 
-def is_signed(superblock: bytes) -> bool:
-    """Is the file of a superblock a signed one, (taya{sv}): a magic number, the superblock, and its signatures?"""
-    return superblock.startswith(_SIGNED_MAGIC)
+def signed_superblock(data: bytes) -> bytes | None:
+    """Return the superblock in a file that signs it, (taya{sv}): a magic number, the superblock, and its signatures. None if
+    the file is a superblock itself. Raises ValueError if it is damaged."""
+    return bytes(decode(_SIGNED_TYPE, data)[1]) if data.startswith(_SIGNED_MAGIC) else None
 
 
 def replace_detached(superblock: bytes, detached: bytes) -> bytes:

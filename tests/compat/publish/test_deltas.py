@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from compose.events import Reporter
 from compose.ostree.delta.index import list_deltas
 from compose.ostree.delta.signatures import outdated_superblocks
 from compose.ostree.delta.write import DeltaOptions, write_delta
+from compose.ostree.gvariant import encode
 from compose.ostree.lock import SUMMARY_LOCK, locked
 from compose.ostree.prune import Retention
 from compose.ostree.repo import Repo
@@ -143,7 +146,8 @@ def test_a_delta_that_is_signed_itself_is_left_alone(source: Path, target: Path,
     run(source, target, f"{REF}={one}")
     run(source, target, deltas=1)
     (superblock,) = target.glob("deltas/*/*/superblock")
-    signed = b"OSTSGNDT" + superblock.read_bytes()
+    magic = int.from_bytes(b"OSTSGNDT", "little")
+    signed = encode("(taya{sv})", (magic, superblock.read_bytes(), ()))
     superblock.write_bytes(signed)
     warned: list[str] = []
 
@@ -151,10 +155,11 @@ def test_a_delta_that_is_signed_itself_is_left_alone(source: Path, target: Path,
         def warn(self, message: str) -> None:
             warned.append(message)
 
-    options = PublishOptions(
-        source=str(source), target=str(target), requests=(Request(name=REF, revision=two),), signers=(GpgKey(KEY),)
-    )
+    requests = (Request(name=REF, revision=two),)
+    options = PublishOptions(source=str(source), target=str(target), requests=requests)
     publish(options, Warnings())
+    assert warned == []
+    publish(replace(options, signers=(GpgKey(KEY),)), Warnings())
     assert superblock.read_bytes() == signed
     assert [str(superblock.parent.name) in each and "is signed" in each for each in warned] == [True]
 
@@ -311,6 +316,42 @@ def test_a_damaged_superblock(source: Path, target: Path) -> None:
     with pytest.raises(RepositoryError, match="superblock is damaged") as caught:
         run(source, target)
     assert "compose delta" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("what", ["fifo", "directory", "signed"])
+def test_what_is_no_superblock(what: str, source: Path, target: Path) -> None:
+    history(source, "one", "two")
+    run(source, target, f"{REF}={REF}^")
+    run(source, target, deltas=1)
+    (superblock,) = target.glob("deltas/*/*/superblock")
+    superblock.unlink()
+    match what:
+        case "fifo":
+            os.mkfifo(superblock)
+        case "directory":
+            superblock.mkdir()
+        case _:
+            superblock.write_bytes(b"OSTSGNDT\xff\xff")
+    with pytest.raises(RepositoryError, match=r"superblock is (not a regular file|damaged)"):
+        run(source, target)
+    # not even of a delta to another commit
+    if what != "signed":
+        with pytest.raises(RepositoryError, match="superblock is not a regular file"):
+            run(source, target, f"{REF}={REF}^", allow_downgrade=True)
+
+
+def test_a_superblock_that_no_client_fetches(
+    source: Path, target: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history(source, "one", "two")
+    run(source, target, f"{REF}={REF}^")
+    run(source, target, deltas=1)
+    (superblock,) = target.glob("deltas/*/*/superblock")
+    before = superblock.read_bytes()
+    monkeypatch.setattr("compose.ostree.delta.signatures.MAX_METADATA_SIZE", len(before) - 1)
+    assert main(["publish", f"--repo={source}", f"--to={target}", f"--gpg-key={KEY}", REF]) == 0
+    assert "larger than what clients fetch" in capsys.readouterr().err
+    assert superblock.read_bytes() == before
 
 
 def test_the_command(source: Path, target: Path, capsys: pytest.CaptureFixture[str]) -> None:
