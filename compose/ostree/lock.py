@@ -87,6 +87,15 @@ def locked(repo: Repo, reporter: Reporter, *, exclusive: bool, name: str = LOCK)
         os.close(fd)
 
 
+@contextmanager
+def locked_to_read(repo: Repo, reporter: Reporter) -> Iterator[None]:
+    """Hold the lock, shared, so that no prune runs; without write access, do not. Raises RepositoryError as locked() does."""
+    with contextlib.ExitStack() as stack:
+        if os.access(LOCK, os.W_OK, dir_fd=repo.fd) or os.access(".", os.W_OK, dir_fd=repo.fd):
+            stack.enter_context(locked(repo, reporter, exclusive=False))
+        yield
+
+
 def _holders(fd: int) -> str:
     """The programs that hold a lock on an open file, as far as /proc shows them: "ostree (process 123)"."""
     mine = os.fstat(fd)

@@ -7,9 +7,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 
 from compose import records
@@ -17,7 +15,7 @@ from compose.errors import ComposeError, RepositoryError
 from compose.events import Reporter
 from compose.ostree import refs
 from compose.ostree.copying import check_copyable
-from compose.ostree.lock import locked
+from compose.ostree.lock import locked, locked_to_read
 from compose.ostree.prune import Doomed, find_doomed, remove
 from compose.ostree.repo import Repo
 from compose.ostree.summary import write_summary
@@ -39,7 +37,7 @@ def publish(options: PublishOptions, reporter: Reporter) -> Published:
         check_summary(target, options.signers)
         if not options.dry_run:
             target.check_writable()
-        with _shared(source, reporter), _shared(target, reporter):
+        with locked_to_read(source, reporter), locked_to_read(target, reporter):
             # until refs lead to the copied commits, a prune would remove them
             moves = _moves(source, target, options)
             missing = find_missing(source, target, [each.commit for each in moves], options.depth)
@@ -150,12 +148,3 @@ def _prune(
             hint=error.hint or "run the same command again to prune what is left",
             details=error.details,
         ) from error
-
-
-@contextmanager
-def _shared(repo: Repo, reporter: Reporter) -> Iterator[None]:
-    """Hold the repository lock, shared, so that no prune runs; without write access, do not."""
-    with ExitStack() as stack:
-        if os.access(".lock", os.W_OK, dir_fd=repo.fd) or os.access(".", os.W_OK, dir_fd=repo.fd):
-            stack.enter_context(locked(repo, reporter, exclusive=False))
-        yield

@@ -27,7 +27,7 @@ from compose.ostree.delta.index import write_index
 from compose.ostree.delta.layout import Fallback, PartHeader, delta_path, encode_superblock
 from compose.ostree.delta.parts import Item, divided, worker_memory, write_part
 from compose.ostree.delta.threads import Cancellation, in_threads
-from compose.ostree.lock import SUMMARY_LOCK, locked
+from compose.ostree.lock import SUMMARY_LOCK, locked, locked_to_read
 from compose.ostree.objects import MAX_METADATA_SIZE
 from compose.ostree.repo import Repo
 from compose.ostree.staging import remove_leftovers, staging_directory
@@ -132,12 +132,12 @@ def write_delta_file(
     repo: Repo, *, source: str | None, target: str, path: str, options: DeltaOptions, reporter: Reporter
 ) -> WrittenDelta:
     """Write the delta into one file for `ostree static-delta apply-offline`, by a client that has the source. The repository
-    stays as it is.
+    stays as it is, and may be read-only.
 
     path: of the file. options: the parts are inline and there are no fallbacks, whatever they say. Otherwise as write_delta().
     """
     fs.check_place(path)
-    with locked(repo, reporter, exclusive=False):
+    with locked_to_read(repo, reporter):
         alone = replace(options, inline=True, min_fallback_size=0)
         made = _make(repo, source, target, "", alone, reporter)
         written, superblock = _described(repo, source, target, path, made, alone)

@@ -28,6 +28,7 @@ from compose.ostree.repo import Repo
 from compose.pipeline.delta import make_delta
 from tests.compat.ostree.test_commit import MODES, ostree
 from tests.support.commits import Item, file, link, write_commit
+from tests.support.filesystem import mounted
 
 pytestmark = pytest.mark.root
 CLIENTS = ["bare-user", "bare", "bare-user-only"]
@@ -220,6 +221,17 @@ def test_a_file_outside_the_repository(mode: str, old: bool, tmp_path: Path) -> 
     ostree(client, "static-delta", "apply-offline", str(where / "update.delta"))
     ostree(client, "refs", "--create=main", written.target)
     ostree(client, "fsck")
+
+
+def test_a_file_of_a_read_only_repository(tmp_path: Path) -> None:
+    with mounted("tmpfs", tmp_path / "disk") as disk:
+        make(disk / "repo", OLD, NEW)
+        (disk / "repo/.lock").unlink()
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        file = str(tmp_path / "update.delta")
+        written = make_delta(str(disk / "repo"), "new", "old", OPTIONS, Reporter(), filename=file)
+    assert written is not None
+    assert written.fetched_bytes == os.path.getsize(file)
 
 
 @pytest.mark.parametrize("mode", [*CLIENTS, "archive"])
