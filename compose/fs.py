@@ -60,6 +60,16 @@ def storage_errors(place: str) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def obstacles(place: str) -> Iterator[None]:
+    """Raise StorageError, naming place, for a file where a directory must be, or the reverse, as in a damaged repository."""
+    try:
+        yield
+    except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+        hint = f"something else is at {error.filename2 or error.filename or place} or above it: remove it"
+        raise StorageError(f"cannot write {place}: {error.strerror}", hint=hint) from error
+
+
 def is_full(path: str) -> bool:
     """Is the filesystem of a path full, or almost full? Raises OSError."""
     status = os.statvfs(path)

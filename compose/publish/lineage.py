@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache, partial
 
 from compose import fs
-from compose.errors import RepositoryError
 from compose.ostree import refs
 from compose.ostree.repo import Repo
 from compose.publish.model import Move
@@ -26,29 +25,20 @@ _LARGEST = 1 << 20
 
 
 def remember(target: Repo, moves: Sequence[Move]) -> None:
-    """Record what the commits of these moves replace, before the refs move. Raises StorageError, and RepositoryError if
-    something else is in the place of the records."""
+    """Record what the commits of these moves replace, before the refs move. Raises StorageError."""
     moved = [move for move in moves if move.before is not None and move.before != move.commit]
     if not moved:
         return
     directory = os.path.join(target.path, _DIRECTORY)
-    with _in_the_way(directory), fs.storage_errors(directory):
+    with fs.obstacles(directory), fs.storage_errors(directory):
         os.makedirs(directory, exist_ok=True)
     for move in moved:
         row = str(move.before), move.name
         # A commit may be published again, after a later one: what it replaced the first time still leads to all before.
         rows = [*(each for each in _read(target, move.commit) if each != row), row]
         text = "".join(f"{before} {name}\n" for before, name in rows)
-        with _in_the_way(os.path.join(directory, move.commit)):
+        with fs.obstacles(os.path.join(directory, move.commit)):
             refs.replace_file(target.fd, f"{_DIRECTORY}/{move.commit}", text.encode(), fsync=target.config.fsync)
-
-
-@contextmanager
-def _in_the_way(path: str) -> Iterator[None]:
-    try:
-        yield
-    except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
-        raise RepositoryError(f"cannot write {path}: {error.strerror}", hint="remove what is in its place") from error
 
 
 def predecessors(target: Repo, moves: Sequence[Move] = ()) -> Callable[[str, str], Sequence[str]]:

@@ -77,11 +77,12 @@ def write_index(repo: Repo, target: str) -> None:
     path = index_path(target)
     while True:
         found = leading_to(target, list_deltas(repo.path))
-        with fs.storage_errors(os.path.join(repo.path, path)):
+        place = os.path.join(repo.path, path)
+        with fs.obstacles(place), fs.storage_errors(place):
             for directory in ("delta-indexes", os.path.dirname(path)):
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(directory, 0o755, dir_fd=repo.fd)
-        refs.replace_file(repo.fd, path, encode_index(found), fsync=repo.config.fsync)
+            refs.replace_file(repo.fd, path, encode_index(found), fsync=repo.config.fsync)
         if found == leading_to(target, list_deltas(repo.path)):
             return
 

@@ -298,7 +298,7 @@ def _superblock(
 def _publish(repo: Repo, directory: str, place: str) -> None:
     """Give a directory the name of a delta; a delta that has that name takes the directory's place."""
     above, path = os.path.join(repo.path, os.path.dirname(place)), os.path.join(repo.path, place)
-    with fs.storage_errors(path):
+    with fs.obstacles(path), fs.storage_errors(path):
         if repo.config.fsync:
             _sync(directory)
         os.makedirs(above, mode=0o755, exist_ok=True)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from compose.cli.app import main
-from compose.errors import RepositoryError, UsageError
+from compose.errors import RepositoryError, StorageError, UsageError
 from compose.events import Reporter
 from compose.ostree.delta.index import list_deltas
 from compose.ostree.delta.signatures import outdated_superblocks
@@ -338,6 +338,19 @@ def test_what_is_no_superblock(what: str, source: Path, target: Path) -> None:
     if what != "signed":
         with pytest.raises(RepositoryError, match="superblock is not a regular file"):
             run(source, target, f"{REF}={REF}^", allow_downgrade=True)
+
+
+@pytest.mark.parametrize("name", ["deltas", "delta-indexes"])
+def test_a_file_in_the_place_of_a_directory(name: str, source: Path, target: Path) -> None:
+    with (target / "config").open("a") as config:
+        config.write("indexed-deltas=true\n")
+    one, two = history(source, "one", "two")
+    run(source, target, f"{REF}={one}")
+    (target / name).write_text("")
+    with pytest.raises(StorageError, match=f"cannot write .*{name}/") as caught:
+        run(source, target, f"{REF}={two}", deltas=1)
+    assert name in (caught.value.hint or "")
+    assert refs_of(target) == {REF: one}
 
 
 def test_a_superblock_that_no_client_fetches(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from compose.errors import RepositoryError
+from compose.errors import StorageError
 from compose.ostree.prune import Retention
 from compose.publish import publish as publishing
 from tests.compat.ostree.test_commit import ostree
@@ -148,7 +148,7 @@ def test_something_in_the_place_of_records(what: str, target: Path, tmp_path: Pa
         case _:
             (top / two).mkdir(parents=True)
             (top / ("0" * 64)).mkdir()
-    with pytest.raises(RepositoryError, match=r"cannot write .*published"):
+    with pytest.raises(StorageError, match=r"cannot write .*published"):
         run(source, target)
     assert refs_of(target) == {REF: one}
     # neither is it in the way of pruning
