@@ -74,10 +74,10 @@ def write_summary(
             deltas.clear()
             if found == (repo.refs(), _mirrored(repo)):
                 break
-    if not signers:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink("summary.sig", dir_fd=repo.fd)
-            reporter.warn(f"{repo.path}: the summary has changed and its signature was removed; sign it again")
+        if not signers:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink("summary.sig", dir_fd=repo.fd)
+                reporter.warn(f"{repo.path}: the summary has changed and its signature was removed; sign it again")
 
 
 def _replace(repo: Repo, moves: Mapping[str, str], files: Mapping[str, bytes]) -> None:

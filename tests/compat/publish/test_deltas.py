@@ -9,6 +9,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 from compose.cli.app import main
 from compose.errors import RepositoryError, StorageError, UsageError
 from compose.events import Reporter
+from compose.ostree import summary
 from compose.ostree.delta.index import list_deltas
 from compose.ostree.delta.signatures import outdated_superblocks
 from compose.ostree.delta.write import DeltaOptions, write_delta
@@ -239,6 +241,22 @@ def test_a_delta_gets_the_signatures_made_while_it_waits(source: Path, target: P
         made.result()
         assert list_deltas(str(target)).keys() == {f"{one}-{two}"}
         assert outdated_superblocks(repo, two, Reporter()) == {}
+
+
+def test_the_signature_of_the_next_summary_stays(source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(source, "one")
+
+    @contextmanager
+    def then(*how: Any, **named: Any) -> Iterator[None]:
+        with locked(*how, **named):
+            yield
+        # as soon as others may write the summary
+        monkeypatch.setattr(summary, "locked", locked)
+        run(source, target, signers=(GpgKey(KEY),))
+
+    monkeypatch.setattr(summary, "locked", then)
+    run(source, target)
+    assert (target / "summary.sig").exists()
 
 
 @pytest.mark.parametrize("indexed", [True, False])
