@@ -186,8 +186,8 @@ def _document(done: Published, *, dry_run: bool) -> dict[str, Any]:
             {
                 "from": each.source,
                 "to": each.target,
-                "fetched_bytes": each.written and each.written.fetched_bytes,
-                "loose_bytes": each.written and each.written.loose_bytes,
+                "fetched-bytes": each.written and each.written.fetched_bytes,
+                "loose-bytes": each.written and each.written.loose_bytes,
             }
             for each in done.deltas
         ],
