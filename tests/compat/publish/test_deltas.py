@@ -35,31 +35,10 @@ from compose.publish.publish import publish
 from tests.compat.ostree.test_commit import ostree, served
 from tests.compat.publish.test_publish import run
 from tests.support import rpmrepo
-from tests.support.publication import OTHER, REF, build, history, make, refs_of, snapshot
+from tests.support.publication import OTHER, REF, build, history, refs_of, snapshot
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("keys")]
 KEY = rpmrepo.address("builder")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def keys() -> Iterator[rpmrepo.Keys]:
-    keys = rpmrepo.Keys()
-    for name in ("builder", "other"):
-        keys.make(name)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GNUPGHOME", keys.home)
-        yield keys
-    keys.close()
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return make(tmp_path / "build")
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    return make(tmp_path / "srv")
 
 
 def only_deltas(target: Path, path: Path) -> Path:

@@ -37,11 +37,6 @@ def source(tmp_path: Path) -> Path:
     return source
 
 
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    return make(tmp_path / "srv")
-
-
 def tip(repo: Path) -> Commit:
     with Repo.open(str(repo)) as opened:
         return opened.read_commit(refs_of(repo)[REF])

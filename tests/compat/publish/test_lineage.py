@@ -19,11 +19,6 @@ from tests.support.publication import HOUR, OTHER, REF, build, history, make, ob
 pytestmark = pytest.mark.root
 
 
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    return make(tmp_path / "srv")
-
-
 def commits_of(repo: Path) -> set[str]:
     return {each.replace("/", "").partition(".")[0] for each in objects_of(repo) if each.endswith(".commit")}
 

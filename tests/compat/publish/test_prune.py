@@ -23,11 +23,6 @@ pytestmark = pytest.mark.root
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return make(tmp_path / "build")
-
-
-@pytest.fixture
 def target(tmp_path: Path, source: Path) -> Path:
     """Four commits of one ref, three of another, one that was pulled from elsewhere, one without a ref."""
     target = make(tmp_path / "srv")

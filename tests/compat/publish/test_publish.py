@@ -7,7 +7,6 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,29 +29,8 @@ from tests.support.commits import Item, write_commit
 from tests.support.filesystem import mounted
 from tests.support.publication import OTHER, REF, build, history, make, objects_of, refs_of, snapshot
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("keys")]
 KEY = rpmrepo.address("builder")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def keys() -> Iterator[rpmrepo.Keys]:
-    keys = rpmrepo.Keys()
-    for name in ("builder", "other"):
-        keys.make(name)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GNUPGHOME", keys.home)
-        yield keys
-    keys.close()
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return make(tmp_path / "build")
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    return make(tmp_path / "srv")
 
 
 def run(source: Path, target: Path, *names: str, signers: tuple[Signer, ...] = (), **how: object) -> Published:
