@@ -326,6 +326,23 @@ def _copy(source: int, target: int, begin: int, end: int) -> None:
         offset += len(chunk)
 
 
+def open_regular(path: str, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> BinaryIO:
+    """Open a regular file for reading. Raises OSError: EINVAL for what is not a regular file, at once even if it is a fifo, which
+    open() would wait for."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    fd = os.open(path, flags if follow_symlinks else flags | os.O_NOFOLLOW, dir_fd=dir_fd)
+    try:
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        return open(fd, "rb")
+    except BaseException:
+        os.close(fd)
+        raise
+
+
 def chunks(fd: int, offset: int = 0, size: int = CHUNK) -> Iterator[bytes]:
     """Yield the content of a file from an offset on, in chunks of at most size bytes. Raises OSError.
 
@@ -351,26 +368,20 @@ def chunks(fd: int, offset: int = 0, size: int = CHUNK) -> Iterator[bytes]:
 
 
 def copy_file(source: str, target: str) -> None:
-    """Copy the regular file source to target, replacing it atomically, because others may be reading it. Raises OSError, with
-    EINVAL if source is not a regular file."""
-    # do not block on a fifo
-    origin = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(origin).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", source)
+    """Copy the regular file source to target, replacing it atomically, because others may be reading it. Raises OSError, as
+    open_regular() does."""
+    with open_regular(source) as origin:
         temporary = f"{target}.{os.urandom(6).hex()}.tmp"
         copy = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
             try:
-                clone_or_copy(origin, copy)
+                clone_or_copy(origin.fileno(), copy)
             finally:
                 os.close(copy)
             os.rename(temporary, target)
         except BaseException:
             os.unlink(temporary)
             raise
-    finally:
-        os.close(origin)
 
 
 def replace(source: str, path: str) -> None:

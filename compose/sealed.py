@@ -7,27 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from contextlib import suppress
 from pathlib import Path
 
 from compose import fs
 
 _DIGEST = 32
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def read_sealed(path: str, kind: bytes) -> memoryview | None:
     """Read the data that write_sealed() wrote with the same kind; None if there is no such file, or it is not trusted."""
     try:
-        fd = os.open(path, _READ)
-        try:
-            status = os.fstat(fd)
-            ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
-            with open(fd, "rb", closefd=False) as file:
-                data = memoryview(file.read() if ours else b"")
-        finally:
-            os.close(fd)
+        with fs.open_regular(path, follow_symlinks=False) as file:
+            status = os.fstat(file.fileno())
+            ours = status.st_uid == os.geteuid() and not status.st_mode & 0o022
+            data = memoryview(file.read() if ours else b"")
     except OSError:
         return None
     start = len(kind) + _DIGEST

@@ -15,7 +15,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, Any, Self
@@ -152,14 +151,11 @@ class Layout:
     @contextmanager
     def open_blob(self, digest: str) -> Iterator[IO[bytes]]:
         """Open a blob of any size without verifying it. Raises ImageError when it is missing."""
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            fd = os.open(digest, flags, dir_fd=self._blobs)
+            file = fs.open_regular(digest, dir_fd=self._blobs, follow_symlinks=False)
         except OSError as error:
             raise ImageError(f"{self.path}: cannot read the blob sha256:{digest}: {error.strerror}") from error
-        with os.fdopen(fd, "rb", buffering=0) as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise ImageError(f"{self.path}: the blob sha256:{digest} is not a regular file")
+        with file:
             yield file
 
     def index(self) -> dict[str, Any]:
@@ -208,23 +204,14 @@ class Layout:
     def _exists(self, digest: str, size: int) -> bool:
         """Does an intact blob exist? A damaged one is removed."""
         try:
-            fd = os.open(digest, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._blobs)
+            file = fs.open_regular(digest, dir_fd=self._blobs, follow_symlinks=False)
         except FileNotFoundError:
             return False
         except OSError as error:
             raise ImageError(f"{self.path}: cannot read the blob sha256:{digest}: {error.strerror}") from error
-        try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise ImageError(f"{self.path}: the blob sha256:{digest} is not a regular file", hint="remove it")
-            if status.st_size == size:
-                content = hashlib.sha256()
-                for piece in fs.chunks(fd):
-                    content.update(piece)
-                if content.hexdigest() == digest:
-                    return True
-        finally:
-            os.close(fd)
+        with file:
+            if os.fstat(file.fileno()).st_size == size and hashlib.file_digest(file, "sha256").hexdigest() == digest:
+                return True
         self._reporter.warn(f"{self.path}: the blob sha256:{digest} is damaged and is replaced")
         os.unlink(digest, dir_fd=self._blobs)
         return False
@@ -371,11 +358,8 @@ def _object(data: bytes, what: str) -> dict[str, Any]:
 
 def _read(directory: int, name: str, path: str) -> bytes:
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-        try:
-            data = b"".join(fs.chunks(fd, 0, MAX_JSON)) if os.fstat(fd).st_size <= MAX_JSON else None
-        finally:
-            os.close(fd)
+        with fs.open_regular(name, dir_fd=directory, follow_symlinks=False) as file:
+            data = file.read() if os.fstat(file.fileno()).st_size <= MAX_JSON else None
     except OSError as error:
         raise ImageError(f"{path}: cannot read {name}: {error.strerror}") from error
     if data is None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import enum
-import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from compose import fs
 from compose.errors import RepositoryError
 
 
@@ -62,16 +61,9 @@ _MAX_PERCENT = 99
 
 
 def read_config(path: str) -> str:
-    """Return the text of a config. Raises OSError, and ValueError for a file that is not text, not regular or too large."""
-    # do not block on a fifo
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ValueError("it is not a regular file")
-        with open(fd, "rb", closefd=False) as file:
-            data = file.read(_MAX_SIZE + 1)
-    finally:
-        os.close(fd)
+    """Return the text of a config. Raises OSError, and ValueError for a file that is not text or too large."""
+    with fs.open_regular(path) as file:
+        data = file.read(_MAX_SIZE + 1)
     if len(data) > _MAX_SIZE:
         raise ValueError(f"it has more than {_MAX_SIZE} bytes")
     return data.decode()

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import marshal
 import os
-import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -36,8 +35,6 @@ from compose.ostree.worker import DAMAGED, READ, WRITE, Failure, serve
 Setup = tuple[str, str, str, str, int | None]
 """Objects directory and mode of the source; staging directory and mode of the target; deflate level."""
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-# O_NONBLOCK: do not block on a fifo
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class _WriteError(Exception):
@@ -98,10 +95,8 @@ class Copier:
             os.close(fd)
 
     def _copy_file(self, source: str, fd: int) -> None:
-        origin = os.open(source, _READ)
-        try:
-            if not stat.S_ISREG(os.fstat(origin).st_mode):
-                raise ValueError("it is not a regular file")
+        with fs.open_regular(source, follow_symlinks=False) as file:
+            origin = file.fileno()
             try:
                 fs.clone_or_copy(origin, fd)
             except OSError as error:
@@ -113,8 +108,6 @@ class Copier:
                 meta = os.getxattr(origin, OSTREEMETA)
                 with _write_errors():
                     os.setxattr(fd, OSTREEMETA, meta)
-        finally:
-            os.close(origin)
 
     def _convert(self, content: OpenContent, checksum: str, fd: int) -> None:
         info, pieces = content.info, verified(content, checksum)

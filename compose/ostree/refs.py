@@ -60,16 +60,10 @@ def read_ref(repo_fd: int, name: str) -> str | None:
 
 def _read(repo_fd: int, path: str) -> str | None:
     try:
-        # O_NONBLOCK: do not block on a fifo
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=repo_fd)
-        try:
-            text = os.read(fd, 80).decode("ascii", errors="replace").strip()
-        finally:
-            os.close(fd)
+        with fs.open_regular(path, dir_fd=repo_fd) as file:
+            text = file.read(80).decode("ascii", errors="replace").strip()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
-    except BlockingIOError:
-        text = ""
     except OSError as error:
         raise _unreadable(repo_fd, path, error) from error
     if not is_checksum(text):

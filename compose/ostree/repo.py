@@ -306,18 +306,13 @@ class Repo:
 
     def _read(self, checksum: str, extension: str) -> bytes:
         try:
-            # a fifo, which must not block, or a symlink is no object
-            fd = os.open(self._path_of(checksum, extension), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                size = os.fstat(fd).st_size
+            with fs.open_regular(self._path_of(checksum, extension), follow_symlinks=False) as file:
+                size = os.fstat(file.fileno()).st_size
                 if size > MAX_METADATA_SIZE:
                     raise self.damaged(
                         f"{checksum}.{extension}", f"it has {size} bytes, but clients accept {MAX_METADATA_SIZE}"
                     )
-                with open(fd, "rb", closefd=False) as file:
-                    return file.read(size)
-            finally:
-                os.close(fd)
+                return file.read(size)
         except OSError as error:
             raise self.unreadable(f"{checksum}.{extension}", error.strerror or str(error)) from error
 

@@ -9,7 +9,6 @@ this, pruning would take what was published before for unrelated, and remove it.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache, partial
@@ -70,12 +69,8 @@ def _read(target: Repo, commit: str) -> tuple[tuple[str, str], ...]:
     """The rows of a commit: what it replaced, under which ref. What is damaged is taken for unknown: it only ends a history
     early."""
     try:
-        # O_NONBLOCK: do not block on a fifo
-        fd = os.open(f"{_DIRECTORY}/{commit}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=target.fd)
-        try:
-            data = os.read(fd, _LARGEST) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
-        finally:
-            os.close(fd)
+        with fs.open_regular(f"{_DIRECTORY}/{commit}", dir_fd=target.fd) as file:
+            data = file.read(_LARGEST)
         rows = [line.partition(" ") for line in data.decode().split("\n")]
     except (OSError, ValueError):
         return ()

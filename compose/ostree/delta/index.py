@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from io import BufferedReader
 from typing import TypeVar
@@ -48,19 +48,13 @@ def read_superblock(directory: str, read: Callable[[BufferedReader], _Read]) -> 
     making it. Raises RepositoryError if it cannot be read."""
     path = os.path.join(directory, "superblock")
     try:
-        # O_NONBLOCK: do not block on a fifo
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise RepositoryError(f"{path} is not a regular file", hint="remove the directory of the static delta")
-            with open(fd, "rb", closefd=False) as file:
-                return read(file)
-        finally:
-            os.close(fd)
+        with fs.open_regular(path) as file:
+            return read(file)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise RepositoryError(f"{path} cannot be read: {error.strerror}") from error
+        hint = "remove the directory of the static delta" if error.errno in (errno.EINVAL, errno.EISDIR) else None
+        raise RepositoryError(f"{path} cannot be read: {error.strerror}", hint=hint) from error
 
 
 def leading_to(target: str, deltas: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -156,9 +156,9 @@ def _endless(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "harm", "said"),
     [
-        (f"refs/heads/{REF}", _pipe, "instead of a checksum"),
-        ("config", _pipe, "is not a regular file"),
-        ("config", _endless, "is not a regular file"),
+        (f"refs/heads/{REF}", _pipe, f"refs/heads/{REF}: not a regular file"),
+        ("config", _pipe, "config: not a regular file"),
+        ("config", _endless, "config: not a regular file"),
     ],
 )
 def test_files_that_never_end(name: str, harm: Callable[[Path], None], said: str, source: Path, target: Path) -> None:

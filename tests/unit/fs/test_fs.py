@@ -122,3 +122,25 @@ def test_places_that_no_file_can_be_written_to(place: str, tmp_path: Path) -> No
         fs.check_place(str(tmp_path / place) if place else "")
     assert sorted(os.listdir(tmp_path)) == ["directory", "pipe"]
     fs.check_place(str(tmp_path / "new"))
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("directory", errno.EISDIR), ("pipe", errno.EINVAL), ("zero", errno.EINVAL), ("missing", errno.ENOENT)],
+)
+def test_only_regular_files_are_opened(name: str, number: int, tmp_path: Path) -> None:
+    (tmp_path / "directory").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("file")
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(OSError) as caught:
+        fs.open_regular(str(tmp_path / name))
+    assert caught.value.errno == number
+    assert os.listdir("/proc/self/fd") == before
+    with fs.open_regular(str(tmp_path / "link")) as file:
+        assert file.read() == b"content"
+    with pytest.raises(OSError) as caught:
+        fs.open_regular(str(tmp_path / "link"), follow_symlinks=False)
+    assert caught.value.errno == errno.ELOOP

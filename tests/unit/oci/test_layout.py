@@ -225,7 +225,7 @@ def test_a_blob_that_is_a_directory(tmp_path: Path) -> None:
     blob = place / "blobs/sha256" / digest_of(add(place, "one", "a"))
     blob.unlink()
     blob.mkdir()
-    with pytest.raises(ImageError, match=f"{blob.name} is not a regular file"):
+    with pytest.raises(ImageError, match=f"{blob.name}: Is a directory"):
         add(place, "one", "a")
 
 

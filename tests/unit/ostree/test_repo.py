@@ -19,7 +19,7 @@ def test_a_directory_in_the_place_of_the_config(tmp_path: Path) -> None:
     before = os.listdir("/proc/self/fd")
     with pytest.raises(RepositoryError) as caught:
         Repo.open(str(tmp_path))
-    assert caught.value.message == f"cannot read {config}: it is not a regular file"
+    assert caught.value.message == f"cannot read {config}: Is a directory"
     assert os.listdir("/proc/self/fd") == before
 
 
