@@ -10,7 +10,7 @@ import typer
 from compose.cli import flags
 from compose.cli.flags import Format, ProgressStyle
 from compose.cli.plain import plain
-from compose.cli.sizes import size
+from compose.cli.sizes import counted, size
 from compose.errors import UsageError
 
 if TYPE_CHECKING:
@@ -132,15 +132,11 @@ def delta_line(written: WrittenDelta) -> str:
     """From where to where it leads, and what it saves."""
     source = "nothing" if written.source is None else written.source[:12]
     files = 1 + (0 if written.inline else len(written.parts)) + written.fallbacks
-    line = f"delta from {source} to {written.target[:12]}: {size(written.fetched_bytes)} in {_files(files)}"
+    line = f"delta from {source} to {written.target[:12]}: {size(written.fetched_bytes)} in {counted(files, 'file')}"
     if written.loose_bytes is None:
         return line
     objects = 1 + written.metadata + written.files + written.fallbacks
-    return f"{line}; without the delta {size(written.loose_bytes)} in {_files(objects)}"
-
-
-def _files(count: int) -> str:
-    return "one file" if count == 1 else f"{count} files"
+    return f"{line}; without the delta {size(written.loose_bytes)} in {counted(objects, 'file')}"
 
 
 def _document(written: WrittenDelta | None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from compose.cli.sizes import size
+from compose.cli.sizes import counted, size
 from compose.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def has_parents(format_version: int) -> bool:
 
 
 def image_line(image: Image) -> str:
-    return f"{len(image.layers)} layers, {size(sum(each.size for each in image.layers))}"
+    return f"{counted(len(image.layers), 'layer')}, {size(sum(each.size for each in image.layers))}"
 
 
 def difference_lines(found: ManifestDifference) -> Iterator[str]:

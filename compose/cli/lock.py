@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from compose.cli import flags
 from compose.cli.flags import Format, ProgressStyle
 from compose.cli.plan import describe_advisory
+from compose.cli.sizes import counted
 from compose.errors import TreefileError, UsageError
 from compose.pipeline.options import ComposeOptions
 
@@ -173,8 +174,7 @@ def _lock(
         for advisory in done.advisories:
             typer.echo(f"fixes {describe_advisory(advisory)}")
         count = len(done.changes)
-        packages = "1 package" if count == 1 else f"{count} packages"
-        typer.echo(f"{path}: {packages} {would}" if count else f"{path}: no change")
+        typer.echo(f"{path}: {counted(count, 'package')} {would}" if count else f"{path}: no change")
         any_changed = any_changed or count > 0
     return any_changed
 

@@ -12,6 +12,7 @@ import typer
 from compose import fs
 from compose.cli import flags
 from compose.cli.flags import ProgressStyle
+from compose.cli.sizes import counted
 from compose.cli.tree import report_result, summary
 from compose.errors import UsageError
 from compose.pipeline.flat import flattened_treefile
@@ -228,8 +229,8 @@ def _installed(result: Installed) -> str:
         case Outcome.UNCHANGED:
             return "No apparent changes since previous commit; use --force-nocache to override"
         case Outcome.DRY_RUN:
-            return f"{result.packages} packages"
+            return counted(result.packages, "package")
         case Outcome.DOWNLOADED:
-            return f"{result.packages} packages downloaded"
+            return f"{counted(result.packages, 'package')} downloaded"
         case _:
-            return f"{result.rootfs}: {result.packages} packages"
+            return f"{result.rootfs}: {counted(result.packages, 'package')}"

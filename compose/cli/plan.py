@@ -14,7 +14,7 @@ import typer
 from compose.cli import flags, markdown
 from compose.cli.flags import ProgressStyle, ReportFormat
 from compose.cli.plain import plain
-from compose.cli.sizes import delta, size
+from compose.cli.sizes import counted, delta, size
 from compose.pipeline.options import ComposeOptions
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def _causes(plan: Plan) -> list[str]:
     """One line for each changed input; all packages, which have their own section, share one."""
     packages = [each for each in plan.causes or () if each.change.kind == "package"]
     others = [_cause(each) for each in plan.causes or () if each.change.kind != "package"]
-    return [*others, f"{len(plan.packages)} packages changed"] if packages else others
+    return [*others, f"{counted(len(plan.packages), 'package')} changed"] if packages else others
 
 
 def _cause(cause: Cause) -> str:

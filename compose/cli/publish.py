@@ -12,7 +12,7 @@ import typer
 from compose.cli import flags
 from compose.cli.delta import delta_line
 from compose.cli.flags import Format, ProgressStyle
-from compose.cli.sizes import size
+from compose.cli.sizes import counted, size
 from compose.errors import UsageError
 
 if TYPE_CHECKING:
@@ -139,11 +139,11 @@ def _text(done: Published, *, dry_run: bool) -> Iterator[str]:
         yield _line(move)
     copied, would = done.copied, "would be " if dry_run else ""
     objects = copied.commits + copied.metadata + copied.files
-    yield f"{objects} objects {would}copied, {size(copied.size)} of files"
+    yield f"{counted(objects, 'object')} {would}copied, {size(copied.size)} of files"
     for delta in done.deltas:
         yield _delta(delta)
     if done.signatures:
-        yield f"{done.signatures} signatures {would}made, of commits and of the summary"
+        yield f"{counted(done.signatures, 'signature')} {would}made, of commits and of the summary"
     if done.pruned is not None:
         yield _pruned(done.pruned, would)
 
@@ -162,10 +162,10 @@ def _delta(delta: PublishedDelta) -> str:
 
 
 def _pruned(doomed: Doomed, would: str) -> str:
-    deltas = f", {len(doomed.deltas)} static deltas" if doomed.deltas else ""
-    return (
-        f"{len(doomed.commits)} commits, {len(doomed.objects)} other objects{deltas} {would}pruned, {size(doomed.size)}"
-    )
+    counts = [counted(len(doomed.commits), "commit"), counted(len(doomed.objects), "other object")]
+    if doomed.deltas:
+        counts.append(counted(len(doomed.deltas), "static delta"))
+    return f"{', '.join(counts)} {would}pruned, {size(doomed.size)}"
 
 
 def _document(done: Published, *, dry_run: bool) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from compose import fs
 from compose.cli import flags, markdown
 from compose.cli.blame import describe
 from compose.cli.flags import ProgressStyle, ReportFormat
-from compose.cli.sizes import delta, parse_size, size
+from compose.cli.sizes import counted, delta, parse_size, size
 from compose.cli.treemap import page
 from compose.errors import PolicyError, UsageError
 
@@ -140,7 +140,7 @@ def _text(found: Weighed, shown: Sequence[Row], rest: int) -> Iterator[str]:
 
 
 def _files(share: Share) -> str:
-    return "1 file" if share.objects == 1 else f"{share.objects} files"
+    return counted(share.objects, "file")
 
 
 def _markdown(revision: str, found: Weighed, shown: Sequence[Row]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Human-readable sizes, in powers of ten as for disks and downloads."""
+"""Human-readable sizes, in powers of ten as for disks and downloads, and counts."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ def size(count: int) -> str:
 def delta(count: int) -> str:
     """Format a difference of sizes: "+12.3 MB"."""
     return f"+{size(count)}" if count > 0 else size(count) if count else "0"
+
+
+def counted(count: int, noun: str) -> str:
+    """Format a count: "1 file", "2 files"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def parse_size(flag: str, text: str) -> int:

@@ -10,6 +10,7 @@ import typer
 from compose.cli import flags, markdown
 from compose.cli.flags import ProgressStyle
 from compose.cli.reporter import CommandReporter
+from compose.cli.sizes import counted
 from compose.cli.timings import table
 from compose.errors import UsageError
 from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
@@ -143,10 +144,10 @@ def _as_markdown(result: ComposeResult) -> Iterator[str]:
     yield f"## {markdown.code(result.ref or 'commit')}: {result.outcome.name.lower().replace('_', ' ')}"
     yield ""
     if result.commit is None:
-        yield f"{result.package_count} packages."
+        yield f"{counted(result.package_count, 'package')}."
         return
     version = f", version {markdown.code(result.version)}" if result.version else ""
-    yield f"Commit {markdown.code(result.commit)}{version}; {result.package_count} packages."
+    yield f"Commit {markdown.code(result.commit)}{version}; {counted(result.package_count, 'package')}."
     yield ""
     if result.pkgdiff:
         # imports librpm
@@ -178,14 +179,14 @@ def summary(result: ComposeResult, *, dry_run: bool = False) -> str:
     lines: list[str] = []
     if dry_run:
         lines += [f"{each.nevra} ({each.repo})" for each in result.packages]
-        lines.append(f"{result.package_count} packages")
+        lines.append(counted(result.package_count, "package"))
     match result.outcome:
         case Outcome.DRY_RUN:
             pass
         case Outcome.UNCHANGED:
             lines.append("No apparent changes since previous commit; use --force-nocache to override")
         case Outcome.DOWNLOADED:
-            lines.append(f"{result.package_count} packages downloaded")
+            lines.append(f"{counted(result.package_count, 'package')} downloaded")
         case Outcome.INSTALLED:
             pass
         case Outcome.COMMITTED:
@@ -194,7 +195,7 @@ def summary(result: ComposeResult, *, dry_run: bool = False) -> str:
             lines.append(f"version: {result.version or '(none)'}")
             if result.package_count and result.timings is not None:
                 seconds = ", ".join(f"{name} {spent:.1f}s" for name, spent in result.timings.stages)
-                lines.append(f"{result.package_count} packages; {seconds}")
+                lines.append(f"{counted(result.package_count, 'package')}; {seconds}")
             if result.labels is not None:
                 labels = result.labels
                 lines.append(

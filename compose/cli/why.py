@@ -9,7 +9,7 @@ import typer
 
 from compose.cli import flags
 from compose.cli.flags import Format, ProgressStyle
-from compose.cli.sizes import size
+from compose.cli.sizes import counted, size
 from compose.errors import UsageError
 from compose.pipeline.options import ComposeOptions
 
@@ -118,8 +118,7 @@ def why_not_command(
         typer.echo(f"  {_link(link)}")
     if found.brings:
         total = size(sum(each.install_size for each in found.brings))
-        count = "1 package" if len(found.brings) == 1 else f"{len(found.brings)} packages"
-        typer.echo(f"  requesting it brings {count}, {total} installed:")
+        typer.echo(f"  requesting it brings {counted(len(found.brings), 'package')}, {total} installed:")
         for each in found.brings:
             typer.echo(f"    {each.nevra} ({each.repo})")
     elif found.hint:

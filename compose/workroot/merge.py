@@ -59,7 +59,7 @@ def update(before: Tree, after: Tree, *, applied: bool) -> Update:
 
 
 def with_links(change: Update) -> Update:
-    """The update with hard-linked files made anew instead of adjusted, which keeps them linked.
+    """The update with hard-linked files made again instead of adjusted, which keeps them linked.
 
     On adjustment an overlay copies up each name of a file by itself. Programs must not have changed these files yet.
     """

@@ -77,7 +77,7 @@ def test_arguments(site: Site) -> None:
         assert said in site.tool("delta", *words, status=2).stderr
     assert "No such file" in site.tool("delta", REF, repo, "--empty", "--filename=/gone/x", status=1).stderr
     line = site.tool("delta", REF, repo, "--empty", f"--filename={site.path / 'x'}", "--min-fallback-size=0").stdout
-    assert " in one file; " in line
+    assert " in 1 file; " in line
     assert not (site.repo / "deltas").exists()
     assert "has no commit nothing" in site.tool("delta", "nothing", repo, status=1).stderr
 

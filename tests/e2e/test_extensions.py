@@ -121,8 +121,8 @@ def test_what_is_damaged_or_checked_since_then_is_no_no_change(based: Site) -> N
     based.write_repo(gpgcheck=False)
     extensions(based, a={"packages": ["tiny-weak"]})
     (based.path / "out/tiny-weak-1-1.noarch.rpm").write_bytes(b"")
-    assert "1 packages" in extensions(based, a={"packages": ["tiny-weak"]}).stdout
-    assert "1 packages" in extensions(based, a={"packages": ["unsigned"]}).stdout
+    assert "1 package" in extensions(based, a={"packages": ["tiny-weak"]}).stdout
+    assert "1 package" in extensions(based, a={"packages": ["unsigned"]}).stdout
     based.write_repo()
     extensions(based, status=5, a={"packages": ["unsigned"]})
 
