@@ -1,4 +1,4 @@
-"""`compose fetch`: everything a compose needs in one file, for machines without a network."""
+"""`compose fetch`: what a compose needs, in one file for machines without a network, or in a package repository of one's own."""
 
 from __future__ import annotations
 
@@ -9,12 +9,20 @@ import typer
 
 from compose.cli import flags
 from compose.cli.flags import ProgressStyle
+from compose.cli.sizes import counted, size
+from compose.errors import UsageError
+from compose.events import Reporter
 from compose.pipeline.options import ComposeOptions
 
 
 def command(
     treefile: flags.Treefile,
-    bundle: Annotated[str, typer.Option("--bundle", metavar="FILE", help="File to write.", show_default=False)],
+    bundle: Annotated[
+        str | None, typer.Option("--bundle", metavar="FILE", help="Write everything the compose needs into one file.")
+    ] = None,
+    pool: Annotated[
+        str | None, typer.Option("--pool", metavar="DIR", help="Add the packages to a package repository of your own.")
+    ] = None,
     extensions: Annotated[
         str | None,
         typer.Option("--extensions", metavar="FILE", help="File of extensions whose packages to include."),
@@ -31,12 +39,14 @@ def command(
     proxy: flags.Proxy = None,
     cache_only: flags.CacheOnly = False,
 ) -> None:
-    """Fetch everything a compose needs into one file.
+    """Fetch what a compose needs.
 
-    The bundle holds the treefile and its files, keys, metadata, packages and layers. compose tree --bundle=FILE and compose
-    extensions --bundle=FILE then need no network.
+    A bundle holds the treefile and its files, keys, metadata, packages and layers. compose tree --bundle=FILE and compose
+    extensions --bundle=FILE then need no network. A pool keeps packages that their repositories may drop: list it among the
+    treefile's repos.
     """
-    from compose.pipeline.bundling import write_bundle
+    if (bundle is None) is (pool is None):
+        raise UsageError("give either --bundle=FILE or --pool=DIR")
 
     options = ComposeOptions(
         treefile=treefile,
@@ -51,5 +61,25 @@ def command(
         lockfile_strict=lockfile_strict,
     )
     with flags.reporter_of(progress, progress_fd) as reporter:
-        count = write_bundle(options, bundle, reporter, extensions=extensions)
-    typer.echo(f"{bundle}: {count} packages, {os.path.getsize(bundle) / 1e6:.1f} MB")
+        if pool is not None:
+            line = _pooled(options, pool, extensions, reporter)
+        elif bundle is not None:
+            line = _written(options, bundle, extensions, reporter)
+        else:
+            raise AssertionError
+        typer.echo(line)
+
+
+def _written(options: ComposeOptions, path: str, extensions: str | None, reporter: Reporter) -> str:
+    from compose.pipeline.bundling import write_bundle
+
+    count = write_bundle(options, path, reporter, extensions=extensions)
+    return f"{path}: {counted(count, 'package')}, {size(os.path.getsize(path))}"
+
+
+def _pooled(options: ComposeOptions, directory: str, extensions: str | None, reporter: Reporter) -> str:
+    from compose.pipeline.pool import fill_pool
+
+    done = fill_pool(options, directory, reporter, extensions=extensions)
+    new = f"{len(done.added)} of them new, {size(done.size)}" if done.added else "all there already"
+    return f"{directory}: {counted(done.packages, 'package')}, {new}"

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from compose.ostree.delta.index import list_deltas
 from tests.compat.ostree.test_commit import ostree, served
+from tests.compat.publish.test_deltas import client, elsewhere, only_deltas
 from tests.compat.publish.test_publish import pull
 from tests.compat.publish.test_publish import run as publish_ref
 from tests.support import rpmrepo
@@ -107,6 +109,51 @@ def test_killed_anywhere(tmp_path: Path, keys: rpmrepo.Keys) -> None:
         assert point < NOTHING_TO_KILL
     # it was killed before refs moved, and after
     assert {(False, False), (True, True)} <= seen
+
+
+def test_killed_anywhere_while_deltas_are_made_and_listed(tmp_path: Path, keys: rpmrepo.Keys) -> None:
+    source, target = make(tmp_path / "build"), make(tmp_path / "srv")
+    one, two = history(source, "one", "two")
+    run = [sys.executable, "-c", KILLED]
+    subprocess.run([*run, "0", *words(source, target, f"{REF}={one}")], check=True)
+    (tmp_path / "key").write_bytes(keys.export("builder"))
+    with served(target) as url:
+        ostree(client(tmp_path / "client", url, tmp_path / "key"), "pull", "os", REF)
+    point, seen = 1, set()
+    while True:
+        trial = tmp_path / "trial"
+        subprocess.run(["rm", "-rf", trial, tmp_path / "deltas"], check=True)
+        subprocess.run(["cp", "-a", target, trial], check=True)
+        new = words(source, trial, REF, "--deltas=1")
+        done = subprocess.run([*run, str(point), *new], check=False, capture_output=True, text=True)
+        ostree(trial, "fsck")
+        now = refs_of(trial)[REF]
+        seen.add((bool(list_deltas(str(trial))), now))
+        with served(trial) as url:
+            assert updated(tmp_path, url) == now
+        if done.returncode != -signal.SIGKILL:
+            assert done.returncode == 0, done.stderr
+            break
+        subprocess.run([*run, "0", *new], check=True, stdout=subprocess.DEVNULL)
+        assert list_deltas(str(trial)).keys() == {f"{one}-{two}"}
+        assert [path.name for path in (trial / "tmp").iterdir() if not path.name.startswith("compose-")] == ["cache"]
+        with served(only_deltas(trial, tmp_path / "deltas")) as url:
+            assert updated(tmp_path, url) == two
+        point += 3
+        assert point < NOTHING_TO_KILL
+    # it was killed before there was a delta, while no ref led to it, and at the end
+    assert seen == {(False, one), (True, one), (True, two)}
+
+
+def updated(tmp_path: Path, url: str) -> str:
+    """What a client that has the old commit has after it pulled."""
+    copy = tmp_path / "copy"
+    subprocess.run(["rm", "-rf", copy], check=True)
+    subprocess.run(["cp", "-a", tmp_path / "client", copy], check=True)
+    elsewhere(copy, url)
+    ostree(copy, "pull", "os", REF)
+    ostree(copy, "fsck")
+    return ostree(copy, "rev-parse", f"os:{REF}").strip()
 
 
 def test_at_once(tmp_path: Path, keys: rpmrepo.Keys) -> None:

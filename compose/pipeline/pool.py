@@ -1,0 +1,114 @@
+"""Pools: package repositories of one's own, which keep builds that other repositories have dropped.
+
+A pool is filled by composes' packages, a file NAME-VERSION-RELEASE.ARCH.rpm for each, and indexed by createrepo_c. Packages are
+never removed from it here.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+
+from compose import fs
+from compose.errors import StorageError, UsageError
+from compose.events import Reporter
+from compose.fetch.rpmfile import RpmFile
+from compose.pipeline.carried import carry
+from compose.pipeline.contents import fetch_packages
+from compose.pipeline.inputs import Stopwatch, gather
+from compose.pipeline.options import ComposeOptions
+from compose.rpm.nevra import Nevra
+
+_INDEXER = "createrepo_c"
+_OUTPUT_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pooled:
+    """packages: how many the compose has. added: NEVRAs of those that were not in the pool, sorted. size: bytes of these."""
+
+    packages: int
+    added: tuple[Nevra, ...]
+    size: int
+
+
+def fill_pool(options: ComposeOptions, directory: str, reporter: Reporter, *, extensions: str | None = None) -> Pooled:
+    """Add the packages of a compose to the pool at `directory`, which is created if missing.
+
+    extensions: a file of extensions whose packages to add too. Raises a ComposeError; the pool's index then lists what it did
+    before.
+    """
+    if shutil.which(_INDEXER) is None:
+        raise UsageError(f"{_INDEXER} is not installed, but is needed for --pool", hint=f"install {_INDEXER}")
+    with ExitStack() as stack:
+        inputs = gather(options, reporter, Stopwatch(reporter), stack)
+        rpms = fetch_packages(inputs, options, reporter)
+        if extensions is not None:
+            work = stack.enter_context(inputs.cache.scratch())
+            rpms = (*rpms, *carry(inputs, rpms, extensions, options, work, reporter).rpms)
+        stack.enter_context(_locked(directory, reporter))
+        added = []
+        with fs.storage_errors(directory):
+            for rpm in rpms:
+                if _add(rpm, directory, reporter):
+                    added.append(rpm)
+        _index(directory)
+    return Pooled(
+        packages=len({each.package.nevra for each in rpms}),
+        added=tuple(sorted(each.package.nevra for each in added)),
+        size=sum(os.path.getsize(each.path) for each in added),
+    )
+
+
+@contextmanager
+def _locked(directory: str, reporter: Reporter) -> Iterator[None]:
+    """One process at a time fills a pool. Raises StorageError."""
+    with fs.storage_errors(directory):
+        os.makedirs(directory, exist_ok=True)
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with fs.storage_errors(directory):
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                reporter.info(f"Waiting for another process that adds packages to {directory}")
+                fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _add(rpm: RpmFile, directory: str, reporter: Reporter) -> bool:
+    """Copy a package into the pool unless it is there. Raises OSError."""
+    nevra = rpm.package.nevra
+    path = os.path.join(directory, f"{nevra.name}-{nevra.version}-{nevra.release}.{nevra.arch}.rpm")
+    with suppress(FileNotFoundError), fs.open_regular(path) as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() == rpm.sha256:
+            return False
+        reporter.warn(f"{path} is replaced, because the package of repository {rpm.package.repo!r} has other bytes")
+    fs.copy_file(rpm.path, path)
+    return True
+
+
+def _index(directory: str) -> None:
+    """Update the repodata; unchanged packages are not read again. Raises StorageError with the output of createrepo_c."""
+    done = subprocess.run(
+        [_INDEXER, "--update", "--quiet", "--", os.path.abspath(directory)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        raise StorageError(
+            f"{_INDEXER} failed in {directory} with exit code {done.returncode}",
+            details=done.stdout.splitlines()[-_OUTPUT_SHOWN:],
+        )
