@@ -327,8 +327,8 @@ def _copy(source: int, target: int, begin: int, end: int) -> None:
 
 
 def open_regular(path: str, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> BinaryIO:
-    """Open a regular file for reading. Raises OSError: EINVAL for what is not a regular file, at once even if it is a fifo, which
-    open() would wait for."""
+    """Open a regular file for reading. Raises OSError, with EINVAL for what is not a regular file. Unlike open(), it does not
+    wait for a fifo's writer."""
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
     fd = os.open(path, flags if follow_symlinks else flags | os.O_NOFOLLOW, dir_fd=dir_fd)
     try:

@@ -1,4 +1,4 @@
-"""`compose fetch`: what a compose needs, in one file for machines without a network, or in a package repository of one's own."""
+"""`compose fetch`: what a compose needs, in one file for machines without a network, or in a repository of your own."""
 
 from __future__ import annotations
 

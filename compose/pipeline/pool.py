@@ -46,6 +46,7 @@ def fill_pool(options: ComposeOptions, directory: str, reporter: Reporter, *, ex
     """
     if shutil.which(_INDEXER) is None:
         raise UsageError(f"{_INDEXER} is not installed, but is needed for --pool", hint=f"install {_INDEXER}")
+    _prepare(directory)
     with ExitStack() as stack:
         inputs = gather(options, reporter, Stopwatch(reporter), stack)
         rpms = fetch_packages(inputs, options, reporter)
@@ -66,11 +67,19 @@ def fill_pool(options: ComposeOptions, directory: str, reporter: Reporter, *, ex
     )
 
 
+def _prepare(directory: str) -> None:
+    """Make the directory; find out before the work begins if it cannot be written. Raises StorageError."""
+    try:
+        os.makedirs(directory, exist_ok=True)
+    except OSError as error:
+        raise fs.storage_error(directory, error) from error
+    fs.check_place(os.path.join(directory, "package.rpm"))
+
+
 @contextmanager
 def _locked(directory: str, reporter: Reporter) -> Iterator[None]:
     """One process at a time fills a pool. Raises StorageError."""
     with fs.storage_errors(directory):
-        os.makedirs(directory, exist_ok=True)
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with fs.storage_errors(directory):

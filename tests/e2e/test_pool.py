@@ -77,7 +77,9 @@ def test_two_at_once(site: Site, tmp_path: Path) -> None:
     [
         ([], "give either --bundle=FILE or --pool=DIR", 2),
         (["--pool=p", "--bundle=b"], "give either --bundle=FILE or --pool=DIR", 2),
-        (["--pool=/proc/none"], "cannot write /proc/none", 1),
+        (["--pool=/proc/none"], "cannot write /proc/none: ", 1),
+        (["--pool="], "cannot write ", 1),
+        (["--pool=/dev/null"], "cannot write /dev/null: ", 1),
     ],
 )
 def test_faults(words: list[str], said: str, status: int, site: Site) -> None:
@@ -87,7 +89,7 @@ def test_faults(words: list[str], said: str, status: int, site: Site) -> None:
 def test_without_createrepo(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "createrepo_c is not installed" in fill(site, tmp_path / "pool", status=2).stderr
-    assert not os.listdir(tmp_path)
+    assert not (tmp_path / "pool").exists()
 
 
 def test_an_indexer_that_fails(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

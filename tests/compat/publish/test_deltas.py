@@ -329,7 +329,9 @@ def test_what_is_no_superblock(what: str, source: Path, target: Path) -> None:
             superblock.mkdir()
         case _:
             superblock.write_bytes(b"OSTSGNDT\xff\xff")
-    with pytest.raises(RepositoryError, match=r"superblock (cannot be read: (not a regular file|Is a directory)|is damaged)"):
+    with pytest.raises(
+        RepositoryError, match=r"superblock (cannot be read: (not a regular file|Is a directory)|is damaged)"
+    ):
         run(source, target)
     # not even of a delta to another commit
     if what != "signed":
