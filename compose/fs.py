@@ -10,6 +10,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from typing import BinaryIO
 
 from compose.errors import StorageError
@@ -326,7 +327,7 @@ def _copy(source: int, target: int, begin: int, end: int) -> None:
         offset += len(chunk)
 
 
-def open_regular(path: str, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> BinaryIO:
+def open_regular(path: str, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> BufferedReader:
     """Open a regular file for reading. Raises OSError, with EINVAL for what is not a regular file. Unlike open(), it does not
     wait for a fifo's writer."""
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC

@@ -40,7 +40,7 @@ COMMANDS = {
         "publish:command",
         "Publish commits to the repository that clients pull: copy, sign, make deltas, move refs, prune.",
     ),
-    "fetch": ("fetch:command", "Fetch everything a compose needs into one file."),
+    "fetch": ("fetch:command", "Fetch what a compose needs."),
     "verify": ("verify:command", "Rebuild a commit and compare."),
     "lint": ("lint:command", "Check a commit or a root directory for problems on clients."),
     "diff": ("diff:command", "Show what differs between two commits."),

@@ -1,7 +1,7 @@
 """Pools: package repositories of one's own, which keep builds that other repositories have dropped.
 
-A pool is filled by composes' packages, a file NAME-VERSION-RELEASE.ARCH.rpm for each, and indexed by createrepo_c. Packages are
-never removed from it here.
+A pool is a directory with a file NAME-VERSION-RELEASE.ARCH.rpm for each package that a compose needed, and repodata. Nothing is
+ever removed from it here.
 """
 
 from __future__ import annotations
@@ -9,14 +9,11 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from compose import fs
-from compose.errors import StorageError, UsageError
 from compose.events import Reporter
 from compose.fetch.rpmfile import RpmFile
 from compose.pipeline.carried import carry
@@ -24,9 +21,7 @@ from compose.pipeline.contents import fetch_packages
 from compose.pipeline.inputs import Stopwatch, gather
 from compose.pipeline.options import ComposeOptions
 from compose.rpm.nevra import Nevra
-
-_INDEXER = "createrepo_c"
-_OUTPUT_SHOWN = 20
+from compose.rpm.repodata import require_program, write_repodata
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +39,7 @@ def fill_pool(options: ComposeOptions, directory: str, reporter: Reporter, *, ex
     extensions: a file of extensions whose packages to add too. Raises a ComposeError; the pool's index then lists what it did
     before.
     """
-    if shutil.which(_INDEXER) is None:
-        raise UsageError(f"{_INDEXER} is not installed, but is needed for --pool", hint=f"install {_INDEXER}")
+    require_program()
     _prepare(directory)
     with ExitStack() as stack:
         inputs = gather(options, reporter, Stopwatch(reporter), stack)
@@ -55,11 +49,11 @@ def fill_pool(options: ComposeOptions, directory: str, reporter: Reporter, *, ex
             rpms = (*rpms, *carry(inputs, rpms, extensions, options, work, reporter).rpms)
         stack.enter_context(_locked(directory, reporter))
         added = []
-        with fs.storage_errors(directory):
+        with fs.obstacles(directory), fs.storage_errors(directory):
             for rpm in rpms:
                 if _add(rpm, directory, reporter):
                     added.append(rpm)
-        _index(directory)
+        write_repodata(directory)
     return Pooled(
         packages=len({each.package.nevra for each in rpms}),
         added=tuple(sorted(each.package.nevra for each in added)),
@@ -103,21 +97,3 @@ def _add(rpm: RpmFile, directory: str, reporter: Reporter) -> bool:
         reporter.warn(f"{path} is replaced, because the package of repository {rpm.package.repo!r} has other bytes")
     fs.copy_file(rpm.path, path)
     return True
-
-
-def _index(directory: str) -> None:
-    """Update the repodata; unchanged packages are not read again. Raises StorageError with the output of createrepo_c."""
-    done = subprocess.run(
-        [_INDEXER, "--update", "--quiet", "--", os.path.abspath(directory)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    if done.returncode:
-        raise StorageError(
-            f"{_INDEXER} failed in {directory} with exit code {done.returncode}",
-            details=done.stdout.splitlines()[-_OUTPUT_SHOWN:],
-        )
