@@ -185,6 +185,40 @@ def test_a_damaged_cache_gives_the_same_commit(fresh: tuple[Site, str], damage: 
     assert checked.returncode == 0, checked.stdout
 
 
+def unpacked(source: Path, target: Path) -> None:
+    """What GitLab's cache of CI jobs, a zip file, keeps: no hard links, times in whole seconds, no xattrs."""
+    for place, _, names in os.walk(source):
+        to = target / Path(place).relative_to(source)
+        to.mkdir()
+        for name in names:
+            path, copy = Path(place, name), to / name
+            if path.is_symlink():
+                copy.symlink_to(path.readlink())
+                continue
+            shutil.copyfile(path, copy)
+            shutil.copymode(path, copy)
+            os.utime(copy, (int(path.stat().st_mtime), int(path.stat().st_mtime)))
+        to.chmod(Path(place).stat().st_mode & 0o7777)
+
+
+def test_a_cachedir_that_ci_kept_is_used(site: Site, tmp_path: Path) -> None:
+    here = replace(site, cachedir=site.path / "cache")
+    here.compose(**FIXED)
+    commit = here.head()
+    kept = replace(here, cachedir=tmp_path / "kept")
+    unpacked(here.cachedir, kept.cachedir)
+    shutil.rmtree(here.cachedir)
+    result = tmp_path / "result.json"
+    kept.compose("--force-nocache", "--no-parent", f"--write-composejson-to={result}", **FIXED)
+    assert kept.head() == commit
+    assert json.loads(result.read_text())["content-bytes-compressed"] == 0
+    hits = json.loads(kept.tool("cache", "show", f"--cachedir={kept.cachedir}", "--format=json").stdout)["hits"]
+    # the first compose found none
+    assert hits["rpms"] == hits["manifests"] == {"asked": 14, "found": 7}
+    if os.uname().machine == "x86_64":
+        assert hits["programs"]["found"] > 0
+
+
 def test_composes_at_once_one_killed_one_removing(site: Site) -> None:
     """A fresh cachedir, three that compose into repositories of their own, one that dies on the way, and gc all the time."""
     cachedir = site.path / "cache"
