@@ -15,6 +15,7 @@ from compose.diff import CommitDiff, PackageChange, changed_packages, diff_commi
 from compose.events import Reporter
 from compose.installed import installed_packages
 from compose.ostree.repo import Repo
+from compose.passwd import entries, parse_id
 from compose.rpm.changelog import Changelog, changelogs
 from compose.rpm.database import InstalledPackage
 from compose.rpm.nevra import Nevra
@@ -228,22 +229,21 @@ def _accounts(repo: Repo, commit: str, kind: str) -> dict[str, Account]:
     name = "passwd" if kind == "user" else "group"
     found: dict[str, Account] = {}
     for place in ("etc", "lib"):
-        for line in (repo.read_file(commit, f"usr/{place}/{name}") or b"").decode(errors="replace").splitlines():
-            account = _account(line.split(":"), kind)
+        for fields in entries((repo.read_file(commit, f"usr/{place}/{name}") or b"").decode(errors="replace")):
+            account = _account(fields, kind)
             # the first of equal names counts, as for getpwnam(3)
             if account is not None:
-                found.setdefault(line.partition(":")[0], account)
+                found.setdefault(fields[0], account)
     return found
 
 
 def _account(fields: Sequence[str], kind: str) -> Account | None:
     """passwd(5), group(5)."""
-    if len(fields) < (7 if kind == "user" else 4) or not fields[2].isdecimal():
+    if len(fields) < (7 if kind == "user" else 4) or (number := parse_id(fields[2])) is None:
         return None
     if kind == "group":
-        return Account(id=int(fields[2]), members=tuple(sorted(filter(None, fields[3].split(",")))))
-    gid = int(fields[3]) if fields[3].isdecimal() else None
-    return Account(id=int(fields[2]), gid=gid, home=fields[5], shell=fields[6])
+        return Account(id=number, members=tuple(sorted(filter(None, fields[3].split(",")))))
+    return Account(id=number, gid=parse_id(fields[3]), home=fields[5], shell=fields[6])
 
 
 def _account_changes(

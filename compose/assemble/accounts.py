@@ -7,32 +7,26 @@ from dataclasses import replace
 
 from compose.assemble.merge import Owner
 from compose.errors import AssembleError
+from compose.passwd import entries, parse_id
 from compose.tree import Tree
 
 _SHOWN = 20
-_MAX_DIGITS = 10
 
 
 def parse_ids(data: bytes) -> dict[str, int]:
     """Names and ids in a passwd or group file; the first of several entries with one name counts, as for getpwnam(3)."""
     found: dict[str, int] = {}
-    for line in data.decode(errors="replace").splitlines():
-        fields = line.split(":")
+    for fields in entries(data.decode(errors="replace")):
         if len(fields) >= 3 and (number := parse_id(fields[2])) is not None:
             found.setdefault(fields[0], number)
     return found
-
-
-def parse_id(text: str) -> int | None:
-    """Parse a decimal uid or gid, at most as long as a 32-bit number; None if the text is not one."""
-    return int(text) if len(text) <= _MAX_DIGITS and text.isascii() and text.isdigit() else None
 
 
 def declared_ids(text: str) -> tuple[dict[str, int | None], dict[str, int | None]]:
     """Users and groups that a sysusers.d(5) file declares, with their ids; None for a dynamically allocated id."""
     users: dict[str, int | None] = {}
     groups: dict[str, int | None] = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         words = line.split()
         kind = words[0].rstrip("!") if len(words) > 1 else ""
         first, _, second = (words[2] if len(words) > 2 else "-").partition(":")

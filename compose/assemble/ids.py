@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from compose.assemble.accounts import declared_ids, parse_id, parse_ids
+from compose.assemble.accounts import declared_ids, parse_ids
 from compose.errors import PolicyError
+from compose.passwd import parse_id
 from compose.tree import BlobRef, Tree
 
 # the range that systemd-sysusers and useradd -r allocate from, downwards
@@ -170,7 +171,7 @@ def _moved(tree: Tree, store: Contents, users: Mapping[int, int], groups: Mappin
         if present is None or present.blob is None:
             continue
         text = store.read(present.blob).decode(errors="surrogateescape")
-        data = "".join(_with_ids(line, columns) for line in text.splitlines(keepends=True))
+        data = "\n".join(_with_ids(line, columns) for line in text.split("\n"))
         if data != text:
             blob = store.add_bytes(data.encode(errors="surrogateescape"), present.permissions, present.mtime)
             editor.put(path, dataclasses.replace(editor[path], blob=blob, writer=_WRITER))
@@ -179,9 +180,9 @@ def _moved(tree: Tree, store: Contents, users: Mapping[int, int], groups: Mappin
 
 def _with_ids(line: str, columns: Mapping[int, Mapping[int, int]]) -> str:
     """A line of passwd or group with ids replaced. columns: field number -> old id -> new id."""
-    fields = line.rstrip("\n").split(":")
+    fields = line.split(":")
     for column, ids in columns.items():
         number = parse_id(fields[column]) if len(fields) > column else None
         if number is not None:
             fields[column] = str(ids.get(number, number))
-    return ":".join(fields) + ("\n" if line.endswith("\n") else "")
+    return ":".join(fields)

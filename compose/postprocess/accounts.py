@@ -10,6 +10,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from compose.passwd import entries, parse_id
 from compose.postprocess import nsswitch
 from compose.postprocess.contents import Contents, lines_of, read_text, resolve, rewrite, unlines, write_file
 from compose.tree import Tree
@@ -38,10 +39,9 @@ def read_accounts(tree: Tree, store: Contents) -> Accounts:
     found: dict[str, dict[int, str]] = {"passwd": {0: "root"}, "group": {0: "root"}}
     for database, names in found.items():
         for place in _PLACES:
-            for line in lines_of(read_text(tree, f"{place}/{database}", store) or ""):
-                fields = line.split(":")
-                if len(fields) > 2 and fields[2].isdigit():
-                    names.setdefault(int(fields[2]), fields[0])
+            for fields in entries(read_text(tree, f"{place}/{database}", store) or ""):
+                if len(fields) > 2 and (number := parse_id(fields[2])) is not None:
+                    names.setdefault(number, fields[0])
     return Accounts(users=found["passwd"], groups=found["group"])
 
 
@@ -114,8 +114,8 @@ def _with_fixed_day(line: str, latest: int) -> str:
     fields = line.split(":")
     if len(fields) > 2 and fields[1].startswith(("!", "*")):
         fields[2] = ""
-    elif len(fields) > 2 and fields[2].isdigit():
-        fields[2] = str(min(int(fields[2]), latest))
+    elif len(fields) > 2 and (day := parse_id(fields[2])) is not None:
+        fields[2] = str(min(day, latest))
     return ":".join(fields)
 
 

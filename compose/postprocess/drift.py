@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from compose.errors import PolicyError
 from compose.events import Reporter
+from compose.passwd import entries, parse_id
 from compose.postprocess.contents import Contents, read_text
 from compose.tree import Tree
 
@@ -38,11 +39,10 @@ def parse_entries(database: str, text: str) -> dict[str, tuple[int, ...]]:
     """Parse the text of a passwd or group file; of several entries with the same name, the first counts."""
     count = 2 if database == "passwd" else 1
     found: dict[str, tuple[int, ...]] = {}
-    for line in text.splitlines():
-        fields = line.split(":")
-        numbers = fields[2 : 2 + count]
-        if len(fields) >= 2 + count and all(number.isdigit() for number in numbers):
-            found.setdefault(fields[0], tuple(int(number) for number in numbers))
+    for fields in entries(text):
+        numbers = tuple(number for each in fields[2 : 2 + count] if (number := parse_id(each)) is not None)
+        if len(numbers) == count:
+            found.setdefault(fields[0], numbers)
     return found
 
 

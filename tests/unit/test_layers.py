@@ -27,6 +27,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"sealed", "bundle", "memory"}),
     frozenset(
         {"process", "fs", "syscalls", "tree", "events", "bindings", "findings", "initramfs", "interpreter", "openpgp"}
+        | {"passwd"}
     ),
     frozenset({"errors", "values"}),
 )
