@@ -18,10 +18,18 @@ _MAGICS = (b"070701", b"070702")
 _HEADER_SIZE = 110
 _NUMBERS = re.compile(rb"[0-9A-Fa-f]{104}")
 _TRAILER = b"TRAILER!!!"
+_MAX_SIZE = 1 << 30
+"""Bytes of an archive that is decompressed in memory."""
+_PIECE = 1 << 10
+"""Bytes that are decompressed at once: 4 bytes of zstd may become 128 KiB."""
 
 
 class _Unpacker(Protocol):
     """The common interface of zlib, lzma and zstandard."""
+
+    @property
+    def eof(self) -> bool:
+        """Was the end of the stream reached?"""
 
     @property
     def unused_data(self) -> bytes:
@@ -40,8 +48,8 @@ _COMPRESSIONS: tuple[tuple[bytes, Callable[[], _Unpacker]], ...] = (
 def files(image: bytes) -> Iterator[str]:
     """Yield the relative paths of files and symlinks in all archives, in order.
 
-    Archives are decompressed in memory. Raises ValueError if image is not an initramfs, is damaged, or has a compression other
-    than gzip, zstd or xz.
+    Archives are decompressed in memory. Raises ValueError if image is not an initramfs, is damaged, has a compression other
+    than gzip, zstd or xz, or more than 1 GiB in an archive.
     """
     while image := image.lstrip(b"\0"):
         if image.startswith(_MAGICS):
@@ -51,11 +59,26 @@ def files(image: bytes) -> Iterator[str]:
         unpacker = next((make() for magic, make in _COMPRESSIONS if image.startswith(magic)), None)
         if unpacker is None:
             raise ValueError(f"there is {image[:6]!r} where an archive should begin")
+        archives, image = _decompressed(unpacker, image)
+        while archives := archives.lstrip(b"\0"):
+            end = yield from _archive(archives)
+            archives = archives[end:]
+
+
+def _decompressed(unpacker: _Unpacker, data: bytes) -> tuple[bytes, bytes]:
+    """What the stream at the beginning of data holds, and what follows it."""
+    found = bytearray()
+    view = memoryview(data)
+    for start in range(0, len(data), _PIECE):
         try:
-            yield from files(unpacker.decompress(image))
+            found += unpacker.decompress(bytes(view[start : start + _PIECE]))
         except (zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
             raise ValueError(str(error)) from error
-        image = unpacker.unused_data
+        if len(found) > _MAX_SIZE:
+            raise ValueError(f"an archive in it has more than {_MAX_SIZE} bytes")
+        if unpacker.eof:
+            return bytes(found), unpacker.unused_data + view[start + _PIECE :].tobytes()
+    raise ValueError("an archive in it is truncated")
 
 
 def _archive(image: bytes) -> Generator[str, None, int]:

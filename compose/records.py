@@ -30,6 +30,8 @@ _DIRECTORY = "extensions/compose"
 _SUFFIX = ".json.zst"
 _SOURCES = ".sources.tar.zst"
 _VERSION = 1
+_MAX_SIZE = 1 << 28
+"""Bytes of a record as JSON."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +122,11 @@ def encode(records: Records) -> bytes:
 def decode(data: bytes) -> Records:
     """Reverse of encode(). Raises ValueError if data is damaged or of another version."""
     try:
-        document = json.loads(zstandard.ZstdDecompressor().decompress(data))
+        # not decompress(), which allocates as much as the data claims to be
+        text = zstandard.ZstdDecompressor().stream_reader(data).read(_MAX_SIZE + 1)
+        if len(text) > _MAX_SIZE:
+            raise ValueError(f"it has more than {_MAX_SIZE} bytes")
+        document = json.loads(text)
         if document["version"] != _VERSION:
             raise ValueError(f"version {document['version']}")
         return Records(

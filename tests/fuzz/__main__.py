@@ -1,4 +1,4 @@
-"""A coverage-guided fuzzer for everything that reads what people write: `make fuzz SECONDS=600`.
+"""A coverage-guided fuzzer for everything that reads what others wrote: `make fuzz SECONDS=600`.
 
 Inputs are mutated from seeds; one that runs a line or takes a branch that none did before becomes a seed too. The reader may
 refuse an input with its own error; any other exception is a finding, printed with the input, and the run fails. What was
@@ -16,8 +16,6 @@ import tarfile
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType
 
@@ -36,6 +34,8 @@ from compose.treefile.origin import origins
 from compose.treefile.parse import parse_json, parse_yaml
 from compose.treefile.rewrite import OLD_DEFAULTS, format_text, migrate_text
 from compose.treefile.source import SourceFault
+from tests.fuzz.binary import binary_targets
+from tests.fuzz.target import Target
 from tests.support.layers import directory, hard_link, layer, member, symlink
 
 _XATTRS = {"SCHILY.xattr.user.a": "b", "mtime": "1.5"}
@@ -47,19 +47,6 @@ WORDS = [
     b"\t", b"\r", b"\0", b"\xff", b"\xc3\xa4", b"evra", b"sha256:", b"[id]", b"baseurl=", b"gpgcheck=", b"%packages", b"%end",
     b"99999999999999999999", b"-1", b"~", b"null", b"@group", b"<date:%", b"arch-include", b"add-files", b"rpm-files",
 ]  # fmt: skip
-
-
-@dataclass
-class Target:
-    """read: raises ComposeError, or one of allowed, for what it refuses."""
-
-    name: str
-    read: Callable[[bytes], object]
-    seeds: list[bytes]
-    allowed: tuple[type[Exception], ...] = ()
-    tried: int = 0
-    refused: int = 0
-    findings: list[bytes] = field(default_factory=list)
 
 
 class Unchecked(TarReader):
@@ -129,7 +116,7 @@ def mutate(data: bytes, others: list[bytes], chance: random.Random) -> bytes:
 
 
 def targets(scratch: Path) -> list[Target]:
-    """Every reader, with seeds of the project itself."""
+    """Every reader of text that people write, of images' layers and of bundles, with seeds of the project itself."""
     treefiles = [path.read_bytes() for path in sorted((PROJECT / "treefiles").rglob("*.yaml"))]
     examples = [path.read_bytes() for path in sorted((PROJECT / "examples").rglob("*.yaml"))]
     repos = [path.read_bytes() for path in sorted((PROJECT / "treefiles").rglob("*.repo"))]
@@ -263,7 +250,7 @@ def main() -> int:
     print(f"seed {seed}")
     coverage = Coverage()
     with tempfile.TemporaryDirectory() as scratch:
-        found = targets(Path(scratch))
+        found = [*targets(Path(scratch)), *binary_targets(Path(scratch))]
         for number, target in enumerate(found):
             before = len(coverage.seen)
             fuzz(target, coverage, options.seconds / len(found), random.Random(seed + number))

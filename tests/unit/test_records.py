@@ -35,3 +35,9 @@ def test_sources_that_cannot_be_read(tmp_path: Path) -> None:
     assert read_sources(str(tmp_path / "missing"), str(tmp_path)) is None
     with pytest.raises(FetchError, match=r"cannot read .*: Is a directory"):
         read_sources(str(tmp_path), str(tmp_path))
+
+
+def test_what_claims_to_be_huge_is_not_believed() -> None:
+    # a zstd frame with a content size of 8 bytes, RFC 8878
+    with pytest.raises(ValueError):
+        decode(b"\x28\xb5\x2f\xfd\xe0" + (1 << 60).to_bytes(8, "little") + b"\x01\x00\x00")

@@ -1,0 +1,41 @@
+"""Initramfs images that nobody should have made."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+from collections.abc import Callable
+
+import pytest
+import zstandard
+
+from compose import initramfs
+from tests.support.rpmmaker import newc_entry
+
+ARCHIVE = newc_entry(b"./usr/a", 0o100644, b"1") + newc_entry(b"TRAILER!!!", 0, b"")
+COMPRESS: list[Callable[[bytes], bytes]] = [
+    gzip.compress,
+    lzma.compress,
+    lambda data: zstandard.ZstdCompressor().compress(data),
+]
+
+
+@pytest.mark.parametrize("compress", COMPRESS)
+def test_archives_follow_each_other(compress: Callable[[bytes], bytes]) -> None:
+    large = newc_entry(b"usr/b", 0o100644, bytes(range(256)) * 99) + ARCHIVE
+    image = ARCHIVE + bytes(512) + compress(large + bytes(4) + ARCHIVE) + bytes(3) + compress(ARCHIVE)
+    assert list(initramfs.files(image)) == ["usr/a", "usr/b", "usr/a", "usr/a", "usr/a"]
+
+
+@pytest.mark.parametrize("compress", COMPRESS)
+def test_what_is_too_large_or_cut_off_or_nested(
+    compress: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(initramfs, "_MAX_SIZE", 1 << 20)
+    with pytest.raises(ValueError, match="more than 1048576 bytes"):
+        list(initramfs.files(compress(bytes(20 << 20))))
+    with pytest.raises(ValueError):
+        list(initramfs.files(compress(ARCHIVE)[:-5]))
+    # the kernel does not look into an archive for another one
+    with pytest.raises(ValueError):
+        list(initramfs.files(compress(compress(ARCHIVE))))
