@@ -97,6 +97,10 @@ class AssembleError(ComposeError):
     """The packages cannot be combined into a tree."""
 
 
+class TreeError(ComposeError):
+    """A path has no place in the tree, because of what is there already."""
+
+
 class PostprocessError(ComposeError):
     """The tree cannot be given the OSTree layout."""
 

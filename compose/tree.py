@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from compose.errors import TreeError
 from compose.values import value
 
 ROOT_WRITER = "step:root"
@@ -211,6 +212,10 @@ class Tree:
         return TreeEditor(self)
 
 
+def _obstacle(path: str, entry: Entry, why: str) -> TreeError:
+    return TreeError(f"/{path} {why}", hint=f"/{path} is from {entry.writer}" if entry.writer else None)
+
+
 def _resolve(entries: Mapping[str, Entry], path: str, *, follow_last: bool) -> str:
     done: list[str] = []
     todo = [part for part in reversed(path.split("/")) if part not in ("", ".")]
@@ -281,7 +286,7 @@ class TreeEditor:
     def put(self, path: str, entry: Entry) -> None:
         """Set an entry. Missing parents are created, 0755 root:root, with the same writer.
 
-        Raises ValueError if a parent is not a directory, or if it would replace a directory with content: remove() that first.
+        Raises TreeError if a parent is not a directory, or if it would replace a directory with content: remove() that first.
         """
         before = self._entries.get(path)
         if path:
@@ -290,11 +295,11 @@ class TreeEditor:
             if above is None:
                 self._add_parents(parent, Entry(mode=stat.S_IFDIR | 0o755, mtime=entry.mtime, writer=entry.writer))
             elif not above.is_dir:
-                raise ValueError(f"/{parent} is not a directory, cannot hold /{path}")
+                raise _obstacle(parent, above, f"is not a directory and cannot hold /{path}")
             if before is None:
                 self._names_in(parent).add(name)
         if before is not None and before.is_dir and not entry.is_dir and self.children(path):
-            raise ValueError(f"/{path} is a directory with content, cannot become something else")
+            raise _obstacle(path, before, "is a directory with content and cannot become something else")
         self._entries[path] = entry
 
     def replace(self, path: str, **changes: Any) -> None:

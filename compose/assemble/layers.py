@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from compose.assemble.merge import Merged, Owner
 from compose.assemble.options import Layer
-from compose.errors import AssembleError
+from compose.errors import AssembleError, TreeError
 from compose.tree import Entry, Tree, TreeEditor, TreeLookupError
 
 _LABEL = b"security.selinux"
@@ -61,7 +61,7 @@ def _lay(editor: TreeEditor, owners: dict[str, Owner], layer: Layer, source: str
             return f"{layer.name}: /{path} differs from the one in {writer}"
     try:
         editor.put(path, entry)
-    except ValueError as error:
+    except TreeError as error:
         return f"{layer.name}: {error}"
     owners.pop(path, None)
     return None

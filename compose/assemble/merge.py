@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from compose.assemble.options import AssembleOptions, Dropped
-from compose.errors import AssembleError
+from compose.errors import AssembleError, TreeError
 from compose.rpm.database import FileState
 from compose.rpm.manifest import FileFlag, ManifestFile, PackageManifest, ScriptKind
 from compose.tree import Entry, Tree, join
@@ -321,7 +321,7 @@ def _build(
         )
         try:
             editor.put(path, entry)
-        except ValueError as error:
+        except TreeError as error:
             raise AssembleError(f"{nevra}: /{path} cannot be installed: {error}") from error
         owners[path] = Owner(user=file.user, group=file.group, package=nevra)
     return Merged(tree=editor.build(), owners=owners, dropped=tuple(dropped), skipped=skipped)

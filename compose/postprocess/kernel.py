@@ -22,6 +22,8 @@ _MACHINE_SPECIFIC = re.compile(
     r"[0-9a-f]{32}|loader|(vmlinuz|initramfs)-0-rescue-.*|(initramfs|initrd\.img)-.*|initrd\.img|vmlinuz"
 )
 
+# names in /usr/lib/modules/KVER: names in /usr/lib/ostree-boot, without the checksum
+_BOOT_NAMES = {"vmlinuz": "vmlinuz-{}", "initramfs.img": "initramfs-{}.img"}
 _MODULE = re.compile(r"\.ko(\.(gz|xz|zst))?$")
 
 
@@ -50,9 +52,12 @@ def place(tree: Tree, store: Contents, *, container: bool) -> tuple[Tree, str | 
     for path in paths:
         if path == f"{directory}/vmlinuz":
             continue
-        if f"{directory}/vmlinuz" in editor:
+        present = editor.get(f"{directory}/vmlinuz")
+        if present is not None and present.is_file:
             editor.remove(path)
         else:
+            # a link to the one in /boot
+            editor.remove(f"{directory}/vmlinuz")
             editor.replace(path, writer=WRITER)
             editor.move(path, f"{directory}/vmlinuz")
     for name in ("initramfs.img", "initramfs"):
@@ -123,19 +128,17 @@ def is_indexed(tree: Tree, store: Contents, kver: str) -> bool:
 
 
 def copy_to_ostree_boot(tree: Tree, store: Contents, kver: str) -> Tree:
-    """Copy kernel and initramfs to /usr/lib/ostree-boot for old clients, named by the checksum of both together."""
+    """Copy kernel and initramfs to /usr/lib/ostree-boot for old clients, named by the checksum of both together. Raises
+    PostprocessError if one is not a regular file."""
     editor = tree.edit()
-    files = [
-        (name, editor[f"{MODULES}/{kver}/{file}"])
-        for name, file in ((f"vmlinuz-{kver}", "vmlinuz"), (f"initramfs-{kver}.img", "initramfs.img"))
-        if f"{MODULES}/{kver}/{file}" in editor
-    ]
+    files = [(name, editor[f"{MODULES}/{kver}/{name}"]) for name in _BOOT_NAMES if f"{MODULES}/{kver}/{name}" in editor]
     digest = hashlib.sha256()
-    for _, entry in files:
-        assert entry.blob is not None
+    for name, entry in files:
+        if entry.blob is None:
+            raise PostprocessError(f"/{MODULES}/{kver}/{name} is not a regular file", hint=f"it is from {entry.writer}")
         digest.update(store.read(entry.blob))
     for name, entry in files:
         assert entry.blob is not None
-        path = f"{_OSTREE_BOOT}/{name}-{digest.hexdigest()}"
+        path = f"{_OSTREE_BOOT}/{_BOOT_NAMES[name].format(kver)}-{digest.hexdigest()}"
         editor.add_file(path, entry.blob, entry.permissions, writer=WRITER)
     return editor.build()

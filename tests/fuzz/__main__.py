@@ -36,6 +36,7 @@ from compose.treefile.rewrite import OLD_DEFAULTS, format_text, migrate_text
 from compose.treefile.source import SourceFault
 from tests.fuzz.binary import binary_targets
 from tests.fuzz.target import Target
+from tests.fuzz.trees import tree_targets
 from tests.support.layers import directory, hard_link, layer, member, symlink
 
 _XATTRS = {"SCHILY.xattr.user.a": "b", "mtime": "1.5"}
@@ -245,12 +246,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m tests.fuzz")
     parser.add_argument("--seconds", type=float, default=60, help="for all readers together")
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("names", nargs="*", help="only these readers")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}")
     coverage = Coverage()
     with tempfile.TemporaryDirectory() as scratch:
-        found = [*targets(Path(scratch)), *binary_targets(Path(scratch))]
+        found = [*targets(Path(scratch)), *binary_targets(Path(scratch)), *tree_targets()]
+        found = [each for each in found if not options.names or each.name in options.names]
         for number, target in enumerate(found):
             before = len(coverage.seen)
             fuzz(target, coverage, options.seconds / len(found), random.Random(seed + number))

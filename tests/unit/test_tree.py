@@ -7,6 +7,7 @@ import stat
 
 import pytest
 
+from compose.errors import TreeError
 from compose.tree import BlobRef, Entry, Tree, TreeLookupError
 
 BLOB = BlobRef(digest="0" * 64, size=0, mode=0o644, mtime=0)
@@ -87,13 +88,13 @@ def test_remove_is_recursive() -> None:
 
 def test_a_full_directory_does_not_become_a_file() -> None:
     editor = sample().edit()
-    with pytest.raises(ValueError, match="directory with content"):
+    with pytest.raises(TreeError, match="directory with content"):
         editor.add_file("usr/bin", BLOB, writer="t")
 
 
 def test_nothing_lies_below_a_file() -> None:
     editor = sample().edit()
-    with pytest.raises(ValueError, match="not a directory"):
+    with pytest.raises(TreeError, match="not a directory"):
         editor.add_file("usr/bin/sh/x", BLOB, writer="t")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from compose.errors import PostprocessError, ScriptError
+from compose.errors import PostprocessError, ScriptError, TreeError
 from compose.events import Reporter
 from compose.lint.check import lint_tree
 from compose.postprocess import finish, programs, var
@@ -137,6 +137,13 @@ def whole(text: str, options: PostprocessOptions) -> tuple[Tree, MemoryStore]:
     found = lint_tree(tree, store, bootable=not options.container)
     assert [each for each in found if each.rule not in ("initramfs", "baseimage-composefs")] == []
     return tree, store
+
+
+def test_what_packages_put_in_the_way() -> None:
+    kept = "\n".join(each for each in SYSTEM.splitlines() if "tmpfiles.d" not in each)
+    with pytest.raises(TreeError, match="is not a directory and cannot hold") as caught:
+        whole(f"{kept}\nl usr/lib/tmpfiles.d ../share", PostprocessOptions(no_initramfs=True))
+    assert caught.value.hint == "/usr/lib/tmpfiles.d is from package:test"
 
 
 def test_the_whole_of_a_small_system() -> None:

@@ -64,6 +64,28 @@ def test_the_same_kernel_in_both_places_is_one() -> None:
     assert changes(before, after, store) == ['- f boot/vmlinuz-6.1 0755 "k"']
 
 
+def test_a_link_to_the_kernel_in_boot_becomes_the_kernel() -> None:
+    store = MemoryStore()
+    before = parse(
+        MODULES + 'l usr/lib/modules/6.1/vmlinuz ../../../../boot/vmlinuz-6.1\nf boot/vmlinuz-6.1 0755 "k"', store
+    )
+    after, kver = kernel.place(before, store, container=False)
+    assert kver == "6.1"
+    assert changes(before, after, store) == expect(
+        """
+        - f boot/vmlinuz-6.1 0755 "k"
+        - l usr/lib/modules/6.1/vmlinuz ../../../../boot/vmlinuz-6.1
+        + f usr/lib/modules/6.1/vmlinuz 0755 "k" @step:kernel
+        """
+    )
+
+
+def test_a_script_replaced_the_kernel_by_a_link() -> None:
+    store = MemoryStore()
+    with pytest.raises(PostprocessError, match="vmlinuz is not a regular file"):
+        kernel.copy_to_ostree_boot(parse(MODULES + "l usr/lib/modules/6.1/vmlinuz elsewhere", store), store, "6.1")
+
+
 def test_an_initramfs_of_a_package_is_removed_and_the_hmac_made_relative() -> None:
     store = MemoryStore()
     before = parse(
