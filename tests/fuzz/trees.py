@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import stat
+from dataclasses import replace
+from typing import Any
 
+from compose.assemble.accounts import resolve_owners
+from compose.assemble.early import lay_under
+from compose.assemble.layers import lay_over
+from compose.assemble.merge import merge
+from compose.assemble.options import AssembleOptions, Layer
+from compose.errors import TreeError
 from compose.events import Reporter
 from compose.lint.check import lint_tree
 from compose.postprocess import finish
@@ -12,8 +21,10 @@ from compose.postprocess.drift import ALL, Reference, check_accounts, parse_entr
 from compose.postprocess.layout import lay_out
 from compose.postprocess.losses import losses
 from compose.postprocess.options import AddedFile, BootLocation, OptUsrLocal, PostprocessOptions
-from compose.tree import Entry, Tree
+from compose.rpm.manifest import FileFlag, ManifestFile
+from compose.tree import Entry, Tree, parent_of
 from tests.fuzz.target import Target
+from tests.support import manifests
 from tests.support.treetext import MemoryStore, parse
 
 _SYSTEM = r"""
@@ -129,4 +140,56 @@ def tree_targets() -> list[Target]:
             # whatever is refused, lint must be able to look at
             lint_tree(tree, store, bootable=not options.container)
 
-    return [Target("tree", read, [_SYSTEM.encode()])]
+    return [Target("tree", read, [_SYSTEM.encode()]), Target("packages", _combine, [bytes(range(64)), b"packages"])]
+
+
+_NAMES = ("usr", "bin", "lib", "a", "b", "etc", "sbin", "var")
+_FLAGS = [FileFlag(0), FileFlag.GHOST, FileFlag.CONFIG, FileFlag.CONFIG | FileFlag.NOREPLACE, FileFlag.DOC]
+
+
+def _combine(data: bytes) -> None:
+    """Packages that ship a few paths each, as anything, then what %pretrans left, layers and owners."""
+    chance = random.Random(data)
+
+    def path() -> str:
+        return "/".join(chance.choice(_NAMES) for _ in range(chance.choice((1, 2, 2, 3, 4))))
+
+    def entry() -> ManifestFile:
+        more: dict[str, Any] = {
+            "flags": chance.choice(_FLAGS),
+            "user": chance.choice(("root", "root", "root", "www")),
+            "color": chance.choice((0, 0, 1, 2)),
+        }
+        match chance.randrange(3):
+            case 0:
+                return manifests.directory(path(), chance.choice((0o755, 0o755, 0o700)), **more)
+            case 1:
+                target = chance.choice(("", "/", "../", "../../")) + path()
+                return manifests.link(path(), chance.choice((target, target, ".", "..", "a//b/./")), **more)
+            case _:
+                return manifests.file(path(), chance.choice("xxxy"), **more, link=chance.choice((0, 0, 1)))
+
+    def tree() -> Tree:
+        editor = Tree.empty().edit()
+        for each in (entry() for _ in range(chance.randrange(8))):
+            with contextlib.suppress(TreeError):
+                editor.put(each.path, Entry(mode=each.mode, blob=each.blob, target=each.target, writer="x"))
+        return editor.build()
+
+    packages = []
+    for number in range(chance.randrange(1, 6)):
+        files = {each.path: each for each in (entry() for _ in range(chance.randrange(1, 5)))}
+        packages.append(manifests.package(f"p{number}", *files.values()))
+    options = AssembleOptions(
+        epoch=0,
+        remove_from_packages=(("p1", ("/b$", "^/usr/lib/")),),
+        documentation=chance.random() < 0.5,
+        readonly_executables=chance.random() < 0.5,
+    )
+    merged = merge(packages, options)
+    found, owners = lay_under(merged.tree, merged.owners, tree(), packages)
+    layers = [Layer(name=f"l{number}", tree=tree(), override=chance.random() < 0.5) for number in range(2)]
+    found, owners = lay_over(replace(merged, tree=found, owners=owners), layers)
+    found = resolve_owners(found, owners, {"www": 33}, {"www": 33})
+    for name in found.entries:
+        assert not name or found.is_dir(parent_of(name)), name
