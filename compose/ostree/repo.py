@@ -141,7 +141,7 @@ class Repo:
         for name in (".", "objects", "tmp", "refs/heads"):
             if not os.access(name, os.W_OK | os.X_OK, dir_fd=self.fd) or os.fstatvfs(self.fd).f_flag & os.ST_RDONLY:
                 raise RepositoryError(
-                    f"the repository {self.path} is not writable", hint="compose as its owner, or give another --repo"
+                    f"the repository {self.path} is not writable", hint="use it as its owner, or another repository"
                 )
 
     def has_summary(self) -> bool:

@@ -101,7 +101,7 @@ def _report(faults: Sequence[str], lock: LockRequest, reporter: Reporter) -> Non
     if lock.strict:
         raise SolveError(
             f"{lock.place}: {faults[0] if len(faults) == 1 else f'{len(faults)} locked packages are not available'}",
-            hint="enable the repository that has them, or write a new lockfile",
+            hint="enable the repository that has them (compose fetch --pool keeps one), or write a new lockfile",
             details=shown if len(faults) > 1 else (),
         )
     for line in shown:
