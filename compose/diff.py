@@ -101,7 +101,7 @@ def diff_commits(repo: Repo, before: str, after: str, *, other_repo: Repo | None
     return CommitDiff(
         before=before,
         after=after,
-        versions=(one.get("version"), other.get("version")),
+        versions=(one.text("version"), other.text("version")),
         packages=changed_packages(packages_of(one), packages_of(other)),
         paths=tuple(paths[path] for path in sorted(paths)),
     )
@@ -122,6 +122,8 @@ def packages_of(commit: Commit) -> list[Nevra] | None:
     if rows is None:
         return None
     try:
+        if not all(isinstance(field, str) for row in rows for field in row):
+            raise ValueError("a field is not a string")
         return [
             Nevra(name=name, epoch=int(epoch or 0), version=version, release=release, arch=arch)
             for name, epoch, version, release, arch in rows

@@ -24,11 +24,15 @@ def metadata(subject: Subject) -> Iterator[Finding]:
     if subject.commit.get("ostree.bootable") and recorded not in kernels:
         message = f"ostree.linux is {recorded}, but the tree has {few(kernels) or 'no kernel'}"
         yield Finding(rule="commit-metadata", path="/", message=message)
-    for repository in subject.commit.get("rpmostree.rpmmd-repos") or ():
-        facts = {key: variant.value for key, variant in repository}
-        if be64(facts.get("timestamp", 0)) > _LATEST:
-            message = f"rpmostree.rpmmd-repos: the timestamp of {facts.get('id')} is not big-endian"
-            yield Finding(rule="commit-metadata", path="/", message=message)
+    try:
+        for repository in subject.commit.get("rpmostree.rpmmd-repos") or ():
+            facts = {key: variant.value for key, variant in repository}
+            if be64(facts.get("timestamp", 0)) > _LATEST:
+                message = f"rpmostree.rpmmd-repos: the timestamp of {facts.get('id')} is not big-endian"
+                yield Finding(rule="commit-metadata", path="/", message=message)
+    except (TypeError, ValueError, AttributeError, OverflowError):
+        message = "rpmostree.rpmmd-repos is not a list of repositories"
+        yield Finding(rule="commit-metadata", path="/", message=message)
     if kernels and not subject.commit.get("ostree.bootable"):
         message = f"the tree has the kernel {few(kernels)}, but the commit has no ostree.bootable"
         yield Finding(rule="bootable", path="/", message=message)

@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from compose import fs
-from compose.errors import AssembleError, ImageError, RepositoryError
+from compose.errors import AssembleError, ImageError, RepositoryError, TreeError
 from compose.events import Reporter
 from compose.installed import extract_database
 from compose.ostree.objects import Xattrs
@@ -260,7 +260,7 @@ def _packaged(files: CommitFiles, packages: Sequence[BroughtFiles]) -> dict[str,
 def _add_link(editor: TreeEditor, path: str, target: str) -> None:
     try:
         editor.add_symlink(path, f"/{target}", writer="")
-    except ValueError:
+    except TreeError:
         # a parent is not a directory in this commit
         return
 

@@ -119,7 +119,7 @@ def describe(commit: Commit, checksum: str, options: ImageOptions) -> Described:
     """
     check_options(options)
     labels = _metadata_labels(commit, options)
-    if isinstance(version := commit.get("version"), str):
+    if (version := commit.text("version")) is not None:
         labels |= {"version": version, "org.opencontainers.image.version": version}
     labels |= {COMMIT_LABEL: checksum, **dict(options.labels)}
     config = dict(options.image_config or {})

@@ -237,6 +237,11 @@ class Commit:
                 return variant.value
         return None
 
+    def text(self, key: str) -> str | None:
+        """Value of a metadata key that is a string; None if the commit does not have it, or has something else."""
+        value = self.get(key)
+        return value if isinstance(value, str) else None
+
 
 def encode_commit(commit: Commit) -> bytes:
     """Serialise a commit. Raises ValueError for a string with a NUL or surrogate, and if clients would refuse the size."""

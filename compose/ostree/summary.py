@@ -140,8 +140,7 @@ def _rows(repo: Repo, names: Mapping[str, str]) -> list[_Row]:
     for name, checksum in names.items():
         commit = repo.read_commit(checksum)
         facts = {"ostree.commit.timestamp": Variant("t", be64(commit.timestamp))}
-        version = commit.get("version")
-        if isinstance(version, str):
+        if (version := commit.text("version")) is not None:
             facts["ostree.commit.version"] = Variant("s", version)
         size = repo.size_of(checksum, "commit")
         rows.append((name, (size, bytes.fromhex(checksum), _dictionary(facts))))

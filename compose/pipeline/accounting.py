@@ -135,7 +135,7 @@ def _bill(repo: Repo, revision: str, commit: str, origins: Mapping[str, Origin],
     return Bill(
         name=revision,
         commit=commit,
-        version=str(commit_object.get("version") or ""),
+        version=commit_object.text("version") or "",
         timestamp=commit_object.timestamp,
         system=_system(repo, commit),
         components=tuple(

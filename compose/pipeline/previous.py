@@ -46,17 +46,14 @@ class Previous:
         commit = None
         if checksum is not None and repo.has(checksum, "commit"):
             commit = repo.read_commit(checksum, (metadata.INPUTHASH, "version", COMPOSEFS_DIGEST, COLLECTION_BINDING))
-        known = commit.get(metadata.INPUTHASH) if commit else None
-        version = commit.get("version") if commit else None
-        collection = commit.get(COLLECTION_BINDING) if commit else None
         return cls(
             checksum=checksum,
             timestamp=max(commit.timestamp if commit else 0, options.previous_timestamp),
-            inputhash=options.previous_inputhash or (known if isinstance(known, str) else None),
-            version=options.previous_version or (version if isinstance(version, str) else None),
+            inputhash=options.previous_inputhash or (commit.text(metadata.INPUTHASH) if commit else None),
+            version=options.previous_version or (commit.text("version") if commit else None),
             present=commit is not None and checksum is not None and not repo.is_partial(checksum),
             measured=commit is None or commit.get(COMPOSEFS_DIGEST) is not None,
-            collection=collection if isinstance(collection, str) else None,
+            collection=commit.text(COLLECTION_BINDING) if commit else None,
         )
 
     def read_accounts(self, repo: Repo) -> Accounts:

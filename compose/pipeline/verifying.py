@@ -98,11 +98,10 @@ def verify(
 
 def _repo_like(path: str, commit: Commit) -> Repo:
     """Create a repository whose config gives commits the same composefs digest and collection binding as `commit`."""
-    collection = commit.get(COLLECTION_BINDING)
     return open_private(
         path,
         composefs=commit.get(COMPOSEFS_DIGEST) is not None,
-        collection_id=collection if isinstance(collection, str) else None,
+        collection_id=commit.text(COLLECTION_BINDING),
     )
 
 

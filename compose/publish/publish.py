@@ -64,13 +64,12 @@ def _moves(source: Repo, target: Repo, options: PublishOptions) -> tuple[Move, .
         checksum = _commit_of(source, request)
         commit = source.read_commit(checksum)
         check_bindings(request.name, checksum, commit, target.config.collection_id)
-        version = commit.get("version")
         moves.append(
             Move(
                 name=request.name,
                 before=before.get(request.name),
                 commit=checksum,
-                version=printable(version) if isinstance(version, str) else "",
+                version=printable(commit.text("version") or ""),
             )
         )
     for move in moves:

@@ -56,8 +56,8 @@ def name_of(repo: Repo, commit: str) -> str:
 
 def _version(repo: Repo, commit: str) -> str | None:
     """Version of a commit; None if it is not printable, since commits may come from anyone."""
-    version = repo.read_commit(commit, ("version",)).get("version")
-    return version if isinstance(version, str) and version.isprintable() else None
+    version = repo.read_commit(commit, ("version",)).text("version")
+    return version if version is not None and version.isprintable() else None
 
 
 def check_served(repo: Repo) -> None:

@@ -35,6 +35,7 @@ from compose.treefile.parse import parse_json, parse_yaml
 from compose.treefile.rewrite import OLD_DEFAULTS, format_text, migrate_text
 from compose.treefile.source import SourceFault
 from tests.fuzz.binary import binary_targets
+from tests.fuzz.repositories import repository_targets
 from tests.fuzz.target import Target
 from tests.fuzz.trees import tree_targets
 from tests.support.layers import directory, hard_link, layer, member, symlink
@@ -252,7 +253,12 @@ def main() -> int:
     print(f"seed {seed}")
     coverage = Coverage()
     with tempfile.TemporaryDirectory() as scratch:
-        found = [*targets(Path(scratch)), *binary_targets(Path(scratch)), *tree_targets()]
+        found = [
+            *targets(Path(scratch)),
+            *binary_targets(Path(scratch)),
+            *tree_targets(),
+            *repository_targets(Path(scratch)),
+        ]
         found = [each for each in found if not options.names or each.name in options.names]
         for number, target in enumerate(found):
             before = len(coverage.seen)

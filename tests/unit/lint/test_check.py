@@ -414,6 +414,20 @@ def test_metadata(commit: Commit, expected: list[str]) -> None:
     assert found(commit=commit) == expected
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        Variant("as", ["x"]),
+        Variant("b", True),
+        Variant("aa{sv}", [[("timestamp", Variant("s", "x"))]]),
+        Variant("aa{sv}", [[("timestamp", Variant("i", -1))]]),
+    ],
+)
+def test_repositories_that_are_none(odd: Variant) -> None:
+    commit = replace(GOOD_COMMIT, metadata=(*GOOD_COMMIT.metadata, ("rpmostree.rpmmd-repos", odd)))
+    assert found(commit=commit) == ["commit-metadata /: rpmostree.rpmmd-repos is not a list of repositories"]
+
+
 def test_every_rule_is_broken_here() -> None:
     # what is about a repository takes a real one
     tests = Path(__file__).parents[2]
