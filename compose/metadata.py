@@ -1,7 +1,7 @@
 """Commit metadata: what a compose records in its commit, under the keys that rpm-ostree's clients and tools read.
 
 JSON files override the treefile's add-commit-metadata, and KEY=VALUE strings override both; the compose's own keys have the
-lowest precedence. Integers are stored big-endian, as by rpm-ostree. Keys are sorted, because their order is hashed.
+lowest precedence. Numbers are stored big-endian, as by rpm-ostree. Keys are sorted, because their order is hashed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from compose.errors import RepositoryError, UsageError
-from compose.ostree.gvariant import Variant, be32, be64, be64_signed
+from compose.ostree.gvariant import Variant, be32, be64, be64_signed, be_double
 from compose.ostree.objects import Commit, Metadata
 from compose.rpm.nevra import Nevra
 from compose.solve.resolution import RepoSnapshot
@@ -43,7 +43,7 @@ def from_json(value: Any, where: str) -> Variant:
                 raise UsageError(f"{where}: {value} does not fit into 64 bits")
             return Variant("x", be64_signed(value))
         case float():
-            return Variant("d", value)
+            return Variant("d", be_double(value))
         case str():
             return Variant("s", value)
         case list():

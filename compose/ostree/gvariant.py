@@ -1,6 +1,6 @@
 """GVariant serialisation (GLib's GVariant specification), as far as OSTree needs it.
 
-Little-endian, as on every host that OSTree runs on; integers that OSTree stores big-endian are swapped with be32() or be64()
+Little-endian, as on every host that OSTree runs on; numbers that OSTree stores big-endian are swapped with be32() or be64()
 before they are encoded, and after they are decoded. Types are given as type strings. Their values in Python are:
 
     b  bool     y, n, q, i, u, x, t  int     d  float     s  str     v  Variant
@@ -48,6 +48,11 @@ def be64(number: int) -> int:
 def be64_signed(number: int) -> int:
     """Swap the bytes of an x."""
     return int.from_bytes(number.to_bytes(8, "big", signed=True), "little", signed=True)
+
+
+def be_double(number: float) -> float:
+    """Swap the bytes of a d."""
+    return float(struct.unpack("<d", struct.pack(">d", number))[0])
 
 
 def frame(body: bytes, ends: Sequence[int]) -> bytes:

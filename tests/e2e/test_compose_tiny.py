@@ -203,7 +203,7 @@ def test_timings(site: Site) -> None:
 
 def test_metadata(site: Site) -> None:
     file = site.path / "metadata.json"
-    file.write_text(json.dumps({"a.list": ["x", True], "a.number": 3, "winner": "file"}))
+    file.write_text(json.dumps({"a.list": ["x", True], "a.number": 3, "a.double": -1.5, "winner": "file"}))
     site.write_treefile(add_commit_metadata={"a.tree": "yes", "winner": "treefile"})
     site.compose(f"--add-metadata-from-json={file}", "--add-metadata-string=a.string=b=c")
 
@@ -214,6 +214,9 @@ def test_metadata(site: Site) -> None:
     assert shown("a.tree") == "'yes'"
     assert shown("winner") == "'file'"
     assert shown("a.list") == "[<'x'>, <true>]"
+    raw = site.ostree("show", "--raw", REF)
+    assert "'a.number': <int64 3>" in raw
+    assert "'a.double': <-1.5>" in raw
     assert "'hello', '0', '1.0', '1', 'noarch'" in shown("rpmostree.rpmdb.pkglist")
     assert shown("ostree.bootable") == "true"
     assert shown("ostree.linux") == "'6.1.0-tiny'"
