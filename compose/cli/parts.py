@@ -178,6 +178,9 @@ def commit_command(
 def rootfs_command(
     manifest: Annotated[str, typer.Argument(metavar="MANIFEST", help="Treefile.", show_default=False)],
     dest: Annotated[str, typer.Argument(metavar="DEST", help="Directory to create.", show_default=False)],
+    layer_repo: Annotated[
+        str | None, typer.Option("--layer-repo", "--ostree-repo", metavar="REPO", help="Repository of ostree-layers.")
+    ] = None,
     cachedir: flags.CacheDirectory = None,
     source_root: flags.SourceRoot = None,
     source_root_rw: Annotated[str | None, typer.Option("--source-root-rw", hidden=True)] = None,
@@ -201,6 +204,7 @@ def rootfs_command(
     fs.check_place(dest)
     options = ComposeOptions(
         treefile=manifest,
+        layer_repo=layer_repo,
         cachedir=flags.cachedir_or_default(cachedir),
         source_root=source_root or source_root_rw,
         jobs=flags.jobs_or_all(jobs),

@@ -65,8 +65,8 @@ def install(
 ) -> Installed:
     """Compose all but the commit, and write the root to DIRECTORY/rootfs.
 
-    finish: postprocess too. plain_etc: keep /etc in place, as in a container image, instead of /usr/etc. Raises a
-    ComposeError; DIRECTORY is then left without a rootfs.
+    finish: postprocess too. plain_etc: keep /etc in place, as in a container image, instead of /usr/etc; such a root is not
+    committed, so nothing is left beside it. Raises a ComposeError; DIRECTORY is then left without a rootfs.
     """
     rootfs = os.path.join(directory, ROOTFS)
     if os.path.lexists(rootfs):
@@ -102,6 +102,8 @@ def install(
             inputs = reread(inputs, options)
         with watch.stage("write"):
             write_rootfs(tree, inputs.store, rootfs, reporter)
+        if plain_etc:
+            return Installed(outcome=Outcome.INSTALLED, packages=count, rootfs=rootfs)
         facts = settings.facts(inputs, made.version, made.epoch, made.kernel)
         try:
             beside.write_facts(rootfs, dataclasses.replace(facts, tree=tree_digest(tree)))

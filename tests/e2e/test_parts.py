@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.tiny import EPOCH, REF, Site
+from tests.support import rpmrepo
 
 pytestmark = pytest.mark.root
 
@@ -164,6 +165,27 @@ def test_rootfs_is_a_plain_root(site: Site, tree: Path) -> None:
     assert "security.selinux" not in os.listxattr(out / "usr/bin/hello")
     assert "already exists" in run(site, "rootfs", tree, out, status=2)
     assert not list(site.path.glob(".compose-*"))
+
+
+def test_rootfs_has_the_layers(site: Site, tree: Path) -> None:
+    """As bootc-base-imagectl asks for it: a directory committed to a repository of its own, laid over the packages."""
+    layers, extra = site.path / "layers", site.path / "extra"
+    (extra / "usr/share").mkdir(parents=True)
+    (extra / "usr/share/extra").write_text("extra\n")
+    rpmrepo.run("ostree", f"--repo={layers}", "init", "--mode=bare")
+    rpmrepo.run(
+        "ostree", f"--repo={layers}", "commit", "-b", "overlay/extra", str(extra), "--owner-uid=0", "--owner-gid=0",
+        "--no-xattrs", "--mode-ro-executables",
+    )  # fmt: skip
+    override = site.path / "override.json"
+    override.write_text(json.dumps({"include": str(tree), "ostree-override-layers": ["overlay/extra"]}))
+    out = site.path / "plain"
+    # without: the message names a flag that there is
+    assert "--layer-repo" in run(site, "rootfs", override, out, status=2)
+    told = run(site, "rootfs", f"--ostree-repo={layers}", override, out)
+    assert (out / "usr/share/extra").read_text() == "extra\n"
+    # it is no commit, so whether its sources could be kept does not matter
+    assert "verify" not in told
 
 
 def test_download_only_makes_no_directory(site: Site, tree: Path) -> None:
