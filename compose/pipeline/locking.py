@@ -60,7 +60,7 @@ def read(options: ComposeOptions, treefile: Treefile, reporter: Reporter) -> Loc
             builds=builds,
             strict=options.lockfile_strict,
             repos=frozenset(treefile.lockfile_repos),
-            place=options.lockfiles[-1],
+            place=", ".join(options.lockfiles),
         ),
     )
 

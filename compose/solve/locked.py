@@ -28,7 +28,7 @@ class LockedBuild:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockRequest:
     """A lockfile's restrictions. builds: the only builds that a solve may use of their names. strict: whether it may use no
-    other names. repos: repositories of which it may use only what is locked. place: the lockfile, for messages."""
+    other names. repos: repositories of which it may use only what is locked. place: the lockfiles, for messages."""
 
     builds: tuple[LockedBuild, ...]
     strict: bool

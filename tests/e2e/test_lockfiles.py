@@ -310,6 +310,12 @@ def test_relaxed_warns_and_strict_fails(moving: Site) -> None:
     done = moving.run(f"--lockfile={lock}", "--lockfile-strict")
     assert done.status == 3
     assert "absent-1-1.noarch is in no enabled repository" in done.stderr
+    # of several lockfiles any may be the one that has it
+    pins = moving.path / "pins.yaml"
+    pins.write_text("packages: {hello: {evr: 1.0-1}}")
+    done = moving.run(f"--ex-lockfile={lock}", f"--ex-lockfile={pins}", "--ex-lockfile-strict")
+    assert done.status == 3
+    assert f"{lock}, {pins}: absent-1-1.noarch is in no enabled repository" in done.stderr
     known["packages"]["hello"]["digest"] = "sha256:" + "0" * 64
     lock.write_text(json.dumps(known))
     done = moving.run(f"--lockfile={lock}", "--lockfile-strict")
