@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from dataclasses import dataclass, field
+
+# of a terminal: colours, movements of the cursor
+_CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +55,16 @@ class ProgramRecord:
     seconds: float
     output: str
     changed: tuple[str, ...] = field(default=())
+
+    @property
+    def lines(self) -> list[str]:
+        """The output for a log: lines that are not blank, without a terminal's control sequences, others escaped."""
+        found = (_escaped(line).rstrip() for line in _CONTROL_SEQUENCE.sub("", self.output).splitlines())
+        return [line for line in found if line]
+
+
+def _escaped(text: str) -> str:
+    return "".join(each if each.isprintable() or each == "\t" else ascii(each)[1:-1] for each in text)
 
 
 def signal_name(number: int) -> str:

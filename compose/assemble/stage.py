@@ -127,9 +127,15 @@ def _may_fail(
 def _run_checked(
     root: Workroot, program: Program, may_fail: Mapping[tuple[str, str], str], task: Task, reporter: Reporter
 ) -> None:
-    """Run a program. Raises ScriptError with its last lines if it fails, unless it may fail, or if it hangs."""
+    """Run a program and report what it prints. Raises ScriptError with its last lines if it hangs, or fails and may not."""
     record = root.run(program)
-    task.advance(detail=f"{program.owner.partition(':')[2]} {program.phase}")
+    kind, _, owner = program.owner.partition(":")
+    task.advance(detail=f"{owner} {program.phase}")
+    lines, reason = record.lines, may_fail.get((program.owner, program.phase))
+    fatal = record.timed_out or (record.status != 0 and reason is None)
+    if kind != "step":
+        for line in lines[:-_SHOWN_LINES] if fatal else lines:
+            reporter.info(f"{program.phase} of {owner}: {line}")
     if record.timed_out:
         outcome = f"was stopped after {program.timeout:.0f} s"
     elif record.status < 0:
@@ -138,15 +144,13 @@ def _run_checked(
         outcome = f"failed with status {record.status}"
     else:
         return
-    reason = may_fail.get((program.owner, program.phase))
-    if reason is not None and not record.timed_out:
-        last = record.output.splitlines()[-1:] or ["(no output)"]
-        reporter.warn(f"{program.phase} of {program.owner.partition(':')[2]} {outcome}: {last[0]} (allowed: {reason})")
+    if not fatal:
+        last = lines[-1] if lines else "(no output)"
+        reporter.warn(f"{program.phase} of {owner} {outcome}: {last} (allowed: {reason})")
         return
-    lines = record.output.splitlines()[-_SHOWN_LINES:]
     raise ScriptError(
-        f"{program.phase} of {program.owner.partition(':')[2]} {outcome}",
-        details=lines or ("(no output)",),
+        f"{program.phase} of {owner} {outcome}",
+        details=lines[-_SHOWN_LINES:] or ("(no output)",),
         hint="fix the package, leave it out with exclude-packages, or allow the failure with allow-scriptlet-failures",
     )
 

@@ -49,7 +49,7 @@ def finalize(
         root.apply(live)
         for script in options.finalize:
             task.advance(0, detail=script.name)
-            programs.check(root.run(programs.program_of(script)))
+            programs.check(root.run(programs.program_of(script)), reporter)
             task.advance()
         changed, records = root.absorb(), root.records
     editor = changed.edit()

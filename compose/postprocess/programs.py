@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compose.errors import ScriptError
+from compose.events import Reporter
 from compose.postprocess import selinux
 from compose.postprocess.options import PostprocessOptions, Script
 from compose.process import Program, ProgramRecord
@@ -58,11 +59,16 @@ def module_index(kver: str) -> Program:
     return Program(owner="step:kernel", phase="depmod", argv=(f"/{_DEPMOD}", "-a", kver))
 
 
-def check(record: ProgramRecord) -> None:
-    """Raise ScriptError with the last lines of output if a program failed."""
-    if not record.status and not record.timed_out:
+def check(record: ProgramRecord, reporter: Reporter) -> None:
+    """Raise ScriptError with the last lines of output if a program failed. Other output of the treefile's programs is reported;
+    what the steps of a compose print, of which dracut prints hundreds of lines, is not."""
+    program, lines = record.program, record.lines
+    succeeded = not record.status and not record.timed_out
+    if program.owner == "treefile":
+        for line in lines if succeeded else lines[:-_SHOWN_LINES]:
+            reporter.info(f"{program.phase}: {line}")
+    if succeeded:
         return
-    program = record.program
     if record.timed_out:
         outcome = f"was killed after {program.timeout:.0f} seconds"
     elif record.status < 0:
@@ -73,6 +79,4 @@ def check(record: ProgramRecord) -> None:
     if program.body and record.status in (126, 127):
         first = program.body.partition("\n")[0]
         hint = f"check that the interpreter in its first line ({first}) and the programs it calls are in the tree"
-    raise ScriptError(
-        f"{program.phase} ({program.owner}) {outcome}", hint=hint, details=record.output.splitlines()[-_SHOWN_LINES:]
-    )
+    raise ScriptError(f"{program.phase} ({program.owner}) {outcome}", hint=hint, details=lines[-_SHOWN_LINES:])

@@ -154,17 +154,17 @@ def _run_programs(
         reporter.task("Running programs of the compose") as task,
     ):
         root.apply(tree)
-        _run(root, [*scripts, *builds], task)
+        _run(root, [*scripts, *builds], task, reporter)
         if kver is not None:
             changed = (path for record in root.records for path in record.changed)
             if not indexed or any(kernel.is_module(path, kver) for path in changed):
-                _run(root, [programs.module_index(kver)], task)
-        _run(root, dracut, task)
+                _run(root, [programs.module_index(kver)], task, reporter)
+        _run(root, dracut, task, reporter)
         return root.absorb(), root.records
 
 
-def _run(root: Workroot, commands: list[Program], task: Task) -> None:
+def _run(root: Workroot, commands: list[Program], task: Task, reporter: Reporter) -> None:
     for program in commands:
         task.advance(0, detail=program.phase)
-        programs.check(root.run(program))
+        programs.check(root.run(program), reporter)
         task.advance()

@@ -36,6 +36,26 @@ def test_another_failure_is_not_allowed_by_it(site: Site, other: dict[str, str])
     assert "allow-scriptlet-failures: no %" in done.stderr
 
 
+def test_what_programs_print_is_in_the_log(site: Site) -> None:
+    """Also when their results come from the cache."""
+    finalize = site.path / "finalize.d"
+    finalize.mkdir()
+    (finalize / "50-last").write_text("#!/bin/sh\necho finalized\n")
+    (finalize / "50-last").chmod(0o755)
+    site.write_treefile(postprocess=["echo to stdout; echo to stderr >&2"])
+    for flags in ((), ("--force-nocache",)):
+        done = site.run(*flags)
+        assert done.status == 0
+        for line in (
+            "%post of hello-1.0-1.noarch: hello, I am 0, args: 1",
+            "postprocess[0]: to stdout",
+            "postprocess[0]: to stderr",
+            "finalize.d/50-last: finalized",
+        ):
+            assert f"] {line}\n" in done.stderr
+            assert line not in done.stdout
+
+
 def test_a_scriptlet_that_is_ignored_does_not_run(site: Site) -> None:
     site.write_treefile("failing-post", ignore_scriptlets=[FAILING])
     done = site.run()

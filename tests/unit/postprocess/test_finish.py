@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from compose.errors import PostprocessError, ScriptError, TreeError
@@ -228,8 +230,20 @@ def test_every_entry_keeps_or_names_its_writer() -> None:
     assert writers == {"package", "step"}
 
 
-def record(status: int, *, timed_out: bool = False, body: str = "#!/usr/bin/perl\n") -> ProgramRecord:
-    program = Program(owner="treefile", phase="postprocess[0]", argv=("{script}",), body=body, timeout=5.0)
+class Log(Reporter):
+    """Keeps the lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def info(self, message: str) -> None:
+        self.lines.append(message)
+
+
+def record(
+    status: int, *, timed_out: bool = False, body: str = "#!/usr/bin/perl\n", owner: str = "treefile"
+) -> ProgramRecord:
+    program = Program(owner=owner, phase="postprocess[0]", argv=("{script}",), body=body, timeout=5.0)
     output = "".join(f"line {number}\n" for number in range(50))
     return ProgramRecord(program=program, status=status, timed_out=timed_out, seconds=0.1, output=output)
 
@@ -244,17 +258,31 @@ def record(status: int, *, timed_out: bool = False, body: str = "#!/usr/bin/perl
 )
 def test_a_failed_program_is_told_with_its_last_lines(failed: ProgramRecord, message: str) -> None:
     with pytest.raises(ScriptError, match=message) as caught:
-        programs.check(failed)
+        programs.check(failed, log := Log())
     assert caught.value.details[-1] == "line 49"
     assert len(caught.value.details) == 20
+    assert log.lines == [f"postprocess[0]: line {number}" for number in range(30)]
+
+
+def test_what_the_treefile_s_scripts_print_is_in_the_log() -> None:
+    programs.check(record(0), log := Log())
+    assert log.lines == [f"postprocess[0]: line {number}" for number in range(50)]
+    # dracut's would drown the rest
+    programs.check(record(0, owner="step:initramfs"), log := Log())
+    assert log.lines == []
+
+
+def test_printed_lines_cannot_move_the_cursor() -> None:
+    printed = "\x1b[1;31mred\x1b[0m  \n\n  \t indented\r\x1b]0;title\x07\n50%\r100%\ngrüße \ufffd"
+    known = dataclasses.replace(record(0), output=printed)
+    assert known.lines == ["red", "  \t indented", r"\x1b]0;title\x07", "50%", "100%", "grüße \ufffd"]
 
 
 def test_a_missing_interpreter_is_guessed_at() -> None:
     with pytest.raises(ScriptError) as caught:
-        programs.check(record(127))
+        programs.check(record(127), Reporter())
     assert caught.value.hint is not None
     assert "/usr/bin/perl" in caught.value.hint
-    programs.check(record(0))
 
 
 def test_scripts_inline_first_then_the_file_s() -> None:
