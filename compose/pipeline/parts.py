@@ -190,6 +190,8 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
         if repo.config.composefs:
             require_program()
         previous = Previous.of(repo, options, treefile.ref)
+        # now rather than at the end, for their errors
+        parent, given_version = parent_of(options, repo, treefile.ref), settings.given_version(options, treefile)
         recorded = beside.read_records(rootfs)
         root = _read(rootfs, recorded, store, reporter, treefile.ignore_devices)
         report_devices(root, reporter)
@@ -198,7 +200,7 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
         inputs = _inputs(facts, tree, recorded, loaded, labelled=labelled)
         facts = dataclasses.replace(facts, digest=input_hash(inputs) if inputs else "")
         installed_version = facts.version
-        version = dict(options.metadata_strings).get("version") or installed_version
+        version = given_version or installed_version
         layout = settings.postprocess_options(loaded, labelled, version, facts.epoch)
         processed = complete(tree, layout, store, work, reporter, memory=ProgramMemory(cache.join(PROGRAMS)))
         if not facts.digest:
@@ -214,7 +216,6 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
             check_labels(labels, reporter)
         check_tree(tree, store, container=treefile.container, reporter=reporter, measured=repo.config.composefs)
         facts = dataclasses.replace(facts, version=version, kernel=processed.kernel)
-        parent = parent_of(options, repo, treefile.ref)
         committed = write_commit(tree, store, repo, options, treefile, facts, parent, reporter)
         dropped = [(each.path, each.reason) for each in processed.dropped]
         dropped += [(path, "device") for path in root.devices]

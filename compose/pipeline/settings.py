@@ -36,7 +36,7 @@ def epoch(options: ComposeOptions, manifests: Sequence[PackageManifest], previou
 
 def version(options: ComposeOptions, treefile: Treefile, previous: Previous, epoch: int) -> str | None:
     """Version of the commit: as given, else automatic; None for neither. Raises TreefileError."""
-    given = dict(options.metadata_strings).get("version")
+    given = given_version(options, treefile)
     if given is not None or treefile.automatic_version_prefix is None:
         return given
     try:
@@ -160,6 +160,12 @@ def user_metadata(options: ComposeOptions, treefile: Treefile) -> dict[str, Vari
             key: metadata.from_json(value, f"{path}: {key}") for key, value in metadata.read_json_file(path).items()
         }
     return found | {key: Variant("s", value) for key, value in options.metadata_strings}
+
+
+def given_version(options: ComposeOptions, treefile: Treefile) -> str | None:
+    """The version in the metadata that the treefile or the command line adds. Raises UsageError."""
+    given = user_metadata(options, treefile).get("version")
+    return str(given.value) if given is not None and given.type == "s" else None
 
 
 def facts(inputs: Inputs, version: str | None, epoch: int, kernel: str | None) -> Facts:

@@ -41,6 +41,9 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
     if options.dry_run:
         results.touch(options)
         return ended(inputs, options, watch, Outcome.DRY_RUN)
+    # now rather than at the end, for their errors; the ref may still move
+    parent_of(options, inputs.repo, treefile.ref)
+    settings.user_metadata(options, treefile)
     accounts = inputs.read_accounts()
     with sandbox_checked(inputs, options, reporter) as checked, watch.stage("fetch"):
         files = fetch_packages(inputs, options, reporter, checked)

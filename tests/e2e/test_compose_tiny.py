@@ -222,6 +222,31 @@ def test_metadata(site: Site) -> None:
     assert shown("ostree.linux") == "'6.1.0-tiny'"
 
 
+@pytest.mark.parametrize("how", ["string", "file", "treefile"])
+def test_a_version_in_the_metadata_is_the_version(how: str, site: Site) -> None:
+    """Also of os-release and the report."""
+    file, report = site.path / "metadata.json", site.path / "report.json"
+    file.write_text(json.dumps({"version": "7.1"}))
+    site.write_treefile(
+        automatic_version_prefix="10",
+        mutate_os_release="1",
+        add_commit_metadata={"version": "7.1"} if how == "treefile" else None,
+    )
+    flags = {"string": ["--add-metadata-string=version=7.1"], "file": [f"--add-metadata-from-json={file}"]}
+    assert "version: 7.1\n" in site.compose(*flags.get(how, []), f"--write-composejson-to={report}")
+    assert json.loads(report.read_text())["ostree-version"] == "7.1"
+    assert "OSTREE_VERSION='7.1'" in site.ostree("cat", REF, "/usr/lib/os-release")
+    assert site.ostree("show", "--print-metadata-key=version", REF).strip() == "'7.1'"
+
+
+@pytest.mark.parametrize("flag", ["--parent=nowhere", "--add-metadata-from-json=/nowhere.json"])
+def test_what_the_commit_needs_is_checked_before_the_work(flag: str, site: Site) -> None:
+    done = site.run(flag)
+    assert done.status == 2
+    assert "nowhere" in done.stderr
+    assert "scriptlets" not in done.stderr
+
+
 def test_parent(site: Site) -> None:
     site.compose()
     first = site.head()
