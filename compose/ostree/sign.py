@@ -23,9 +23,17 @@ def gpg_signature(data: bytes, key: str) -> bytes:
 
     key: id, fingerprint or address. Raises UsageError with the output of gpg.
     """
-    command = ["gpg", "--batch", "--detach-sign", f"--local-user={key}", "--output=-"]
+    return _gpg(key, "--detach-sign", f"--local-user={key}", "--output=-", data=data)
+
+
+def require_gpg_key(key: str) -> None:
+    """Raise UsageError unless this user's GnuPG home has a secret key. key: as for gpg_signature()."""
+    _gpg(key, "--list-secret-keys", "--", key)
+
+
+def _gpg(key: str, *arguments: str, data: bytes = b"") -> bytes:
     try:
-        done = subprocess.run(command, input=data, capture_output=True, check=False)
+        done = subprocess.run(["gpg", "--batch", *arguments], input=data, capture_output=True, check=False)
     except FileNotFoundError:
         raise UsageError("gpg-key: gpg is not installed", hint="install gnupg, or leave gpg-key out") from None
     if done.returncode or not done.stdout:

@@ -14,13 +14,25 @@ from compose.ostree.ahead import DeflateAhead, File
 from compose.ostree.config import Mode
 from compose.ostree.memo import ContentMemo
 from compose.ostree.repo import Repo
+from compose.ostree.sign import require_gpg_key
 from compose.ostree.signers import GpgKey
 from compose.pipeline import settings
 from compose.pipeline.facts import Facts
 from compose.pipeline.options import ComposeOptions
+from compose.pipeline.previous import parent_of
 from compose.rpm.manifest import PackageManifest
 from compose.tree import BlobRef, Tree
 from compose.treefile.model import Treefile
+
+
+def check_commit(repo: Repo, options: ComposeOptions, treefile: Treefile) -> None:
+    """Raise at the beginning of a compose what can already be said to fail at its end: a parent, metadata or key that does not
+    exist."""
+    # the ref may still move
+    parent_of(options, repo, treefile.ref)
+    settings.user_metadata(options, treefile)
+    if treefile.gpg_key and options.sign and not (options.download_only or options.download_only_rpms):
+        require_gpg_key(treefile.gpg_key)
 
 
 def write_commit(

@@ -16,7 +16,7 @@ from compose.events import Reporter
 from compose.label import compare, expected, label, question
 from compose.pipeline import results, settings
 from compose.pipeline.accounts import keep_new, pinned, read_id_lock
-from compose.pipeline.committing import deflate_made, deflate_packages, deflating, write_commit
+from compose.pipeline.committing import check_commit, deflate_made, deflate_packages, deflating, write_commit
 from compose.pipeline.contents import fetch_packages, import_files, sandbox_checked
 from compose.pipeline.gate import check_labels, check_tree
 from compose.pipeline.inputs import Inputs, Stopwatch, reread
@@ -41,9 +41,7 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
     if options.dry_run:
         results.touch(options)
         return ended(inputs, options, watch, Outcome.DRY_RUN)
-    # now rather than at the end, for their errors; the ref may still move
-    parent_of(options, inputs.repo, treefile.ref)
-    settings.user_metadata(options, treefile)
+    check_commit(inputs.repo, options, treefile)
     accounts = inputs.read_accounts()
     with sandbox_checked(inputs, options, reporter) as checked, watch.stage("fetch"):
         files = fetch_packages(inputs, options, reporter, checked)

@@ -239,6 +239,15 @@ def test_a_version_in_the_metadata_is_the_version(how: str, site: Site) -> None:
     assert site.ostree("show", "--print-metadata-key=version", REF).strip() == "'7.1'"
 
 
+def test_a_key_that_is_missing_is_found_before_the_work(site: Site, tmp_path: Path) -> None:
+    site.write_treefile(gpg_key="nobody@example.invalid")
+    done = site.run(GNUPGHOME=str(tmp_path))
+    assert (done.status, "gpg cannot sign with nobody@example.invalid" in done.stderr) == (2, True), done.stderr
+    assert "import" not in done.stderr
+    # where only packages are fetched, the key need not be
+    assert site.run("--download-only", GNUPGHOME=str(tmp_path)).status == 0
+
+
 @pytest.mark.parametrize("flag", ["--parent=nowhere", "--add-metadata-from-json=/nowhere.json"])
 def test_what_the_commit_needs_is_checked_before_the_work(flag: str, site: Site) -> None:
     done = site.run(flag)
