@@ -109,7 +109,7 @@ def command(
     with flags.reporter_of(progress, progress_fd) as reporter:
         signers = flags.signers_of(gpg_key, sign, sign_command)
         written = make_delta(repo, revision, source, options, reporter, empty=empty, signers=signers, filename=filename)
-        reporter.result("unchanged" if written is None else "done", delta=plain(written))
+        reporter.result("unchanged" if written is None else "done", delta=_document(written))
     if form is Format.JSON:
         typer.echo(json.dumps(_document(written), indent=2))
     else:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.test_events import events
 from tests.e2e.tiny import REF, Site
 from tests.support import rpmrepo
 from tests.support.rpmrepo import Server
@@ -61,5 +62,5 @@ def test_publishing_in_a_collection(site: Site, tmp_path: Path) -> None:
     assert f"{REF}: " in site.tool(*words, status=7).stderr
     site.ostree("config", "set", "core.collection-id", COLLECTION)
     site.compose()
-    site.tool(*words)
+    assert events(site.tool(*words, "--progress=json").stderr)[-1]["refs"] == {REF: site.head()}
     rpmrepo.run("ostree", f"--repo={production}", "fsck", "--verify-bindings")

@@ -15,6 +15,7 @@ from compose.pipeline.options import ComposeOptions, Outcome
 from compose.pipeline.run import compose_tree
 from tests.compat.ostree.test_commit import ostree
 from tests.compat.ostree.test_static_delta import logged
+from tests.e2e.test_events import events
 from tests.e2e.tiny import REF, Site
 from tests.e2e.whole import compose_whole
 
@@ -36,7 +37,10 @@ def test_an_update(site: Site) -> None:
     assert document["written"]
     assert [document["source"], document["target"]] == [site.ostree("rev-parse", f"{REF}^").strip(), site.head()]
     assert document["fetched_bytes"] == sum(path.stat().st_size for path in Path(document["path"]).iterdir())
-    assert "No change" in site.tool(*words, "--if-not-exists").stdout
+    assert events(site.tool(*words, "--progress=json").stderr)[-1]["delta"]["target"] == site.head()
+    done = site.tool(*words, "--if-not-exists", "--progress=json")
+    assert "No change" in done.stdout
+    assert events(done.stderr)[-1]["delta"] == {"written": False}
     assert "without the delta" in site.tool(*words).stdout
     site.tool(*words, "--empty", "--sign-command=ed25519=head -c 64 /dev/zero")
     assert (site.repo / "summary.sig").exists()

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.test_events import events
 from tests.e2e.tiny import REF, SPECS, Site, release
 from tests.support.rpmrepo import Keys
 
@@ -235,8 +236,7 @@ def test_rounds_as_events(site: Site, start: Callable[..., Running]) -> None:
     site.treefile.write_text("x: y\n")
     running.line("failed")
     assert running.stop() == 0
-    events = [json.loads(line) for line in running.errors]
-    ends = [each for each in events if each["event"] in ("result", "error")]
+    ends = [each for each in events("\n".join(running.errors)) if each["event"] in ("result", "error")]
     assert [each.get("outcome") or each["kind"] for each in ends] == ["committed", "TreefileError"]
     assert ends[0]["changed"] == []
 

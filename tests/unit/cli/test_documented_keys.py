@@ -1,10 +1,12 @@
-"""docs/plan.md has every key of the JSON that it is about."""
+"""The pages on JSON have every key of what they are about."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import types
+from importlib import resources
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -14,7 +16,8 @@ from compose.changes import SystemDiff
 from compose.plan import Plan
 from compose.rpm.nevra import Nevra
 
-TEXT = (Path(__file__).parents[3] / "docs/plan.md").read_text()
+DOCS = Path(__file__).parents[3] / "docs"
+TEXT = (DOCS / "plan.md").read_text()
 
 
 def keys(kind: Any) -> set[str]:
@@ -39,3 +42,15 @@ def test_each_is_there(title, kind, told_otherwise):
     section = TEXT.split(f"## {title}\n")[1].split("\n## ")[0]
     documented = set(re.findall(r"`(\w+)`", section))
     assert keys(kind) - told_otherwise - documented == set()
+
+
+def test_each_event_is_there_with_its_fields():
+    schema = json.loads(resources.files("compose.cli").joinpath("events.schema.json").read_text())
+    expected: dict[str, set[str]] = {}
+    for reference in schema["oneOf"]:
+        event = schema["$defs"][reference["$ref"].rpartition("/")[2]]
+        expected.setdefault(event["title"], set()).update(event["properties"].keys() - {"event", "time"})
+    rows = [line.split("|") for line in (DOCS / "events.md").read_text().splitlines() if line.startswith("| `")]
+    states = {"begun", "running", "ended", "failed"}
+    documented = {row[1].strip(" `"): set(re.findall(r"`(\w+)`", row[3])) - states for row in rows if len(row) == 5}
+    assert documented == expected
