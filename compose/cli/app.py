@@ -74,7 +74,10 @@ class _Commands(TyperGroup):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
-        return name, load(name) if name and command else None, rest
+        found = load(name) if name and command else None
+        if found is not None and ctx.resilient_parsing:
+            _complete_with_files(found)
+        return name, found, rest
 
 
 def load(name: str) -> click.Command:
@@ -87,6 +90,16 @@ def load(name: str) -> click.Command:
     else:
         holder.command(name)(found)
     return typer.main.get_group(holder).commands[name]
+
+
+def _complete_with_files(command: click.Command) -> None:
+    """Let the shell complete values that are text as it does for other programs: with file names."""
+    for parameter in command.params:
+        if isinstance(parameter.type, click.types.StringParamType):
+            parameter.type = click.Path()
+    if isinstance(command, click.Group):
+        for each in command.commands.values():
+            _complete_with_files(each)
 
 
 # typer escapes the brackets of "[default: x]" for rich even if rich does not print the help
@@ -121,6 +134,9 @@ def _options(
 ) -> None:
     del version
 
+
+_COMPLETION = "_COMPOSE_COMPLETE"
+"""Environment variable by which shells ask for completions, as click has it: bash_source prints what to evaluate."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -184,6 +200,11 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(arguments: list[str] | None) -> int:
     try:
         with _signals_raise():
+            if instruction := os.environ.get(_COMPLETION):
+                # typer's own has the words of the variable in another order than the script that it prints
+                from click.shell_completion import shell_complete
+
+                return shell_complete(typer.main.get_command(app), {}, "compose", _COMPLETION, instruction)
             app(args=arguments, prog_name="compose", standalone_mode=True)
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0 if done.code is None else 1

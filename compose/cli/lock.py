@@ -18,6 +18,8 @@ from compose.errors import TreefileError, UsageError
 from compose.pipeline.options import ComposeOptions
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from compose.lock.model import Change
 
 
@@ -28,6 +30,11 @@ class _DefaultsToWrite(TyperGroup):
         if args and args[0] not in (*self.commands, *self.get_help_option_names(ctx)):
             args = ["write", *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        return super().shell_complete(ctx, incomplete) or [CompletionItem(incomplete, type="file")]
 
 
 app = typer.Typer(

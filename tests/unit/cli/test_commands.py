@@ -127,3 +127,37 @@ def test_names_that_are_not_utf_8_are_printed_as_they_are(words: list[str], tmp_
     )
     assert b"Traceback" not in done.stderr
     assert (b"udcff.yaml" if "--format=codequality" in words else path) in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "replies"),
+    [
+        (["tr"], ["tree", "treefile"]),
+        (["tree", "--write-co"], ["--write-commitid-to", "--write-composejson-to", "--write-codequality-to"]),
+        (["tree", "--progress", "j"], ["json"]),
+        (["lock", "up"], ["update"]),
+        # "default": with the names of files
+        (["tree", "fed"], ["default"]),
+        (["lock", "fed"], ["default"]),
+        (["lock", "update", "fed"], ["default"]),
+        (["treefile", "fmt", "fed"], ["default"]),
+        (["tree", "fed.yaml", "--repo", "re"], ["default"]),
+        (["size", "--repo", "re"], ["default"]),
+    ],
+)
+def test_a_shell_completes(words: list[str], replies: list[str], tmp_path: Path) -> None:
+    program = tmp_path / "compose"
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={Path.cwd()} exec {sys.executable} -m compose "$@"\n')
+    program.chmod(0o755)
+    script = (
+        'eval "$(_COMPOSE_COMPLETE=bash_source compose)"\ncompopt() { echo "$2"; }\n'
+        'COMP_WORDS=(compose "$@") COMP_CWORD=$#\n_compose_completion compose\nprintf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", *words],
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout.split(), done.stderr) == (replies, "")
