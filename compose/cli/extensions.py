@@ -8,6 +8,7 @@ import typer
 
 from compose.cli import flags
 from compose.cli.flags import ProgressStyle
+from compose.cli.sizes import counted
 from compose.errors import UsageError
 from compose.pipeline.options import ComposeOptions
 
@@ -91,4 +92,4 @@ def command(
         return
     for package in result.packages:
         typer.echo(f"  {package.nevra} ({package.repo})")
-    typer.echo(f"{output_dir}: {len(result.packages)} packages")
+    typer.echo(f"{output_dir}: {counted(len(result.packages), 'package')}")

@@ -28,7 +28,7 @@ def command(
         typer.Option("--extensions", metavar="FILE", help="File of extensions whose packages to include."),
     ] = None,
     arch: flags.Arch = None,
-    layer_repo: flags.LayerRepo = None,
+    layer_repo: flags.LayersFrom = None,
     lockfile: flags.Lockfile = None,
     lockfile_strict: flags.LockfileStrict = False,
     cachedir: flags.CacheDirectory = None,

@@ -94,11 +94,22 @@ Repo = Annotated[
         "--repo", "-r", metavar="REPO", help="OSTree repository to commit to; a preview repository by default."
     ),
 ]
+PreviousRepo = Annotated[
+    str | None,
+    typer.Option(
+        "--repo", "-r", metavar="REPO", help="OSTree repository with the previous commit; the preview one by default."
+    ),
+]
 LayerRepo = Annotated[
     str | None,
     typer.Option(
         "--layer-repo", metavar="REPO", help="Repository of ostree-layers; --repo by default.", rich_help_panel=_SETUP
     ),
+]
+# for commands without --repo
+LayersFrom = Annotated[
+    str | None,
+    typer.Option("--layer-repo", metavar="REPO", help="Repository of ostree-layers.", rich_help_panel=_SETUP),
 ]
 CacheDirectory = Annotated[
     str | None,
@@ -301,10 +312,12 @@ FormatVersion = Annotated[int, typer.Option("--format-version", help="2 repeats 
 AuthFile = Annotated[
     str | None, typer.Option("--authfile", metavar="FILE", help="Registry credentials, as written by skopeo login.")
 ]
-# accepted for callers of rpm-ostree and ignored: there is only one core, and it works in the cachedir
+# accepted for callers of rpm-ostree and ignored: there is only one core, it works in the cachedir, and a root that is
+# committed has its layers
 UnifiedCore = Annotated[bool, typer.Option("--unified-core", "--ex-unified-core", hidden=True)]
 Workdir = Annotated[str | None, typer.Option("--workdir", hidden=True)]
 WorkdirTmpfs = Annotated[bool, typer.Option("--workdir-tmpfs", hidden=True)]
+NoLayerRepo = Annotated[str | None, typer.Option("--layer-repo", hidden=True)]
 Postprocess = Annotated[bool, typer.Option("--postprocess", hidden=True)]
 
 

@@ -66,9 +66,7 @@ def command(
     copy_retry_times: Annotated[
         int, typer.Option("--copy-retry-times", metavar="N", min=0, help="Retry a push to a registry this many times.")
     ] = 0,
-    layer_repo: Annotated[
-        str | None, typer.Option("--layer-repo", metavar="REPO", help="Repository of ostree-layers.")
-    ] = None,
+    layer_repo: flags.LayersFrom = None,
     cachedir: flags.CacheDirectory = None,
     source_root: flags.SourceRoot = None,
     jobs: flags.Jobs = None,

@@ -29,7 +29,7 @@ _Rootfs = Annotated[str, typer.Argument(metavar="ROOTFS", help="Root directory."
 def install_command(
     treefile: flags.Treefile,
     destdir: _Directory,
-    repo: flags.Repo = None,
+    repo: flags.PreviousRepo = None,
     layer_repo: flags.LayerRepo = None,
     cachedir: flags.CacheDirectory = None,
     source_root: flags.SourceRoot = None,
@@ -52,7 +52,9 @@ def install_command(
     previous_inputhash: flags.PreviousInputhash = None,
     previous_version: flags.PreviousVersion = None,
     write_lockfile_to: flags.WriteLockfile = None,
-    touch_if_changed: flags.TouchFile = None,
+    touch_if_changed: Annotated[
+        str | None, typer.Option("--touch-if-changed", metavar="FILE", help="Touch this file if anything changed.")
+    ] = None,
     unchanged_exit_77: flags.UnchangedExit77 = False,
     unified_core: flags.UnifiedCore = False,
     workdir: flags.Workdir = None,
@@ -127,7 +129,7 @@ def commit_command(
     treefile: flags.Treefile,
     rootfs: _Rootfs,
     repo: flags.Repo = None,
-    layer_repo: flags.LayerRepo = None,
+    layer_repo: flags.NoLayerRepo = None,
     cachedir: flags.CacheDirectory = None,
     jobs: flags.Jobs = None,
     progress: flags.Progress = ProgressStyle.AUTO,
@@ -146,7 +148,6 @@ def commit_command(
     workdir: flags.Workdir = None,
 ) -> None:
     """Label a root directory and commit it."""
-    # the root already contains its layers
     del unified_core, workdir, layer_repo
     from compose.pipeline.parts import commit_rootfs
 

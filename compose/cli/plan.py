@@ -30,7 +30,7 @@ _ADVISORIES_UNKNOWN = "not known: the packages come from a lockfile"
 def command(
     treefile: flags.Treefile,
     arch: flags.Arch = None,
-    repo: flags.Repo = None,
+    repo: flags.PreviousRepo = None,
     layer_repo: flags.LayerRepo = None,
     cachedir: flags.CacheDirectory = None,
     source_root: flags.SourceRoot = None,
@@ -267,7 +267,7 @@ def _account(each: AccountChange) -> str:
 
 def _unread(plan: Plan) -> str:
     return (
-        f"Scriptlets, accounts and changelogs of {len(plan.unread)} packages are not known before they are downloaded: "
+        f"Not downloaded yet: {counted(len(plan.unread), 'package')}, whose scriptlets, accounts and changelogs are not known; "
         "--download fetches them first"
     )
 

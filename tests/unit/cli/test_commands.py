@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import os
+import re
 import subprocess
 import sys
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from compose.cli.app import COMMANDS, load, main
@@ -19,6 +25,36 @@ from compose.errors import UsageError
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_is_listed_with_its_own_words(name):
     assert load(name).get_short_help_str(limit=1000) == COMMANDS[name][1]
+
+
+def commands(command: click.Command) -> Iterator[click.Command]:
+    """A command, or those of a group."""
+    if isinstance(command, click.Group):
+        for each in command.commands.values():
+            yield from commands(each)
+    else:
+        yield command
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_names_only_flags_that_the_command_has(name: str) -> None:
+    for command in commands(load(name)):
+        options = [each for each in command.params if isinstance(each, click.Option)]
+        known = {flag for each in options if not each.hidden for flag in (*each.opts, *each.secondary_opts)}
+        for text in (command.help, *(getattr(each, "help", None) for each in command.params)):
+            # without what it says of other commands
+            own = re.sub(r"compose [a-z-]+ --\S+", "", text or "")
+            assert set(re.findall(r"--[a-z][a-z-]+", own)) <= known, own
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_no_flag_without_effect(name: str) -> None:
+    for command in commands(load(name)):
+        assert command.callback is not None
+        body = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(command.callback))))
+        unused = {each.id for node in ast.walk(body) if isinstance(node, ast.Delete) for each in ast.walk(node)
+                  if isinstance(each, ast.Name)}  # fmt: skip
+        assert not {each.name for each in command.params if not getattr(each, "hidden", False)} & unused
 
 
 def imported(code: str) -> set[str]:
