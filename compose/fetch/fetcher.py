@@ -70,7 +70,7 @@ def fetch(
     if missing and network.cache_only:
         raise FetchError(
             f"{len(missing)} of {len(files)} packages are not in the cache {network.rpms_dir}",
-            hint="compose once without --cache-only",
+            hint="compose once without --cache-only or --offline",
             details=tuple(str(file.package.nevra) for file in missing),
         )
     if missing:

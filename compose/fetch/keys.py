@@ -94,7 +94,7 @@ def read_key_file(url: str, repo: RepoSnapshot, access: RepoAccess, network: Rep
         except FileNotFoundError as error:
             raise FetchError(
                 f"repository {repo.id!r}: gpgkey {without_user(url)} is not in the cache",
-                hint="compose once without --cache-only",
+                hint="compose once without --cache-only or --offline",
             ) from error
     path = local_path(url)
     if path is None:

@@ -54,7 +54,8 @@ def bring(sources: Sequence[Source], access: RepoAccess, network: RepoNetwork, r
             missing.append((source, path))
     if missing and network.cache_only:
         raise FetchError(
-            f"{missing[0][0].place}: {missing[0][0].name} is not in the cache", hint="compose once without --cache-only"
+            f"{missing[0][0].place}: {missing[0][0].name} is not in the cache",
+            hint="compose once without --cache-only or --offline",
         )
     if missing:
         downloads = tuple(

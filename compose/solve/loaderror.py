@@ -79,7 +79,7 @@ class LoadError(Exception):
         if any("GPG" in text for text in texts):
             fault, hint = "cannot verify the signature of the metadata from", "check repo_gpgcheck= and gpgkey="
         elif any(text.startswith("Cache-only enabled but no cache") for text in texts):
-            fault, hint = "the cache has no metadata from", "compose once without --cache-only"
+            fault, hint = "the cache has no metadata from", "compose once without --cache-only or --offline"
         elif any(_CORRUPT.search(text) for text in texts):
             fault, hint = "corrupted metadata at", "regenerate its repodata/ (createrepo_c), or try a mirror"
         else:

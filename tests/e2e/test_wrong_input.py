@@ -306,7 +306,7 @@ def test_cache_only_without_a_cache(site: Site) -> None:
         refused(replace(site, cachedir=site.path / "cache"), "--cache-only"),
         FETCH,
         "'tiny'",
-        "compose once without --cache-only",
+        "compose once without --cache-only or --offline",
     )
 
 
