@@ -29,6 +29,25 @@ def test_every_row_says_how_it_is_here() -> None:
     assert ours == OWN
 
 
+def test_every_row_has_the_values_of_the_schema() -> None:
+    properties = schema()["properties"]
+    for row in ROWS:
+        name = row[1].strip().strip("`")
+        given = properties.get(name, {})
+        told = re.findall(r'`"?([^`"]+)"?`', row[2])
+        if "enum" in given and name != "selinux-label-version":
+            assert set(told) <= set(given["enum"]), row
+        if "default" in given:
+            default = given["default"]
+            # a mapping's default is that of its type, a list's its only item
+            text = next(iter(default.values())) if isinstance(default, dict) else default
+            text = text[0] if isinstance(text, list) else str(text).lower()
+            assert f"{text} (default)" in re.sub('[`"]', "", row[2]) or f"default `{text}`" in row[2], row
+    (row,) = (each for each in ROWS if each[1] == " `allow-scriptlet-failures` ")
+    for kind in properties["allow-scriptlet-failures"]["items"]["properties"]["scriptlet"]["enum"]:
+        assert f"`{kind}`" in row[3]
+
+
 def test_the_schema_describes_every_key() -> None:
     properties = schema()["properties"]
     assert properties.keys() - LEGACY.keys() == KEYS.keys()
