@@ -99,6 +99,20 @@ def check_place(path: str) -> None:
         raise storage_error(path, error) from error
 
 
+def check_directory(path: str) -> None:
+    """Raise StorageError if a directory cannot be made or written at a path, as far as can be known in advance."""
+    import tempfile  # late, as in check_place()
+
+    there = os.path.abspath(path)
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(bytes(4096))
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
 def memory_file(name: str) -> BinaryIO:
     """Create a file in memory, for the output of a child process. name: is shown in /proc."""
     return os.fdopen(os.memfd_create(name, os.MFD_CLOEXEC), "w+b")

@@ -33,6 +33,7 @@ def write_bundle(options: ComposeOptions, path: str, reporter: Reporter, *, exte
 
     extensions: a file of extensions to fetch too. Raises a ComposeError; an existing file at `path` is then left as it was.
     """
+    fs.check_place(path)
     with ExitStack() as stack:
         inputs = gather(options, reporter, Stopwatch(reporter), stack)
         rpms = fetch_packages(inputs, options, reporter)

@@ -93,6 +93,7 @@ def fetch_extensions(
         raise UsageError("--base-rev names a commit of --repo and cannot be combined with --rootfs")
     for path in options.result_files:
         fs.check_place(path)
+    fs.check_directory(output)
     loaded = load(options, reporter)
     parsed = read_extensions(extensions, reporter)
     with CacheDir(options.cachedir).shared(reporter) as cache, cache.scratch() as work:

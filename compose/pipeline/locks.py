@@ -60,6 +60,8 @@ def write_lock(
     security: only packages with security advisories may change. dry_run: write nothing. Packages are fetched, since their
     signing keys are locked too. Raises a ComposeError; the lockfile is then unchanged.
     """
+    if not dry_run:
+        fs.check_place(path)
     loaded = load(options, reporter)
     treefile = loaded.treefile
     before = read(path)

@@ -71,6 +71,8 @@ def install(
     rootfs = os.path.join(directory, ROOTFS)
     if os.path.lexists(rootfs):
         raise UsageError(f"{rootfs} exists already", hint="remove it, or give another directory")
+    if not (options.dry_run or options.download_only or options.download_only_rpms):
+        fs.check_directory(directory)
     watch = Stopwatch(reporter)
     with ExitStack() as stack:
         inputs = gather(options, reporter, watch, stack)

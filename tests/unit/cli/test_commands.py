@@ -139,6 +139,11 @@ def test_sizes_that_are_none(text: str) -> None:
     ("words", "status", "message"),
     [
         (["rootfs", "t.yaml", "/nowhere/dest"], 1, "cannot write /nowhere/dest: No such file or directory"),
+        (["install", "t.yaml", "/proc/dest"], 1, "cannot write /proc/dest: No such file or directory"),
+        (["install", "t.yaml", "/dev/null/dest"], 1, "cannot write /dev/null/dest: Not a directory"),
+        (["fetch", "t.yaml", "--bundle=/nowhere/x"], 1, "cannot write /nowhere/x: No such file or directory"),
+        (["lock", "t.yaml", "--lockfile=/nowhere/x"], 1, "cannot write /nowhere/x: No such file or directory"),
+        (["extensions", "t.yaml", "e", "--repo=r", "--output-dir=/proc/x"], 1, "cannot write /proc/x: No such file"),
         (["tree", "t.yaml", "--progress=json", f"--progress-fd={1 << 40}"], 2, "is not open"),
         (["provenance", "x", "--repo=x", "--builder-id=http://["], 2, "is not a URI"),
         (["provenance", "x", "--repo=x", "--builder-id=x:\0"], 2, "is not a URI"),

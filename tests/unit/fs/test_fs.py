@@ -124,6 +124,16 @@ def test_places_that_no_file_can_be_written_to(place: str, tmp_path: Path) -> No
     fs.check_place(str(tmp_path / "new"))
 
 
+def test_places_that_no_directory_can_be_made_at(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in ("file", "file/new"):
+        with pytest.raises(StorageError, match=f"cannot write .*{place}: Not a directory"):
+            fs.check_directory(str(tmp_path / place))
+    fs.check_directory(str(tmp_path))
+    fs.check_directory(str(tmp_path / "new/and/newer"))
+    assert os.listdir(tmp_path) == ["file"]
+
+
 @pytest.mark.parametrize(
     ("name", "number"),
     [("directory", errno.EISDIR), ("pipe", errno.EINVAL), ("zero", errno.EINVAL), ("missing", errno.ENOENT)],
