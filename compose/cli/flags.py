@@ -367,6 +367,11 @@ def source_date_epoch() -> int | None:
     return int(text)
 
 
+def events_only(style: ProgressStyle, descriptor: int | None) -> bool:
+    """Does standard error carry JSON events and nothing else?"""
+    return style is ProgressStyle.JSON and descriptor in (None, 2)
+
+
 @contextlib.contextmanager
 def reporter_of(
     style: ProgressStyle, descriptor: int | None = None, codequality: str | None = None
@@ -380,7 +385,7 @@ def reporter_of(
     if codequality is not None:
         # fail now rather than after the compose
         fs.check_place(codequality)
-    events_only = style is ProgressStyle.JSON and descriptor in (None, 2)
+    no_text = events_only(style, descriptor)
     with contextlib.ExitStack() as stack:
         events = _events(descriptor or 2) if style is ProgressStyle.JSON else None
         quality = None
@@ -388,7 +393,7 @@ def reporter_of(
             from compose.cli.codequality import CodeQuality
 
             quality = CodeQuality(codequality, os.environ)
-        text = None if events_only else _text_reporter(style, stack)
+        text = None if no_text else _text_reporter(style, stack)
         reporter = Both(*(each for each in (events, text, quality) if each is not None))
         try:
             yield reporter
@@ -399,7 +404,7 @@ def reporter_of(
             reporter.failed(error)
             if quality is not None:
                 quality.write()
-            if events_only and isinstance(error, ComposeError | Interrupted):
+            if no_text and isinstance(error, ComposeError | Interrupted):
                 raise typer.Exit(exit_code_of(error)) from error
             if error is raised:
                 raise

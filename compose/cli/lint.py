@@ -65,7 +65,8 @@ def command(
         case LintFormat.TEXT:
             for each in found:
                 typer.echo(f"{each.level}: {each.path}: {each.message} [{each.rule}]")
-            for rule in dict.fromkeys(each.rule for each in found if each.level is not Level.NOTE):
+            advised = () if flags.events_only(progress, progress_fd) else found
+            for rule in dict.fromkeys(each.rule for each in advised if each.level is not Level.NOTE):
                 typer.echo(f"hint: {rule}: {RULES[rule].advice}", err=True)
     counted = (Level.ERROR, Level.WARNING) if strict else (Level.ERROR,)
     if any(each.level in counted for each in found):

@@ -123,9 +123,12 @@ def command(
             from compose.pipeline.bundling import compose_bundle
 
             result = compose_bundle(options, bundle, reporter)
+        rows = table(result.timings) if timings and result.timings is not None else ""
+        if rows and flags.events_only(progress, progress_fd):
+            reporter.info(rows)
+            rows = ""
         report_result(result, reporter)
-    if timings and result.timings is not None:
-        typer.echo(table(result.timings), err=True, nl=False)
+    typer.echo(rows, err=True, nl=False)
     typer.echo(summary(result, dry_run=options.dry_run), nl=False)
     if unchanged_exit_77 and result.outcome is Outcome.UNCHANGED:
         raise typer.Exit(flags.UNCHANGED)

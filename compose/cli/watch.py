@@ -69,7 +69,7 @@ def command(
         metadata_strings=flags.key_values(add_metadata_string),
         source_date_epoch=flags.source_date_epoch(),
     )
-    events_only = progress is ProgressStyle.JSON and progress_fd in (None, 2)
+    events_only = flags.events_only(progress, progress_fd)
     with flags.reporter_of(progress, progress_fd) as reporter, until_stopped(), ExitStack() as stack:
         opened = stack.enter_context(_open(options))
         server = None

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.test_events import events
 from tests.e2e.tiny import BASE, EPOCH, REF, Site
 
 pytestmark = pytest.mark.root
@@ -199,6 +200,11 @@ def test_timings(site: Site) -> None:
     done = site.run(cache, "--timings")
     assert NO_CHANGES in done.stdout
     assert "seconds  stage" in done.stderr
+
+    # where standard error is for events, the table is one
+    done = site.run(cache, "--timings", "--progress=json")
+    notices = [each["message"] for each in events(done.stderr) if each["event"] == "notice"]
+    assert notices[-1].startswith("seconds  stage")
 
 
 def test_metadata(site: Site) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.test_events import events
 from tests.e2e.tiny import REF, Done, Site
 
 pytestmark = pytest.mark.root
@@ -32,6 +33,7 @@ def test_a_commit(composed: Site) -> None:
     assert kver == "warning: /usr/lib/modules/6.1.0-tiny/initramfs.img: is missing [initramfs]"
     assert "error:" not in done.stdout
     assert lint(composed, REF, f"--repo={composed.repo}", "--strict").status == 1
+    assert events(lint(composed, REF, f"--repo={composed.repo}", "--progress=json").stderr)[-1]["outcome"] == "done"
     rows = json.loads(lint(composed, REF, f"--repo={composed.repo}", "--format=json").stdout)
     assert {"rule", "level", "path", "message", "advice"} == set(rows[0])
     assert json.loads(lint(composed, REF, f"--repo={composed.repo}", "--format=sarif").stdout)["runs"]
