@@ -67,6 +67,7 @@ def command(
             line = _written(options, bundle, extensions, reporter)
         else:
             raise AssertionError
+        reporter.leave()
         typer.echo(line)
 
 

@@ -11,6 +11,9 @@ from compose.events import Reporter, Task
 class CommandReporter(Reporter):
     """Silent reporter of a command; subclasses show what they are told."""
 
+    def leave(self) -> None:
+        """End progress: what follows on standard output is the result."""
+
     def result(self, outcome: str, **facts: Any) -> None:
         """Report success. outcome: "committed", "unchanged", "planned", ... facts: JSON values."""
 
@@ -45,6 +48,10 @@ class Both(CommandReporter):
     def warn(self, message: str) -> None:
         for each in self._reporters:
             each.warn(message)
+
+    def leave(self) -> None:
+        for each in self._reporters:
+            each.leave()
 
     def result(self, outcome: str, **facts: Any) -> None:
         for each in self._reporters:

@@ -78,19 +78,20 @@ def command(
         fs.check_place(treemap)
     with flags.reporter_of(progress, progress_fd) as reporter:
         found = weigh_commit(repo, revision, reporter, before=before, depth=depth if by is By.DIRECTORY else None)
-    if treemap is not None:
-        _write_treemap(treemap, revision, found)
-    differing = [row for row in found.rows if row.before != row.now]
-    shown = differing[: top or None]
-    match form:
-        case ReportFormat.JSON:
-            typer.echo(json.dumps(_document(found), indent=2))
-        case ReportFormat.MARKDOWN:
-            typer.echo("\n".join(_markdown(revision, found, shown)))
-        case ReportFormat.TEXT:
-            for line in _text(found, shown, len(differing) - len(shown)):
-                typer.echo(line)
-    _check(revision, found, limits)
+        reporter.leave()
+        if treemap is not None:
+            _write_treemap(treemap, revision, found)
+        differing = [row for row in found.rows if row.before != row.now]
+        shown = differing[: top or None]
+        match form:
+            case ReportFormat.JSON:
+                typer.echo(json.dumps(_document(found), indent=2))
+            case ReportFormat.MARKDOWN:
+                typer.echo("\n".join(_markdown(revision, found, shown)))
+            case ReportFormat.TEXT:
+                for line in _text(found, shown, len(differing) - len(shown)):
+                    typer.echo(line)
+        _check(revision, found, limits)
 
 
 def _write_treemap(path: str, revision: str, found: Weighed) -> None:

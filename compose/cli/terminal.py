@@ -42,13 +42,13 @@ class TerminalReporter(CommandReporter):
 
     def result(self, outcome: str, **facts: Any) -> None:
         del outcome, facts
-        self._leave_bars()
+        self.leave()
 
     def failed(self, error: BaseException) -> None:
         del error
-        self._leave_bars()
+        self.leave()
 
-    def _leave_bars(self) -> None:
+    def leave(self) -> None:
         """Stop updating the bars, which stay on the terminal; the next compose starts with none."""
         self._progress.stop()
         for each in self._progress.task_ids:
@@ -67,7 +67,7 @@ class _BarTask(Task):
         self._id = progress.add_task(name, total=total, detail="")
 
     def advance(self, amount: int = 1, *, detail: str = "") -> None:
-        # _leave_bars() may have removed it already
+        # leave() may have removed it already
         with suppress(KeyError):
             self._progress.update(self._id, advance=amount, detail=detail)
 

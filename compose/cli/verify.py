@@ -57,15 +57,16 @@ def command(
     )
     with flags.reporter_of(progress, progress_fd) as reporter:
         found = verify(repo, commit, options, reporter, bundle=bundle)
-    if form is Format.JSON:
-        typer.echo(json.dumps(_document(found), indent=2, default=repr))
-    else:
-        typer.echo("".join(f"{line}\n" for line in _lines(found)), nl=False)
-    if not found.equal:
-        raise MismatchError(
-            f"rebuilding {commit} gives another commit",
-            hint="check which inputs differ, if any, and what wrote the differing paths",
-        )
+        reporter.leave()
+        if form is Format.JSON:
+            typer.echo(json.dumps(_document(found), indent=2, default=repr))
+        else:
+            typer.echo("".join(f"{line}\n" for line in _lines(found)), nl=False)
+        if not found.equal:
+            raise MismatchError(
+                f"rebuilding {commit} gives another commit",
+                hint="check which inputs differ, if any, and what wrote the differing paths",
+            )
 
 
 def _lines(found: Verification) -> list[str]:

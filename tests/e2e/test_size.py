@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from tests.e2e.test_events import events
 from tests.e2e.tiny import REF, Site
 
 pytestmark = pytest.mark.root
@@ -55,6 +56,8 @@ def test_growth_and_bounds(site: Site) -> None:
     assert "more than --max-growth allows" in site.tool(*words, "--max-growth=200K", status=7).stderr
     done = site.tool(*words, "--max-size=200K", status=7)
     assert "more than --max-size allows" in done.stderr and "add-files" in done.stderr
+    found = events(site.tool(*words, "--max-size=200K", "--progress=json", status=7).stderr)
+    assert [each["exit_code"] for each in found if each["event"] in ("result", "error")] == [7]
     assert "--max-growth needs --before" in site.tool(*words[:3], "--max-growth=1", status=2).stderr
     assert "expected a number" in site.tool(*words, "--max-size=big", status=2).stderr
 

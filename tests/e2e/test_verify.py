@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.test_events import events
 from tests.e2e.tiny import BASE, REF, Done, Site
 from tests.support.filesystem import mounted
 
@@ -110,6 +111,8 @@ def test_another_treefile_makes_another_commit(site: Site) -> None:
     assert "input treefile documentation: None -> false" in done.stdout
     assert "metadata rpmostree.inputhash: " in done.stdout
     assert "- /usr/share/doc/hello/README " in done.stdout
+    found = events(verify(site, str(other), "--progress=json").stderr)
+    assert [each["exit_code"] for each in found if each["event"] in ("result", "error")] == [8]
     assert verify(site, str(site.treefile)).status == 0
 
 
