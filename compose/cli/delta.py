@@ -28,7 +28,7 @@ def command(
     source: Annotated[
         str | None, typer.Option("--from", metavar="REV", help="What they update from; the parent of TO by default.")
     ] = None,
-    empty: Annotated[bool, typer.Option("--empty", help="For clients that have nothing.")] = False,
+    empty: Annotated[bool, typer.Option("--empty", help="Make it for clients that have nothing.")] = False,
     to: Annotated[str | None, typer.Option("--to", metavar="REV", help="The same as TO.")] = None,
     inline: Annotated[bool, typer.Option("--inline", help="Put the parts into the superblock.")] = False,
     filename: Annotated[

@@ -233,15 +233,22 @@ DisableSelinux = Annotated[
 ]
 AcceptNewIds = Annotated[
     bool,
-    typer.Option("--accept-new-ids", help="Add users and groups that id-lock lacks to it.", rich_help_panel=_INPUT),
+    typer.Option("--accept-new-ids", help="Add new users and groups to the file of id-lock.", rich_help_panel=_INPUT),
 ]
 MetadataStrings = Annotated[
     list[str] | None,
-    typer.Option("--add-metadata-string", metavar="KEY=VALUE", help="Commit metadata.", rich_help_panel=_COMMIT),
+    typer.Option(
+        "--add-metadata-string", metavar="KEY=VALUE", help="Add to the commit's metadata.", rich_help_panel=_COMMIT
+    ),
 ]
 MetadataFiles = Annotated[
     list[str] | None,
-    typer.Option("--add-metadata-from-json", metavar="FILE", help="Commit metadata.", rich_help_panel=_COMMIT),
+    typer.Option(
+        "--add-metadata-from-json",
+        metavar="FILE",
+        help="Add this JSON object to the commit's metadata.",
+        rich_help_panel=_COMMIT,
+    ),
 ]
 Parent = Annotated[
     str | None, typer.Option("--parent", metavar="REV", help="Parent of the commit.", rich_help_panel=_COMMIT)

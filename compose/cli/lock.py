@@ -85,7 +85,7 @@ def update(
         bool, typer.Option("--keep", help="Keep all locked builds, and only add and remove what the treefile requires.")
     ] = False,
     security: Annotated[
-        bool, typer.Option("--security", help="Update only packages that security advisories are fixed in.")
+        bool, typer.Option("--security", help="Update only packages that fix security advisories.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
     unchanged_exit_77: flags.UnchangedExit77 = False,
