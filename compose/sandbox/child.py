@@ -77,7 +77,7 @@ def run(root: str, program: Program, epoch: int, librpm: Librpm, *, observed: bo
     """
     files = [
         _sealed_file("script", program.body.encode(errors="surrogateescape")),
-        _sealed_file("stdin", program.stdin) if program.stdin else os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC),
+        _sealed_file("stdin", program.stdin),
     ]
     try:
         body, stdin = files
@@ -237,6 +237,11 @@ def _become_init(root: str, program: Program, epoch: int, librpm: Librpm, observ
     kernel.pivot_root(root)
     filesystems.mount_all(devices)
     kernel.detach_old_root()
+    if not program.stdin:
+        # the sandbox's own: through a descriptor of the host's, root could chmod the host's device
+        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        os.dup2(null, 0)
+        os.close(null)
     os.closerange(_ALIVE_FD, _MAX_FD)
     _limit_memory()
     _drop_privileges()

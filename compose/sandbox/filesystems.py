@@ -21,11 +21,10 @@ _DEVICE_LINKS = (
 )
 # Including /dev/shm, their sizes add up to less than the machine's memory. dracut builds its image in /var/tmp.
 _PRIVATE = (("/run", "mode=0755,size=5%"), ("/tmp", "mode=1777,size=20%"), ("/var/tmp", "mode=1777,size=50%"))
-# Writing here would change the host's kernel.
-_READ_ONLY = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs")
 # These describe the host: a script that copies the kernel command line or keys must find none.
 _HIDDEN = (
     "/proc/cmdline",
+    "/proc/bootconfig",
     "/proc/kcore",
     "/proc/keys",
     "/proc/key-users",
@@ -91,8 +90,12 @@ def _mount_dev(devices: dict[str, int]) -> None:
 
 
 def _restrict_proc() -> None:
-    for path in _READ_ONLY:
-        if os.path.exists(path):
+    # Writing to what is not about a process would change the host's kernel. Which of it the kernel has depends on its
+    # configuration (dynamic_debug, pressure).
+    for name in os.listdir("/proc"):
+        path = f"/proc/{name}"
+        mode = 0 if name.isdigit() else os.lstat(path).st_mode
+        if stat.S_ISDIR(mode) or (stat.S_ISREG(mode) and mode & 0o222):
             kernel.mount(path, path, flags=kernel.MS_BIND)
             kernel.mount("", path, flags=_LOCKED)
     for path in _HIDDEN:

@@ -117,6 +117,27 @@ def write(path: str, text: str) -> None:
         file.write(text)
 
 
+def writable_in_proc() -> list[str]:
+    """Files of /proc that are made to be written to, are not about a process, and open for writing."""
+    found = []
+    for top in os.listdir("/proc"):
+        if not top.isdigit() and not os.path.islink(f"/proc/{top}"):
+            names = [os.path.join(directory, name) for directory, _, names in os.walk(f"/proc/{top}") for name in names]
+            found += [name for name in names or [f"/proc/{top}"] if opens_for_writing(name)]
+    return found
+
+
+def opens_for_writing(path: str) -> bool:
+    if not os.lstat(path).st_mode & 0o222:
+        return False
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError:
+        return False
+    # /dev/null, which hides what is there
+    return not os.path.samefile(path, "/dev/null")
+
+
 def status_line(name: str) -> str:
     with open("/proc/self/status") as lines:
         return next(line.split()[1] for line in lines if line.startswith(f"{name}:"))
@@ -177,12 +198,14 @@ def probes(host_pid: int, abstract: str) -> dict[str, object]:
         "push into the terminal": attempt(lambda: push(termios.TIOCSTI)),
         "push into the console": attempt(lambda: push(0x541C)),
         "chmod of a device": attempt(lambda: os.chmod("/dev/null", 0o600)),
+        "chmod of standard input": attempt(lambda: os.fchmod(0, 0o666)),
         "writing to a device": attempt(lambda: os.write(os.open("/dev/null", os.O_WRONLY), b"x")),
         "core pattern": attempt(lambda: os.open("/proc/sys/kernel/core_pattern", os.O_WRONLY)),
         "sysrq": attempt(lambda: os.open("/proc/sysrq-trigger", os.O_WRONLY)),
         "kernel memory": attempt(lambda: os.read(os.open("/proc/kcore", os.O_RDONLY), 1)),
         "host's command line": attempt(lambda: os.read(os.open("/proc/cmdline", os.O_RDONLY), 1)),
         "FIPS mode": attempt(lambda: os.read(os.open("/proc/sys/crypto/fips_enabled", os.O_RDONLY), 1)),
+        "writable files of the kernel": writable_in_proc(),
         "sys": os.listdir("/sys"),
         "memory": attempt(more_memory_than_there_is),
         "a higher limit": attempt(lambda: resource.setrlimit(resource.RLIMIT_DATA, (1 << 60, 1 << 60))),
@@ -309,7 +332,9 @@ def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         ("push into the terminal", "EPERM"),
         ("push into the console", "EPERM"),
         ("chmod of a device", "EROFS"),
+        ("chmod of standard input", "EROFS"),
         ("writing to a device", "done: 1"),
+        ("writable files of the kernel", []),
         ("host's command line", "done: b''"),
         ("sys", []),
         ("memory", "ENOMEM"),
