@@ -46,7 +46,8 @@ class Identity(enum.Enum):
 
 
 def enter() -> Identity:
-    """Move this process, which must be single-threaded, into a mount namespace in which it is root and may mount.
+    """Move this process, which must be single-threaded, into a mount namespace in which it is root and may mount, and in
+    which its Python is read-only after renew().
 
     Its real ids stay: files it owned before are root's there. Raises SandboxError with a remedy.
     """
@@ -66,11 +67,15 @@ def enter() -> Identity:
         )
     with _refusals_of(Step.MOUNT):
         kernel.mount("", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
+        _protect(os.path.realpath(sys.executable))
     return identity
 
 
 def renew() -> NoReturn:
-    """Re-exec this Python program, arguments and standard descriptors unchanged, after it entered a user namespace.
+    """Re-exec this Python program, arguments and standard descriptors unchanged, after enter(), which protects it.
+
+    A program running in librpm still is this one: through /proc/self/exe it could chmod the host's Python, even make it setuid.
+    Which mount that file is on is decided by exec.
 
     A process's memory belongs to the user namespace in which it was exec'd (mm->user_ns in Linux). If that is the outer one,
     only the machine's root may inspect its non-dumpable children (PR_SET_DUMPABLE), such as programs running in librpm.
@@ -121,6 +126,14 @@ def ids_from_zero(id_map: str) -> int:
             break
         count = max(count, inside + length)
     return count
+
+
+def _protect(file: str) -> None:
+    """Make a file read-only in this mount namespace, its owner and mode too. Raises OSError."""
+    kernel.mount(file, file, flags=kernel.MS_BIND)
+    # a user namespace may not clear the flags of the host's mount; statvfs(3) has the same values
+    kept = os.statvfs(file).f_flag & (kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+    kernel.mount("", file, flags=kernel.MS_BIND | kernel.MS_REMOUNT | kernel.MS_RDONLY | kept)
 
 
 def _own_mounts() -> bool:

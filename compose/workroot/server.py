@@ -83,7 +83,7 @@ class Server:
         self._stamps: dict[str, Stamp] = {}
 
     def enter(self) -> Identity:
-        """Enter namespaces. After answering, a server in a user namespace re-execs itself. Raises SandboxError."""
+        """Enter namespaces. After answering, the server re-execs itself. Raises SandboxError."""
         return identity.enter()
 
     def mount(self) -> Form:
@@ -265,7 +265,7 @@ def serve(directory: str, blobs: str, epoch: str) -> None:
             answer = _portable(error)
         pickle.dump(answer, answers, protocol=pickle.HIGHEST_PROTOCOL)
         answers.flush()
-        if answer is Identity.USER:
+        if isinstance(answer, Identity):
             os.dup2(answers.fileno(), 1)
             identity.renew()
 
