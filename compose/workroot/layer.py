@@ -19,12 +19,12 @@ from compose.blobs import BlobStore
 from compose.errors import ScriptError
 from compose.tree import Entry, join
 
-_OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
-_ACL = ("system.posix_acl_access", "system.posix_acl_default")
+ACL = ("system.posix_acl_access", "system.posix_acl_default")
 
 Stamp = tuple[int, int, int, int, int]
 """(inode, ctime in ns, mode, uid, gid) of a path. The ctime of a directory, which changes with every entry made or removed, is
-replaced by a number: its lowest bit says whether the directory is opaque, the others are a checksum of its xattrs, if any."""
+replaced by a number: its lowest bit says whether the directory is opaque, the others are a checksum of xattrs and of whether it
+has an ACL."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +45,16 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """A directory that holds changes. lower: the layer below an upper layer, "" for a whole root."""
+    """A directory that holds changes. lower: the layer below an upper layer, "" for a whole root. opaque: the xattr by which an
+    upper layer's overlay marks opaque directories; a program may set the one that other overlays use."""
 
     directory: str
     lower: str
+    opaque: str = ""
 
     def stamps(self) -> dict[str, Stamp]:
         """Stamp every path in the directory, to find changes by comparing two snapshots."""
-        return {path: _stamp(status, self._full(path)) for path, status in fs.walk(self.directory)}
+        return {path: self._stamp(status, self._full(path)) for path, status in fs.walk(self.directory)}
 
     def changed(self, before: Mapping[str, Stamp], after: Mapping[str, Stamp]) -> tuple[str, ...]:
         """Paths made, changed or removed between two snapshots, sorted; directories that were only copied up do not count."""
@@ -81,7 +83,7 @@ class Layer:
             if path not in after:
                 yield Change(path=path)
                 continue
-            change = _change(path, os.lstat(self._full(path)), self._full(path), store, writer)
+            change = self._change(path, os.lstat(self._full(path)), self._full(path), store, writer)
             # a directory that was opaque before hides nothing more now
             if change.opaque and path in before and _hiding(before[path]) == _hiding(after[path]):
                 change = replace(change, opaque=False)
@@ -90,7 +92,7 @@ class Layer:
     def all(self, store: BlobStore, *, writer: str) -> Iterator[Change]:
         """Every path in the directory as a change, parents first; otherwise like changes()."""
         now = dict(fs.walk(self.directory))
-        return (_change(path, now[path], self._full(path), store, writer) for path in sorted(now))
+        return (self._change(path, now[path], self._full(path), store, writer) for path in sorted(now))
 
     def _full(self, path: str) -> str:
         return join(self.directory, path) if path else self.directory
@@ -106,52 +108,57 @@ class Layer:
             return False
         return not stamp[1]
 
+    def _stamp(self, status: os.stat_result, full: str) -> Stamp:
+        if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+            # all whiteouts are hard links to one inode, whose ctime is that of the latest
+            return 0, 0, status.st_mode, 0, 0
+        ctime = status.st_ctime_ns
+        if stat.S_ISDIR(status.st_mode):
+            ctime = int(self._is_opaque(full))
+            # absent, or not supported by this filesystem
+            with contextlib.suppress(OSError):
+                xattrs, acl = _xattrs(full)
+                ctime |= zlib.crc32(repr((xattrs, acl)).encode()) << 1 if xattrs or acl else 0
+        return status.st_ino, ctime, status.st_mode, status.st_uid, status.st_gid
 
-def _stamp(status: os.stat_result, full: str) -> Stamp:
-    if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
-        # all whiteouts are hard links to one inode, whose ctime is that of the latest
-        return 0, 0, status.st_mode, 0, 0
-    ctime = status.st_ctime_ns
-    if stat.S_ISDIR(status.st_mode):
-        ctime = int(_is_opaque(full))
+    def _change(self, path: str, status: os.stat_result, full: str, store: BlobStore, writer: str) -> Change:
+        mode = status.st_mode
+        # a program cannot make one in an overlay, only in a whole root
+        if self.lower and stat.S_ISCHR(mode) and status.st_rdev == 0:
+            return Change(path=path)
+        xattrs, acl = _xattrs(full)
+        entry = Entry(mode=mode, uid=status.st_uid, gid=status.st_gid, xattrs=xattrs, mtime=int(status.st_mtime))
+        lost = "ACL" if acl else ""
+        if stat.S_ISDIR(mode):
+            return Change(path=path, entry=entry, opaque=self._is_opaque(full), lost=lost)
+        if stat.S_ISLNK(mode):
+            return Change(path=path, entry=replace(entry, mode=stat.S_IFLNK | 0o777, target=os.readlink(full)))
+        if stat.S_ISREG(mode):
+            if not store.has_room_for(status):
+                raise ScriptError(
+                    f"/{path}, made by {writer}, has {status.st_size} bytes, {fs.holes(status)} of them in holes: more than "
+                    f"fits on the disk of {store.root}",
+                    hint="a commit stores every byte of a file; fix the package, or leave it out with exclude-packages",
+                )
+            fd = os.open(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                entry = replace(entry, blob=store.add_fd(fd, stat.S_IMODE(mode), entry.mtime))
+            finally:
+                os.close(fd)
+            return Change(path=path, entry=entry, inode=status.st_ino if status.st_nlink > 1 else 0, lost=lost)
+        lost = "fifo" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
+        return Change(path=path, lost=lost)
+
+    def _is_opaque(self, full: str) -> bool:
         # absent, or not supported by this filesystem
         with contextlib.suppress(OSError):
-            xattrs, _ = _xattrs(full)
-            ctime |= zlib.crc32(repr(xattrs).encode()) << 1 if xattrs else 0
-    return status.st_ino, ctime, status.st_mode, status.st_uid, status.st_gid
+            return bool(self.opaque) and os.getxattr(full, self.opaque, follow_symlinks=False) == b"y"
+        return False
 
 
 def _hiding(stamp: Stamp) -> tuple[int, int]:
     """A directory's identity, and whether it is opaque."""
     return stamp[0], stamp[1] & 1
-
-
-def _change(path: str, status: os.stat_result, full: str, store: BlobStore, writer: str) -> Change:
-    mode = status.st_mode
-    if stat.S_ISCHR(mode) and status.st_rdev == 0:
-        return Change(path=path)
-    xattrs, acl = _xattrs(full)
-    entry = Entry(mode=mode, uid=status.st_uid, gid=status.st_gid, xattrs=xattrs, mtime=int(status.st_mtime))
-    lost = "ACL" if acl else ""
-    if stat.S_ISDIR(mode):
-        return Change(path=path, entry=entry, opaque=_is_opaque(full), lost=lost)
-    if stat.S_ISLNK(mode):
-        return Change(path=path, entry=replace(entry, mode=stat.S_IFLNK | 0o777, target=os.readlink(full)))
-    if stat.S_ISREG(mode):
-        if not store.has_room_for(status):
-            raise ScriptError(
-                f"/{path}, made by {writer}, has {status.st_size} bytes, {fs.holes(status)} of them in holes: more than fits "
-                f"on the disk of {store.root}",
-                hint="a commit stores every byte of a file; fix the package, or leave it out with exclude-packages",
-            )
-        fd = os.open(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            entry = replace(entry, blob=store.add_fd(fd, stat.S_IMODE(mode), entry.mtime))
-        finally:
-            os.close(fd)
-        return Change(path=path, entry=entry, inode=status.st_ino if status.st_nlink > 1 else 0, lost=lost)
-    lost = "fifo" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
-    return Change(path=path, lost=lost)
 
 
 def _xattrs(full: str) -> tuple[tuple[tuple[bytes, bytes], ...], bool]:
@@ -161,12 +168,4 @@ def _xattrs(full: str) -> tuple[tuple[tuple[bytes, bytes], ...], bool]:
     for name in names:
         if name == "security.capability" or (name.startswith("user.") and not name.startswith("user.overlay.")):
             kept.append((os.fsencode(name), os.getxattr(full, name, follow_symlinks=False)))
-    return tuple(sorted(kept)), any(name in names for name in _ACL)
-
-
-def _is_opaque(full: str) -> bool:
-    for name in _OPAQUE:
-        # absent, or not supported by this filesystem
-        with contextlib.suppress(OSError):
-            return os.getxattr(full, name, follow_symlinks=False) == b"y"
-    return False
+    return tuple(sorted(kept)), any(name in names for name in ACL)

@@ -15,8 +15,8 @@ import stat
 import sys
 import time
 import traceback
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from compose import fs, syscalls
 from compose.blobs import BlobStore
@@ -27,18 +27,19 @@ from compose.sandbox.identity import Identity
 from compose.sandbox.observe import Observation
 from compose.sandbox.refusal import Machine, Step, remedy
 from compose.tree import Entry, name_of, parent_of
-from compose.workroot.layer import Change, Layer, Stamp
+from compose.workroot.layer import ACL, Change, Layer, Stamp
 from compose.workroot.materialise import kept_xattrs, make_file
 from compose.workroot.merge import Update
 
 # index=off: otherwise a write to one path would show at all that share its lower inode, and paths with equal content share a
 # blob's. volatile: no syncing, since the layer is thrown away.
 _OPTIONS = "lowerdir=lower,upperdir=layers/upper,workdir=layers/work,index=off,metacopy=off,xino=off,volatile"
-# (an xattr in the namespace the overlay would use, its mount option): trusted.* needs the initial user namespace.
+# (the namespace of the overlay's xattrs, its mount option): trusted.* needs the initial user namespace.
 # userxattr implies that redirects are off and rejects the option that says so.
-_XATTR_OPTIONS = (("trusted.overlay.compose", "redirect_dir=nofollow"), ("user.overlay.compose", "userxattr"))
+_XATTR_OPTIONS = (("trusted.overlay.", "redirect_dir=nofollow"), ("user.overlay.", "userxattr"))
 # Device nodes and setuid bits of the tree are mere data: nothing here may open or honour them.
 _DATA_ONLY = kernel.MS_NOSUID | kernel.MS_NODEV
+_AS_IT_IS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _SHOWN_LINES = 20
 
 
@@ -102,10 +103,11 @@ class Server:
                     kernel.mount("tmpfs", "layers", "tmpfs", _DATA_ONLY, "mode=0700")
                 for name in ("upper", "work"):
                     os.mkdir(f"layers/{name}", 0o755)
-                option = _xattr_option("layers/upper")
+                namespace, option = _xattr_option("layers/upper")
                 with contextlib.suppress(OSError):
                     if option:
                         kernel.mount("overlay", "root", "overlay", _DATA_ONLY, f"{_OPTIONS},{option}")
+                        self._layer = replace(self._layer, opaque=f"{namespace}opaque")
                         return form
             return Form.COPY
         finally:
@@ -152,7 +154,25 @@ class Server:
         )
         writer = f"{program.owner}:{program.phase}"
         changes = tuple(self._layer.changes(changed, before, self._stamps, self._store, writer=writer))
+        self._drop(change for change in changes if change.lost)
         return RunResult(record=record, changes=changes, observation=result.observed)
+
+    def _drop(self, changes: Iterable[Change]) -> None:
+        """Remove what the tree cannot hold. Later programs must not see it: their runs are remembered as results of what the
+        tree has, and another compose, without the package that made it, would replay them."""
+        for change in changes:
+            if change.entry is None:
+                self._remove(change.path)
+            else:
+                with self._parent(change.path) as directory:
+                    fd = os.open(name_of(change.path) or ".", _AS_IT_IS, dir_fd=directory)
+                    try:
+                        for name in set(ACL).intersection(os.listxattr(fd)):
+                            os.removexattr(fd, name)
+                    finally:
+                        os.close(fd)
+            self._stamps = {}
+        self._stamps = self._stamps or self._layer.stamps()
 
     def _show(self, update: Update) -> None:
         """Make the live root show another tree. What programs removed or replaced meanwhile is not restored."""
@@ -197,7 +217,7 @@ class Server:
             if entry.is_symlink:
                 os.chown(name, entry.uid, entry.gid, dir_fd=directory, follow_symlinks=False)
                 return
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+            fd = os.open(name, _AS_IT_IS, dir_fd=directory)
             try:
                 os.fchown(fd, entry.uid, entry.gid)
                 os.fchmod(fd, entry.permissions)
@@ -224,17 +244,18 @@ class Server:
             os.close(root)
 
 
-def _xattr_option(upper: str) -> str:
-    """The mount option for the xattrs that an overlay can set in this directory, "" if it can set none.
+def _xattr_option(upper: str) -> tuple[str, str]:
+    """(namespace, mount option) of the xattrs that an overlay can set in this directory, ("", "") if it can set none.
 
     Without this check some overlays would mount, and fail later.
     """
-    for name, option in _XATTR_OPTIONS:
+    for namespace, option in _XATTR_OPTIONS:
+        name = f"{namespace}compose"
         with contextlib.suppress(OSError):
             os.setxattr(upper, name, b"")
             os.removexattr(upper, name)
-            return option
-    return ""
+            return namespace, option
+    return "", ""
 
 
 def _type(directory: int, name: str) -> int:

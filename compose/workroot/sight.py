@@ -171,6 +171,8 @@ def identity(entry: Entry | None, *, content: bool) -> str:
     more = " ".join(f" {name.hex()}={value.hex()}" for name, value in xattrs) if xattrs else ""
     if entry.blob is not None:
         time = "" if entry.writer.startswith(_TIMELESS) else str(entry.mtime)
+        # writing to it changes its other names too
+        time += " linked" if entry.link else ""
         if content:
             return f"F{owner} {entry.blob.digest} {time}{more}"
         return f"f{owner} {entry.blob.size} {time}{more}"

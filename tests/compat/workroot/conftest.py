@@ -25,6 +25,7 @@ TOOLS = (
         "hostname",
         "getcap",
         "setcap",
+        "setfattr",
         "readlink",
         "tail",
         "head",

@@ -72,6 +72,12 @@ def was_run(record: ProgramRecord) -> bool:
     return record.seconds > 0
 
 
+def without(tree: Tree, path: str) -> Tree:
+    editor = tree.edit()
+    editor.remove(path)
+    return editor.build()
+
+
 def put(path: str, text: str) -> Callable[[TreeEditor, BlobStore], None]:
     def change(editor: TreeEditor, store: BlobStore) -> None:
         editor.remove(path)
@@ -555,3 +561,36 @@ def as_it_should_be(tree: Tree) -> dict[str, tuple[object, ...]]:
 
 def facts(entry: Entry) -> tuple[object, ...]:
     return entry.mode, entry.uid, entry.gid, entry.target, entry.blob and entry.blob.digest
+
+
+# version 2; everything for the owner, the group and others (linux/posix_acl_xattr.h)
+_OPEN_DOOR = "0x02000000" + "".join(f"{tag:02x}000700ffffffff" for tag in (1, 4, 32))
+
+
+@pytest.mark.parametrize(
+    ("hostile", "innocent"),
+    [
+        ("mkfifo /etc/flag", "[ ! -e /etc/flag ] || echo found >/etc/result"),
+        (
+            f"setfattr -n system.posix_acl_default -v {_OPEN_DOOR} /etc",
+            "rm /etc/a; umask 22; echo 1 >/etc/c; mkdir /etc/d",
+        ),
+        ("setfattr -n user.overlay.opaque -v y /usr/full", "[ ! -e /usr/full/a ] || echo found >/etc/result"),
+        ("rm /etc/b; ln /etc/a /etc/b", "echo more >>/etc/a"),
+    ],
+    ids=["fifo", "ACL", "opaque", "link"],
+)
+def test_what_a_tree_cannot_hold_does_not_reach_other_composes(
+    site: Site, small: Tree, hostile: str, innocent: str
+) -> None:
+    """A hostile package leaves something for a program of another package, which is then remembered."""
+    editor = small.edit()
+    for name in ("etc/a", "etc/b"):
+        put(name, "")(editor, site.store)
+    tree = editor.build()
+    _, records = site.run(tree, shell(hostile), shell(innocent))
+    assert [record.status for record in records] == [0, 0], records
+    for other in (tree, without(tree, "usr/full/a")):
+        wanted, _ = site.run(other, shell(innocent), remembering=False)
+        found, _ = site.run(other, shell(innocent))
+        assert timeless(found).entries == timeless(wanted).entries

@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from compose.workroot.layer import Layer, Stamp, _stamp
+from compose.workroot.layer import Layer, Stamp
 
 DIRECTORY = stat.S_IFDIR | 0o755
 FILE = stat.S_IFREG | 0o644
@@ -49,7 +49,8 @@ def test_a_directory_that_says_something_of_itself(tmp_path: Path) -> None:
     """user.component on a directory assigns everything below it to a layer of the image."""
     for name in ("lower/d", "upper/d"):
         (tmp_path / name).mkdir(parents=True)
-    layer = Layer(directory=str(tmp_path / "upper"), lower=str(tmp_path / "lower"))
+    upper, lower = str(tmp_path / "upper"), str(tmp_path / "lower")
+    layer = Layer(directory=upper, lower=lower, opaque="user.overlay.opaque")
     looks = [layer.stamps()]
     assert layer.changed({}, looks[0]) == ()
     for value in (b"one", b"other"):
@@ -66,6 +67,10 @@ def test_a_directory_that_says_something_of_itself(tmp_path: Path) -> None:
     opaque = layer.stamps()
     (change,) = layer.changes(["d"], looks[-1], opaque, store=None, writer="x")  # type: ignore[arg-type]
     assert change.opaque
+    # a program may set the mark of an overlay of another kind
+    other = Layer(directory=upper, lower=lower, opaque="trusted.overlay.opaque")
+    (change,) = other.changes(["d"], {}, other.stamps(), store=None, writer="x")  # type: ignore[arg-type]
+    assert not change.opaque
     os.removexattr(tmp_path / "upper/d", "user.component")
     (change,) = layer.changes(["d"], opaque, layer.stamps(), store=None, writer="x")  # type: ignore[arg-type]
     assert not change.opaque
@@ -75,4 +80,5 @@ def test_the_names_of_a_deletion_are_the_same_whenever_the_next_is_made(tmp_path
     """All whiteouts are hard links to one inode, whose ctime changes with each new one."""
     layer = Layer(directory="/nowhere", lower=str(tmp_path))
     whiteout = os.stat_result((stat.S_IFCHR, 7, 0, 1, 0, 0, 0, 0, 0, 0), {"st_rdev": 0})
-    assert layer.changed({"a": _stamp(whiteout, "")}, {"a": _stamp(whiteout, ""), "b": _stamp(whiteout, "")}) == ("b",)
+    found = layer._stamp(whiteout, "")
+    assert layer.changed({"a": found}, {"a": found, "b": found}) == ("b",)
