@@ -3,12 +3,14 @@
     server ── fork: new pid namespace ── fork: init (pid 1): mounts, pivot_root, drops capabilities ── fork ── exec
 
 init reaps orphans; when it exits, the kernel kills whatever is left in its pid namespace. Each process dies with its parent,
-so killing the first child (time limit) or the server (interrupt) kills everything. After pivot_root nothing is imported,
-loaded or looked up by name, because the target's files are untrusted.
+so killing the first child (time limit) or the server (interrupt) kills everything. If the first child was killed, the server
+adopts init and waits for it, so that nothing changes the tree afterwards. After pivot_root nothing is imported, loaded or
+looked up by name, because the target's files are untrusted.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -73,7 +75,7 @@ def run(root: str, program: Program, epoch: int, librpm: Librpm, *, observed: bo
     """Run a program with `root`, a mount point, as its root directory.
 
     epoch: SOURCE_DATE_EPOCH for the program. observed: record its path lookups, if the kernel supports it. The caller must
-    be single-threaded. Raises SandboxError when the kernel refuses.
+    be single-threaded and have no other children. Raises SandboxError when the kernel refuses.
     """
     files = [
         _sealed_file("script", program.body.encode(errors="surrogateescape")),
@@ -83,6 +85,7 @@ def run(root: str, program: Program, epoch: int, librpm: Librpm, *, observed: bo
         body, stdin = files
         # the write end closes when this process dies, even if that happens before init calls die_with_parent()
         alive, _ = _pipe(files)
+        kernel.adopt_orphans()
         out_read, out = _pipe(files)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         status_read, status = ours.detach(), theirs.detach()
@@ -102,6 +105,7 @@ def run(root: str, program: Program, epoch: int, librpm: Librpm, *, observed: bo
             files.remove(fd)
         output, timed_out, observation = _collect(out_read, status_read, child, program.timeout)
         os.waitpid(child, 0)
+        _wait_for_init()
         reply = os.read(status_read, 4096)
     except OSError as error:
         raise _refused(program, str(error)) from error
@@ -114,6 +118,13 @@ def run(root: str, program: Program, epoch: int, librpm: Librpm, *, observed: bo
         status = os.waitstatus_to_exitcode(_STATUS.unpack(reply)[1])
         return Exit(status=status, timed_out=False, output=output, observed=observation)
     raise _refused(program, reply.decode(errors="replace") or "the sandbox was killed")
+
+
+def _wait_for_init() -> None:
+    """After the first child was killed, init ends a little later, and only after everything in its pid namespace."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
 
 
 def _refused(program: Program, reason: str) -> SandboxError:
@@ -147,11 +158,17 @@ def _enter_pid_namespace() -> None:
     """
     _end_with_parent()
     kernel.unshare(kernel.CLONE_NEWPID)
+    # like the server's, for init
+    alive, held = os.pipe()
     init = os.fork()
     if init:
-        os.closerange(0, _MAX_FD)
+        os.closerange(0, held)
+        os.closerange(held + 1, _MAX_FD)
         os.waitpid(init, 0)
         os._exit(0)
+    os.close(held)
+    os.dup2(alive, _ALIVE_FD)
+    os.close(alive)
 
 
 def _end_with_parent() -> None:

@@ -30,6 +30,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_SECCOMP = 22
 _PR_CAPBSET_DROP = 24
+_PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _SECCOMP_MODE_FILTER = 2
 _SYS_SECCOMP = 317  # of x86_64
@@ -114,6 +115,11 @@ def enter_namespace(fd: int, kind: int) -> None:
 def die_with_parent(signal: int) -> None:
     """Have the kernel send this process a signal when the thread that forked it ends. Raises OSError."""
     _checked(_libc.prctl(_PR_SET_PDEATHSIG, signal, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
+
+
+def adopt_orphans() -> None:
+    """Have descendants whose parent ends become children of this process (PR_SET_CHILD_SUBREAPER). Raises OSError."""
+    _checked(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
 def hide_from_others() -> None:

@@ -1,8 +1,10 @@
 """Observes every path that a program, or anything it starts, has the kernel look up.
 
 The kernel suspends each such system call and notifies the observer, which reads the path from the caller's memory and lets the
-call continue unchanged (seccomp_unotify(2)). This needs no privileges, and a program cannot escape it. If the kernel lacks
-support, or the program does something that cannot be followed, there is no observation at all rather than an incomplete one.
+call continue unchanged (seccomp_unotify(2)). This needs no privileges. A program deceives it only by changing a path in memory
+between the observer's look and the kernel's, and gains nothing but that its own run may be replayed where it would have to run.
+If the kernel lacks support, or the program does something that cannot be followed, there is no observation at all rather than
+an incomplete one.
 
 Paths on the sandbox's own mounts (/tmp, /proc ...) say nothing about the tree, unless a symlink that the program made there
 leads back into it.
@@ -341,7 +343,8 @@ class Observer:
                 self._count(len(path))
 
     def _open_program(self, pid: int, path: str) -> int:
-        flags = os.O_RDONLY | os.O_NONBLOCK
+        # it may be a terminal, whose other end the program has
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
         if own := _OWN_FILE.fullmatch(path):
             return os.open(own[1] or own[2], flags | os.O_CLOEXEC, dir_fd=self._process(pid).directory)
         return syscalls.open_in_root(self._root, path, flags)

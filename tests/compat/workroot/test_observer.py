@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -93,6 +94,29 @@ def test_a_process_is_followed_through_what_it_becomes() -> None:
     assert found is not None
     assert {f"/usr/none-{number}" for number in range(6)} <= found.looked
     assert "/bin/sh" in found.read
+
+
+def test_no_terminal_becomes_the_observers_own() -> None:
+    """Whoever holds its other end could send the observer signals."""
+
+    def body() -> None:
+        _, terminal = os.openpty()
+        with suppress(OSError):
+            os.execv(os.ttyname(terminal), ["x"])
+
+    child = os.fork()
+    if not child:
+        done = False
+        try:
+            os.setsid()
+            observed(body)
+            with suppress(OSError):
+                os.open("/dev/tty", os.O_RDONLY)
+                os._exit(1)
+            done = True
+        finally:
+            os._exit(not done)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_more_processes_than_are_kept_open() -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,25 @@ def test_signal_missing_interpreter_and_time_limit(small: Tree, store: BlobStore
         hung = root.run(shell("sleep 100 & sleep 100", timeout=0.3))
         assert hung.timed_out
         assert time.monotonic() - begun < 5
+
+
+def test_nothing_runs_on_while_changes_are_read(small: Tree, store: BlobStore, directory: str) -> None:
+    """A process that did could lead the reader out of the tree by symlinks."""
+
+    def running() -> list[str]:
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with suppress(OSError):
+                found += [pid] if b"98.7654" in Path(f"/proc/{pid}/cmdline").read_bytes() else []
+        return found
+
+    many = "i=0; while [ $i -lt 400 ]; do sleep 98.7654 & i=$((i+1)); done; touch /usr/started; wait"
+    with workroot(small, store, directory) as root:
+        for _ in range(3):
+            hung = root.run(shell(many, timeout=3))
+            # reads nothing, so that it is quick
+            assert running() == []
+            assert hung.timed_out
 
 
 def test_a_program_that_closes_its_output_goes_on(small: Tree, store: BlobStore, directory: str) -> None:
