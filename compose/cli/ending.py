@@ -58,10 +58,19 @@ def message_of(error: BaseException) -> str:
 
 
 def describe(error: ComposeError | Interrupted) -> str:
-    """The text to print: message, indented details, and hint."""
+    """The text to print: message, indented details, and hint. Safe for a terminal."""
     lines = [f"error: {message_of(error)}"]
     if isinstance(error, ComposeError):
         lines += [f"  {line}" for line in error.details]
         if error.hint:
             lines.append(f"hint: {error.hint}")
-    return "\n".join(lines)
+    return "\n".join(map(visible, lines))
+
+
+def visible(text: str) -> str:
+    """Escape what terminals and GitLab's logs obey, such as escape sequences: text may come from packages and their programs.
+    Only tabs and newlines stay; a line after the first is indented, so that it does not look like another message."""
+    if text.isprintable():
+        return text
+    shown = "".join(each if each.isprintable() or each in "\n\t" else repr(each)[1:-1] for each in text)
+    return shown.replace("\n", "\n    ")

@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from typing import IO
 
+from compose.cli.ending import visible
 from compose.cli.reporter import CommandReporter
 from compose.events import Task
 
@@ -24,7 +25,7 @@ class PlainReporter(CommandReporter):
         self._lock = threading.Lock()
 
     def line(self, text: str) -> None:
-        self.raw(f"[{time.monotonic() - self._begun:7.1f}s] {text}")
+        self.raw(f"[{time.monotonic() - self._begun:7.1f}s] {visible(text)}")
 
     def raw(self, text: str) -> None:
         """Print a line unchanged. A write error is ignored: a full disk for the log must not stop the compose."""

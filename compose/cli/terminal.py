@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from compose.cli.ending import visible
 from compose.cli.reporter import CommandReporter
 from compose.events import Task
 
@@ -55,10 +56,10 @@ class TerminalReporter(CommandReporter):
             self._progress.remove_task(each)
 
     def info(self, message: str) -> None:
-        self._console.print(message, markup=False, highlight=False)
+        self._console.print(visible(message), markup=False, highlight=False)
 
     def warn(self, message: str) -> None:
-        self._console.print(Text.assemble(("warning:", "yellow"), " ", message), highlight=False)
+        self._console.print(Text.assemble(("warning:", "yellow"), " ", visible(message)), highlight=False)
 
 
 class _BarTask(Task):
@@ -69,7 +70,7 @@ class _BarTask(Task):
     def advance(self, amount: int = 1, *, detail: str = "") -> None:
         # leave() may have removed it already
         with suppress(KeyError):
-            self._progress.update(self._id, advance=amount, detail=detail)
+            self._progress.update(self._id, advance=amount, detail=visible(detail))
 
     def close(self, *, failed: bool = False) -> None:
         task = next((each for each in self._progress.tasks if each.id == self._id), None)

@@ -14,7 +14,7 @@ import pytest
 
 from compose.cli import github
 from compose.cli.codequality import CodeQuality
-from compose.cli.ending import Interrupted, exit_code_of
+from compose.cli.ending import Interrupted, describe, exit_code_of
 from compose.cli.github import GitHubReporter, harmless
 from compose.cli.jsonlines import INTERVAL, JsonReporter
 from compose.cli.places import Place, faults_of, place_in
@@ -48,6 +48,19 @@ def tree(tmp_path, monkeypatch):
 )
 def test_places_are_found_in_messages(tree, text, expected):
     assert place_in(text) == expected
+
+
+def test_no_text_commands_a_terminal_or_pretends_to_be_another_line(capsys):
+    hostile = "/usr/\033]52;c;eA==\a\033[0Ksection_start:1:x\r\u202e\x9b2J\n[    1.0s] Committed x"
+    stream = io.StringIO()
+    for reporter in (GitLabReporter(stream), TerminalReporter()):
+        reporter.warn(hostile)
+        reporter.info(hostile)
+    printed = describe(SolveError(hostile, details=[hostile], hint=hostile))
+    for text in (stream.getvalue(), capsys.readouterr().err, printed):
+        assert "\\x1b]52" in text
+        assert not set("\033\a\r\u202e\x9b") & set(text)
+        assert "\n[    1.0s] Committed" not in text
 
 
 def test_several_faults_have_a_place_each_and_a_chain_has_one(tree):
