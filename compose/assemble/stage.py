@@ -23,7 +23,7 @@ from compose.blobs import BlobStore
 from compose.errors import ScriptError
 from compose.events import Reporter, Task
 from compose.process import Program
-from compose.rpm.database import DATABASE_PATH, FileState, make_database
+from compose.rpm.database import DATABASE_PATH, FileState, make_database, same_records
 from compose.rpm.manifest import PackageManifest
 from compose.tree import BlobRef, Tree
 from compose.workroot.memory import ProgramMemory
@@ -95,7 +95,8 @@ def assemble(
                 if updated is not tree:
                     tree = updated
                     root.apply(tree)
-            return Assembled(tree=root.absorb(), records=(*records, *root.records), dropped=merged.dropped)
+            tree = _restore_database(root.absorb(), rpmdb, store, reporter)
+            return Assembled(tree=tree, records=(*records, *root.records), dropped=merged.dropped)
 
 
 def _may_fail(
@@ -185,8 +186,28 @@ def _database(
         fs.remove_tree(directory)
 
 
+def _restore_database(tree: Tree, rpmdb: BlobRef, store: BlobStore, reporter: Reporter) -> Tree:
+    """Undo what scriptlets did to the rpm database, of which bills of materials are made.
+
+    With rpm they cannot change it, because rpm holds its lock, and rpm-ostree writes it after they have run. Raises ScriptError
+    if there is no place for it any more.
+    """
+    entry, log = (tree.get(f"{DATABASE_PATH}/rpmdb.sqlite{suffix}") for suffix in ("", "-wal"))
+    found = entry.blob if entry is not None else None
+    # queries change its header and leave an empty write-ahead log
+    queried = log is None or (log.blob is not None and not log.blob.size)
+    if queried and found is not None and (found == rpmdb or same_records(store.read(found), store.read(rpmdb))):
+        return tree
+    writer = next((each.writer.partition(":")[2] for each in (log, entry) if each is not None), "a scriptlet")
+    reporter.warn(f"{writer} changed the rpm database, which is undone")
+    try:
+        return _with_database(tree, rpmdb)
+    except ValueError as error:
+        raise ScriptError(f"a scriptlet replaced a directory above the rpm database: {error}") from error
+
+
 def _with_database(tree: Tree, blob: BlobRef) -> Tree:
-    """Add the rpm database, which scriptlets query."""
+    """Add the rpm database, which scriptlets query, or restore it."""
     editor = tree.edit()
     for path, target in _DATABASE_LINKS:
         editor.remove(path)

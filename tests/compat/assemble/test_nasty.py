@@ -87,6 +87,33 @@ def test_installs_as_dnf5_installs(base: list[Path], tmp_path: Path) -> None:
     assert verified(our_root, "/usr/share/rpm") == verified(their_root, "/var/lib/rpm")
 
 
+FORGER = """Name: forger
+Version: 1
+Release: 1
+Summary: x
+License: MIT
+BuildArch: noarch
+%description
+x
+%post -p <lua>
+local file = io.open("/usr/share/rpm/rpmdb.sqlite{}", "w") file:write("nothing") file:close()
+%files
+"""
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+def test_a_scriptlet_cannot_hide_its_package_from_bills_of_materials(
+    base: list[Path], tmp_path: Path, suffix: str
+) -> None:
+    specs = tmp_path / "specs"
+    specs.mkdir()
+    (specs / "forger.spec").write_text(FORGER.replace("{}", suffix))
+    ours = assembled([*base, *build(specs, tmp_path / "built")], tmp_path, EPOCH)
+    assert b"forger" in ours.read("usr/share/rpm/rpmdb.sqlite")
+    assert ours.tree["usr/share/rpm/rpmdb.sqlite"].writer == "step:rpmdb"
+    assert "usr/share/rpm/rpmdb.sqlite-wal" not in ours.tree
+
+
 def test_accounts_that_packages_declare(base: list[Path], tmp_path: Path) -> None:
     """Fixed ids, dynamic ids, members: rpm creates them from each package's header, before it is unpacked."""
     program = shutil.which("systemd-sysusers")
