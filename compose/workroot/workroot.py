@@ -86,9 +86,9 @@ class Workroot:
         A missing interpreter is status 127, as in a shell. Raises SandboxError when the sandbox cannot be set up, ScriptError
         for a name that is not UTF-8 or a sparse file that does not fit on the disk, StorageError.
         """
-        memory = self._memory
+        memory = self._memory if self._mounts_hide_nothing() else None
         key = key_of(program, self._epoch, applied=self._applied) if memory is not None else ""
-        known = self._known(key)
+        known = self._known(key) if memory is not None else None
         if known is not None:
             record = self._replay(program, known)
         else:
@@ -179,6 +179,17 @@ class Workroot:
             self._reporter.warn(line)
         self._lost.clear()
         return self._now.build()
+
+    def _mounts_hide_nothing(self) -> bool:
+        """Do paths like /tmp/x say nothing about the tree? Where /tmp is a symlink to a directory, they are in the tree."""
+        for path in MOUNT_POINTS:
+            try:
+                place = self._now.resolve(path)
+            except TreeLookupError:
+                continue
+            if place != path and self._now.get(place) is not None:
+                return False
+        return True
 
     def _known(self, key: str) -> Remembered | None:
         """The remembered run of a program that saw what it would see now."""

@@ -594,3 +594,17 @@ def test_what_a_tree_cannot_hold_does_not_reach_other_composes(
         wanted, _ = site.run(other, shell(innocent), remembering=False)
         found, _ = site.run(other, shell(innocent))
         assert timeless(found).entries == timeless(wanted).entries
+
+
+def test_a_private_directory_that_the_tree_has_elsewhere(site: Site, small: Tree) -> None:
+    """Where /tmp is a symlink into the tree, nothing is mounted on it, and what is there stays for the next program."""
+    editor = small.edit()
+    editor.remove("tmp")
+    editor.add_symlink("tmp", "usr/full", writer="t")
+    tree = editor.build()
+    innocent = shell("[ ! -e /tmp/flag ] || echo found >/etc/result")
+    found, _ = site.run(tree, shell("echo >/tmp/flag"), innocent)
+    assert "usr/full/flag" in found
+    wanted, _ = site.run(tree, innocent, remembering=False)
+    found, _ = site.run(tree, innocent)
+    assert timeless(found).entries == timeless(wanted).entries
