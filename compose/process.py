@@ -58,13 +58,8 @@ class ProgramRecord:
 
     @property
     def lines(self) -> list[str]:
-        """The output for a log: lines that are not blank, without a terminal's control sequences, others escaped."""
-        found = (_escaped(line).rstrip() for line in _CONTROL_SEQUENCE.sub("", self.output).splitlines())
-        return [line for line in found if line]
-
-
-def _escaped(text: str) -> str:
-    return "".join(each if each.isprintable() or each == "\t" else ascii(each)[1:-1] for each in text)
+        """The output for a log: lines that are not blank, without colours and movements of a terminal's cursor."""
+        return [line for each in _CONTROL_SEQUENCE.sub("", self.output).splitlines() if (line := each.rstrip())]
 
 
 def signal_name(number: int) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from compose.cli.ending import visible
 from compose.cli.flags import Format
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def command(
             document["holds"] = [{"by": writer, "files": count} for writer, count in found.holds]
         typer.echo(json.dumps(document, indent=2))
         return
-    typer.echo(f"/{found.path}: {_origin(found)}")
+    typer.echo(visible(f"/{found.path}: {_origin(found)}"))
     for each in found.runs:
         seconds = f"{each.seconds:.2f} s" + (f", status {each.status}" if each.status else "")
         typer.echo(f"  changed by {describe(f'{each.owner}:{each.phase}')} ({seconds})")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from compose.cli import markdown
+from compose.cli.ending import visible
 from compose.cli.flags import ReportFormat
 from compose.cli.plain import plain
 from compose.cli.plan import changelog_lines, changelog_section, describe_advisory
@@ -62,7 +63,7 @@ def command(
                 *(text_lines(found) if only is None else _version(found)),
                 *(line_of(each) for each in changed),
             ):
-                typer.echo(line)
+                typer.echo(visible(line))
 
 
 def _version(found: SystemDiff) -> Iterator[str]:

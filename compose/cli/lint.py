@@ -9,6 +9,7 @@ import typer
 
 import compose
 from compose.cli import flags
+from compose.cli.ending import visible
 from compose.cli.flags import FOUND, LintFormat, ProgressStyle
 from compose.errors import UsageError
 from compose.findings import Level, Result, to_sarif
@@ -64,7 +65,7 @@ def command(
             typer.echo(json.dumps(rows_of, indent=2))
         case LintFormat.TEXT:
             for each in found:
-                typer.echo(f"{each.level}: {each.path}: {each.message} [{each.rule}]")
+                typer.echo(visible(f"{each.level}: {each.path}: {each.message} [{each.rule}]"))
             advised = () if flags.events_only(progress, progress_fd) else found
             for rule in dict.fromkeys(each.rule for each in advised if each.level is not Level.NOTE):
                 typer.echo(f"hint: {rule}: {RULES[rule].advice}", err=True)

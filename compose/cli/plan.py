@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from compose.cli import flags, markdown
+from compose.cli.ending import visible
 from compose.cli.flags import ProgressStyle, ReportFormat
 from compose.cli.plain import plain
 from compose.cli.sizes import counted, delta, size
@@ -85,7 +86,7 @@ def command(
         case ReportFormat.MARKDOWN:
             typer.echo("\n".join(as_markdown(found)))
         case ReportFormat.TEXT:
-            typer.echo("\n".join(_text(found)))
+            typer.echo("\n".join(map(visible, _text(found))))
     if unchanged_exit_77 and not found.changed:
         raise typer.Exit(flags.UNCHANGED)
 

@@ -12,6 +12,7 @@ import typer
 from compose import fs
 from compose.cli import flags, markdown
 from compose.cli.blame import describe
+from compose.cli.ending import visible
 from compose.cli.flags import ProgressStyle, ReportFormat
 from compose.cli.sizes import counted, delta, parse_size, size
 from compose.cli.treemap import page
@@ -90,7 +91,7 @@ def command(
                 typer.echo("\n".join(_markdown(revision, found, shown)))
             case ReportFormat.TEXT:
                 for line in _text(found, shown, len(differing) - len(shown)):
-                    typer.echo(line)
+                    typer.echo(visible(line))
         _check(revision, found, limits)
 
 

@@ -144,3 +144,16 @@ def test_damaged_and_missing_records(made: Site) -> None:
     done = blame(made, "/usr")
     assert done.status == 1
     assert "has no records of" in done.stderr
+
+
+def test_names_do_not_command_a_terminal(site: Site) -> None:
+    site.compose()
+    site.write_treefile(postprocess=['echo >"/usr/share/$(printf "a\\033[31m")"'])
+    site.compose()
+    name = "/usr/share/a\x1b[31m"
+    for done in (
+        site.tool("blame", name, f"--repo={site.repo}", f"--ref={REF}"),
+        site.tool("diff", f"{REF}^", REF, f"--repo={site.repo}"),
+    ):
+        assert "\x1b" not in done.stdout
+    assert r"/usr/share/a\x1b[31m" in site.tool("blame", name, f"--repo={site.repo}", f"--ref={REF}").stdout

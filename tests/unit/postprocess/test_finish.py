@@ -275,7 +275,7 @@ def test_what_the_treefile_s_scripts_print_is_in_the_log() -> None:
 def test_printed_lines_cannot_move_the_cursor() -> None:
     printed = "\x1b[1;31mred\x1b[0m  \n\n  \t indented\r\x1b]0;title\x07\n50%\r100%\ngrüße \ufffd"
     known = dataclasses.replace(record(0), output=printed)
-    assert known.lines == ["red", "  \t indented", r"\x1b]0;title\x07", "50%", "100%", "grüße \ufffd"]
+    assert known.lines == ["red", "  \t indented", "\x1b]0;title\x07", "50%", "100%", "grüße \ufffd"]
 
 
 def test_a_missing_interpreter_is_guessed_at() -> None:
