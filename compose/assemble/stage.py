@@ -20,7 +20,7 @@ from compose.assemble.options import Assembled, AssembleOptions
 from compose.assemble.relinked import unpack_later, writers
 from compose.assemble.scripts import Plan, ignored_scriptlets, plan
 from compose.blobs import BlobStore
-from compose.errors import ScriptError
+from compose.errors import ScriptError, TreeError
 from compose.events import Reporter, Task
 from compose.process import Program
 from compose.rpm.database import DATABASE_PATH, FileState, make_database, same_records
@@ -202,7 +202,7 @@ def _restore_database(tree: Tree, rpmdb: BlobRef, store: BlobStore, reporter: Re
     reporter.warn(f"{writer} changed the rpm database, which is undone")
     try:
         return _with_database(tree, rpmdb)
-    except ValueError as error:
+    except TreeError as error:
         raise ScriptError(f"a scriptlet replaced a directory above the rpm database: {error}") from error
 
 
