@@ -72,7 +72,7 @@ def commit_of(repo: Repo, revision: str) -> str:
     """Checksum of an existing commit. Raises RepositoryError."""
     checksum = repo.resolve(revision)
     if checksum is None or not repo.has(checksum, "commit"):
-        raise RepositoryError(f"{repo.path} has no commit {revision}", hint="see: ostree refs")
+        raise RepositoryError(f"{repo.path} has no commit {revision}", hint=f"see: ostree --repo={repo.path} refs")
     return checksum
 
 

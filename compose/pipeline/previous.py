@@ -42,7 +42,9 @@ class Previous:
         revision = options.previous_commit or ref
         checksum = repo.resolve(revision) if revision else None
         if options.previous_commit and (checksum is None or not repo.has(checksum, "commit")):
-            raise RepositoryError(f"{repo.path} has no commit {options.previous_commit}", hint="see: ostree refs")
+            raise RepositoryError(
+                f"{repo.path} has no commit {options.previous_commit}", hint=f"see: ostree --repo={repo.path} refs"
+            )
         commit = None
         if checksum is not None and repo.has(checksum, "commit"):
             commit = repo.read_commit(checksum, (metadata.INPUTHASH, "version", COMPOSEFS_DIGEST, COLLECTION_BINDING))
