@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.e2e.test_lockfiles import compose, packages_of
 from tests.e2e.tiny import Done, Site, release
@@ -38,10 +39,13 @@ def test_builds_that_their_repository_dropped(moving: Site, keys: Keys, tmp_path
     # without the pool, hello-lib cannot be kept
     assert "hello-lib" in compose(moving, "lock", "update", moving.treefile, "tiny-release", status=3).stderr
     moving.write_repo(name="pool", baseurl=pool.as_uri())
-    moving.write_treefile(repos=["tiny", "pool"])
+    with (moving.path / "pool.repo").open("a") as repo:
+        repo.write("cost=2000\n")
+    moving.write_treefile(repos=["pool", "tiny"])
     done = compose(moving, "lock", "update", moving.treefile, "tiny-release")
     assert "tiny-release 1-1 -> 2.0-1" in done.stdout
-    assert "hello-lib-0:1.0-1.noarch" in lock.read_text()
+    (arch,) = yaml.safe_load(lock.read_text())["arches"].values()
+    assert [row["nevra"] for row in arch["packages"] if row["repo"] == "pool"] == ["hello-lib-0:1.0-1.noarch"]
     moving.compose(f"--lockfile={lock}")
     assert "('hello-lib', '0', '1.0'" in packages_of(moving)
     # and later the new one, which does not replace the old one
