@@ -303,7 +303,7 @@ def test_a_root_that_nothing_is_known_of_is_no_root(site: Site, disk: Path) -> N
     site.tool(*words)
 
 
-@pytest.mark.parametrize("events", [[], ["--progress=json"], ["--progress=json", "--progress-fd=3"]])
+@pytest.mark.parametrize("events", [[], ["--timings"], ["--progress=json"], ["--progress=json", "--progress-fd=3"]])
 def test_a_log_that_cannot_be_written_stops_nothing(site: Site, expected: str, events: list[str]) -> None:
     full = "3>/dev/full" if "--progress-fd=3" in events else "2>/dev/full"
     done = subprocess.run(
