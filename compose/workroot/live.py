@@ -40,6 +40,14 @@ class LiveRoot:
         self._pending: list[Update] = []
         self._process: subprocess.Popen[bytes] | None = None
         try:
+            if lower is None:
+                materialise(tree, store, f"{directory}/lower")
+            else:
+                os.rmdir(f"{directory}/lower")
+                os.symlink(lower.directory, f"{directory}/lower")
+                shown, lower.shown = lower.shown, None
+                materialise(tree, store, lower.directory, shown=shown)
+                lower.shown = tree
             self._process = subprocess.Popen(
                 python(_PROGRAM, directory, store.root, str(epoch)),
                 stdin=subprocess.PIPE,
@@ -50,23 +58,13 @@ class LiveRoot:
                 # an interrupt from the terminal goes to the compose only, which then kills the server
                 start_new_session=True,
             )
-            # on another core, for it takes about as long as updating an earlier lower layer
-            self._send("enter")
-            if lower is None:
-                materialise(tree, store, f"{directory}/lower")
-            else:
-                os.rmdir(f"{directory}/lower")
-                os.symlink(lower.directory, f"{directory}/lower")
-                shown, lower.shown = lower.shown, None
-                materialise(tree, store, lower.directory, shown=shown)
-                lower.shown = tree
             self._start(tree)
         except BaseException:
             self.close()
             raise
 
     def _start(self, tree: Tree) -> None:
-        entered: Identity = self._receive()
+        entered: Identity = self._call("enter")
         self.rung = Rung(identity=entered, form=self._call("mount"))
         if self.rung.form is Form.COPY:
             materialise(tree, self._store, f"{self._directory}/root", link_blobs=False)
@@ -108,23 +106,13 @@ class LiveRoot:
                 time.sleep(0.05)
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        self._send(method, *arguments)
-        return self._receive()
-
-    def _send(self, method: str, *arguments: Any) -> None:
         process = self._process
-        assert process is not None and process.stdin is not None
-        # if the server has ended, _receive() says so
-        with suppress(BrokenPipeError):
+        assert process is not None and process.stdin is not None and process.stdout is not None
+        try:
             pickle.dump((method, arguments), process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
             process.stdin.flush()
-
-    def _receive(self) -> Any:
-        process = self._process
-        assert process is not None and process.stdout is not None
-        try:
             answer = pickle.load(process.stdout)
-        except (EOFError, pickle.UnpicklingError) as error:
+        except (EOFError, BrokenPipeError, pickle.UnpicklingError) as error:
             raise SandboxError(f"the workroot's server ended with status {process.wait()}") from error
         if isinstance(answer, BaseException):
             raise answer
