@@ -40,7 +40,7 @@ def fill_pool(options: ComposeOptions, directory: str, reporter: Reporter, *, ex
     before.
     """
     require_program()
-    _prepare(directory)
+    fs.check_directory(directory)
     with ExitStack() as stack:
         inputs = gather(options, reporter, Stopwatch(reporter), stack)
         rpms = fetch_packages(inputs, options, reporter)
@@ -61,18 +61,13 @@ def fill_pool(options: ComposeOptions, directory: str, reporter: Reporter, *, ex
     )
 
 
-def _prepare(directory: str) -> None:
-    """Make the directory; find out before the work begins if it cannot be written. Raises StorageError."""
+@contextmanager
+def _locked(directory: str, reporter: Reporter) -> Iterator[None]:
+    """Make the directory of a pool, which one process at a time fills. Raises StorageError."""
     try:
         os.makedirs(directory, exist_ok=True)
     except OSError as error:
         raise fs.storage_error(directory, error) from error
-    fs.check_place(os.path.join(directory, "package.rpm"))
-
-
-@contextmanager
-def _locked(directory: str, reporter: Reporter) -> Iterator[None]:
-    """One process at a time fills a pool. Raises StorageError."""
     with fs.storage_errors(directory):
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

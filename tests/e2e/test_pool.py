@@ -90,6 +90,11 @@ def test_faults(words: list[str], said: str, status: int, site: Site) -> None:
     assert said in compose(site, "fetch", site.treefile, *words, status=status).stderr
 
 
+def test_a_compose_that_fails_leaves_no_pool(site: Site, tmp_path: Path) -> None:
+    assert compose(site, "fetch", tmp_path / "missing.yaml", f"--pool={tmp_path / 'pool'}", status=2)
+    assert not (tmp_path / "pool").exists()
+
+
 def test_without_createrepo(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "createrepo_c is not installed" in fill(site, tmp_path / "pool", status=2).stderr
