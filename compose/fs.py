@@ -8,7 +8,7 @@ import fcntl
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from typing import BinaryIO
@@ -356,6 +356,15 @@ def open_regular(path: str, *, dir_fd: int | None = None, follow_symlinks: bool 
     except BaseException:
         os.close(fd)
         raise
+
+
+def lock(fd: int, waiting: Callable[[], None]) -> None:
+    """Take an exclusive flock(2) of an open file. waiting: called first if another process holds it."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        waiting()
+        fcntl.flock(fd, fcntl.LOCK_EX)
 
 
 def chunks(fd: int, offset: int = 0, size: int = CHUNK) -> Iterator[bytes]:

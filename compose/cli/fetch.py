@@ -45,8 +45,6 @@ def command(
     extensions --bundle=FILE then need no network. A pool keeps packages that their repositories may drop: list it among the
     treefile's repos.
     """
-    if (bundle is None) is (pool is None):
-        raise UsageError("give either --bundle=FILE or --pool=DIR")
 
     options = ComposeOptions(
         treefile=treefile,
@@ -61,12 +59,12 @@ def command(
         lockfile_strict=lockfile_strict,
     )
     with flags.reporter_of(progress, progress_fd) as reporter:
-        if pool is not None:
+        if pool is not None and bundle is None:
             line = _pooled(options, pool, extensions, reporter)
-        elif bundle is not None:
+        elif bundle is not None and pool is None:
             line = _written(options, bundle, extensions, reporter)
         else:
-            raise AssertionError
+            raise UsageError("give either --bundle=FILE or --pool=DIR")
         reporter.leave()
         typer.echo(line)
 

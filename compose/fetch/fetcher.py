@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
@@ -196,11 +195,8 @@ def _download(
         raise fs.storage_error(network.rpms_dir, error) from error
     try:
         # two composes that share a cachedir must not write one file at the same time
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            reporter.info(f"Waiting for another compose that downloads to {network.rpms_dir}")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        message = f"Waiting for another compose that downloads to {network.rpms_dir}"
+        fs.lock(descriptor, lambda: reporter.info(message))
         remote = _copy_local(files, dict(resolution.directories), reporter, jobs)
         if remote and resolution.locked:
             by_url = urls.PackagesJob(files=remote, access=access, network=network)

@@ -6,7 +6,6 @@ ever removed from it here.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
@@ -48,11 +47,7 @@ def fill_pool(options: ComposeOptions, directory: str, reporter: Reporter, *, ex
             work = stack.enter_context(inputs.cache.scratch())
             rpms = (*rpms, *carry(inputs, rpms, extensions, options, work, reporter).rpms)
         stack.enter_context(_locked(directory, reporter))
-        added = []
-        with fs.obstacles(directory), fs.storage_errors(directory):
-            for rpm in rpms:
-                if _add(rpm, directory, reporter):
-                    added.append(rpm)
+        added = [rpm for rpm in rpms if _add(rpm, directory, reporter)]
         write_repodata(directory)
     return Pooled(
         packages=len({each.package.nevra for each in rpms}),
@@ -66,29 +61,26 @@ def _locked(directory: str, reporter: Reporter) -> Iterator[None]:
     """Make the directory of a pool, which one process at a time fills. Raises StorageError."""
     try:
         os.makedirs(directory, exist_ok=True)
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise fs.storage_error(directory, error) from error
-    with fs.storage_errors(directory):
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with fs.storage_errors(directory):
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                reporter.info(f"Waiting for another process that adds packages to {directory}")
-                fcntl.flock(fd, fcntl.LOCK_EX)
+        fs.lock(fd, lambda: reporter.info(f"Waiting for another process that adds packages to {directory}"))
         yield
     finally:
         os.close(fd)
 
 
 def _add(rpm: RpmFile, directory: str, reporter: Reporter) -> bool:
-    """Copy a package into the pool unless it is there. Raises OSError."""
+    """Copy a package into the pool unless it is there. Raises StorageError."""
     nevra = rpm.package.nevra
     path = os.path.join(directory, f"{nevra.name}-{nevra.version}-{nevra.release}.{nevra.arch}.rpm")
-    with suppress(FileNotFoundError), fs.open_regular(path) as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() == rpm.sha256:
-            return False
-        reporter.warn(f"{path} is replaced, because the package of repository {rpm.package.repo!r} has other bytes")
-    fs.copy_file(rpm.path, path)
+    try:
+        with suppress(FileNotFoundError), fs.open_regular(path) as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() == rpm.sha256:
+                return False
+            reporter.warn(f"{path} is replaced, because the package of repository {rpm.package.repo!r} has other bytes")
+        fs.copy_file(rpm.path, path)
+    except OSError as error:
+        raise fs.storage_error(path, error) from error
     return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import fcntl
 import os
 import re
 import shutil
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from compose import fs
 from compose.errors import StorageError, UsageError
 from compose.events import Reporter, Task
 from compose.rpm.database import DATABASE_PATH, look_in
@@ -63,11 +63,8 @@ def _metadata_lock(network: RepoNetwork, reporter: Reporter) -> Iterator[None]:
     os.makedirs(network.metadata_dir, mode=0o700, exist_ok=True)
     descriptor = os.open(os.path.join(network.metadata_dir, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            reporter.info(f"Waiting for another compose that is refreshing {network.metadata_dir}")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        message = f"Waiting for another compose that is refreshing {network.metadata_dir}"
+        fs.lock(descriptor, lambda: reporter.info(message))
         yield
     finally:
         os.close(descriptor)

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,12 @@ def test_other_bytes_replace_a_package_with_a_warning(site: Site, tmp_path: Path
     path.write_bytes(data + b"more")
     assert f"{path} is replaced" in fill(site, tmp_path).stderr
     assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_something_else_in_the_place_of_a_package(make: Callable[[Path], None], site: Site, tmp_path: Path) -> None:
+    make(tmp_path / "hello-lib-1.0-1.noarch.rpm")
+    assert "hello-lib-1.0-1.noarch.rpm: " in fill(site, tmp_path, status=1).stderr
 
 
 def test_two_at_once(site: Site, tmp_path: Path) -> None:
