@@ -94,7 +94,7 @@ def diff_commits(repo: Repo, before: str, after: str, *, other_repo: Repo | None
     repos = (repo, other_repo or repo)
     one, other = repos[0].read_commit(before), repos[1].read_commit(after)
     paths: dict[str, PathChange] = {}
-    for each in _directories(repos, "", (one.root_tree, one.root_meta), (other.root_tree, other.root_meta)):
+    for each in _path_changes(repos, (one.root_tree, one.root_meta), (other.root_tree, other.root_meta)):
         # a path that is a directory in only one commit comes twice, removed and added
         other_half = paths.get(each.path, each)
         paths[each.path] = replace(each, before=each.before or other_half.before, after=each.after or other_half.after)
@@ -136,36 +136,29 @@ _Node = tuple[bytes, bytes]
 """Checksums of a directory's dirtree and dirmeta."""
 
 
-def _directories(
-    repos: tuple[Repo, Repo], path: str, before: _Node | None, after: _Node | None
-) -> Iterator[PathChange]:
-    if before == after:
-        return
-    if before is None or after is None or before[1] != after[1]:
-        sides = [
-            None if node is None else _of_directory(repo.read_dirmeta(node[1]))
-            for repo, node in zip(repos, (before, after), strict=True)
-        ]
-        yield PathChange(path=path, before=sides[0], after=sides[1])
-    trees = [
-        _EMPTY if node is None else repo.read_dirtree(node[0])
-        for repo, node in zip(repos, (before, after), strict=True)
-    ]
-    files = [dict(tree.files) for tree in trees]
-    below = [{name: (inner, meta) for name, inner, meta in tree.directories} for tree in trees]
-    for name in sorted(files[0].keys() | files[1].keys()):
-        checksums = [side.get(name) for side in files]
-        if checksums[0] != checksums[1]:
-            contents = [
-                None if each is None else _of_file(repo, each) for repo, each in zip(repos, checksums, strict=True)
-            ]
-            yield PathChange(path=join(path, name), before=contents[0], after=contents[1])
-    for name in sorted(below[0].keys() | below[1].keys()):
-        yield from _directories(repos, join(path, name), below[0].get(name), below[1].get(name))
-
-
-def _of_directory(meta: Dirmeta) -> Attributes:
-    return _attributes("directory", meta)
+def _path_changes(repos: tuple[Repo, Repo], before: _Node, after: _Node) -> Iterator[PathChange]:
+    """In no particular order. Not recursive, because paths may be deeper than recursion can go."""
+    pending: list[tuple[str, _Node | None, _Node | None]] = [("", before, after)]
+    while pending:
+        path, old, new = pending.pop()
+        if old == new:
+            continue
+        sides = tuple(zip(repos, (old, new), strict=True))
+        if old is None or new is None or old[1] != new[1]:
+            one, other = (node and _attributes("directory", repo.read_dirmeta(node[1])) for repo, node in sides)
+            yield PathChange(path=path, before=one, after=other)
+        trees = [repo.read_dirtree(node[0]) if node else _EMPTY for repo, node in sides]
+        files = [dict(tree.files) for tree in trees]
+        for name in files[0].keys() | files[1].keys():
+            checksums = [side.get(name) for side in files]
+            if checksums[0] != checksums[1]:
+                one, other = (
+                    None if each is None else _of_file(repo, each) for repo, each in zip(repos, checksums, strict=True)
+                )
+                yield PathChange(path=join(path, name), before=one, after=other)
+        below = [{name: (inner, meta) for name, inner, meta in tree.directories} for tree in trees]
+        for name in below[0].keys() | below[1].keys():
+            pending.append((join(path, name), below[0].get(name), below[1].get(name)))
 
 
 def _of_file(repo: Repo, checksum: bytes) -> Attributes:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from compose import metadata
-from compose.diff import Attributes, PathChange, packages_of
+from compose.diff import Attributes, PathChange, diff_commits, packages_of
 from compose.errors import RepositoryError
 from compose.ostree.gvariant import Variant
 from compose.ostree.objects import Commit
+from compose.ostree.repo import Repo
 from compose.rpm.nevra import Nevra
+from tests.support.commits import Item, write_commit
 
 FILE = Attributes(kind="file", mode=0o644, uid=0, gid=0, label="a", capability="", xattrs=(), size=1, content="x")
 
@@ -62,3 +66,10 @@ def test_a_package_list() -> None:
 def test_what_is_no_package_list(value: Any) -> None:
     with pytest.raises(RepositoryError, match=r"rpmostree\.rpmdb\.pkglist of a commit is not a list of packages"):
         packages_of(with_list(value))
+
+
+def test_directories_deeper_than_recursion_can_go(tmp_path: Path) -> None:
+    depth = sys.getrecursionlimit() + 100
+    with Repo.create(str(tmp_path / "repo")) as repo:
+        before, after = (write_commit(repo, {path: Item()}) for path in ("d", "/".join("d" * depth)))
+        assert len(diff_commits(repo, before, after).paths) == depth - 1
