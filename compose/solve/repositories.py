@@ -156,7 +156,7 @@ class Repositories:
             shutil.rmtree(os.path.join(repo.get_cachedir(), "solv"), ignore_errors=True)
 
     def snapshots(self) -> tuple[RepoSnapshot, ...]:
-        """The repositories as they are now; the timestamp is 0 if they are not loaded."""
+        """The repositories as they are now; the timestamp is 0 if they are not loaded, or if it is after 2038."""
         snapshots = []
         for section, repo in self._pairs():
             keys: tuple[str, ...] = ()
@@ -166,7 +166,8 @@ class Repositories:
             snapshots.append(
                 RepoSnapshot(
                     id=section.id,
-                    timestamp=int(repo.get_max_timestamp()) if self.metadata else 0,
+                    # libdnf5 counts in 32 bits: what it does not hold is unknown
+                    timestamp=max(0, int(repo.get_max_timestamp())) if self.metadata else 0,
                     gpgcheck=section.gpgcheck,
                     gpgkeys=keys,
                     priority=int(repo.get_priority()),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from compose import metadata
 from compose.errors import FetchError, SolveError, StorageError, TreefileError
 from compose.events import Reporter
+from compose.ostree.gvariant import Variant
 from compose.rpm import child
 from compose.rpm.repos import RepoAccess, RepoNetwork
 from compose.rpm.specs import PackageSpec, RepoPackages
@@ -102,6 +105,16 @@ def test_a_resolution(place, repository):
     assert (repo.id, repo.gpgcheck, repo.gpgkeys) == ("test", True, (f"file://{place.tree}/key.asc",))
     stamp = (repository / "repodata/repomd.xml").read_text().split("<timestamp>")[1].split("<")[0]
     assert abs(repo.timestamp - int(stamp)) <= 2
+
+
+def test_a_time_that_the_library_cannot_hold_is_unknown(place, repository, tmp_path):
+    repomd = shutil.copytree(repository, tmp_path / "late") / "repodata/repomd.xml"
+    # as of a repository that counts in milliseconds
+    repomd.write_text(re.sub("<timestamp>.*<", "<timestamp>1791001000000<", repomd.read_text()))
+    place.repo(f"[test]\nbaseurl={tmp_path}/late\n")
+    (repo,) = place.solve("app").repos
+    assert repo.timestamp == 0
+    assert metadata.repositories([repo]).value[0][1] == ("timestamp", Variant("t", 0))
 
 
 def test_the_order_of_lines_does_not_matter(place):
