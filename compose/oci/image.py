@@ -7,10 +7,9 @@ import platform
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
-from compose.errors import ImageError, RepositoryError, UsageError
+from compose.errors import ImageError, UsageError
 from compose.metadata import INPUTHASH, PKGLIST
 from compose.oci.chunking import ANNOTATION
 from compose.oci.documents import canonical, parse
@@ -132,15 +131,11 @@ def describe(commit: Commit, checksum: str, options: ImageOptions) -> Described:
         command = recorded.value
     if command is not None:
         config["Cmd"] = list(command)
-    try:
-        created = datetime.fromtimestamp(commit.timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (ValueError, OverflowError, OSError) as error:
-        raise RepositoryError(f"commit {checksum}: the timestamp {commit.timestamp} is out of range") from error
     return Described(
         labels=labels,
         config=config,
         architecture=_architecture_of(options.arch) if options.arch is not None else _architecture(commit),
-        created=created,
+        created=commit.created,
     )
 
 

@@ -12,13 +12,13 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from compose.errors import RepositoryError
 from compose.ostree.gvariant import Variant, be32, be64, decode, decode_entries, encode, frame
 
 Xattrs = tuple[tuple[bytes, bytes], ...]
 """Pairs of name, without NUL, and value, sorted by name. Names are unique and values are not empty, as in the trees that
 `ostree commit` reads from disk."""
 
-EMPTY_DIRTREE = b"\0"
 COMMIT_TYPE = "(a{sv}aya(say)sstayay)"
 # the same with the metadata as bytes, whose alignment does not matter because they come first
 _COMMIT_UNREAD_TYPE = "(ayaya(say)sstayay)"
@@ -241,6 +241,17 @@ class Commit:
         """Value of a metadata key that is a string; None if the commit does not have it, or has something else."""
         value = self.get(key)
         return value if isinstance(value, str) else None
+
+    @property
+    def created(self) -> str:
+        """The timestamp as RFC 3339 has it, in UTC. Raises RepositoryError if it is out of range."""
+        # imported late, because a compose that changes nothing needs no date
+        from datetime import UTC, datetime
+
+        try:
+            return datetime.fromtimestamp(self.timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        except (ValueError, OverflowError, OSError) as error:
+            raise RepositoryError(f"the timestamp {self.timestamp} of a commit is out of range") from error
 
 
 def encode_commit(commit: Commit) -> bytes:

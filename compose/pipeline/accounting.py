@@ -136,7 +136,7 @@ def _bill(repo: Repo, revision: str, commit: str, origins: Mapping[str, Origin],
         name=revision,
         commit=commit,
         version=commit_object.text("version") or "",
-        timestamp=commit_object.timestamp,
+        created=commit_object.created,
         system=_system(repo, commit),
         components=tuple(
             Component(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import shlex
 import uuid
 from collections.abc import Mapping
@@ -52,14 +51,14 @@ class Component:
 class Bill:
     """A commit and its packages.
 
-    name: the revision that was given, usually a ref. version: from the commit's metadata, "" for none. timestamp: of the
-    commit, in seconds since 1970. system: os-release of the tree. components: sorted.
+    name: the revision that was given, usually a ref. version: from the commit's metadata, "" for none. created: time of the
+    commit (ISO 8601, UTC), so that a document about it is reproducible. system: os-release of the tree. components: sorted.
     """
 
     name: str
     commit: str
     version: str
-    timestamp: int
+    created: str
     system: Mapping[str, str]
     components: tuple[Component, ...]
 
@@ -67,12 +66,6 @@ class Bill:
     def urn(self) -> str:
         """Identifier of a document about the commit, derived from its checksum."""
         return uuid.uuid5(_NAMESPACE, self.commit).urn
-
-    @property
-    def created(self) -> str:
-        """Time of the commit (ISO 8601, UTC), so that a document about it is reproducible."""
-        when = datetime.datetime.fromtimestamp(self.timestamp, datetime.UTC)
-        return when.strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def purl(self, component: Component) -> str:
         """Package URL of a component."""

@@ -24,7 +24,7 @@ def component(name: str = "bash", epoch: int = 0, version: str = "5.3.0", releas
 
 
 def bill(*components: Component, **more) -> Bill:
-    facts = {"name": "f/x86_64/main", "commit": "ab" * 32, "version": "43.1", "timestamp": 1_700_000_000} | more
+    facts = {"name": "f/x86_64/main", "commit": "ab" * 32, "version": "43.1", "created": "2023-11-14T22:13:20Z"} | more
     return Bill(components=components, system=SYSTEM, **facts)
 
 

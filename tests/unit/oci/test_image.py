@@ -180,9 +180,10 @@ def test_what_cannot_be_is_told(options: ImageOptions, kind: type[ComposeError],
     assert said in caught.value.message
 
 
-def test_a_time_that_no_date_has() -> None:
+@pytest.mark.parametrize("timestamp", [2**38, 2**60, 2**63])
+def test_a_time_that_no_date_has(timestamp: int) -> None:
     with pytest.raises(RepositoryError, match="out of range"):
-        describe(replace(COMMIT, timestamp=2**63), CHECKSUM, ImageOptions())
+        describe(replace(COMMIT, timestamp=timestamp), CHECKSUM, ImageOptions())
 
 
 @pytest.mark.parametrize(
