@@ -74,6 +74,8 @@ def encode(signature: str, value: Any) -> bytes:
     it cannot hold."""
     try:
         data, rest = _encode(signature, value)
+    except (struct.error, IndexError) as error:
+        raise ValueError(f"not a value of type {signature!r}: {error}") from error
     except RecursionError:
         raise _too_deep() from None
     if rest:

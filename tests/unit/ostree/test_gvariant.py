@@ -137,3 +137,11 @@ def test_types() -> None:
     assert fixed_size("(is)") == 0
     with pytest.raises(ValueError, match="more than one"):
         encode("ss", "x")
+
+
+@pytest.mark.parametrize(
+    ("signature", "value"), [("u", -1), ("y", 256), ("u", "1"), ("", 1), ("a", [1]), ("(u)", (2**32,))]
+)
+def test_what_a_type_cannot_hold(signature: str, value: object) -> None:
+    with pytest.raises(ValueError, match="not a value of type"):
+        encode(signature, value)
