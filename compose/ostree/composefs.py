@@ -17,7 +17,7 @@ from functools import lru_cache
 
 from compose import fs
 from compose.errors import RepositoryError, UsageError
-from compose.ostree.objects import Xattrs
+from compose.ostree.objects import Xattrs, object_name
 from compose.values import value
 
 PROGRAM = "mkcomposefs"
@@ -71,8 +71,7 @@ _SAMPLE_DIGEST = "912ddeb05f2cc25738d5d8ee03a7b37df2b96ebd81eccdbfacc5bd51597c56
 
 def file_payload(checksum: bytes) -> str:
     """Where a client's repository has the contents of a file, beneath objects/. checksum: of the content object."""
-    name = checksum.hex()
-    return f"{name[:2]}/{name[2:]}.file"
+    return object_name(checksum.hex(), "file")
 
 
 def require_program() -> None:

@@ -51,11 +51,16 @@ def encode_xattrs(xattrs: Xattrs) -> bytes:
     names = {name for name, _ in xattrs}
     if len(names) < len(xattrs) or b"" in names:
         raise ValueError(f"xattrs {sorted(names)!r} have an empty or a repeated name")
+    return _encode_rows((name, value, (len(name) + 1,)) for name, value in sorted(xattrs))
+
+
+def _encode_rows(rows: Iterable[tuple[bytes, bytes, tuple[int, ...]]]) -> bytes:
+    """Serialise an array. rows: name, without NUL; what follows it; framing offsets of the row."""
     elements: list[bytes] = []
     ends: list[int] = []
     position = 0
-    for name, value in sorted(xattrs):
-        element = frame(name + b"\0" + value, (len(name) + 1,))
+    for name, rest, offsets in rows:
+        element = frame(name + b"\0" + rest, offsets)
         elements.append(element)
         position += len(element)
         ends.append(position)
@@ -165,21 +170,9 @@ def encode_dirtree(files: Sequence[tuple[bytes, bytes]], directories: Sequence[t
             if name <= before:
                 raise ValueError(f"a dirtree must not list {name!r} after {before!r}")
             before = name
-    first = _encode_names((name, checksum, (len(name) + 1,)) for name, checksum in files)
-    second = _encode_names((name, tree + meta, (len(name) + 33, len(name) + 1)) for name, tree, meta in directories)
+    first = _encode_rows((name, checksum, (len(name) + 1,)) for name, checksum in files)
+    second = _encode_rows((name, tree + meta, (len(name) + 33, len(name) + 1)) for name, tree, meta in directories)
     return frame(first + second, (len(first),))
-
-
-def _encode_names(rows: Iterable[tuple[bytes, bytes, tuple[int, ...]]]) -> bytes:
-    elements: list[bytes] = []
-    ends: list[int] = []
-    position = 0
-    for name, checksums, offsets in rows:
-        element = frame(name + b"\0" + checksums, offsets)
-        elements.append(element)
-        position += len(element)
-        ends.append(position)
-    return frame(b"".join(elements), ends)
 
 
 def _check_name(name: str) -> None:
