@@ -8,7 +8,7 @@ inserted or removed before. The old file's chunks are looked up by their bytes.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from compose.ostree.delta.layout import Segment
 from compose.ostree.delta.threads import Check, never
@@ -73,25 +73,20 @@ def _chunks(data: bytes, begin: int, end: int, bounds: re.Pattern[bytes], check:
 
 def _same(one: bytes, i: int, other: bytes, j: int, most: int) -> int:
     """How many bytes from two places on are the same, `most` at most."""
-    count, step = 0, _LEAST
-    while count < most:
-        step = min(step, most - count)
-        if one[i + count : i + count + step] == other[j + count : j + count + step]:
-            count += step
-            step = min(step * 2, _MOST_COMPARED)
-        elif step == 1:
-            break
-        else:
-            step //= 2
-    return count
+    return _longest(lambda begin, end: one[i + begin : i + end] == other[j + begin : j + end], most)
 
 
 def _same_before(one: bytes, i: int, other: bytes, j: int, most: int) -> int:
     """How many bytes before two places are the same, `most` at most."""
+    return _longest(lambda begin, end: one[i - end : i - begin] == other[j - end : j - begin], most)
+
+
+def _longest(same: Callable[[int, int], bool], most: int) -> int:
+    """The largest number of bytes that are the same. same: are those from one number of bytes to another?"""
     count, step = 0, _LEAST
     while count < most:
         step = min(step, most - count)
-        if one[i - count - step : i - count] == other[j - count - step : j - count]:
+        if same(count, count + step):
             count += step
             step = min(step * 2, _MOST_COMPARED)
         elif step == 1:
