@@ -91,7 +91,9 @@ def locked(repo: Repo, reporter: Reporter, *, exclusive: bool, name: str = LOCK)
 def locked_to_read(repo: Repo, reporter: Reporter) -> Iterator[None]:
     """Hold the lock, shared, so that no prune runs; without write access, do not. Raises RepositoryError as locked() does."""
     with contextlib.ExitStack() as stack:
-        if os.access(LOCK, os.W_OK, dir_fd=repo.fd) or os.access(".", os.W_OK, dir_fd=repo.fd):
+        # it may be another user's, even in a directory of this one
+        place = LOCK if os.access(LOCK, os.F_OK, dir_fd=repo.fd) else "."
+        if os.access(place, os.W_OK, dir_fd=repo.fd):
             stack.enter_context(locked(repo, reporter, exclusive=False))
         yield
 

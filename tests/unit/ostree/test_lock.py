@@ -10,7 +10,7 @@ import pytest
 
 from compose.errors import RepositoryError
 from compose.events import Reporter
-from compose.ostree.lock import LOCK, locked, try_lock
+from compose.ostree.lock import LOCK, locked, locked_to_read, try_lock
 from compose.ostree.repo import Repo
 
 
@@ -50,3 +50,18 @@ def test_a_directory_is_no_lock(repo: Repo) -> None:
         locked(repo, Reporter(), exclusive=True),
     ):
         pass
+
+
+def test_who_may_not_write_the_lock_reads_without_it(repo: Repo) -> None:
+    """As where root has composed into a user's directory."""
+    Path(repo.path, LOCK).touch(0o444)
+    root = not os.geteuid()
+    if root:
+        os.chown(repo.path, 65534, -1)
+        os.setresuid(65534, 65534, 0)
+    try:
+        with locked_to_read(repo, Reporter()):
+            pass
+    finally:
+        if root:
+            os.setresuid(0, 0, 0)
