@@ -92,7 +92,7 @@ def answer(batch: list[Job]) -> list[bytes] | worker.Failure:
     found = []
     for path, sha256 in batch:
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = os.open(path, worker.OPEN)
             try:
                 if not stat.S_ISREG(os.fstat(fd).st_mode):
                     return (worker.NOT_REGULAR, path, 0, "")

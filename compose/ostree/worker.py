@@ -47,7 +47,9 @@ Failure = tuple[str, str, int, str]
 
 _NICE = 19
 _NO_STREAM = (0, 0, 0)
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: do not block on a fifo
+OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""How a file is opened that should be a regular one."""
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
@@ -105,7 +107,7 @@ class Writer:
         self._deflater = Deflater(level)
         # one more byte, to detect a file that grew
         self._buffer = direct.Buffer(WHOLE_MAX + 1) if past_cache else None
-        self._spools = [os.open(path, _READ) for path in spools]
+        self._spools = [os.open(path, OPEN) for path in spools]
         self._umask = os.umask(0)
         os.umask(self._umask)
 
@@ -119,7 +121,7 @@ class Writer:
 
     def _write(self, path: str, attributes: Attributes, sha256: str, ahead: Stream | None) -> Written:
         try:
-            source = os.open(path, _READ)
+            source = os.open(path, OPEN)
             try:
                 status = os.fstat(source)
                 size = status.st_size
@@ -275,7 +277,7 @@ class Packer:
 
     def _pack(self, path: str) -> tuple[int, int, int]:
         try:
-            source = os.open(path, _READ)
+            source = os.open(path, OPEN)
             try:
                 status = os.fstat(source)
                 place, packed = self._place, 0

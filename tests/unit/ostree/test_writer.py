@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from compose.ostree.worker import Writer
+from compose.ostree.worker import NOT_REGULAR, Writer
 
 _NOBODY = 65534
 _META = (b"user.ostreemeta", b"owner, mode, xattrs")
@@ -54,3 +54,10 @@ def test_an_ordinary_user_writes_bare_user_objects_of_any_mode(mode: int, umask:
         assert stat.S_IMODE(made.stat().st_mode) == mode
         assert os.getxattr(made, _META[0]) == _META[1]
         assert made.stat().st_mtime_ns == 0
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    pipe = str(tmp_path / "pipe")
+    os.mkfifo(pipe)
+    writer = Writer(True, False, str(tmp_path), str(tmp_path), None, [(b"", b"", b"", (-1, -1, 0o644, []))], [])
+    assert writer.write_batch([(pipe, 0, "", None)]) == (NOT_REGULAR, pipe, 0, "")
