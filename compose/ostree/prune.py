@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from compose import fs
 from compose.events import Reporter
 from compose.ostree import refs
-from compose.ostree.delta.index import delta_directories, leading_to, list_deltas
+from compose.ostree.delta.index import delta_directories, list_deltas
 from compose.ostree.delta.layout import encode_index, index_path
 from compose.ostree.gvariant import Variant, encode
 from compose.ostree.objects import Commit, object_name
@@ -196,9 +196,9 @@ def _write_tombstone(repo: Repo, commit: str) -> None:
 
 
 def _remove_deltas(repo: Repo, names: frozenset[str]) -> None:
-    left = {name: digest for name, digest in list_deltas(repo.path).items() if name not in names}
     for target in {name.rpartition("-")[2] for name in names}:
-        _rewrite_index(repo, target, leading_to(target, left))
+        listed = list_deltas(repo.path, target=target)
+        _rewrite_index(repo, target, {name: digest for name, digest in listed.items() if name not in names})
     for name, directory in list(delta_directories(repo.path)):
         if name in names:
             fs.remove_tree(directory)

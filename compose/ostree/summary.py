@@ -16,7 +16,7 @@ from pathlib import Path
 from compose.errors import RepositoryError
 from compose.events import Reporter
 from compose.ostree import refs
-from compose.ostree.delta.index import leading_to, list_deltas
+from compose.ostree.delta.index import list_deltas
 from compose.ostree.delta.layout import delta_path, encode_index, index_path
 from compose.ostree.gvariant import Variant, be64, decode, encode
 from compose.ostree.lock import SUMMARY_LOCK, locked
@@ -196,7 +196,7 @@ def _delta_files(repo: Repo, superblocks: Mapping[str, bytes]) -> dict[str, byte
         files[f"{delta_path(source or None, target)}/superblock"] = data
     for target in {name.rpartition("-")[2] for name in superblocks}:
         if os.path.exists(os.path.join(repo.path, index_path(target))):
-            files[index_path(target)] = encode_index(leading_to(target, list_deltas(repo.path, superblocks)))
+            files[index_path(target)] = encode_index(list_deltas(repo.path, superblocks, target=target))
     return files
 
 

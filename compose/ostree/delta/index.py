@@ -28,17 +28,18 @@ def delta_directories(path: str) -> Iterator[tuple[str, str]]:
                 yield "-".join(ends), os.path.join(top, first, rest)
 
 
-def list_deltas(path: str, superblocks: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
+def list_deltas(
+    path: str, superblocks: Mapping[str, bytes] | None = None, *, target: str | None = None
+) -> dict[str, bytes]:
     """sha256 of the superblock of each delta of a repository, by name. superblocks: as if they had been replaced, by name.
-    Raises RepositoryError if one cannot be read."""
+    target: only those that lead to this commit. Raises RepositoryError if one cannot be read."""
     found: dict[str, bytes] = {}
     for name, directory in delta_directories(path):
+        if target is not None and name.rpartition("-")[2] != target:
+            continue
         if superblocks is not None and name in superblocks:
             found[name] = hashlib.sha256(superblocks[name]).digest()
-            continue
-        if (
-            digest := read_superblock(directory, lambda file: hashlib.file_digest(file, "sha256").digest())
-        ) is not None:
+        elif digest := read_superblock(directory, lambda file: hashlib.file_digest(file, "sha256").digest()):
             found[name] = digest
     return found
 
@@ -57,11 +58,6 @@ def read_superblock(directory: str, read: Callable[[BufferedReader], _Read]) -> 
         raise RepositoryError(f"{path} cannot be read: {error.strerror}", hint=hint) from error
 
 
-def leading_to(target: str, deltas: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Those of some deltas, by name, that lead to a commit."""
-    return {name: digest for name, digest in deltas.items() if name.rpartition("-")[2] == target}
-
-
 def write_index(repo: Repo, target: str) -> None:
     """List the deltas to a commit where clients look (core.indexed-deltas), by rename. Needs the repository lock, shared, and
     SUMMARY_LOCK.
@@ -70,14 +66,14 @@ def write_index(repo: Repo, target: str) -> None:
     """
     path = index_path(target)
     while True:
-        found = leading_to(target, list_deltas(repo.path))
+        found = list_deltas(repo.path, target=target)
         place = os.path.join(repo.path, path)
         with fs.obstacles(place), fs.storage_errors(place):
             for directory in ("delta-indexes", os.path.dirname(path)):
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(directory, 0o755, dir_fd=repo.fd)
             refs.replace_file(repo.fd, path, encode_index(found), fsync=repo.config.fsync)
-        if found == leading_to(target, list_deltas(repo.path)):
+        if found == list_deltas(repo.path, target=target):
             return
 
 
