@@ -138,7 +138,7 @@ _Row = tuple[str, tuple[int, bytes, list[tuple[str, Variant]]]]
 def _rows(repo: Repo, names: Mapping[str, str]) -> list[_Row]:
     rows = []
     for name, checksum in names.items():
-        commit = repo.read_commit(checksum)
+        commit = repo.read_commit(checksum, ("version",))
         facts = {"ostree.commit.timestamp": Variant("t", be64(commit.timestamp))}
         if (version := commit.text("version")) is not None:
             facts["ostree.commit.version"] = Variant("s", version)

@@ -263,7 +263,7 @@ class Transaction:
                 text = f"the commit is published, but the summary of {repo.path} does not list it: {error.message}"
                 hint = error.hint or f"when that is fixed: ostree --repo={repo.path} summary -u"
                 if repo.config.auto_update_summary:
-                    raise type(error)(text, hint=hint) from error
+                    raise type(error)(text, hint=hint, details=error.details) from error
                 # the config does not ask for a new summary, and libostree would have kept the old one
                 self._reporter.warn(f"{text}; {hint}")
 

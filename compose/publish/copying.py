@@ -57,7 +57,7 @@ def find_missing(source: Repo, target: Repo, tips: Sequence[str], depth: int) ->
             if source.is_partial(checksum) or 0 <= depth < behind:
                 break
             commits[checksum] = None
-    new = [each for each in commits if not target.has(each, "commit") or target.is_partial(each)]
+    new = {each for each in commits if not target.has(each, "commit") or target.is_partial(each)}
     wanted = tuple(each for each in reversed(commits) if each in new or each in tips)
     objects = Objects()
     # tips already in the target too: objects that it has lost are copied again
