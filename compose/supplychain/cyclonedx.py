@@ -66,8 +66,8 @@ def _component(bill: Bill, component: Component) -> dict[str, Any]:
         found["licenses"] = [
             {"expression": expression.text} if expression else {"license": {"name": component.license}}
         ]
-    if component.url:
-        found["externalReferences"] = [{"type": "website", "url": component.url}]
+    if component.homepage:
+        found["externalReferences"] = [{"type": "website", "url": component.homepage}]
     properties = {"source-rpm": component.source_rpm}
     if origin is not None:
         algorithm, digest = origin.checksum

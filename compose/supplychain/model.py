@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import uuid
 from collections.abc import Mapping
@@ -12,6 +13,8 @@ from compose.rpm.nevra import Nevra
 
 _NAMESPACE = uuid.UUID("0d1b1a2c-7c0e-5a53-9f6e-3b7a6d0c8e41")
 """UUID namespace of documents about commits, generated once."""
+# RFC 3986
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +48,11 @@ class Component:
     source_rpm: str
     needs: tuple[Nevra, ...] = ()
     origin: Origin | None = None
+
+    @property
+    def homepage(self) -> str:
+        """The url, "" if it is not a URI: headers may hold anything, and the formats allow nothing else."""
+        return self.url if _URL.fullmatch(self.url) else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,9 +16,6 @@ _SYSTEM = "SPDXRef-System"
 # identifiers consist of letters, digits, "." and "-" (clause 7.2.1)
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9.-]")
 
-# RFC 3986; headers may hold anything, and readers reject documents with an invalid URI
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+")
-
 
 def spdx(bill: Bill) -> dict[str, Any]:
     """The document. Raises UsageError when the library with SPDX's license list is missing."""
@@ -109,8 +106,8 @@ def _package(bill: Bill, component: Component, identifier: str, licenses: _Licen
     }
     if component.summary:
         found["summary"] = component.summary
-    if _URL.fullmatch(component.url):
-        found["homepage"] = component.url
+    if component.homepage:
+        found["homepage"] = component.homepage
     if component.source_rpm:
         found["sourceInfo"] = f"built from {component.source_rpm}"
     if origin is not None:

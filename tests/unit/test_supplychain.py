@@ -192,5 +192,6 @@ def test_the_system(cpe: str, kind: str | None) -> None:
     [("https://x.example/a?b=c#d", True), ('http://x"y/<>', False), ("x.example", False), ("http://a b", False)],
 )
 def test_home_pages_are_uris(url: str, kept: bool) -> None:
-    package = spdx(bill(component(url=url)))["packages"][1]
-    assert ("homepage" in package) is kept
+    known = bill(component(url=url))
+    assert ("homepage" in spdx(known)["packages"][1]) is kept
+    assert ("externalReferences" in cyclonedx(known)["components"][0]) is kept
