@@ -15,10 +15,10 @@ from typing import Any
 
 from compose.errors import UsageError
 from compose.oci.contentmeta import ALWAYS, SEPARATOR, Component, ContentMeta
-from compose.oci.documents import parse
+from compose.oci.documents import read_object
 
 ANNOTATION = "ostree.components"
-"""Annotation of a layer in a manifest: the names of its components."""
+"""Annotation of a layer in a manifest: the names of its components, joined by SEPARATOR."""
 MOST_LAYERS = 64
 """The default: half of the maximum of some container runtimes."""
 _MIN_SPLIT = 4
@@ -40,11 +40,6 @@ class Chunk:
     components: tuple[str, ...]
     objects: tuple[str, ...]
     size: int
-
-    @property
-    def annotation(self) -> str:
-        """The value of ANNOTATION in the manifest."""
-        return SEPARATOR.join(self.components)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,16 +69,7 @@ def previous_layers(manifest: Mapping[str, Any], where: str) -> PreviousLayers:
 
 def read_previous_layers(path: str) -> PreviousLayers:
     """The layers of a manifest in a file. Raises UsageError."""
-    try:
-        with open(path, "rb") as file:
-            manifest = parse(file.read())
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UsageError(f"{path}: not JSON: {error}") from error
-    if not isinstance(manifest, dict):
-        raise UsageError(f"{path}: not an image manifest: it is not an object")
-    return previous_layers(manifest, path)
+    return previous_layers(read_object(path, "an image manifest"), path)
 
 
 def plan_layers(

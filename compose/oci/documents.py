@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from compose.errors import UsageError
+
 
 def canonical(document: Any) -> bytes:
     """Encode a document; equal documents give equal bytes."""
@@ -24,6 +26,20 @@ def parse(data: bytes) -> Any:
         except UnicodeEncodeError as error:
             raise ValueError("it contains a lone surrogate") from error
     return document
+
+
+def read_object(path: str, what: str) -> dict[str, Any]:
+    """Read a file of the user's with a JSON object. what: it is, for messages. Raises UsageError."""
+    try:
+        with open(path, "rb") as file:
+            found = parse(file.read())
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"{path}: {what} must be a JSON object")
+    return found
 
 
 def _refuse_constant(text: str) -> Any:

@@ -54,17 +54,19 @@ def encapsulate(
     Raises UsageError, RepositoryError, ImageError, StorageError; then the target is unchanged, except for unreferenced blobs in
     a layout.
     """
-    described = describe(repo.read_commit(commit), commit, options)
+    found = repo.read_commit(commit)
+    described = describe(found, commit, options)
     contents = read_contents(repo, commit)
     if hidden := contents.hidden:
         reporter.warn(
             f"{len(hidden)} file names begin with .wh., such as /{hidden[0]}: clients get these files, but containers "
             "cannot see them"
         )
+    title = found.subject or f"ostree export of commit {commit}"
     level = _FAST if target.transport is Transport.CONTAINERS_STORAGE else None
 
     def write(layout: Layout, tag: str | None) -> Image:
-        layers = _write_layers(repo, contents, chunks, layout, _title(repo, commit), parents, jobs, level, reporter)
+        layers = _write_layers(repo, contents, chunks, layout, title, parents, jobs, level, reporter)
         return _insert(layout, described, layers, tag)
 
     if target.transport is Transport.OCI:
@@ -87,10 +89,6 @@ def encapsulate(
         with reporter.task(f"Copying to {target}"):
             digest = skopeo.copy(f"{directory}/layout", target, directory, access)
     return Image(digest=digest, manifest=image.manifest, layers=image.layers)
-
-
-def _title(repo: Repo, commit: str) -> str:
-    return repo.read_commit(commit, ()).subject or f"ostree export of commit {commit}"
 
 
 def _insert(layout: Layout, described: Described, layers: tuple[Layer, ...], tag: str | None) -> Image:

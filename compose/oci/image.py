@@ -12,7 +12,8 @@ from typing import Any
 from compose.errors import ImageError, UsageError
 from compose.metadata import INPUTHASH, PKGLIST
 from compose.oci.chunking import ANNOTATION
-from compose.oci.documents import canonical, parse
+from compose.oci.contentmeta import SEPARATOR
+from compose.oci.documents import canonical, read_object
 from compose.ostree.gvariant import Variant
 from compose.ostree.objects import Commit
 
@@ -156,7 +157,7 @@ def documents(described: Described, layers: Sequence[Layer]) -> tuple[bytes, byt
     for layer in layers:
         row: dict[str, Any] = descriptor(LAYER_TYPE, layer.digest, layer.size)
         if layer.components is not None:
-            row["annotations"] = {ANNOTATION: ",".join(sorted(layer.components))}
+            row["annotations"] = {ANNOTATION: SEPARATOR.join(sorted(layer.components))}
         rows.append(row)
     manifest = canonical(
         {
@@ -185,15 +186,7 @@ def digest_of(data: bytes) -> str:
 
 def read_image_config(path: str) -> dict[str, Any]:
     """Read the file given with --image-config. Raises UsageError, which names the key at fault."""
-    try:
-        with open(path, "rb") as file:
-            found = parse(file.read())
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UsageError(f"{path}: not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise UsageError(f"{path}: an image configuration must be a JSON object")
+    found = read_object(path, "an image configuration")
     if isinstance(found.get("config"), dict):
         raise UsageError(
             f"{path}: this is the configuration of a whole image",

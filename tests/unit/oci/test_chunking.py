@@ -41,7 +41,7 @@ def names(chunks: Sequence[Chunk]) -> list[list[str]]:
 
 def structure(chunks: Sequence[Chunk]) -> PreviousLayers:
     """As the next build finds it in the manifest."""
-    layers = [{}, *({"annotations": {ANNOTATION: each.annotation}} for each in chunks)]
+    layers = [{}, *({"annotations": {ANNOTATION: ",".join(each.components)}} for each in chunks)]
     return previous_layers({"layers": layers}, "x")
 
 
@@ -160,7 +160,10 @@ def test_a_package_more_moves_no_other():
 def test_builds_of_one_name_are_together():
     kernels = [component("kernel", 10, build="1"), component("kernel", 10, build="2"), component("x", 1)]
     chunks = plan_layers(content(kernels))
-    assert [(each.name, each.annotation) for each in chunks[:2]] == [("kernel-1 and kernel-2", "kernel"), ("x-1", "x")]
+    assert [(each.name, each.components) for each in chunks[:2]] == [
+        ("kernel-1 and kernel-2", ("kernel",)),
+        ("x-1", ("x",)),
+    ]
 
 
 def test_a_layer_whose_packages_are_gone_is_too():
@@ -203,7 +206,7 @@ def test_too_few_layers_for_those_that_want_their_own():
     ("text", "complaint"),
     [
         ("{", "not JSON"),
-        ("[]", "not an image manifest"),
+        ("[]", "an image manifest must be a JSON object"),
         ("{}", "no layers"),
         ('{"layers": [1]}', "no layers"),
         ('{"layers": [{}, {}]}', "layer 2 of 2 has no ostree.components"),
