@@ -154,6 +154,7 @@ def read_files(repo: Repo, commit: str, reporter: Reporter) -> CommitFiles:
                 entries[path] = files[checksum]
             if not number % 1000:
                 task.advance(1000)
+        task.advance(len(rows) % 1000)
     paths = {path: checksum.hex() for path, checksum, meta in rows if meta is None}
     return CommitFiles(paths=paths, sizes=sizes, tree=Tree(entries))
 

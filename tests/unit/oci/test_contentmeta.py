@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from compose.errors import ImageError
-from compose.oci.contentmeta import ALWAYS, UNPACKAGED, CommitFiles, ContentMeta, content_meta
+from compose.oci.contentmeta import ALWAYS, UNPACKAGED, CommitFiles, ContentMeta, content_meta, read_files
+from compose.ostree.repo import Repo
 from compose.rpm.brought import BroughtFiles
 from compose.rpm.nevra import Nevra
+from tests.support.commits import Item, file, write_commit
 from tests.support.treetext import MemoryStore, parse
+from tests.unit.oci.test_source import Counting
 
 _DAY = 86400
 _NOW = 20_000 * _DAY
@@ -165,3 +169,10 @@ def test_json():
     }  # fmt: skip
     assert json.loads(found.json()) == [row]
     assert list(json.loads(found.json())[0]) == list(row)
+
+
+def test_its_progress_counts_every_path(tmp_path: Path):
+    reporter = Counting()
+    with Repo.create(str(tmp_path / "repo")) as repo:
+        read_files(repo, write_commit(repo, {"a": file(b"x"), "b": Item()}), reporter)
+    assert reporter.done == reporter.total == 3
