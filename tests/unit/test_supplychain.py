@@ -80,6 +80,8 @@ def test_expressions(tag: str, text: str, references: tuple[str, ...]) -> None:
         "Public Domain",
         "MIT AND",
         "(MIT",
+        "MIT and ()",
+        "(or MIT)",
         "MIT WITH MIT",
         "see /usr/share/doc/x",
         "\0",
