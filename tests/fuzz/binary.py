@@ -110,7 +110,7 @@ def object_targets() -> list[Target]:
     detached = encode("a{sv}", [("ostree.gpgsigs", Variant("aay", [b"x"]))])
     part = PartHeader(data=None, checksum=bytes(32), size=3, unpacked=9, objects=b"F" + bytes(32))
     delta = encode_superblock(
-        source=None, target="ab" * 32, commit=commit, detached=detached, timestamp=1, parts=[part], fallbacks=[]
+        source=None, target="ab" * 32, commit=commit, detached=detached, parts=[part], fallbacks=[]
     )
 
     def read_superblock(data: bytes) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from compose.ostree.gvariant import Variant, be32, be64, decode, encode
+from compose.ostree.gvariant import Variant, be32, decode, encode
 from compose.ostree.objects import COMMIT_TYPE, FileInfo, encode_xattrs
 
 _SUPERBLOCK_TYPE = f"(a{{sv}}tayay{COMMIT_TYPE}aya(uayttay)a(yaytt))"
@@ -28,6 +28,8 @@ _SIGNED_TYPE = "(taya{sv})"
 _SIGNED_MAGIC = b"OSTSGNDT"
 _XZ = ord("x")
 _VERSION = 0
+_TIMESTAMP = 5
+"""Index of a commit's timestamp."""
 _LITTLE_ENDIAN = ord("l")
 
 
@@ -215,11 +217,10 @@ def encode_superblock(
     target: str,
     commit: bytes,
     detached: bytes,
-    timestamp: int,
     parts: Sequence[PartHeader],
     fallbacks: Sequence[Fallback],
 ) -> bytes:
-    """commit: the target's object. detached: its detached metadata, b"" for none. timestamp: seconds since 1970.
+    """commit: the target's object. detached: its detached metadata, b"" for none.
 
     Raises ValueError for a commit that is not in GVariant's normal form, which clients refuse.
     """
@@ -237,7 +238,8 @@ def encode_superblock(
         _SUPERBLOCK_TYPE,
         (
             metadata,
-            be64(timestamp),
+            # dated as the commit and not by the clock: the same delta is the same bytes
+            value[_TIMESTAMP],
             bytes.fromhex(source or ""),
             bytes.fromhex(target),
             value,

@@ -283,16 +283,11 @@ def _superblock(
     parts: Sequence[PartHeader],
     fallbacks: Sequence[Fallback],
 ) -> bytes:
-    commit, timestamp = repo.read_metadata(target, "commit"), repo.read_commit(target, ()).timestamp
-    detached = repo.read_detached_bytes(target)
+    commit, detached = repo.read_metadata(target, "commit"), repo.read_detached_bytes(target)
     try:
-        # dated as the commit and not by the clock: the same delta is the same bytes
-        return encode_superblock(source, target, commit, detached, timestamp, parts, fallbacks)
+        return encode_superblock(source, target, commit, detached, parts, fallbacks)
     except ValueError as error:
-        raise RepositoryError(
-            f"{repo.path}: the commit {target} is damaged: {error}",
-            hint=f"see what else is damaged: ostree --repo={repo.path} fsck",
-        ) from error
+        raise repo.damaged(f"{target}.commit", str(error)) from error
 
 
 def _publish(repo: Repo, directory: str, place: str) -> None:
