@@ -113,7 +113,10 @@ def diff_systems(repo: Repo, before: str, after: str, reporter: Reporter) -> Sys
     old, new = ({each.nevra: each for each in packages or ()} for packages in databases)
     units = [{manager: units_of(repo, side, manager) for manager in ("system", "user")} for side in sides]
     accounts = [{kind: _accounts(repo, side, kind) for kind in ("user", "group")} for side in sides]
-    advisories = [metadata.advisories_of(repo.read_commit(side), repo.read_detached(side)) for side in sides]
+    advisories = [
+        metadata.advisories_of(repo.read_commit(side, (metadata.ADVISORIES,)), repo.read_detached(side))
+        for side in sides
+    ]
     known = advisories[0] is not None or advisories[1] is not None
     return SystemDiff(
         commits=commits,
@@ -131,7 +134,7 @@ def diff_systems(repo: Repo, before: str, after: str, reporter: Reporter) -> Sys
 
 
 def _listed(repo: Repo, commit: str, database: Sequence[InstalledPackage] | None) -> list[Nevra] | None:
-    listed = packages_of(repo.read_commit(commit))
+    listed = packages_of(repo.read_commit(commit, (metadata.PKGLIST,)))
     return [each.nevra for each in database] if listed is None and database is not None else listed
 
 

@@ -92,7 +92,8 @@ def diff_commits(repo: Repo, before: str, after: str, *, other_repo: Repo | None
     Raises RepositoryError if an object is missing or damaged.
     """
     repos = (repo, other_repo or repo)
-    one, other = repos[0].read_commit(before), repos[1].read_commit(after)
+    keys = (metadata.PKGLIST, "version")
+    one, other = repos[0].read_commit(before, keys), repos[1].read_commit(after, keys)
     paths: dict[str, PathChange] = {}
     for each in _path_changes(repos, (one.root_tree, one.root_meta), (other.root_tree, other.root_meta)):
         # a path that is a directory in only one commit comes twice, removed and added

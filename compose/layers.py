@@ -45,7 +45,7 @@ def resolve_layers(
                 f"{key}: {repo.path} has no commit {name}",
                 hint="pull it into the repository, or specify another one with --layer-repo",
             )
-        commit = repo.read_commit(checksum)
+        commit = repo.read_commit(checksum, ())
         content = hashlib.sha256(commit.root_tree + commit.root_meta).hexdigest()
         found.append(LayerCommit(ref=ref, override=override, commit=checksum, content=content))
     return tuple(found)
@@ -54,7 +54,7 @@ def resolve_layers(
 def read_layer(repo: Repo, commit: str, store: BlobStore) -> Tree:
     """Return the tree of a commit, with its contents in the store. Raises RepositoryError if an object is missing or damaged,
     StorageError."""
-    time = repo.read_commit(commit).timestamp
+    time = repo.read_commit(commit, ()).timestamp
     entries: dict[str, Entry] = {}
     for path, checksum, meta in repo.walk(commit):
         if meta is not None:

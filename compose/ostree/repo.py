@@ -159,7 +159,7 @@ class Repo:
         if not refs.is_checksum(name):
             checksum = refs.read_ref(self.fd, name) or self._complete_prefix(name)
         for _ in range(len(revision) - len(name)):
-            checksum = self.read_commit(checksum).parent.hex() if checksum else None
+            checksum = self.read_commit(checksum, ()).parent.hex() if checksum else None
         return checksum or None
 
     def _complete_prefix(self, prefix: str) -> str | None:
@@ -231,7 +231,7 @@ class Repo:
         The path of the root is "". Checksums are 32 bytes. Raises RepositoryError if the commit or a dirtree is missing or
         damaged.
         """
-        root = self.read_commit(commit)
+        root = self.read_commit(commit, ())
         pending = [("", root.root_tree, root.root_meta)]
         while pending:
             path, checksum, meta = pending.pop()
@@ -248,7 +248,7 @@ class Repo:
         commit: its checksum, or the commit as read. path: "" for the root. Raises RepositoryError if the commit or a dirtree is
         missing or damaged.
         """
-        root = commit if isinstance(commit, Commit) else self.read_commit(commit)
+        root = commit if isinstance(commit, Commit) else self.read_commit(commit, ())
         tree = self.read_dirtree(root.root_tree)
         for part in filter(None, path.split("/")):
             found = next((row for row in tree.directories if row[0] == part), None)

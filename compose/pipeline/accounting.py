@@ -131,7 +131,7 @@ def _bill(repo: Repo, revision: str, commit: str, origins: Mapping[str, Origin],
     packages = read_packages(database, reporter)
     _, links = installed_links(root, reporter)
     needs = _needs(links)
-    commit_object = repo.read_commit(commit)
+    commit_object = repo.read_commit(commit, ("version",))
     return Bill(
         name=revision,
         commit=commit,
