@@ -73,7 +73,8 @@ def commit_tree(
     """Write a tree and its commit. ahead: contents deflated in advance, for an archive repository. confirm: called after all
     objects are written, before any is published; its errors are passed on.
 
-    Raises RepositoryError, StorageError, or DamagedError if a blob does not have its digest. The repository is then unchanged.
+    Raises RepositoryError, StorageError, DamagedError if a blob does not have its digest, or UsageError if the commit cannot be
+    signed or the program for the composefs digest is missing. The repository is then unchanged.
     """
     total = sum(entry.blob.size for entry in tree.entries.values() if entry.blob is not None)
     memo = ContentMemo.open(options.memo) if options.memo is not None else None

@@ -42,7 +42,6 @@ def read_ref(repo_fd: int, name: str) -> str | None:
     validate_ref(rest)
     if colon:
         validate_ref(remote)
-    if colon:
         return _read(repo_fd, f"refs/remotes/{remote}/{rest}")
     found = _read(repo_fd, f"refs/heads/{rest}")
     if found is None:
