@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TypeVar
 
 _Work = TypeVar("_Work")
@@ -53,7 +53,10 @@ def in_threads(
     """
     with ThreadPoolExecutor(jobs, thread_name_prefix="delta") as pool:
         try:
-            return [each.result() for each in [pool.submit(work, item) for item in items]]
+            futures = [pool.submit(work, item) for item in items]
+            for each in as_completed(futures):
+                each.result()
+            return [each.result() for each in futures]
         except BaseException:
             cancel()
             pool.shutdown(wait=False, cancel_futures=True)

@@ -546,7 +546,9 @@ def test_long_work_can_be_cancelled(repo: Path) -> None:
                 work()
 
 
-def test_an_error_ends_what_is_under_way() -> None:
+@pytest.mark.parametrize("first", [True, False])
+def test_an_error_ends_what_is_under_way(first: bool) -> None:
+    """first: does the first one fail?"""
     cancellation, begun = Cancellation(), threading.Event()
 
     def work(fails: bool) -> None:
@@ -559,7 +561,7 @@ def test_an_error_ends_what_is_under_way() -> None:
             time.sleep(0.001)
 
     with pytest.raises(ValueError, match="damaged"):
-        in_threads(work, [True, False], 2, cancellation.cancel)
+        in_threads(work, [first, not first], 2, cancellation.cancel)
 
 
 def test_a_program_that_was_built_again() -> None:
