@@ -127,7 +127,9 @@ def diff_systems(repo: Repo, before: str, after: str, reporter: Reporter) -> Sys
         sizes=_sizes(commits.packages or (), old, new),
         units=_unit_changes(units[0], units[1]),
         accounts=_account_changes(accounts[0], accounts[1]),
-        changelogs=changelogs(_builds(commits.packages or (), old, new)),
+        changelogs=changelogs(
+            (was, now) for _, was, now in _installed(commits.packages or (), old, new) if was and now
+        ),
         advisories_added=_without(advisories[1], advisories[0]) if known else None,
         advisories_gone=_without(advisories[0], advisories[1]) if known else None,
     )
@@ -146,9 +148,7 @@ def _sizes(
     changes: Iterable[PackageChange], old: Mapping[Nevra, InstalledPackage], new: Mapping[Nevra, InstalledPackage]
 ) -> tuple[PackageSize, ...]:
     found = []
-    for each in changes:
-        was = old.get(each.before) if each.before else None
-        now = new.get(each.after) if each.after else None
+    for each, was, now in _installed(changes, old, new):
         nevra = each.after or each.before
         if nevra is not None and (was or now):
             found.append(
@@ -163,14 +163,12 @@ def _sizes(
     return tuple(found)
 
 
-def _builds(
+def _installed(
     changes: Iterable[PackageChange], old: Mapping[Nevra, InstalledPackage], new: Mapping[Nevra, InstalledPackage]
-) -> Iterator[tuple[InstalledPackage, InstalledPackage]]:
+) -> Iterator[tuple[PackageChange, InstalledPackage | None, InstalledPackage | None]]:
+    """Each change with the packages before and after it, as the rpm databases have them."""
     for each in changes:
-        was = old.get(each.before) if each.before else None
-        now = new.get(each.after) if each.after else None
-        if was is not None and now is not None:
-            yield was, now
+        yield each, old.get(each.before) if each.before else None, new.get(each.after) if each.after else None
 
 
 @dataclass(slots=True)
