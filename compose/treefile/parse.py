@@ -129,7 +129,8 @@ class _Converter:
             construct = _CONSTRUCTOR.construct_yaml_str
         try:
             return Located(construct(node), place)
-        except (ValueError, yaml.YAMLError) as error:
+        except (ValueError, LookupError, yaml.YAMLError) as error:
+            # LookupError: of PyYAML, for "!!bool maybe" and "!!int ''"
             raise SourceFault(place, f"not a valid value: {node.value!r}") from error
 
     def _mapping(self, node: Any, path: Path) -> dict[str, Located]:

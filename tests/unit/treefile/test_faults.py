@@ -95,6 +95,9 @@ Faults = Callable[..., list[str]]
             "ref: !!python/name:os.system x",
             "top.yaml:1:6: tag:yaml.org,2002:python/name:os.system is not a plain value",
         ),
+        ("selinux: !!bool maybe", "top.yaml:1:10: not a valid value: 'maybe'"),
+        ("releasever: !!int ''", "top.yaml:1:13: not a valid value: ''"),
+        ("releasever: !!float ''", "top.yaml:1:13: not a valid value: ''"),
     ],
 )
 def test_fault(text: str, expected: str, faults: Faults) -> None:
