@@ -8,8 +8,13 @@ import pytest
 import zstandard
 
 from compose.errors import FetchError
+from compose.events import Reporter
 from compose.inputhash import Input, InputKind
+from compose.ostree.repo import Repo
+from compose.pipeline.options import ComposeOptions
+from compose.pipeline.results import keep_records
 from compose.records import Records, Run, decode, encode, read_sources
+from compose.treefile.model import Treefile
 
 
 def test_what_is_kept_is_read_back() -> None:
@@ -41,3 +46,18 @@ def test_what_claims_to_be_huge_is_not_believed() -> None:
     # a zstd frame with a content size of 8 bytes, RFC 8878
     with pytest.raises(ValueError):
         decode(b"\x28\xb5\x2f\xfd\xe0" + (1 << 60).to_bytes(8, "little") + b"\x01\x00\x00")
+
+
+def test_a_treefile_that_was_broken_during_the_compose(tmp_path: Path) -> None:
+    """The commit exists by then, so the compose must not fail."""
+    (tmp_path / "top.yaml").write_text("packages: [")
+    options = ComposeOptions(treefile=str(tmp_path / "top.yaml"), cachedir=str(tmp_path / "cache"))
+    warnings: list[str] = []
+
+    class Log(Reporter):
+        def warn(self, message: str) -> None:
+            warnings.append(message)
+
+    with Repo.create(str(tmp_path / "repo")) as repo:
+        keep_records(repo, options, Treefile(basearch="x86_64"), "0" * 64, Records(writers={}, programs=()), Log())
+    assert "top.yaml:2:1: not YAML" in warnings[0]
