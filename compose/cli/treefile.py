@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated
@@ -161,7 +160,8 @@ def _rewrite(files: list[str], rewrite: Callable[[str, str], str], *, check: boo
     for path, before, after, mode in changed:
         if check:
             diff = difflib.unified_diff(before.splitlines(True), after.splitlines(True), path, path)
-            sys.stdout.writelines(diff)
+            ends = (each if each.endswith("\n") else f"{each}\n\\ No newline at end of file\n" for each in diff)
+            typer.echo("".join(ends), nl=False)
         else:
             # write through a symlink, as it was read
             fs.atomic_write(os.path.realpath(path), after.encode(), mode)

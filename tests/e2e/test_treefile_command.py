@@ -105,6 +105,13 @@ def test_fmt(place: Path) -> None:
     assert run(place, "fmt", "--check", "top.yaml", "base.yaml") == ""
 
 
+def test_fmt_of_a_last_line_without_its_end(place: Path) -> None:
+    (place / "top.yaml").write_text("ref: a")
+    assert run(place, "fmt", "--check", "top.yaml", status=1).endswith(
+        "-ref: a\n\\ No newline at end of file\n+ref: a\n"
+    )
+
+
 def test_fmt_writes_nothing_when_one_file_is_wrong(place: Path) -> None:
     (place / "wrong.yaml").write_text("a: [")
     run(place, "fmt", "top.yaml", "wrong.yaml", status=2)
