@@ -8,13 +8,13 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from compose import fs
 from compose.errors import ComposeError, FetchError, PackageError, StorageError, TrustError
 from compose.events import Reporter
 from compose.rpm.pgp import PublicKey
 from compose.rpm.signature import Keyring, check_unsigned, read_layout
 from compose.solve.resolution import ResolvedPackage
 
-_CHUNK = 1 << 20
 # createrepo_c's names of algorithms that hashlib names differently
 _ALGORITHMS = {"sha": "sha1"}
 
@@ -47,7 +47,7 @@ class Verdict:
 
 
 def verify(job: Job, reporter: Reporter) -> tuple[Verdict, ...]:
-    """Return a verdict per file, in the order of files."""
+    """Return a verdict per file, in the order of files. Raises StorageError for one that cannot be read."""
     keyrings = {repo: None if keys is None else Keyring(keys) for repo, keys in job.keys}
     # one thread at a time uses librpm, which takes about 100 us per package; the hashing takes longer
     librpm = threading.Lock()
@@ -60,6 +60,8 @@ def verify(job: Job, reporter: Reporter) -> tuple[Verdict, ...]:
                 return _verify(file, keyrings[file.package.repo], librpm)
             except (FetchError, PackageError, TrustError) as fault:
                 return Verdict(fault=fault)
+            except OSError as error:
+                raise StorageError(f"cannot read {file.path}: {error.strerror}", hint=fs.FAILING) from error
             finally:
                 task.advance(file.package.download_size, detail=str(file.package.nevra))
 
@@ -70,10 +72,7 @@ def verify(job: Job, reporter: Reporter) -> tuple[Verdict, ...]:
 def _verify(file: File, keyring: Keyring | None, librpm: threading.Lock) -> Verdict:
     package = file.package
     name = f"{package.nevra} of repository {package.repo!r}"
-    try:
-        fd = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError as error:
-        raise StorageError(f"cannot read {file.path}: {error.strerror}") from error
+    fd = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         algorithm, expected = package.checksum
         algorithm = _ALGORITHMS.get(algorithm, algorithm)
@@ -121,7 +120,7 @@ def _digests(fd: int, *wanted: tuple[str, int]) -> tuple[str, ...]:
     """Return hex digests of the file, computed in one pass. wanted: pairs of hashlib name and offset to start at."""
     hashes = {key: hashlib.new(key[0], usedforsecurity=False) for key in dict.fromkeys(wanted)}
     position = 0
-    while chunk := os.pread(fd, _CHUNK, position):
+    for chunk in fs.chunks(fd):
         for (_, start), total in hashes.items():
             if start < position + len(chunk):
                 total.update(memoryview(chunk)[max(0, start - position) :])

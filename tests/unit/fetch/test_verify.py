@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compose.errors import FetchError, PackageError, TrustError
+from compose.errors import FetchError, PackageError, StorageError, TrustError
 from compose.events import Reporter
 from compose.fetch.verify import File, Job, verify
 from compose.rpm.nevra import Nevra
@@ -31,11 +31,8 @@ def opened(data):
         os.close(fd)
 
 
-def judge(tmp_path, data, *, keys=None, **package):
-    """The verdict on a file that the repository describes rightly, unless package says otherwise."""
-    path = tmp_path / "x.rpm"
-    path.write_bytes(data)
-    described = ResolvedPackage(
+def described(data):
+    return ResolvedPackage(
         nevra=Nevra(name="nasty", epoch=0, version="1.0", release="1", arch="noarch"),
         repo="r",
         location="x.rpm",
@@ -45,7 +42,13 @@ def judge(tmp_path, data, *, keys=None, **package):
         source_rpm="",
         reason=Reason.REQUESTED,
     )
-    file = File(package=replace(described, **package), path=str(path))
+
+
+def judge(tmp_path, data, *, keys=None, **package):
+    """The verdict on a file that the repository describes rightly, unless package says otherwise."""
+    path = tmp_path / "x.rpm"
+    path.write_bytes(data)
+    file = File(package=replace(described(data), **package), path=str(path))
     (verdict,) = verify(Job(files=(file,), keys=(("r", keys),), jobs=1), Reporter())
     return verdict
 
@@ -73,6 +76,13 @@ def test_a_wrong_size_or_digest_is_for_another_download_to_heal(tmp_path):
     assert isinstance(judge(tmp_path, DATA, download_size=7).fault, FetchError)
     assert isinstance(judge(tmp_path, DATA[:-1], checksum=("sha256", "0" * 64)).fault, FetchError)
     assert isinstance(judge(tmp_path, b"<html>", checksum=("sha256", "0" * 64)).fault, FetchError)
+
+
+def test_a_file_that_the_disk_cannot_read():
+    # reading it at offset 0 gives EIO
+    file = File(package=described(b""), path="/proc/self/mem")
+    with pytest.raises(StorageError, match="cannot read /proc/self/mem: Input/output error"):
+        verify(Job(files=(file,), keys=(("r", None),), jobs=1), Reporter())
 
 
 def test_what_is_no_rpm_in_the_repository_itself_is_not(tmp_path):
