@@ -10,6 +10,7 @@
     ├── ScriptError         6   a scriptlet, trigger or program of the compose failed
     ├── PolicyError         7   the result breaks a rule: a lint rule, an id that is not locked, an account whose id changed
     ├── AssembleError       1   the packages cannot be combined (file conflict, unknown owner)
+    ├── TreeError           1   a path has no place in the tree, because of what is there already
     ├── PostprocessError    1   the tree cannot be given the OSTree layout (no kernel, ...)
     ├── LabelError          1   the SELinux policy is missing or not readable
     ├── SandboxError        1   this machine refuses something that a workroot needs
@@ -25,7 +26,7 @@ Only the CLI turns an error into an exit code.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class ComposeError(Exception):
@@ -43,6 +44,18 @@ class ComposeError(Exception):
         self.message = message
         self.hint = hint
         self.details = tuple(details)
+
+    @classmethod
+    def of(cls, faults: Sequence[str], several: str, *, hint: str | None = None, most: int | None = None) -> Self:
+        """Return one error for all faults, of which there is at least one.
+
+        faults: one sentence each; the message if there is only one, else the details. several: the message for more than one.
+        most: how many of them are listed, None for all.
+        """
+        if len(faults) == 1:
+            return cls(faults[0], hint=hint)
+        rest = 0 if most is None else len(faults) - most
+        return cls(several, hint=hint, details=[*faults[:most], *([f"and {rest} more"] if rest > 0 else [])])
 
 
 class UsageError(ComposeError):

@@ -83,10 +83,7 @@ def parse_extensions(data: bytes, path: str) -> Extensions:
     reader = _Reader()
     found = reader.read(source)
     if reader.faults:
-        raise TreefileError(
-            reader.faults[0] if len(reader.faults) == 1 else f"{path}: {len(reader.faults)} faults in the extensions",
-            details=reader.faults if len(reader.faults) > 1 else (),
-        )
+        raise TreefileError.of(reader.faults, f"{path}: {len(reader.faults)} faults in the extensions")
     return found
 
 
@@ -115,10 +112,10 @@ def on_base(extensions: Extensions, basearch: str, base: Mapping[str, str]) -> E
             each = replace(each, packages=tuple(replace(spec, text=f"{spec.text}-{evr}") for spec in each.packages))
         kept.append(each)
     if faults:
-        raise TreefileError(
-            faults[0] if len(faults) == 1 else f"{len(faults)} faults in the extensions",
+        raise TreefileError.of(
+            faults,
+            f"{len(faults)} faults in the extensions",
             hint="leave out packages that are in the tree; match-base-evr must name one that is",
-            details=faults if len(faults) > 1 else (),
         )
     return replace(extensions, extensions=tuple(kept))
 

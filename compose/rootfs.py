@@ -164,9 +164,9 @@ def read_rootfs(
             task.advance()
     faults += place_whiteouts(entries, whiteouts)
     if faults:
-        raise UsageError(
-            faults[0] if len(faults) == 1 else f"{directory}: {len(faults)} files cannot be committed",
-            details=faults if len(faults) > 1 else (),
+        raise UsageError.of(
+            faults,
+            f"{directory}: {len(faults)} files cannot be committed",
             hint="remove them" if ignore_devices else "remove them; ignore-devices: true leaves devices out",
         )
     return Root(tree=Tree(entries), devices=tuple(sorted(devices)), whiteouts=tuple(sorted(whiteouts)))

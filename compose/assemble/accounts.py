@@ -59,10 +59,11 @@ def resolve_owners(
             entry = tree[path]
             editor.put(path, replace(entry, uid=uid, gid=gid))
     if unknown:
-        raise AssembleError(
-            unknown[0] if len(unknown) == 1 else f"{len(unknown)} files belong to users or groups that do not exist",
-            details=unknown[:_SHOWN] if len(unknown) > 1 else (),
+        raise AssembleError.of(
+            unknown,
+            f"{len(unknown)} files belong to users or groups that do not exist",
             hint="add the package that declares or creates them, or systemd, which has systemd-sysusers",
+            most=_SHOWN,
         )
     return editor.build()
 

@@ -61,9 +61,9 @@ def pin_ids(tree: Tree, store: Contents, lock: IdLock, *, accept_new: bool) -> P
     users = _plan("user", present_users, lock.users, fixed_users, lock.path, accept_new, faults)
     groups = _plan("group", present_groups, lock.groups, fixed_groups, lock.path, accept_new, faults)
     if faults:
-        raise PolicyError(
-            faults[0] if len(faults) == 1 else f"{lock.path}: {len(faults)} users and groups differ from the lock",
-            details=faults if len(faults) > 1 else (),
+        raise PolicyError.of(
+            faults,
+            f"{lock.path}: {len(faults)} users and groups differ from the lock",
             hint="compose with --accept-new-ids to lock new names; resolve changes of fixed ids by hand",
         )
     new = (

@@ -33,13 +33,11 @@ def lay_over(merged: Merged, layers: Iterable[Layer]) -> tuple[Tree, dict[str, O
             if (fault := _lay(editor, owners, layer, path, entry)) is not None
         ]
         if conflicts:
-            more = [f"and {len(conflicts) - _SHOWN} more"] if len(conflicts) > _SHOWN else []
-            raise AssembleError(
-                conflicts[0]
-                if len(conflicts) == 1
-                else f"{layer.name}: {len(conflicts)} conflicts with existing files",
-                details=conflicts[:_SHOWN] + more if len(conflicts) > 1 else (),
+            raise AssembleError.of(
+                conflicts,
+                f"{layer.name}: {len(conflicts)} conflicts with existing files",
                 hint="name it in ostree-override-layers to let it replace files",
+                most=_SHOWN,
             )
     return editor.build(), owners
 

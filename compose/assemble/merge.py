@@ -110,10 +110,10 @@ def merge(
             chosen[path] = placed
     chosen |= {path: placed for path, placed in resolver.followed.items() if path not in chosen}
     if conflicts:
-        more = [f"and {len(conflicts) - _SHOWN} more"] if len(conflicts) > _SHOWN else []
-        raise AssembleError(
-            f"{len(conflicts)} file conflicts between packages" if len(conflicts) > 1 else conflicts[0],
-            details=conflicts[:_SHOWN] + more if len(conflicts) > 1 else (),
+        raise AssembleError.of(
+            conflicts,
+            f"{len(conflicts)} file conflicts between packages",
+            most=_SHOWN,
             hint="exclude one of the packages, or drop its files with remove-from-packages",
         )
     on_states(states)

@@ -88,10 +88,11 @@ def unpack_later(
                 faulty.add(top)
                 faults.append(f"{_describe(root, owners, written[top], top, path)}, and {error}")
     if faults:
-        raise AssembleError(
-            faults[0] if len(faults) == 1 else f"{len(faults)} directories that packages unpack into are now symlinks",
-            details=faults[:_SHOWN] if len(faults) > 1 else (),
+        raise AssembleError.of(
+            faults,
+            f"{len(faults)} directories that packages unpack into are now symlinks",
             hint="rpm would fail too: fix the scriptlet's package, or leave one of the two out with exclude-packages",
+            most=_SHOWN,
         )
     if restored:
         root.restore(sorted(restored))

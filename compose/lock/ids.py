@@ -39,10 +39,7 @@ def parse_ids(data: bytes, path: str) -> IdLock:
             faults.append(f"{value.place}: {name}: unknown key")
     found = {key: _ids(source.value.get(key), key, faults) for key in ("users", "groups")}
     if faults:
-        raise TreefileError(
-            faults[0] if len(faults) == 1 else f"{path}: {len(faults)} faults in the locked ids",
-            details=faults if len(faults) > 1 else (),
-        )
+        raise TreefileError.of(faults, f"{path}: {len(faults)} faults in the locked ids")
     return IdLock(path=path, users=found["users"], groups=found["groups"])
 
 

@@ -58,12 +58,8 @@ def read_lock(source: Located) -> Lock:
     reader = _Reader()
     lock = reader.lock(source)
     if reader.faults:
-        raise TreefileError(
-            reader.faults[0]
-            if len(reader.faults) == 1
-            else f"{source.place.file}: {len(reader.faults)} faults in the lockfile",
-            details=reader.faults if len(reader.faults) > 1 else (),
-            hint=_HINT,
+        raise TreefileError.of(
+            reader.faults, f"{source.place.file}: {len(reader.faults)} faults in the lockfile", hint=_HINT
         )
     return lock
 

@@ -38,10 +38,7 @@ def read_locked(source: Located) -> dict[str, LockedBuild]:
             if build is not None:
                 found[name] = build
     if faults:
-        raise TreefileError(
-            faults[0] if len(faults) == 1 else f"{source.place.file}: {len(faults)} faults in the lockfile",
-            details=faults if len(faults) > 1 else (),
-        )
+        raise TreefileError.of(faults, f"{source.place.file}: {len(faults)} faults in the lockfile")
     return found
 
 

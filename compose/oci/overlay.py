@@ -96,10 +96,8 @@ class Overlay:
         whiteouts = {path: node.file for path, node in self._nodes.items() if node.file is not None}
         faults += place_whiteouts(entries, whiteouts)
         if faults:
-            raise ImageError(
-                faults[0] if len(faults) == 1 else f"{len(faults)} files of the image cannot be committed",
-                details=faults if len(faults) > 1 else (),
-                hint="remove them from the image",
+            raise ImageError.of(
+                faults, f"{len(faults)} files of the image cannot be committed", hint="remove them from the image"
             )
         return Root(
             tree=Tree(entries),

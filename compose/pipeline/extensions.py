@@ -227,10 +227,10 @@ def _check_not_in_base(specs: Sequence[PackageSpec], resolution: Resolution) -> 
     added = {text for each in resolution.packages for text in each.specs}
     lines = [f"{spec.place}: the base already has {spec.text}" for spec in specs if spec.text not in added]
     if lines:
-        raise SolveError(
-            lines[0] if len(lines) == 1 else f"the base already has {len(lines)} packages of the extensions",
+        raise SolveError.of(
+            lines,
+            f"the base already has {len(lines)} packages of the extensions",
             hint="leave out what clients have anyway",
-            details=lines if len(lines) > 1 else (),
         )
 
 

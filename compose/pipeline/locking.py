@@ -110,10 +110,10 @@ def check_keys(lock: ArchLock, files: Sequence[RpmFile]) -> None:
         if (expected := keys.get(file.package.nevra)) and file.key != expected
     ]
     if faults:
-        raise TrustError(
-            faults[0] if len(faults) == 1 else f"{len(faults)} packages are signed with other keys than when locked",
+        raise TrustError.of(
+            faults,
+            f"{len(faults)} packages are signed with other keys than when locked",
             hint="check that gpgcheck=1 and gpgkey= of their repositories have not changed",
-            details=faults if len(faults) > 1 else (),
         )
 
 

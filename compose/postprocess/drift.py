@@ -60,9 +60,9 @@ def check_accounts(tree: Tree, store: Contents, references: Collection[Reference
             reporter.info(f"new {_kind(reference)}s: " + ", ".join(f"{name}={now[name][0]}" for name in new))
     if faults:
         keys = " and ".join(dict.fromkeys(reference.key for reference in references))
-        raise PolicyError(
-            faults[0] if len(faults) == 1 else f"{len(faults)} accounts have changed",
-            details=faults if len(faults) > 1 else (),
+        raise PolicyError.of(
+            faults,
+            f"{len(faults)} accounts have changed",
             hint=f"set the ids in the treefile ({keys}), or list accounts that may be removed in ignore-removed-users or "
             "ignore-removed-groups",
         )

@@ -104,10 +104,7 @@ def read_repo_files(directories: Iterable[str]) -> tuple[RepoSection, ...]:
                 if other is not section:
                     faults.append(f"{section.place}: repository {section.id!r} is already defined at {other.place}")
     if faults:
-        raise TreefileError(
-            faults[0] if len(faults) == 1 else f"{len(faults)} faults in .repo files",
-            details=faults if len(faults) > 1 else (),
-        )
+        raise TreefileError.of(faults, f"{len(faults)} faults in .repo files")
     return tuple(sections[name] for name in sorted(sections))
 
 

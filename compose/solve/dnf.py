@@ -310,10 +310,10 @@ class _Solver:
     def _not_found(self, lines: list[str], way_out: str | None = None) -> SolveError:
         """lines: the reason for each missing package."""
         enabled = ", ".join(section.id for section in self._repositories.sections)
-        return SolveError(
-            lines[0] if len(lines) == 1 else f"{len(lines)} of the requested packages cannot be found",
+        return SolveError.of(
+            lines,
+            f"{len(lines)} of the requested packages cannot be found",
             hint=way_out or f"check the spelling, and that the package's repository is enabled (enabled: {enabled})",
-            details=() if len(lines) == 1 else lines,
         )
 
     def _why_hidden(self, spec: PackageSpec, repo: str | None, excluded: dict[str, str]) -> str:

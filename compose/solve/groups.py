@@ -45,10 +45,10 @@ def members(dnf: Any, base: Any, specs: Iterable[PackageSpec]) -> dict[str, froz
             if package.get_type() != dnf.comps.PackageType_OPTIONAL
         )
     if faults:
-        raise SolveError(
-            faults[0] if len(faults) == 1 else f"{len(faults)} of the requested groups cannot be found",
+        raise SolveError.of(
+            faults,
+            f"{len(faults)} of the requested groups cannot be found",
             hint="list the groups with: dnf group list --hidden",
-            details=faults if len(faults) > 1 else (),
         )
     return found
 

@@ -77,10 +77,7 @@ def flatten(path: str, *, basearch: str, known: KnownFiles | None = None) -> tup
         _substitute(config, flattener.variables, flattener.faults)
     if flattener.faults:
         found = list(dict.fromkeys(flattener.faults))
-        raise TreefileError(
-            found[0] if len(found) == 1 else f"{path}: {len(found)} errors in the treefile",
-            details=found if len(found) > 1 else (),
-        )
+        raise TreefileError.of(found, f"{path}: {len(found)} errors in the treefile")
     return config, flattener
 
 
