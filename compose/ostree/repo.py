@@ -162,6 +162,13 @@ class Repo:
             checksum = self.read_commit(checksum, ()).parent.hex() if checksum else None
         return checksum or None
 
+    def commit_of(self, revision: str) -> str:
+        """Checksum of the commit that a revision names. Raises RepositoryError if there is none."""
+        checksum = self.resolve(revision)
+        if checksum is None or not self.has(checksum, "commit"):
+            raise RepositoryError(f"{self.path} has no commit {revision}", hint=f"see: ostree --repo={self.path} refs")
+        return checksum
+
     def _complete_prefix(self, prefix: str) -> str | None:
         if not _PREFIX.fullmatch(prefix):
             return None

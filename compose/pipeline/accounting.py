@@ -15,7 +15,6 @@ from compose.installed import extract_database
 from compose.lock import own
 from compose.lock.model import ArchLock
 from compose.ostree.repo import Repo
-from compose.pipeline.inspect import commit_of
 from compose.pipeline.sources import LOCK, TREEFILE
 from compose.rpm.database import DATABASE_PATH, read_packages
 from compose.rpm.nevra import Nevra
@@ -32,7 +31,7 @@ def bill_of_materials(repository: str, revision: str, reporter: Reporter) -> Bil
     Raises RepositoryError when the commit has no rpm database or is damaged, FetchError when its record is damaged.
     """
     with Repo.open(repository) as repo, fs.temporary_directory("compose-account-") as work:
-        commit = commit_of(repo, revision)
+        commit = repo.commit_of(revision)
         try:
             record = _Record(repo, commit, work)
         except RepositoryError as error:
@@ -47,7 +46,7 @@ def provenance_of(repository: str, revision: str, reporter: Reporter) -> tuple[B
     Raises as bill_of_materials() does, and RepositoryError for a commit without a record.
     """
     with Repo.open(repository) as repo, fs.temporary_directory("compose-account-") as work:
-        commit = commit_of(repo, revision)
+        commit = repo.commit_of(revision)
         record = _Record(repo, commit, work)
         return _bill(repo, revision, commit, record.origins(), work, reporter), record.making()
 

@@ -12,7 +12,6 @@ from compose.ostree.lock import locked
 from compose.ostree.repo import Repo
 from compose.ostree.signers import Signer
 from compose.ostree.summary import summary_lists_deltas, write_summary
-from compose.pipeline.inspect import commit_of
 from compose.publish.checks import check_summary
 
 
@@ -35,8 +34,8 @@ def make_delta(
     the summary cannot be signed as it was.
     """
     with Repo.open(path) as repo:
-        to = commit_of(repo, target)
-        origin = None if empty else commit_of(repo, source) if source is not None else _parent(repo, target, to)
+        to = repo.commit_of(target)
+        origin = None if empty else repo.commit_of(source) if source is not None else _parent(repo, target, to)
         if origin == to:
             raise UsageError(f"{source} and {target} are the same commit, {to}")
         if filename is not None:
@@ -68,4 +67,4 @@ def _parent(repo: Repo, revision: str, commit: str) -> str:
             f"{revision} has no parent to make a delta from",
             hint="give another commit with --from=REV, or --empty to make a delta for clients that have nothing",
         )
-    return commit_of(repo, parent)
+    return repo.commit_of(parent)

@@ -15,7 +15,6 @@ from compose.oci.encapsulate import Image, encapsulate
 from compose.oci.image import PLAIN, ImageOptions, check_options
 from compose.oci.reference import parse_reference
 from compose.ostree.repo import Repo
-from compose.pipeline.inspect import commit_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +64,7 @@ def encapsulate_commit(options: EncapsulateOptions, reporter: Reporter) -> Encap
             skopeo.require()
         compared = parse_manifest(read_manifest(other, reporter, options.access), str(other))
     with Repo.open(options.repo) as repo:
-        commit = commit_of(repo, options.revision)
+        commit = repo.commit_of(options.revision)
         if repo.is_partial(commit):
             raise UsageError(
                 f"{repo.path}: the commit {options.revision} is partial",

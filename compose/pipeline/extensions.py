@@ -26,7 +26,6 @@ from compose.fetch.rpmfile import RpmFile
 from compose.installed import extract_database
 from compose.lock.model import ArchLock, resolution_of
 from compose.ostree.repo import Repo
-from compose.pipeline.inspect import commit_of
 from compose.pipeline.locking import check_keys
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.requests import load, repo_access
@@ -172,7 +171,7 @@ def _extract_database(options: ComposeOptions, loaded: LoadedTreefile, base: str
         raise UsageError(f"{options.treefile} has no ref", hint="name the commit with --base-rev")
     assert options.repo is not None
     with Repo.open(options.repo) as repo:
-        if not extract_database(repo, commit_of(repo, revision), directory):
+        if not extract_database(repo, repo.commit_of(revision), directory):
             raise RepositoryError(
                 f"{repo.path}: {revision} has no {DATABASE_PATH}/{_DATABASE}", hint="give a tree composed of packages"
             )

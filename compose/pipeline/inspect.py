@@ -32,7 +32,7 @@ def lint_commit(path: str, revision: str, cachedir: str, reporter: Reporter) -> 
     """Findings in a commit, its labels, its metadata and its repository. Raises RepositoryError."""
     with Repo.open(path) as repo, CacheDir(cachedir).shared(reporter) as cache:
         store = BlobStore(cache.join("blobs"))
-        checksum = commit_of(repo, revision)
+        checksum = repo.commit_of(revision)
         commit = repo.read_commit(checksum)
         tree = read_layer(repo, checksum, store)
         labels, unchecked = _audited(tree, store, cache)
@@ -65,15 +65,7 @@ def lint_rootfs(directory: str, cachedir: str, reporter: Reporter, *, bootable: 
 def diff_revisions(path: str, before: str, after: str) -> SystemDiff:
     """The difference between two commits of a repository. Raises RepositoryError."""
     with Repo.open(path) as repo:
-        return diff_systems(repo, commit_of(repo, before), commit_of(repo, after), Reporter())
-
-
-def commit_of(repo: Repo, revision: str) -> str:
-    """Checksum of an existing commit. Raises RepositoryError."""
-    checksum = repo.resolve(revision)
-    if checksum is None or not repo.has(checksum, "commit"):
-        raise RepositoryError(f"{repo.path} has no commit {revision}", hint=f"see: ostree --repo={repo.path} refs")
-    return checksum
+        return diff_systems(repo, repo.commit_of(before), repo.commit_of(after), Reporter())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +87,7 @@ class Blame:
 def blame(repository: str, revision: str, path: str) -> Blame:
     """Find out who made a path. Raises RepositoryError, and UsageError when the commit has no such path."""
     with Repo.open(repository) as repo:
-        commit = commit_of(repo, revision)
+        commit = repo.commit_of(revision)
         known = records.read(repo, commit)
         wanted = os.path.normpath(path).strip("/")
         found = next((each for each in (wanted, f"usr/{wanted}") if each in known.writers), None)
@@ -167,7 +159,7 @@ def weigh_commit(
 
         found = []
         for each in (revision,) if before is None else (revision, before):
-            commit = commit_of(repo, each)
+            commit = repo.commit_of(each)
             group_of = grouping(commit)
             weight = weigh(repo, commit, reporter)
             found.append((weight, weight.by(group_of)))

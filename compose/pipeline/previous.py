@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from compose import metadata
-from compose.errors import RepositoryError, UsageError
+from compose.errors import UsageError
 from compose.ostree.objects import COLLECTION_BINDING, COMPOSEFS_DIGEST
 from compose.ostree.repo import Repo
 from compose.pipeline.options import ComposeOptions
@@ -39,12 +39,9 @@ class Previous:
     @classmethod
     def of(cls, repo: Repo, options: ComposeOptions, ref: str | None) -> Previous:
         """The commit that the options name, else that of the ref. Raises RepositoryError when a named commit is missing."""
-        revision = options.previous_commit or ref
-        checksum = repo.resolve(revision) if revision else None
-        if options.previous_commit and (checksum is None or not repo.has(checksum, "commit")):
-            raise RepositoryError(
-                f"{repo.path} has no commit {options.previous_commit}", hint=f"see: ostree --repo={repo.path} refs"
-            )
+        checksum = repo.resolve(ref) if ref else None
+        if options.previous_commit:
+            checksum = repo.commit_of(options.previous_commit)
         commit = None
         if checksum is not None and repo.has(checksum, "commit"):
             commit = repo.read_commit(checksum, (metadata.INPUTHASH, "version", COMPOSEFS_DIGEST, COLLECTION_BINDING))

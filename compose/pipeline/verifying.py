@@ -15,7 +15,6 @@ from compose.inputdiff import InputChange, input_changes
 from compose.ostree.objects import COLLECTION_BINDING, COMPOSEFS_DIGEST, Commit
 from compose.ostree.repo import Repo
 from compose.pipeline.bundling import bundled_layers, unpack_bundle
-from compose.pipeline.inspect import commit_of
 from compose.pipeline.making import changed_tools, rebuild_options
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.private import open_private
@@ -71,7 +70,7 @@ def verify(
         CacheDir(options.cachedir).shared(reporter) as cache,
         cache.scratch() as work,
     ):
-        checksum = commit_of(repo, revision)
+        checksum = repo.commit_of(revision)
         sources, packages, scratch = (os.path.join(work, name) for name in ("sources", "bundle", "repo"))
         os.mkdir(sources, 0o700)
         index = records.unpack_sources(repo, checksum, sources)

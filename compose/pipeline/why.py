@@ -15,7 +15,6 @@ from compose.events import Reporter
 from compose.installed import extract_database
 from compose.ostree.repo import Repo
 from compose.pipeline import locking
-from compose.pipeline.inspect import commit_of
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.requests import load, local_rpms, repo_access, request_of
 from compose.pipeline.sources import TREEFILE, options_of
@@ -98,7 +97,7 @@ def why_in_commit(
         CacheDir(cachedir).shared(reporter) as cache,
         cache.scratch() as work,
     ):
-        commit = commit_of(repo, revision)
+        commit = repo.commit_of(revision)
         sources, root = (os.path.join(work, name) for name in ("sources", "root"))
         database = os.path.join(root, DATABASE_PATH)
         with fs.storage_errors(work):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from compose import records
-from compose.errors import ComposeError, RepositoryError
+from compose.errors import ComposeError
 from compose.events import Reporter
 from compose.ostree import refs
 from compose.ostree.copying import check_copyable
@@ -23,7 +23,7 @@ from compose.publish import lineage
 from compose.publish.checks import check_age, check_bindings, check_summary, printable
 from compose.publish.copying import copy_missing, find_missing
 from compose.publish.deltas import changed_superblocks, make_deltas, missing_deltas
-from compose.publish.model import Move, Published, PublishOptions, Request
+from compose.publish.model import Move, Published, PublishOptions
 
 
 def publish(options: PublishOptions, reporter: Reporter) -> Published:
@@ -61,7 +61,7 @@ def _moves(source: Repo, target: Repo, options: PublishOptions) -> tuple[Move, .
     moves = []
     for request in options.requests:
         refs.validate_ref(request.name)
-        checksum = _commit_of(source, request)
+        checksum = source.commit_of(request.revision)
         commit = source.read_commit(checksum)
         check_bindings(request.name, checksum, commit, target.config.collection_id)
         moves.append(
@@ -75,15 +75,6 @@ def _moves(source: Repo, target: Repo, options: PublishOptions) -> tuple[Move, .
     for move in moves:
         _check_age(source, target, move, move.before, options)
     return tuple(moves)
-
-
-def _commit_of(source: Repo, request: Request) -> str:
-    checksum = source.resolve(request.revision)
-    if checksum is None or not source.has(checksum, "commit"):
-        raise RepositoryError(
-            f"{source.path} has no commit {request.revision}", hint=f"see: ostree --repo={source.path} refs"
-        )
-    return checksum
 
 
 def _check_age(source: Repo, target: Repo, move: Move, before: str | None, options: PublishOptions) -> bool:
