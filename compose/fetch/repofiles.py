@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from compose.errors import FetchError
 from compose.events import Reporter
 from compose.rpm import child
-from compose.rpm.repofile import RepoSection, absolute, without_user
-from compose.rpm.repos import RepoAccess, RepoNetwork, configure, enabled_repos, substitute
+from compose.rpm.repofile import RepoSection, without_user
+from compose.rpm.repos import RepoAccess, RepoNetwork, configure, enabled_repos, value_of
 
 _SECRETS = frozenset({"username", "password", "proxy_username", "proxy_password"})
 
@@ -56,10 +56,8 @@ def _portable(job: _Job, reporter: Reporter) -> tuple[RepoSection, ...]:
     base.setup()
     found = []
     for section in enabled_repos(job.access):
-        directory = os.path.dirname(section.path)
         options = tuple(
-            dataclasses.replace(option, value=absolute(option.key, substitute(base, option.value), directory))
-            for option in section.options
+            dataclasses.replace(option, value=value_of(base, section, option)) for option in section.options
         )
         found.append(dataclasses.replace(section, options=options))
     return tuple(found)

@@ -15,8 +15,8 @@ from compose.errors import FetchError
 from compose.events import Reporter, Task
 from compose.fetch.dnf import FINAL, stop_for_disk
 from compose.fetch.verify import File
-from compose.rpm.repofile import RepoSection, absolute, split_list, without_user
-from compose.rpm.repos import RepoAccess, RepoNetwork, add_repos, configure, enabled_repos, substitute
+from compose.rpm.repofile import RepoSection, split_list, without_user
+from compose.rpm.repos import RepoAccess, RepoNetwork, add_repos, configure, enabled_repos, value_of
 from compose.solve.resolution import ResolvedPackage
 
 _PLACES = ("baseurl", "mirrorlist", "metalink")
@@ -231,15 +231,13 @@ class _Session:
         """Yield all URLs that a section gives for its repository."""
         for key in _PLACES:
             if option := section.option(key):
-                yield from split_list(
-                    absolute(key, substitute(self._base, option.value), os.path.dirname(section.path))
-                )
+                yield from split_list(value_of(self._base, section, option))
 
     def places(self, section: RepoSection, scratch: str, reporter: Reporter) -> tuple[str, ...]:
         """Return the base URLs of a repository; of a metalink or mirrorlist, the first few."""
         for key in _PLACES:
             if option := section.option(key):
-                value = absolute(key, substitute(self._base, option.value), os.path.dirname(section.path))
+                value = value_of(self._base, section, option)
                 break
         if key == "baseurl":
             return tuple(split_list(value))

@@ -14,12 +14,12 @@ from typing import Any
 
 from compose.errors import TreefileError
 from compose.events import Reporter
-from compose.rpm.repofile import RepoSection, absolute, read_repo_files, select, without_user
+from compose.rpm.repofile import RepoOption, RepoSection, absolute, read_repo_files, select, without_user
 
 UNSET_RELEASEVER = "rpmostree-unset-releasever"
 
 # $basearch is a family of architectures; dnf wants the best member of it (libdnf5's arch table).
-_BEST_ARCH = {"i386": "i686", "arm": "armv7l", "armhfp": "armv7hl", "mips": "mips", "mipsel": "mipsel"}
+_BEST_ARCH = {"i386": "i686", "arm": "armv7l", "armhfp": "armv7hl"}
 
 # Options of real-world .repo files that have no meaning for a compose: it always refreshes metadata, fails if a
 # repository does, and is not a machine to be counted.
@@ -169,7 +169,6 @@ def add_repos(base: Any, sections: tuple[RepoSection, ...], network: RepoNetwork
     for section in sections:
         repo = base.get_repo_sack().create_repo(section.id)
         config = repo.get_config()
-        directory = os.path.dirname(section.path)
         for option in section.options:
             name = _SAME_AS.get(option.key, option.key)
             if name in _IGNORED:
@@ -178,9 +177,8 @@ def add_repos(base: Any, sections: tuple[RepoSection, ...], network: RepoNetwork
             if accessor is None:
                 reporter.warn(f"{section.path}:{option.line}: unknown option {option.key!r} of a repository is ignored")
                 continue
-            value = absolute(name, substitute(base, option.value), directory)
             try:
-                accessor().set(value)
+                accessor().set(value_of(base, section, option))
             except Exception as error:  # libdnf5's, whose classes are not imported here
                 fault = without_user(f"{option.key}={option.value} in repository {section.id!r}: {error}")
                 raise TreefileError(f"{section.path}:{option.line}: {fault}") from error
@@ -194,6 +192,6 @@ def add_repos(base: Any, sections: tuple[RepoSection, ...], network: RepoNetwork
     return repos
 
 
-def substitute(base: Any, text: str) -> str:
-    """Replace $name and ${name} in a text of a .repo file; unknown variables stay."""
-    return str(base.get_vars().substitute(text))
+def value_of(base: Any, section: RepoSection, option: RepoOption) -> str:
+    """Return an option's value with $name and ${name} replaced, unknown ones excepted, and paths made absolute."""
+    return absolute(option.key, str(base.get_vars().substitute(option.value)), os.path.dirname(section.path))

@@ -15,8 +15,8 @@ from compose import fs
 from compose.errors import StorageError, UsageError
 from compose.events import Reporter, Task
 from compose.rpm.database import DATABASE_PATH, look_in
-from compose.rpm.repofile import RepoSection, absolute, local_path, split_list
-from compose.rpm.repos import RepoNetwork, add_repos, configure, enabled_repos, substitute
+from compose.rpm.repofile import RepoSection, local_path, split_list
+from compose.rpm.repos import RepoNetwork, add_repos, configure, enabled_repos, value_of
 from compose.solve import groups
 from compose.solve.loaderror import SPACE_HINT, LoadError, plain, raised
 from compose.solve.memo import LOADING, REPOMD, Metadata, digest_of, sizes
@@ -161,8 +161,7 @@ class Repositories:
         for section, repo in self._pairs():
             keys: tuple[str, ...] = ()
             if option := section.option("gpgkey"):
-                value = substitute(self.base, option.value)
-                keys = split_list(absolute("gpgkey", value, os.path.dirname(section.path)))
+                keys = split_list(value_of(self.base, section, option))
             snapshots.append(
                 RepoSnapshot(
                     id=section.id,
@@ -233,7 +232,7 @@ class Repositories:
         """The URL of a repository, with variables replaced."""
         for key in ("metalink", "mirrorlist", "baseurl"):
             if option := section.option(key):
-                return absolute(key, substitute(self.base, option.value), os.path.dirname(section.path))
+                return value_of(self.base, section, option)
         raise AssertionError("enabled_repos() rejects repositories without a source")
 
 
