@@ -67,6 +67,9 @@ class Flattener:
     untaken: list[tuple[Place, str, str]] = field(default_factory=list)
     _seen: set[tuple[int, int]] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        self.variables["basearch"] = self.basearch
+
     def read(self, path: str, chain: tuple[Place, ...] = ()) -> Config:
         """Read a file and merge everything it includes. Errors go to `faults`; a file that cannot be read counts as empty."""
         if len(chain) > _MAX_DEPTH:
@@ -365,7 +368,7 @@ def _is_comment(key: str) -> bool:
 
 def _git_symlink(path: str, data: bytes) -> str | None:
     """Target of a symlink that git checked out as a file containing the target's path (core.symlinks=false), else None."""
-    if len(data) > 255 or b"\n" in data.rstrip(b"\n") or not data.endswith((b".yaml", b".yml", b".json")):
+    if len(data) > 255 or b"\n" in data or not data.endswith((b".yaml", b".yml", b".json")):
         return None
     target = os.path.join(os.path.dirname(path), os.fsdecode(data))
     return target if os.path.isfile(target) and not os.path.samefile(target, path) else None

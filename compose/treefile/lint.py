@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from compose.errors import TreefileError
-from compose.findings import Level, Rule
+from compose.findings import Level, Rule, by_id
 from compose.rpm.repofile import RepoSection, read_repo_files
 from compose.treefile.flatten import Config, Flattener, parse_source, split_packages
 from compose.treefile.keys import KEYS, nearest
@@ -39,107 +39,104 @@ class Finding:
         return RULES[self.rule].level
 
 
-RULES: dict[str, Rule] = {
-    rule.id: rule
-    for rule in (
-        Rule(
-            id="deprecated-spelling",
-            level=Level.WARNING,
-            summary="A key in its old spelling",
-            advice="compose treefile migrate renames it",
-        ),
-        Rule(
-            id="deprecated-key",
-            level=Level.WARNING,
-            summary="A key that is obsolete or deprecated",
-            advice="remove it",
-        ),
-        Rule(
-            id="duplicate-package",
-            level=Level.WARNING,
-            summary="A package that is listed more than once",
-            advice="keep one of the lines",
-        ),
-        Rule(
-            id="excluded-package",
-            level=Level.ERROR,
-            summary="A package that is both requested and excluded",
-            advice="drop it from packages or from exclude-packages; packages-remove removes a package that an include lists",
-        ),
-        Rule(
-            id="include-not-taken",
-            level=Level.NOTE,
-            summary="An include that this compose does not follow",
-            advice="nothing, if it is for another architecture or edition",
-        ),
-        Rule(
-            id="include-missing",
-            level=Level.WARNING,
-            summary="An include that is not followed here and whose file does not exist",
-            advice="add the file or drop the include",
-        ),
-        Rule(
-            id="arch-unknown",
-            level=Level.WARNING,
-            summary="A key for an architecture that RPM does not have",
-            advice="use the base architecture: x86_64, aarch64, ppc64le, s390x, ...",
-        ),
-        Rule(
-            id="repo-without-gpgcheck",
-            level=Level.WARNING,
-            summary="A repository whose packages are installed without checking their signatures",
-            advice="set gpgcheck=1 and gpgkey= in the .repo file",
-        ),
-        Rule(
-            id="repo-without-gpgkey",
-            level=Level.ERROR,
-            summary="A repository with gpgcheck=1 but no key",
-            advice="set gpgkey= in the .repo file; keys of this machine are never used",
-        ),
-        Rule(
-            id="repo-unknown",
-            level=Level.ERROR,
-            summary="A repository that no .repo file defines",
-            advice="add its .repo file beside the top treefile, or correct the id",
-        ),
-        Rule(
-            id="releasever-unset",
-            level=Level.ERROR,
-            summary="A .repo file that uses $releasever, which nothing sets",
-            advice="set releasever in the treefile",
-        ),
-        Rule(
-            id="variable-unused",
-            level=Level.NOTE,
-            summary="A variable that no condition or ${} uses",
-            advice="remove it",
-        ),
-        Rule(
-            id="json-comment",
-            level=Level.WARNING,
-            summary="An unknown key in a JSON treefile, ignored as a comment",
-            advice="correct it if it is meant to be a key; in YAML a comment begins with #",
-        ),
-        Rule(
-            id="inline-unknown-key",
-            level=Level.WARNING,
-            summary="A key that has no effect in an inline treefile (conditional-include)",
-            advice="correct or remove it",
-        ),
-        Rule(
-            id="script-goes-on-after-errors",
-            level=Level.WARNING,
-            summary="A postprocess shell script whose commands may fail unnoticed",
-            advice="begin it with set -e (set -euo pipefail for bash)",
-        ),
-        Rule(
-            id="packages-remove-needless",
-            level=Level.WARNING,
-            summary="packages-remove lists a package that no include lists",
-            advice="remove the line",
-        ),
-    )
-}
+RULES = by_id(
+    Rule(
+        id="deprecated-spelling",
+        level=Level.WARNING,
+        summary="A key in its old spelling",
+        advice="compose treefile migrate renames it",
+    ),
+    Rule(
+        id="deprecated-key",
+        level=Level.WARNING,
+        summary="A key that is obsolete or deprecated",
+        advice="remove it",
+    ),
+    Rule(
+        id="duplicate-package",
+        level=Level.WARNING,
+        summary="A package that is listed more than once",
+        advice="keep one of the lines",
+    ),
+    Rule(
+        id="excluded-package",
+        level=Level.ERROR,
+        summary="A package that is both requested and excluded",
+        advice="drop it from packages or from exclude-packages; packages-remove removes a package that an include lists",
+    ),
+    Rule(
+        id="include-not-taken",
+        level=Level.NOTE,
+        summary="An include that this compose does not follow",
+        advice="nothing, if it is for another architecture or edition",
+    ),
+    Rule(
+        id="include-missing",
+        level=Level.WARNING,
+        summary="An include that is not followed here and whose file does not exist",
+        advice="add the file or drop the include",
+    ),
+    Rule(
+        id="arch-unknown",
+        level=Level.WARNING,
+        summary="A key for an architecture that RPM does not have",
+        advice="use the base architecture: x86_64, aarch64, ppc64le, s390x, ...",
+    ),
+    Rule(
+        id="repo-without-gpgcheck",
+        level=Level.WARNING,
+        summary="A repository whose packages are installed without checking their signatures",
+        advice="set gpgcheck=1 and gpgkey= in the .repo file",
+    ),
+    Rule(
+        id="repo-without-gpgkey",
+        level=Level.ERROR,
+        summary="A repository with gpgcheck=1 but no key",
+        advice="set gpgkey= in the .repo file; keys of this machine are never used",
+    ),
+    Rule(
+        id="repo-unknown",
+        level=Level.ERROR,
+        summary="A repository that no .repo file defines",
+        advice="add its .repo file beside the top treefile, or correct the id",
+    ),
+    Rule(
+        id="releasever-unset",
+        level=Level.ERROR,
+        summary="A .repo file that uses $releasever, which nothing sets",
+        advice="set releasever in the treefile",
+    ),
+    Rule(
+        id="variable-unused",
+        level=Level.NOTE,
+        summary="A variable that no condition or ${} uses",
+        advice="remove it",
+    ),
+    Rule(
+        id="json-comment",
+        level=Level.WARNING,
+        summary="An unknown key in a JSON treefile, ignored as a comment",
+        advice="correct it if it is meant to be a key; in YAML a comment begins with #",
+    ),
+    Rule(
+        id="inline-unknown-key",
+        level=Level.WARNING,
+        summary="A key that has no effect in an inline treefile (conditional-include)",
+        advice="correct or remove it",
+    ),
+    Rule(
+        id="script-goes-on-after-errors",
+        level=Level.WARNING,
+        summary="A postprocess shell script whose commands may fail unnoticed",
+        advice="begin it with set -e (set -euo pipefail for bash)",
+    ),
+    Rule(
+        id="packages-remove-needless",
+        level=Level.WARNING,
+        summary="packages-remove lists a package that no include lists",
+        advice="remove the line",
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,6 @@ def load_treefile(path: str, *, basearch: str, known: KnownFiles | None = None) 
 def named_files(path: str, *, basearch: str, known: KnownFiles | None = None) -> tuple[frozenset[str], frozenset[str]]:
     """What load_treefile() looks for, even when it finds errors: all files, existing or not, and the finalize.d directories."""
     flattener = Flattener(basearch=basearch, known=known)
-    flattener.variables["basearch"] = basearch
     flattener.read(path)
     return frozenset(flattener.tried), frozenset(flattener.programs)
 
@@ -70,7 +69,6 @@ def named_files(path: str, *, basearch: str, known: KnownFiles | None = None) ->
 def flatten(path: str, *, basearch: str, known: KnownFiles | None = None) -> tuple[Config, Flattener]:
     """The first half of load_treefile(): every key with the place of its value, and the flattener with all it has collected."""
     flattener = Flattener(basearch=basearch, known=known)
-    flattener.variables["basearch"] = basearch
     config = flattener.read(path)
     _check_values(config, flattener)
     if not flattener.faults:

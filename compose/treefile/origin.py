@@ -40,9 +40,7 @@ def origins(path: str, *, basearch: str, known: KnownFiles | None = None) -> tup
 def _leaves(path: str, value: Located, *, is_set: bool) -> Iterator[Origin]:
     if isinstance(value.value, dict):
         for name, member in value.value.items():
-            # members of implied values (edition, container) have no place of their own
-            inner = member if isinstance(member, Located) else Located(member, value.place)
-            yield from _leaves(f"{path}.{name}", inner, is_set=False)
+            yield from _leaves(f"{path}.{name}", member, is_set=False)
     elif isinstance(value.value, list):
         for number, item in enumerate(value.value):
             yield from _leaves(path if is_set else f"{path}[{number}]", item, is_set=False)

@@ -54,7 +54,7 @@ def format_text(text: str, path: str) -> str:
             found.append(line)
     while found and not found[-1].strip():
         found.pop()
-    return _checked("\n".join(found) + "\n", before, path)
+    return _checked("\n".join(found) + "\n", before.plain(), path)
 
 
 def migrate_text(
@@ -87,7 +87,7 @@ def migrate_text(
         }
         if _EDITION in wanted:
             place = before.value[_EDITION].place
-            lines[place.line - 1] = re.sub(r"2014", _2024, lines[place.line - 1])
+            lines[place.line - 1] = lines[place.line - 1].replace("2014", _2024)
             at = place.line
         else:
             at = min((member.place.line for member in before.value.values()), default=1) - 1
@@ -99,7 +99,7 @@ def migrate_text(
         ]
         wanted |= added
         wanted[_EDITION] = _2024
-    return _checked_plain("\n".join(lines), wanted, path), tuple(undone)
+    return _checked("\n".join(lines), wanted, path), tuple(undone)
 
 
 def _lines(text: str, path: str) -> list[str]:
@@ -115,7 +115,7 @@ def _above_comments(lines: list[str], at: int) -> int:
     start = at
     while start > 0 and lines[start - 1].startswith("#"):
         start -= 1
-    return start if start > 0 or at == 0 else at
+    return start or at
 
 
 def _parsed(text: str, path: str) -> Located:
@@ -127,11 +127,8 @@ def _parsed(text: str, path: str) -> Located:
         raise TreefileError(str(fault)) from fault
 
 
-def _checked(text: str, before: Located, path: str) -> str:
-    return _checked_plain(text, before.plain(), path)
-
-
-def _checked_plain(text: str, wanted: Any, path: str) -> str:
+def _checked(text: str, wanted: Any, path: str) -> str:
+    """The text, if its value is the wanted one. Raises TreefileError."""
     try:
         found = parse_yaml(text.encode(), path).plain()
     except SourceFault:
