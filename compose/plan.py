@@ -17,7 +17,7 @@ from compose.assemble.scripts import RUN
 from compose.inputdiff import InputChange
 from compose.inputhash import InputKind
 from compose.rpm.changelog import Changelog
-from compose.rpm.compare import Change, package_changes
+from compose.rpm.compare import package_changes
 from compose.rpm.database import InstalledPackage
 from compose.rpm.manifest import PackageManifest, Script, Scriptlet, Trigger
 from compose.rpm.nevra import Nevra
@@ -147,7 +147,7 @@ def planned_packages(
     """Compare packages. installed: of the commit. rebuilt: NEVRAs whose RPM changed. missing: bytes to download, by NEVRA."""
     resolved = {each.nevra: each for each in after}
     rows = [
-        (PackageChange(Change(change).name.lower()), old, new)
+        (PackageChange(change.name.lower()), old, new)
         for change, old, new in package_changes(before, [each.nevra for each in after])
     ]
     rows += [(PackageChange.REBUILT, each, each) for each in sorted(resolved) if str(each) in rebuilt]

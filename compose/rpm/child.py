@@ -14,7 +14,7 @@ import os
 import pickle
 import subprocess
 from collections.abc import Callable
-from typing import Any, BinaryIO, TypeVar
+from typing import IO, Any, TypeVar
 
 from compose import fs
 from compose.errors import ComposeError
@@ -89,7 +89,7 @@ def _cause(status: int) -> str:
     return f"exit status {status}" if status >= 0 else signal_name(-status)
 
 
-def _follow(stream: BinaryIO | Any, reporter: Reporter) -> tuple[str, Any]:
+def _follow(stream: IO[bytes], reporter: Reporter) -> tuple[str, Any]:
     """Forward the child's reports until its result arrives, and return that; ("died", None) if none does."""
     tasks: dict[int, Task] = {}
     while True:

@@ -32,7 +32,6 @@ from compose.values import value
 _MAX_COMPONENT = 255
 _MAX_PATH = 4095
 # Bytes before the signature itself: struct signature_v2_hdr of the kernel (security/integrity/integrity.h).
-
 _IMA_HEADER = 9
 # Size limit of an xattr.
 _MAX_IMA = 65536
@@ -85,7 +84,6 @@ _TRIGGER_TAGS = {
 # Allows more than packagers use, but nothing that could be mistaken for a path or an option.
 _IDENTITY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~^-]*", re.ASCII)
 _HEX = re.compile(r"[0-9a-f]+", re.ASCII)
-
 
 _Value = TypeVar("_Value", str, int)
 

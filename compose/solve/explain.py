@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 _INDENT = "  "
 _SUGGESTIONS = 3
@@ -28,7 +28,7 @@ class _Rule:
     repo: str
     text: str
     needs: str | None = None
-    shown: bool = field(default=False)
+    shown: bool = False
 
 
 def mentioned(problem: str) -> tuple[str, ...]:
