@@ -1,36 +1,45 @@
-"""Python bindings that distributions package and PyPI does not: libdnf5, rpm, selinux."""
+"""What distributions package and PyPI does not: the Python bindings libdnf5, rpm and selinux, and the program rpmdb."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Iterable, Mapping
 
 from compose.errors import UsageError
 
-# module -> its package in each family of distributions (ID and ID_LIKE of os-release)
+# module or program -> its package in each family of distributions (ID and ID_LIKE of os-release)
 _PACKAGES: Mapping[str, Mapping[str, str]] = {
     "libdnf5": {"fedora": "python3-libdnf5", "debian": "python3-libdnf5"},
     "rpm": {"fedora": "python3-rpm", "debian": "python3-rpm"},
     "selinux": {"fedora": "python3-libselinux", "debian": "python3-selinux"},
+    # the bindings do not depend on it
+    "rpmdb": {"fedora": "rpm", "debian": "rpm"},
 }
 _INSTALL = {"fedora": "dnf install", "debian": "apt-get install"}
 # releases of Debian whose rpm and libsolv are too old for libdnf5
 _TOO_OLD_DEBIAN = frozenset({"buster", "bullseye", "bookworm", "trixie"})
 _ELSEWHERE = (
-    "they are packaged by Fedora (python3-libdnf5 python3-rpm python3-libselinux) and by Debian forky and later "
-    "(python3-libdnf5 python3-rpm python3-selinux): run there, or in a container of one of them"
+    "they are packaged by Fedora (python3-libdnf5 python3-rpm python3-libselinux rpm) and by Debian forky and later "
+    "(python3-libdnf5 python3-rpm python3-selinux rpm): run there, or in a container of one of them"
 )
 
 
-def require_bindings(find: Callable[[str], object | None] = importlib.util.find_spec) -> None:
-    """Raise UsageError if modules are missing; its hint is the command that installs them here.
+def _find(name: str) -> object | None:
+    if name == "rpmdb":
+        return name if os.access("/usr/bin/rpmdb", os.X_OK) else None
+    return importlib.util.find_spec(name)
 
-    find: module name -> None if there is no such module.
+
+def require_bindings(find: Callable[[str], object | None] = _find) -> None:
+    """Raise UsageError if modules, or the program rpmdb, are missing; its hint is the command that installs them here.
+
+    find: name of a module or program -> None if there is no such one.
     """
-    missing = tuple(module for module in _PACKAGES if find(module) is None)
+    missing = tuple(name for name in _PACKAGES if find(name) is None)
     if not missing:
         return
-    # imported late, because the modules are rarely missing
+    # imported late, because they are rarely missing
     import platform
 
     try:
@@ -38,7 +47,7 @@ def require_bindings(find: Callable[[str], object | None] = importlib.util.find_
     except OSError:
         system = {}
     raise UsageError(
-        f"this Python lacks {', '.join(missing)}, Python bindings that compose needs",
+        f"this machine lacks {', '.join(missing)}, which compose needs",
         hint=install_hint(missing, system),
     )
 
@@ -64,8 +73,8 @@ def versions() -> dict[str, str]:
     }
 
 
-def install_hint(modules: Iterable[str], system: Mapping[str, str]) -> str:
-    """Explain how to install modules on a system. system: the keys and values of its os-release."""
+def install_hint(names: Iterable[str], system: Mapping[str, str]) -> str:
+    """Explain how to install modules and programs on a system. system: the keys and values of its os-release."""
     families = (system.get("ID", ""), *system.get("ID_LIKE", "").split())
     family = next((each for each in families if each in _INSTALL), None)
     old = family == "debian" and system.get("VERSION_CODENAME", "") in _TOO_OLD_DEBIAN
@@ -73,5 +82,5 @@ def install_hint(modules: Iterable[str], system: Mapping[str, str]) -> str:
     if family is None or old or derived:
         name = system.get("PRETTY_NAME") or "this system"
         return f"{name} may not have them; {_ELSEWHERE}"
-    packages = " ".join(_PACKAGES[module][family] for module in modules)
+    packages = " ".join(_PACKAGES[name][family] for name in names)
     return f"{_INSTALL[family]} {packages} (and run compose with the distribution's own python3)"

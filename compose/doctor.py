@@ -97,7 +97,7 @@ def _bindings() -> Check:
         require_bindings()
     except ComposeError as error:
         return _from_error("bindings", error)
-    return _ok("bindings", "libdnf5, rpm, selinux")
+    return _ok("bindings", "libdnf5, rpm, selinux, rpmdb")
 
 
 def _modules() -> Check:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from compose.bindings import install_hint, require_bindings
@@ -33,8 +35,16 @@ def test_others_learn_which_distributions_have_them(system):
     assert not hint.startswith(("dnf", "apt-get"))
 
 
+def test_the_program_is_looked_for(monkeypatch):
+    require_bindings()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(UsageError, match="lacks rpmdb,"):
+        require_bindings()
+    assert install_hint(("rpmdb",), {"ID": "debian", "VERSION_CODENAME": "forky"}).startswith("apt-get install rpm ")
+
+
 def test_missing_modules_are_a_usage_error_that_names_them():
     require_bindings(lambda module: module)
-    with pytest.raises(UsageError, match="lacks libdnf5, selinux,") as caught:
+    with pytest.raises(UsageError, match="lacks libdnf5, selinux, rpmdb,") as caught:
         require_bindings(lambda module: module if module == "rpm" else None)
     assert caught.value.hint
