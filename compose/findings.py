@@ -107,4 +107,4 @@ def _fingerprint(found: Result) -> str:
 
 
 def _uri(path: str) -> str:
-    return Path(path).as_uri() if path.startswith("/") else quote(path)
+    return Path(path).as_uri() if path.startswith("/") else quote(path, errors="surrogateescape")

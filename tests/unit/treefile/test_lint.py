@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from compose.cli.treefile import _result
-from compose.findings import Level, to_sarif
+from compose.findings import Level, Result, to_sarif
 from compose.treefile.lint import RULES, lint
 
 GOOD_REPO = "[fedora]\nbaseurl=https://example.com/$releasever\ngpgkey=fedora.key\n"
@@ -194,3 +194,10 @@ def test_sarif(tmp_path: Path) -> None:
         assert run["tool"]["driver"]["rules"][each["ruleIndex"]]["id"] == each["ruleId"]
     region = run["results"][0]["locations"][0]["physicalLocation"]["region"]
     assert region == {"startLine": 4, "startColumn": 12}
+
+
+def test_sarif_of_a_file_whose_name_is_not_utf_8() -> None:
+    (rule, *_) = RULES
+    report = json.loads(to_sarif(RULES, [Result(rule=rule, message="", path="a\udcff.yaml")], version="1"))
+    location = report["runs"][0]["results"][0]["locations"][0]["physicalLocation"]
+    assert location["artifactLocation"]["uri"] == "a%FF.yaml"
