@@ -306,10 +306,9 @@ def _remove(output: str, name: str) -> None:
 
 def _name_of(package: ResolvedPackage) -> str:
     """File name of a package, from its NEVRA: names in different repositories may clash."""
-    nevra = package.nevra
-    name = f"{nevra.name}-{nevra.version}-{nevra.release}.{nevra.arch}.rpm"
+    name = package.nevra.file_name
     if not _is_name(name):
-        raise PackageError(f"{nevra} of repository {package.repo!r} cannot be used as a file name")
+        raise PackageError(f"{package.nevra} of repository {package.repo!r} cannot be used as a file name")
     return name
 
 

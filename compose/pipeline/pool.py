@@ -73,8 +73,7 @@ def _locked(directory: str, reporter: Reporter) -> Iterator[None]:
 
 def _add(rpm: RpmFile, directory: str, reporter: Reporter) -> bool:
     """Copy a package into the pool unless it is there. Raises StorageError."""
-    nevra = rpm.package.nevra
-    path = os.path.join(directory, f"{nevra.name}-{nevra.version}-{nevra.release}.{nevra.arch}.rpm")
+    path = os.path.join(directory, rpm.package.nevra.file_name)
     try:
         with suppress(FileNotFoundError), fs.open_regular(path) as file:
             if hashlib.file_digest(file, "sha256").hexdigest() == rpm.sha256:

@@ -21,5 +21,10 @@ class Nevra:
         prefix = f"{self.epoch}:" if self.epoch else ""
         return f"{prefix}{self.version}-{self.release}"
 
+    @property
+    def file_name(self) -> str:
+        """Usual name of its RPM, which has no epoch."""
+        return f"{self.name}-{self.version}-{self.release}.{self.arch}.rpm"
+
     def __str__(self) -> str:
         return f"{self.name}-{self.evr}.{self.arch}"
