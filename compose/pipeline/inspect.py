@@ -152,31 +152,26 @@ def weigh_commit(
     """
     with Repo.open(path) as repo:
 
-        def grouping(commit: str) -> Callable[[str], str]:
-            if depth is not None:
-                return functools.partial(directory_of, depth=depth)
-            return sources(records.read(repo, commit).writers)
+        def source_of(commit: str) -> Callable[[str], str]:
+            try:
+                return sources(records.read(repo, commit).writers)
+            except RepositoryError:
+                if depth is None:
+                    raise
+                return lambda path: ""
 
         found = []
         for each in (revision,) if before is None else (revision, before):
             commit = repo.commit_of(each)
-            group_of = grouping(commit)
+            source = source_of(commit)
             weight = weigh(repo, commit, reporter)
-            found.append((weight, weight.by(group_of)))
-        weight = found[0][0]
-        source_of = _sources_if_recorded(repo, weight.commit)
-    earlier = found[1:]
+            group = source if depth is None else functools.partial(directory_of, depth=depth)
+            found.append((weight, weight.by(group), source))
+    (weight, groups, source), *earlier = found
     return Weighed(
-        rows=rows(found[0][1], earlier[0][1] if earlier else None),
+        rows=rows(groups, earlier[0][1] if earlier else None),
         now=weight.total,
         before=earlier[0][0].total if earlier else None,
         archive=weight.archive,
-        files=tuple((path, share.size, source_of(path)) for path, share in weight.files),
+        files=tuple((path, share.size, source(path)) for path, share in weight.files),
     )
-
-
-def _sources_if_recorded(repo: Repo, commit: str) -> Callable[[str], str]:
-    try:
-        return sources(records.read(repo, commit).writers)
-    except RepositoryError:
-        return lambda path: ""
