@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Protocol
 
 import typer
 
@@ -12,7 +13,19 @@ from compose.cli import flags
 from compose.cli.ending import visible
 from compose.cli.flags import FOUND, LintFormat, ProgressStyle
 from compose.errors import UsageError
-from compose.findings import Level, Result, to_sarif
+from compose.findings import Level, Result, Rule, to_sarif
+
+Strict = Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")]
+Ignore = Annotated[list[str] | None, typer.Option("--ignore", metavar="RULE", help="Skip a rule.")]
+
+
+class Finding(Protocol):
+    """A finding of one of the linters."""
+
+    @property
+    def rule(self) -> str: ...
+    @property
+    def level(self) -> Level: ...
 
 
 def command(
@@ -24,8 +37,8 @@ def command(
         bool, typer.Option("--container", help="The root directory belongs to an image that is not booted.")
     ] = False,
     form: Annotated[LintFormat, typer.Option("--format", help="Output format.")] = LintFormat.TEXT,
-    strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")] = False,
-    ignore: Annotated[list[str] | None, typer.Option("--ignore", metavar="RULE", help="Skip a rule.")] = None,
+    strict: Strict = False,
+    ignore: Ignore = None,
     cachedir: flags.CacheDirectory = None,
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,
@@ -37,16 +50,14 @@ def command(
     from compose.lint.rules import RULES
     from compose.pipeline.inspect import lint_commit, lint_rootfs
 
-    unknown = [rule for rule in ignore or () if rule not in RULES]
-    if unknown:
-        raise UsageError(f"--ignore={unknown[0]}: there is no such rule; there are {', '.join(RULES)}")
+    skipped = skipped_rules(ignore, RULES)
     with flags.reporter_of(progress, progress_fd) as reporter:
         where = flags.cachedir_or_default(cachedir)
         if repo is not None:
             found = lint_commit(repo, target, where, reporter)
         else:
             found = lint_rootfs(target, where, reporter, bootable=not container)
-    found = tuple(each for each in found if each.rule not in (ignore or ()))
+    found = tuple(each for each in found if each.rule not in skipped)
     match form:
         case LintFormat.SARIF:
             rows = [Result(rule=each.rule, message=f"{each.path} {each.message}", path=each.path[1:]) for each in found]
@@ -66,9 +77,27 @@ def command(
         case LintFormat.TEXT:
             for each in found:
                 typer.echo(visible(f"{each.level}: {each.path}: {each.message} [{each.rule}]"))
-            advised = () if flags.events_only(progress, progress_fd) else found
-            for rule in dict.fromkeys(each.rule for each in advised if each.level is not Level.NOTE):
-                typer.echo(f"hint: {rule}: {RULES[rule].advice}", err=True)
+            if not flags.events_only(progress, progress_fd):
+                advise(found, RULES)
+    exit_if_faulty(found, strict=strict)
+
+
+def skipped_rules(given: list[str] | None, rules: Mapping[str, Rule]) -> frozenset[str]:
+    """The rules of --ignore. Raises UsageError for one that does not exist."""
+    for rule in given or ():
+        if rule not in rules:
+            raise UsageError(f"--ignore={rule}: there is no such rule; there are {', '.join(rules)}")
+    return frozenset(given or ())
+
+
+def advise(found: Iterable[Finding], rules: Mapping[str, Rule]) -> None:
+    """Print what to do, once for each rule."""
+    for rule in dict.fromkeys(each.rule for each in found if each.level is not Level.NOTE):
+        typer.echo(f"hint: {rule}: {rules[rule].advice}", err=True)
+
+
+def exit_if_faulty(found: Iterable[Finding], *, strict: bool) -> None:
+    """Exit with FOUND if there is an error, or, with strict, a warning."""
     counted = (Level.ERROR, Level.WARNING) if strict else (Level.ERROR,)
     if any(each.level in counted for each in found):
         raise typer.Exit(FOUND)

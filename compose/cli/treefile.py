@@ -16,6 +16,7 @@ from compose import fs
 from compose.cli import flags
 from compose.cli.flags import FOUND, Format, TreefileLintFormat
 from compose.cli.github import GitHubReporter
+from compose.cli.lint import Ignore, Strict, advise, exit_if_faulty, skipped_rules
 from compose.cli.places import Place, in_project
 from compose.cli.services import reporter_for
 from compose.errors import TreefileError
@@ -80,17 +81,15 @@ def show(
 def lint_command(
     treefile: flags.Treefile,
     form: Annotated[TreefileLintFormat, typer.Option("--format", help="Output format.")] = TreefileLintFormat.TEXT,
-    strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")] = False,
-    ignore: Annotated[list[str] | None, typer.Option("--ignore", metavar="RULE", help="Skip a rule.")] = None,
+    strict: Strict = False,
+    ignore: Ignore = None,
     source_root: flags.SourceRoot = None,
     arch: _Arch = None,
 ) -> None:
     """Report what is allowed but probably a mistake. Exits with 1 if there are errors."""
-    for rule in ignore or ():
-        if rule not in RULES:
-            raise typer.BadParameter(f"there is no rule {rule}; there are {', '.join(RULES)}", param_hint="--ignore")
+    skipped = skipped_rules(ignore, RULES)
     found = lint(treefile, basearch=arch or host_basearch(), source_root=source_root)
-    found = tuple(each for each in found if each.rule not in (ignore or ()))
+    found = tuple(each for each in found if each.rule not in skipped)
     match form:
         case TreefileLintFormat.SARIF:
             typer.echo(to_sarif(RULES, [_result(each) for each in found], version=compose.__version__), nl=False)
@@ -103,11 +102,9 @@ def lint_command(
         case TreefileLintFormat.TEXT:
             for each in found:
                 typer.echo(f"{each.place}: {each.level}: {each.message} [{each.rule}]")
-            _print_advice(found)
+            advise(found, RULES)
             _annotate(found)
-    counted = (Level.ERROR, Level.WARNING) if strict else (Level.ERROR,)
-    if any(each.level in counted for each in found):
-        raise typer.Exit(FOUND)
+    exit_if_faulty(found, strict=strict)
 
 
 @app.command("fmt")
@@ -201,8 +198,3 @@ def _annotate(found: tuple[Finding, ...]) -> None:
             place = Place(file=each.place.file, line=max(1, each.place.line), column=each.place.column or None)
             level = "notice" if each.level is Level.NOTE else str(each.level)
             reporter.annotate(level, f"{each.message} [{each.rule}]", place)
-
-
-def _print_advice(found: tuple[Finding, ...]) -> None:
-    for rule in dict.fromkeys(each.rule for each in found if each.level is not Level.NOTE):
-        typer.echo(f"hint: {rule}: {RULES[rule].advice}", err=True)
