@@ -149,18 +149,22 @@ class _Reader:
             if not isinstance(timestamp.value, int) or isinstance(timestamp.value, bool):
                 self._fault(timestamp, "the timestamp of a repository must be a number")
         rows = self._member(part, "packages", list, "a list") or []
-        packages: list[LockedPackage] = []
+        packages: dict[Nevra, LockedPackage] = {}
         for row in rows:
             if (found := self._package(row)) is None:
                 continue
-            packages.append(found)
+            nevra = found.package.nevra
+            if nevra in packages:
+                # such as both sides of a merge
+                self._fault(row, f"{nevra} is given twice")
+            packages[nevra] = found
             if found.package.repo not in repos:
-                self._fault(row, f"the repository {found.package.repo!r} of {found.package.nevra} is not under repos")
+                self._fault(row, f"the repository {found.package.repo!r} of {nevra} is not under repos")
         return ArchLock(
             request=request or "",
             specs=self._strings(part, "specs"),
             repos=tuple(sorted((name, each.value) for name, each in repos.items() if isinstance(each.value, int))),
-            packages=tuple(sorted(packages, key=lambda each: each.package.nevra)),
+            packages=tuple(packages[nevra] for nevra in sorted(packages)),
         )
 
     def _strings(self, mapping: Located, name: str) -> tuple[str, ...]:

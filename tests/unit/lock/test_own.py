@@ -79,6 +79,7 @@ def test_a_base_is_told_of_the_package_that_has_one() -> None:
 
 
 GOOD = format_lock(Lock(arches={"x86_64": arch_lock(locked("bash"))}))
+ROW = GOOD.splitlines(keepends=True)[-1]
 
 
 @pytest.mark.parametrize(
@@ -100,6 +101,7 @@ GOOD = format_lock(Lock(arches={"x86_64": arch_lock(locked("bash"))}))
         ('"specs": ["bash"]}', '"specs": "bash"}', "specs must be a list of strings"),
         ("packages:", "packages: [", "not YAML"),
         ('      - {"nevra"', '      - 7\n      - {"nevra"', "nevra is missing"),
+        (ROW, ROW + ROW, "x.lock:11:9: bash-1-2.fc43.x86_64 is given twice"),
     ],
 )
 def test_faults_are_told_with_their_place(old: str, new: str, complaint: str) -> None:
