@@ -119,6 +119,9 @@ def _rich(words: list[str], providers: Callable[[str], frozenset[Nevra]]) -> fro
             operators.append(word)
         else:
             simple.append(word)
+    if len(operands) <= len(operators):
+        # malformed: only a malicious package has it
+        return frozenset()
     found = operands[0]
     if operators and operators[0] in _CONDITIONS:
         otherwise = operands[2] if len(operands) > 2 else frozenset()

@@ -40,6 +40,10 @@ def satisfied(dependency):
         ("(both without a)", "b"),
         ("((a if gone) or (f(x)(64bit) if (b and c >= 1.0)))", "f"),
         ("(a if (gone or b))", "a"),
+        ("()", ""),
+        ("(a", ""),
+        ("(a if", ""),
+        ("(a or)", ""),
     ],
 )
 def test_what_satisfies_a_dependency(dependency, expected):
