@@ -27,6 +27,8 @@ _SCALARS = {
     "tag:yaml.org,2002:float": _CONSTRUCTOR.construct_yaml_float,
     "tag:yaml.org,2002:str": _CONSTRUCTOR.construct_yaml_str,
 }
+# which no file name, script or metadata can hold
+_NUL = "not valid text: a NUL character"
 _BLANKS = re.compile(r"[ \t\n\r]*")
 # The first only checks the syntax: Python limits the digits of an integer, and its error does not say where that integer is.
 _SYNTAX, _VALUES = json.JSONDecoder(parse_int=str), json.JSONDecoder()
@@ -44,15 +46,15 @@ def _never(path: Path, key: str) -> bool:
 
 
 def parse_yaml(data: bytes, file: str, *, may_repeat: MayRepeat = _never) -> Located:
-    """Parse YAML. Raises SourceFault for a syntax error, a key given twice, an alias bomb, an object tag, or a document that is
-    not a mapping."""
+    """Parse YAML. Raises SourceFault for a syntax error, a key given twice, an alias bomb, an object tag, a value that is not
+    of its tag's type, text with NUL, or a document that is not a mapping."""
     node = compose_nodes(_decode(data, file), file)
     return _top(node, file, may_repeat)
 
 
 def parse_json(data: bytes, file: str, *, may_repeat: MayRepeat = _never) -> Located:
-    """Parse JSON. Raises SourceFault for a syntax error, a key given twice, a value that is not text or a finite number (a lone
-    surrogate, 1e999), or a document that is not a mapping."""
+    """Parse JSON. Raises SourceFault for a syntax error, a key given twice, a value that is not text or a finite number (NUL, a
+    lone surrogate, 1e999), or a document that is not a mapping."""
     text = _decode(data, file)
     try:
         _SYNTAX.decode(text)
@@ -121,6 +123,8 @@ class _Converter:
             return Located([self.convert(item, (*path, index)) for index, item in enumerate(node.value)], place)
         if isinstance(node, yaml.MappingNode):
             return Located(self._mapping(node, path), place)
+        if "\0" in node.value:
+            raise SourceFault(place, _NUL)
         construct = _SCALARS.get(node.tag)
         if construct is None:
             # rpm-ostree reads a date as text
@@ -139,6 +143,8 @@ class _Converter:
             place = self._place(key)
             if not isinstance(key, yaml.ScalarNode):
                 raise SourceFault(place, "a key must be text")
+            if "\0" in key.value:
+                raise SourceFault(place, _NUL)
             if key.value in found and not self._may_repeat(path, key.value):
                 raise SourceFault(place, f"{key.value}: given twice, first at {found[key.value].place}")
             found[key.value] = Located(self.convert(value, (*path, key.value)).value, place)
@@ -210,6 +216,8 @@ class _JsonReader:
                 found.encode()
             except UnicodeEncodeError as error:
                 raise SourceFault(self._place(at), "not valid text: a lone surrogate") from error
+        if isinstance(found, str) and "\0" in found:
+            raise SourceFault(self._place(at), _NUL)
         return found, end
 
     def _past(self, at: int, mark: str) -> int:

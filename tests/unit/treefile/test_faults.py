@@ -95,6 +95,8 @@ Faults = Callable[..., list[str]]
             "ref: !!python/name:os.system x",
             "top.yaml:1:6: tag:yaml.org,2002:python/name:os.system is not a plain value",
         ),
+        ('include: "a\\0b"', "top.yaml:1:10: not valid text: a NUL character"),
+        ('metadata: {"a\\0": 1}', "top.yaml:1:12: not valid text: a NUL character"),
         ("selinux: !!bool maybe", "top.yaml:1:10: not a valid value: 'maybe'"),
         ("releasever: !!int ''", "top.yaml:1:13: not a valid value: ''"),
         ("releasever: !!float ''", "top.yaml:1:13: not a valid value: ''"),

@@ -66,6 +66,7 @@ def test_places_are_those_of_yaml() -> None:
     [
         ('{"a": 1,\n "a": 2}', "x.json:2:2: a: given twice, first at x.json:1:2"),
         ('{"a": [{"b": 1, "#": 1,\n "#": 2}]}', "x.json:2:2: #: given twice, first at x.json:1:17"),
+        (r'{"a": "b\u0000"}', "x.json:1:7: not valid text: a NUL character"),
         (r'{"a": "\ud83d"}', "x.json:1:7: not valid text: a lone surrogate"),
         (r'{"\ude00": 1}', "x.json:1:2: not valid text: a lone surrogate"),
         ('{"a": [1,\nNaN]}', "x.json:2:1: not a finite number"),
