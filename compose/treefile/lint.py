@@ -19,8 +19,8 @@ from compose.treefile.source import Located, Place
 # from the table in libdnf5/rpm/arch.cpp
 _BASE_ARCHES = frozenset(
     {
-        "aarch64", "alpha", "arm", "armhfp", "i386", "ia64", "loongarch64", "mips", "mipsel", "mips64", "mips64el", "noarch",
-        "ppc", "ppc64", "ppc64le", "riscv32", "riscv64", "riscv128", "s390", "s390x", "sh3", "sh4", "sparc", "x86_64",
+        "aarch64", "alpha", "arm", "armhfp", "e2k", "i386", "ia64", "loongarch64", "mips", "mipsel", "mips64", "mips64el",
+        "noarch", "ppc", "ppc64", "ppc64le", "riscv32", "riscv64", "riscv128", "s390", "s390x", "sh3", "sh4", "sparc", "x86_64",
     }
 )  # fmt: skip
 _PER_ARCH = re.compile(r"packages-(?!remove$)[a-z0-9_]+")

@@ -11,7 +11,7 @@ import pytest
 
 from compose.cli.treefile import _result
 from compose.findings import Level, Result, to_sarif
-from compose.treefile.lint import RULES, lint
+from compose.treefile.lint import _BASE_ARCHES, RULES, lint
 
 GOOD_REPO = "[fedora]\nbaseurl=https://example.com/$releasever\ngpgkey=fedora.key\n"
 GOOD = "ref: x\nreleasever: 43\nrepos: [fedora]\npackages: [bash]\n"
@@ -201,3 +201,10 @@ def test_sarif_of_a_file_whose_name_is_not_utf_8() -> None:
     report = json.loads(to_sarif(RULES, [Result(rule=rule, message="", path="a\udcff.yaml")], version="1"))
     location = report["runs"][0]["results"][0]["locations"][0]["physicalLocation"]
     assert location["artifactLocation"]["uri"] == "a%FF.yaml"
+
+
+def test_the_architectures_are_those_of_libdnf5() -> None:
+    import libdnf5
+
+    known = {libdnf5.rpm.get_base_arch(each) for each in libdnf5.rpm.get_supported_arches()}
+    assert known <= _BASE_ARCHES
