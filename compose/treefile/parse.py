@@ -93,7 +93,7 @@ def compose_nodes(text: str, file: str) -> Any:
 
 def _top(node: Any, file: str, may_repeat: MayRepeat) -> Located:
     if node is None:
-        raise SourceFault(Place(file, 1, 1), "the file is empty; a treefile is a mapping of keys to values")
+        raise SourceFault(Place(file, 1, 1), "the file is empty; it must be a mapping of keys to values")
     try:
         found = _Converter(file, may_repeat).convert(node, ())
     except RecursionError as error:
@@ -103,7 +103,7 @@ def _top(node: Any, file: str, may_repeat: MayRepeat) -> Located:
 
 def _mapping_of(found: Located) -> Located:
     if not isinstance(found.value, dict):
-        raise SourceFault(found.place, f"a treefile is a mapping of keys to values, not {type_name(found.value)}")
+        raise SourceFault(found.place, f"the file must be a mapping of keys to values, not {type_name(found.value)}")
     return found
 
 

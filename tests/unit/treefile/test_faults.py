@@ -40,8 +40,8 @@ Faults = Callable[..., list[str]]
         ("packages: [a]\nunits: [x, 3]", "top.yaml:2:12: units[1]: must be text, not 3"),
         ("packages: [a]\npackages: [b]", "top.yaml:2:1: packages: given twice, first at top.yaml:1:1"),
         ("packages: [a\n", "top.yaml:2:1: not YAML: did not find expected ',' or ']'"),
-        ("", "top.yaml:1:1: the file is empty; a treefile is a mapping of keys to values"),
-        ("- a", "top.yaml:1:1: a treefile is a mapping of keys to values, not a list"),
+        ("", "top.yaml:1:1: the file is empty; it must be a mapping of keys to values"),
+        ("- a", "top.yaml:1:1: the file must be a mapping of keys to values, not a list"),
         ("include: q9/x\npackages: [a]", "top.yaml:1:1: include: cannot read q9/x: No such file or directory"),
         (
             "base-refspec: x",
