@@ -104,7 +104,7 @@ def missing_bytes(resolution: Resolution, network: RepoNetwork) -> dict[Nevra, i
             continue
         try:
             present = os.lstat(_cached_path(package, network)).st_size
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             present = 0
         if present < package.download_size:
             found[package.nevra] = package.download_size - present

@@ -15,8 +15,7 @@ from compose.solve.resolution import Reason, Resolution, ResolvedPackage
 LONG = "a" * 252 + ".rpm"
 
 
-@pytest.mark.parametrize("location", ["", "x/", "x/..", f"x/{LONG}", "x/a\0.rpm", "x/\ud800.rpm"])
-def test_a_location_that_names_no_file(tmp_path, location):
+def missing(cachedir, location):
     package = ResolvedPackage(
         nevra=Nevra(name="a", epoch=0, version="1", release="1", arch="noarch"),
         repo="r",
@@ -27,8 +26,20 @@ def test_a_location_that_names_no_file(tmp_path, location):
         source_rpm="",
         reason=Reason.REQUESTED,
     )
+    return missing_bytes(Resolution(packages=(package,), repos=()), RepoNetwork(cachedir=str(cachedir)))
+
+
+@pytest.mark.parametrize("location", ["", "x/", "x/..", f"x/{LONG}", "x/a\0.rpm", "x/\ud800.rpm"])
+def test_a_location_that_names_no_file(tmp_path, location):
     with pytest.raises(FetchError, match="from which no file name can be made"):
-        missing_bytes(Resolution(packages=(package,), repos=()), RepoNetwork(cachedir=str(tmp_path)))
+        missing(tmp_path, location)
+
+
+def test_a_file_where_the_directory_of_a_package_goes(tmp_path):
+    """The download replaces it."""
+    (tmp_path / "rpms").mkdir()
+    (tmp_path / "rpms/sha256-00").touch()
+    assert list(missing(tmp_path, "a.rpm").values()) == [1]
 
 
 @pytest.mark.parametrize(
