@@ -99,7 +99,7 @@ def read_key_file(url: str, repo: RepoSnapshot, access: RepoAccess, network: Rep
     path = local_path(url)
     if path is None:
         raise TrustError(f"repository {repo.id!r}: gpgkey {without_user(url)} is neither a file nor an http(s) URL")
-    candidates = [path] if access.root is None else [os.path.join(access.root, path.lstrip("/")), path]
+    candidates = key_paths(path, access)
     for candidate in candidates:
         try:
             with open(candidate, "rb") as stream:
@@ -113,6 +113,11 @@ def read_key_file(url: str, repo: RepoSnapshot, access: RepoAccess, network: Rep
         hint=_BESIDE,
         details=tuple(f"looked for {candidate}" for candidate in candidates),
     )
+
+
+def key_paths(path: str, access: RepoAccess) -> tuple[str, ...]:
+    """Return where to look for a key file in turn: first below the source root."""
+    return (path,) if access.root is None else (os.path.join(access.root, path.lstrip("/")), path)
 
 
 def _is_remote(url: str) -> bool:

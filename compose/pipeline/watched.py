@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from compose.errors import ComposeError
+from compose.fetch.keys import key_paths
 from compose.ostree.refs import is_checksum
 from compose.pipeline.flat import host_basearch
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.requests import known_files, repo_access
 from compose.rpm.repofile import RepoSection, absolute, local_path
-from compose.rpm.repos import enabled_repos, variables
+from compose.rpm.repos import RepoAccess, enabled_repos, variables
 from compose.treefile.load import load_treefile, named_files
 from compose.treefile.model import LoadedTreefile
 
@@ -62,7 +63,7 @@ def watched(options: ComposeOptions) -> Watched:
     found.update(_layers(options, loaded))
     try:
         values = variables(access)
-        found.update(path for section in enabled_repos(access) for path in _of_repo(section, values))
+        found.update(path for section in enabled_repos(access) for path in _of_repo(section, values, access))
     except ComposeError:
         # the compose reports it, and the fix is in one of the files above
         pass
@@ -102,14 +103,21 @@ def _layers(options: ComposeOptions, loaded: LoadedTreefile) -> Iterator[str]:
             yield os.path.join(repo, "refs/heads", ref)
 
 
-def _of_repo(section: RepoSection, values: dict[str, str]) -> Iterator[str]:
+def _of_repo(section: RepoSection, values: dict[str, str], access: RepoAccess) -> Iterator[str]:
     """Local files of a package repository."""
     directory = os.path.dirname(section.path)
-    for key, below in (("baseurl", _REPOMD), ("gpgkey", ""), ("mirrorlist", ""), ("metalink", "")):
+    for key in ("baseurl", "gpgkey", "mirrorlist", "metalink"):
         option = section.option(key)
         if option is None:
             continue
         text = _VARIABLE.sub(lambda match: values.get(match[1] or match[2], match[0]), option.value)
         for url in absolute(key, text, directory).split():
-            if (path := local_path(url)) is not None:
-                yield os.path.join(path, below) if below else path
+            if (path := local_path(url)) is None:
+                continue
+            match key:
+                case "baseurl":
+                    yield os.path.join(path, _REPOMD)
+                case "gpgkey":
+                    yield from key_paths(path, access)
+                case _:
+                    yield path

@@ -62,7 +62,12 @@ def test_what_is_watched(site: Path) -> None:
 
 
 def test_source_root(site: Path, tmp_path: Path) -> None:
+    repos = tmp_path / "root/etc/yum.repos.d"
+    repos.mkdir(parents=True)
+    (site / "here.repo").rename(repos / "here.repo")
     found = watched(options(site, source_root=str(tmp_path / "root")))
+    # where the compose looks for a key first
+    assert {f"{tmp_path}/root/keys/A.key", "/keys/A.key"} <= found.files
     assert (f"{tmp_path}/root/etc/yum.repos.d", ".repo") in found.directories
     assert (f"{tmp_path}/root/etc/dnf/vars", "") in found.directories
 
