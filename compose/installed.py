@@ -34,6 +34,22 @@ def installed_packages(
             ) from error
 
 
+def extract_root(repo: Repo, commit: str, root: str) -> str:
+    """Write a commit's rpm database to its place below a new directory, where libdnf5 looks for it; returns that place.
+
+    Raises as extract_database() does, and RepositoryError if there is none.
+    """
+    database = os.path.join(root, DATABASE_PATH)
+    with fs.storage_errors(database):
+        os.makedirs(database)
+    if not extract_database(repo, commit, database):
+        raise RepositoryError(
+            f"{commit} has no rpm database in a supported format",
+            hint="rpmdb.sqlite is supported, the default of rpm since 4.16",
+        )
+    return database
+
+
 def extract_database(repo: Repo, commit: str, directory: str) -> bool:
     """Write a commit's rpm database into a directory; False if it has no SQLite database (rpm 4.16 and later).
 

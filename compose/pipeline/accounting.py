@@ -11,12 +11,12 @@ from compose.bundle import Index
 from compose.errors import FetchError, RepositoryError, TreefileError
 from compose.events import Reporter
 from compose.inputhash import InputKind
-from compose.installed import extract_database
+from compose.installed import extract_root
 from compose.lock import own
 from compose.lock.model import ArchLock
 from compose.ostree.repo import Repo
 from compose.pipeline.sources import LOCK, TREEFILE
-from compose.rpm.database import DATABASE_PATH, read_packages
+from compose.rpm.database import read_packages
 from compose.rpm.nevra import Nevra
 from compose.solve.installed import installed_links
 from compose.solve.links import Link, Need
@@ -119,15 +119,7 @@ class _Record:
 
 def _bill(repo: Repo, revision: str, commit: str, origins: Mapping[str, Origin], work: str, reporter: Reporter) -> Bill:
     root = os.path.join(work, "root")
-    database = os.path.join(root, DATABASE_PATH)
-    with fs.storage_errors(database):
-        os.makedirs(database)
-    if not extract_database(repo, commit, database):
-        raise RepositoryError(
-            f"{commit} has no rpm database in a supported format",
-            hint="rpmdb.sqlite is supported, the default of rpm since 4.16",
-        )
-    packages = read_packages(database, reporter)
+    packages = read_packages(extract_root(repo, commit, root), reporter)
     _, links = installed_links(root, reporter)
     needs = _needs(links)
     commit_object = repo.read_commit(commit, ("version",))

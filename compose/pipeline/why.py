@@ -10,16 +10,15 @@ from dataclasses import dataclass, replace
 
 from compose import fs, records
 from compose.cachedir import CacheDir
-from compose.errors import RepositoryError, SolveError, UsageError
+from compose.errors import SolveError, UsageError
 from compose.events import Reporter
-from compose.installed import extract_database
+from compose.installed import extract_root
 from compose.ostree.repo import Repo
 from compose.pipeline import locking
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.requests import load, local_rpms, repo_access, request_of
 from compose.pipeline.sources import TREEFILE, options_of
 from compose.rpm.compare import compare_evr
-from compose.rpm.database import DATABASE_PATH
 from compose.rpm.nevra import Nevra
 from compose.rpm.repos import RepoNetwork
 from compose.rpm.specs import PackageSpec
@@ -99,18 +98,15 @@ def why_in_commit(
     ):
         commit = repo.commit_of(revision)
         sources, root = (os.path.join(work, name) for name in ("sources", "root"))
-        database = os.path.join(root, DATABASE_PATH)
         with fs.storage_errors(work):
             os.mkdir(sources, 0o700)
-            os.makedirs(database)
         index = records.unpack_sources(repo, commit, sources)
         options, _ = options_of(
             index, f"the record of {commit}", sources, ComposeOptions(treefile="", cachedir=cache.path)
         )
         loaded = load_treefile(options.treefile, basearch=options.basearch or "")
         lock = locking.read(options, loaded.treefile, reporter)
-        if not extract_database(repo, commit, database):
-            raise RepositoryError(f"{commit} has no rpm database in a supported format")
+        extract_root(repo, commit, root)
         packages, links = installed_links(root, reporter)
     found = [nevra for nevra in packages if _matches(subject, nevra)]
     if not found:
