@@ -19,7 +19,7 @@ from compose.passwd import entries, parse_id
 from compose.rpm.changelog import Changelog, changelogs
 from compose.rpm.database import InstalledPackage
 from compose.rpm.nevra import Nevra
-from compose.solve.advisories import Advisory
+from compose.solve.resolution import Advisory
 
 # systemd.unit(5)
 _UNIT_TYPES = (

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from compose.errors import RepositoryError, UsageError
 from compose.ostree.gvariant import Variant, be32, be64, be64_signed, be_double
 from compose.ostree.objects import Commit, Metadata
 from compose.rpm.nevra import Nevra
-from compose.solve.resolution import RepoSnapshot
-
-# imported late, because most composes are unchanged and need none
-if TYPE_CHECKING:
-    from compose.solve.advisories import Advisory
+from compose.solve.resolution import Advisory, Reference, RepoSnapshot
 
 PKGLIST = "rpmostree.rpmdb.pkglist"
 INPUTHASH = "rpmostree.inputhash"
@@ -103,8 +99,6 @@ def advisories_of(commit: Commit, detached: Metadata = ()) -> tuple[Advisory, ..
         rows = next((value.value for key, value in detached if key == ADVISORIES), None)
     if rows is None:
         return None
-    from compose.solve.advisories import Advisory, Reference
-
     severities = {be32(number): name for name, number in _SEVERITIES.items()}
     try:
         return tuple(

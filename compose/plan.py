@@ -21,8 +21,7 @@ from compose.rpm.compare import package_changes
 from compose.rpm.database import InstalledPackage
 from compose.rpm.manifest import PackageManifest, Script, Scriptlet, Trigger
 from compose.rpm.nevra import Nevra
-from compose.solve.advisories import Advisory
-from compose.solve.resolution import ResolvedPackage
+from compose.solve.resolution import Advisory, ResolvedPackage
 from compose.tree import BlobRef
 
 

@@ -21,7 +21,7 @@ from compose.pipeline.options import ComposeOptions
 if TYPE_CHECKING:
     from compose.plan import AccountChange, Cause, Plan, PlannedPackage, ScriptChange
     from compose.rpm.changelog import Changelog
-    from compose.solve.advisories import Advisory
+    from compose.solve.resolution import Advisory
 
 _SIGNS = {"added": "+", "removed": "-", "upgraded": "^", "downgraded": "v", "rebuilt": "="}
 _SHOWN = 80

@@ -11,8 +11,7 @@ from typing import Any
 from compose.errors import UsageError
 from compose.records import mark
 from compose.rpm.nevra import Nevra
-from compose.solve.advisories import Advisory, Reference
-from compose.solve.resolution import RepoSnapshot
+from compose.solve.resolution import Advisory, Reference, RepoSnapshot
 from compose.tree import Tree
 
 _VERSION = 1

@@ -17,7 +17,7 @@ from compose.pipeline import locking
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.requests import load, local_rpms, repo_access, request_of
 from compose.rpm.repos import RepoNetwork
-from compose.solve.advisories import Advisory
+from compose.solve.resolution import Advisory
 from compose.solve.solver import solve
 
 

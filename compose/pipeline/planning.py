@@ -43,8 +43,7 @@ from compose.rpm.changelog import Changelog, changelogs
 from compose.rpm.database import InstalledPackage
 from compose.rpm.manifest import PackageManifest
 from compose.rpm.nevra import Nevra
-from compose.solve.advisories import Advisory
-from compose.solve.resolution import ResolvedPackage
+from compose.solve.resolution import Advisory, ResolvedPackage
 from compose.treefile.origin import origins
 
 

@@ -13,7 +13,7 @@ from compose.ostree.repo import Repo
 from compose.pipeline.options import ComposeOptions
 
 if TYPE_CHECKING:
-    from compose.solve.advisories import Advisory
+    from compose.solve.resolution import Advisory
 
 Accounts = Mapping[str, bytes]
 """The files passwd, group, shadow and gshadow by name, each the concatenation of those in /usr/etc and /usr/lib of a commit;

@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from compose.rpm.compare import compare_evr
 from compose.rpm.nevra import Nevra
+from compose.solve.resolution import Advisory, Reference
 
 _SECURITY = "security"
 _CVE = "cve"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reference:
-    """A CVE that an advisory refers to."""
-
-    url: str
-    title: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Advisory:
-    """A security advisory. severity: usually "critical", "important", "moderate" or "low"; "" for none. packages: NEVRAs of the
-    composed packages that it lists."""
-
-    id: str
-    severity: str
-    packages: tuple[str, ...]
-    references: tuple[Reference, ...]
 
 
 def security_advisories(dnf: Any, base: Any, packages: Iterable[Any]) -> tuple[Advisory, ...]:

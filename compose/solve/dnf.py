@@ -13,14 +13,14 @@ from compose.events import Reporter
 from compose.rpm.repos import RepoNetwork
 from compose.rpm.specs import PackageSpec
 from compose.solve import groups, locked
-from compose.solve.advisories import Advisory, security_advisories, security_updates
+from compose.solve.advisories import security_advisories, security_updates
 from compose.solve.explain import explain, mentioned, name_of, nearest
 from compose.solve.links import links_of, nevra_of, providing
 from compose.solve.loaderror import SPACE_HINT, is_of_disk, plain, raised
 from compose.solve.memo import Answer, Metadata, libraries
 from compose.solve.repositories import Repositories, load_repositories
 from compose.solve.request import LocalRpm, SolveRequest
-from compose.solve.resolution import COMMAND_LINE, Reason, Resolution, ResolvedPackage
+from compose.solve.resolution import COMMAND_LINE, Advisory, Reason, Resolution, ResolvedPackage
 
 _SOURCES = ("src", "nosrc")
 

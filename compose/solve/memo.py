@@ -28,10 +28,9 @@ from compose.rpm.repofile import RepoSection
 from compose.rpm.repos import RepoNetwork, variables
 from compose.sealed import forget_oldest, read_sealed, write_sealed
 from compose.solve.request import SolveRequest
-from compose.solve.resolution import Reason, RepoSnapshot, Resolution, ResolvedPackage
+from compose.solve.resolution import Advisory, Reason, Reference, RepoSnapshot, Resolution, ResolvedPackage
 
 if TYPE_CHECKING:
-    from compose.solve.advisories import Advisory
     from compose.solve.links import Link
 
 # To be incremented whenever the same question may have a different answer than before.
@@ -217,8 +216,6 @@ def _package(row: list[Any]) -> ResolvedPackage:
 
 
 def _advisory(row: dict[str, Any]) -> Advisory:
-    from compose.solve.advisories import Advisory, Reference
-
     return Advisory(
         id=row["id"],
         severity=row["severity"],

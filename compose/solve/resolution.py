@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from compose.rpm.nevra import Nevra
 
-# not imported at run time: most composes need neither
+# not imported at run time: few solves ask for links
 if TYPE_CHECKING:
-    from compose.solve.advisories import Advisory
     from compose.solve.links import Link
 
 COMMAND_LINE = "@commandline"
@@ -62,6 +61,25 @@ class RepoSnapshot:
     gpgcheck: bool
     gpgkeys: tuple[str, ...]
     priority: int = 99
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A CVE that an advisory refers to."""
+
+    url: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advisory:
+    """A security advisory. severity: usually "critical", "important", "moderate" or "low"; "" for none. packages: NEVRAs of the
+    composed packages that it lists."""
+
+    id: str
+    severity: str
+    packages: tuple[str, ...]
+    references: tuple[Reference, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,12 +15,11 @@ from compose.rpm.repos import RepoAccess, RepoNetwork
 from compose.rpm.specs import PackageSpec, RepoPackages
 from compose.sealed import write_sealed
 from compose.solve import memo
-from compose.solve.advisories import Advisory, Reference
 from compose.solve.links import Link, Need
 from compose.solve.locked import LockedBuild, LockRequest
 from compose.solve.memo import Answer, Metadata
 from compose.solve.request import LocalRpm, SolveRequest
-from compose.solve.resolution import Reason, RepoSnapshot, Resolution, ResolvedPackage
+from compose.solve.resolution import Advisory, Reason, Reference, RepoSnapshot, Resolution, ResolvedPackage
 
 SPEC = PackageSpec(text="bash", place="t.yaml:1:1")
 BASH = Nevra(name="bash", epoch=1, version="5", release="1", arch="x86_64")
