@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from compose.errors import TreefileError
@@ -38,6 +38,8 @@ _NEVRA = re.compile(
 )
 _HEX = re.compile(r"[0-9a-f]{64}")
 _CHECKSUM = re.compile(r"(?P<algorithm>[a-z0-9]+):(?P<digest>[0-9a-f]{32,128})")
+# what YAML takes for the end of a line, or refuses, unless it is escaped; JSON does not escape it
+_SPECIAL = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _STRINGS = ("nevra", "repo", "location", "checksum", "source", "reason")
 _OPTIONAL = ("key", "base")
 _NUMBERS = ("size", "installed")
@@ -72,13 +74,23 @@ def format_lock(lock: Lock) -> str:
         lines += [
             f"  {arch}:",
             f"    request: {part.request}",
-            f"    specs: {json.dumps(list(part.specs), ensure_ascii=False)}",
+            f"    specs: {_quoted(list(part.specs))}",
             "    repos:",
         ]
-        lines += [f"      {json.dumps(name, ensure_ascii=False)}: {timestamp}" for name, timestamp in part.repos]
-        lines += ["    packages:"]
-        lines += [f"      - {json.dumps(row, ensure_ascii=False)}" for row in _rows(part)]
+        lines += [f"      {_quoted(name)}: {timestamp}" for name, timestamp in part.repos]
+        lines += _listed("packages", _rows(part))
     return "\n".join(lines) + "\n"
+
+
+def _listed(name: str, rows: Iterable[dict[str, Any]]) -> list[str]:
+    lines = [f"      - {_quoted(row)}" for row in rows]
+    return [f"    {name}:", *lines] if lines else [f"    {name}: []"]
+
+
+def _quoted(value: Any) -> str:
+    """A value as JSON that YAML reads alike."""
+    text = json.dumps(value, ensure_ascii=False)
+    return _SPECIAL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _rows(part: ArchLock) -> Iterator[dict[str, Any]]:

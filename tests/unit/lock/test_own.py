@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from compose.errors import TreefileError
@@ -49,6 +50,7 @@ LOCK = Lock(
     arches={
         "x86_64": arch_lock(locked("bash", epoch=1, key="", base="https://elsewhere/x/"), GLIBC32, locked("glibc")),
         "aarch64": arch_lock(locked("bash", arch="aarch64")),
+        "s390x": arch_lock(),
     }
 )
 
@@ -76,6 +78,13 @@ def test_a_base_is_told_of_the_package_that_has_one() -> None:
     assert '.x86_64.rpm", "base": "https://elsewhere/x/", "checksum": ' in line
     with pytest.raises(TreefileError, match="base must be a string"):
         parse_lock(text.replace('"https://elsewhere/x/"', "7").encode(), "x.lock")
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+@example("\x7f\x85\x9f\u2028\u2029\ufeff\ufffe\uffff\t\r\n \\u0000 \"'")
+def test_any_text_is_read_back(text: str) -> None:
+    lock = Lock(arches={"x86_64": replace(arch_lock(locked("bash")), specs=(text,))})
+    assert parse_lock(format_lock(lock).encode(), "x.lock") == lock
 
 
 GOOD = format_lock(Lock(arches={"x86_64": arch_lock(locked("bash"))}))
