@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _SIGNS = {"added": "+", "removed": "-", "upgraded": "^", "downgraded": "v", "rebuilt": "="}
 _SHOWN = 80
-_ADVISORIES_UNKNOWN = "not known: the packages come from a lockfile"
+_ADVISORIES_UNKNOWN = "not known: the lockfile lacks them (compose lock update --keep adds them)"
 
 
 def command(

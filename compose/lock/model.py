@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from compose.rpm.nevra import Nevra
 from compose.solve.request import SolveRequest
-from compose.solve.resolution import COMMAND_LINE, RepoSnapshot, Resolution, ResolvedPackage
+from compose.solve.resolution import COMMAND_LINE, Advisory, RepoSnapshot, Resolution, ResolvedPackage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +26,15 @@ class ArchLock:
     """The lock for one base architecture.
 
     request: request_digest() of the solve, 64 hex digits. specs: the treefile's package specs, sorted. repos: (id, timestamp of
-    its repodata), sorted by id. packages: sorted by NEVRA.
+    its repodata), sorted by id. packages: sorted by NEVRA. advisories: that list these builds or the treefile's RPM files,
+    sorted by id; None if unknown.
     """
 
     request: str
     specs: tuple[str, ...]
     repos: tuple[tuple[str, int], ...]
     packages: tuple[LockedPackage, ...]
+    advisories: tuple[Advisory, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +89,7 @@ def lock_of(request: SolveRequest, resolution: Resolution, keys: Mapping[Nevra, 
             for package in resolution.packages
             if package.repo != COMMAND_LINE
         ),
+        advisories=resolution.advisories,
     )
 
 
@@ -100,7 +103,13 @@ def resolution_of(lock: ArchLock, now: Resolution) -> Resolution:
         if repo.id in timestamps
     )
     packages = sorted((*(each.package for each in lock.packages), *now.packages), key=lambda package: package.nevra)
-    return Resolution(packages=tuple(packages), repos=repos, directories=now.directories, locked=True)
+    return Resolution(
+        packages=tuple(packages),
+        repos=repos,
+        advisories=lock.advisories,
+        directories=now.directories,
+        locked=True,
+    )
 
 
 def changes(before: ArchLock | None, after: ArchLock | None) -> tuple[Change, ...]:

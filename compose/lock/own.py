@@ -1,6 +1,7 @@
-"""compose's own lockfile: YAML for all architectures, sorted, with one line per package so that diffs read well.
+"""compose's own lockfile: YAML for all architectures, sorted, with one line per package and per security advisory so that diffs
+read well.
 
-    compose-lock: 1
+    compose-lock: 2
     arches:
       x86_64:
         request: 5891b5b5...
@@ -11,9 +12,13 @@
           - {"nevra": "bash-0:5.3.0-2.fc43.x86_64", "repo": "fedora", "location": "Packages/b/bash-5.3.0-2.fc43.x86_64.rpm",
              "checksum": "sha256:...", "size": 1234, "installed": 5678, "source": "bash-5.3.0-2.fc43.src.rpm",
              "key": "...", "reason": "requested", "specs": ["bash"]}
+        advisories:
+          - {"id": "FEDORA-2025-0123456789", "severity": "important", "packages": ["bash-5.3.0-2.fc43.x86_64"],
+             "references": [{"url": "https://...", "title": "CVE-2025-0001"}]}
 
-(each package on one line). "key" and "specs" are left out when empty. So is "base", the base URL of the location if repodata
-names one other than the repository's own.
+(each package and each advisory on one line). "key", "specs", "severity" and "references" are left out when empty. So is "base",
+the base URL of the location if repodata names one other than the repository's own. "advisories" is left out when they are not
+known, as in version 1, which is read too.
 """
 
 from __future__ import annotations
@@ -21,23 +26,27 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 from compose.errors import TreefileError
 from compose.lock.model import ArchLock, Lock, LockedPackage
 from compose.rpm.nevra import Nevra
-from compose.solve.resolution import Reason, ResolvedPackage, lies_below
+from compose.solve.resolution import Advisory, Reason, Reference, ResolvedPackage, lies_below
 from compose.treefile.parse import parse_yaml
 from compose.treefile.source import Located, SourceFault
 
 MARK = "compose-lock"
-_VERSION = 1
+_VERSION = 2
+_READ = (1, _VERSION)
 _HEAD = "# Written by `compose lock`; change it with `compose lock update`, not by hand.\n"
 _NEVRA = re.compile(
     r"(?P<name>[^\s/]+)-(?P<epoch>\d{1,10}):(?P<version>[^-\s/]+)-(?P<release>[^-\s/]+)\.(?P<arch>[a-z0-9_]+)"
 )
 _HEX = re.compile(r"[0-9a-f]{64}")
 _CHECKSUM = re.compile(r"(?P<algorithm>[a-z0-9]+):(?P<digest>[0-9a-f]{32,128})")
+# not in XML, from which the strings come, and partly not in a commit's metadata either
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 # what YAML takes for the end of a line, or refuses, unless it is escaped; JSON does not escape it
 _SPECIAL = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _STRINGS = ("nevra", "repo", "location", "checksum", "source", "reason")
@@ -79,6 +88,8 @@ def format_lock(lock: Lock) -> str:
         ]
         lines += [f"      {_quoted(name)}: {timestamp}" for name, timestamp in part.repos]
         lines += _listed("packages", _rows(part))
+        if part.advisories is not None:
+            lines += _listed("advisories", map(_advisory_row, part.advisories))
     return "\n".join(lines) + "\n"
 
 
@@ -114,6 +125,15 @@ def _rows(part: ArchLock) -> Iterator[dict[str, Any]]:
         yield row
 
 
+def _advisory_row(advisory: Advisory) -> dict[str, Any]:
+    return {
+        "id": advisory.id,
+        **({"severity": advisory.severity} if advisory.severity else {}),
+        "packages": list(advisory.packages),
+        **({"references": [asdict(each) for each in advisory.references]} if advisory.references else {}),
+    }
+
+
 class _Reader:
     """Converts parsed YAML to a lock, collecting faults."""
 
@@ -135,12 +155,19 @@ class _Reader:
         ):
             self._fault(found, f"{name} must be {description}")
             return None
+        if kind is str and _CONTROL.search(found.value):
+            self._fault(found, f"{name} must not contain control characters")
         return found.value
+
+    def _optional(self, mapping: Located, name: str, kind: type[Any], description: str) -> Any:
+        """As _member(), but None without a fault when it is missing."""
+        given = isinstance(mapping.value, dict) and name in mapping.value
+        return self._member(mapping, name, kind, description) if given else None
 
     def lock(self, source: Located) -> Lock:
         version = self._member(source, MARK, int, "a number")
-        if version is not None and version != _VERSION:
-            self._fault(source, f"{MARK}: version {version} is not supported, only {_VERSION}")
+        if version is not None and version not in _READ:
+            self._fault(source, f"{MARK}: version {version} is not supported, only up to {_VERSION}")
             return Lock(arches={})
         self._check_keys(source, {MARK, "arches"})
         arches = self._member(source, "arches", dict, "a mapping of architectures") or {}
@@ -152,7 +179,7 @@ class _Reader:
                 self._fault(value, f"{name}: unknown key")
 
     def _arch(self, part: Located) -> ArchLock:
-        self._check_keys(part, {"request", "specs", "repos", "packages"})
+        self._check_keys(part, {"request", "specs", "repos", "packages", "advisories"})
         request = self._member(part, "request", str, "a digest")
         if request is not None and not _HEX.fullmatch(request):
             self._fault(part, "request must be 64 hexadecimal digits")
@@ -177,7 +204,37 @@ class _Reader:
             specs=self._strings(part, "specs"),
             repos=tuple(sorted((name, each.value) for name, each in repos.items() if isinstance(each.value, int))),
             packages=tuple(packages[nevra] for nevra in sorted(packages)),
+            advisories=self._advisories(part),
         )
+
+    def _advisories(self, part: Located) -> tuple[Advisory, ...] | None:
+        rows = self._optional(part, "advisories", list, "a list")
+        if rows is None:
+            return None
+        found: dict[str, Advisory] = {}
+        for row in rows:
+            advisory = self._advisory(row)
+            if advisory.id in found:
+                self._fault(row, f"the advisory {advisory.id!r} is listed twice")
+            found[advisory.id] = advisory
+        return tuple(found[name] for name in sorted(found))
+
+    def _advisory(self, row: Located) -> Advisory:
+        self._check_keys(row, {"id", "severity", "packages", "references"})
+        packages = self._strings(row, "packages")
+        if not packages:
+            self._fault(row, "an advisory must list packages")
+        return Advisory(
+            id=self._member(row, "id", str, "a string") or "",
+            severity=self._optional(row, "severity", str, "a string") or "",
+            packages=packages,
+            references=tuple(map(self._reference, self._optional(row, "references", list, "a list") or ())),
+        )
+
+    def _reference(self, row: Located) -> Reference:
+        self._check_keys(row, {"url", "title"})
+        url, title = (self._member(row, name, str, "a string") for name in ("url", "title"))
+        return Reference(url=url or "", title=title or "")
 
     def _strings(self, mapping: Located, name: str) -> tuple[str, ...]:
         """An optional list of strings, sorted."""
@@ -187,7 +244,9 @@ class _Reader:
         if not isinstance(found.value, list) or not all(isinstance(item.value, str) for item in found.value):
             self._fault(found, f"{name} must be a list of strings")
             return ()
-        return tuple(sorted(item.value for item in found.value))
+        if any(_CONTROL.search(item.value) for item in found.value):
+            self._fault(found, f"{name} must not contain control characters")
+        return tuple(sorted({item.value for item in found.value}))
 
     def _package(self, row: Located) -> LockedPackage | None:
         before = len(self.faults)
@@ -195,8 +254,7 @@ class _Reader:
         strings = {name: self._member(row, name, str, "a string") for name in _STRINGS}
         numbers = {name: self._member(row, name, int, "a number of bytes") for name in _NUMBERS}
         specs = self._strings(row, "specs")
-        given = row.value if isinstance(row.value, dict) else {}
-        optional = {name: self._member(row, name, str, "a string") for name in _OPTIONAL if name in given}
+        optional = {name: self._optional(row, name, str, "a string") or "" for name in _OPTIONAL}
         if len(self.faults) > before:
             return None
         nevra, checksum = _NEVRA.fullmatch(strings["nevra"]), _CHECKSUM.fullmatch(strings["checksum"])
@@ -226,6 +284,6 @@ class _Reader:
             source_rpm=strings["source"],
             reason=Reason(strings["reason"]),
             specs=specs,
-            base=optional.get("base", ""),
+            base=optional["base"],
         )
-        return LockedPackage(package=package, key=optional.get("key", ""))
+        return LockedPackage(package=package, key=optional["key"])

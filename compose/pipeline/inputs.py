@@ -154,7 +154,8 @@ def gather(
             from compose.pipeline.locking import locked_resolution
 
             resolution = locked_resolution(lock.own, lock.path, request, network, reporter)
-            resolution = replace(resolution, advisories=given.advisories if given else ())
+            if given is not None and resolution.advisories is None:
+                resolution = replace(resolution, advisories=given.advisories)
         else:
             resolution = solve(request, network, reporter, meanwhile)
     if options.write_lockfile_to is not None:
@@ -174,7 +175,7 @@ def gather(
         resolution=resolution,
         layers=layers,
         lock=lock.own if lock else None,
-        given=given or Given(advisories=resolution.advisories, lockfile_repos=foreign),
+        given=given or Given(lockfile_repos=foreign),
         labelled=labelled,
         parts=_parts(loaded, resolution, layers, labelled=labelled),
         rerun_programs=options.rerun_programs,

@@ -81,7 +81,8 @@ def parse(path: str) -> Located:
 def locked_resolution(
     lock: ArchLock, path: str, request: SolveRequest, network: RepoNetwork, reporter: Reporter
 ) -> Resolution:
-    """The locked packages as a resolution. Raises SolveError when the lock was made for another request."""
+    """The locked packages as a resolution. Raises SolveError when the lock was made for another request, TreefileError when it
+    has an advisory for another build."""
     if lock.request != request_digest(request):
         wanted, locked = set(specs_of(request)), set(lock.specs)
         details = [f"in the treefile, not in the lock: {each}" for each in sorted(wanted - locked)]
@@ -98,7 +99,16 @@ def locked_resolution(
         raise SolveError(
             f"{path}: packages are locked from {', '.join(gone)}, not enabled in the treefile", hint="add it to repos:"
         )
-    return resolution_of(lock, now)
+    resolution = resolution_of(lock, now)
+    builds = {str(each.nevra) for each in resolution.packages}
+    for advisory in resolution.advisories or ():
+        for nevra in advisory.packages:
+            if nevra not in builds:
+                raise TreefileError(
+                    f"{path}: the advisory {advisory.id!r} lists {nevra}, which is not among the packages",
+                    hint="update the lockfile: compose lock update --keep, which keeps all locked builds",
+                )
+    return resolution
 
 
 def check_keys(lock: ArchLock, files: Sequence[RpmFile]) -> None:

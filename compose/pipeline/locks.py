@@ -73,7 +73,7 @@ def write_lock(
             treefile,
             access,
             rpm_files=local_rpms(treefile, access, network, reporter),
-            advisories=locked is not None,
+            advisories=True,
             installed=() if locked is None else tuple(each.package.nevra for each in locked.packages),
         )
         if security:
@@ -82,7 +82,7 @@ def write_lock(
                     f"{path} does not lock {treefile.basearch}: there is nothing to update",
                     hint=f"lock it first: compose lock {options.treefile}",
                 )
-            moving = _vulnerable(locked, solve(request, network, reporter).advisories)
+            moving = _vulnerable(locked, solve(request, network, reporter).fixes)
         if moving is not None and locked is not None:
             request = replace(request, lock=locking.keeping(locked, moving, path))
         resolution = solve(request, network, reporter)
@@ -93,7 +93,7 @@ def write_lock(
         part = lock_of(request, resolution, keys)
         if not dry_run:
             fs.atomic_write(path, locking.format_merged(before, treefile.basearch, part).encode())
-    return LockUpdate(changes=changes(locked, part), advisories=resolution.advisories)
+    return LockUpdate(changes=changes(locked, part), advisories=resolution.fixes)
 
 
 def _vulnerable(locked: ArchLock, advisories: Sequence[Advisory]) -> list[str]:

@@ -99,7 +99,7 @@ def plan(options: ComposeOptions, reporter: Reporter, *, download: bool) -> Plan
             scripts=_scripts(inputs, manifests, packages, installed),
             accounts=_accounts(inputs, manifests),
             unread=unread,
-            advisories=None if resolution.locked else _new_advisories(inputs),
+            advisories=_new_advisories(inputs),
             changelogs=_changelogs(manifests, packages, installed, reporter),
         )
 
@@ -219,14 +219,19 @@ def _accounts(inputs: Inputs, manifests: dict[Nevra, PackageManifest]) -> tuple[
     )
 
 
-def _new_advisories(inputs: Inputs) -> tuple[Advisory, ...]:
-    repo, previous = inputs.repo, inputs.previous
+def _new_advisories(inputs: Inputs) -> tuple[Advisory, ...] | None:
+    """Those that the previous commit lacks; none if the treefile disables them, None if unknown."""
+    repo, previous, found = inputs.repo, inputs.previous, inputs.resolution.advisories
+    if not inputs.request.advisories:
+        return ()
+    if found is None:
+        return None
     known: tuple[Advisory, ...] = ()
     if previous.checksum is not None and previous.present:
         commit, detached = repo.read_commit(previous.checksum), repo.read_detached(previous.checksum)
         known = metadata.advisories_of(commit, detached) or ()
     ids = {each.id for each in known}
-    return tuple(each for each in inputs.resolution.advisories if each.id not in ids)
+    return tuple(each for each in found if each.id not in ids)
 
 
 def _disk(inputs: Inputs, packages: Sequence[PlannedPackage], missing: dict[Nevra, int]) -> tuple[DiskNeed, ...]:

@@ -73,9 +73,9 @@ class Previous:
 class Given:
     """What a compose takes from a record or bundle instead of finding it out.
 
-    accounts: of the previous commit; None to read them from the repository. advisories: of the locked packages.
-    lockfile_repos: are the treefile's lockfile-repos used? layers: checksums of the ostree-layers' commits, by ref.
-    directory: temporary directory with the unpacked record; "" without one.
+    accounts: of the previous commit; None to read them from the repository. advisories: of the locked packages, if the lock
+    does not have them. lockfile_repos: are the treefile's lockfile-repos used? layers: checksums of the ostree-layers' commits,
+    by ref. directory: temporary directory with the unpacked record; "" without one.
     """
 
     accounts: Accounts | None = None

@@ -174,7 +174,7 @@ def facts(inputs: Inputs, version: str | None, epoch: int, kernel: str | None) -
         digest=inputs.digest,
         packages=tuple(each.nevra for each in inputs.resolution.packages),
         repos=inputs.resolution.repos,
-        advisories=inputs.resolution.advisories,
+        advisories=inputs.resolution.advisories or (),
         version=version,
         kernel=kernel,
         epoch=epoch,

@@ -69,7 +69,6 @@ def collect(
         "basearch": inputs.treefile.basearch,
         "lockfile-repos": inputs.given.lockfile_repos,
         "layers": {each.ref: each.commit for each in inputs.layers},
-        "advisories": [dataclasses.asdict(each) for each in inputs.resolution.advisories],
     }
     return files, facts
 
@@ -80,7 +79,8 @@ def options_of(index: Index, name: str, directory: str, options: ComposeOptions)
     try:
         top = str(facts["treefile"])
         given = Given(
-            advisories=advisories_of(facts["advisories"]),
+            # records of earlier versions, whose locks have none
+            advisories=advisories_of(facts.get("advisories", [])),
             lockfile_repos=bool(facts["lockfile-repos"]),
             layers={str(ref): str(commit) for ref, commit in facts["layers"].items()},
             directory=directory,

@@ -20,7 +20,7 @@ from compose.solve.loaderror import SPACE_HINT, is_of_disk, plain, raised
 from compose.solve.memo import Answer, Metadata, libraries
 from compose.solve.repositories import Repositories, load_repositories
 from compose.solve.request import LocalRpm, SolveRequest
-from compose.solve.resolution import COMMAND_LINE, Advisory, Reason, Resolution, ResolvedPackage
+from compose.solve.resolution import COMMAND_LINE, Reason, Resolution, ResolvedPackage
 
 _SOURCES = ("src", "nosrc")
 
@@ -127,20 +127,15 @@ class _Solver:
         self._check(transaction, jobs, excluded)
         self._check_nothing_is_removed(transaction)
         chosen = [item.get_package() for item in _inbound(transaction)]
+        before = self._request.installed if self._request.advisories else ()
         return Resolution(
             packages=self._packages(transaction, jobs, by_group, local),
             repos=self._repositories.snapshots(),
-            advisories=self._advisories(chosen),
+            advisories=security_advisories(self._dnf, self._base, chosen) if self._request.advisories else None,
+            fixes=security_updates(self._dnf, self._base, before, map(nevra_of, chosen)) if before else (),
             links=links_of(self._dnf, self._base, chosen) if self._request.links else (),
             directories=self._repositories.directories(),
         )
-
-    def _advisories(self, chosen: list[Any]) -> tuple[Advisory, ...]:
-        if not self._request.advisories:
-            return ()
-        if self._request.installed:
-            return security_updates(self._dnf, self._base, self._request.installed, map(nevra_of, chosen))
-        return security_advisories(self._dnf, self._base, chosen)
 
     def solve_beside(self, alone: tuple[PackageSpec, ...]) -> Resolution:
         """Solve without changing installed packages. Raises SolveError."""

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from compose.solve.links import Link
 
 # To be incremented whenever the same question may have a different answer than before.
-_KIND = b"compose solved 4\n"
+_KIND = b"compose solved 5\n"
 _KEPT = 50
 _LINKER = "/etc/ld.so.cache"
 REPOMD = "repodata/repomd.xml"
@@ -183,7 +183,8 @@ def _answer(row: dict[str, Any]) -> Answer:
         resolution=Resolution(
             packages=tuple(map(_package, found["packages"])),
             repos=tuple(RepoSnapshot(**each | {"gpgkeys": tuple(each["gpgkeys"])}) for each in found["repos"]),
-            advisories=tuple(map(_advisory, found["advisories"])),
+            advisories=None if found["advisories"] is None else tuple(map(_advisory, found["advisories"])),
+            fixes=tuple(map(_advisory, found["fixes"])),
             links=tuple(map(_link, found["links"])),
             directories=tuple((name, directory) for name, directory in found["directories"]),
             locked=found["locked"],

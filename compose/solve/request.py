@@ -28,7 +28,7 @@ class SolveRequest:
     """What to solve. exclude_packages: exact names to hide from the solver. recommends: install weak dependencies.
 
     rpm_files: RPMs to install that do not come from a repository. advisories: look up the advisories that the packages fix.
-    installed: look up, instead, the advisories fixed by updating from these builds. links: also return the dependencies between
+    installed: look up, too, the advisories fixed by updating from these builds. links: also return the dependencies between
     the packages.
     """
 

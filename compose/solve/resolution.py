@@ -84,8 +84,9 @@ class Advisory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolution:
-    """The solution. packages: sorted by NEVRA. repos: the enabled ones, sorted by id. advisories: sorted by id. links: sorted;
-    empty unless requested.
+    """The solution. packages: sorted by NEVRA. repos: the enabled ones, sorted by id. advisories: those that list exactly these
+    builds, sorted by id; None if not requested or not known. fixes: those that updating from the request's installed builds
+    fixes, sorted by id. links: sorted; empty unless requested.
 
     directories: (id, path) of each repository whose only source is a local directory. locked: the packages come from a
     lockfile, without the metadata of any repository.
@@ -93,7 +94,8 @@ class Resolution:
 
     packages: tuple[ResolvedPackage, ...]
     repos: tuple[RepoSnapshot, ...]
-    advisories: tuple[Advisory, ...] = ()
+    advisories: tuple[Advisory, ...] | None = None
+    fixes: tuple[Advisory, ...] = ()
     links: tuple[Link, ...] = ()
     directories: tuple[tuple[str, str], ...] = ()
     locked: bool = False

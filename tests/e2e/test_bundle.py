@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from compose.bundle import Source, unpack, write
 from tests.e2e.test_verify import compose, verify
 from tests.e2e.tiny import BASE, REF, Done, Site
 from tests.support import rpmrepo
@@ -81,6 +82,29 @@ def test_what_is_in_it(site: Site, tmp_path: Path) -> None:
     assert [each["path"] for each in index["files"]] == names[1:] == sorted(names[1:])
     assert {"treefile/tiny.yaml", "root/etc/yum.repos.d/compose.repo", "root/keys/tiny-0.asc"} <= set(names)
     assert len([name for name in names if name.startswith("rpms/")]) == len(BASE) + 1
+
+
+def test_a_bundle_of_a_version_with_advisories_beside_the_lock(site: Site, tmp_path: Path) -> None:
+    path, unpacked = tmp_path / "all.tar", tmp_path / "unpacked"
+    assert fetch(site, path).status == 0
+    unpacked.mkdir()
+    with path.open("rb") as stream:
+        index = unpack(stream, "x", str(unpacked))
+    files = {each.path: Source(path=str(unpacked / each.path)) for each in index.members}
+    lock = (unpacked / "compose.lock.yaml").read_text()
+    lock = lock.replace("compose-lock: 2", "compose-lock: 1").replace("    advisories: []\n", "")
+    advisory = {"id": "TINY-1", "severity": "low", "packages": ["hello-1.0-1.noarch"], "references": []}
+    with path.open("wb") as stream:
+        write(
+            stream,
+            files | {"compose.lock.yaml": Source(data=lock.encode())},
+            {**index.facts, "advisories": [advisory]},
+        )
+    done = compose_offline(site, path, tmp_path / "cold")
+    assert done.status == 0, done.stderr
+    commit = Path(f"{path}.id").read_text()
+    told = site.ostree("show", commit, "--print-metadata-key=rpmostree.advisories")
+    assert "('TINY-1', uint32 1, uint32 1, ['hello-1.0-1.noarch'], @a{sv} {})" in " ".join(told.split()), told
 
 
 def test_a_package_that_was_exchanged_is_refused(site: Site, tmp_path: Path) -> None:

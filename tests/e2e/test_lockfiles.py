@@ -235,6 +235,78 @@ UPDATEINFO = """<?xml version="1.0"?>
 """
 
 
+def advise(site: Site, text: str) -> None:
+    """Make this the repository's updateinfo, with metadata written anew."""
+    (site.path / "updateinfo.xml").write_text(text)
+    rpmrepo.index(site.packages)
+    run("modifyrepo_c", str(site.path / "updateinfo.xml"), str(site.packages / "repodata"))
+
+
+def advisories_of(site: Site, kind: str = "metadata") -> str:
+    return site.ostree("show", REF, f"--print-{kind}-key=rpmostree.advisories")
+
+
+def of_lock(site: Site, *flags: str) -> str:
+    """Compose from the lockfile; returns the commit."""
+    lock = site.path / "tiny.lock.yaml"
+    site.compose(f"--lockfile={lock}", "--force-nocache", "--no-parent", *flags, SOURCE_DATE_EPOCH=str(EPOCH))
+    return site.head()
+
+
+def test_a_lock_has_the_advisories_of_its_builds(moving: Site, tmp_path: Path) -> None:
+    """The commit is the same as one from the repositories at the time of the lock, whatever these list later."""
+    lock = moving.path / "tiny.lock.yaml"
+    # one that is in no repository, and so not among the locked packages
+    shutil.move(moving.packages / "tiny-weak.rpm", moving.path / "own.rpm")
+    digest = hashlib.sha256((moving.path / "own.rpm").read_bytes()).hexdigest()
+    moving.write_treefile(rpm_files=[{"path": "own.rpm", "sha256": digest}])
+    weak = (
+        '<package name="tiny-weak" version="1" release="1" epoch="0" arch="noarch"><filename>w.rpm</filename></package>'
+    )
+    listed = UPDATEINFO.replace('"1.5"', '"1.0"').replace(
+        "</package></collection>", f"</package>{weak}</collection>", 1
+    )
+    advise(moving, listed)
+    moving.compose(SOURCE_DATE_EPOCH=str(EPOCH))
+    first, expected = moving.head(), advisories_of(moving)
+    assert (expected.count("TINY-2026-"), expected.count("tiny-weak-1-1.noarch"), expected.count("CVE-")) == (2, 1, 1)
+    compose(moving, "lock", moving.treefile)
+    assert [line.strip() for line in lock.read_text().splitlines() if "TINY" in line] == [
+        '- {"id": "TINY-2026-1", "severity": "critical", "packages": ["hello-lib-1.0-1.noarch", "tiny-weak-1-1.noarch"], '
+        '"references": [{"url": "https://example.com/1", "title": "CVE-2026-1"}]}',
+        '- {"id": "TINY-2026-2", "packages": ["hello-lib-1.0-1.noarch"]}',
+    ]
+    locked = lock.read_text()
+    advise(moving, "<updates/>")
+    assert of_lock(moving) == first
+    # the record and a bundle have them from the lock
+    compose(moving, "verify", first, f"--repo={moving.repo}", "--offline")
+    compose(moving, "fetch", moving.treefile, f"--lockfile={lock}", f"--bundle={tmp_path}/all.tar")
+    moving.ostree("refs", "--delete", REF)
+    compose(moving, "tree", f"--bundle={tmp_path}/all.tar", f"--repo={moving.repo}", "--force-nocache")
+    assert advisories_of(moving) == expected
+    moving.write_treefile(rpm_files=[{"path": "own.rpm", "sha256": digest}], advisories_metadata="detached")
+    of_lock(moving)
+    assert advisories_of(moving, "detached-metadata") == expected
+    moving.write_treefile(rpm_files=[{"path": "own.rpm", "sha256": digest}], advisories_metadata="disabled")
+    of_lock(moving)
+    assert "rpmostree.advisories" not in moving.ostree("show", "--raw", REF)
+    moving.write_treefile(rpm_files=[{"path": "own.rpm", "sha256": digest}])
+    # of a version that did not record them
+    lock.write_text(re.sub(r"(?s)    advisories:.*", "", locked).replace("compose-lock: 2", "compose-lock: 1"))
+    of_lock(moving)
+    assert "rpmostree.advisories" not in moving.ostree("show", "--raw", REF)
+    # of another build
+    lock.write_text(locked.replace('["hello-lib-1.0-1.noarch"]', '["hello-lib-1.1-1.noarch"]'))
+    done = moving.run(f"--lockfile={lock}")
+    complaint = f"{lock}: the advisory 'TINY-2026-2' lists hello-lib-1.1-1.noarch, which is not among the packages"
+    assert (done.status, complaint in done.stderr) == (2, True), done.stderr
+    # --keep looks them up again
+    compose(moving, "lock", "update", moving.treefile, "--keep")
+    assert lock.read_text().endswith("    advisories: []\n")
+    assert of_lock(moving) != first
+
+
 def test_security_updates(moving: Site, keys: Keys, tmp_path: Path) -> None:
     lock = moving.path / "tiny.lock.yaml"
     words = ("lock", "update", moving.treefile)
@@ -244,8 +316,7 @@ def test_security_updates(moving: Site, keys: Keys, tmp_path: Path) -> None:
     assert compose(moving, *words, "--security", "--unchanged-exit-77", status=77).stdout == f"{lock}: no change\n"
     release(moving, keys, tmp_path, "hello-lib")
     release(moving, keys, tmp_path, "tiny-release")
-    (tmp_path / "updateinfo.xml").write_text(UPDATEINFO)
-    run("modifyrepo_c", str(tmp_path / "updateinfo.xml"), str(moving.packages / "repodata"))
+    advise(moving, UPDATEINFO)
     before = lock.read_text()
     # the build that the advisory lists has been replaced by a later one; those before and after both are of no interest
     expected = [

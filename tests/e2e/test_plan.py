@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -196,14 +197,19 @@ def test_markdown(changed: Site) -> None:
 
 
 def test_of_a_lockfile(changed: Site) -> None:
-    """What it has is in the plan; what only repositories know is said to be unknown, not to be nothing."""
+    """What it has is in the plan; what it lacks is said to be unknown, not to be nothing."""
     lock = changed.path / "lock.yaml"
     changed.tool("lock", changed.treefile, f"--lockfile={lock}", f"--cachedir={changed.cachedir}")
     text = plan(changed, f"--lockfile={lock}").stdout
     assert "^ hello-lib.noarch 1.0-1 -> 2.0-1 (tiny" in text
-    assert "\nsecurity advisories: not known: the packages come from a lockfile\n" in text
+    assert "\nsecurity advisories:\n  TINY-2026-1 (critical): hello-lib-2.0-1.noarch, CVE-2026-1\n" in text
+    assert document(changed, f"--lockfile={lock}")["advisories"] == document(changed)["advisories"]
+    lock.write_text(re.sub(r"(?s)    advisories:.*", "", lock.read_text()))
+    unknown = "not known: the lockfile lacks them (compose lock update --keep adds them)"
+    assert f"\nsecurity advisories: {unknown}\n" in plan(changed, f"--lockfile={lock}").stdout
     text = plan(changed, f"--lockfile={lock}", "--format=markdown").stdout
-    assert "\nSecurity advisories: not known: the packages come from a lockfile.\n" in text
+    assert f"\nSecurity advisories: {unknown}.\n" in text
+    assert document(changed, f"--lockfile={lock}")["advisories"] is None
 
 
 def test_the_repository_of_the_packages_is_gone(moving: Site) -> None:

@@ -186,9 +186,11 @@ def targets(scratch: Path) -> list[Target]:
             overlay.finish(without=("sysroot",))
 
     lock = (
-        b'compose-lock: 1\narches:\n  x86_64:\n    request: ' + b"ab" * 32 + b'\n    specs: ["a"]\n    repos:\n      "r": 1\n'
+        b'compose-lock: 2\narches:\n  x86_64:\n    request: ' + b"ab" * 32 + b'\n    specs: ["a"]\n    repos:\n      "r": 1\n'
         b'    packages:\n      - {"nevra": "a-0:1-1.x86_64", "repo": "r", "location": "a.rpm", "checksum": "sha256:'
         + b"cd" * 32 + b'", "size": 1, "installed": 2, "source": "a.src.rpm", "reason": "requested"}\n'
+        b'    advisories:\n      - {"id": "A-1", "severity": "low", "packages": ["a-1-1.x86_64"], "references": '
+        b'[{"url": "https://a", "title": "CVE-1"}]}\n'
     )  # fmt: skip
     foreign = b'{"packages": {"a": {"evra": "1:2-3.x86_64", "digest": "sha256:00"}}, "metadata": {"generated": "x"}}'
     plain = json.dumps(

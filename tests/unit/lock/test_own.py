@@ -13,7 +13,7 @@ from compose.errors import TreefileError
 from compose.lock.model import ArchLock, Change, Lock, LockedPackage, changes
 from compose.lock.own import format_lock, parse_lock
 from compose.rpm.nevra import Nevra
-from compose.solve.resolution import Reason, ResolvedPackage
+from compose.solve.resolution import Advisory, Reason, Reference, ResolvedPackage
 
 
 def locked(
@@ -36,21 +36,38 @@ def locked(
     )
 
 
-def arch_lock(*packages: LockedPackage) -> ArchLock:
+def arch_lock(*packages: LockedPackage, advisories: tuple[Advisory, ...] | None = None) -> ArchLock:
     return ArchLock(
         request="ef" * 32,
         specs=("bash", "glibc >= 2", "größe-\U00010000"),
         repos=(("fedora", 1_700_000_000),),
         packages=packages,
+        advisories=advisories,
     )
 
 
+FIXED = Advisory(
+    id="FEDORA-2026-2",
+    severity="important",
+    packages=("bash-1:1-2.fc43.x86_64", "glibc-1-2.fc43.i686"),
+    references=(
+        Reference(url="https://b", title="CVE-2026-2"),
+        # in the order of the updateinfo, not by name
+        Reference(url="https://a", title="CVE-2026-1"),
+    ),
+)
+BARE = Advisory(id="FEDORA-2026-1", severity="", packages=("glibc-1-2.fc43.x86_64",), references=())
 GLIBC32 = locked("glibc", arch="i686")
 LOCK = Lock(
     arches={
-        "x86_64": arch_lock(locked("bash", epoch=1, key="", base="https://elsewhere/x/"), GLIBC32, locked("glibc")),
+        "x86_64": arch_lock(
+            locked("bash", epoch=1, key="", base="https://elsewhere/x/"),
+            GLIBC32,
+            locked("glibc"),
+            advisories=(BARE, FIXED),
+        ),
         "aarch64": arch_lock(locked("bash", arch="aarch64")),
-        "s390x": arch_lock(),
+        "s390x": arch_lock(advisories=()),
     }
 )
 
@@ -80,22 +97,43 @@ def test_a_base_is_told_of_the_package_that_has_one() -> None:
         parse_lock(text.replace('"https://elsewhere/x/"', "7").encode(), "x.lock")
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_a_line_per_advisory() -> None:
+    lines = [line for line in format_lock(LOCK).splitlines() if "FEDORA" in line]
+    assert lines == [
+        '      - {"id": "FEDORA-2026-1", "packages": ["glibc-1-2.fc43.x86_64"]}',
+        '      - {"id": "FEDORA-2026-2", "severity": "important", '
+        '"packages": ["bash-1:1-2.fc43.x86_64", "glibc-1-2.fc43.i686"], '
+        '"references": [{"url": "https://b", "title": "CVE-2026-2"}, {"url": "https://a", "title": "CVE-2026-1"}]}',
+    ]
+
+
+def test_without_advisories_is_not_the_same_as_with_none() -> None:
+    text = format_lock(Lock(arches={"x86_64": arch_lock(locked("bash"), advisories=())}))
+    assert text.endswith("    advisories: []\n")
+    older = text.replace("compose-lock: 2", "compose-lock: 1").replace("    advisories: []\n", "")
+    assert parse_lock(older.encode(), "x.lock").arches["x86_64"] == arch_lock(locked("bash"))
+
+
+@given(
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="".join(map(chr, {*range(32)} - {9, 10, 13}))))
+)
 @example("\x7f\x85\x9f\u2028\u2029\ufeff\ufffe\uffff\t\r\n \\u0000 \"'")
-def test_any_text_is_read_back(text: str) -> None:
-    lock = Lock(arches={"x86_64": replace(arch_lock(locked("bash")), specs=(text,))})
+def test_any_text_of_an_updateinfo_is_read_back(text: str) -> None:
+    found = replace(FIXED, id=text, severity=text, references=(Reference(url=text, title=text),))
+    lock = Lock(arches={"x86_64": arch_lock(locked("bash"), advisories=(found,))})
     assert parse_lock(format_lock(lock).encode(), "x.lock") == lock
 
 
-GOOD = format_lock(Lock(arches={"x86_64": arch_lock(locked("bash"))}))
-ROW = GOOD.splitlines(keepends=True)[-1]
+GOOD = format_lock(Lock(arches={"x86_64": arch_lock(locked("bash"), advisories=(BARE, FIXED))}))
+ROW = next(line for line in GOOD.splitlines(keepends=True) if '"nevra"' in line)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ("compose-lock: 1", "compose-lock: 2", "x.lock:2:1: compose-lock: version 2 is not supported, only 1"),
-        ("compose-lock: 1", "compose-lock: true", "x.lock:2:1: compose-lock must be a number"),
+        ("compose-lock: 2", "compose-lock: 3", "x.lock:2:1: compose-lock: version 3 is not supported, only up to 2"),
+        ("compose-lock: 2", "compose-lock: 0", "x.lock:2:1: compose-lock: version 0 is not supported, only up to 2"),
+        ("compose-lock: 2", "compose-lock: true", "x.lock:2:1: compose-lock must be a number"),
         ("arches:", "arch:", "x.lock:3:1: arch: unknown key"),
         ("request: efef", "request: xyz", "x.lock:4:3: request must be 64 hexadecimal digits"),
         ('"size": 10', '"size": -1', "size must be a number of bytes"),
@@ -111,6 +149,20 @@ ROW = GOOD.splitlines(keepends=True)[-1]
         ("packages:", "packages: [", "not YAML"),
         ('      - {"nevra"', '      - 7\n      - {"nevra"', "nevra is missing"),
         (ROW, ROW + ROW, "x.lock:11:9: bash-1-2.fc43.x86_64 is given twice"),
+        ("    advisories:", "    advisories: x\n    y:", "x.lock:11:5: advisories must be a list"),
+        ('      - {"id"', '      - 7\n      - {"id"', "x.lock:12:9: id is missing"),
+        ('"id": "FEDORA-2026-1"', '"id": 1', "x.lock:12:10: id must be a string"),
+        ('"id": "FEDORA-2026-1"', '"id": "FEDORA-2026-2"', "x.lock:13:9: the advisory 'FEDORA-2026-2' is listed twice"),
+        ('"id": "FEDORA-2026-1"', '"id": "\\e[2J"', "x.lock:12:10: id must not contain control characters"),
+        ('{"id"', '{"kind": "x", "id"', "x.lock:12:10: kind: unknown key"),
+        ('["glibc-1-2.fc43.x86_64"]', "[]", "x.lock:12:9: an advisory must list packages"),
+        ('["glibc-1-2.fc43.x86_64"]', "[7]", "packages must be a list of strings"),
+        ('["glibc-1-2.fc43.x86_64"]', '["\\0"]', "packages must not contain control characters"),
+        ('"severity": "important"', '"severity": 3', "severity must be a string"),
+        ('"references": [', '"references": [7, ', "x.lock:13:136: url is missing"),
+        ('"references": [', '"references": 7, "x": [', "references must be a list"),
+        (', "title": "CVE-2026-2"', "", "title is missing"),
+        ('"CVE-2026-2"', '"\\0"', "title must not contain control characters"),
     ],
 )
 def test_faults_are_told_with_their_place(old: str, new: str, complaint: str) -> None:

@@ -64,6 +64,7 @@ RESOLUTION = Resolution(
     advisories=(
         Advisory(id="x", severity="low", packages=("bash",), references=(Reference(url="https://x", title="CVE"),)),
     ),
+    fixes=(Advisory(id="y", severity="", packages=("bash",), references=()),),
     links=(Link(source=BASH, target=BASH, need=Need.REQUIRES, dependency="bash"),),
     directories=(("a", "/repository"),),
 )
