@@ -157,12 +157,12 @@ ROW = next(line for line in GOOD.splitlines(keepends=True) if '"nevra"' in line)
         ('{"id"', '{"kind": "x", "id"', "x.lock:12:10: kind: unknown key"),
         ('["glibc-1-2.fc43.x86_64"]', "[]", "x.lock:12:9: an advisory must list packages"),
         ('["glibc-1-2.fc43.x86_64"]', "[7]", "packages must be a list of strings"),
-        ('["glibc-1-2.fc43.x86_64"]', '["\\0"]', "packages must not contain control characters"),
+        ('["glibc-1-2.fc43.x86_64"]', '["\\a"]', "packages must not contain control characters"),
         ('"severity": "important"', '"severity": 3', "severity must be a string"),
         ('"references": [', '"references": [7, ', "x.lock:13:136: url is missing"),
         ('"references": [', '"references": 7, "x": [', "references must be a list"),
         (', "title": "CVE-2026-2"', "", "title is missing"),
-        ('"CVE-2026-2"', '"\\0"', "title must not contain control characters"),
+        ('"CVE-2026-2"', '"\\a"', "title must not contain control characters"),
     ],
 )
 def test_faults_are_told_with_their_place(old: str, new: str, complaint: str) -> None:
