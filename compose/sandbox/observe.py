@@ -31,15 +31,13 @@ from compose.sandbox.lookups import (
     LINK,
     LIST,
     LOOK,
-    OPENAT2,
     READ,
-    RENAMEAT2,
     RENAMES,
     ROOT,
     RUN,
     RUNS,
     SYMLINKS,
-    X86_64,
+    abi_of,
 )
 
 PRIVATE = ("/tmp", "/var/tmp", "/run", "/dev", "/proc", "/sys")
@@ -65,7 +63,8 @@ before each wait instead takes a fifth of the time of a lookup."""
 _CONTINUE = 1
 _RECEIVE = 0xC0502100
 _SEND = 0xC0182101
-_SET_FLAGS = 0x40082104
+# _IOW of asm-generic/ioctl.h, and of powerpc's own
+_SET_FLAGS = 0x80082104 if os.uname().machine == "ppc64le" else 0x40082104
 _SYNC_WAKE_UP = 1
 _NOTIFICATION = struct.Struct("=QIIiIQ6Q")
 _EMPTY = bytes(_NOTIFICATION.size)
@@ -142,6 +141,9 @@ class Observer:
     """
 
     def __init__(self, listener: int, root: int) -> None:
+        abi = abi_of(os.uname().machine)
+        assert abi is not None
+        self._abi = abi
         self._listener = listener
         self._root = root
         self._paths: dict[int, set[str]] = {kind: set() for kind in (LOOK, READ, LIST)}
@@ -212,21 +214,22 @@ class Observer:
 
     def _answer(self, request: bytes) -> None:
         """Record a lookup and let the system call continue."""
-        cookie, pid, _, call, arch, _, *arguments = _NOTIFICATION.unpack(request)
+        cookie, pid, _, number, arch, _, *arguments = _NOTIFICATION.unpack(request)
+        call = self._abi.names.get(number, "") if arch == self._abi.arch else ""
         if not self._lost:
             try:
-                if call == OPENAT2 and self._is_in_root(pid, arguments[2]):
+                if call == "openat2" and self._is_in_root(pid, arguments[2]):
                     raise ValueError
                 # KeyError for untraceable and unknown calls, and for other binary formats
                 paths = [
                     self._record(pid, kind, None if directory is None else arguments[directory], arguments[argument])
-                    for kind, directory, argument in CALLS[call if arch == X86_64 else -1]
+                    for kind, directory, argument in CALLS[call]
                 ]
                 if call in SYMLINKS:
                     self._record_name(paths[0], self._string(pid, arguments[0]))
                 elif call in RENAMES:
                     self._record_name(paths[1], paths[0])
-                    if call == RENAMEAT2 and arguments[4] & EXCHANGE:
+                    if call == "renameat2" and arguments[4] & EXCHANGE:
                         self._record_name(paths[0], paths[1])
             except (FileNotFoundError, ProcessLookupError):
                 # no such descriptor, or the process is gone: nothing is looked up
@@ -408,6 +411,7 @@ class Observer:
 
     def _read(self, pid: int, size: int, address: int) -> bytes:
         """Bytes of a process's memory, at least one. Raises OSError."""
+        address &= (1 << self._abi.address_bits) - 1
         if address >= _NO_ADDRESS:
             raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
         for _ in range(2):
