@@ -56,6 +56,7 @@ class Rule:
 
 _NEW_USER_NAMESPACE = 0x10000000  # linux/sched.h: CLONE_NEWUSER
 _TERMINAL_INPUT = (0x5412, 0x541C)  # asm-generic/ioctls.h: TIOCSTI, TIOCLINUX
+_MAKE_SOCKET = 1  # linux/net.h: SYS_SOCKET
 _NO_NETWORK_NAMESPACE = (40, 42)  # linux/socket.h: AF_VSOCK, AF_QIPCRTR
 
 DENIED = (
@@ -71,8 +72,8 @@ DENIED = (
     Rule(call="clone3", numbers=(435, 435, 435, 435, 435)),
     # fake input on a terminal
     Rule(call="ioctl", numbers=(16, 54, 29, 54, 54), answer=errno.EPERM, argument=1, values=_TERMINAL_INPUT),
-    # sockets that bypass the network namespace and reach the hypervisor or other processors; socketcall takes its arguments
-    # in memory, and C libraries have not needed it for ten years
+    # sockets that bypass the network namespace and reach the hypervisor or other processors; socketcall takes the family in
+    # memory, so that it makes none at all: C libraries need it on s390x only
     Rule(
         call="socket",
         numbers=(41, 359, 198, 326, 359),
@@ -80,7 +81,7 @@ DENIED = (
         argument=0,
         values=_NO_NETWORK_NAMESPACE,
     ),
-    Rule(call="socketcall", numbers=(None, 102, None, 102, 102)),
+    Rule(call="socketcall", numbers=(None, 102, None, 102, 102), argument=0, values=(_MAKE_SOCKET,)),
     # the host's kernel log
     Rule(call="syslog", numbers=(103, 103, 116, 103, 103), answer=errno.EPERM),
     # available to everybody on many machines, and involved in many exploits of the kernel

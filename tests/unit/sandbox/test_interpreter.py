@@ -44,10 +44,10 @@ def test_the_dynamic_linker(tmp_path: Path) -> None:
     assert linker is not None
     assert os.path.exists(linker)
     # the segments are described at the end, as patchelf leaves them
-    start = struct.unpack_from("<Q", program, 32)[0]
-    size, count = struct.unpack_from("<HH", program, 54)
+    start = struct.unpack_from("=Q", program, 32)[0]
+    size, count = struct.unpack_from("=HH", program, 54)
     moved = bytearray(program) + program[start : start + size * count]
-    struct.pack_into("<Q", moved, 32, len(program))
+    struct.pack_into("=Q", moved, 32, len(program))
     moved[start : start + size * count] = bytes(size * count)
     (tmp_path / "moved").write_bytes(moved)
     assert of(tmp_path / "moved") == linker

@@ -85,6 +85,10 @@ def test_what_is_listed_is_refused_and_nothing_else(machine: str, arch: int, col
         ("s390x", S390X, 54, [0, 0x5412], EPERM),
         ("x86_64", X86_64, 41, [40], REFUSE | errno.EAFNOSUPPORT),
         ("x86_64", X86_64, 41, [1], ALLOW),
+        # the C library of s390x sends messages by it
+        ("s390x", S390X, 102, [1], ENOSYS),
+        ("s390x", S390X, 102, [16], ALLOW),
+        ("x86_64", I386, 102, [1], ENOSYS),
     ],
 )
 def test_arguments(machine: str, arch: int, number: int, arguments: list[int], answer: int) -> None:
