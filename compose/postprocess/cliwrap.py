@@ -39,6 +39,9 @@ def wrap(tree: Tree, store: Contents, names: tuple[str, ...]) -> Tree:
         path = next((f"{place}/{name}" for place in _PLACES if f"{place}/{name}" in editor), None)
         if path is not None:
             original = editor[path]
+            if original.blob is not None and original.blob.digest == wrapper.digest:
+                # wrapped already
+                continue
             editor.remove(path)
             editor.put(f"{_WRAPPED}/{name}", original)
         elif name not in _ALWAYS:

@@ -42,3 +42,11 @@ def test_without_rpm_ostree_nothing_could_take_the_calls() -> None:
     store = MemoryStore()
     with pytest.raises(PostprocessError, match="the tree has no /usr/bin/rpm-ostree"):
         wrap(parse('f usr/bin/rpm 0755 ""', store), store, ("rpm",))
+
+
+def test_what_is_wrapped_is_not_wrapped_again() -> None:
+    """A base treefile and the one that includes it may both name a program; a root may have been wrapped before."""
+    store = MemoryStore()
+    tree = wrap(parse(TREE, store), store, ("rpm", "rpm"))
+    assert store.read(tree[f"{WRAPPED}/rpm"].blob) == b"rpm"  # type: ignore[arg-type]
+    assert wrap(tree, store, ("rpm",)) == tree
