@@ -26,7 +26,7 @@ def losses(
     # a file moved and rewritten by a step is recognized by the last two components of its path
     rewritten = {_end(path) for path, entry in after.entries.items() if entry.writer.startswith("step:")}
     programs = {path: record.program.phase for record in records for path in record.changed}
-    requested = tuple(f"{path.strip('/')}/" for path in removed)
+    requested = tuple(f"{_place(before, path)}/" for path in removed)
     found = []
     for path, entry in before.walk():
         if entry.is_dir or _content(entry) in kept or _end(path) in rewritten:
@@ -57,7 +57,7 @@ def _end(path: str) -> str:
 
 
 def _place(tree: Tree, path: str) -> str:
-    """Where a path leads in the new tree: /usr/local/x may be /var/usrlocal/x."""
+    """Where a path leads in a tree: /usr/local/x may be /var/usrlocal/x."""
     try:
         return tree.resolve(path, follow_last=False)
     except TreeLookupError:

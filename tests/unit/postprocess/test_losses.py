@@ -92,3 +92,11 @@ def test_what_was_told_is_not_told_again() -> None:
     before = parse('f usr/local/x 0644 "x"', store)
     after = parse("l usr/local ../var/usrlocal", store)
     assert losses(before, after, told, (), ()) == ()
+
+
+def test_what_the_treefile_removes_through_a_symlink() -> None:
+    store = MemoryStore()
+    before, after = (parse(f"l bin usr/bin\n{more}", store) for more in ('f usr/bin/a 0755 "a"', "d usr/bin 0755"))
+    expected = (Dropped(path="usr/bin/a", reason="remove-files", expected=True),)
+    assert losses(before, after, (), (), ("bin/a",)) == expected
+    assert losses(before, after, (), (), ("bin//./a",)) == expected
