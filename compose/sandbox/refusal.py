@@ -153,7 +153,7 @@ def next_subordinate(text: str) -> int:
 
 
 def read_text(path: str) -> str:
-    """Content of a system file, "" if it is absent or unreadable."""
-    with contextlib.suppress(OSError), open(path) as file:
+    """Content of a system file, "" if it is absent or unreadable. Paths and comments in it need not be UTF-8."""
+    with contextlib.suppress(OSError), open(path, errors="surrogateescape") as file:
         return file.read()
     return ""

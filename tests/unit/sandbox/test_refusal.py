@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 import pytest
 
 from compose.sandbox.identity import ids_from_zero, subordinate_ranges
-from compose.sandbox.refusal import Machine, Step, next_subordinate, refused, remedy
+from compose.sandbox.refusal import Machine, Step, next_subordinate, read_text, refused, remedy
 
 UBUNTU = Machine(families=("ubuntu", "debian"), settings={"kernel.apparmor_restrict_unprivileged_userns": "1"})
 DEBIAN = Machine(
@@ -79,3 +80,10 @@ def test_next_subordinate() -> None:
 )
 def test_ids_from_zero(text: str, count: int) -> None:
     assert ids_from_zero(text) == count
+
+
+def test_system_files_need_not_be_utf8(tmp_path: Path) -> None:
+    """A comment in /etc/subuid, or a mount point."""
+    (tmp_path / "subuid").write_bytes(b"# caf\xe9\nme:100000:65536\n")
+    assert subordinate_ranges(read_text(str(tmp_path / "subuid")), ("me",)) == ((100000, 65536),)
+    assert read_text(str(tmp_path / "absent")) == ""
