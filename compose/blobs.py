@@ -32,6 +32,7 @@ from compose.fs import (
     clone_or_copy,
     holes,
     is_own_directory,
+    open_regular,
     remove_tree,
     replace,
     storage_error,
@@ -149,20 +150,19 @@ class BlobStore:
                 yield from (os.path.join(below, name) for name in sorted(os.listdir(below)))
 
     def is_sound(self, path: str) -> bool:
-        """Does one of paths() match its name? Hashes the content. Raises StorageError if it cannot be read."""
+        """Does one of paths() match its name? Hashes the content. Raises StorageError if it exists and cannot be read."""
         directory, name = path.split("/")[-2:]
         try:
             digest, mode, mtime = name.split(".")
-            status = os.lstat(path)
-            ref = BlobRef(digest=directory + digest, size=status.st_size, mode=int(mode, 8), mtime=int(mtime))
-            if not self._is_whole(status, ref):
-                return False
-            with open(self.open(ref), "rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest() == ref.digest
+            with open_regular(path, follow_symlinks=False) as file:
+                status = os.fstat(file.fileno())
+                ref = BlobRef(digest=directory + digest, size=status.st_size, mode=int(mode, 8), mtime=int(mtime))
+                return self._is_whole(status, ref) and hashlib.file_digest(file, "sha256").hexdigest() == ref.digest
         except ValueError:
             return False
         except OSError as error:
-            if error.errno == errno.EIO:
+            # EINVAL, EISDIR, ELOOP: not a regular file
+            if error.errno in (errno.EIO, errno.ENOENT, errno.EINVAL, errno.EISDIR, errno.ELOOP):
                 return False
             raise storage_error(path, error) from error
 
@@ -276,12 +276,12 @@ class BlobWriter:
         try:
             own = self._file()
             clone_or_copy(fd, own)
+            # hash the copy, because the source may change meanwhile
+            for chunk in chunks(own):
+                self._hash.update(chunk)
+                self._size += len(chunk)
         except OSError as error:
             raise storage_error(self._root, error) from error
-        # hash the copy, because the source may change meanwhile
-        for chunk in chunks(own):
-            self._hash.update(chunk)
-            self._size += len(chunk)
 
     def commit(self) -> BlobRef:
         """Give the blob its name, unless the store has it already."""

@@ -163,7 +163,7 @@ class _DiskUsage:
             if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
                 self._seen.add(inode)
         match kind:
-            case Kind.RPMS | Kind.PROGRAMS:
+            case Kind.RPMS | Kind.PROGRAMS | Kind.LOWERS:
                 used = own.st_mtime
             case Kind.BLOBS:
                 # mtime comes from the package; ctime changes with every hard link that a compose makes

@@ -313,3 +313,18 @@ def test_a_damaged_blob_is_replaced_while_another_process_begins(store, monkeypa
     monkeypatch.setattr(blobs, "replace", replace)
     assert BlobStore(store.root).add_bytes(b"content", mtime=5) == ref
     assert store.read(ref) == b"content"
+
+
+def test_a_copy_that_cannot_be_read_back_is_a_storage_error(store, monkeypatch):
+    """To hash it."""
+
+    def failing(fd, size, offset):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "pread", failing)
+    source = os.open(__file__, os.O_RDONLY)
+    try:
+        with pytest.raises(StorageError, match="Input/output error"):
+            store.add_fd(source, 0o644, 0)
+    finally:
+        os.close(source)

@@ -150,6 +150,32 @@ def test_history_is_kept_short(cache):
     assert Path(cache.join(HISTORY)).read_text() == line * 1000
 
 
+def test_verify_passes_over_what_is_gone_meanwhile(cache, monkeypatch):
+    """A compose, or another verification, has found the damage first."""
+    add_package(cache, "a", b"a")
+    real = BlobStore.is_sound
+
+    def gone(store, path):
+        os.unlink(path)
+        return real(store, path)
+
+    monkeypatch.setattr(BlobStore, "is_sound", gone)
+    assert verify(cache, 1, QUIET) == (2, ())
+
+
+def test_a_lower_layer_is_as_old_as_its_last_use(cache):
+    """However new the files in it claim to be."""
+    memory = ProgramMemory(cache.join("programs"))
+    with memory.lower() as lower:
+        file = Path(lower.directory, "file")
+    file.touch()
+    os.utime(file, (1 << 32, 1 << 32))
+    (path,) = memory.lowers()
+    os.utime(path, (1000, 1000))
+    (item,) = (item for item in take_stock(cache) if item.kind is Kind.LOWERS)
+    assert item.used == 1000
+
+
 def test_verify_finds_what_no_inode_tells(cache):
     paths = [add_package(cache, name, name.encode() * 5000) for name in ("one", "two", "three")]
     count, damaged = verify(cache, 2, QUIET)
