@@ -229,7 +229,9 @@ def _remove_leftovers(top: str) -> None:
         try:
             if _try_lock(lock, fcntl.LOCK_EX):
                 _remove_tree(directory)
-                os.unlink(directory + ".lock")
+                # a compose that just ended may have removed it
+                with suppress(FileNotFoundError):
+                    os.unlink(directory + ".lock")
         finally:
             os.close(lock)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from compose.blobs import BlobStore
+from compose import cachedir
 from compose.cachedir import PARTS, CacheDir
 from compose.errors import StorageError
 from compose.events import Reporter
@@ -76,6 +77,20 @@ def test_leftovers_of_a_killed_compose_are_removed_and_a_live_one_is_kept(tmp_pa
         assert not os.path.exists(killed)
         assert os.path.isdir(first)
         assert os.path.isdir(second)
+
+
+def test_a_leftover_that_its_owner_removes_at_the_same_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = CacheDir(str(tmp_path / "cache"))
+    os.makedirs(cache.join("work/ending"))
+
+    def remove(path: str) -> None:
+        if path.endswith("ending"):
+            os.rmdir(path)
+            os.unlink(f"{path}.lock")
+
+    monkeypatch.setattr(cachedir, "_remove_tree", remove)
+    with cache.scratch():
+        assert not os.path.exists(cache.join("work/ending"))
 
 
 def test_scratch_without_a_lock_is_a_leftover(tmp_path: Path) -> None:
