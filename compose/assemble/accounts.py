@@ -70,14 +70,19 @@ def resolve_owners(
 
 def with_kept(shipped: bytes, kept: bytes) -> bytes:
     """The passwd or group file `shipped`, with the entries of `kept` appended whose names it lacks."""
-    names = {line.split(b":")[0] for line in shipped.splitlines()}
-    lines = shipped.splitlines()
-    for line in kept.splitlines():
+    lines = _lines(shipped)
+    names = {line.split(b":")[0] for line in lines}
+    for line in _lines(kept):
         name = line.split(b":")[0]
         if line.count(b":") >= 3 and name not in names:
             names.add(name)
             lines.append(line)
     return b"".join(line + b"\n" for line in lines)
+
+
+def _lines(data: bytes) -> list[bytes]:
+    """Lines without their newlines. Unlike bytes.splitlines(), this does not split at a carriage return."""
+    return data.removesuffix(b"\n").split(b"\n") if data else []
 
 
 _LOCKED = {"shadow": b":!*:::::::", "gshadow": b":!*::"}
@@ -87,11 +92,11 @@ _LOCKED = {"shadow": b":!*:::::::", "gshadow": b":!*::"}
 def locked_lines(accounts: bytes, shadow: str) -> bytes:
     """A shadow or gshadow file for the entries of a passwd or group file, all with locked passwords. shadow: "shadow" or
     "gshadow"."""
-    names = dict.fromkeys(line.split(b":")[0] for line in accounts.splitlines() if line.count(b":") >= 3)
+    names = dict.fromkeys(line.split(b":")[0] for line in _lines(accounts) if line.count(b":") >= 3)
     return b"".join(name + _LOCKED[shadow] + b"\n" for name in names)
 
 
 def still_locked(lines: bytes) -> bytes:
     """The lines of a shadow or gshadow file whose password is locked: passwords are not carried over from commit to commit."""
-    locked = (line for line in lines.splitlines() if line.partition(b":")[2].startswith((b"!", b"*")))
+    locked = (line for line in _lines(lines) if line.partition(b":")[2].startswith((b"!", b"*")))
     return b"".join(line + b"\n" for line in locked)

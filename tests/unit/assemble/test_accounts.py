@@ -54,3 +54,10 @@ def test_accounts_of_a_file_are_locked() -> None:
 def test_a_password_is_not_handed_on() -> None:
     before = b"root:$6$salt$hash:20000:0:99999:7:::\nempty::20000::::::\nbin:*::0:99999:7:::\nd:!*::::::1:\n"
     assert still_locked(before) == b"bin:*::0:99999:7:::\nd:!*::::::1:\n"
+
+
+def test_a_line_ends_at_a_newline_only() -> None:
+    line = b"a:x:1:1:A\rB:/:/bin/sh\n"
+    assert with_kept(line, b"b:x:2:2:B\rc:x:3:3:/:/\n") == line + b"b:x:2:2:B\rc:x:3:3:/:/\n"
+    assert locked_lines(line, "shadow") == b"a:!*:::::::\n"
+    assert still_locked(b"a:!\r:1\nb:$6$x\r:!:1\n") == b"a:!\r:1\n"
