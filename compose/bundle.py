@@ -10,19 +10,17 @@ are unpacked, before anything uses them.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 import re
 import tarfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
 from compose import fs
-from compose.errors import FetchError, StorageError, UsageError
+from compose.errors import FetchError, UsageError
 
 INDEX = "index.json"
 _MARK = "compose-bundle"
@@ -112,7 +110,7 @@ def _member(path: str, source: Source) -> Member:
         data = source.data or b""
         size, digest = len(data), hashlib.sha256(data).hexdigest()
     else:
-        with _reading(source.path), open(source.path, "rb") as file:
+        with fs.read_errors(source.path), open(source.path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             size = os.fstat(file.fileno()).st_size
     return Member(path=path, size=size, mode=source.mode, sha256=digest)
@@ -130,24 +128,15 @@ def _append(stream: BinaryIO, member: Member, source: Source) -> None:
 
 def _chunks(path: str) -> Iterator[bytes]:
     # not around the yields: what writes the chunks has errors of its own
-    with _reading(path):
+    with fs.read_errors(path):
         file = open(path, "rb")  # noqa: SIM115, closed below
     with file:
         while True:
-            with _reading(path):
+            with fs.read_errors(path):
                 chunk = file.read(_CHUNK)
             if not chunk:
                 return
             yield chunk
-
-
-@contextmanager
-def _reading(path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        hint = fs.FAILING if error.errno == errno.EIO else None
-        raise StorageError(f"cannot read {path}: {error.strerror}", hint=hint) from error
 
 
 def _header(member: Member) -> bytes:

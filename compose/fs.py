@@ -62,6 +62,17 @@ def storage_errors(place: str) -> Iterator[None]:
 
 
 @contextmanager
+def read_errors(place: str) -> Iterator[None]:
+    """Raise StorageError for a failed read in the block, naming the file, or place if the error names none."""
+    try:
+        yield
+    except OSError as error:
+        found = error.filename if isinstance(error.filename, str) else place
+        hint = FAILING if error.errno == errno.EIO else None
+        raise StorageError(f"cannot read {found}: {error.strerror}", hint=hint) from error
+
+
+@contextmanager
 def obstacles(place: str) -> Iterator[None]:
     """Raise StorageError, naming place, for a file where a directory must be, or the reverse, as in a damaged repository."""
     try:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from compose import fs
 from compose.blobs import BlobStore
-from compose.errors import SandboxError, StorageError, UsageError
+from compose.errors import SandboxError, UsageError
 from compose.events import Reporter
 from compose.tree import Entry, Tree, join, name_of, parent_of
 
@@ -128,7 +128,7 @@ def read_rootfs(
     faults: list[str] = []
     devices: list[str] = []
     whiteouts: dict[str, Entry] = {}
-    with reporter.task("Reading files", unit="files") as task, fs.storage_errors(directory):
+    with reporter.task("Reading files", unit="files") as task, fs.read_errors(directory):
         for path, full, status in _walk(directory, without):
             kind = stat.S_IFMT(status.st_mode)
             whiteout = kind == stat.S_IFCHR and status.st_rdev == 0
@@ -273,8 +273,6 @@ def _entry(full: str, status: os.stat_result, store: BlobStore, link: str, write
         fd = os.open(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             blob = store.add_fd(fd, stat.S_IMODE(status.st_mode), mtime)
-        except OSError as error:
-            raise StorageError(f"cannot read {full}: {error.strerror}") from error
         finally:
             os.close(fd)
     return Entry(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from compose.blobs import BlobStore
-from compose.errors import UsageError
+from compose.errors import StorageError, UsageError
 from compose.events import Reporter
 from compose.rootfs import read_rootfs
 
@@ -24,3 +26,20 @@ def test_what_is_not_utf8(tmp_path: Path) -> None:
         "/usr/link has the target b'a\\xff', which is not UTF-8, as commits require",
         "b'usr/b\\xff' is not UTF-8, as commits require",
     ]
+
+
+def test_what_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By an ordinary user, such as /etc/shadow; root may read everything."""
+    shadow = tmp_path / "root/usr/shadow"
+    shadow.parent.mkdir(parents=True)
+    shadow.touch()
+    store, real = BlobStore(str(tmp_path / "blobs")), os.open
+
+    def refuse(path: str, *rest: Any, **options: Any) -> int:
+        if str(path).endswith("/shadow"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return real(path, *rest, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(StorageError, match=f"cannot read {shadow}: Permission denied"):
+        read_rootfs(str(tmp_path / "root"), store, Reporter(), writer="x")
