@@ -95,14 +95,21 @@ def plan(
 
     pretrans = [*of_all(ScriptKind.PRETRANS)]
     before = [program for program in pretrans if not program.lua]
+    # few packages have triggers: going through all installed ones for each takes a second for 2,000
+    watching: list[PackageManifest] = []
     for position, manifest in enumerate(ordered):
-        before += fired(triggers.before_unpacking(ordered, position))
+        before += fired(triggers.before_unpacking(ordered, position, watching))
         before += scriptlets(manifest, ScriptKind.PRE)
+        if manifest.triggers:
+            watching.append(manifest)
     after: list[Program] = []
+    watching = []
     for position, manifest in enumerate(ordered):
-        after += fired(triggers.before_post(ordered, position, skipped))
+        if manifest.triggers:
+            watching.append(manifest)
+        after += fired(triggers.before_post(ordered, position, watching, skipped))
         after += scriptlets(manifest, ScriptKind.POST)
-        after += fired(triggers.after_post(ordered, position, skipped))
+        after += fired(triggers.after_post(ordered, position, watching, skipped))
     after += of_all(ScriptKind.POSTTRANS)
     after += fired(triggers.after_transaction(ordered))
     return Plan(

@@ -32,28 +32,37 @@ class Firing:
     stdin: bytes = b""
 
 
-def before_unpacking(ordered: Sequence[PackageManifest], position: int) -> Iterator[Firing]:
-    """%triggerprein, before the package at `position` in install order is unpacked."""
-    yield from _at_name(ordered[:position], ordered[position], TriggerKind.PREIN, ("1", "0"))
-    yield from _own(ordered[position], ordered[:position], TriggerKind.PREIN, ("0", "1"))
+def before_unpacking(
+    ordered: Sequence[PackageManifest], position: int, watching: Sequence[PackageManifest]
+) -> Iterator[Firing]:
+    """%triggerprein, before the package at `position` in install order is unpacked. watching: those before it that have
+    triggers."""
+    yield from _at_name(watching, ordered[position], TriggerKind.PREIN, ("1", "0"))
+    yield from _own(ordered, position, position, TriggerKind.PREIN, ("0", "1"))
 
 
 def before_post(
-    ordered: Sequence[PackageManifest], position: int, skipped: Container[tuple[str, str]]
+    ordered: Sequence[PackageManifest],
+    position: int,
+    watching: Sequence[PackageManifest],
+    skipped: Container[tuple[str, str]],
 ) -> Iterator[Firing]:
-    """%filetriggerin of high priority, after the package at `position` is unpacked and before its %post. skipped: (package,
-    path) of files that are not created for it and so set off nothing."""
-    yield from _file_triggers(ordered, position, skipped, early=True)
+    """%filetriggerin of high priority, after the package at `position` is unpacked and before its %post. watching: those up to
+    it that have triggers. skipped: (package, path) of files that are not created for it and so set off nothing."""
+    yield from _file_triggers(ordered, position, watching, skipped, early=True)
 
 
 def after_post(
-    ordered: Sequence[PackageManifest], position: int, skipped: Container[tuple[str, str]]
+    ordered: Sequence[PackageManifest],
+    position: int,
+    watching: Sequence[PackageManifest],
+    skipped: Container[tuple[str, str]],
 ) -> Iterator[Firing]:
-    """%triggerin, and %filetriggerin of low priority, after the %post of the package at `position`. skipped: as in
+    """%triggerin, and %filetriggerin of low priority, after the %post of the package at `position`. watching, skipped: as in
     before_post()."""
-    yield from _at_name(ordered[: position + 1], ordered[position], TriggerKind.IN, ("1", "1"))
-    yield from _own(ordered[position], ordered[: position + 1], TriggerKind.IN, ("1", "1"))
-    yield from _file_triggers(ordered, position, skipped, early=False)
+    yield from _at_name(watching, ordered[position], TriggerKind.IN, ("1", "1"))
+    yield from _own(ordered, position, position + 1, TriggerKind.IN, ("1", "1"))
+    yield from _file_triggers(ordered, position, watching, skipped, early=False)
 
 
 def after_transaction(ordered: Sequence[PackageManifest]) -> Iterator[Firing]:
@@ -65,35 +74,41 @@ def after_transaction(ordered: Sequence[PackageManifest]) -> Iterator[Firing]:
 
 
 def _at_name(
-    installed: Sequence[PackageManifest], target: PackageManifest, kind: TriggerKind, arguments: tuple[str, ...]
+    watching: Sequence[PackageManifest], target: PackageManifest, kind: TriggerKind, arguments: tuple[str, ...]
 ) -> Iterator[Firing]:
     """Triggers of installed packages that the target sets off."""
-    for manifest in installed:
+    for manifest in watching:
         for trigger in manifest.triggers:
             if trigger.kind is kind and any(matches(condition, target.nevra) for condition in trigger.conditions):
                 yield Firing(manifest=manifest, trigger=trigger, arguments=arguments)
 
 
 def _own(
-    manifest: PackageManifest, installed: Sequence[PackageManifest], kind: TriggerKind, arguments: tuple[str, ...]
+    ordered: Sequence[PackageManifest], position: int, count: int, kind: TriggerKind, arguments: tuple[str, ...]
 ) -> Iterator[Firing]:
-    """A package's own triggers that installed packages set off; each once, sorted by the names they watch."""
-    watching = sorted(
+    """A package's own triggers that the first `count` packages set off; each once, sorted by the names they watch."""
+    manifest = ordered[position]
+    found = sorted(
         (condition.name, index)
         for index, trigger in enumerate(manifest.triggers)
         if trigger.kind is kind
         for condition in trigger.conditions
-        if any(matches(condition, other.nevra) for other in installed)
+        if any(matches(condition, other.nevra) for other in ordered[:count])
     )
-    for index in dict.fromkeys(index for _, index in watching):
+    for index in dict.fromkeys(index for _, index in found):
         yield Firing(manifest=manifest, trigger=manifest.triggers[index], arguments=arguments)
 
 
 def _file_triggers(
-    ordered: Sequence[PackageManifest], position: int, skipped: Container[tuple[str, str]], *, early: bool
+    ordered: Sequence[PackageManifest],
+    position: int,
+    watching: Sequence[PackageManifest],
+    skipped: Container[tuple[str, str]],
+    *,
+    early: bool,
 ) -> Iterator[Firing]:
     target = ordered[position]
-    for manifest, trigger in _by_priority(ordered[: position + 1], TriggerKind.FILE_IN):
+    for manifest, trigger in _by_priority(watching, TriggerKind.FILE_IN):
         if (trigger.priority >= _EARLY) is early and (stdin := _watched_in(trigger, target, skipped)):
             yield Firing(manifest=manifest, trigger=trigger, arguments=("1", "1"), stdin=stdin)
     for manifest, trigger in _by_priority((target,), TriggerKind.FILE_IN):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from compose.blobs import BlobStore
 from compose import cachedir
+from compose.blobs import BlobStore
 from compose.cachedir import PARTS, CacheDir
 from compose.errors import StorageError
 from compose.events import Reporter
