@@ -15,6 +15,7 @@ from compose.blobs import BlobStore
 from compose.cache.inventory import Item, Kind, take_stock
 from compose.cachedir import CacheDir
 from compose.events import Reporter
+from compose.fetch.fetcher import downloads_locked
 from compose.fs import remove_tree, storage_errors
 from compose.importer.cache import IMPORTER_VERSION, read_manifest
 from compose.workroot.memory import ProgramMemory
@@ -35,21 +36,29 @@ def verify(cache: CacheDir, jobs: int, reporter: Reporter) -> tuple[int, tuple[s
             Kind.BLOBS: store.is_sound,
         }
         items = [item for item in take_stock(cache) if item.kind in checks]
+
+        def is_sound(item: Item) -> bool:
+            return checks[item.kind](item.path) or not os.path.lexists(item.path)
+
         with reporter.task("Verifying the cache", total=sum(item.size for item in items), unit="bytes") as task:
 
             def check(item: Item) -> bool:
                 try:
-                    return checks[item.kind](item.path) or not os.path.lexists(item.path)
+                    return is_sound(item)
                 finally:
                     task.advance(item.size)
 
             with ThreadPoolExecutor(max_workers=jobs) as pool:
                 sound = list(pool.map(check, items))
-        damaged = tuple(item.path for item, is_sound in zip(items, sound, strict=True) if not is_sound)
-        for path in damaged:
-            with storage_errors(path):
-                remove_tree(path)
-    return len(items), damaged
+        damaged = [item for item, is_whole in zip(items, sound, strict=True) if not is_whole]
+        if damaged:
+            with downloads_locked(cache.join(Kind.RPMS), reporter):
+                # again, because a compose may have been downloading it
+                damaged = [item for item in damaged if not is_sound(item)]
+                for item in damaged:
+                    with storage_errors(item.path):
+                        remove_tree(item.path)
+    return len(items), tuple(item.path for item in damaged)
 
 
 def _is_sound_manifest(path: str) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from compose import fs
 from compose.errors import ComposeError, FetchError, PackageError, TrustError
@@ -187,16 +188,9 @@ def _download(
     reporter: Reporter,
     jobs: int,
 ) -> None:
-    try:
+    with downloads_locked(network.rpms_dir, reporter):
         for file in files:
-            os.makedirs(os.path.dirname(file.path), mode=0o700, exist_ok=True)
-        descriptor = os.open(os.path.join(network.rpms_dir, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise fs.storage_error(network.rpms_dir, error) from error
-    try:
-        # two composes that share a cachedir must not write one file at the same time
-        message = f"Waiting for another compose that downloads to {network.rpms_dir}"
-        fs.lock(descriptor, lambda: reporter.info(message))
+            _make_directory(os.path.dirname(file.path))
         remote = _copy_local(files, dict(resolution.directories), reporter, jobs)
         if remote and resolution.locked:
             by_url = urls.PackagesJob(files=remote, access=access, network=network)
@@ -204,8 +198,27 @@ def _download(
         elif remote:
             job = dnf.Job(files=remote, access=access, network=network)
             child.call(dnf.download, job, reporter, crash=_downloader_crashed)
+
+
+@contextmanager
+def downloads_locked(rpms_dir: str, reporter: Reporter) -> Iterator[None]:
+    """Hold the lock of CACHEDIR/rpms: two composes must not write one file at the same time, and a file that is being written
+    looks damaged. Raises StorageError."""
+    _make_directory(rpms_dir)
+    with fs.storage_errors(rpms_dir):
+        descriptor = os.open(os.path.join(rpms_dir, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fs.lock(descriptor, lambda: reporter.info(f"Waiting for another compose that downloads to {rpms_dir}"))
+        yield
     finally:
         os.close(descriptor)
+
+
+def _make_directory(path: str) -> None:
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise fs.storage_error(path, error) from error
 
 
 def _copy_local(

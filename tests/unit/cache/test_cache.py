@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
 import threading
 import time
@@ -174,6 +176,23 @@ def test_a_lower_layer_is_as_old_as_its_last_use(cache):
     os.utime(path, (1000, 1000))
     (item,) = (item for item in take_stock(cache) if item.kind is Kind.LOWERS)
     assert item.used == 1000
+
+
+def test_verify_waits_for_a_download(cache):
+    """Of a compose that runs meanwhile, and writes the file in its place."""
+    place = Path(cache.join("rpms"), f"sha256-{hashlib.sha256(b'whole').hexdigest()}")
+    place.mkdir(parents=True)
+    (place / "a.rpm").write_bytes(b"wh")
+
+    class Waiting(Reporter):
+        def info(self, message):
+            (place / "a.rpm").write_bytes(b"whole")
+            os.close(lock)
+
+    lock = os.open(cache.join("rpms/lock"), os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    assert verify(cache, 1, Waiting()) == (1, ())
+    assert (place / "a.rpm").read_bytes() == b"whole"
 
 
 def test_verify_finds_what_no_inode_tells(cache):
