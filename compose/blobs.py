@@ -30,6 +30,7 @@ from compose.errors import DamagedError, StorageError
 from compose.fs import (
     chunks,
     clone_or_copy,
+    free_bytes,
     holes,
     is_own_directory,
     open_regular,
@@ -221,8 +222,7 @@ class BlobStore:
     def has_room(self, size: int) -> bool:
         """Would size bytes fit on this disk? Raises StorageError."""
         with storage_errors(self.root):
-            disk = os.statvfs(self.root)
-        return size <= disk.f_bfree * disk.f_frsize
+            return size <= free_bytes(os.statvfs(self.root))
 
     def add_fd(self, fd: int, mode: int, mtime: int) -> BlobRef:
         """Store the content of an open regular file, sharing extents if the filesystem can. Raises StorageError."""

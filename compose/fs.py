@@ -85,9 +85,14 @@ def obstacles(place: str) -> Iterator[None]:
 def is_full(path: str) -> bool:
     """Is the filesystem of a path full, or almost full? Raises OSError."""
     status = os.statvfs(path)
-    # only root can use the reserved blocks
-    free = status.f_bfree if os.geteuid() == 0 else status.f_bavail
-    return free * status.f_frsize < _ALMOST_FULL or (status.f_files > 0 and status.f_ffree == 0)
+    return free_bytes(status) < _ALMOST_FULL or (status.f_files > 0 and status.f_ffree == 0)
+
+
+def free_bytes(status: os.statvfs_result) -> int:
+    """Return how much this process can still write to a filesystem. Raises OSError."""
+    # the host's root can use the reserved blocks too; to root of another user's namespace, /proc belongs to somebody else
+    reserved = os.geteuid() == 0 and os.stat("/proc").st_uid == 0
+    return (status.f_bfree if reserved else status.f_bavail) * status.f_frsize
 
 
 def check_place(path: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from compose.blobs import BlobStore
 from compose.tree import Tree
 from compose.workroot.materialise import materialise
 from tests.support.filesystem import mounted
+from tests.support.ordinary import Stage
 
 pytestmark = pytest.mark.root
 # ext4's EXT4_LINK_MAX
@@ -75,3 +77,21 @@ def test_extents_are_shared_where_the_filesystem_can(tmp_path: Path, kind: str) 
         os.sync()
         assert before - os.statvfs(top).f_bfree * os.statvfs(top).f_frsize < 8 << 20
         assert (top / "copy").read_bytes() == source.read_bytes()
+
+
+def test_a_disk_is_full_although_the_hosts_root_could_still_write(tmp_path: Path) -> None:
+    """ext4 keeps blocks for root, which root of an ordinary user's namespace is not."""
+    program = (
+        "import contextlib\nfrom compose import fs\nfrom compose.blobs import BlobStore\nfrom compose.sandbox import identity\n"
+        "store = BlobStore('/mnt/disk/blobs')\n"
+        "with contextlib.suppress(OSError), open('/mnt/disk/filler', 'wb', buffering=0) as file:\n"
+        "    while True: file.write(bytes(1 << 12))\n"
+        "before = fs.is_full('/mnt/disk'), store.has_room(1 << 21)\n"
+        "identity.enter()\n"
+        "print(*before, fs.is_full('/mnt/disk'), store.has_room(1 << 21))"
+    )
+    with mounted("ext4", tmp_path / "disk") as disk:
+        disk.chmod(0o777)
+        done = Stage(directory=tmp_path, bound={"disk": disk}).run(sys.executable, "-c", program)
+        assert done.stdout.split() == ["True", "False", "True", "False"]
+        assert not fs.is_full(str(disk))
