@@ -280,11 +280,12 @@ def _empty(directory: int, top: int, depth: int) -> None:
             except (IsADirectoryError, PermissionError) as error:
                 if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
                     raise error
-            if depth == _MAX_DEPTH:
-                os.rename(name, os.urandom(16).hex(), src_dir_fd=directory, dst_dir_fd=top)
-                continue
+            # first, because a directory that may not be written cannot be moved either
             below = _open_to_empty(directory, name)
             try:
+                if depth == _MAX_DEPTH:
+                    os.rename(name, os.urandom(16).hex(), src_dir_fd=directory, dst_dir_fd=top)
+                    continue
                 _empty(below, top, depth + 1)
             finally:
                 os.close(below)

@@ -24,3 +24,14 @@ def test_as_an_ordinary_user(names: tuple[str, ...], least: int, tmp_path: Path)
     done = stage.run("sh", "-c", 'cd /mnt/project && exec "$@"', "sh", sys.executable, "-m", "pytest", *flags, *tests)
     assert done.returncode == 0, done.stdout
     assert int(done.stdout.split(" passed")[0].split()[-1]) > least
+
+
+def test_directories_that_may_not_be_written_are_removed_at_any_depth(tmp_path: Path) -> None:
+    program = (
+        "import os, sys\nfrom compose import fs\n"
+        "path = 'd/' * 140\nos.makedirs(path)\n"
+        "while path: os.chmod(path, 0o555); path = path[:-2]\n"
+        "fs.remove_tree('d')\nassert not os.path.lexists('d')"
+    )
+    done = Stage(directory=tmp_path).run(sys.executable, "-c", program)
+    assert (done.returncode, done.stdout) == (0, "")
