@@ -19,7 +19,7 @@ class Contents(Protocol):
     def append(self, ref: BlobRef, more: bytes, mode: int = 0o644, mtime: int = 0) -> BlobRef: ...
 
 
-def resolve(tree: Tree, path: str, *, follow_last: bool = True) -> str:
+def resolve(tree: Tree | TreeEditor, path: str, *, follow_last: bool = True) -> str:
     """Tree.resolve(), but raises PostprocessError on failure."""
     try:
         return tree.resolve(path, follow_last=follow_last)

@@ -34,6 +34,7 @@ def add(tree: Tree, store: Contents, files: tuple[AddedFile, ...]) -> Tree:
 
     Raises PostprocessError for a destination that is not part of the image, or is a directory.
     """
+    editor = tree.edit()
     for file in files:
         path = _inside(file.dest, "add-files")
         if path.split("/")[0] not in _PLACES or "/" not in path or path.startswith("usr/local/"):
@@ -42,13 +43,11 @@ def add(tree: Tree, store: Contents, files: tuple[AddedFile, ...]) -> Tree:
                 hint="files can be added below usr/ (except usr/local/), etc/, bin/, sbin/, lib/ and lib64/",
             )
         # follow symlinks in the directory part (/bin); the file itself replaces a symlink
-        path = resolve(tree, path, follow_last=False)
-        if tree.is_dir(path):
+        path = resolve(editor, path, follow_last=False)
+        if path in editor and editor[path].is_dir:
             raise PostprocessError(f"add-files: {file.dest} is a directory in the tree")
-        editor = tree.edit()
         write_file(editor, path, file.content, store, writer="step:add-files", permissions=file.mode & 0o7777)
-        tree = editor.build()
-    return tree
+    return editor.build()
 
 
 def _inside(path: str, key: str) -> str:
