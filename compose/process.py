@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 # of a terminal: colours, movements of the cursor
 _CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
@@ -54,7 +54,16 @@ class ProgramRecord:
     timed_out: bool
     seconds: float
     output: str
-    changed: tuple[str, ...] = field(default=())
+    changed: tuple[str, ...] = ()
+
+    @property
+    def failure(self) -> str:
+        """How the program failed, to follow its name: "failed with status 1"; "" if it succeeded."""
+        if self.timed_out:
+            return f"was stopped after {self.program.timeout:.0f} s"
+        if self.status < 0:
+            return f"was killed by {signal_name(-self.status)}"
+        return f"failed with status {self.status}" if self.status else ""
 
     @property
     def lines(self) -> list[str]:

@@ -137,20 +137,14 @@ def _run_checked(
     if kind != "step":
         for line in lines[:-_SHOWN_LINES] if fatal else lines:
             reporter.info(f"{program.phase} of {owner}: {line}")
-    if record.timed_out:
-        outcome = f"was stopped after {program.timeout:.0f} s"
-    elif record.status < 0:
-        outcome = f"was killed by signal {-record.status}"
-    elif record.status:
-        outcome = f"failed with status {record.status}"
-    else:
+    if not record.failure:
         return
     if not fatal:
         last = lines[-1] if lines else "(no output)"
-        reporter.warn(f"{program.phase} of {owner} {outcome}: {last} (allowed: {reason})")
+        reporter.warn(f"{program.phase} of {owner} {record.failure}: {last} (allowed: {reason})")
         return
     raise ScriptError(
-        f"{program.phase} of {owner} {outcome}",
+        f"{program.phase} of {owner} {record.failure}",
         details=lines[-_SHOWN_LINES:] or ("(no output)",),
         hint="fix the package, leave it out with exclude-packages, or allow the failure with allow-scriptlet-failures",
     )

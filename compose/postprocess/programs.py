@@ -63,20 +63,13 @@ def check(record: ProgramRecord, reporter: Reporter) -> None:
     """Raise ScriptError with the last lines of output if a program failed. Other output of the treefile's programs is reported;
     what the steps of a compose print, of which dracut prints hundreds of lines, is not."""
     program, lines = record.program, record.lines
-    succeeded = not record.status and not record.timed_out
     if program.owner == "treefile":
-        for line in lines if succeeded else lines[:-_SHOWN_LINES]:
+        for line in lines[:-_SHOWN_LINES] if record.failure else lines:
             reporter.info(f"{program.phase}: {line}")
-    if succeeded:
+    if not record.failure:
         return
-    if record.timed_out:
-        outcome = f"was killed after {program.timeout:.0f} seconds"
-    elif record.status < 0:
-        outcome = f"was killed by signal {-record.status}"
-    else:
-        outcome = f"failed with exit status {record.status}"
     hint = None
     if program.body and record.status in (126, 127):
         first = program.body.partition("\n")[0]
         hint = f"check that the interpreter in its first line ({first}) and the programs it calls are in the tree"
-    raise ScriptError(f"{program.phase} ({program.owner}) {outcome}", hint=hint, details=lines[-_SHOWN_LINES:])
+    raise ScriptError(f"{program.phase} ({program.owner}) {record.failure}", hint=hint, details=lines[-_SHOWN_LINES:])

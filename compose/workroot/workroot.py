@@ -216,7 +216,7 @@ class Workroot:
 
     def _sight(self, result: RunResult) -> Sight | None:
         """What a program saw in a run worth remembering; None if that is unknown or the program failed."""
-        if result.observation is None or result.record.status or result.record.timed_out:
+        if result.observation is None or result.record.failure:
             return None
         return sight_of(result.observation, result.changes, self._now)
 

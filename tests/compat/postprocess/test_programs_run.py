@@ -86,9 +86,9 @@ def test_what_scripts_leave_in_var_and_at_the_top(small: Tree, store: BlobStore,
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"echo first; echo told >&2; exit 3", r"postprocess\[0\] \(treefile\) failed with exit status 3"),
-        (b"#!/usr/bin/perl\n", "failed with exit status 127"),
-        (b"kill -9 $$", "was killed by signal 9"),
+        (b"echo first; echo told >&2; exit 3", r"postprocess\[0\] \(treefile\) failed with status 3"),
+        (b"#!/usr/bin/perl\n", "failed with status 127"),
+        (b"kill -9 $$", "was killed by SIGKILL"),
     ],
 )
 def test_a_script_that_fails(small: Tree, store: BlobStore, tmp_path: Path, body: bytes, message: str) -> None:
@@ -124,7 +124,7 @@ def test_dracut_that_fails_or_is_missing(small: Tree, store: BlobStore, tmp_path
     options = PostprocessOptions(time=1700000000)
     with pytest.raises(PostprocessError, match="no /usr/bin/dracut"):
         run(small, store, tmp_path, options)
-    with pytest.raises(ScriptError, match=r"dracut \(step:initramfs\) failed with exit status 7"):
+    with pytest.raises(ScriptError, match=r"dracut \(step:initramfs\) failed with status 7"):
         run(with_dracut(small, store, b"#!/bin/sh\nexit 7\n"), store, tmp_path, options)
 
 

@@ -251,9 +251,9 @@ def record(
 @pytest.mark.parametrize(
     ("failed", "message"),
     [
-        (record(3), r"postprocess\[0\] \(treefile\) failed with exit status 3"),
-        (record(-9), "was killed by signal 9"),
-        (record(-9, timed_out=True), "was killed after 5 seconds"),
+        (record(3), r"postprocess\[0\] \(treefile\) failed with status 3"),
+        (record(-9), "was killed by SIGKILL"),
+        (record(-9, timed_out=True), "was stopped after 5 s"),
     ],
 )
 def test_a_failed_program_is_told_with_its_last_lines(failed: ProgramRecord, message: str) -> None:
