@@ -157,9 +157,10 @@ class _Reader:
         where = f"extensions.{name}"
         row = self._mapping(source, where)
         self._unknown(row, _KEYS, f"{where}.")
+        listed = row.get("packages", source)
         packages = self._texts(row.get("packages"), f"{where}.packages")
-        if not packages:
-            self._fault(row.get("packages", source), f"{where}.packages: must not be empty")
+        if listed is source or not listed.value:
+            self._fault(listed, f"{where}.packages: must not be empty")
         architectures = row.get("architectures")
         matched = row.get("match-base-evr")
         return Extension(
