@@ -250,7 +250,7 @@ def account_changes(
     for manifest in manifests:
         for file in manifest.files:
             if file.path.startswith(f"{SYSUSERS}/") and file.blob is not None:
-                declared = declared_ids(store.read(file.blob).decode(errors="replace"))
+                declared = declared_ids((store.read(file.blob).decode(errors="replace"),))
                 for kind, ids in zip(("user", "group"), declared, strict=True):
                     for name, number in ids.items():
                         # root always exists

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from compose.assemble.merge import Owner
@@ -22,24 +22,28 @@ def parse_ids(data: bytes) -> dict[str, int]:
     return found
 
 
-def declared_ids(text: str) -> tuple[dict[str, int | None], dict[str, int | None]]:
-    """Users and groups that a sysusers.d(5) file declares, with their ids; None for a dynamically allocated id."""
+def declared_ids(texts: Iterable[str]) -> tuple[dict[str, int | None], dict[str, int | None]]:
+    """Users and groups that sysusers.d(5) files declare, with their ids; None for a dynamically allocated id. texts: of the
+    files, sorted by name: the first of several lines for one name counts."""
     users: dict[str, int | None] = {}
     groups: dict[str, int | None] = {}
-    for line in text.split("\n"):
+    # what lines create besides their own user or group, unless that has a line too
+    own_groups: dict[str, int | None] = {}
+    members: dict[str, int | None] = {}
+    joined: dict[str, int | None] = {}
+    for line in (line for text in texts for line in text.split("\n")):
         words = line.split()
         kind = words[0].rstrip("!") if len(words) > 1 else ""
         first, _, second = (words[2] if len(words) > 2 else "-").partition(":")
         if kind == "u":
-            users[words[1]] = parse_id(first)
+            users.setdefault(words[1], parse_id(first))
             if not second:
-                groups.setdefault(words[1], parse_id(first))
+                own_groups.setdefault(words[1], parse_id(first))
         elif kind == "g":
-            groups[words[1]] = parse_id(first)
+            groups.setdefault(words[1], parse_id(first))
         elif kind == "m":
-            users.setdefault(words[1], None)
-            groups.setdefault(first, None)
-    return users, groups
+            members[words[1]] = joined[first] = None
+    return {**members, **users}, {**joined, **own_groups, **groups}
 
 
 def resolve_owners(

@@ -145,15 +145,11 @@ def _present(tree: Tree, store: Contents, path: str) -> dict[str, int]:
 
 def _fixed(tree: Tree, store: Contents) -> tuple[dict[str, int], dict[str, int]]:
     """Ids of users and of groups that sysusers.d(5) files fix."""
-    users: dict[str, int] = {}
-    groups: dict[str, int] = {}
-    for name in tree.children(SYSUSERS) if tree.is_dir(SYSUSERS) else ():
-        entry = tree.get(f"{SYSUSERS}/{name}")
-        if entry is None or entry.blob is None:
-            continue
-        declared = declared_ids(store.read(entry.blob).decode(errors="replace"))
-        for fixed, ids in zip((users, groups), declared, strict=True):
-            fixed |= {name: number for name, number in ids.items() if number is not None}
+    entries = (tree[f"{SYSUSERS}/{name}"] for name in tree.children(SYSUSERS) if name.endswith(".conf"))
+    texts = (store.read(entry.blob).decode(errors="replace") for entry in entries if entry.blob is not None)
+    users, groups = (
+        {name: number for name, number in ids.items() if number is not None} for ids in declared_ids(texts)
+    )
     return users, groups
 
 

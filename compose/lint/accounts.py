@@ -84,13 +84,7 @@ def _names(subject: Subject, path: str) -> dict[str, int]:
 
 def _declared(subject: Subject) -> tuple[dict[str, int | None], dict[str, int | None]]:
     """Ids of the users and of the groups that sysusers.d creates at boot; None where it names no id."""
-    users: dict[str, int | None] = {}
-    groups: dict[str, int | None] = {}
-    for _, text in subject.texts("usr/lib/sysusers.d", ".conf"):
-        more_users, more_groups = declared_ids(text)
-        users |= more_users
-        groups |= more_groups
-    return users, groups
+    return declared_ids(text for _, text in subject.texts("usr/lib/sysusers.d", ".conf"))
 
 
 def _chowned(subject: Subject) -> Iterator[str]:

@@ -211,7 +211,7 @@ def text_targets() -> list[Target]:
         parse_ids(data)
         for database in ("passwd", "group"):
             parse_entries(database, text)
-        declared_ids(text)
+        declared_ids((text,))
 
     def nsswitch(text: str) -> None:
         services(text, "passwd")

@@ -19,7 +19,7 @@ def test_what_is_no_id(text: str) -> None:
     # in a package's own file, too
     assert parse_ids(f"a:x:{text}:0:\n".encode()) == {}
     assert parse_entries("passwd", f"a:x:0:{text}:\nb:x:{text}:0:\n") == {}
-    assert declared_ids(f'u a {text or "-"} "A"\n')[0] == {"a": None}
+    assert declared_ids((f'u a {text or "-"} "A"\n',))[0] == {"a": None}
 
 
 def test_ids() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from compose.assemble.accounts import locked_lines, parse_ids, resolve_owners, still_locked, with_kept
+from compose.assemble.accounts import declared_ids, locked_lines, parse_ids, resolve_owners, still_locked, with_kept
 from compose.assemble.merge import Owner
 from compose.errors import AssembleError
 from tests.support.treetext import MemoryStore, parse
@@ -61,3 +61,13 @@ def test_a_line_ends_at_a_newline_only() -> None:
     assert with_kept(line, b"b:x:2:2:B\rc:x:3:3:/:/\n") == line + b"b:x:2:2:B\rc:x:3:3:/:/\n"
     assert locked_lines(line, "shadow") == b"a:!*:::::::\n"
     assert still_locked(b"a:!\r:1\nb:$6$x\r:!:1\n") == b"a:!\r:1\n"
+
+
+def test_the_first_line_of_sysusers_counts_and_what_is_implied_comes_last() -> None:
+    """As systemd-sysusers (262) does with the same two files."""
+    first = "u foo 310\ng bar -\nm baz qux\nu two 330\n"
+    second = "u foo 320\ng bar 340\nu baz 350\nu qux 360\ng two 331\n"
+    assert declared_ids((first, second)) == (
+        {"foo": 310, "baz": 350, "two": 330, "qux": 360},
+        {"foo": 310, "bar": None, "baz": 350, "two": 331, "qux": 360},
+    )
