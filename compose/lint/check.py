@@ -16,15 +16,14 @@ from compose.lint import accounts, commit, selinux
 from compose.lint.subject import MODULES, Contents, Finding, Subject, few
 from compose.ostree.objects import COMPOSEFS_DIGEST, Commit
 from compose.postprocess import tmpfilesd
+from compose.postprocess.rootfs import TRUE
 from compose.tree import Tree, name_of
 
 _OSTREE_BOOT = "usr/lib/ostree-boot"
 _MOUNT_POINTS = ("dev", "proc", "run", "sys")
 _REDIRECTED = ("home", "root", "srv", "mnt", "media", "opt", "usr/local")
 _MERGED = ("bin", "sbin", "lib", "lib64")
-_TRUE = ("true", "1")
-"""The spellings of true that GKeyFile accepts."""
-_COMPOSEFS_ON = (*_TRUE, "yes", "verity", "signed")
+_COMPOSEFS_ON = (*TRUE, "yes", "verity", "signed")
 _CHUNK = 1 << 20
 
 
@@ -133,7 +132,7 @@ def _kernel_checksum(subject: Subject) -> Iterator[Finding]:
 
 
 def _toplevel(subject: Subject) -> Iterator[Finding]:
-    if _prepare_root(subject)[1].get("root", "transient", fallback="") in _TRUE:
+    if _prepare_root(subject)[1].get("root", "transient", fallback="") in TRUE:
         return
     for name in _REDIRECTED:
         entry = subject.tree.get(name)

@@ -16,6 +16,8 @@ from compose.postprocess.options import Dropped, OptUsrLocal
 from compose.tree import Tree, TreeEditor, join
 
 WRITER = "step:rootfs"
+TRUE = ("true", "1")
+"""The spellings of true that GKeyFile accepts."""
 
 # Filesystems of the running system: mount points in the image.
 _MOUNT_POINTS = ("dev", "proc", "run", "sys", "sysroot", "var", "boot")
@@ -42,9 +44,12 @@ def is_transient(tree: Tree, store: Contents) -> bool:
         config = configparser.RawConfigParser(strict=False, allow_no_value=True, delimiters=("=",))
         try:
             config.read_string(text)
-            return config.getboolean("root", "transient", fallback=False)
         except (configparser.Error, ValueError) as error:
             raise PostprocessError(f"cannot parse /{path}: {error}") from error
+        value = config.get("root", "transient", fallback="false")
+        if value not in (*TRUE, "false", "0"):
+            raise PostprocessError(f"cannot parse /{path}: transient is neither true nor false: {value}")
+        return value in TRUE
     return False
 
 

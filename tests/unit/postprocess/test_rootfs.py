@@ -168,6 +168,11 @@ def test_a_bad_prepare_root_is_named() -> None:
     store = MemoryStore()
     with pytest.raises(PostprocessError, match=r"prepare-root\.conf"):
         rootfs.is_transient(parse('f etc/ostree/prepare-root.conf 0644 "nonsense"', store), store)
+    # a GKeyFile takes neither for true, and clients would not boot
+    for line in ("transient", "transient=yes"):
+        text = rf'f etc/ostree/prepare-root.conf 0644 "[root]\n{line}\n"'
+        with pytest.raises(PostprocessError, match="transient is neither true nor false"):
+            rootfs.is_transient(parse(text, store), store)
 
 
 @pytest.mark.parametrize(
