@@ -86,6 +86,13 @@ def test_a_script_replaced_the_kernel_by_a_link() -> None:
         kernel.copy_to_ostree_boot(parse(MODULES + "l usr/lib/modules/6.1/vmlinuz elsewhere", store), store, "6.1")
 
 
+def test_a_checksum_file_that_is_a_link_stays() -> None:
+    store = MemoryStore()
+    more = 'f usr/lib/modules/6.1/vmlinuz 0755 "k"\nl usr/lib/modules/6.1/.vmlinuz.hmac x\nf usr/lib/modules/6.1/x 0644 "a /b"'
+    after, _ = kernel.place(parse(MODULES + more, store), store, container=False)
+    assert after["usr/lib/modules/6.1/.vmlinuz.hmac"].target == "x"
+
+
 def test_an_initramfs_of_a_package_is_removed_and_the_hmac_made_relative() -> None:
     store = MemoryStore()
     before = parse(
