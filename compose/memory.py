@@ -77,6 +77,8 @@ def _number(path: Path) -> int | None:
 def _lines(path: Path) -> list[str]:
     try:
         # names of groups need not be UTF-8
-        return path.read_text(errors="surrogateescape").splitlines()
+        text = path.read_text(errors="surrogateescape")
     except OSError:
         return []
+    # and may have characters such as U+2028, at which splitlines() splits
+    return [line for line in text.split("\n") if line]

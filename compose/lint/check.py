@@ -112,7 +112,8 @@ def _kernel_arguments(subject: Subject) -> Iterator[Finding]:
     for path, text in subject.texts("usr/lib/bootc/kargs.d", ".toml"):
         try:
             found = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:
+            # ValueError: also for an integer of thousands of digits
             yield Finding(rule="bootc-kargs", path=f"/{path}", message=f"not TOML: {error}")
             continue
         if unknown := sorted(found.keys() - {"kargs", "match-architectures"}):

@@ -72,3 +72,7 @@ def test_this_machine_says_something():
     found = memory.available()
     assert found is not None
     assert found > MB
+
+
+def test_the_name_of_a_group_is_any_text(machine):
+    assert machine(proc__meminfo=MEMINFO, proc__self__cgroup="0::/a\u2028b\x85\n") == 2048 * MB

@@ -279,6 +279,12 @@ def test_what_is_right_in_another_way(gone: str, added: str) -> None:
     assert found(gone, added) == []
 
 
+@pytest.mark.parametrize("value", ["[" * 100_000, "9" * 5000])
+def test_kernel_arguments_that_no_parser_takes(value: str) -> None:
+    (line,) = found("", f'f usr/lib/bootc/kargs.d/1.toml 0644 "kargs = {value}"')
+    assert line.startswith("bootc-kargs /usr/lib/bootc/kargs.d/1.toml: not TOML: ")
+
+
 def test_a_container_needs_no_kernel() -> None:
     assert found("usr/lib/modules usr/lib/os-release usr/lib/ostree", bootable=False) == []
 
