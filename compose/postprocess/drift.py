@@ -52,7 +52,7 @@ def check_accounts(tree: Tree, store: Contents, references: Collection[Reference
     for reference in references:
         # root is in /etc, all others in /usr/lib
         texts = [read_text(tree, f"{place}/{reference.database}", store) or "" for place in ("usr/etc", "usr/lib")]
-        now = parse_entries(reference.database, "".join(texts))
+        now = parse_entries(reference.database, "\n".join(texts))
         faults += _changed(reference, now)
         faults += _gone(reference, now, tree, reporter)
         new = sorted(now.keys() - reference.entries.keys())

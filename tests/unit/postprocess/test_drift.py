@@ -26,7 +26,7 @@ class Told(Reporter):
         self.lines.append(message)
 
 
-def check(database: str, text: str, *, ignored: tuple[str, ...] = ()) -> list[str]:
+def check(database: str, text: str, *, ignored: tuple[str, ...] = (), tree: str = TREE) -> list[str]:
     store, told = MemoryStore(), Told()
     reference = Reference(
         key=f"check-{database}",
@@ -35,13 +35,20 @@ def check(database: str, text: str, *, ignored: tuple[str, ...] = ()) -> list[st
         entries=parse_entries(database, text),
         ignored=ignored,
     )
-    check_accounts(parse(TREE, store), store, [reference], told)
+    check_accounts(parse(tree, store), store, [reference], told)
     return told.lines
 
 
 def test_what_stays_is_fine_and_what_is_new_is_told() -> None:
     assert check("passwd", "root:x:0:0::/:/x\nwww:x:33:34::/:/x\n") == ["new users: new=990"]
     assert check("group", "www:x:34:\n") == []
+
+
+def test_a_last_line_without_a_newline() -> None:
+    """Of an /etc/passwd that was edited after postprocessing."""
+    tree = TREE.replace(r'/root:/bin/sh\n"', '/root:/bin/sh"')
+    assert tree != TREE
+    assert check("passwd", "root:x:0:0::/:/x\nwww:x:33:34::/:/x\nnew:x:990:990::/:/x\n", tree=tree) == []
 
 
 @pytest.mark.parametrize(
