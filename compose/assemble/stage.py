@@ -159,7 +159,8 @@ def _with_accounts(tree: Tree, options: AssembleOptions, store: BlobStore) -> Tr
         shipped = store.read(entry.blob) if entry is not None and entry.blob is not None else b""
         data = with_kept(shipped, kept)
         if data != shipped:
-            mode = entry.permissions if entry is not None else 0 if name.endswith("shadow") else 0o644
+            new_mode = 0 if name.endswith("shadow") else 0o644
+            mode = entry.permissions if entry is not None and entry.is_file else new_mode
             editor.add_file(path, store.add_bytes(data, mode, options.epoch), mode, writer="step:preserve-passwd")
     return editor.build()
 

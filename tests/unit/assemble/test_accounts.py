@@ -6,6 +6,8 @@ import pytest
 
 from compose.assemble.accounts import declared_ids, locked_lines, parse_ids, resolve_owners, still_locked, with_kept
 from compose.assemble.merge import Owner
+from compose.assemble.options import AssembleOptions
+from compose.assemble.stage import _with_accounts
 from compose.errors import AssembleError
 from tests.support.treetext import MemoryStore, parse
 
@@ -71,3 +73,11 @@ def test_the_first_line_of_sysusers_counts_and_what_is_implied_comes_last() -> N
         {"foo": 310, "baz": 350, "two": 330, "qux": 360},
         {"foo": 310, "bar": None, "baz": 350, "two": 331, "qux": 360},
     )
+
+
+def test_kept_accounts_replace_a_symlink_by_a_file_with_its_own_mode() -> None:
+    store = MemoryStore()
+    options = AssembleOptions(epoch=1, accounts=(("passwd", b"a:x:1:1:::\n"), ("shadow", b"a:!*:::::::\n")))
+    tree = parse("l etc/passwd elsewhere\nl etc/shadow elsewhere", store)
+    found = _with_accounts(tree, options, store)  # type: ignore[arg-type]
+    assert (found["etc/passwd"].permissions, found["etc/shadow"].permissions) == (0o644, 0)
