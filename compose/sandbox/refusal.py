@@ -87,7 +87,7 @@ class Machine:
         except OSError:
             system = {}
         status = dict(line.split(":\t", 1) for line in read_text("/proc/self/status").splitlines() if ":\t" in line)
-        mounted = [line.split()[4] for line in read_text("/proc/self/mountinfo").splitlines()]
+        mounted = [line.split(" ")[4] for line in read_text("/proc/self/mountinfo").split("\n") if line]
         settings = {name: read_text(f"/proc/sys/{name.replace('.', '/')}").strip() for name in _BLOCKING}
         return cls(
             container=next((name for name, mark in _CONTAINER_FILES if os.path.exists(f"/{mark}")), ""),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from compose.sandbox import refusal
 from compose.sandbox.identity import ids_from_zero, subordinate_ranges
 from compose.sandbox.refusal import Machine, Step, next_subordinate, read_text, refused, remedy
 
@@ -87,3 +88,10 @@ def test_system_files_need_not_be_utf8(tmp_path: Path) -> None:
     (tmp_path / "subuid").write_bytes(b"# caf\xe9\nme:100000:65536\n")
     assert subordinate_ranges(read_text(str(tmp_path / "subuid")), ("me",)) == ((100000, 65536),)
     assert read_text(str(tmp_path / "absent")) == ""
+
+
+def test_a_mount_point_is_any_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which the kernel escapes blanks, tabs, newlines and backslashes only (proc_pid_mountinfo(5))."""
+    mounts = "36 22 98:0 /a\u2028b /mnt/c rw - ext4 x rw\n22 1 0:1 / / rw - ext4 x rw\n"
+    monkeypatch.setattr(refusal, "read_text", lambda path: mounts if path == "/proc/self/mountinfo" else "")
+    assert not Machine.here().chrooted
