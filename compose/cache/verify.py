@@ -35,7 +35,8 @@ def verify(cache: CacheDir, jobs: int, reporter: Reporter) -> tuple[int, tuple[s
             Kind.PROGRAMS: lambda path: memory.contents(path) is not None,
             Kind.BLOBS: store.is_sound,
         }
-        items = [item for item in take_stock(cache) if item.kind in checks]
+        # a compose may be writing what ends with .tmp
+        items = [item for item in take_stock(cache) if item.kind in checks and not item.path.endswith(".tmp")]
 
         def is_sound(item: Item) -> bool:
             return checks[item.kind](item.path) or not os.path.lexists(item.path)

@@ -120,9 +120,8 @@ class ProgramMemory:
         return sorted(path for path in glob.glob(f"{glob.escape(self._directory)}/{_LOWER}*") if os.path.isdir(path))
 
     def paths(self) -> list[str]:
-        """Absolute paths of the files that remember programs."""
-        found = glob.glob(f"{glob.escape(self._directory)}/??/*")
-        return sorted(path for path in found if not path.endswith(".tmp"))
+        """Absolute paths of the files that remember programs, and of those being written, which end with ".tmp"."""
+        return sorted(glob.glob(f"{glob.escape(self._directory)}/??/*"))
 
     def contents(self, path: str) -> tuple[BlobRef, ...] | None:
         """The blobs that a program's remembered runs wrote; None if the file is damaged or of another version."""

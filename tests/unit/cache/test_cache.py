@@ -232,5 +232,12 @@ def test_what_programs_did(cache):
     memory.keep("bb2", run)
     Path(damaged).write_bytes(b"something else")
     collect(cache, Limits(), QUIET, timeout=0, dry_run=False)
+    # a file that a compose is writing, or was when it was killed
+    unfinished = Path(cache.join("programs"), "bb", "2.0123456789ab.tmp")
+    unfinished.write_bytes(b"")
+    assert verify(cache, 1, QUIET)[1] == ()
+    assert unfinished.exists()
+    collect(cache, Limits(), QUIET, timeout=0, dry_run=False)
+    assert not unfinished.exists()
     assert [path.endswith("/aa/1") for path in memory.paths()] == [True]
     assert blobs_left(cache) == {b"kept"}
