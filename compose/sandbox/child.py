@@ -23,6 +23,7 @@ import time
 from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
+from compose import fs
 from compose.errors import SandboxError
 from compose.process import Program
 from compose.sandbox import filesystems, kernel, lookups, seccomp
@@ -142,9 +143,7 @@ def _pipe(files: list[int]) -> tuple[int, int]:
 def _sealed_file(name: str, data: bytes) -> int:
     """Return a descriptor of an immutable file in memory, positioned at its start."""
     fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    fs.write_all(fd, data)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
     os.lseek(fd, 0, os.SEEK_SET)
     return fd

@@ -18,6 +18,7 @@ from compose import fs
 from compose.blobs import BlobStore
 from compose.errors import ScriptError
 from compose.tree import Entry, join
+from compose.workroot.materialise import is_kept
 
 ACL = ("system.posix_acl_access", "system.posix_acl_default")
 
@@ -162,10 +163,8 @@ def _hiding(stamp: Stamp) -> tuple[int, int]:
 
 
 def _xattrs(full: str) -> tuple[tuple[tuple[bytes, bytes], ...], bool]:
-    """(xattrs that a tree keeps, whether there is an ACL). Labels are not kept."""
+    """(xattrs that a tree keeps, whether there is an ACL)."""
     names = os.listxattr(full, follow_symlinks=False)
-    kept = []
-    for name in names:
-        if name == "security.capability" or (name.startswith("user.") and not name.startswith("user.overlay.")):
-            kept.append((os.fsencode(name), os.getxattr(full, name, follow_symlinks=False)))
-    return tuple(sorted(kept)), any(name in names for name in ACL)
+    kept = [name for name in map(os.fsencode, names) if is_kept(name)]
+    values = ((name, os.getxattr(full, name, follow_symlinks=False)) for name in sorted(kept))
+    return tuple(values), any(name in names for name in ACL)

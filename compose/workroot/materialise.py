@@ -30,15 +30,16 @@ _PLAIN = frozenset({stat.S_IFREG | 0o644, stat.S_IFREG | 0o755, stat.S_IFDIR | 0
 
 
 def kept_xattrs(entry: Entry) -> tuple[tuple[bytes, bytes], ...]:
-    """The xattrs that a live root shows: capabilities and user.*.
+    """The xattrs that a live root shows."""
+    return tuple(pair for pair in entry.xattrs if is_kept(pair[0]))
+
+
+def is_kept(xattr: bytes) -> bool:
+    """Does a live root show an xattr, and the tree keep it when a program sets it? Capabilities and user.*.
 
     Labels are computed later, from paths, and the overlay would take overlay xattrs for its own.
     """
-    return tuple(
-        (name, value)
-        for name, value in entry.xattrs
-        if name == b"security.capability" or (name.startswith(b"user.") and not name.startswith(OVERLAY))
-    )
+    return xattr == b"security.capability" or (xattr.startswith(b"user.") and not xattr.startswith(OVERLAY))
 
 
 def as_materialised(entry: Entry) -> Entry:

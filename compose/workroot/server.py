@@ -154,7 +154,9 @@ class Server:
         )
         writer = f"{program.owner}:{program.phase}"
         changes = tuple(self._layer.changes(changed, before, self._stamps, self._store, writer=writer))
-        self._drop(change for change in changes if change.lost)
+        if lost := [change for change in changes if change.lost]:
+            self._drop(lost)
+            self._stamps = self._layer.stamps()
         return RunResult(record=record, changes=changes, observation=result.observed)
 
     def _drop(self, changes: Iterable[Change]) -> None:
@@ -171,8 +173,6 @@ class Server:
                             os.removexattr(fd, name)
                     finally:
                         os.close(fd)
-            self._stamps = {}
-        self._stamps = self._stamps or self._layer.stamps()
 
     def _show(self, update: Update) -> None:
         """Make the live root show another tree. What programs removed or replaced meanwhile is not restored."""

@@ -88,7 +88,7 @@ class Workroot:
         """
         memory = self._memory if self._mounts_hide_nothing() else None
         key = key_of(program, self._epoch, applied=self._applied) if memory is not None else ""
-        known = self._known(key) if memory is not None else None
+        known = self._known(memory, key) if memory is not None else None
         if known is not None:
             record = self._replay(program, known)
         else:
@@ -191,13 +191,11 @@ class Workroot:
                 return False
         return True
 
-    def _known(self, key: str) -> Remembered | None:
+    def _known(self, memory: ProgramMemory, key: str) -> Remembered | None:
         """The remembered run of a program that saw what it would see now."""
-        if self._memory is None:
-            return None
-        for run in self._memory.recall(key):
+        for run in memory.recall(key):
             if run.sight.differs(self._now) is None and self._has_contents(run):
-                self._memory.used(key)
+                memory.used(key)
                 return run
         return None
 
