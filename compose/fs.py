@@ -162,7 +162,8 @@ def atomic_write(
     temporary: str | None = None,
     dir_fd: int | None = None,
 ) -> None:
-    """Write a file under a temporary name, fsync it (unless fsync is False) and rename it to path. Raises StorageError.
+    """Write a file under a temporary name, fsync it (unless fsync is False) and rename it to path. Raises StorageError, and
+    OSError where path cannot be, such as in a missing directory.
 
     temporary: by default a name next to path. dir_fd: directory that relative paths are relative to.
     """

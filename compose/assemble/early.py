@@ -135,7 +135,7 @@ def _same(one: Entry, other: Entry) -> bool:
 
 
 def _add(editor: TreeEditor, path: str, entry: Entry) -> None:
-    parent = editor.get(path.rpartition("/")[0])
+    parent = editor.get(parent_of(path))
     # skipped if a package ships something other than a directory there
     if parent is not None and parent.is_dir:
         editor.put(path, entry)

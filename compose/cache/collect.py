@@ -34,7 +34,7 @@ def collect(
     The cachedir is locked: running composes are waited for, and new ones wait. Without limits, only what no compose would
     find is removed: unreferenced blobs, manifests and program results that are damaged or of another version, and scratch
     directories of killed composes. timeout: seconds to wait for running composes. dry_run: remove nothing. Raises
-    StorageError.
+    StorageError, and SandboxError for files of a killed compose that only a user namespace could remove.
     """
     with cache.exclusive(reporter, timeout=timeout):
         items = take_stock(cache)

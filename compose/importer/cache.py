@@ -89,7 +89,7 @@ class ImportCache:
         return manifest
 
     def store(self, manifest: PackageManifest) -> None:
-        """Store a manifest, whose blobs are in the blob store."""
+        """Store a manifest, whose blobs are in the blob store. Raises StorageError."""
         # not fs.atomic_write(): an fsync per package costs more than the import, and the digest shows a loss
         path = self._path(manifest.sha256)
         try:

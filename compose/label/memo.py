@@ -62,16 +62,14 @@ class LabelMemo:
         if not self._path or len(self) == self._before:
             return
         document: dict[str, dict[str, list[str]]] = {}
-        for kind, rows in self._found.items():
+        # if these are mostly paths of trees that are gone, start over
+        for kind, rows in self._found.items() if len(self) <= _SPARE * wanted else ():
             contexts = document[str(kind)] = {}
             for path, context in rows.items():
                 contexts.setdefault(context or "", []).append(path)
         directory = os.path.dirname(self._path)
         with storage_errors(directory):
             os.makedirs(directory, mode=0o700, exist_ok=True)
-            if len(self) > _SPARE * wanted:
-                # mostly paths of trees that are gone: start over
-                document = {}
             write_sealed(self._path, _KIND, json.dumps(document).encode())
             forget_oldest(directory, _POLICIES)
 
