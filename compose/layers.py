@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compose.blobs import BlobStore
 from compose.commit import write_tree
@@ -55,37 +55,36 @@ def read_layer(repo: Repo, commit: str, store: BlobStore) -> Tree:
     """Return the tree of a commit, with its contents in the store. Raises RepositoryError if an object is missing or damaged,
     StorageError."""
     time = repo.read_commit(commit, ()).timestamp
+    # by checksum: most directories have the same metadata, and many files are equal
+    known: dict[bytes, Entry] = {}
     entries: dict[str, Entry] = {}
     for path, checksum, meta in repo.walk(commit):
-        if meta is not None:
-            owner = repo.read_dirmeta(meta)
-            entries[path] = Entry(
-                mode=owner.mode,
-                uid=owner.uid,
-                gid=owner.gid,
-                xattrs=tuple(sorted(owner.xattrs)),
+        key = checksum if meta is None else meta
+        if key not in known:
+            known[key] = replace(
+                _read_file(repo, checksum, time, store) if meta is None else _read_directory(repo, meta),
                 mtime=time,
                 writer=commit,
             )
-            continue
-        with repo.open_content(checksum) as content:
-            info, blob = content.info, None
-            if info.target is None:
-                with store.writer(info.mode & 0o7777, time) as writer:
-                    for piece in content.pieces:
-                        writer.write(piece)
-                    blob = writer.commit()
-        entries[path] = Entry(
-            mode=info.mode,
-            uid=info.uid,
-            gid=info.gid,
-            xattrs=tuple(sorted(info.xattrs)),
-            blob=blob,
-            target=info.target,
-            mtime=time,
-            writer=commit,
-        )
+        entries[path] = known[key]
     return Tree(entries)
+
+
+def _read_directory(repo: Repo, meta: bytes) -> Entry:
+    owner = repo.read_dirmeta(meta)
+    return Entry(mode=owner.mode, uid=owner.uid, gid=owner.gid, xattrs=tuple(sorted(owner.xattrs)))
+
+
+def _read_file(repo: Repo, checksum: bytes, time: int, store: BlobStore) -> Entry:
+    with repo.open_content(checksum) as content:
+        info, blob = content.info, None
+        if info.target is None:
+            with store.writer(info.mode & 0o7777, time) as writer:
+                for piece in content.pieces:
+                    writer.write(piece)
+                blob = writer.commit()
+    xattrs = tuple(sorted(info.xattrs))
+    return Entry(mode=info.mode, uid=info.uid, gid=info.gid, xattrs=xattrs, blob=blob, target=info.target)
 
 
 def copy_layers(
