@@ -49,7 +49,7 @@ def declared_ids(texts: Iterable[str]) -> tuple[dict[str, int | None], dict[str,
 def resolve_owners(
     tree: Tree, owners: Mapping[str, Owner], users: Mapping[str, int], groups: Mapping[str, int]
 ) -> Tree:
-    """The tree with the owners' uids and gids. Raises AssembleError listing every file with an undefined owner."""
+    """The tree with the owners' uids and gids. Raises AssembleError listing files with an undefined owner."""
     editor = tree.edit()
     unknown: list[str] = []
     users = {"root": 0, **users}

@@ -22,7 +22,7 @@ _SHOWN = 20
 def lay_over(merged: Merged, layers: Iterable[Layer]) -> tuple[Tree, dict[str, Owner]]:
     """The merged tree with the layers, and the owner names still to be resolved.
 
-    Raises AssembleError listing every conflict of a layer.
+    Raises AssembleError listing conflicts of a layer.
     """
     owners = dict(merged.owners)
     editor = merged.tree.edit()

@@ -74,7 +74,7 @@ def merge(
     on_states: Callable[[Mapping[tuple[str, str], FileState]], None] = lambda _: None,
 ) -> Merged:
     """Merge packages, given in install order. on_states: called once with the state of each file that is not in the normal
-    state, by (package, path in its manifest). Raises AssembleError listing every conflict, with both packages."""
+    state, by (package, path in its manifest). Raises AssembleError listing conflicts, with both packages."""
     dropped: list[Dropped] = []
     kept = [(package, _kept_files(package, options, dropped)) for package in ordered]
     states = {(file.package, file.path): FileState.NOT_INSTALLED for file in dropped}
