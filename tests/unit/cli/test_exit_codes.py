@@ -36,3 +36,16 @@ def test_a_machine_that_gives_no_more_is_no_fault_of_ours(error: Exception) -> N
 @pytest.mark.parametrize("error", [OSError(errno.ENOENT, "x"), RuntimeError("x"), StorageError("x"), KeyError("x")])
 def test_others_are_told_as_they_are(error: Exception) -> None:
     assert limited(error) is None
+
+
+def test_one_fault_is_the_message_and_several_are_listed() -> None:
+    found = [
+        StorageError.of(["a"], "many", hint="h", most=2),
+        StorageError.of(["a", "b"], "many", most=2),
+        StorageError.of(["a", "b", "c"], "many", most=2),
+    ]
+    assert [(each.message, each.hint, each.details) for each in found] == [
+        ("a", "h", ()),
+        ("many", None, ("a", "b")),
+        ("many", None, ("a", "b", "and 1 more")),
+    ]
