@@ -10,7 +10,7 @@ import re
 import stat
 
 from compose.errors import PostprocessError
-from compose.postprocess.contents import Contents, lines_of, merge_into, read_text, rewrite
+from compose.postprocess.contents import Contents, encode, lines_of, merge_into, read_text, rewrite
 from compose.tree import Tree, TreeEditor
 
 WRITER = "step:kernel"
@@ -64,7 +64,7 @@ def place(tree: Tree, store: Contents, *, container: bool) -> tuple[Tree, str | 
         editor.remove(f"{directory}/{name}")
     if _OSTREE_BOOT in editor and not editor.children(_OSTREE_BOOT):
         editor.remove(_OSTREE_BOOT)
-    _make_hmac_relative(editor, f"{directory}/.vmlinuz.hmac", store)
+    _make_hmac_relative(tree, editor, f"{directory}/.vmlinuz.hmac", store)
     return editor.build(), kver
 
 
@@ -104,12 +104,12 @@ def _kernels(editor: TreeEditor) -> dict[str, list[str]]:
     return found
 
 
-def _make_hmac_relative(editor: TreeEditor, path: str, store: Contents) -> None:
+def _make_hmac_relative(tree: Tree, editor: TreeEditor, path: str, store: Contents) -> None:
     """Make the checksum file of a FIPS kernel name the kernel by a relative path, because clients move both."""
-    entry = editor.get(path)
-    if entry is not None and entry.blob is not None:
-        text = store.read(entry.blob)
-        rewrite(editor, path, re.sub(rb"(?m)^(\S+\s+).*/", rb"\1", text), store, writer=WRITER)
+    text = read_text(tree, path, store)
+    # a symlink may lead to a file that is no checksum
+    if text is not None and path in editor and editor[path].is_file:
+        rewrite(editor, path, encode(re.sub(r"(?m)^(\S++\s++).*/", r"\1", text)), store, writer=WRITER)
 
 
 def is_module(path: str, kver: str) -> bool:

@@ -8,9 +8,10 @@ from compose.postprocess.contents import lines_of
 
 ALTFILES = "altfiles"
 _DATABASES = ("passwd", "group")
-# glibc needs no space around brackets, and takes one pair of them after a service
-_SERVICE = re.compile(r"(?P<name>[^\s\[]+)(?:\s*\[(?P<actions>[^\]]*)\])?")
-_ACTION = re.compile(r"(?P<other>!?)\s*(?P<status>\w+)\s*=\s*(?P<action>\w+)")
+# glibc needs no space around brackets, and takes one pair of them after a service. Neither pattern looks at a character more
+# than a few times, as the file may be any package's.
+_SERVICE = re.compile(r"(?P<name>[^\s\[]+)(?:\s*\[(?P<actions>[^\[\]]*)\])?")
+_ACTION = re.compile(r"(?:(?P<other>!)\s*)?(?<!\w)(?P<status>\w++)\s*=\s*(?P<action>\w++)")
 
 
 def services(text: str, database: str) -> tuple[str, ...]:

@@ -107,8 +107,9 @@ def move_store(tree: Tree, store: Contents) -> Tree:
     if not re.search(rf"(?m)^{_STORE_ROOT.replace(' ', '[ ]*')}/?\s*$", text):
         lines = [line for line in lines_of(text) if not re.match(r"store-root\s*=", line)]
         data = unlines([*lines, _STORE_ROOT])
-        if _SEMANAGE in tree:
-            rewrite(editor, resolve(tree, _SEMANAGE), data, store, writer=WRITER)
+        path = resolve(tree, _SEMANAGE)
+        if (entry := editor.get(path)) is not None and entry.is_file:
+            rewrite(editor, path, data, store, writer=WRITER)
         else:
             editor.add_file(_SEMANAGE, store.add_bytes(data), writer=WRITER)
     return editor.build()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 from compose.tree import Entry
 
 # Types that create their path; others adjust, clean or remove existing ones.
 _CREATING = frozenset("dDvqQfFLpcbC")
-_WORD = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|(?:\\.|[^\s"'\\])+)""", re.ASCII)
+_WORD = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|(?:\\.|[^\s"'\\])+)""", re.ASCII)
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|[0-7]{3}|.)", re.DOTALL)
 _NAMED = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v", "s": " "}
 
@@ -45,7 +46,7 @@ def paths(text: str) -> Iterator[tuple[str, str]]:
     for line in text.split("\n"):
         if line.startswith("#"):
             continue
-        words = [match[1] for match in _WORD.finditer(line)][:2]
+        words = [match[1] for match in islice(_WORD.finditer(line), 2)]
         if len(words) == 2:
             yield words[0][0], re.sub("/+", "/", _unescape(words[1])).rstrip("/")
 
