@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from io import BufferedReader
+from typing import IO, Any, cast
 
 from compose import fs
 from compose.errors import ImageError
 from compose.oci import tar
 from compose.oci.image import digest_of
 from compose.oci.layout import BLOBS, INDEX, LAYOUT, MAX_JSON, check_version, choose, digest_in, find, parse_index
+from compose.oci.untar import Kind, TarReader
 
-if TYPE_CHECKING:
-    import tarfile
+_FAULT = "not an OCI archive"
+_BLOB = re.compile(rf"{BLOBS}/[0-9a-f]{{64}}")
+_MOST = 1 << 16
+"""Files of an image; one has a few hundred."""
 
 
 def write_archive(layout: str, path: str) -> None:
@@ -52,11 +58,12 @@ def _append(out: int, path: str, name: str) -> None:
 
 
 class Archive:
-    """An archive that is open for reading."""
+    """An archive that is open for reading. places: offset and size of each of its files."""
 
-    def __init__(self, path: str, file: tarfile.TarFile) -> None:
+    def __init__(self, path: str, file: IO[bytes], places: Mapping[str, tuple[int, int]]) -> None:
         self._path = path
         self._file = file
+        self._places = places
 
     def find_manifest(self, tag: str | None) -> bytes | None:
         """The manifest of an image, None when it does not exist. Raises ImageError when the tag is ambiguous."""
@@ -77,61 +84,99 @@ class Archive:
     @contextmanager
     def open_blob(self, digest: str) -> Iterator[IO[bytes]]:
         """Open a blob of any size without verifying it. Raises ImageError when it is missing."""
-        member = self._find(f"{BLOBS}/{digest}")
-        file = self._file.extractfile(member) if member is not None else None
-        if file is None:
+        if (place := self._places.get(f"{BLOBS}/{digest}")) is None:
             raise ImageError(f"{self._path}: has no blob sha256:{digest}")
-        with file:
-            yield file
+        yield cast(IO[bytes], _Section(self._path, self._file, *place))
 
     def check(self) -> None:
         """Raises ImageError when this is not an OCI archive."""
         check_version(self._path, self._member(LAYOUT))
 
     def _member(self, name: str) -> bytes:
-        member = self._find(name)
-        file = self._file.extractfile(member) if member is not None and member.size <= MAX_JSON else None
-        if file is None:
-            reason = f"it has no {name}" if member is None else f"{name} has more than {MAX_JSON} bytes"
-            raise ImageError(f"{self._path}: not an OCI archive: {reason}")
-        with _damage(self._path):
-            return file.read()
+        place = self._places.get(name)
+        if place is None or place[1] > MAX_JSON:
+            reason = f"it has no {name}" if place is None else f"{name} has more than {MAX_JSON} bytes"
+            raise ImageError(f"{self._path}: {_FAULT}: {reason}")
+        return _Section(self._path, self._file, *place).readall()
 
-    def _find(self, name: str) -> tarfile.TarInfo | None:
-        """The regular file with a name, None if there is none."""
-        for spelling in (name, f"./{name}"):
-            with _damage(self._path), contextlib.suppress(KeyError):
-                member = self._file.getmember(spelling)
-                # links are not followed: they might form a loop
-                return member if member.isreg() else None
-        return None
+
+class _Section(io.RawIOBase):
+    """A range of a file; only one is read at a time. Raises ImageError."""
+
+    def __init__(self, path: str, file: IO[bytes], begin: int, size: int) -> None:
+        self._path = path
+        self._file = file
+        self._left = size
+        with _damage(path):
+            file.seek(begin)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with _damage(self._path):
+            data = self._file.read(min(len(buffer), self._left))
+        buffer[: len(data)] = data
+        self._left -= len(data)
+        return len(data)
 
 
 @contextmanager
 def open_archive(path: str) -> Iterator[Archive]:
     """Open an archive for reading. Raises ImageError when it cannot be read or is not an OCI archive."""
-    # imported here, as writing archives does not need it
-    import tarfile
-
-    with _damage(path):
-        file = tarfile.open(path)  # noqa: SIM115
-    with file:
-        archive = Archive(path, file)
+    with ExitStack() as stack:
+        with _damage(path):
+            file = stack.enter_context(_unpacked(stack.enter_context(fs.open_regular(path))))
+            archive = Archive(path, file, _index(path, file))
         archive.check()
         yield archive
+
+
+def _unpacked(file: BufferedReader) -> IO[bytes]:
+    """The tar stream in a file, which may be compressed, as skopeo accepts that too."""
+    head = file.peek(6)
+    if head.startswith(b"\x1f\x8b"):
+        import gzip
+
+        return cast(IO[bytes], gzip.GzipFile(fileobj=file))
+    if head.startswith(b"BZh"):
+        import bz2
+
+        return bz2.BZ2File(file)
+    if head.startswith(b"\xfd7zXZ\0"):
+        import lzma
+
+        return lzma.LZMAFile(file)
+    return file
+
+
+def _index(path: str, file: IO[bytes]) -> dict[str, tuple[int, int]]:
+    """Offset and size of each file of the image. Other files are passed over; of several with one name the last counts, as for
+    who unpacks the archive."""
+    reader = TarReader(file, path, _FAULT)
+    found: dict[str, tuple[int, int]] = {}
+    for entry in reader:
+        name = entry.name.removeprefix("./")
+        if entry.kind is not Kind.FILE:
+            # links are not followed: they might form a loop
+            found.pop(name, None)
+        elif name in (INDEX, LAYOUT) or _BLOB.fullmatch(name):
+            found[name] = file.tell(), entry.size
+            if len(found) > _MOST:
+                raise ImageError(f"{path}: {_FAULT}: it has more than {_MOST} files")
+        reader.skip(file.seek)
+    return found
 
 
 @contextmanager
 def _damage(path: str) -> Iterator[None]:
     import lzma
-    import tarfile
     import zlib
 
     try:
         yield
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError, RecursionError) as error:
-        # the archive may be compressed, as skopeo accepts that too
-        raise ImageError(f"{path}: not an OCI archive: {error}") from error
+    except (EOFError, zlib.error, lzma.LZMAError, ValueError, OverflowError) as error:
+        raise ImageError(f"{path}: {_FAULT}: {error}") from error
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror or error}") from error
 

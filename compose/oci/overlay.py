@@ -28,6 +28,9 @@ _MAX_MEMORY = 2 << 30
 _ENTRY_MEMORY = 512
 """Bytes of memory per entry, without its names and xattrs."""
 
+_HERE = Entry(mode=stat.S_IFIFO)
+"""In the tree under construction: a file of a type that trees cannot hold is at this path."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Node:
@@ -45,6 +48,7 @@ class Overlay:
         self._writer = writer
         self._editor = Tree.empty().edit()
         self._editor.replace("", writer=writer)
+        # by path: those at which the editor has _HERE, and former ones
         self._nodes: dict[str, _Node] = {}
         self._memory = 0
         self._links = 0
@@ -78,22 +82,25 @@ class Overlay:
 
     def get(self, path: str) -> Entry | None:
         """The entry at a path so far; None if there is no file, directory or symlink."""
-        return self._editor.get(path)
+        entry = self._editor.get(path)
+        return None if entry is _HERE else entry
 
     def finish(self, *, without: tuple[str, ...] = ()) -> Root:
         """The complete tree. without: directories left empty, whatever the layers have in them. Raises ImageError when a file
         cannot be committed."""
         for top in without:
             for name in self._editor.children(top):
-                self._remove(join(top, name))
-            self._nodes = {path: node for path, node in self._nodes.items() if not path.startswith(f"{top}/")}
+                self._editor.remove(join(top, name))
+        entries = dict(self._editor.build().entries)
+        nodes = {path: self._nodes[path] for path, entry in entries.items() if entry is _HERE}
+        for path in nodes:
+            del entries[path]
         faults = [
             f"/{path} is {node.kind}, which cannot be committed"
-            for path, node in self._nodes.items()
+            for path, node in nodes.items()
             if node.kind == "a fifo"
         ]
-        entries = dict(self._editor.build().entries)
-        whiteouts = {path: node.file for path, node in self._nodes.items() if node.file is not None}
+        whiteouts = {path: node.file for path, node in nodes.items() if node.file is not None}
         faults += place_whiteouts(entries, whiteouts)
         if faults:
             raise ImageError.of(
@@ -101,7 +108,7 @@ class Overlay:
             )
         return Root(
             tree=Tree(entries),
-            devices=tuple(sorted(path for path, node in self._nodes.items() if node.file is None)),
+            devices=tuple(sorted(path for path, node in nodes.items() if node.file is None)),
             whiteouts=tuple(sorted(whiteouts)),
         )
 
@@ -127,11 +134,10 @@ class Overlay:
         present = self._editor.get(path)
         both_directories = present is not None and present.is_dir and isinstance(made, Entry) and made.is_dir
         if not both_directories:
-            self._remove(path)
+            self._editor.remove(path)
         if isinstance(made, _Node):
-            self._nodes[path] = made
-        else:
-            self._editor.put(path, made)
+            self._nodes[path], made = made, _HERE
+        self._editor.put(path, made)
         self._fresh.add(path)
         # whiteouts of this layer must not remove directories that it puts something into
         while path and (path := parent_of(path)) not in self._fresh:
@@ -173,11 +179,11 @@ class Overlay:
 
     def _linked(self, path: str, entry: TarEntry) -> Entry | _Node:
         source = self._path(entry.link)
-        if (node := self._nodes.get(source)) is not None and source != path:
-            return node
         present = self._editor.get(source)
         if present is None or source == path:
             raise self._refused(f"/{path} is a hard link to /{source}, which does not exist")
+        if present is _HERE:
+            return self._nodes[source]
         if present.is_dir:
             raise self._refused(f"/{path} is a hard link to the directory /{source}")
         if present.is_file and not present.link:
@@ -207,10 +213,10 @@ class Overlay:
         missing = []
         parent = parent_of(path)
         while path and (present := self._editor.get(parent)) is None:
-            if parent in self._nodes:
-                raise self._refused(f"/{path} is below /{parent}, which is {self._nodes[parent].kind}")
             missing.append(parent)
             parent = parent_of(parent)
+        if path and present is _HERE:
+            raise self._refused(f"/{path} is below /{parent}, which is {self._nodes[parent].kind}")
         if path and present is not None and not present.is_dir:
             kind = f"a symlink to {present.target}" if present.is_symlink else "a file"
             raise self._refused(
@@ -229,7 +235,7 @@ class Overlay:
         if path in self._fresh:
             self._hide_content(path)
         else:
-            self._remove(path)
+            self._editor.remove(path)
 
     def _hide_content(self, top: str) -> None:
         """Remove everything that the layers below have in a directory."""
@@ -243,12 +249,9 @@ class Overlay:
             for name in self._editor.children(parent):
                 path = join(parent, name)
                 if path not in self._fresh:
-                    self._remove(path)
+                    self._editor.remove(path)
                 elif self._editor[path].is_dir:
                     pending.append(path)
-        stale = [path for path in self._nodes if path not in self._fresh and (not top or path.startswith(f"{top}/"))]
-        for path in stale:
-            del self._nodes[path]
 
     def _check_parents(self, path: str) -> None:
         """Raises ImageError when a path to hide is below a symlink, as it is undefined what that hides."""
@@ -259,14 +262,6 @@ class Overlay:
                 raise self._refused(f"a whiteout is below /{path}, which is a symlink to {present.target}")
             if present is not None:
                 return
-
-    def _remove(self, path: str) -> None:
-        self._nodes.pop(path, None)
-        present = self._editor.get(path)
-        if present is not None and present.is_dir:
-            for below in [node for node in self._nodes if node.startswith(f"{path}/")]:
-                del self._nodes[below]
-        self._editor.remove(path)
 
     def _refused(self, reason: str, hint: str | None = None) -> ImageError:
         return ImageError(f"{self._where}: {reason}", hint=hint)

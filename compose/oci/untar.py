@@ -10,7 +10,8 @@ files are refused: no tool that makes layers writes them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -70,11 +71,13 @@ class Readable(Protocol):
 
 
 class TarReader:
-    """Iterates over the entries of a stream. where: for messages. Raises ImageError if the stream is damaged."""
+    """Iterates over the entries of a stream. where, fault: the beginning of messages. Raises ImageError if the stream is
+    damaged."""
 
-    def __init__(self, stream: Readable, where: str) -> None:
+    def __init__(self, stream: Readable, where: str, fault: str = "the layer cannot be read") -> None:
         self._stream = stream
         self._where = where
+        self._fault = fault
         self._left = 0
         self._padding = 0
 
@@ -90,6 +93,11 @@ class TarReader:
                 raise self._damaged("it is cut short")
             self._left -= len(piece)
             yield piece
+
+    def skip(self, seek: Callable[[int, int], object]) -> None:
+        """Pass over the data of the latest entry. seek: method of the stream."""
+        seek(self._left, os.SEEK_CUR)
+        self._left = 0
 
     def _next(self) -> TarEntry | None:
         for _ in self.data():
@@ -112,7 +120,8 @@ class TarReader:
             if kind in (_PAX, _GLOBAL, _LONG_NAME, _LONG_LINK):
                 data = self._header(self._number(block[124:136], "size"))
                 if kind == _PAX:
-                    pax.update(self._records(data))
+                    # of several the last counts, as in Go's archive/tar; all of them could fill any memory
+                    pax = dict(self._records(data))
                 elif kind != _GLOBAL:
                     long[kind] = data.partition(b"\0")[0]
                 continue
@@ -123,9 +132,9 @@ class TarReader:
         text = self._text(name, "a name")
         kind = _KINDS.get(code)
         if code == b"S" or any(key.startswith(_SPARSE) for key in pax):
-            raise self._damaged(f"{text} is a GNU sparse file, which layers cannot contain")
+            raise self._damaged(f"{text} is a GNU sparse file, which images cannot contain")
         if kind is None:
-            raise self._damaged(f"{text} is of type {code!r}, which layers cannot contain")
+            raise self._damaged(f"{text} is of type {code!r}, which images cannot contain")
         if kind is Kind.FILE and name.endswith(b"/"):
             kind = Kind.DIRECTORY
         # other entries may state a size too, but have no data
@@ -233,7 +242,7 @@ class TarReader:
         return data
 
     def _damaged(self, reason: str) -> ImageError:
-        return ImageError(f"{self._where}: the layer cannot be read: {reason}")
+        return ImageError(f"{self._where}: {self._fault}: {reason}")
 
 
 def _field(data: bytes) -> bytes:

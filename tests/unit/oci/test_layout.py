@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import json
+import lzma
 import os
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +17,7 @@ import pytest
 from compose.errors import ComposeError, ImageError, StorageError, UsageError
 from compose.events import Reporter
 from compose.oci import tar
-from compose.oci.archive import read_archived_manifest, write_archive
+from compose.oci.archive import open_archive, read_archived_manifest, write_archive
 from compose.oci.documents import canonical
 from compose.oci.image import digest_of
 from compose.oci.layout import Layout, layout_for
@@ -275,6 +279,40 @@ def test_a_damaged_blob_in_an_archive(tmp_path: Path) -> None:
     write_archive(str(tmp_path / "out"), str(tmp_path / "a.tar"))
     with pytest.raises(ImageError, match="is damaged"):
         read_archived_manifest(str(tmp_path / "a.tar"), "a")
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_compressed_archives(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    manifest = add(tmp_path / "out", "one", "a")
+    write_archive(str(tmp_path / "out"), str(tmp_path / "a.tar"))
+    # as `tar` names them
+    stream = (tmp_path / "a.tar").read_bytes()
+    (tmp_path / "b.tar").write_bytes(pack(stream))
+    assert read_archived_manifest(str(tmp_path / "b.tar"), "a") == manifest
+    with open_archive(str(tmp_path / "b.tar")) as archive, archive.open_blob(digest_of(manifest)) as blob:
+        assert (blob.read(7), blob.read()) == (manifest[:7], manifest[7:])
+    (tmp_path / "c.tar").write_bytes(pack(stream)[:-40])
+    with pytest.raises(ImageError, match=r"c\.tar"), open_archive(str(tmp_path / "c.tar")) as archive:
+        for digest in os.listdir(tmp_path / "out/blobs/sha256"):
+            with archive.open_blob(digest) as blob:
+                assert digest_of(blob.read()) == digest
+
+
+def test_memory_does_not_grow_with_an_archive(tmp_path: Path) -> None:
+    many = b"".join(tar.file(f"f{each}", b"") for each in range(5000))
+    add(tmp_path / "out", "one", "a")
+    write_archive(str(tmp_path / "out"), str(tmp_path / "a.tar"))
+    (tmp_path / "b.tar").write_bytes(many + (tmp_path / "a.tar").read_bytes())
+    (tmp_path / "c.tar").write_bytes(gzip.compress(tar.entry("f", b"L", mode=0, size=1 << 30)))
+    read_archived_manifest(str(tmp_path / "a.tar"), "a")
+    tracemalloc.start()
+    try:
+        read_archived_manifest(str(tmp_path / "b.tar"), "a")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    with pytest.raises(ImageError, match="exceeds the limit"):
+        read_archived_manifest(str(tmp_path / "c.tar"), "a")
 
 
 _TO_ITSELF = tar.entry("oci-layout", tar.SYMLINK, mode=0o777, link="oci-layout") + tar.END

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -174,3 +175,13 @@ def test_a_bomb_of_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("compose.oci.overlay._MAX_MEMORY", 100_000)
     with pytest.raises(ImageError, match="names and attributes"):
         apply(tmp_path, layer(*(member(f"f{number}") for number in range(500))))
+
+
+def test_time_grows_with_the_number_of_entries(tmp_path: Path) -> None:
+    count = 8000
+    devices = layer(*(member(f"dev{each}", tarfile.FIFOTYPE) for each in range(count)))
+    many = layer(*(directory(f"d{each}") for each in range(count)))
+    gone = layer(*(member(f".wh.d{each}") for each in range(count)), member(".wh..wh..opq"))
+    begun = time.process_time()
+    assert not apply(tmp_path, devices, many, gone).tree.children("")
+    assert time.process_time() - begun < 5

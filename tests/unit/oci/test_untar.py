@@ -109,6 +109,11 @@ def pax(data: bytes, size: int | None = None) -> bytes:
     return header + data + tar.padding(len(data)) + tar.file("f", b"")
 
 
+def test_of_several_pax_headers_the_last_counts() -> None:
+    ((entry, _),) = read(tar.xattrs([(b"user.a", b"1")]) + tar.xattrs([(b"user.b", b"2")]) + tar.file("f", b""))
+    assert entry.xattrs == ((b"user.b", b"2"),)
+
+
 def patched(place: int, data: bytes) -> bytes:
     """A file whose header has other bytes somewhere, and the right checksum."""
     header = bytearray(tar.file("f", b"x"))
