@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import time
 from collections.abc import Callable
 
 import pytest
@@ -39,3 +40,12 @@ def test_what_is_too_large_or_cut_off_or_nested(
     # the kernel does not look into an archive for another one
     with pytest.raises(ValueError):
         list(initramfs.files(compress(compress(ARCHIVE))))
+
+
+@pytest.mark.parametrize("compress", [lambda data: data, gzip.compress])
+def test_time_grows_with_the_number_of_archives(compress: Callable[[bytes], bytes]) -> None:
+    count = 20_000
+    image = compress(newc_entry(b"TRAILER!!!", 0, b"")) * count + ARCHIVE
+    begun = time.process_time()
+    assert list(initramfs.files(image)) == ["usr/a"]
+    assert time.process_time() - begun < 2
