@@ -102,7 +102,7 @@ def read_key_file(url: str, repo: RepoSnapshot, access: RepoAccess, network: Rep
     candidates = key_paths(path, access)
     for candidate in candidates:
         try:
-            with open(candidate, "rb") as stream:
+            with fs.open_regular(candidate) as stream:
                 return stream.read(_MAX_SIZE)
         except FileNotFoundError:
             continue

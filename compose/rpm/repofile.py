@@ -7,8 +7,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from compose import fs
 from compose.errors import TreefileError
 
+_LARGEST = 4 << 20
+"""Bytes of a file that are read; 100 KB are many."""
 # Ids that dnf accepts; they become part of file names.
 _ID = re.compile(r"[A-Za-z0-9:._-]+", re.ASCII)
 _TRUE = frozenset({"1", "yes", "true", "on"})
@@ -92,9 +95,16 @@ def read_repo_files(directories: Iterable[str]) -> tuple[RepoSection, ...]:
             continue
         for name in names:
             path = os.path.join(directory, name)
+            if os.path.realpath(path) == os.devnull:
+                # masked
+                continue
             try:
-                with open(path, encoding="utf-8") as stream:
-                    found, file_faults = parse_repo_file(path, stream.read())
+                with fs.open_regular(path) as stream:
+                    data = stream.read(_LARGEST + 1)
+                if len(data) > _LARGEST:
+                    faults.append(f"{path}: cannot be read: it has more than {_LARGEST} bytes")
+                    continue
+                found, file_faults = parse_repo_file(path, data.decode())
             except (OSError, UnicodeDecodeError) as error:
                 faults.append(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}")
                 continue

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from compose import fs
 from compose.errors import TreefileError
 from compose.events import Reporter
 from compose.rpm.repofile import RepoOption, RepoSection, absolute, read_repo_files, select, without_user
@@ -33,6 +34,8 @@ _IGNORED = frozenset(
     }
 )  # fmt: skip
 _SAME_AS = {"exclude": "excludepkgs", "priorities": "priority"}
+_LONGEST = 4096
+"""Bytes of a variable's value that are read."""
 _VARIABLE = re.compile(r"[A-Za-z0-9_]+", re.ASCII)
 
 
@@ -95,8 +98,8 @@ def variables(access: RepoAccess) -> dict[str, str]:
             if not _VARIABLE.fullmatch(name) or not os.path.isfile(path):
                 continue
             try:
-                with open(path, encoding="utf-8") as stream:
-                    found[name] = stream.readline().strip()
+                with fs.open_regular(path) as stream:
+                    found[name] = stream.readline(_LONGEST).decode().strip()
             except (OSError, UnicodeDecodeError) as error:
                 raise TreefileError(f"{path}: the repository variable cannot be read: {error}") from error
     found.update(access.repovars)

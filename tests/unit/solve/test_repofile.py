@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from compose.errors import TreefileError
+from compose.errors import TreefileError, TrustError
+from compose.events import Reporter
+from compose.fetch.keys import load_keys
 from compose.rpm.repofile import absolute, parse_repo_file, read_repo_files, select, split_list, without_user
-from compose.rpm.repos import UNSET_RELEASEVER, RepoAccess, enabled_repos, variables
+from compose.rpm.repos import UNSET_RELEASEVER, RepoAccess, RepoNetwork, enabled_repos, variables
+from compose.solve.resolution import RepoSnapshot
 
 FEDORA = """\
 # a comment
@@ -186,3 +191,19 @@ def test_a_comment_behind_a_section_header():
 )
 def test_user_and_password_are_taken_out_of_urls(text, shown):
     assert without_user(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("target", "said"), [("fifo", "not a regular file"), ("huge", "more than")]
+)
+def test_what_has_no_end_is_not_read(tmp_path, target, said):
+    os.mkfifo(tmp_path / "fifo")
+    with open(tmp_path / "huge", "wb") as file:
+        file.truncate(5 << 20)
+    (tmp_path / "a.repo").symlink_to(target)
+    (tmp_path / "masked.repo").symlink_to("/dev/null")
+    with pytest.raises(TreefileError, match=rf"a\.repo: cannot be read: .*{said}"):
+        read_repo_files([str(tmp_path)])
+    key = RepoSnapshot(id="a", gpgcheck=True, gpgkeys=((tmp_path / "fifo").as_uri(),), timestamp=0)
+    with pytest.raises(TrustError, match="not a regular file"):
+        load_keys(key, RepoAccess(repo_dirs=(), basearch="x"), RepoNetwork(cachedir=str(tmp_path)), Reporter())
