@@ -20,6 +20,9 @@ from compose.rpm.repos import RepoAccess, RepoNetwork, add_repos, configure, ena
 FINAL = re.compile(r"Status code: 4(?!08|29)\d\d|Curl error \((?:1|3|37)\)")
 """librepo's wording of failures that a retry does not cure: refused by the server (except 408 and 429), unknown
 protocol, malformed URL, unreadable file (the numbers are of CURLcode)."""
+TOO_LONG = "it is larger than the allowed"
+MORE = 1 << 20
+"""Bytes beyond the size of a package after which its download is aborted: an error page may have more than a small package."""
 _DISK = re.compile(r"No space left on device|Read-only file system|Permission denied|Disk quota exceeded|error \(23\)")
 
 
@@ -68,6 +71,13 @@ def stop_for_disk(place: str, failures: dict[str, str]) -> None:
             # curl does not pass on the kernel's error
             hint = fs.FREE_SPACE if fs.is_full(place) else f"check whether a quota is used up; otherwise {fs.FAILING}"
             raise StorageError(f"cannot store downloads in {place}: {text}", hint=hint)
+
+
+def remove_too_long(failures: dict[str, str]) -> None:
+    """Remove files whose download was aborted because they were too long, which must not be resumed. failures: by path."""
+    for path, text in failures.items():
+        if text.startswith(TOO_LONG):
+            fs.remove_tree(path)
 
 
 def _failed(missing: dict[str, File], failures: dict[str, str]) -> FetchError:
@@ -134,11 +144,13 @@ class _Session:
             for key, file in files.items():
                 if not os.path.exists(file.path):
                     watch.failures.setdefault(key, str(error))
+        remove_too_long({files[key].path: text for key, text in watch.failures.items()})
         return {key: without_user(text) for key, text in watch.failures.items()}
 
     def _watch(self, files: dict[str, File], task: Task) -> Any:
         done = self._done
         error_status = self._dnf.repo.DownloadCallbacks.TransferStatus_ERROR
+        give_up = self._dnf.repo.DownloadCallbacks.ERROR
 
         class Watch(self._dnf.repo.DownloadCallbacks):  # type: ignore[name-defined,misc]
             """Numbers of downloads are in the order they were added. No method may raise: that aborts the process."""
@@ -156,7 +168,12 @@ class _Session:
 
             def progress(self, number: int, total: float, downloaded: float) -> int:
                 # error pages count as downloaded too, and the count restarts with the next mirror
-                self._reached(self.order[number], int(downloaded))
+                key = self.order[number]
+                self._reached(key, int(downloaded))
+                size = files[key].package.download_size
+                if size and size + MORE < downloaded:
+                    self.failures[key] = f"{TOO_LONG} {size} bytes"
+                    return int(give_up)
                 return 0
 
             def mirror_failure(self, number: int, message: str, url: str, metadata: str) -> int:
@@ -166,7 +183,7 @@ class _Session:
             def end(self, number: int, status: int, message: str) -> int:
                 key = self.order[number]
                 if status == error_status:
-                    self.failures[key] = self.causes.get(key) or str(message)
+                    self.failures.setdefault(key, self.causes.get(key) or str(message))
                 else:
                     self._reached(key, files[key].package.download_size)
                 return 0

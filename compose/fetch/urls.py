@@ -13,7 +13,7 @@ from typing import Any
 
 from compose.errors import FetchError
 from compose.events import Reporter, Task
-from compose.fetch.dnf import FINAL, stop_for_disk
+from compose.fetch.dnf import FINAL, MORE, TOO_LONG, remove_too_long, stop_for_disk
 from compose.fetch.verify import File
 from compose.rpm.repofile import RepoSection, split_list, without_user
 from compose.rpm.repos import RepoAccess, RepoNetwork, add_repos, configure, enabled_repos, value_of
@@ -24,7 +24,6 @@ _PLACES = ("baseurl", "mirrorlist", "metalink")
 _METALINK = "{http://www.metalinker.org/}"
 _MIRRORS = 5
 _MAX_LIST = 1 << 20
-_TOO_LONG = "it is larger than the allowed"
 _GONE = "a package that is gone from its locked location needs another mirror or a new lock"
 
 
@@ -87,6 +86,7 @@ def download_packages(job: PackagesJob, reporter: Reporter) -> None:
                 path=file.path,
                 name=f"{file.package.nevra} of repository {file.package.repo!r}",
                 size=file.package.download_size,
+                limit=file.package.download_size and file.package.download_size + MORE,
                 repo=file.package.repo,
             )
             for file in job.files
@@ -154,7 +154,7 @@ class _Session:
                     return
                 stop_for_disk(os.path.dirname(missing[0].path), failures)
                 worth_retrying |= any(
-                    not FINAL.search(text) and not text.startswith(_TOO_LONG) for text in failures.values()
+                    not FINAL.search(text) and not text.startswith(TOO_LONG) for text in failures.values()
                 )
         lines = [f"{download.name}: {failures[download.path]}" for download in missing]
         raise FetchError(
@@ -185,6 +185,7 @@ class _Session:
             for download in downloads:
                 if not os.path.exists(download.path):
                     watch.failures.setdefault(download.path, str(error))
+        remove_too_long(watch.failures)
         return {path: without_user(text) for path, text in watch.failures.items()}
 
     def _watch(self, downloads: tuple[Download, ...], task: Task) -> Any:
@@ -212,7 +213,7 @@ class _Session:
                     task.advance(size - done[download.path], detail=download.name)
                     done[download.path] = size
                 if 0 < download.limit < downloaded:
-                    self.failures[download.path] = f"{_TOO_LONG} {download.limit} bytes"
+                    self.failures[download.path] = f"{TOO_LONG} {download.limit} bytes"
                     return int(give_up)
                 return 0
 
@@ -241,7 +242,9 @@ class _Session:
                 break
         if key == "baseurl":
             return tuple(split_list(value))
-        listed = Download(urls=(value,), path=scratch, name=f"{key} of repository {section.id!r}", repo=section.id)
+        listed = Download(
+            urls=(value,), path=scratch, name=f"{key} of repository {section.id!r}", repo=section.id, limit=_MAX_LIST
+        )
         try:
             self.run((listed,), reporter)
             with open(scratch, encoding="utf-8", errors="replace") as stream:

@@ -118,9 +118,10 @@ class Server:
     """Serves a directory on loopback with byte ranges.
 
     faults: end of a path -> what happens to its next requests, in order: a status (int), "cut" (the connection ends in
-    the middle of the body), "garbage" (the right number of wrong bytes), "stall" (half of the body, the rest when
+    the middle of the body), "garbage" (the right number of wrong bytes), "endless" (64 MiB more than there are), "stall" (half of the body, the rest when
     release is set).
     login: USER:PASSWORD that each request must bring, "" for none.
+    sent: bytes of endless bodies that clients took.
     requests: (path, Range header or ""). As a proxy it answers for every host; the path is a URL then.
     """
 
@@ -130,6 +131,7 @@ class Server:
         self.requests: list[tuple[str, str]] = []
         self.release = threading.Event()
         self.login = ""
+        self.sent = 0
         server = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -154,10 +156,21 @@ class Server:
         path = self.directory / urlsplit(handler.path).path.lstrip("/")
         if self.login and handler.headers.get("Authorization") != "Basic " + b64encode(self.login.encode()).decode():
             fault = 401
-        if isinstance(fault, int) or not path.is_file():
+        if isinstance(fault, int) or (fault != "endless" and not path.is_file()):
             handler.send_response(fault if isinstance(fault, int) else 404)
             handler.send_header("Content-Length", "0")
             handler.end_headers()
+            return
+        if fault == "endless":
+            handler.send_response(200)
+            handler.send_header("Transfer-Encoding", "chunked")
+            handler.end_headers()
+            with contextlib.suppress(OSError):
+                for _ in range(64):
+                    handler.wfile.write(b"100000\r\n" + bytes(1 << 20) + b"\r\n")
+                    self.sent += 1 << 20
+                handler.wfile.write(b"0\r\n\r\n")
+            handler.close_connection = True
             return
         data = path.read_bytes()
         start = int(wanted.removeprefix("bytes=").split("-")[0]) if wanted else 0

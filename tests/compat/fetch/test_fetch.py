@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import os
 import pickle
@@ -215,6 +216,29 @@ def test_a_package_that_does_not_come_is_named_with_its_url(place, server):
     assert not place.log.lines
     server.faults = {}
     place.fetch("small", "large")
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_a_server_that_does_not_stop(place, server, locked):
+    place.repo(f"{server.url}/repo")
+    resolution = dataclasses.replace(place.solve("large", "small"), locked=locked)
+    server.faults = {"large-1.0.noarch.rpm": ["endless"] * 50}
+    with pytest.raises(FetchError, match="large-1.0-1.noarch of repository 'test': it is larger than the allowed"):
+        fetch(resolution, place.access(), place.network(), place.log)
+    assert server.sent < len(server.asked_for("large-1.0.noarch.rpm")) * 32 << 20
+    assert place.cached() in ([], ["small-1.0.noarch.rpm"])
+    server.faults = {}
+    assert len(fetch(resolution, place.access(), place.network(), place.log)) == 2
+
+
+def test_a_list_of_mirrors_that_does_not_stop(place, server):
+    place.repo(f"{server.url}/repo")
+    resolution = dataclasses.replace(place.solve("small"), locked=True)
+    (place.tree / "a.repo").write_text(f"[test]\nmirrorlist={server.url}/repo/mirrors\ngpgkey=ours.asc\n")
+    server.faults = {"mirrors": ["endless"] * 50}
+    with pytest.raises(FetchError, match="mirrorlist of repository 'test': it is larger than the allowed"):
+        fetch(resolution, place.access(), place.network(), place.log)
+    assert server.sent < 32 << 20
 
 
 def test_a_corrupted_package_is_named_and_leaves_the_cache(place, repository, tmp_path):
