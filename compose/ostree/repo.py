@@ -12,6 +12,8 @@ import hashlib
 import os
 import re
 import stat
+import sys
+from collections import Counter
 from collections.abc import Callable, Container, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -231,18 +233,23 @@ class Repo:
         """Read a dirmeta. checksum: 32 bytes. Raises RepositoryError if the object is missing or damaged."""
         return self._read_decoded(checksum.hex(), "dirmeta", _decode_directory)
 
-    def walk(self, commit: str) -> Iterator[tuple[str, bytes, bytes | None]]:
+    def walk(self, commit: str, *, most: int = sys.maxsize) -> Iterator[tuple[str, bytes, bytes | None]]:
         """Yield everything in a commit, each directory before its contents.
 
         That is (path, checksum, None) for a file or symlink, and (path, dirtree checksum, dirmeta checksum) for a directory.
-        The path of the root is "". Checksums are 32 bytes. Raises RepositoryError if the commit or a dirtree is missing or
+        The path of the root is "". Checksums are 32 bytes. most: places at which the contents of the same dirtree are looked
+        at; a few dirtrees can stand for any number of paths. Raises RepositoryError if the commit or a dirtree is missing or
         damaged.
         """
         root = self.read_commit(commit, ())
+        places: Counter[bytes] = Counter()
         pending = [("", root.root_tree, root.root_meta)]
         while pending:
             path, checksum, meta = pending.pop()
             yield path, checksum, meta
+            places[checksum] += 1
+            if places[checksum] > most:
+                continue
             tree = self.read_dirtree(checksum)
             below = f"{path}/" if path else ""
             for name, content in tree.files:

@@ -14,6 +14,9 @@ from compose.ostree.delta.layout import ObjectType
 from compose.ostree.delta.pairs import OldFile, OldFiles
 from compose.ostree.repo import Repo
 
+_PLACES = 16
+"""Of a directory that is in the commit more often, only these are looked at: all places hold the same objects."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewMetadata:
@@ -76,7 +79,7 @@ def new_objects(repo: Repo, source: str | None, target: str) -> NewObjects:
 
 
 def _walk(repo: Repo, commit: str) -> Iterator[tuple[str, ObjectType, bytes]]:
-    for path, checksum, meta in repo.walk(commit):
+    for path, checksum, meta in repo.walk(commit, most=_PLACES):
         if meta is None:
             yield path, ObjectType.FILE, checksum
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import hashlib
 import lzma
 import os
 import random
@@ -30,6 +31,7 @@ from compose.ostree.delta.pairs import OldFile, OldFiles
 from compose.ostree.delta.threads import Cancellation, Cancelled, in_threads
 from compose.ostree.delta.write import DeltaOptions, write_delta
 from compose.ostree.gvariant import Variant, encode
+from compose.ostree.objects import COMMIT_TYPE, encode_dirmeta, encode_dirtree
 from compose.ostree.repo import Repo
 from compose.ostree.summary import summary_signature_keys
 from compose.pipeline.delta import make_delta
@@ -574,3 +576,21 @@ def test_a_program_that_was_built_again() -> None:
     stream = patching.patch(RANDOM, new, common_segments(RANDOM, new))
     assert applied(RANDOM, stream) == new
     assert len(lzma.compress(stream)) < 1000
+
+
+def test_few_dirtrees_that_stand_for_very_many_paths(repo: Path) -> None:
+    def put(data: bytes, extension: str) -> bytes:
+        digest = hashlib.sha256(data)
+        path = repo / "objects" / digest.hexdigest()[:2] / f"{digest.hexdigest()[2:]}.{extension}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+        return digest.digest()
+
+    meta, tree = put(encode_dirmeta(0, 0, 0o40755, b""), "dirmeta"), put(encode_dirtree([], []), "dirtree")
+    for _ in range(64):
+        tree = put(encode_dirtree([], [(b"a", tree, meta), (b"b", tree, meta)]), "dirtree")
+    commit = put(encode(COMMIT_TYPE, ([], b"", [], "", "", 0, tree, meta)), "commit").hex()
+    with Repo.open(str(repo)) as opened:
+        written = write_delta(opened, source=None, target=commit, options=OPTIONS, reporter=Reporter())
+    assert written is not None
+    assert written.metadata == 66
