@@ -231,6 +231,12 @@ def test_a_server_that_does_not_stop(place, server, locked):
     assert len(fetch(resolution, place.access(), place.network(), place.log)) == 2
 
 
+def test_a_repo_file_does_not_say_where_to_write(place, repository, tmp_path):
+    place.repo(repository, f"gpgkey=ours.asc\nbasecachedir={tmp_path}/elsewhere")
+    place.fetch("small")
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_a_list_of_mirrors_that_does_not_stop(place, server):
     place.repo(f"{server.url}/repo")
     resolution = dataclasses.replace(place.solve("small"), locked=True)
