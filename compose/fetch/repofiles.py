@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from compose.errors import FetchError
 from compose.events import Reporter
 from compose.rpm import child
-from compose.rpm.repofile import RepoSection, without_user
+from compose.rpm.repofile import RepoOption, RepoSection, without_user
 from compose.rpm.repos import RepoAccess, RepoNetwork, configure, enabled_repos, value_of
 
 _SECRETS = frozenset({"username", "password", "proxy_username", "proxy_password"})
@@ -38,11 +38,17 @@ def format_sections(sections: Sequence[RepoSection], keys: Mapping[str, Sequence
         for option in section.options:
             if option.key not in {"enabled", "gpgkey", *_SECRETS}:
                 # continuation lines start with a blank
-                lines.append(f"{option.key}=" + without_user(option.value).replace("\n", "\n "))
+                lines.append(f"{option.key}=" + _without_secrets(option).replace("\n", "\n "))
         if keys.get(section.id):
             lines.append(f"gpgkey={' '.join(keys[section.id])}")
         lines.append("")
     return "\n".join(lines)
+
+
+def _without_secrets(option: RepoOption) -> str:
+    value = without_user(option.value)
+    # curl takes that of a proxy without a scheme, too
+    return value.rpartition("@")[2] if option.key == "proxy" and "://" not in value else value
 
 
 def _portable(job: _Job, reporter: Reporter) -> tuple[RepoSection, ...]:

@@ -7,6 +7,7 @@ import pytest
 from compose.errors import TreefileError, TrustError
 from compose.events import Reporter
 from compose.fetch.keys import load_keys
+from compose.fetch.repofiles import format_sections
 from compose.rpm.repofile import absolute, parse_repo_file, read_repo_files, select, split_list, without_user
 from compose.rpm.repos import UNSET_RELEASEVER, RepoAccess, RepoNetwork, enabled_repos, variables
 from compose.solve.resolution import RepoSnapshot
@@ -193,9 +194,7 @@ def test_user_and_password_are_taken_out_of_urls(text, shown):
     assert without_user(text) == shown
 
 
-@pytest.mark.parametrize(
-    ("target", "said"), [("fifo", "not a regular file"), ("huge", "more than")]
-)
+@pytest.mark.parametrize(("target", "said"), [("fifo", "not a regular file"), ("huge", "more than")])
 def test_what_has_no_end_is_not_read(tmp_path, target, said):
     os.mkfifo(tmp_path / "fifo")
     with open(tmp_path / "huge", "wb") as file:
@@ -207,3 +206,9 @@ def test_what_has_no_end_is_not_read(tmp_path, target, said):
     key = RepoSnapshot(id="a", gpgcheck=True, gpgkeys=((tmp_path / "fifo").as_uri(),), timestamp=0)
     with pytest.raises(TrustError, match="not a regular file"):
         load_keys(key, RepoAccess(repo_dirs=(), basearch="x"), RepoNetwork(cachedir=str(tmp_path)), Reporter())
+
+
+def test_no_password_is_in_a_repo_file_that_is_passed_on():
+    text = "[a]\nbaseurl=https://me:secret@h/a\nproxy=me:secret@proxy:3128\nusername=me\npassword=secret\n"
+    sections, _ = parse_repo_file("a.repo", text)
+    assert format_sections(sections, {}) == "[a]\nbaseurl=https://h/a\nproxy=proxy:3128\n"
