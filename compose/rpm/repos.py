@@ -26,8 +26,8 @@ _BEST_ARCH = {"i386": "i686", "arm": "armv7l", "armhfp": "armv7hl"}
 # repository does, and is not a machine to be counted.
 _IGNORED = frozenset(
     {
-        "async", "autorefresh", "basecachedir", "cachedir", "countme", "deltarpm", "deltarpm_percentage", "enabled", "enabled_metadata",
-        "enablegroups", "failovermethod", "gpgcheck", "http_caching", "keepalive", "keepcache", "mediaid",
+        "async", "autorefresh", "basecachedir", "cachedir", "countme", "deltarpm", "deltarpm_percentage", "enabled",
+        "enabled_metadata", "enablegroups", "failovermethod", "gpgcheck", "http_caching", "keepalive", "keepcache", "mediaid",
         "metadata_expire", "mdpolicy", "mirrorlist_expire", "module_hotfixes", "name", "pkg_gpgcheck", "protect",
         "protected_packages", "repositoryid", "retries", "skip_if_unavailable", "skip_md_filelists", "type",
         "ui_repoid_vars",

@@ -118,8 +118,8 @@ class Server:
     """Serves a directory on loopback with byte ranges.
 
     faults: end of a path -> what happens to its next requests, in order: a status (int), "cut" (the connection ends in
-    the middle of the body), "garbage" (the right number of wrong bytes), "endless" (64 MiB more than there are), "stall" (half of the body, the rest when
-    release is set).
+    the middle of the body), "garbage" (the right number of wrong bytes), "endless" (64 MiB, whatever there is), "stall"
+    (half of the body, the rest when release is set).
     login: USER:PASSWORD that each request must bring, "" for none.
     sent: bytes of endless bodies that clients took.
     requests: (path, Range header or ""). As a proxy it answers for every host; the path is a URL then.
