@@ -97,7 +97,7 @@ def normalise_shadow(tree: Tree, store: Contents, epoch: int) -> Tree:
         if entry.blob is None:
             continue
         if path == "etc/shadow":
-            text = store.read(entry.blob).decode("utf-8", "surrogateescape")
+            text = read_text(tree, path, store) or ""
             rewrite(
                 editor,
                 path,
@@ -128,7 +128,7 @@ def enable_altfiles(tree: Tree, store: Contents) -> Tree:
     path = "etc/nsswitch.conf"
     entry = tree.get(path)
     if entry is not None and entry.blob is not None:
-        text = store.read(entry.blob).decode("utf-8", "surrogateescape")
+        text = read_text(tree, path, store) or ""
         lines = nsswitch.with_altfiles(text)
         if lines != lines_of(text):
             editor = tree.edit()

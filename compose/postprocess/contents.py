@@ -8,6 +8,9 @@ from typing import Protocol
 from compose.errors import PostprocessError
 from compose.tree import BlobRef, Entry, Tree, TreeEditor, TreeLookupError
 
+_LARGEST = 64 << 20
+"""Bytes of a file that is read as text; those of a system have a few MB at most."""
+
 
 class Contents(Protocol):
     """The part of `compose.blobs.BlobStore` that postprocessing steps need."""
@@ -30,11 +33,16 @@ def resolve(tree: Tree | TreeEditor, path: str, *, follow_last: bool = True) -> 
 def read_text(tree: Tree, path: str, store: Contents) -> str | None:
     """Text of a regular file, symlinks followed inside the tree; None if there is none.
 
-    Bytes that are not UTF-8 survive a round trip through encode().
+    Bytes that are not UTF-8 survive a round trip through encode(). Raises PostprocessError for a file too large to be one of
+    those that the steps read.
     """
     entry = tree.get(resolve(tree, path))
     if entry is None or entry.blob is None:
         return None
+    if entry.blob.size > _LARGEST:
+        raise PostprocessError(
+            f"/{path} has {entry.blob.size} bytes; at most {_LARGEST} are read", hint=f"it is from {entry.writer}"
+        )
     return store.read(entry.blob).decode("utf-8", "surrogateescape")
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 
 import pytest
 
 from compose.errors import PostprocessError
-from compose.postprocess import kernel, nsswitch, rootfs, selinux, tmpfilesd
+from compose.events import Reporter
+from compose.postprocess import finish, kernel, nsswitch, rootfs, selinux, tmpfilesd
+from compose.postprocess.layout import lay_out
+from compose.postprocess.options import PostprocessOptions
 from compose.tree import Tree
 from tests.support.treetext import MemoryStore, changes, expect, parse
 
@@ -63,3 +67,18 @@ def test_a_transient_root_without_a_value() -> None:
     tree: Tree = parse(r'f usr/lib/ostree/prepare-root.conf 0644 "[root]\ntransient\n"', store)
     with pytest.raises(PostprocessError, match=r"cannot parse /usr/lib/ostree/prepare-root\.conf"):
         rootfs.is_transient(tree, store)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["etc/passwd", "etc/shadow", "etc/nsswitch.conf", "usr/lib/tmpfiles.d/a.conf", "usr/lib/ostree/prepare-root.conf"],
+)
+def test_a_file_of_a_terabyte_is_not_read(path: str) -> None:
+    store = MemoryStore()
+    editor = parse('f etc/passwd 0644 ""\nf usr/lib/modules/6.1/a.ko 0644 ""\nf etc/group 0644 ""', store).edit()
+    blob = dataclasses.replace(store.add_bytes(b""), size=1 << 40)
+    editor.add_file(path, blob, writer="package:huge-1-1.noarch")
+    options = PostprocessOptions(container=True)
+    with pytest.raises(PostprocessError, match=f"/{path} has 1099511627776 bytes") as caught:
+        finish.finish(lay_out(editor.build(), options, store, Reporter())[0], options, store, None)
+    assert caught.value.hint == "it is from package:huge-1-1.noarch"
