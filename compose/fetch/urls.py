@@ -22,6 +22,7 @@ from compose.solve.resolution import ResolvedPackage
 _PLACES = ("baseurl", "mirrorlist", "metalink")
 """Options that say where a repository is, by precedence."""
 _METALINK = "{http://www.metalinker.org/}"
+_MIRROR = re.compile(r"https?://\S+/repodata/repomd\.xml", re.IGNORECASE)
 _MIRRORS = 5
 _MAX_LIST = 1 << 20
 _GONE = "a package that is gone from its locked location needs another mirror or a new lock"
@@ -288,4 +289,5 @@ def _mirrors(text: str) -> list[str]:
         return []
     urls.sort(key=_preference, reverse=True)
     found = [(url.text or "").strip() for url in urls if url.get("protocol") in ("https", "http")]
-    return [url.removesuffix("repodata/repomd.xml") for url in found if url.endswith("repodata/repomd.xml")]
+    # whatever the protocol is said to be: a server has no say in which local files are read
+    return [url.removesuffix("repodata/repomd.xml") for url in found if _MIRROR.fullmatch(url)]

@@ -20,7 +20,8 @@ def url(host: str, preference: str = "1", protocol: str = "https") -> str:
 
 
 def test_the_best_first() -> None:
-    text = metalink(url("b", "50"), url("a", "100"), url("no", "best"), url("rsync", "100", "rsync"))
+    local = url("x").replace("https://", "file:///")
+    text = metalink(url("b", "50"), url("a", "100"), url("no", "best"), url("rsync", "100", "rsync"), local)
     assert _mirrors(text) == ["https://a/", "https://b/", "https://no/"]
 
 
