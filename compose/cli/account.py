@@ -67,6 +67,15 @@ def provenance_command(
             show_default=False,
         ),
     ],
+    image: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--image",
+            metavar="IMGREF",
+            help="Container image made from the commit: it becomes a subject too, by its digest (repeatable).",
+        ),
+    ] = None,
+    authfile: flags.AuthFile = None,
     output: _Output = None,
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,
@@ -76,17 +85,21 @@ def provenance_command(
     An in-toto statement with SLSA provenance (v1): treefile and its files, packages and layers, each with its digest, and the
     versions of the tools. It is not signed; that is up to whoever vouches for it.
     """
-    from compose.pipeline.accounting import provenance_of
+    from compose.oci.reference import parse_reference
+    from compose.oci.skopeo import Access
+    from compose.pipeline.accounting import image_of, provenance_of
     from compose.supplychain.provenance import provenance
 
     if not _is_uri(builder_id):
         raise UsageError(
             f"--builder-id={builder_id} is not a URI", hint="name who vouches for it: https://ci.example.com/composes"
         )
+    references = [parse_reference(each) for each in image or ()]
     _check(output)
     with flags.reporter_of(progress, progress_fd) as reporter:
         bill, making = provenance_of(repo, revision, reporter)
-    _write(provenance(bill, making, builder_id), output)
+        images = [image_of(each, bill, reporter, Access(authfile=authfile)) for each in references]
+    _write(provenance(bill, making, builder_id, images), output)
 
 
 def _is_uri(text: str) -> bool:

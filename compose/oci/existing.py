@@ -14,15 +14,17 @@ from compose.oci import skopeo
 from compose.oci.archive import open_archive
 from compose.oci.difference import parse_manifest
 from compose.oci.documents import parse
+from compose.oci.image import digest_of
 from compose.oci.layout import Layout, digest_in
 from compose.oci.reference import ImageReference, Transport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExistingImage:
-    """What is known of an image. manifest: JSON, with its layers validated. labels: from the configuration. created: seconds
-    since 1970, 0 when unknown."""
+    """What is known of an image. digest: of the manifest, 64 hex digits. manifest: JSON, with its layers validated. labels: from
+    the configuration. created: seconds since 1970, 0 when unknown."""
 
+    digest: str
     manifest: Mapping[str, Any]
     labels: Mapping[str, str]
     created: int
@@ -70,6 +72,7 @@ def _parse(data: bytes, read: Callable[[str], bytes], where: str) -> ExistingIma
     labels = inner.get("Labels") if isinstance(inner, dict) else None
     pairs = labels.items() if isinstance(labels, dict) else ()
     return ExistingImage(
+        digest=digest_of(data),
         manifest=manifest,
         labels={key: value for key, value in pairs if isinstance(value, str)},
         created=(seconds(config.get("created")) or 0) if isinstance(config, dict) else 0,

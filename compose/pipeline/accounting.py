@@ -8,19 +8,23 @@ from typing import Any
 
 from compose import fs, records
 from compose.bundle import Index
-from compose.errors import FetchError, RepositoryError, TreefileError
+from compose.errors import FetchError, ImageError, RepositoryError, TreefileError
 from compose.events import Reporter
 from compose.inputhash import InputKind
 from compose.installed import extract_root
 from compose.lock import own
 from compose.lock.model import ArchLock
+from compose.oci.existing import read_existing
+from compose.oci.image import COMMIT_LABEL
+from compose.oci.reference import ImageReference
+from compose.oci.skopeo import Access
 from compose.ostree.repo import Repo
 from compose.pipeline.sources import LOCK, TREEFILE
 from compose.rpm.database import read_packages
 from compose.rpm.nevra import Nevra
 from compose.solve.installed import installed_links
 from compose.solve.links import Link, Need
-from compose.supplychain.model import Bill, Component, Making, Origin, SourceFile, os_release
+from compose.supplychain.model import Artifact, Bill, Component, Making, Origin, SourceFile, os_release
 
 _OS_RELEASE = ("usr/lib/os-release", "usr/etc/os-release")
 
@@ -49,6 +53,19 @@ def provenance_of(repository: str, revision: str, reporter: Reporter) -> tuple[B
         commit = repo.commit_of(revision)
         record = _Record(repo, commit, work)
         return _bill(repo, revision, commit, record.origins(), work, reporter), record.making()
+
+
+def image_of(image: ImageReference, bill: Bill, reporter: Reporter, access: Access) -> Artifact:
+    """The image that a commit was made into. Raises ImageError when it is missing, unreadable, or has another commit; UsageError
+    when reading it takes skopeo, which is not installed."""
+    found = read_existing(image, reporter, access)
+    if found is None:
+        raise ImageError(f"{image}: there is no such image")
+    commit = found.labels.get(COMMIT_LABEL)
+    if commit != bill.commit:
+        holds = f"holds the commit {commit}" if commit else f"has no label {COMMIT_LABEL}"
+        raise ImageError(f"{image}: {holds}, not {bill.commit}", hint="give the image that was made from this commit")
+    return Artifact(name=image.name, sha256=found.digest)
 
 
 class _Record:

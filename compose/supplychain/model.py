@@ -81,6 +81,14 @@ class Bill:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """Something that is the commit in another form, such as a container image. sha256: hex."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFile:
     """A file of the treefile that a commit was made from. path: relative to their common directory. sha256: hex."""
 

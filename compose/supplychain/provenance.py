@@ -6,20 +6,25 @@ It is unsigned: whoever signs it (cosign, in-toto, a CI system) vouches for it, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from compose.supplychain.model import Bill, Component, Making
+from compose.supplychain.model import Artifact, Bill, Component, Making
 
 BUILD_TYPE = "urn:compose:build-type:tree:1"
 """Defines the meaning of externalParameters; see docs/supply-chain.md."""
 
 
-def provenance(bill: Bill, making: Making, builder: str) -> dict[str, Any]:
-    """The statement. builder: URI of whoever vouches for it. A commit's checksum is the SHA-256 of the commit object."""
+def provenance(bill: Bill, making: Making, builder: str, artifacts: Sequence[Artifact] = ()) -> dict[str, Any]:
+    """The statement. builder: URI of whoever vouches for it. artifacts: further subjects. A commit's checksum is the SHA-256 of
+    the commit object."""
     treefile = next((file for file in making.files if file.path == making.treefile), None)
     return {
         "_type": "https://in-toto.io/Statement/v1",
-        "subject": [{"name": bill.name, "digest": {"sha256": bill.commit}}],
+        "subject": [
+            {"name": each.name, "digest": {"sha256": each.sha256}}
+            for each in (Artifact(name=bill.name, sha256=bill.commit), *artifacts)
+        ],
         "predicateType": "https://slsa.dev/provenance/v1",
         "predicate": {
             "buildDefinition": {

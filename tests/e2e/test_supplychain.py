@@ -122,6 +122,33 @@ def test_provenance(site: Site) -> None:
     }
 
 
+def test_provenance_of_an_image(site: Site, tmp_path: Path) -> None:
+    site.write_treefile()
+    layout, archive = f"oci:{tmp_path}/layout:latest", f"oci-archive:{tmp_path}/image.ociarchive"
+    composed = site.tool(
+        "image", site.treefile, f"{tmp_path}/image.ociarchive", "--initialize", f"--cachedir={site.cachedir}"
+    )
+    (commit,) = re.findall(r"(?m)^commit: (\S+)$", composed.stdout)
+    arguments = [commit, f"--repo={site.cachedir}/image-repo"]
+    encapsulated = site.tool("container-encapsulate", commit, layout, *arguments[1:])
+    (digest,) = re.findall(r"(?m)^digest: sha256:(\S+)$", composed.stdout)
+    (other,) = re.findall(r"(?m)^Pushed digest: sha256:(\S+)$", encapsulated.stdout)
+    who = ["--builder-id=https://ci.example.com", f"--image={archive}"]
+    done = site.tool("provenance", *arguments, *who, f"--image={layout}")
+    assert json.loads(done.stdout)["subject"] == [
+        {"name": commit, "digest": {"sha256": commit}},
+        {"name": f"{tmp_path}/image.ociarchive", "digest": {"sha256": digest}},
+        {"name": f"{tmp_path}/layout", "digest": {"sha256": other}},
+    ]
+    # nobody vouches by mistake for another build
+    site.compose("--force-nocache", SOURCE_DATE_EPOCH="1750000000")
+    refused = site.tool("provenance", REF, f"--repo={site.repo}", *who, status=1)
+    assert f"holds the commit {commit}, not {site.head()}" in refused.stderr
+    missing = site.tool("provenance", *arguments, who[0], f"--image=oci:{tmp_path}/layout:absent", status=1)
+    assert "there is no such image" in missing.stderr
+    assert "not an image reference" in site.tool("provenance", *arguments, who[0], "--image=x", status=2).stderr
+
+
 def test_wrong_use(site: Site, tmp_path: Path) -> None:
     site.write_treefile()
     site.compose()
