@@ -13,10 +13,11 @@ from compose.oci import skopeo
 from compose.oci.archive import write_archive
 from compose.oci.chunking import Chunk
 from compose.oci.contents import Contents, component_layer, first_layer, read_contents
-from compose.oci.gzip import MEMORY, Packer
+from compose.oci.gzip import MEMORY, Packed, Packer
 from compose.oci.image import Described, ImageOptions, Layer, describe, documents
 from compose.oci.layout import Layout, layout_for
 from compose.oci.reference import ImageReference, Transport
+from compose.oci.reuse import OldLayers
 from compose.ostree.repo import Repo
 
 _FAST = 1
@@ -47,9 +48,11 @@ def encapsulate(
     jobs: int,
     reporter: Reporter,
     access: skopeo.Access = skopeo.NO_ACCESS,
+    old: OldLayers | None = None,
 ) -> Image:
     """Write a commit as an image. commit: checksum. chunks: the layers after the first, which gets all objects that are in none
-    of them. parents: repeat in each layer the directories that its files are in.
+    of them. parents: repeat in each layer the directories that its files are in. old: layers to take over where they are the
+    same.
 
     Raises UsageError, RepositoryError, ImageError, StorageError; then the target is unchanged, except for unreferenced blobs in
     a layout.
@@ -66,7 +69,7 @@ def encapsulate(
     level = _FAST if target.transport is Transport.CONTAINERS_STORAGE else None
 
     def write(layout: Layout, tag: str | None) -> Image:
-        layers = _write_layers(repo, contents, chunks, layout, title, parents, jobs, level, reporter)
+        layers = _write_layers(repo, contents, chunks, layout, title, parents, jobs, level, reporter, old)
         return _insert(layout, described, layers, tag)
 
     if target.transport is Transport.OCI:
@@ -108,6 +111,7 @@ def _write_layers(
     jobs: int,
     level: int | None,
     reporter: Reporter,
+    old: OldLayers | None,
 ) -> tuple[Layer, ...]:
     chunked = {bytes.fromhex(checksum) for chunk in chunks for checksum in chunk.objects}
     rest = [checksum for checksum in contents.files if checksum not in chunked]
@@ -123,13 +127,25 @@ def _write_layers(
             with layout.blob() as blob:
                 packed = packer.pack(stream, blob.write)
                 blob.name(packed.digest, packed.size)
-            return Layer(digest=packed.digest, size=packed.size, diffid=packed.diffid, name=name, components=components)
+            return _layer(packed, name, components)
 
         def component(chunk: Chunk) -> Callable[[], Layer]:
             objects = [bytes.fromhex(checksum) for checksum in chunk.objects]
-            return lambda: write(
-                component_layer(repo, contents, objects, parents, advance.one), chunk.name, chunk.components
-            )
+
+            def work() -> Layer:
+                known = old.find(chunk.components) if old is not None else None
+                if old is not None and known is not None:
+                    stream = component_layer(repo, contents, objects, parents, lambda: None)
+                    with layout.blob() as blob:
+                        if packer.diffid(stream) == known.diffid and old.copy(known, blob.write, reporter):
+                            blob.name(known.digest, known.size)
+                            for _ in objects:
+                                advance.one()
+                            return _layer(known, chunk.name, chunk.components)
+                stream = component_layer(repo, contents, objects, parents, advance.one)
+                return write(stream, chunk.name, chunk.components)
+
+            return work
 
         work = [
             (-1, lambda: write(first_layer(repo, contents, rest, advance.one), title, None)),
@@ -150,6 +166,10 @@ def _write_layers(
             raise
         advance.rest()
         return tuple(futures[index].result() for index in range(len(work)))
+
+
+def _layer(packed: Packed, name: str, components: tuple[str, ...] | None) -> Layer:
+    return Layer(digest=packed.digest, size=packed.size, diffid=packed.diffid, name=name, components=components)
 
 
 class _Advance:

@@ -21,12 +21,16 @@ from compose.oci.reference import ImageReference, Transport
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExistingImage:
-    """What is known of an image. digest: of the manifest, 64 hex digits. manifest: JSON, with its layers validated. labels: from
-    the configuration. created: seconds since 1970, 0 when unknown."""
+    """What is known of an image.
+
+    digest: of the manifest. manifest: JSON, with its layers validated. labels: from the configuration. diffids: from there too,
+    of the layers in order; empty when it is damaged. created: seconds since 1970, 0 when unknown. Digests have 64 hex digits.
+    """
 
     digest: str
     manifest: Mapping[str, Any]
     labels: Mapping[str, str]
+    diffids: tuple[str, ...]
     created: int
 
 
@@ -74,9 +78,16 @@ def _parse(data: bytes, read: Callable[[str], bytes], where: str) -> ExistingIma
     return ExistingImage(
         digest=digest_of(data),
         manifest=manifest,
+        diffids=_diffids(config),
         labels={key: value for key, value in pairs if isinstance(value, str)},
         created=(seconds(config.get("created")) or 0) if isinstance(config, dict) else 0,
     )
+
+
+def _diffids(config: Any) -> tuple[str, ...]:
+    rootfs = config.get("rootfs") if isinstance(config, dict) else None
+    found = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+    return tuple(str(each).removeprefix("sha256:") for each in found) if isinstance(found, list) else ()
 
 
 def parse_config(manifest: Mapping[str, Any], read: Callable[[str], bytes], where: str) -> Any:

@@ -104,6 +104,13 @@ class Packer:
         put(END + crc.to_bytes(4, "little") + (size & 0xFFFFFFFF).to_bytes(4, "little"))
         return Packed(digest=packed.hexdigest(), size=written, diffid=plain.hexdigest())
 
+    def diffid(self, stream: Iterable[bytes]) -> str:
+        """The sha256 of a stream, which is not compressed. Raises what the stream raises, and Stopped."""
+        plain = hashlib.sha256()
+        for piece in self._cut(stream):
+            plain.update(piece)
+        return plain.hexdigest()
+
     def _cut(self, stream: Iterable[bytes]) -> Iterator[bytes]:
         """The stream in pieces of _PIECE bytes; the last may be shorter."""
         buffer = bytearray()

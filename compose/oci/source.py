@@ -82,7 +82,7 @@ def read_source(
     takes skopeo, which is not installed.
     """
     where = str(image)
-    with _open(image, reporter, access) as (images, tag):
+    with open_image(image, reporter, access) as (images, tag):
         manifest = parse_manifest(images.manifest(tag), where)
         config = _config(manifest, images.read, where)
         layers = _layers(manifest, config, where)
@@ -134,7 +134,9 @@ def _is_measured(overlay: Overlay, checksum: str, store: BlobStore, where: str) 
 
 
 @contextmanager
-def _open(image: ImageReference, reporter: Reporter, access: skopeo.Access) -> Iterator[tuple[_Images, str | None]]:
+def open_image(
+    image: ImageReference, reporter: Reporter, access: skopeo.Access = skopeo.NO_ACCESS
+) -> Iterator[tuple[_Images, str | None]]:
     """The layout or archive with the image's blobs, and the image's tag in it."""
     match image.transport:
         case Transport.OCI:

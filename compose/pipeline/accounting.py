@@ -56,8 +56,8 @@ def provenance_of(repository: str, revision: str, reporter: Reporter) -> tuple[B
 
 
 def image_of(image: ImageReference, bill: Bill, reporter: Reporter, access: Access) -> Artifact:
-    """The image that a commit was made into. Raises ImageError when it is missing, unreadable, or has another commit; UsageError
-    when reading it takes skopeo, which is not installed."""
+    """The image that a commit was made into. Raises ImageError when it is missing, unreadable, or has another commit, and
+    UsageError when reading it takes skopeo, which is not installed."""
     found = read_existing(image, reporter, access)
     if found is None:
         raise ImageError(f"{image}: there is no such image")

@@ -19,6 +19,7 @@ from compose.oci.encapsulate import encapsulate
 from compose.oci.existing import ExistingImage, read_existing
 from compose.oci.image import PLAIN, ImageOptions, architecture_of_packages, check_options
 from compose.oci.reference import ImageReference
+from compose.oci.reuse import old_layers
 from compose.oci.source import SourceImage, read_source
 from compose.ostree.composefs import require_program
 from compose.ostree.keys import SigningKey
@@ -100,6 +101,7 @@ def build_chunked(options: ChunkedOptions, reporter: Reporter) -> Encapsulated:
                 jobs=options.jobs,
                 reporter=reporter,
                 access=options.access,
+                old=old_layers(options.previous or options.target, previous) if previous is not None else None,
             )
     difference = None
     if previous is not None:

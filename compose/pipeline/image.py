@@ -23,6 +23,7 @@ from compose.oci.existing import ExistingImage, read_existing
 from compose.oci.image import COMMIT_LABEL, PLAIN, ImageOptions, check_options
 from compose.oci.layout import try_layout
 from compose.oci.reference import ImageReference, Transport
+from compose.oci.reuse import OldLayers, old_layers
 from compose.ostree.refs import is_checksum
 from compose.ostree.repo import Repo
 from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
@@ -97,7 +98,8 @@ def compose_image(options: ComposeImageOptions, reporter: Reporter) -> ComposedI
             return ComposedImage(tree=result)
         assert result.commit is not None
         try:
-            image = _encapsulated(repo, result.commit, structure, options, reporter)
+            old = old_layers(target, previous) if previous is not None else None
+            image = _encapsulated(repo, result.commit, structure, old, options, reporter)
         except RepositoryError as error:
             raise RepositoryError(
                 error.message,
@@ -122,7 +124,12 @@ def check_target(target: ImageReference, reporter: Reporter) -> None:
 
 
 def _encapsulated(
-    repo: Repo, commit: str, structure: PreviousLayers | None, options: ComposeImageOptions, reporter: Reporter
+    repo: Repo,
+    commit: str,
+    structure: PreviousLayers | None,
+    old: OldLayers | None,
+    options: ComposeImageOptions,
+    reporter: Reporter,
 ) -> Image:
     content = read_content_meta(repo, commit, reporter)
     return encapsulate(
@@ -135,6 +142,7 @@ def _encapsulated(
         jobs=options.tree.jobs,
         reporter=reporter,
         access=options.access,
+        old=old,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 import os
 import shutil
@@ -91,6 +93,57 @@ def test_an_image_is_followed(moving: Site, keys: rpmrepo.Keys, tmp_path: Path) 
     assert len(kept) == len(after["layers"]) - 4
     assert f"Added layers:     {len(after['layers']) - len(kept)} " in second.stdout
     assert layout.labels()["ostree.commit"] != labels["ostree.commit"]
+
+
+@pytest.mark.parametrize("form", ["oci", "ociarchive"])
+def test_layers_that_are_the_same_are_not_compressed_again(
+    moving: Site, keys: rpmrepo.Keys, tmp_path: Path, form: str
+) -> None:
+    moving.write_treefile()
+    out = moving.path / "image"
+    image(moving, out, "--format=oci", "--initialize")
+    manifest = Layout(out).manifest()
+    index = json.loads((out / "index.json").read_text())
+
+    def put(data: bytes) -> dict[str, Any]:
+        digest = hashlib.sha256(data).hexdigest()
+        (out / "blobs/sha256" / digest).write_bytes(data)
+        return {"digest": f"sha256:{digest}", "size": len(data)}
+
+    def layer_of(name: str) -> int:
+        return next(number for number, each in enumerate(components(manifest), 1) if name in each.split(","))
+
+    def plain(number: int) -> bytes:
+        digest = manifest["layers"][number]["digest"].removeprefix("sha256:")
+        return gzip.decompress((out / "blobs/sha256" / digest).read_bytes())
+
+    # the same layer as another codec compresses it; another that is not what the configuration says
+    kept, false, damaged = (layer_of(name) for name in ("tiny-shell", "tiny-release", "tiny-kernel"))
+    assert len({kept, false, damaged, layer_of("hello-lib")}) == 4
+    rows = dict(enumerate(manifest["layers"]))
+    rows[kept] |= put(gzip.compress(plain(kept), 1, mtime=1))
+    rows[false] |= put(gzip.compress(plain(false) + bytes(512), mtime=0))
+    rows[damaged] |= put(gzip.compress(plain(damaged), 1, mtime=1))
+    index["manifests"] = [index["manifests"][0] | put(json.dumps(manifest | {"layers": list(rows.values())}).encode())]
+    (out / "index.json").write_text(json.dumps(index))
+    (out / "blobs/sha256" / rows[damaged]["digest"].removeprefix("sha256:")).write_bytes(b"\x1f\x8b")
+    old = {number: rows[number]["digest"] for number in rows}
+    if form == "ociarchive":
+        rpmrepo.run("tar", "-C", str(out), "-cf", f"{out}.tar", ".")
+        shutil.rmtree(out)
+        os.rename(f"{out}.tar", out)
+    newer(moving, keys, tmp_path)
+    done = image(moving, out, f"--format={form}")
+    if form == "ociarchive":
+        os.rename(out, f"{out}.tar")
+        out.mkdir()
+        rpmrepo.run("tar", "-C", str(out), "-xf", f"{out}.tar")
+    assert import_image(out).commit == Layout(out).labels()["ostree.commit"]
+    after = [each["digest"] for each in Layout(out).manifest()["layers"]]
+    assert after[kept] == old[kept]
+    assert after[layer_of("hello-lib")] != old[layer_of("hello-lib")]
+    assert after[false] not in old.values() and after[damaged] not in old.values()
+    assert "Added layers:" in done.stdout
 
 
 def test_the_same_image_whatever_the_cache_has(moving: Site, keys: rpmrepo.Keys, tmp_path: Path) -> None:
