@@ -42,7 +42,7 @@ COMMANDS = {
     ),
     "fetch": ("fetch:command", "Fetch what a compose needs."),
     "verify": ("verify:command", "Rebuild a commit and compare."),
-    "lint": ("lint:command", "Check a commit or a root directory for problems on clients."),
+    "lint": ("lint:command", "Check a commit, a root directory or a container image for problems on clients."),
     "diff": ("diff:command", "Show what differs between two commits."),
     "delta": ("delta:command", "Make a static delta: an update that clients fetch as a few files."),
     "blame": (

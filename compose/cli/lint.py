@@ -1,8 +1,9 @@
-"""`compose lint`: check a commit or a root directory for what clients rely on."""
+"""`compose lint`: check a commit, a root directory or a container image for what clients rely on."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Protocol
 
@@ -30,31 +31,40 @@ class Finding(Protocol):
 
 def command(
     target: Annotated[
-        str, typer.Argument(metavar="REV|ROOTFS", help="Ref or commit (with --repo), or a root directory.")
+        str,
+        typer.Argument(
+            metavar="REV|ROOTFS|IMGREF", help="Ref or commit (with --repo), a root directory, or a container image."
+        ),
     ],
     repo: Annotated[str | None, typer.Option("--repo", "-r", metavar="REPO", help="OSTree repository.")] = None,
     container: Annotated[
-        bool, typer.Option("--container", help="The root directory belongs to an image that is not booted.")
+        bool, typer.Option("--container", help="The root directory or image is one that is not booted.")
     ] = False,
     form: Annotated[LintFormat, typer.Option("--format", help="Output format.")] = LintFormat.TEXT,
     strict: Strict = False,
     ignore: Ignore = None,
+    authfile: flags.AuthFile = None,
     cachedir: flags.CacheDirectory = None,
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,
 ) -> None:
-    """Check a commit or a root directory for problems on clients.
+    """Check a commit, a root directory or a container image for problems on clients.
 
     Every compose applies the same rules at its end. Exits with 1 if there are errors.
     """
     from compose.lint.rules import RULES
-    from compose.pipeline.inspect import lint_commit, lint_rootfs
+    from compose.oci.reference import is_reference, parse_reference
+    from compose.oci.skopeo import Access
+    from compose.pipeline.inspect import lint_commit, lint_image, lint_rootfs
 
     skipped = skipped_rules(ignore, RULES)
     with flags.reporter_of(progress, progress_fd) as reporter:
         where = flags.cachedir_or_default(cachedir)
         if repo is not None:
             found = lint_commit(repo, target, where, reporter)
+        elif is_reference(target) and not os.path.isdir(target):
+            access = Access(authfile=authfile)
+            found = lint_image(parse_reference(target), where, reporter, access, bootable=not container)
         else:
             found = lint_rootfs(target, where, reporter, bootable=not container)
     found = tuple(each for each in found if each.rule not in skipped)

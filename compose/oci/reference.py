@@ -79,8 +79,12 @@ def parse_reference(text: str) -> ImageReference:
 def parse_source(text: str) -> ImageReference:
     """Parse the reference of an image to read: without a transport it is in containers-storage, as for rpm-ostree. Raises
     UsageError."""
-    kind, colon, rest = text.partition(":")
-    has_transport = bool(colon) and (kind in list(Transport) or (kind == "docker" and rest.startswith("//")))
-    if has_transport or not text or text.startswith("ostree-"):
+    if is_reference(text) or not text or text.startswith("ostree-"):
         return parse_reference(text)
     return ImageReference(transport=Transport.CONTAINERS_STORAGE, name=text)
+
+
+def is_reference(text: str) -> bool:
+    """Does a text begin with a transport?"""
+    kind, colon, rest = text.partition(":")
+    return bool(colon) and (kind in list(Transport) or (kind == "docker" and rest.startswith("//")))

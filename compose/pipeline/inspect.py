@@ -20,6 +20,9 @@ from compose.layers import read_layer
 from compose.lint.check import lint_tree
 from compose.lint.commit import repository as lint_repository
 from compose.lint.subject import Finding
+from compose.oci.reference import ImageReference
+from compose.oci.skopeo import Access
+from compose.oci.source import read_source
 from compose.ostree.repo import Repo
 from compose.postprocess.finish import move_etc
 from compose.records import Run
@@ -56,10 +59,29 @@ def lint_rootfs(directory: str, cachedir: str, reporter: Reporter, *, bootable: 
     root directory."""
     with CacheDir(cachedir).shared(reporter) as cache:
         store = BlobStore(cache.join("blobs"))
-        tree = read_rootfs(directory, store, reporter, writer="rootfs").tree
-        # the root of a container image has /etc in place
-        plain_etc = "etc" in tree and "usr/etc" not in tree
-        return lint_tree(move_etc(tree) if plain_etc else tree, store, bootable=bootable)
+        return _lint_root(read_rootfs(directory, store, reporter, writer="rootfs").tree, store, bootable)
+
+
+def lint_image(
+    image: ImageReference, cachedir: str, reporter: Reporter, access: Access, *, bootable: bool
+) -> tuple[Finding, ...]:
+    """Findings in what a container image shows as its root directory. Raises ImageError when it is missing, damaged or not that
+    of a system, StorageError, and UsageError when reading it takes skopeo, which is not installed."""
+    with CacheDir(cachedir).shared(reporter) as cache, cache.scratch() as work:
+        # a store of its own: composes have no use for these blobs
+        store = BlobStore(os.path.join(work, "blobs"))
+        source = read_source(image, store, reporter, writer="image", without=("sysroot",), access=access)
+        editor = source.root.tree.edit()
+        if "var/tmp" in editor and not editor.children("var/tmp"):
+            # images of commits have it for programs in a container; clients do not get it from the image
+            editor.remove("var/tmp")
+        return _lint_root(editor.build(), store, bootable)
+
+
+def _lint_root(tree: Tree, store: BlobStore, bootable: bool) -> tuple[Finding, ...]:
+    # the root of a container image has /etc in place
+    plain_etc = "etc" in tree and "usr/etc" not in tree
+    return lint_tree(move_etc(tree) if plain_etc else tree, store, bootable=bootable)
 
 
 def diff_revisions(path: str, before: str, after: str) -> SystemDiff:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,6 +87,46 @@ def test_the_root_of_a_container_image(site: Site) -> None:
         1,
         True,
     )
+
+
+def test_a_container_image(composed: Site, tmp_path: Path) -> None:
+    out = f"oci:{tmp_path}/image:latest"
+    composed.tool("container-encapsulate", REF, out, f"--repo={composed.repo}")
+    done = lint(composed, out)
+    # the same as in the commit, from whose view /var/tmp and the objects in /sysroot differ
+    assert (done.status, "[initramfs]" in done.stdout, "error:" in done.stdout) == (0, True, False), done.stdout
+    # what a Containerfile left behind
+    root = tmp_path / "layer"
+    (root / "var/tmp").mkdir(parents=True)
+    (root / "var/tmp/left").write_text("x")
+    subprocess.run(["tar", "-C", root, "-cf", tmp_path / "layer.tar", "var"], check=True)
+    add_layer(tmp_path / "image", (tmp_path / "layer.tar").read_bytes())
+    done = lint(composed, out)
+    assert (done.status, "[var-content]" in done.stdout) == (1, True)
+    done = lint(composed, f"oci:{tmp_path}/absent")
+    assert (done.status, "cannot open the OCI layout" in done.stderr) == (1, True)
+
+
+def add_layer(layout: Path, data: bytes) -> None:
+    """An uncompressed layer on top of the only image of a layout."""
+
+    def put(content: bytes) -> dict[str, Any]:
+        digest = hashlib.sha256(content).hexdigest()
+        (layout / "blobs/sha256" / digest).write_bytes(content)
+        return {"digest": f"sha256:{digest}", "size": len(content)}
+
+    def read(row: dict[str, Any]) -> Any:
+        return json.loads((layout / "blobs/sha256" / row["digest"].removeprefix("sha256:")).read_text())
+
+    index = json.loads((layout / "index.json").read_text())
+    manifest = read(index["manifests"][0])
+    config = read(manifest["config"])
+    layer = put(data)
+    config["rootfs"]["diff_ids"].append(layer["digest"])
+    manifest["layers"].append({"mediaType": "application/vnd.oci.image.layer.v1.tar", **layer})
+    manifest["config"] |= put(json.dumps(config).encode())
+    index["manifests"][0] |= put(json.dumps(manifest).encode())
+    (layout / "index.json").write_text(json.dumps(index))
 
 
 def test_a_compose_that_breaks_a_rule_commits_nothing(site: Site) -> None:
