@@ -72,7 +72,7 @@ def show(
     typer.echo(cache.path)
     for kind, row in _kinds(items).items():
         if row["entries"]:
-            used = f"used {_date(row['used-first'])} to {_date(row['used-last'])}"
+            used = f"used {_date(row['used_first'])} to {_date(row['used_last'])}"
             typer.echo(f"{_DESCRIPTIONS[kind]:30}{quantity(row['bytes'], 'bytes'):>12}{row['entries']:>9}  {used}")
     typer.echo(f"{'total':30}{quantity(sum(item.size for item in items), 'bytes'):>12}")
     if composes:
@@ -118,7 +118,7 @@ def gc(
         gone, left = collect(_existing(cachedir), limits, reporter, timeout=wait, dry_run=dry_run)
     freed = sum(item.size for item in gone)
     if form is Format.JSON:
-        typer.echo(json.dumps({"removed": _kinds(gone), "bytes-freed": freed, "bytes-left": left}, indent=2))
+        typer.echo(json.dumps({"removed": _kinds(gone), "bytes_freed": freed, "bytes_left": left}, indent=2))
         return
     verb = "would remove" if dry_run else "removed"
     for kind, row in _kinds(gone).items():
@@ -167,8 +167,8 @@ def _kinds(items: Iterable[Item]) -> dict[str, dict[str, Any]]:
         used = int(item.used)
         row["entries"] += 1
         row["bytes"] += item.size
-        row["used-first"] = min(row.get("used-first", used), used)
-        row["used-last"] = max(row.get("used-last", used), used)
+        row["used_first"] = min(row.get("used_first", used), used)
+        row["used_last"] = max(row.get("used_last", used), used)
     return found
 
 

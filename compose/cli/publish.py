@@ -171,7 +171,7 @@ def _pruned(doomed: Doomed, would: str) -> str:
 def _document(done: Published, *, dry_run: bool) -> dict[str, Any]:
     copied, pruned = done.copied, done.pruned
     return {
-        "dry-run": dry_run,
+        "dry_run": dry_run,
         "refs": [
             {"name": each.name, "before": each.before, "commit": each.commit, "version": each.version or None}
             for each in done.moves
@@ -186,8 +186,8 @@ def _document(done: Published, *, dry_run: bool) -> dict[str, Any]:
             {
                 "from": each.source,
                 "to": each.target,
-                "fetched-bytes": each.written and each.written.fetched_bytes,
-                "loose-bytes": each.written and each.written.loose_bytes,
+                "fetched_bytes": each.written and each.written.fetched_bytes,
+                "loose_bytes": each.written and each.written.loose_bytes,
             }
             for each in done.deltas
         ],

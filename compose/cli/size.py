@@ -182,4 +182,4 @@ def _document(found: Weighed) -> dict[str, Any]:
 
 def _share(share: Share, *, archive: bool) -> dict[str, int]:
     known = {"files": share.objects, "bytes": share.size}
-    return known | {"bytes-to-download": share.stored} if archive else known
+    return known | {"bytes_to_download": share.stored} if archive else known

@@ -278,14 +278,14 @@ def test_show_gc_and_hit_rates(fresh: tuple[Site, str]) -> None:
     gone = cache("gc", "--keep-days=1")
     # the last root is of use, and holds its files
     assert {kind for kind, row in gone["removed"].items() if row["entries"]} <= {"blobs"}
-    half = gone["bytes-left"] // 2
+    half = gone["bytes_left"] // 2
     gone = cache("gc", f"--max-size={half}")
-    assert gone["bytes-left"] <= half
+    assert gone["bytes_left"] <= half
     shown = cache("show")
-    assert shown["bytes"] == gone["bytes-left"]
+    assert shown["bytes"] == gone["bytes_left"]
     site.compose("--force-nocache", "--no-parent", **FIXED)
     assert site.head() == expected
-    assert cache("gc", "--max-size=0")["bytes-left"] == 0
+    assert cache("gc", "--max-size=0")["bytes_left"] == 0
 
 
 @pytest.mark.parametrize(

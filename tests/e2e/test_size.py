@@ -32,7 +32,7 @@ def test_each_object_counts_once(site: Site, mode: str) -> None:
         assert document["total"]["files"] == len(sizes)
         assert sum(row["bytes"] for row in document["rows"]) == sum(sizes.values())
         stored = sum(path.stat().st_size for path in site.repo.glob("objects/*/*.filez"))
-        assert document["total"].get("bytes-to-download", 0) == stored
+        assert document["total"].get("bytes_to_download", 0) == stored
 
 
 def test_growth_and_bounds(site: Site) -> None:

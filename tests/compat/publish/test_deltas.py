@@ -376,5 +376,5 @@ def test_the_command(source: Path, target: Path, capsys: pytest.CaptureFixture[s
     assert main([*words, REF, "--deltas=2", "--format=json"]) == 0
     (delta,) = json.loads(capsys.readouterr().out)["deltas"]
     assert (delta["from"], delta["to"]) == (one, two)
-    assert delta["fetched-bytes"] > 0
-    assert delta["loose-bytes"] > 0
+    assert delta["fetched_bytes"] > 0
+    assert delta["loose_bytes"] > 0

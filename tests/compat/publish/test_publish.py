@@ -402,6 +402,7 @@ def test_the_command(source: Path, target: Path, capsys: pytest.CaptureFixture[s
     assert f"{REF}: new -> {one} (one)" in capsys.readouterr().out
     assert main([*words, REF, f"--gpg-key={KEY}", "--keep=1", "--format=json"]) == 0
     told = json.loads(capsys.readouterr().out)
+    assert told["dry_run"] is False
     assert told["refs"] == [{"name": REF, "before": one, "commit": two, "version": "two"}]
     assert told["pruned"]["commits"] == [one]
     assert told["signatures"] == 2
