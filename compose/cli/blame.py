@@ -9,6 +9,7 @@ import typer
 
 from compose.cli.ending import visible
 from compose.cli.flags import Format
+from compose.cli.sizes import counted
 
 if TYPE_CHECKING:
     from compose.pipeline.inspect import Blame
@@ -42,7 +43,7 @@ def command(
         seconds = f"{each.seconds:.2f} s" + (f", status {each.status}" if each.status else "")
         typer.echo(f"  changed by {describe(f'{each.owner}:{each.phase}')} ({seconds})")
     for writer, count in found.holds:
-        typer.echo(f"  holds {count} files {f'of {describe(writer)}' if writer else 'that are not in the commit'}")
+        typer.echo(f"  holds {counted(count, 'file')} {f'of {describe(writer)}' if writer else 'not in the commit'}")
 
 
 def _origin(found: Blame) -> str:

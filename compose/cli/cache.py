@@ -14,7 +14,7 @@ from compose.cachedir import CacheDir
 from compose.cli import flags
 from compose.cli.flags import FOUND, Format, ProgressStyle
 from compose.cli.progress import quantity
-from compose.cli.sizes import parse_size
+from compose.cli.sizes import counted, parse_size
 from compose.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,18 +29,19 @@ app = typer.Typer(
 _Form = Annotated[Format, typer.Option("--format", help="Output format.")]
 _DAY = 86400
 _DESCRIPTIONS = {
-    "repomd": "repository metadata",
-    "rpms": "RPMs",
-    "manifests": "manifests of RPMs",
-    "programs": "recorded program runs",
-    "lower-layers": "roots of program runs",
-    "blobs": "file contents",
-    "memos": "memoized results",
-    "objects": "objects already committed",
-    "work": "scratch directories",
-    "preview-repo": "preview repository",
-    "image-repo": "commits of images",
+    "repomd": ("copy of repository metadata", "copies of repository metadata"),
+    "rpms": ("RPM", "RPMs"),
+    "manifests": ("manifest of an RPM", "manifests of RPMs"),
+    "programs": ("recorded program run", "recorded program runs"),
+    "lower-layers": ("root of program runs", "roots of program runs"),
+    "blobs": ("file content", "file contents"),
+    "memos": ("memoized result", "memoized results"),
+    "work": ("scratch directory", "scratch directories"),
+    "preview-repo": ("preview repository", "preview repositories"),
+    "image-repo": ("repository of images", "repositories of images"),
 }
+"""What entries of each kind are: one, and several."""
+_LABELS = {kind: several for kind, (_, several) in _DESCRIPTIONS.items()} | {"objects": "objects already committed"}
 
 
 @app.command("show")
@@ -73,13 +74,13 @@ def show(
     for kind, row in _kinds(items).items():
         if row["entries"]:
             used = f"used {_date(row['used_first'])} to {_date(row['used_last'])}"
-            typer.echo(f"{_DESCRIPTIONS[kind]:30}{quantity(row['bytes'], 'bytes'):>12}{row['entries']:>9}  {used}")
+            typer.echo(f"{_LABELS[kind]:30}{quantity(row['bytes'], 'bytes'):>12}{row['entries']:>9}  {used}")
     typer.echo(f"{'total':30}{quantity(sum(item.size for item in items), 'bytes'):>12}")
     if composes:
-        typer.echo(f"cache hits of {len(composes)} past composes:")
+        typer.echo(f"cache hits of {counted(len(composes), 'past compose')}:")
     for what, (asked, hits) in _hits(composes).items():
         share = f" ({100 * hits / asked:.1f} %)" if asked else ""
-        typer.echo(f"{_DESCRIPTIONS.get(what, what):30}{hits:>9} of {asked}{share}")
+        typer.echo(f"{_LABELS.get(what, what):30}{hits:>9} of {asked}{share}")
 
 
 @app.command("gc")
@@ -123,7 +124,7 @@ def gc(
     verb = "would remove" if dry_run else "removed"
     for kind, row in _kinds(gone).items():
         if row["entries"]:
-            typer.echo(f"{verb}: {row['entries']} {_DESCRIPTIONS[kind]}, {quantity(row['bytes'], 'bytes')}")
+            typer.echo(f"{verb}: {counted(row['entries'], *_DESCRIPTIONS[kind])}, {quantity(row['bytes'], 'bytes')}")
     typer.echo(f"{quantity(freed, 'bytes')} {'would be freed' if dry_run else 'freed'}, {quantity(left, 'bytes')} left")
 
 

@@ -128,7 +128,7 @@ def _bytes(row: Row) -> str:
 def _total(found: Weighed) -> str:
     download = f", {size(found.now.stored)} to download" if found.archive else ""
     grown = "" if found.before is None else f" ({delta(found.now.size - found.before.size)})"
-    return f"{size(found.now.size)}{grown} in {found.now.objects} files{download}"
+    return f"{size(found.now.size)}{grown} in {_files(found.now)}{download}"
 
 
 def _text(found: Weighed, shown: Sequence[Row], rest: int) -> Iterator[str]:

@@ -21,9 +21,9 @@ def delta(count: int) -> str:
     return f"+{size(count)}" if count > 0 else size(count) if count else "0"
 
 
-def counted(count: int, noun: str) -> str:
-    """Format a count: "1 file", "2 files"."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Format a count: "1 file", "2 files". plural: of a noun that takes more than an s."""
+    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def parse_size(flag: str, text: str) -> int:

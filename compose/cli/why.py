@@ -81,7 +81,7 @@ def why_command(
         elif each.chains[0].weak:
             typer.echo("  only through weak dependencies: recommends: false leaves it out")
         if len(each.chains) > 1 and not every:
-            typer.echo(f"  {len(each.chains) - 1} more treefile lines lead to it; --all shows them")
+            typer.echo(f"  requested by {counted(len(each.chains) - 1, 'more treefile line')}; --all shows every chain")
 
 
 def why_not_command(

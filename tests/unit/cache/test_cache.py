@@ -16,6 +16,7 @@ from compose.cache.collect import Limits, collect
 from compose.cache.inventory import Kind, past_composes, take_stock, trim_history
 from compose.cache.verify import verify
 from compose.cachedir import HISTORY, CacheDir
+from compose.cli.app import main
 from compose.errors import StorageError
 from compose.events import Reporter
 from compose.importer.cache import IMPORTER_VERSION, ImportCache
@@ -95,6 +96,17 @@ def test_dry_run_says_the_same_and_removes_nothing(cache):
     assert collect(cache, Limits(max_size=0), QUIET, timeout=0, dry_run=False) == said
     assert blobs_left(cache) == set()
     assert said[1] == 0
+
+
+def test_what_went_is_counted(cache, capsys):
+    add_package(cache, "one", b"a")
+    BlobStore(cache.join("blobs")).add_bytes(b"nobody's")
+    os.makedirs(cache.join("work/left"))
+    assert main(["cache", "gc", f"--cachedir={cache.path}", "--max-size=0", "--progress=none"]) == 0
+    out = capsys.readouterr().out
+    assert "removed: 1 manifest of an RPM, " in out
+    assert "removed: 1 scratch directory, " in out
+    assert "removed: 2 file contents, " in out
 
 
 def test_what_a_running_compose_uses_stays(cache):
