@@ -15,7 +15,7 @@ from compose.oci.chunking import Chunk
 from compose.oci.contents import Contents, component_layer, first_layer, read_contents
 from compose.oci.gzip import MEMORY, Packed, Packer
 from compose.oci.image import Described, ImageOptions, Layer, describe, documents
-from compose.oci.layout import Layout, layout_for
+from compose.oci.layout import Layout, layout_for, try_layout
 from compose.oci.reference import ImageReference, Transport
 from compose.oci.reuse import OldLayers
 from compose.ostree.repo import Repo
@@ -37,6 +37,17 @@ class Image:
     layers: tuple[Layer, ...]
 
 
+def check_target(target: ImageReference, reporter: Reporter) -> None:
+    """Check that an image can be written to the target, as far as that is known beforehand, and raise what writing would."""
+    match target.transport:
+        case Transport.OCI:
+            try_layout(target.name, reporter)
+        case Transport.OCI_ARCHIVE:
+            fs.check_place(target.name)
+        case _:
+            skopeo.require()
+
+
 def encapsulate(
     repo: Repo,
     commit: str,
@@ -51,8 +62,8 @@ def encapsulate(
     old: OldLayers | None = None,
 ) -> Image:
     """Write a commit as an image. commit: checksum. chunks: the layers after the first, which gets all objects that are in none
-    of them. parents: repeat in each layer the directories that its files are in. old: layers to take over where they are the
-    same.
+    of them. target: as check_target() allows. parents: repeat in each layer the directories that its files are in. old: layers
+    to take over where they are the same.
 
     Raises UsageError, RepositoryError, ImageError, StorageError; then the target is unchanged, except for unreferenced blobs in
     a layout.
@@ -76,7 +87,6 @@ def encapsulate(
         with layout_for(target.name, reporter) as layout:
             return write(layout, target.tag)
     if target.transport is Transport.OCI_ARCHIVE:
-        fs.check_place(target.name)
         parent = os.path.dirname(os.path.abspath(target.name))
         with fs.temporary_directory(".compose-oci-", parent) as directory:
             with Layout.create(f"{directory}/layout", reporter) as layout:
@@ -85,7 +95,6 @@ def encapsulate(
             with reporter.task(f"Writing {target}"):
                 write_archive(f"{directory}/layout", target.name)
         return image
-    skopeo.require()
     with fs.temporary_directory("compose-oci-", skopeo.temporary_parent()) as directory:
         with Layout.create(f"{directory}/layout", reporter) as layout:
             image = write(layout, None)

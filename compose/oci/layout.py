@@ -239,6 +239,8 @@ def layout_for(path: str, reporter: Reporter) -> Iterator[Layout]:
         with Layout.open(path, reporter) as layout:
             # fail on a damaged index now, not after hours of writing layers
             layout.index()
+            for directory in (path, f"{path}/{BLOBS}"):
+                fs.check_directory(directory)
             yield layout
         return
     destination = os.path.realpath(path)

@@ -11,7 +11,7 @@ from compose.oci import skopeo
 from compose.oci.chunking import MOST_LAYERS, plan_layers, read_previous_layers
 from compose.oci.contentmeta import read_content_meta
 from compose.oci.difference import ManifestDifference, compare_manifests, parse_manifest, read_manifest
-from compose.oci.encapsulate import Image, encapsulate
+from compose.oci.encapsulate import Image, check_target, encapsulate
 from compose.oci.image import PLAIN, ImageOptions, check_options
 from compose.oci.reference import parse_reference
 from compose.ostree.repo import Repo
@@ -51,8 +51,8 @@ def encapsulate_commit(options: EncapsulateOptions, reporter: Reporter) -> Encap
     """Write the commit as an image. Raises a ComposeError; the target is then left as it was."""
     target = parse_reference(options.target)
     check_options(options.image)
-    if not target.transport.is_local:
-        skopeo.require()
+    # fail now rather than after all metadata is read
+    check_target(target, reporter)
     if options.contentmeta is not None:
         fs.check_place(options.contentmeta)
     previous = read_previous_layers(options.previous) if options.previous is not None else None

@@ -18,11 +18,10 @@ from compose.oci import skopeo
 from compose.oci.chunking import MOST_LAYERS, PreviousLayers, plan_layers, previous_layers
 from compose.oci.contentmeta import read_content_meta
 from compose.oci.difference import ManifestDifference, compare_manifests, parse_manifest
-from compose.oci.encapsulate import Image, encapsulate
+from compose.oci.encapsulate import Image, check_target, encapsulate
 from compose.oci.existing import ExistingImage, read_existing
 from compose.oci.image import COMMIT_LABEL, PLAIN, ImageOptions, check_options
-from compose.oci.layout import try_layout
-from compose.oci.reference import ImageReference, Transport
+from compose.oci.reference import ImageReference
 from compose.oci.reuse import OldLayers, old_layers
 from compose.ostree.refs import is_checksum
 from compose.ostree.repo import Repo
@@ -110,17 +109,6 @@ def compose_image(options: ComposeImageOptions, reporter: Reporter) -> ComposedI
     if previous is not None:
         difference = compare_manifests(previous.manifest, parse_manifest(image.manifest, str(target)))
     return ComposedImage(tree=result, image=image, difference=difference)
-
-
-def check_target(target: ImageReference, reporter: Reporter) -> None:
-    """Check that an image can be written to the target, as far as that is known beforehand, and raise what writing would."""
-    match target.transport:
-        case Transport.OCI:
-            try_layout(target.name, reporter)
-        case Transport.OCI_ARCHIVE:
-            fs.check_place(target.name)
-        case _:
-            skopeo.require()
 
 
 def _encapsulated(

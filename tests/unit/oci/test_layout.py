@@ -20,7 +20,8 @@ from compose.oci import tar
 from compose.oci.archive import open_archive, read_archived_manifest, write_archive
 from compose.oci.documents import canonical
 from compose.oci.image import digest_of
-from compose.oci.layout import Layout, layout_for
+from compose.oci.layout import Layout, layout_for, try_layout
+from compose.pipeline.encapsulate import EncapsulateOptions, encapsulate_commit
 
 
 class Warnings(Reporter):
@@ -246,6 +247,29 @@ def test_names_that_are_too_long(tmp_path: Path, length: int) -> None:
 def test_a_place_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no directory"):
         add(tmp_path / "no" / "out", "one")
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    add(tmp_path / "out", "one")
+    blobs = tmp_path / "out/blobs/sha256"
+    blobs.rename(tmp_path / "elsewhere")
+    blobs.symlink_to("/proc")
+    with pytest.raises(StorageError, match=f"cannot write {blobs}"):
+        try_layout(str(tmp_path / "out"), Reporter())
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("oci:{}/no/out", "there is no directory"),
+        ("oci-archive:{}/no/out", "cannot write"),
+        ("oci-archive:{}", "Is a directory"),
+    ],
+)
+def test_the_target_is_checked_before_the_commit_is_read(tmp_path: Path, target: str, said: str) -> None:
+    options = EncapsulateOptions(repo=str(tmp_path / "missing"), revision="x", target=target.format(tmp_path))
+    with pytest.raises(ComposeError, match=said):
+        encapsulate_commit(options, Reporter())
 
 
 def test_a_digest_leads_nowhere_else(tmp_path: Path) -> None:
