@@ -163,6 +163,16 @@ def _signals_raise() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def _output_errors() -> Iterator[None]:
+    try:
+        with fs.storage_errors("to standard output"):
+            yield
+    except BrokenPipeError as error:
+        # ends the command as the signal does, which Python ignores; click would exit with 1 for the exception
+        raise Interrupted(signal.SIGPIPE) from error
+
+
 class _CheckedOutput:
     """Standard output whose write errors are reported like other errors."""
 
@@ -170,11 +180,11 @@ class _CheckedOutput:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        with fs.storage_errors("to standard output"):
+        with _output_errors():
             return self._stream.write(text)
 
     def flush(self) -> None:
-        with fs.storage_errors("to standard output"):
+        with _output_errors():
             self._stream.flush()
 
     def __getattr__(self, name: str) -> Any:
@@ -209,10 +219,8 @@ def _run(arguments: list[str] | None) -> int:
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0 if done.code is None else 1
     except (ComposeError, Interrupted) as error:
-        print(describe(error), file=sys.stderr)
+        # who stops reading, such as head, wants to hear no more
+        if not (isinstance(error, Interrupted) and error.number == signal.SIGPIPE):
+            print(describe(error), file=sys.stderr)
         return exit_code_of(error)
-    except BrokenPipeError:
-        # the reader of standard output is gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
     return 0

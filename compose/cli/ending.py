@@ -14,7 +14,7 @@ BUG = 1
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM: unwinds everything, so that every context manager cleans up after itself."""
+    """SIGINT, SIGTERM, SIGHUP or, of standard output, SIGPIPE: unwinds everything, so that every context manager cleans up."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -70,6 +73,19 @@ def test_a_commit_whose_making_is_not_recorded(site: Site) -> None:
     words = ("size", REF, f"--repo={site.repo}")
     assert "has no records of" in site.tool(*words, status=1).stderr
     assert "/usr/share" in site.tool(*words, "--by=directory").stdout
+
+
+def test_the_event_has_the_exit_code_when_the_reader_is_gone(site: Site) -> None:
+    site.compose()
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = ("size", REF, f"--repo={site.repo}", "--format=json", "--progress=json")
+    done = subprocess.run(
+        [sys.executable, "-m", "compose", *words], stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writing)
+    error = events(done.stderr)[-1]
+    assert (error["event"], error["exit_code"], done.returncode) == ("error", 141, 141)
 
 
 def test_treemap(site: Site) -> None:

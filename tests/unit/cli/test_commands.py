@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import textwrap
@@ -168,6 +169,15 @@ def test_names_that_are_not_utf_8_are_printed_as_they_are(words: list[str], tmp_
     )
     assert b"Traceback" not in done.stderr
     assert (b"udcff.yaml" if "--format=codequality" in words else path) in done.stdout
+
+
+def test_who_stops_reading_hears_no_more() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = [sys.executable, "-m", "compose", "treefile", "schema"]
+    done = subprocess.run(words, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
 
 
 @pytest.mark.parametrize(
