@@ -10,7 +10,7 @@ import pytest
 
 from compose.blobs import BlobStore
 from compose.events import Reporter
-from compose.label import audit, label
+from compose.label import audit, label, rules
 from compose.tree import Tree
 
 FILES = "usr/etc/selinux/mls/contexts/files"
@@ -97,6 +97,15 @@ def test_what_the_policy_names_none(ours: dict[str, str]) -> None:
         assert ours[path] == ours[path.rpartition("/")[0]]
     assert ours["usr/share/none/link"] == "system_u:object_r:link_t:s0"
     assert ours["usr/share/kind"] == "system_u:object_r:directory_t:s0"
+
+
+@pytest.mark.parametrize("jobs", [2, 3, 12])
+def test_more_processes_say_the_same(
+    jobs: int, tree: Tree, store: BlobStore, tmp_path: Path, ours: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "_MANY", 1)
+    labelled = label(tree, store, str(tmp_path), Reporter(), jobs=jobs)
+    assert {path: dict(entry.xattrs)[b"security.selinux"].decode()[:-1] for path, entry in labelled.walk()} == ours
 
 
 def test_the_audit_agrees(tree: Tree, store: BlobStore, tmp_path: Path) -> None:

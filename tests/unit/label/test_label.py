@@ -10,7 +10,7 @@ import selinux
 
 from compose.errors import LabelError
 from compose.events import Reporter
-from compose.label import Mislabelled, audit, label, policy_of, rules
+from compose.label import Mislabelled, audit, label, policy_of
 from compose.tree import Tree
 from tests.support.treetext import MemoryStore, parse
 
@@ -44,15 +44,13 @@ class Listener(Reporter):
         self.warnings.append(message)
 
 
-def labels(
-    tmp_path: Path, text: str, *, listener: Reporter | None = None, jobs: int = 1, **rules: str
-) -> dict[str, str]:
+def labels(tmp_path: Path, text: str, *, listener: Reporter | None = None, **rules: str) -> dict[str, str]:
     """Type of each path of a tree with the policy; rules are the companion files, by suffix."""
     store = MemoryStore()
     editor = parse(CONFIG + text, store).edit()
     for suffix, content in {"": CONTEXTS, **{f".{name}": value for name, value in rules.items()}}.items():
         editor.add_file(f"{FILES}/file_contexts{suffix}", store.add_bytes(content.encode()), writer="test")
-    tree = label(editor.build(), store, str(tmp_path), listener or Reporter(), jobs=jobs)
+    tree = label(editor.build(), store, str(tmp_path), listener or Reporter())
     assert list(tmp_path.iterdir()) == []
     found = {}
     for path, entry in tree.walk():
@@ -67,13 +65,6 @@ def test_every_entry_by_path_and_type(tmp_path: Path) -> None:
     found = labels(tmp_path, "f usr/bin/sh 0755 ''\nl bin usr/bin\nd var 0755\nf 'x 0644 ''\nf usr/bin/ä 0755 ''")
     assert (found[""], found["usr"], found["usr/bin"], found["usr/bin/sh"]) == ("root_t", "usr_t", "bin_t", "bin_t")
     assert (found["bin"], found["var"], found["usr/bin/ä"]) == ("default_t", "var_t", "bin_t")
-
-
-@pytest.mark.parametrize("jobs", [2, 3, 12])
-def test_more_processes_say_the_same(jobs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules, "_MANY", 1)
-    text = "f usr/bin/sh 0755 ''\nl bin usr/bin\nf usr/bin/ä 0755 ''\nd usr/share/secret 0755\nf usr/share/secret/x 0644 ''"
-    assert labels(tmp_path, text, jobs=jobs) == labels(tmp_path, text)
 
 
 def test_usr_etc_is_looked_up_as_etc(tmp_path: Path) -> None:
