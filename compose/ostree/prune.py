@@ -74,14 +74,15 @@ def find_doomed(
     objects are unknown then.
     """
     repos = (repo,) if source is None else (repo, source)
-    kept = _kept_commits(repo, retentions, moved or {}, functools.cache(reader(*repos)), coming, before)
+    there = functools.cache(lambda checksum: repo.has(checksum, "commit"))
+    kept = _kept_commits(repo, retentions, moved or {}, functools.cache(reader(*repos)), there, coming, before)
     objects = Objects()
-    for checksum in kept:
-        objects.add(next((each for each in repos if each.has(checksum, "commit")), repo), checksum)
+    for checksum, commit in kept.items():
+        objects.add(repo if source is None or there(checksum) else source, checksum, commit)
     contents = {each.hex() for each in objects.contents}
     wanted = {
-        "commit": kept,
-        "commitmeta": kept,
+        "commit": kept.keys(),
+        "commitmeta": kept.keys(),
         "dirtree": {each.hex() for each in objects.dirtrees},
         "dirmeta": {each.hex() for each in objects.dirmetas},
         "file": contents,
@@ -90,10 +91,9 @@ def find_doomed(
     commits: list[str] = []
     names: list[str] = []
     size = 0
-    for entry in _entries(repo):
-        name = f"{os.path.basename(os.path.dirname(entry.path))}/{entry.name}"
-        stem, _, extension = name.partition(".")
-        checksum = stem.replace("/", "")
+    for directory, entry in _entries(repo):
+        stem, _, extension = entry.name.partition(".")
+        checksum = directory + stem
         # files with other names or extensions are none of ours
         if not refs.is_checksum(checksum) or checksum in wanted.get(extension, (checksum,)):
             continue
@@ -101,7 +101,7 @@ def find_doomed(
         if extension == "commit":
             commits.append(checksum)
         else:
-            names.append(name)
+            names.append(f"{directory}/{entry.name}")
     deltas = [name for name, _ in delta_directories(repo.path) if name.rpartition("-")[2] not in kept]
     return Doomed(commits=tuple(sorted(commits)), objects=tuple(sorted(names)), size=size, deltas=tuple(sorted(deltas)))
 
@@ -133,10 +133,12 @@ def _kept_commits(
     retentions: Mapping[str, Retention],
     moved: Mapping[str, str],
     read: Callable[[str], Commit | None],
+    there: Callable[[str], bool],
     coming: Container[str],
     before: Callable[[str, str], Sequence[str]] | None,
-) -> set[str]:
-    kept: set[str] = set()
+) -> dict[str, Commit]:
+    """By checksum. there: is a commit in repo?"""
+    kept: dict[str, Commit] = {}
     whole: set[str] = set()
     local = {**repo.refs(), **moved}
     others = [
@@ -146,7 +148,6 @@ def _kept_commits(
         for checksum in refs.list_refs(repo.fd, f"{top}/{name}").values()
     ]
     tips = [(name, checksum, retentions.get(name, KEEP_ALL)) for name, checksum in local.items()]
-    there = functools.cache(lambda checksum: checksum in coming or repo.has(checksum, "commit"))
     for name, tip, retention in (*tips, *(("", checksum, KEEP_ALL) for checksum in others)):
         replaced = functools.partial(before, name) if name and before is not None else _nothing
         # commits that another ref has led to need not be followed again, if all of them are kept
@@ -155,10 +156,10 @@ def _kept_commits(
         for checksum, commit in past(tip, read, replaced, seen):
             seen.add(checksum)
             # commits of source that were not copied do not count, they only lead to what was before
-            if there(checksum):
+            if checksum in coming or there(checksum):
                 if not retention.keeps(depth, commit.timestamp):
                     break
-                kept.add(checksum)
+                kept[checksum] = commit
                 depth += 1
     return kept
 
@@ -167,11 +168,12 @@ def _nothing(_commit: str) -> Sequence[str]:
     return ()
 
 
-def _entries(repo: Repo) -> Iterator[os.DirEntry[str]]:
-    """The files in all directories of objects."""
+def _entries(repo: Repo) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """The files in all directories of objects, with the name of the directory."""
     for directory in refs.list_directories(repo.fd, "objects"):
         with os.scandir(os.path.join(repo.path, "objects", directory)) as entries:
-            yield from entries
+            for entry in entries:
+                yield directory, entry
 
 
 def _unlink(repo: Repo, path: str) -> None:

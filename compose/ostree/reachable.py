@@ -21,24 +21,22 @@ class Objects:
     dirmetas: set[bytes] = field(default_factory=set)
     contents: set[bytes] = field(default_factory=set)
 
-    def add(self, repo: Repo, commit: str) -> None:
-        """Add the objects of a commit. Dirtrees that were added before are not read again. Raises RepositoryError if a commit
-        or dirtree is missing or damaged; such dirtrees of a partial commit are skipped."""
-        root = repo.read_commit(commit, _NOTHING)
-        partial = repo.is_partial(commit)
-        self.dirmetas.add(root.root_meta)
-        pending = [root.root_tree]
+    def add(self, repo: Repo, checksum: str, commit: Commit) -> None:
+        """Add the objects of a commit of the repository. Dirtrees that were added before are not read again. Raises
+        RepositoryError if a dirtree is missing or damaged; such dirtrees of a partial commit are skipped."""
+        self.dirmetas.add(commit.root_meta)
+        pending = [commit.root_tree]
         while pending:
-            checksum = pending.pop()
-            if checksum in self.dirtrees:
+            directory = pending.pop()
+            if directory in self.dirtrees:
                 continue
             try:
-                tree = repo.read_dirtree(checksum)
+                tree = repo.read_dirtree(directory)
             except RepositoryError:
-                if partial:
+                if repo.is_partial(checksum):
                     continue
                 raise
-            self.dirtrees.add(checksum)
+            self.dirtrees.add(directory)
             self.contents.update(row[1] for row in tree.files)
             self.dirmetas.update(row[2] for row in tree.directories)
             pending += [row[1] for row in tree.directories]

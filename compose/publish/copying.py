@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from compose.errors import RepositoryError
 from compose.events import Reporter
 from compose.ostree.copying import ContentObject
+from compose.ostree.objects import Commit
 from compose.ostree.presence import Presence
 from compose.ostree.reachable import Objects, history, reader
 from compose.ostree.repo import Repo
@@ -46,23 +47,23 @@ def find_missing(source: Repo, target: Repo, tips: Sequence[str], depth: int) ->
     depth: number of ancestors of each tip to include, -1 for all; a partial ancestor ends its history.
     Raises RepositoryError if a tip is partial, or a commit or directory object is missing or damaged.
     """
-    commits: dict[str, None] = {}
+    commits: dict[str, Commit] = {}
     for tip in tips:
         if source.is_partial(tip):
             raise RepositoryError(
                 f"{source.path}: the commit {tip} is partial",
                 hint=f"pull it again in full, or list what is missing: ostree --repo={source.path} fsck",
             )
-        for checksum, _, behind in history(tip, reader(source)):
+        for checksum, commit, behind in history(tip, reader(source)):
             if source.is_partial(checksum) or 0 <= depth < behind:
                 break
-            commits[checksum] = None
+            commits[checksum] = commit
     new = {each for each in commits if not target.has(each, "commit") or target.is_partial(each)}
     wanted = tuple(each for each in reversed(commits) if each in new or each in tips)
     objects = Objects()
     # tips already in the target too: objects that it has lost are copied again
     for checksum in wanted:
-        objects.add(source, checksum)
+        objects.add(source, checksum, commits[checksum])
     return Missing(
         commits=wanted,
         metadata=(

@@ -6,12 +6,13 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from compose import records
 from compose.errors import RepositoryError
-from compose.ostree.prune import Retention
+from compose.ostree.prune import Retention, find_doomed
 from compose.ostree.repo import Repo
 from compose.records import Records
 from tests.compat.ostree.test_commit import ostree
@@ -55,6 +56,21 @@ def test_as_the_real_tool(keep: int, source: Path, target: Path, tmp_path: Path)
     assert again is not None
     assert not again.commits
     assert not again.objects
+
+
+def test_each_object_is_read_once(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    original = Repo._read_decoded
+
+    def counted(repo: Repo, checksum: str, extension: str, decode: Any) -> Any:
+        read.append(f"{checksum}.{extension}")
+        return original(repo, checksum, extension, decode)
+
+    monkeypatch.setattr(Repo, "_read_decoded", counted)
+    with Repo.open(str(target)) as repo:
+        find_doomed(repo, {REF: Retention(commits=2)})
+    assert sum(name.endswith(".commit") for name in read) >= 7
+    assert sorted(set(read)) == sorted(read)
 
 
 def test_what_is_mirrored_stays(source: Path, target: Path) -> None:
