@@ -10,9 +10,10 @@ import subprocess
 import tempfile
 import threading
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 from urllib.parse import urlsplit
 
 DEFAULT_TAGS = "Release: 1\nSummary: test\nLicense: MIT\n"
@@ -108,6 +109,19 @@ class Keys:
     def close(self) -> None:
         run("gpgconf", "--kill", "all", GNUPGHOME=self.home)
         shutil.rmtree(self.home, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def keyring(*names: str) -> Iterator[Keys]:
+    """A key of each name, in the GNUPGHOME of what runs in the context."""
+    keys = Keys()
+    try:
+        for name in names:
+            keys.make(name)
+        with mock.patch.dict(os.environ, GNUPGHOME=keys.home):
+            yield keys
+    finally:
+        keys.close()
 
 
 def address(name: str) -> str:

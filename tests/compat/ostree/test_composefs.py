@@ -86,16 +86,6 @@ def nasty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return top
 
 
-@pytest.fixture(scope="module")
-def blobs(tmp_path_factory: pytest.TempPathFactory) -> BlobStore:
-    return BlobStore(str(tmp_path_factory.mktemp("blobs") / "store"))
-
-
-@pytest.fixture(scope="module")
-def tree(nasty: Path, blobs: BlobStore) -> Tree:
-    return scan_disk(nasty, blobs)
-
-
 def commit(
     tree: Tree,
     blobs: BlobStore,

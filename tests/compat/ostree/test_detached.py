@@ -24,13 +24,8 @@ KEY = rpmrepo.address("builder")
 
 @pytest.fixture(scope="module", autouse=True)
 def keys() -> Iterator[rpmrepo.Keys]:
-    keys = rpmrepo.Keys()
-    for name in ("builder", "other"):
-        keys.make(name)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GNUPGHOME", keys.home)
-        yield keys
-    keys.close()
+    with rpmrepo.keyring("builder", "other") as made:
+        yield made
 
 
 def write(

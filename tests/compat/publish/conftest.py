@@ -14,13 +14,8 @@ from tests.support.publication import make
 @pytest.fixture(scope="module")
 def keys() -> Iterator[rpmrepo.Keys]:
     """GNUPGHOME with the keys "builder" and "other"."""
-    keys = rpmrepo.Keys()
-    for name in ("builder", "other"):
-        keys.make(name)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GNUPGHOME", keys.home)
-        yield keys
-    keys.close()
+    with rpmrepo.keyring("builder", "other") as made:
+        yield made
 
 
 @pytest.fixture

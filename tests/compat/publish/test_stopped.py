@@ -46,12 +46,8 @@ sys.exit(main(sys.argv[2:]))
 
 @pytest.fixture(scope="module", autouse=True)
 def keys() -> Iterator[rpmrepo.Keys]:
-    keys = rpmrepo.Keys()
-    keys.make("builder")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GNUPGHOME", keys.home)
-        yield keys
-    keys.close()
+    with rpmrepo.keyring("builder") as made:
+        yield made
 
 
 def words(source: Path, target: Path, *more: str) -> list[str]:
