@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from compose.treefile.parse import parse_json, parse_yaml
 from compose.treefile.source import Located, Place, SourceFault
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6)
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
