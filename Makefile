@@ -12,7 +12,7 @@ PYTEST := python3 -m pytest
 SPREAD := -n auto --maxprocesses=4 --dist=loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test e2e repro rootless-check unit check bench run universe fuzz example format clean
+.PHONY: help setup demo test e2e repro rootless-check emulated unit check bench run universe fuzz example format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,15 @@ rootless-check: ## Compose min and big as root and as an ordinary user: the same
 	@$(RUN) python3 -m tests.universe big --output $(UNIVERSE)
 	@$(RUN) $(PYTEST) -rP -m 'slow or not slow' -k ordinary --basetemp=$(BUILD)/rootless \
 		tests/e2e/test_min.py tests/compat/workroot
+
+emulated: ## The sandbox on the processors of other machines, in QEMU: MACHINES="aarch64 s390x"; an hour for all four
+	@$(TOOLBOX) need mmdebstrap mmdebstrap mmdebstrap
+	@$(TOOLBOX) need qemu-system-aarch64 qemu-system-arm qemu-system-aarch64-core
+	@$(TOOLBOX) need qemu-system-ppc64 qemu-system-ppc qemu-system-ppc-core
+	@$(TOOLBOX) need qemu-system-riscv64 qemu-system-riscv qemu-system-riscv-core
+	@$(TOOLBOX) need qemu-system-s390x qemu-system-s390x qemu-system-s390x-core
+	@for each in $(or $(MACHINES),aarch64 ppc64le riscv64 s390x); do \
+		$(RUN) tests/toolbox/emulate.sh $$each || exit; done
 
 unit: ## The pure tests only, with fewer examples than in `make test`: seconds
 	@$(RUN) $(PYTEST) $(SPREAD) --hypothesis-profile=quick tests/unit
