@@ -46,6 +46,7 @@ def command(
             "--sign-commit", metavar="KIND=FILE", help="Sign the commit: ed25519=FILE or spki=FILE (repeatable)."
         ),
     ] = None,
+    digestfile: flags.DigestFile = None,
     authfile: flags.AuthFile = None,
     cachedir: flags.CacheDirectory = None,
     jobs: flags.Jobs = None,
@@ -71,7 +72,7 @@ def command(
         )
     if reference is not None:
         raise UsageError(f"--reference={reference} is not supported", hint="put the tag into --output: oci:DIR:TAG")
-    from compose.cli.images import difference_lines, has_parents, image_line
+    from compose.cli.images import check_digest_file, difference_lines, has_parents, image_line, write_digest
     from compose.oci.chunking import MOST_LAYERS
     from compose.oci.image import ImageOptions
     from compose.oci.reference import parse_reference, parse_source
@@ -94,7 +95,9 @@ def command(
         access=Access(authfile=authfile),
     )
     with flags.reporter_of(progress, progress_fd) as reporter:
+        check_digest_file(digestfile)
         done = build_chunked(options, reporter)
+        write_digest(digestfile, done.image)
         reporter.result("done", image=output, image_digest=done.image.digest)
     typer.echo(image_line(done.image))
     if done.difference is not None:

@@ -59,6 +59,7 @@ def command(
             help="Keep the layer structure of the image with this manifest.",
         ),
     ] = None,
+    digestfile: flags.DigestFile = None,
     authfile: flags.AuthFile = None,
     jobs: flags.Jobs = None,
     progress: flags.Progress = ProgressStyle.AUTO,
@@ -68,7 +69,7 @@ def command(
 
     Clients can switch to it and update from it layer by layer. A layout keeps its other images; an archive is replaced.
     """
-    from compose.cli.images import difference_lines, has_parents, image_line
+    from compose.cli.images import check_digest_file, difference_lines, has_parents, image_line, write_digest
     from compose.oci.chunking import MOST_LAYERS
     from compose.oci.image import ImageOptions, read_image_config
     from compose.oci.skopeo import Access
@@ -95,7 +96,9 @@ def command(
         access=Access(authfile=authfile),
     )
     with flags.reporter_of(progress, progress_fd) as reporter:
+        check_digest_file(digestfile)
         done = encapsulate_commit(options, reporter)
+        write_digest(digestfile, done.image)
         reporter.result("done", image=imgref, image_digest=done.image.digest)
     typer.echo(image_line(done.image))
     if done.difference is not None:

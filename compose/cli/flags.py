@@ -316,6 +316,9 @@ MaxLayers = Annotated[
     ),
 ]
 FormatVersion = Annotated[int, typer.Option("--format-version", help="2 repeats parent directories in each layer.")]
+DigestFile = Annotated[
+    str | None, typer.Option("--digestfile", metavar="FILE", help="Write the digest of the image to this file.")
+]
 AuthFile = Annotated[
     str | None, typer.Option("--authfile", metavar="FILE", help="Registry credentials, as written by skopeo login.")
 ]

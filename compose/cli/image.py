@@ -62,6 +62,7 @@ def command(
     label: flags.Label = None,
     image_config: flags.ImageConfig = None,
     max_layers: flags.MaxLayers = None,
+    digestfile: flags.DigestFile = None,
     authfile: flags.AuthFile = None,
     copy_retry_times: Annotated[
         int, typer.Option("--copy-retry-times", metavar="N", min=0, help="Retry a push to a registry this many times.")
@@ -97,6 +98,7 @@ def command(
     if lockfile_strict and not lockfile:
         raise UsageError("--lockfile-strict needs a --lockfile")
     target = _target(output, output_format)
+    from compose.cli.images import check_digest_file, write_digest
     from compose.cli.tree import report_result
     from compose.oci.chunking import MOST_LAYERS
     from compose.oci.image import ImageOptions, read_image_config
@@ -133,7 +135,10 @@ def command(
         access=Access(authfile=authfile, retries=copy_retry_times),
     )
     with flags.reporter_of(progress, progress_fd) as reporter:
+        check_digest_file(digestfile)
         done = compose_image(options, reporter)
+        if done.image is not None:
+            write_digest(digestfile, done.image)
         made = {} if done.image is None else {"image": str(target), "image_digest": done.image.digest}
         report_result(done.tree, reporter, **made)
     for line in _summary(done, target):

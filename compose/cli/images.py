@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from compose import fs
 from compose.cli.sizes import counted, size
 from compose.errors import UsageError
 
@@ -21,6 +22,18 @@ def has_parents(format_version: int) -> bool:
             hint="use 1, or 2 to repeat parent directories in each layer",
         )
     return format_version == 2
+
+
+def check_digest_file(path: str | None) -> None:
+    """Raise StorageError if the file for --digestfile cannot be written."""
+    if path is not None:
+        fs.check_place(path)
+
+
+def write_digest(path: str | None, image: Image) -> None:
+    """Write the file for --digestfile, as `skopeo copy` and `podman push` do: no newline. Raises StorageError."""
+    if path is not None:
+        fs.atomic_write(path, image.digest.encode())
 
 
 def image_line(image: Image) -> str:

@@ -110,10 +110,11 @@ def test_a_root_that_was_not_made_for_images(composed: Site, rootfs: Path, tmp_p
 
 
 def test_what_comes_of_it_for_programs(composed: Site, rootfs: Path, tmp_path: Path) -> None:
-    done = build(composed, rootfs, f"oci:{tmp_path}/out", "--progress=json")
+    done = build(composed, rootfs, f"oci:{tmp_path}/out", "--progress=json", f"--digestfile={tmp_path}/digest")
     (result,) = [row for row in map(json.loads, done.stderr.splitlines()) if row["event"] == "result"]
     assert (result["outcome"], result["image"]) == ("done", f"oci:{tmp_path}/out")
     assert f"Pushed digest: {result['image_digest']}" in done.stdout
+    assert (tmp_path / "digest").read_text() == result["image_digest"]
 
 
 def test_what_cannot_be_made(composed: Site, rootfs: Path, tmp_path: Path) -> None:

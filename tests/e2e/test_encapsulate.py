@@ -41,7 +41,10 @@ def test_an_image_of_a_tree(composed: Site, tmp_path: Path) -> None:
     assert {"tiny-shell", "tiny-kernel", "rpmostree-unpackaged-content"} <= components
     # the same again is the same, and nothing is written twice
     before = {each: each.stat().st_ino for each in (tmp_path / "out/blobs/sha256").iterdir()}
-    assert digest(encapsulate(composed, f"oci:{tmp_path}/out:again", "--jobs=1")) == digest(done)
+    assert digest(
+        encapsulate(composed, f"oci:{tmp_path}/out:again", "--jobs=1", f"--digestfile={tmp_path}/digest")
+    ) == digest(done)
+    assert (tmp_path / "digest").read_text() == digest(done)
     assert {each: each.stat().st_ino for each in (tmp_path / "out/blobs/sha256").iterdir()} == before
 
 

@@ -316,10 +316,12 @@ def test_a_failed_compose_leaves_the_image(site: Site) -> None:
 
 def test_what_comes_of_it_for_programs(site: Site) -> None:
     out = site.path / "out"
-    done = image(site, out, "-i", "--progress=json", f"--write-composejson-to={site.path}/compose.json")
+    files = (f"--write-composejson-to={site.path}/compose.json", f"--digestfile={site.path}/digest")
+    done = image(site, out, "-i", "--progress=json", *files)
     (result,) = [row for row in map(json.loads, done.stderr.splitlines()) if row["event"] == "result"]
     assert (result["outcome"], result["image"]) == ("committed", f"oci-archive:{out}")
     assert f"digest: {result['image_digest']}" in done.stdout
+    assert (site.path / "digest").read_text() == result["image_digest"]
     assert json.loads((site.path / "compose.json").read_text())["ostree-commit"] == result["commit"]
 
 
