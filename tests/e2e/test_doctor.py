@@ -92,6 +92,6 @@ def test_without_bindings(tmp_path: Path) -> None:
     )
     done: subprocess.CompletedProcess[str] = Stage(directory=tmp_path).run("python3", "-c", program)
     assert done.returncode == 1
-    assert "MISSING bindings     this Python lacks libdnf5, rpm" in done.stdout
+    assert "MISSING bindings     this machine lacks libdnf5, rpm" in done.stdout
     # and all that does not take them is still looked at
     assert "ok      sandbox      user namespace, overlay\n" in done.stdout

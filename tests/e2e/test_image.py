@@ -328,7 +328,7 @@ def test_what_comes_of_it_for_programs(site: Site) -> None:
 def test_its_commits_count_in_the_cache(site: Site, tmp_path: Path) -> None:
     cache = f"--cachedir={tmp_path}/own"
     image(site, site.path / "out", "-i", cache)
-    assert "commits of images" in site.tool("cache", "show", cache).stdout
+    assert "repositories of images" in site.tool("cache", "show", cache).stdout
     site.tool("cache", "gc", "--max-size=0", cache)
     assert not (tmp_path / "own/image-repo").exists()
     image(site, site.path / "out", cache, "--force-nocache")
