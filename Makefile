@@ -54,7 +54,7 @@ rootless-check: ## Compose min and big as root and as an ordinary user: the same
 	@$(RUN) $(PYTEST) -rP -m 'slow or not slow' -k ordinary --basetemp=$(BUILD)/rootless \
 		tests/e2e/test_min.py tests/compat/workroot
 
-emulated: ## The sandbox on the processors of other machines, in QEMU: MACHINES="aarch64 s390x"; an hour for all four
+emulated: ## The sandbox on the processors of other machines, in QEMU: MACHINES="aarch64 s390x"; half an hour for all four
 	@$(TOOLBOX) need mmdebstrap mmdebstrap mmdebstrap
 	@$(TOOLBOX) need qemu-system-aarch64 qemu-system-arm qemu-system-aarch64-core
 	@$(TOOLBOX) need qemu-system-ppc64 qemu-system-ppc qemu-system-ppc-core
