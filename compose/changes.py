@@ -19,7 +19,7 @@ from compose.passwd import entries, parse_id
 from compose.rpm.changelog import Changelog, changelogs
 from compose.rpm.database import InstalledPackage
 from compose.rpm.nevra import Nevra
-from compose.solve.resolution import Advisory
+from compose.solve.resolution import Advisory, advisories_without
 
 # systemd.unit(5)
 _UNIT_TYPES = (
@@ -130,8 +130,8 @@ def diff_systems(repo: Repo, before: str, after: str, reporter: Reporter) -> Sys
         changelogs=changelogs(
             (was, now) for _, was, now in _installed(commits.packages or (), old, new) if was and now
         ),
-        advisories_added=_without(advisories[1], advisories[0]) if known else None,
-        advisories_gone=_without(advisories[0], advisories[1]) if known else None,
+        advisories_added=advisories_without(advisories[1], advisories[0]) if known else None,
+        advisories_gone=advisories_without(advisories[0], advisories[1]) if known else None,
     )
 
 
@@ -256,8 +256,3 @@ def _account_changes(
         for name in sorted(before[kind].keys() | after[kind].keys())
         if before[kind].get(name) != after[kind].get(name)
     )
-
-
-def _without(found: Sequence[Advisory] | None, known: Sequence[Advisory] | None) -> tuple[Advisory, ...]:
-    ids = {each.id for each in known or ()}
-    return tuple(each for each in found or () if each.id not in ids)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+from collections.abc import Container, Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import click
@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from compose.cli import flags
 from compose.cli.flags import Format, ProgressStyle
+from compose.cli.plain import plain
 from compose.cli.plan import describe_advisory
 from compose.cli.sizes import counted
 from compose.errors import TreefileError, UsageError
@@ -20,7 +21,7 @@ from compose.pipeline.options import ComposeOptions
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from compose.lock.model import Change
+    from compose.lock.model import Change, LockDiff
 
 
 class _DefaultsToWrite(TyperGroup):
@@ -122,23 +123,23 @@ def diff(
     new: Annotated[str, typer.Argument(metavar="NEW", help="New lockfile.")],
     form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TEXT,
 ) -> None:
-    """Show what differs between two lockfiles."""
-    from compose.lock.model import changes
+    """Show which builds and advisories differ between two lockfiles."""
+    from compose.lock.model import compare_locks
     from compose.pipeline import locks
 
     before, after = locks.read(old), locks.read(new)
     if before is None or after is None:
         raise TreefileError(f"cannot read the lockfile {old if before is None else new}: No such file or directory")
-    rows = [
-        (arch, change)
+    found = [
+        (arch, compare_locks(before.arches.get(arch), after.arches.get(arch)))
         for arch in sorted(before.arches.keys() | after.arches.keys())
-        for change in changes(before.arches.get(arch), after.arches.get(arch))
     ]
     if form is Format.JSON:
-        typer.echo(json.dumps([{"basearch": arch, **dataclasses.asdict(change)} for arch, change in rows], indent=2))
+        typer.echo(json.dumps([{"basearch": arch, **plain(each)} for arch, each in found if each], indent=2))
         return
-    for arch, change in rows:
-        typer.echo(f"{arch}: {_described(change)}")
+    for arch, each in found:
+        for line in _lines(each):
+            typer.echo(f"{arch}: {line}")
 
 
 def _lock(
@@ -176,14 +177,25 @@ def _lock(
         )
         with flags.reporter_of(progress, progress_fd) as reporter:
             done = locks.write_lock(options, path, reporter, moving=moving, security=security, dry_run=dry_run)
-        for change in done.changes:
-            typer.echo(_described(change))
-        for advisory in done.advisories:
+        fixed = frozenset(advisory.id for advisory in done.fixes)
+        for line in _lines(done.diff, without=fixed):
+            typer.echo(line)
+        for advisory in done.fixes:
             typer.echo(f"fixes {describe_advisory(advisory)}")
-        count = len(done.changes)
-        typer.echo(f"{path}: {counted(count, 'package')} {would}" if count else f"{path}: no change")
-        any_changed = any_changed or count > 0
+        count = len(done.diff.packages)
+        what = counted(count, "package") if count else "advisories"
+        typer.echo(f"{path}: {what} {would}" if done.diff else f"{path}: no change")
+        any_changed = any_changed or bool(done.diff)
     return any_changed
+
+
+def _lines(diff: LockDiff, without: Container[str] = ()) -> Iterator[str]:
+    """without: ids of advisories that are described elsewhere."""
+    yield from map(_described, diff.packages)
+    for event, advisories in (("added", diff.advisories_added), ("gone", diff.advisories_gone)):
+        for advisory in advisories:
+            if advisory.id not in without:
+                yield f"advisory {event}: {describe_advisory(advisory)}"
 
 
 def _described(change: Change) -> str:

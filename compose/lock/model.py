@@ -9,7 +9,14 @@ from dataclasses import dataclass
 
 from compose.rpm.nevra import Nevra
 from compose.solve.request import SolveRequest
-from compose.solve.resolution import COMMAND_LINE, Advisory, RepoSnapshot, Resolution, ResolvedPackage
+from compose.solve.resolution import (
+    COMMAND_LINE,
+    Advisory,
+    RepoSnapshot,
+    Resolution,
+    ResolvedPackage,
+    advisories_without,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +119,34 @@ def resolution_of(lock: ArchLock, now: Resolution) -> Resolution:
     )
 
 
-def changes(before: ArchLock | None, after: ArchLock | None) -> tuple[Change, ...]:
-    """The differences between two locks, sorted by name. Several builds of one name are paired as by compare.pairs()."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockDiff:
+    """How two locks of an architecture differ. packages: sorted by name. advisories_added, advisories_gone: sorted by id; empty
+    if either lock does not record advisories."""
+
+    packages: tuple[Change, ...]
+    advisories_added: tuple[Advisory, ...] = ()
+    advisories_gone: tuple[Advisory, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.packages or self.advisories_added or self.advisories_gone)
+
+
+def compare_locks(before: ArchLock | None, after: ArchLock | None) -> LockDiff:
+    """The differences between two locks. Several builds of one name are paired as by compare.pairs()."""
+    packages = _changes(before, after)
+    # those that were not looked up are not new
+    if (before and before.advisories is None) or (after and after.advisories is None):
+        return LockDiff(packages=packages)
+    old, new = (lock.advisories if lock else None for lock in (before, after))
+    return LockDiff(
+        packages=packages,
+        advisories_added=advisories_without(new, old),
+        advisories_gone=advisories_without(old, new),
+    )
+
+
+def _changes(before: ArchLock | None, after: ArchLock | None) -> tuple[Change, ...]:
     # imported late, because a compose reads its lock without librpm
     from compose.rpm.compare import pairs
 

@@ -12,7 +12,7 @@ from compose.errors import TreefileError, UsageError
 from compose.events import Reporter
 from compose.fetch.fetcher import fetch
 from compose.lock import own
-from compose.lock.model import ArchLock, Change, Lock, changes, lock_of
+from compose.lock.model import ArchLock, Lock, LockDiff, compare_locks, lock_of
 from compose.pipeline import locking
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.requests import load, local_rpms, repo_access, request_of
@@ -39,10 +39,14 @@ def read(path: str) -> Lock | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockUpdate:
-    """changes: of builds. advisories: security advisories that these fix, with the listed builds that are new to the lock."""
+    """The result of write_lock().
 
-    changes: tuple[Change, ...]
-    advisories: tuple[Advisory, ...]
+    diff: from the lock before. fixes: security advisories that the changed builds fix, with the listed builds that are new to
+    the lock.
+    """
+
+    diff: LockDiff
+    fixes: tuple[Advisory, ...]
 
 
 def write_lock(
@@ -93,7 +97,7 @@ def write_lock(
         part = lock_of(request, resolution, keys)
         if not dry_run:
             fs.atomic_write(path, locking.format_merged(before, treefile.basearch, part).encode())
-    return LockUpdate(changes=changes(locked, part), advisories=resolution.fixes)
+    return LockUpdate(diff=compare_locks(locked, part), fixes=resolution.fixes)
 
 
 def _vulnerable(locked: ArchLock, advisories: Sequence[Advisory]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -80,6 +81,12 @@ class Advisory:
     severity: str
     packages: tuple[str, ...]
     references: tuple[Reference, ...]
+
+
+def advisories_without(found: Iterable[Advisory] | None, known: Iterable[Advisory] | None) -> tuple[Advisory, ...]:
+    """Those of the advisories whose id none of the known ones has."""
+    ids = {each.id for each in known or ()}
+    return tuple(each for each in found or () if each.id not in ids)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -350,8 +350,30 @@ def test_diff(moving: Site, keys: Keys, tmp_path: Path) -> None:
         f"{arch}: hello-lib 1.0-1 -> 2.0-1 (noarch)",
         f"{arch}: tiny-weak added 1-1 (noarch)",
     ]
-    rows = json.loads(compose(moving, "lock", "diff", "--format=json", old, lock).stdout)
-    assert [row["name"] for row in rows] == ["hello-lib", "tiny-weak"]
+    (found,) = json.loads(compose(moving, "lock", "diff", "--format=json", old, lock).stdout)
+    assert found.pop("packages")[0] == {
+        "name": "hello-lib",
+        "arch": "noarch",
+        "before": "hello-lib-1.0-1.noarch",
+        "after": "hello-lib-2.0-1.noarch",
+    }
+    assert found == {"basearch": arch, "advisories_added": [], "advisories_gone": []}
+
+
+def test_only_advisories_differ(moving: Site) -> None:
+    lock, old = moving.path / "tiny.lock.yaml", moving.path / "old.yaml"
+    compose(moving, "lock", moving.treefile)
+    shutil.copy(lock, old)
+    advise(moving, UPDATEINFO)
+    line = "advisory added: TINY-2026-2: hello-lib-1.0-1.noarch"
+    done = compose(moving, "lock", "update", moving.treefile, "--unchanged-exit-77")
+    assert done.stdout.splitlines() == [line, f"{lock}: advisories changed"]
+    compose(moving, "lock", "update", moving.treefile, "--unchanged-exit-77", status=77)
+    arch = os.uname().machine
+    assert compose(moving, "lock", "diff", old, lock).stdout == f"{arch}: {line}\n"
+    assert compose(moving, "lock", "diff", lock, old).stdout == f"{arch}: {line.replace('added', 'gone')}\n"
+    (found,) = json.loads(compose(moving, "lock", "diff", "--format=json", old, lock).stdout)
+    assert [each["id"] for each in found["advisories_added"]] == ["TINY-2026-2"]
 
 
 def test_rpm_ostrees_lockfile_is_written_and_read(moving: Site, keys: Keys, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from compose.errors import TreefileError
-from compose.lock.model import ArchLock, Change, Lock, LockedPackage, changes
+from compose.lock.model import ArchLock, Change, Lock, LockedPackage, compare_locks
 from compose.lock.own import format_lock, parse_lock
 from compose.rpm.nevra import Nevra
 from compose.solve.resolution import Advisory, Reason, Reference, ResolvedPackage
@@ -205,15 +205,28 @@ def test_never_a_traceback(change: bytes | tuple[int, bytes]) -> None:
 def test_changes() -> None:
     before = arch_lock(locked("bash"), locked("gone"), locked("glibc"), GLIBC32)
     after = arch_lock(locked("bash", "2"), locked("new"), locked("glibc"), GLIBC32)
-    assert changes(before, after) == (
+    assert compare_locks(before, after).packages == (
         Change(
             name="bash", arch="x86_64", before=before.packages[0].package.nevra, after=after.packages[0].package.nevra
         ),
         Change(name="gone", arch="x86_64", before=before.packages[1].package.nevra, after=None),
         Change(name="new", arch="x86_64", before=None, after=after.packages[1].package.nevra),
     )
-    assert changes(after, after) == ()
-    assert len(changes(None, after)) == 4
+    assert not compare_locks(after, after)
+    assert len(compare_locks(None, after).packages) == 4
+
+
+def test_changes_of_advisories() -> None:
+    old, new = (
+        Advisory(id=name, severity="", packages=("bash-5.1-1.x86_64",), references=()) for name in ("OLD", "NEW")
+    )
+    lock = arch_lock(locked("bash"))
+    before, after = replace(lock, advisories=(old,)), replace(lock, advisories=(new,))
+    found = compare_locks(before, after)
+    assert (found.packages, found.advisories_added, found.advisories_gone) == ((), (new,), (old,))
+    assert compare_locks(None, after).advisories_added == (new,)
+    # a lock of version 1 does not record them: they need not be new
+    assert not compare_locks(replace(lock, advisories=None), after)
 
 
 def test_changes_of_builds_that_are_installed_side_by_side() -> None:
@@ -221,7 +234,7 @@ def test_changes_of_builds_that_are_installed_side_by_side() -> None:
     nevras = [each.package.nevra for each in kernels]
 
     def sides(before: list[int], after: list[int]) -> list[tuple[Nevra | None, Nevra | None]]:
-        found = changes(*(arch_lock(*(kernels[number] for number in side)) for side in (before, after)))
+        found = compare_locks(*(arch_lock(*(kernels[number] for number in side)) for side in (before, after))).packages
         assert {(each.name, each.arch) for each in found} <= {("kernel", "x86_64")}
         return [(each.before, each.after) for each in found]
 
