@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from compose.sandbox import kernel
+from compose.sandbox import kernel, machines
 
-# linux/audit.h: the AUDIT_ARCH_* of the native binary format of each machine, and its column in NUMBERS.
+# The native binary format of each machine, and its column in NUMBERS.
 MACHINES = {
-    "x86_64": (0xC000003E, 0),
-    "aarch64": (0xC00000B7, 1),
-    "riscv64": (0xC00000F3, 1),
-    "ppc64le": (0xC0000015, 2),
-    "s390x": (0x80000016, 3),
+    "x86_64": (machines.X86_64, 0),
+    "aarch64": (machines.AARCH64, 1),
+    "riscv64": (machines.RISCV64, 1),
+    "ppc64le": (machines.PPC64LE, 2),
+    "s390x": (machines.S390X, 3),
 }
 
 # linux/seccomp.h

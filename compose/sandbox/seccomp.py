@@ -11,15 +11,17 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from compose.sandbox import machines
+
 _X86_64, _I386, _GENERIC, _PPC64, _S390X = range(5)
-# linux/audit.h: for each machine, the AUDIT_ARCH_* of the binary formats it runs and their columns in Rule.numbers.
+# For each machine, the binary formats it runs and their columns in Rule.numbers.
 _FORMATS = {
-    "x86_64": ((0xC000003E, _X86_64), (0x40000003, _I386)),
-    "i686": ((0x40000003, _I386),),
-    "aarch64": ((0xC00000B7, _GENERIC),),
-    "ppc64le": ((0xC0000015, _PPC64),),
-    "s390x": ((0x80000016, _S390X),),
-    "riscv64": ((0xC00000F3, _GENERIC),),
+    "x86_64": ((machines.X86_64, _X86_64), (machines.I386, _I386)),
+    "i686": ((machines.I386, _I386),),
+    "aarch64": ((machines.AARCH64, _GENERIC),),
+    "ppc64le": ((machines.PPC64LE, _PPC64),),
+    "s390x": ((machines.S390X, _S390X),),
+    "riscv64": ((machines.RISCV64, _GENERIC),),
 }
 _BIG_ENDIAN = frozenset({_S390X})
 _X32_BIT = 0x40000000
