@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import click
@@ -72,7 +73,8 @@ def write(
 
     Ignores what was locked before; `compose lock TREEFILE` is short for this.
     """
-    _lock(treefile, lockfile, arch, cachedir, source_root, jobs, progress, progress_fd, proxy, cache_only, moving=None)
+    options = _options(treefile, cachedir, source_root, jobs, proxy, cache_only)
+    _lock(options, lockfile, arch, progress, progress_fd)
 
 
 @app.command("update")
@@ -107,12 +109,9 @@ def update(
     """
     if security and (packages or keep):
         raise UsageError(f"--security and {'PACKAGE' if packages else '--keep'} exclude each other")
-    changed = _lock(
-        treefile, lockfile, arch, cachedir, source_root, jobs, progress, progress_fd, proxy, cache_only,
-        moving=packages or ([] if keep else None),
-        security=security,
-        dry_run=dry_run,
-    )  # fmt: skip
+    options = _options(treefile, cachedir, source_root, jobs, proxy, cache_only)
+    moving = packages or ([] if keep else None)
+    changed = _lock(options, lockfile, arch, progress, progress_fd, moving=moving, security=security, dry_run=dry_run)
     if unchanged_exit_77 and not changed:
         raise typer.Exit(flags.UNCHANGED)
 
@@ -142,19 +141,32 @@ def diff(
             typer.echo(f"{arch}: {line}")
 
 
-def _lock(
+def _options(
     treefile: str,
-    lockfile: str | None,
-    arches: list[str] | None,
     cachedir: str | None,
     source_root: str | None,
     jobs: int | None,
-    progress: ProgressStyle,
-    progress_fd: int | None,
     proxy: str | None,
     cache_only: bool,
+) -> ComposeOptions:
+    return ComposeOptions(
+        treefile=treefile,
+        cachedir=flags.cachedir_or_default(cachedir),
+        source_root=source_root,
+        jobs=flags.jobs_or_all(jobs),
+        proxy=flags.proxy_or_environment(proxy),
+        cache_only=cache_only,
+    )
+
+
+def _lock(
+    options: ComposeOptions,
+    lockfile: str | None,
+    arches: list[str] | None,
+    progress: ProgressStyle,
+    progress_fd: int | None,
     *,
-    moving: list[str] | None,
+    moving: list[str] | None = None,
     security: bool = False,
     dry_run: bool = False,
 ) -> bool:
@@ -162,21 +174,14 @@ def _lock(
     # imported late, because the stages take a while to import
     from compose.pipeline import locks
 
-    path = lockfile or locks.default_path(treefile)
+    path = lockfile or locks.default_path(options.treefile)
     would = "would change" if dry_run else "changed"
     any_changed = False
     for arch in arches or (None,):
-        options = ComposeOptions(
-            treefile=treefile,
-            basearch=arch,
-            cachedir=flags.cachedir_or_default(cachedir),
-            source_root=source_root,
-            jobs=flags.jobs_or_all(jobs),
-            proxy=flags.proxy_or_environment(proxy),
-            cache_only=cache_only,
-        )
         with flags.reporter_of(progress, progress_fd) as reporter:
-            done = locks.write_lock(options, path, reporter, moving=moving, security=security, dry_run=dry_run)
+            done = locks.write_lock(
+                replace(options, basearch=arch), path, reporter, moving=moving, security=security, dry_run=dry_run
+            )
         fixed = frozenset(advisory.id for advisory in done.fixes)
         for line in _lines(done.diff, without=fixed):
             typer.echo(line)
