@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from compose import metadata
 from compose.errors import RepositoryError
 from compose.ostree.objects import Commit, Dirmeta, Dirtree, FileInfo
-from compose.ostree.repo import Repo
+from compose.ostree.repo import MOST_PATHS, Repo
 from compose.rpm.compare import Change, package_changes
 from compose.rpm.nevra import Nevra
 from compose.tree import join
@@ -140,10 +140,16 @@ _Node = tuple[bytes, bytes]
 def _path_changes(repos: tuple[Repo, Repo], before: _Node, after: _Node) -> Iterator[PathChange]:
     """In no particular order. Not recursive, because paths may be deeper than recursion can go."""
     pending: list[tuple[str, _Node | None, _Node | None]] = [("", before, after)]
+    compared = 0
     while pending:
         path, old, new = pending.pop()
         if old == new:
             continue
+        compared += 1
+        if compared > MOST_PATHS:
+            raise RepositoryError(
+                f"the commits differ in more than {MOST_PATHS} directories, and so are not of systems"
+            )
         sides = tuple(zip(repos, (old, new), strict=True))
         if old is None or new is None or old[1] != new[1]:
             one, other = (node and _attributes("directory", repo.read_dirmeta(node[1])) for repo, node in sides)

@@ -55,7 +55,8 @@ def weigh(repo: Repo, commit: str, reporter: Reporter) -> Weight:
     seen: set[bytes] = set()
     found = []
     with reporter.task("Weighing files", unit="files") as task:
-        for path, checksum, meta in repo.walk(commit):
+        # in the same directory elsewhere is no object that was not seen
+        for path, checksum, meta in repo.walk(commit, most=1):
             if meta is not None or checksum in seen:
                 continue
             seen.add(checksum)

@@ -50,6 +50,9 @@ _DIRECTORIES = (
     "objects",
 )
 _PREFIX = re.compile(r"[0-9a-f]{2,63}")
+MOST_PATHS = 4_000_000
+"""Paths up to which a commit is walked through. Directories that contain the same one several times, on several levels, stand
+for any number of paths in a few objects."""
 _COLLECTION_ID = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 """Same as the names of D-Bus interfaces (ostree_validate_collection_id())."""
 _Decoded = TypeVar("_Decoded")
@@ -239,18 +242,24 @@ class Repo:
         That is (path, checksum, None) for a file or symlink, and (path, dirtree checksum, dirmeta checksum) for a directory.
         The path of the root is "". Checksums are 32 bytes. most: places at which the contents of the same dirtree are looked
         at; a few dirtrees can stand for any number of paths. Raises RepositoryError if the commit or a dirtree is missing or
-        damaged.
+        damaged, or if there are more than MOST_PATHS.
         """
         root = self.read_commit(commit, ())
         places: Counter[bytes] = Counter()
         pending = [("", root.root_tree, root.root_meta)]
+        paths = 0
         while pending:
+            if paths > MOST_PATHS:
+                raise RepositoryError(
+                    f"{self.path}: {commit} has more than {MOST_PATHS} paths, and so is not of a system"
+                )
             path, checksum, meta = pending.pop()
             yield path, checksum, meta
             places[checksum] += 1
             if places[checksum] > most:
                 continue
             tree = self.read_dirtree(checksum)
+            paths += 1 + len(tree.files)
             below = f"{path}/" if path else ""
             for name, content in tree.files:
                 yield below + name, content, None

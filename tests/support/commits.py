@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import stat
 import tempfile
 from collections.abc import Mapping
@@ -11,7 +12,16 @@ from pathlib import Path
 from compose.events import Reporter
 from compose.ostree.content import Content
 from compose.ostree.directories import Directory, DirectoryWriter
-from compose.ostree.objects import Commit, Metadata, Xattrs
+from compose.ostree.gvariant import encode
+from compose.ostree.objects import (
+    COMMIT_TYPE,
+    Commit,
+    Metadata,
+    Xattrs,
+    encode_dirmeta,
+    encode_dirtree,
+    object_name,
+)
 from compose.ostree.repo import Repo
 from compose.ostree.transaction import Transaction
 
@@ -96,3 +106,21 @@ def write_commit(
             if ref is not None:
                 transaction.set_ref(ref, checksum)
     return checksum
+
+
+def write_nested(repo: Repo, levels: int) -> str:
+    """A commit whose directories contain the next one twice, and so 2^levels empty ones in levels + 3 objects. Returns
+    the checksum."""
+
+    def put(data: bytes, extension: str) -> bytes:
+        digest = hashlib.sha256(data)
+        path = Path(repo.path, "objects", object_name(digest.hexdigest(), extension))
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+        return digest.digest()
+
+    meta = put(encode_dirmeta(0, 0, stat.S_IFDIR | 0o755, b""), "dirmeta")
+    tree = put(encode_dirtree([], []), "dirtree")
+    for _ in range(levels):
+        tree = put(encode_dirtree([], [(b"a", tree, meta), (b"b", tree, meta)]), "dirtree")
+    return put(encode(COMMIT_TYPE, ([], b"", [], "", "", 0, tree, meta)), "commit").hex()

@@ -16,7 +16,7 @@ from compose.ostree.gvariant import Variant
 from compose.ostree.objects import Commit
 from compose.ostree.repo import Repo
 from compose.rpm.nevra import Nevra
-from tests.support.commits import Item, write_commit
+from tests.support.commits import Item, write_commit, write_nested
 
 FILE = Attributes(kind="file", mode=0o644, uid=0, gid=0, label="a", capability="", xattrs=(), size=1, content="x")
 
@@ -73,3 +73,12 @@ def test_directories_deeper_than_recursion_can_go(tmp_path: Path) -> None:
     with Repo.create(str(tmp_path / "repo")) as repo:
         before, after = (write_commit(repo, {path: Item()}) for path in ("d", "/".join("d" * depth)))
         assert len(diff_commits(repo, before, after).paths) == depth - 1
+
+
+def test_more_paths_than_a_system_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compose.diff.MOST_PATHS", 1000)
+    with Repo.create(str(tmp_path / "repo")) as repo:
+        few, many = write_nested(repo, 4), write_nested(repo, 64)
+        assert len(diff_commits(repo, write_commit(repo, {"x": Item()}), few).paths) == 31
+        with pytest.raises(RepositoryError, match="differ in more than 1000 directories"):
+            diff_commits(repo, few, many)

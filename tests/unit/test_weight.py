@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from compose.weight import Row, Share, Weight, directory_of, growth, rows, source_of, sources
+from compose.events import Reporter
+from compose.ostree.repo import Repo
+from compose.weight import Row, Share, Weight, directory_of, growth, rows, source_of, sources, weigh
+from tests.support.commits import write_nested
 
 FILES = (
     ("usr/bin/bash", Share(objects=1, size=100, stored=40)),
@@ -54,3 +59,8 @@ def test_beside_another() -> None:
     found = rows(now, before)
     assert [(row.name, growth(row)) for row in found] == [("less", -8), ("new", 5), ("gone", -3), ("big", 0)]
     assert rows(now, None)[0] == Row(name="big", now=Share(objects=1, size=1000), before=None)
+
+
+def test_directories_that_stand_for_very_many_paths(tmp_path: Path) -> None:
+    with Repo.create(str(tmp_path / "repo")) as repo:
+        assert weigh(repo, write_nested(repo, 64), Reporter()).total == Share()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import shutil
@@ -22,11 +21,10 @@ from compose.ostree.delta.matching import common_segments
 from compose.ostree.delta.threads import Cancellation, Cancelled
 from compose.ostree.delta.write import DeltaOptions, write_delta
 from compose.ostree.gvariant import Variant, encode
-from compose.ostree.objects import COMMIT_TYPE, encode_dirmeta, encode_dirtree
 from compose.ostree.repo import Repo
 from compose.ostree.summary import summary_signature_keys
 from compose.pipeline.delta import make_delta
-from tests.support.commits import Item, file, link, write_commit
+from tests.support.commits import Item, file, link, write_commit, write_nested
 
 RANDOM = random.Random(1).randbytes(200_000)
 NIBBLES = bytes(each % 16 for each in RANDOM[100_000:125_000])
@@ -369,18 +367,8 @@ def test_long_work_can_be_cancelled(repo: Path) -> None:
 
 
 def test_few_dirtrees_that_stand_for_very_many_paths(repo: Path) -> None:
-    def put(data: bytes, extension: str) -> bytes:
-        digest = hashlib.sha256(data)
-        path = repo / "objects" / digest.hexdigest()[:2] / f"{digest.hexdigest()[2:]}.{extension}"
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(data)
-        return digest.digest()
-
-    meta, tree = put(encode_dirmeta(0, 0, 0o40755, b""), "dirmeta"), put(encode_dirtree([], []), "dirtree")
-    for _ in range(64):
-        tree = put(encode_dirtree([], [(b"a", tree, meta), (b"b", tree, meta)]), "dirtree")
-    commit = put(encode(COMMIT_TYPE, ([], b"", [], "", "", 0, tree, meta)), "commit").hex()
     with Repo.open(str(repo)) as opened:
+        commit = write_nested(opened, 64)
         written = write_delta(opened, source=None, target=commit, options=OPTIONS, reporter=Reporter())
     assert written is not None
     assert written.metadata == 66

@@ -9,6 +9,7 @@ import pytest
 
 from compose.errors import RepositoryError
 from compose.ostree.repo import Repo
+from tests.support.commits import write_nested
 
 
 def test_a_directory_in_the_place_of_the_config(tmp_path: Path) -> None:
@@ -30,3 +31,11 @@ def test_no_descriptor_is_left_open_for_a_directory_in_the_place_of_an_object(tm
         with pytest.raises(RepositoryError, match=r"cannot read the object 0{64}\.commit: Is a directory"):
             repo.read_commit("0" * 64)
         assert os.listdir("/proc/self/fd") == before
+
+
+def test_more_paths_than_a_system_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compose.ostree.repo.MOST_PATHS", 1000)
+    with Repo.create(str(tmp_path / "repo")) as repo:
+        assert len(list(repo.walk(write_nested(repo, 4)))) == 31
+        with pytest.raises(RepositoryError, match="has more than 1000 paths"):
+            list(repo.walk(write_nested(repo, 64)))
