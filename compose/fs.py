@@ -62,13 +62,16 @@ def storage_errors(place: str) -> Iterator[None]:
 
 
 @contextmanager
-def read_errors(place: str) -> Iterator[None]:
-    """Raise StorageError for a failed read in the block, naming the file, or place if the error names none."""
+def read_errors(place: str, *, denied: str | None = None) -> Iterator[None]:
+    """Raise StorageError for a failed read in the block, naming the file, or place if the error names none.
+
+    denied: the hint for a file that may not be read.
+    """
     try:
         yield
     except OSError as error:
         found = error.filename if isinstance(error.filename, str) else place
-        hint = FAILING if error.errno == errno.EIO else None
+        hint = FAILING if error.errno == errno.EIO else denied if isinstance(error, PermissionError) else None
         raise StorageError(f"cannot read {found}: {error.strerror}", hint=hint) from error
 
 

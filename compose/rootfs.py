@@ -1,7 +1,8 @@
 """Root directories: trees on disk that users can inspect, change and commit.
 
 For `compose install`, `postprocess`, `commit` and `rootfs`. Owners, modes, capabilities and user xattrs are as in the tree,
-which requires root. Labels are not written, because they are computed when the directory is committed.
+which requires root, perhaps of a user namespace. Labels are not written, because they are computed when the directory is
+committed.
 
 A root may hold layers of containers. An overlayfs whiteout, the character device 0:0 (kernel documentation,
 filesystems/overlayfs.rst), becomes the empty file .ostree-wh.NAME in the tree; deployments turn that into the device again
@@ -25,6 +26,7 @@ from compose.tree import Entry, Tree, join, name_of, parent_of
 _LABEL = b"security.selinux"
 # the xattrs that rpm-ostree commits, and those that overlayfs has in the layers of containers; `ostree commit` keeps all
 _KEPT = frozenset({b"security.capability", b"security.ima", b"trusted.overlay.opaque", b"trusted.overlay.whiteout"})
+_OF_OTHERS = "run it as root, or, if an ordinary user made the root directory: compose unshare compose ..."
 _NAME_MAX = 255
 _WHITEOUT = ".ostree-wh."
 _DEVICE = "a device"
@@ -128,7 +130,7 @@ def read_rootfs(
     faults: list[str] = []
     devices: list[str] = []
     whiteouts: dict[str, Entry] = {}
-    with reporter.task("Reading files", unit="files") as task, fs.read_errors(directory):
+    with reporter.task("Reading files", unit="files") as task, fs.read_errors(directory, denied=_OF_OTHERS):
         for path, full, status in _walk(directory, without):
             kind = stat.S_IFMT(status.st_mode)
             whiteout = kind == stat.S_IFCHR and status.st_rdev == 0

@@ -29,6 +29,7 @@ COMMANDS = {
     "postprocess": ("parts:postprocess_command", "Turn a root directory into one that clients can deploy."),
     "commit": ("parts:commit_command", "Label a root directory and commit it."),
     "rootfs": ("parts:rootfs_command", "Compose a plain root for a container image."),
+    "unshare": ("unshare:command", "Run a command in the user namespace in which ordinary users compose."),
     "extensions": ("extensions:command", "Fetch packages that clients may layer on a tree."),
     "container-encapsulate": ("encapsulate:command", "Convert a commit into a container image."),
     "image": ("image:command", "Compose a tree into a container image."),
@@ -62,6 +63,9 @@ COMMANDS = {
 }
 """Where each command is defined, "MODULE:NAME", and the first sentence of its help."""
 
+# the flags after another program's name are that program's
+_SETTINGS = {"unshare": {"ignore_unknown_options": True, "allow_interspersed_args": False}}
+
 
 class _Commands(TyperGroup):
     """Imports only the command that is called: importing all of them takes longer than an unchanged compose may."""
@@ -88,7 +92,7 @@ def load(name: str) -> click.Command:
     if isinstance(found, typer.Typer):
         holder.add_typer(found, name=name)
     else:
-        holder.command(name)(found)
+        holder.command(name, context_settings=_SETTINGS.get(name))(found)
     return typer.main.get_group(holder).commands[name]
 
 

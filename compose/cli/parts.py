@@ -17,6 +17,7 @@ from compose.cli.tree import report_result, summary
 from compose.errors import UsageError
 from compose.pipeline.flat import flattened_treefile
 from compose.pipeline.options import ComposeOptions, Outcome
+from compose.sandbox.identity import become_root
 
 # the commands import the stages, which takes a while
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ def install_command(
     if print_only:
         typer.echo(flattened_treefile(treefile), nl=False)
         return
+    if not (dry_run or download_only or download_only_rpms):
+        become_root()
     from compose.pipeline.parts import install
 
     options = ComposeOptions(
@@ -116,6 +119,7 @@ def postprocess_command(
     Arranges kernel, initramfs, accounts, /var and /usr/etc as clients need them, in place.
     """
     del unified_core
+    become_root()
     from compose.pipeline.parts import postprocess_rootfs
 
     with flags.reporter_of(progress, progress_fd) as reporter:
@@ -149,10 +153,11 @@ def commit_command(
 ) -> None:
     """Label a root directory and commit it."""
     del unified_core, workdir, layer_repo
-    from compose.pipeline.parts import commit_rootfs
-
     if no_parent and parent is not None:
         raise UsageError("--no-parent and --parent exclude each other")
+    become_root()
+    from compose.pipeline.parts import commit_rootfs
+
     options = ComposeOptions(
         treefile=treefile,
         repo=repo,
@@ -197,6 +202,7 @@ def rootfs_command(
 
     It has /etc rather than /usr/etc, no labels, and is not committed.
     """
+    become_root()
     from compose.pipeline.parts import ROOTFS, install
 
     dest = os.path.abspath(dest)

@@ -71,6 +71,16 @@ def enter() -> Identity:
     return identity
 
 
+def become_root() -> None:
+    """If an ordinary user runs this program, which must be single-threaded, re-exec it as root of a user namespace.
+
+    Files can have any owner there, and the user's own are root's. Raises SandboxError with a remedy.
+    """
+    if os.geteuid():
+        _enter_user_namespace()
+        renew()
+
+
 def renew() -> NoReturn:
     """Re-exec this Python program, arguments and standard descriptors unchanged, after enter(), which protects it.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from tests.e2e.tiny import EPOCH, REF, Site
 from tests.support import rpmrepo
+from tests.support.ordinary import Stage
 
 pytestmark = pytest.mark.root
 
@@ -79,6 +81,41 @@ def test_the_parts_make_the_commit_that_tree_makes(site: Site, tree: Path) -> No
     assert "passwd-" not in site.ostree("ls", REF, "/usr/etc")
     shutil.rmtree(site.path / "out")
     assert ": reproduced" in run(site, "verify", REF, f"--repo={site.repo}")
+
+
+def test_an_ordinary_user_makes_the_same_commit_in_parts(site: Site, tree: Path, tmp_path: Path) -> None:
+    """Files have their owners in a user namespace, into which `compose unshare` leads."""
+    site.compose(SOURCE_DATE_EPOCH=str(EPOCH))
+    whole = site.head()
+    repofile = site.path / "tiny.repo"
+    repofile.write_text(re.sub("baseurl=.*", "baseurl=file:///mnt/packages", repofile.read_text()))
+    commands = f"""set -e
+        compose() {{ python3 -m compose "$@"; }}
+        export SOURCE_DATE_EPOCH={EPOCH} XDG_CACHE_HOME=/mnt/home/cache
+        ostree --repo=repo init --mode=archive
+        compose install /mnt/treefile/{tree.name} out --repo=repo
+        compose unshare stat --format=%u:%a out/rootfs/usr/share/hello/private out/rootfs/usr/bin/hello-setuid
+        compose postprocess out/rootfs /mnt/treefile/{tree.name}
+        compose commit /mnt/treefile/{tree.name} out/rootfs --repo=repo
+        ostree --repo=repo fsck --quiet
+        compose lint out/rootfs || echo lint $?
+        compose unshare rm -r out
+        compose rootfs /mnt/treefile/{tree.name} plain
+        compose unshare sh -c 'stat --format=%u plain/usr/share/hello/private; rm -r plain; exit 3' || echo status $?
+        find . ! -user composer
+        cat repo/refs/heads/{REF}
+    """
+    stage = Stage(directory=tmp_path / "stage", bound={"treefile": tree.parent, "packages": site.packages})
+    (tmp_path / "stage").mkdir()
+    for each in (tree.parent, site.packages):
+        each.chmod(0o755)
+    done = stage.run("sh", "-c", commands)
+    assert done.returncode == 0, done.stdout
+    lines = done.stdout.splitlines()
+    first = lines.index("700:640")
+    assert lines[first + 1] == "0:4755"
+    assert lines[lines.index("lint 1") - 1].startswith("hint: run it as root, or, if an ordinary user made the root")
+    assert lines[-4:] == ["/mnt/home/plain", "700", "status 3", whole]
 
 
 def test_commit_postprocesses_what_was_not(site: Site, tree: Path) -> None:
