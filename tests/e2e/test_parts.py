@@ -99,6 +99,7 @@ def test_an_ordinary_user_makes_the_same_commit_in_parts(site: Site, tree: Path,
         compose commit /mnt/treefile/{tree.name} out/rootfs --repo=repo
         ostree --repo=repo fsck --quiet
         compose lint out/rootfs || echo lint $?
+        compose unshare no-such-program || echo unshare $?
         compose unshare rm -r out
         compose rootfs /mnt/treefile/{tree.name} plain
         compose unshare sh -c 'stat --format=%u plain/usr/share/hello/private; rm -r plain; exit 3' || echo status $?
@@ -114,6 +115,7 @@ def test_an_ordinary_user_makes_the_same_commit_in_parts(site: Site, tree: Path,
     lines = done.stdout.splitlines()
     first = lines.index("700:640")
     assert lines[first + 1] == "0:4755"
+    assert lines[lines.index("unshare 2") - 1] == "error: cannot run no-such-program: No such file or directory"
     assert lines[lines.index("lint 1") - 1].startswith("hint: run it as root, or, if an ordinary user made the root")
     assert lines[-4:] == ["/mnt/home/plain", "700", "status 3", whole]
 
