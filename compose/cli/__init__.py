@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import os
+import signal
 import sys
 
 from compose.bindings import require_bindings
@@ -18,6 +19,9 @@ def program() -> int:
     The garbage collector runs rarely, and not at exit: a compose holds modules and millions of small values without cycles.
     Traversing them took a tenth of its time, plus once more at exit.
     """
+    # Python's own handler prints a traceback, also while modules are imported and at exit
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     _open_streams()
     if sys.getfilesystemencoding() != "utf-8":
         # file names in trees are UTF-8

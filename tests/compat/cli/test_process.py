@@ -68,6 +68,14 @@ def test_file_names_are_utf_8_in_any_locale() -> None:
     assert "grüße".encode() in done.stderr
 
 
+def test_an_interrupt_before_there_is_a_handler_or_after_prints_no_traceback() -> None:
+    program = (
+        "import os, signal, compose.cli as cli; cli.main = lambda: os.kill(os.getpid(), signal.SIGINT); cli.program()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")
+
+
 @pytest.mark.parametrize("words", [["fmt"], ["show", "--origin"], ["lint"], ["lint", "--format=codequality"]])
 def test_names_that_are_not_utf_8_are_printed_as_they_are(words: list[str], tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/\xff.yaml"
