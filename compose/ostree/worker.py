@@ -59,15 +59,23 @@ class _Failed(Exception):
 
 def serve_writer() -> None:
     """Write objects until standard input ends."""
-    writer = Writer(*marshal.load(sys.stdin.buffer))
+    writer = Writer(*_setup())
     serve(writer.write_batch)
 
 
 def serve_packer() -> None:
     """Deflate until standard input ends, when nobody else wants the core."""
     os.nice(_NICE)
-    packer = Packer(*marshal.load(sys.stdin.buffer))
+    packer = Packer(*_setup())
     serve(packer.pack_batch)
+
+
+def _setup() -> Any:
+    try:
+        return marshal.load(sys.stdin.buffer)
+    except EOFError:
+        # the compose was interrupted while it started this process
+        sys.exit(1)
 
 
 def serve(answer: Callable[[Any], Any]) -> None:

@@ -208,8 +208,14 @@ class Worker:
             # an interrupt from the terminal is for the compose, which then ends its workers
             process_group=0,
         )
-        if setup is not None:
-            self._send(setup)
+        try:
+            if setup is not None:
+                self._send(setup)
+        except BaseException:
+            # nobody else knows of it yet
+            self.kill()
+            self.close()
+            raise
 
     def work(self, batches: Batches, message: Callable[[range], object]) -> Iterator[tuple[range, Any]]:
         """Take batches until there are no more; yields each with the process's answer to its message. Raises RepositoryError

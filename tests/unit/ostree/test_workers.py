@@ -5,12 +5,13 @@ from __future__ import annotations
 import marshal
 import os
 import subprocess
+from collections.abc import Callable
 
 import pytest
 
 from compose.errors import RepositoryError
 from compose.interpreter import python
-from compose.ostree.workers import share_out
+from compose.ostree.workers import Worker, share_out
 from tests.support import childtasks
 
 
@@ -24,6 +25,30 @@ def test_a_worker_that_dies_is_an_error_and_no_wait() -> None:
 def test_a_worker_that_ends_by_a_signal_without_a_name() -> None:
     with pytest.raises(RepositoryError, match=f"a worker process was ended by signal {childtasks.NAMELESS}"):
         share_out(childtasks.end_by_nameless_signal, None, [1], 1, lambda _: [], lambda *_: None, RepositoryError)
+
+
+@pytest.mark.parametrize("name", ["writer", "packer"])
+def test_a_worker_whose_parent_was_interrupted_before_it_sent_anything_ends_silently(name: str) -> None:
+    program = python(f"from compose.ostree.worker import serve_{name}; serve_{name}()")
+    done = subprocess.run(program, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=20)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_a_worker_whose_start_is_interrupted_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    killed: list[Worker] = []
+
+    def interrupt(worker: Worker, message: object) -> None:
+        raise KeyboardInterrupt
+
+    def kill(worker: Worker, real: Callable[[Worker], None] = Worker.kill) -> None:
+        killed.append(worker)
+        real(worker)
+
+    monkeypatch.setattr(Worker, "_send", interrupt)
+    monkeypatch.setattr(Worker, "kill", kill)
+    with pytest.raises(KeyboardInterrupt):
+        Worker(childtasks.end_by_nameless_signal, ())
+    assert len(killed) == 1
 
 
 def test_a_worker_whose_parent_was_killed_ends_silently() -> None:
