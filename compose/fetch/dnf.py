@@ -24,6 +24,8 @@ TOO_LONG = "it is larger than the allowed"
 MORE = 1 << 20
 """Bytes beyond the size of a package after which its download is aborted: an error page may have more than a small package."""
 _DISK = re.compile(r"No space left on device|Read-only file system|Permission denied|Disk quota exceeded|error \(23\)")
+# also of a download whose last bytes had no room
+_MISMATCH = re.compile(r"checksum doesn't match")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +69,7 @@ def download(job: Job, reporter: Reporter) -> None:
 def stop_for_disk(place: str, failures: dict[str, str]) -> None:
     """Raise StorageError if a download failed because the disk refused, which a retry does not cure."""
     for text in failures.values():
-        if _DISK.search(text):
+        if _DISK.search(text) or (_MISMATCH.search(text) and fs.is_full(place)):
             # curl does not pass on the kernel's error
             hint = fs.FREE_SPACE if fs.is_full(place) else f"check whether a quota is used up; otherwise {fs.FAILING}"
             raise StorageError(f"cannot store downloads in {place}: {text}", hint=hint)
