@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,6 +16,7 @@ from compose.errors import UsageError
 from compose.pipeline.flat import flattened_treefile
 from compose.pipeline.options import ComposeOptions, Outcome
 from compose.sandbox.identity import become_root
+from compose.scratch import directory_beside
 
 # the commands import the stages, which takes a while
 if TYPE_CHECKING:
@@ -203,7 +202,7 @@ def rootfs_command(
     It has /etc rather than /usr/etc, no labels, and is not committed.
     """
     become_root()
-    from compose.pipeline.parts import ROOTFS, install
+    from compose.pipeline.parts import ROOTFS, SCRATCH, install
 
     dest = os.path.abspath(dest)
     if os.path.lexists(dest):
@@ -224,14 +223,11 @@ def rootfs_command(
         source_date_epoch=flags.source_date_epoch(),
     )
     # beside DEST, so that the root can be renamed to it at the end
-    with fs.storage_errors(dest):
-        scratch = tempfile.mkdtemp(prefix=".compose-", dir=os.path.dirname(dest))
-    try:
+    with directory_beside(dest, SCRATCH) as scratch:
+        directory = os.path.join(scratch, "installed")
         with flags.reporter_of(progress, progress_fd) as reporter:
-            install(options, scratch, reporter, finish=True, plain_etc=True)
-        os.rename(os.path.join(scratch, ROOTFS), dest)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+            install(options, directory, reporter, finish=True, plain_etc=True)
+        os.rename(os.path.join(directory, ROOTFS), dest)
     typer.echo(dest)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from compose.oci.layout import Layout, layout_for, try_layout
 from compose.oci.reference import ImageReference, Transport
 from compose.oci.reuse import OldLayers
 from compose.ostree.repo import Repo
+from compose.scratch import directory_beside
 
 _FAST = 1
 """Compression level for layers that are unpacked at once."""
@@ -87,8 +87,7 @@ def encapsulate(
         with layout_for(target.name, reporter) as layout:
             return write(layout, target.tag)
     if target.transport is Transport.OCI_ARCHIVE:
-        parent = os.path.dirname(os.path.abspath(target.name))
-        with fs.temporary_directory(".compose-oci-", parent) as directory:
+        with directory_beside(target.name, ".compose-oci-") as directory:
             with Layout.create(f"{directory}/layout", reporter) as layout:
                 layout.path = target.name
                 image = write(layout, target.tag)

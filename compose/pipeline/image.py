@@ -82,23 +82,26 @@ def compose_image(options: ComposeImageOptions, reporter: Reporter) -> ComposedI
     previous = _previous(options, reporter)
     structure = structure_of(previous, str(target), reporter) if previous is not None else None
     # locked until the image is written: its contents are in the cachedir
-    with CacheDir(options.tree.cachedir).shared(reporter) as cache, open_private(cache.join(IMAGES)) as repo:
-        with fs.temporary_directory("compose-image-") as directory:
-            # write_commitid_to keeps the ref from being created: an image follows the previous image, not a ref
-            tree_options = replace(
-                _options_following(options.tree, previous, repo, reporter),
-                repo=repo.path,
-                no_parent=True,
-                write_commitid_to=os.path.join(directory, "commit"),
-                touch_if_changed=None,
-            )
-            result = compose_tree(tree_options, reporter)
+    with (
+        CacheDir(options.tree.cachedir).shared(reporter) as cache,
+        open_private(cache.join(IMAGES)) as repo,
+        cache.scratch() as work,
+    ):
+        # write_commitid_to keeps the ref from being created: an image follows the previous image, not a ref
+        tree_options = replace(
+            _options_following(options.tree, previous, repo, reporter),
+            repo=repo.path,
+            no_parent=True,
+            write_commitid_to=os.path.join(work, "commit"),
+            touch_if_changed=None,
+        )
+        result = compose_tree(tree_options, reporter)
         if result.outcome is not Outcome.COMMITTED:
             return ComposedImage(tree=result)
         assert result.commit is not None
         try:
             old = old_layers(target, previous) if previous is not None else None
-            image = _encapsulated(repo, result.commit, structure, old, options, reporter)
+            image = _encapsulated(repo, result.commit, structure, old, options, work, reporter)
         except RepositoryError as error:
             raise RepositoryError(
                 error.message,
@@ -117,9 +120,10 @@ def _encapsulated(
     structure: PreviousLayers | None,
     old: OldLayers | None,
     options: ComposeImageOptions,
+    work: str,
     reporter: Reporter,
 ) -> Image:
-    content = read_content_meta(repo, commit, reporter)
+    content = read_content_meta(repo, commit, reporter, workdir=work)
     return encapsulate(
         repo,
         commit,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -42,11 +41,14 @@ from compose.records import Records, attributed, records_of, records_of_root, ru
 from compose.rootfs import Root, check_no_mounts, check_root, read_rootfs, write_rootfs
 from compose.rpm.database import DATABASE_PATH, read_packages
 from compose.rpm.nevra import Nevra
+from compose.scratch import directory_beside
 from compose.tree import Tree
 from compose.treefile.model import LoadedTreefile, Treefile
 from compose.workroot.memory import ProgramMemory
 
 ROOTFS = "rootfs"
+SCRATCH = ".compose-root-"
+"""Prefix of directories beside a root, for one that is being written."""
 # Writers of files in a root directory: made by other tools, or changed after `install`.
 _FOREIGN, _CHANGED = "rootfs", "rootfs:changed"
 
@@ -102,21 +104,19 @@ def install(
             os.makedirs(directory, exist_ok=True)
         if keep_new(made.ids, reporter):
             inputs = reread(inputs, options)
-        with watch.stage("write"):
-            write_rootfs(tree, inputs.store, rootfs, reporter)
-        if plain_etc:
-            return Installed(outcome=Outcome.INSTALLED, packages=count, rootfs=rootfs)
-        facts = settings.facts(inputs, made.version, made.epoch, made.kernel)
-        try:
-            beside.write_facts(rootfs, dataclasses.replace(facts, tree=tree_digest(tree)))
-            programs = runs_of(each for _, each in made.programs)
-            beside.write_records(rootfs, records_of_root(tree, programs, inputs.parts))
-            leave_sources(inputs, accounts, files, options, rootfs, reporter)
-            results.touch(options)
-        except BaseException:
-            # a root without its facts would be taken for a foreign one
-            fs.remove_tree(rootfs)
-            raise
+        with directory_beside(rootfs, SCRATCH) as scratch:
+            fresh = os.path.join(scratch, ROOTFS)
+            with watch.stage("write"):
+                write_rootfs(tree, inputs.store, fresh, reporter)
+            if not plain_etc:
+                facts = settings.facts(inputs, made.version, made.epoch, made.kernel)
+                beside.write_facts(rootfs, dataclasses.replace(facts, tree=tree_digest(tree)))
+                programs = runs_of(each for _, each in made.programs)
+                beside.write_records(rootfs, records_of_root(tree, programs, inputs.parts))
+                leave_sources(inputs, accounts, files, options, rootfs, reporter)
+                results.touch(options)
+            # last: a root in part, or without its facts, would be taken for one that other tools made
+            _rename(fresh, rootfs)
         return Installed(outcome=Outcome.INSTALLED, packages=count, rootfs=rootfs)
 
 
@@ -150,15 +150,11 @@ def _postprocess_rootfs(
         report_devices(root, reporter)
         report_dropped(processed.dropped, reporter)
     # on the same filesystem, since the new root is exchanged with the old one atomically
-    with fs.storage_errors(rootfs):
-        scratch = tempfile.mkdtemp(prefix=".compose-", dir=os.path.dirname(os.path.abspath(rootfs)))
-    try:
+    with directory_beside(rootfs, SCRATCH) as scratch:
         fresh = os.path.join(scratch, ROOTFS)
         write_rootfs(processed.tree, store, fresh, reporter)
         with fs.storage_errors(rootfs):
             syscalls.exchange(fresh, rootfs)
-    finally:
-        fs.remove_tree(scratch)
     if facts is not None:
         labelled = loaded is not None and loaded.treefile.selinux
         inputs = _inputs(facts, tree, recorded, loaded, labelled=labelled)
@@ -244,6 +240,14 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
             keep_sources_of_root(repo, rootfs, loaded, options, committed.checksum, facts, parent, work, reporter)
         results.write_results(options, result, committed, facts.digest, facts.epoch)
         return result
+
+
+def _rename(fresh: str, rootfs: str) -> None:
+    if os.path.lexists(rootfs):
+        # made meanwhile
+        raise UsageError(f"{rootfs} exists already", hint="remove it, or give another directory")
+    with fs.storage_errors(rootfs):
+        os.rename(fresh, rootfs)
 
 
 def _with_plain_etc(tree: Tree) -> Tree:

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,23 @@ class Layout:
 
 def components(manifest: dict[str, Any]) -> list[str]:
     return [each["annotations"]["ostree.components"] for each in manifest["layers"][1:]]
+
+
+def test_scratch_is_in_the_cachedir(site: Site) -> None:
+    """Where the next compose removes what a killed one left."""
+    program = (
+        "from compose import cli, fs; real = fs.temporary_directory\n"
+        "fs.temporary_directory = lambda prefix, place=None: real(prefix, place or '/nonexistent')\n"
+        "raise SystemExit(cli.program())"
+    )
+    words = ["image", str(site.treefile), str(site.path / "image"), "--format=oci", "--initialize"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words, f"--cachedir={site.cachedir}"],
+        capture_output=True,
+        check=False,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_an_image_is_followed(moving: Site, keys: rpmrepo.Keys, tmp_path: Path) -> None:

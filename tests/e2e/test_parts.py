@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -193,6 +194,24 @@ def test_postprocessing_leaves_nothing_beside_the_root(site: Site) -> None:
     assert sorted(path.name for path in (site.path / "out").iterdir()) == [
         "compose-records.json.zst", "compose-sources.tar.zst", "compose.json", "rootfs", "rootfs.new", "rootfs.old",
     ]  # fmt: skip
+
+
+def test_a_root_is_there_when_it_is_whole(site: Site, tree: Path) -> None:
+    """What a killed install has written of it would be committed as if other tools had made it."""
+    out = site.path / "out"
+    killed = (
+        "import os, signal; from compose import cli, rootfs\n"
+        "rootfs._write_file = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\ncli.program()"
+    )
+    for words in (["install", tree, out, f"--repo={site.repo}"], ["rootfs", tree, out / "plain"]):
+        command = [sys.executable, "-c", killed, *map(str, words), f"--cachedir={site.cachedir}"]
+        done = subprocess.run(command, capture_output=True, check=False, timeout=100)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert not list(out.glob("[!.]*"))
+        run(site, *words)
+        assert not list(out.glob(".*"))
+        shutil.rmtree(out)
+        out.mkdir()
 
 
 def test_rootfs_is_a_plain_root(site: Site, tree: Path) -> None:

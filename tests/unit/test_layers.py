@@ -23,7 +23,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"treefile", "solve", "fetch", "importer", "assemble", "postprocess", "label", "commit"}),
     frozenset({"workroot", "cachedir"}),
     frozenset({"sandbox", "blobs", "rpm", "ostree"}),
-    frozenset({"sealed", "bundle", "memory"}),
+    frozenset({"sealed", "bundle", "memory", "scratch"}),
     frozenset(
         {"process", "fs", "syscalls", "tree", "events", "bindings", "findings", "initramfs", "interpreter", "openpgp"}
         | {"passwd"}
