@@ -7,7 +7,8 @@ import json
 import os
 from typing import Any
 
-from compose.errors import TreefileError
+from compose.errors import RepositoryError, TreefileError
+from compose.ostree.refs import validate_ref
 from compose.rpm.specs import PackageSpec, RepoPackages
 from compose.treefile.conditions import Value, substitute, undefined
 from compose.treefile.flatten import FINALIZE, Config, Flattener
@@ -125,8 +126,13 @@ def _substitute(config: Config, variables: dict[str, Value], faults: list[str]) 
             )
     ref = config.get("ref")
     if ref is not None:
-        for name in undefined(ref.value):
-            faults.append(f"{ref.place}: ref: undefined variable {name!r}")
+        unknown = undefined(ref.value)
+        faults += [f"{ref.place}: ref: undefined variable {name!r}" for name in unknown]
+        try:
+            if not unknown:
+                validate_ref(ref.value)
+        except RepositoryError as error:
+            faults.append(f"{ref.place}: ref: {error.message} ({error.hint})")
 
 
 def _flat(config: Config, basearch: str) -> dict[str, Any]:

@@ -60,7 +60,8 @@ def parse_json(data: bytes, file: str, *, may_repeat: MayRepeat = _never) -> Loc
         _SYNTAX.decode(text)
         found = _JsonReader(text, file, may_repeat).top()
     except json.JSONDecodeError as error:
-        raise SourceFault(Place(file, error.lineno, error.colno), f"not JSON: {error.msg}") from error
+        hint = "" if text.lstrip().startswith("{") else " (the name of a file in YAML ends in .yaml)"
+        raise SourceFault(Place(file, error.lineno, error.colno), f"not JSON: {error.msg}{hint}") from error
     except RecursionError as error:
         raise SourceFault(Place(file, 1, 1), "nested too deeply") from error
     return _mapping_of(found)

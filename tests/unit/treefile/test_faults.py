@@ -24,6 +24,10 @@ Faults = Callable[..., list[str]]
     ("text", "expected"),
     [
         ("packges: [a]", 'top.yaml:1:1: packges: unknown key; did you mean "packages"?'),
+        (
+            'variables: {a: "b c"}\nref: os/${a}',
+            "top.yaml:2:1: ref: 'os/b c' is not a valid ref name (components of letters, digits, . _ and -, joined by /)",
+        ),
         ("packages: bash", 'top.yaml:1:1: packages: must be a list, not "bash"'),
         ("packages: [a]\nselinux: yes please", 'top.yaml:2:1: selinux: must be true or false, not "yes please"'),
         (

@@ -185,8 +185,8 @@ def test_json_with_comments(load: Load) -> None:
 
 
 def test_comments_of_json_may_come_again(load: Load) -> None:
-    loaded = load('{"_": "one", "packages": ["a"], "_": "two", "ref": "\\ud83d\\ude00"}', start="top.json")
-    assert flat(loaded) == {"basearch": "x86_64", "packages": ["a"], "ref": "\N{GRINNING FACE}"}
+    loaded = load('{"_": "one", "packages": ["a"], "_": "two", "default-target": "\\ud83d\\ude00"}', start="top.json")
+    assert flat(loaded) == {"basearch": "x86_64", "packages": ["a"], "default-target": "\N{GRINNING FACE}"}
     with pytest.raises(TreefileError, match=r"top\.json:1:21: packages: given twice, first at .*top\.json:1:2"):
         load('{"packages": ["a"], "packages": ["b"]}', start="top.json")
 

@@ -77,6 +77,7 @@ def test_places_are_those_of_yaml() -> None:
         ('{"a": 1} x', "x.json:1:10: not JSON: Extra data"),
         ('{"a": "\n"}', "x.json:1:8: not JSON: Invalid control character"),
         ("", "x.json:1:1: not JSON: Expecting value"),
+        ("ref: a\n", "x.json:1:1: not JSON: Expecting value (the name of a file in YAML ends in .yaml)"),
         (" [1]", "x.json:1:2: the file must be a mapping of keys to values, not a list"),
         ('{"a": ' + "[" * 5000 + "]" * 5000 + "}", "x.json:1:1: nested too deeply"),
         (f'{{"a": [{"1," * 200_001}1]}}', "too many values"),
