@@ -171,6 +171,12 @@ class Repo:
         """Checksum of the commit that a revision names. Raises RepositoryError if there is none."""
         checksum = self.resolve(revision)
         if checksum is None or not self.has(checksum, "commit"):
+            name = revision.rstrip("^")
+            if checksum is None and name != revision and self.resolve(name):
+                raise RepositoryError(
+                    f"{self.path} has no commit {revision}: the history of {name} is shorter",
+                    hint=f"see: ostree --repo={self.path} log {name}",
+                )
             raise RepositoryError(f"{self.path} has no commit {revision}", hint=f"see: ostree --repo={self.path} refs")
         return checksum
 

@@ -240,6 +240,8 @@ def test_what_clients_would_refuse(source: Path, target: Path) -> None:
         run(source, target)
     with pytest.raises(RepositoryError, match="has no commit os/none"):
         run(source, target, "os/none")
+    with pytest.raises(RepositoryError, match=rf"has no commit {REF}\^\^\^\^\^: the history of {REF} is shorter"):
+        run(source, target, f"{REF}={REF}^^^^^")
 
 
 def test_collections(tmp_path: Path) -> None:
