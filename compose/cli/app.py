@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 
 import compose
 from compose import fs
-from compose.cli.ending import Interrupted, describe, exit_code_of
+from compose.cli.ending import Interrupted, describe, exit_code_of, limited
 from compose.cli.services import only_our_commands
 from compose.errors import ComposeError
 
@@ -227,4 +227,10 @@ def _run(arguments: list[str] | None) -> int:
         if not (isinstance(error, Interrupted) and error.number == signal.SIGPIPE):
             print(describe(error), file=sys.stderr)
         return exit_code_of(error)
+    except OSError as raised:
+        known = limited(raised)
+        if known is None:
+            raise
+        print(describe(known), file=sys.stderr)
+        return exit_code_of(known)
     return 0

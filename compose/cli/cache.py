@@ -56,7 +56,7 @@ def show(
 
     with (
         flags.reporter_of(progress, progress_fd) as reporter,
-        CacheDir(flags.cachedir_or_default(cachedir)).shared(reporter) as cache,
+        _existing(cachedir).shared(reporter) as cache,
     ):
         items = take_stock(cache)
         composes = past_composes(cache)

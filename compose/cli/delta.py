@@ -66,7 +66,7 @@ def command(
     gpg_key: flags.GpgKeys = None,
     sign: flags.SignFiles = None,
     sign_command: flags.SignCommands = None,
-    form: Annotated[Format, typer.Option("--format", help="How to show it.")] = Format.TEXT,
+    form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TEXT,
     jobs: flags.Jobs = None,
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 
-from compose.errors import ComposeError, SandboxError
+from compose.errors import ComposeError, SandboxError, UsageError
 from compose.process import signal_name
 
 # errors when a limit on processes, threads, open files or memory is reached
@@ -22,10 +23,13 @@ class Interrupted(BaseException):
 
 
 def limited(error: BaseException) -> ComposeError | None:
-    """The error to report for an exception caused by a resource limit of the machine; None for other exceptions."""
+    """The error to report for an exception caused by a resource limit of the machine, or because the current directory is gone;
+    None for other exceptions."""
     match error:
         case ComposeError():
             return None
+        case FileNotFoundError() if error.filename is None and _nowhere():
+            return UsageError("the current directory was removed", hint="change to one that exists")
         case OSError() if error.errno in _LIMITS:
             text = error.strerror
         case RuntimeError() if "can't start new thread" in str(error):
@@ -39,6 +43,14 @@ def limited(error: BaseException) -> ComposeError | None:
         hint="raise the limits on processes, open files and memory (ulimit -u, -n, -v, or the container's), or use "
         "fewer --jobs",
     )
+
+
+def _nowhere() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def exit_code_of(error: BaseException) -> int:

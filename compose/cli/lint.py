@@ -65,6 +65,11 @@ def command(
         elif is_reference(target) and not os.path.isdir(target):
             access = Access(authfile=authfile)
             found = lint_image(parse_reference(target), where, reporter, access, bootable=not container)
+        elif not os.path.isdir(target):
+            raise UsageError(
+                f"there is no directory {target}",
+                hint="for a commit give --repo; name an image with its transport, such as containers-storage:NAME",
+            )
         else:
             found = lint_rootfs(target, where, reporter, bootable=not container)
     found = tuple(each for each in found if each.rule not in skipped)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import os
 from collections.abc import Container, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
@@ -29,8 +31,10 @@ class _DefaultsToWrite(TyperGroup):
     """Makes `compose lock fedora.yaml` mean `compose lock write fedora.yaml`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0] not in (*self.commands, *self.get_help_option_names(ctx)):
-            args = ["write", *args]
+        known = (*self.commands, *self.get_help_option_names(ctx))
+        # a misspelt command is reported as such
+        if args and (os.path.exists(args[0]) or not difflib.get_close_matches(args[0], known, cutoff=0.75)):
+            args = args if args[0] in known else ["write", *args]
         return super().parse_args(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:

@@ -7,6 +7,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -88,8 +89,25 @@ def test_sizes_that_are_none(text: str) -> None:
         (["tree", "t.yaml", "--progress=json", f"--progress-fd={1 << 40}"], 2, "is not open"),
         (["provenance", "x", "--repo=x", "--builder-id=http://["], 2, "is not a URI"),
         (["provenance", "x", "--repo=x", "--builder-id=x:\0"], 2, "is not a URI"),
+        (["cache", "show", "--cachedir=/nowhere"], 2, "there is no cachedir /nowhere"),
+        (["lint", "os/stable"], 2, "for a commit give --repo"),
+        (["lock", "updat", "t.yaml"], 2, "No such command 'updat'"),
+        (["lock", "t.yaml"], 2, "t.yaml: cannot read the treefile"),
     ],
 )
 def test_wrong_values(words: list[str], status: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == status
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["treefile", "show", "t.yaml"], ["plan", "t.yaml"]])
+def test_a_current_directory_that_is_gone(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    monkeypatch.chdir(there)
+    there.rmdir()
+    (tmp_path / "t.yaml").write_text("ref: os\n")
+    assert main([*words[:-1], str(Path("..", words[-1]))]) == 2
+    assert "error: the current directory was removed" in capsys.readouterr().err
