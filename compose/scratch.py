@@ -22,7 +22,9 @@ def directory_beside(path: str, prefix: str) -> Iterator[str]:
     parent = os.path.dirname(os.path.abspath(path))
     with ExitStack() as stack:
         try:
-            _remove_unlocked(parent, prefix)
+            # a directory that may not be listed can be written all the same
+            with suppress(PermissionError):
+                _remove_unlocked(parent, prefix)
             # it has its name when it is locked, so that no other process takes it for a leftover
             unnamed = tempfile.mkdtemp(prefix=f".new{prefix}", dir=parent)
             stack.callback(fs.remove_tree, unnamed)

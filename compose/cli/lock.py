@@ -32,9 +32,10 @@ class _DefaultsToWrite(TyperGroup):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         known = (*self.commands, *self.get_help_option_names(ctx))
-        # a misspelt command is reported as such
-        if args and (os.path.exists(args[0]) or not difflib.get_close_matches(args[0], known, cutoff=0.75)):
-            args = args if args[0] in known else ["write", *args]
+        if args and args[0] not in known:
+            # a misspelt command is reported as such
+            misspelt = difflib.get_close_matches(args[0], known, cutoff=0.75) and not os.path.exists(args[0])
+            args = args if misspelt else ["write", *args]
         return super().parse_args(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:

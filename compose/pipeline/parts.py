@@ -114,9 +114,10 @@ def install(
                 programs = runs_of(each for _, each in made.programs)
                 beside.write_records(rootfs, records_of_root(tree, programs, inputs.parts))
                 leave_sources(inputs, accounts, files, options, rootfs, reporter)
-                results.touch(options)
             # last: a root in part, or without its facts, would be taken for one that other tools made
             _rename(fresh, rootfs)
+        if not plain_etc:
+            results.touch(options)
         return Installed(outcome=Outcome.INSTALLED, packages=count, rootfs=rootfs)
 
 
