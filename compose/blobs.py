@@ -11,6 +11,9 @@ Nothing is fsynced, because the store is a cache. A blob truncated by a power fa
 modified has the wrong mtime; `has()` returns False for both, and the next writer replaces them. Corruption by a failing disk,
 and changes after which the mtime was reset, are found only by hashing: by read(), when a new object of a repository is written
 from a blob of an earlier compose, and by `compose cache verify`.
+
+A file elsewhere can be borrowed: it is read where it lies, and not copied. Others may write to it, so that what is read must be
+hashed, as that of any blob.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from typing import Self
 
 from compose.errors import DamagedError, StorageError
 from compose.fs import (
+    changed,
     chunks,
     clone_or_copy,
     free_bytes,
@@ -71,6 +75,7 @@ class BlobStore:
         self.root = os.path.abspath(root)
         # by digest: looking up a string is faster than hashing a BlobRef
         self._made: dict[str, set[BlobRef]] = {}
+        self._borrowed: dict[BlobRef, str] = {}
         self._owner = os.geteuid()
         try:
             os.makedirs(self.root, mode=0o700, exist_ok=True)
@@ -90,6 +95,15 @@ class BlobStore:
     def path(self, ref: BlobRef) -> str:
         """Return the absolute path of a blob's inode, which need not exist."""
         return f"{self.root}/{ref.digest[:2]}/{ref.digest[2:]}.{ref.mode:o}.{ref.mtime}"
+
+    def borrow(self, ref: BlobRef, path: str) -> None:
+        """Read a blob's content from a file elsewhere. path: of that file, which nobody should write to as long as the store is
+        used. has() does not count it, and it is never removed."""
+        self._borrowed.setdefault(ref, path)
+
+    def source(self, ref: BlobRef) -> str:
+        """Return the path of a file with a blob's content: a borrowed one, or path()."""
+        return self._borrowed.get(ref) or self.path(ref)
 
     def has(self, ref: BlobRef) -> bool:
         """Does the blob exist, with the size, mode, mtime and owner it was stored with? Raises StorageError."""
@@ -122,10 +136,13 @@ class BlobStore:
 
     def open(self, ref: BlobRef) -> int:
         """Open a blob for reading; the caller closes the descriptor. Raises StorageError if the blob is missing."""
-        path = self.path(ref)
+        path = self.source(ref)
         try:
-            return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            # O_NONBLOCK: do not wait for the writer of a fifo in the place of a borrowed file
+            return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError as error:
+            if ref in self._borrowed:
+                raise changed(path) from error
             raise StorageError(
                 f"the blob {path} is missing from the cache", hint="compose again: missing blobs are imported again"
             ) from error
@@ -133,14 +150,15 @@ class BlobStore:
             raise storage_error(path, error) from error
 
     def read(self, ref: BlobRef) -> bytes:
-        """Return the content of a blob. Raises StorageError if it is missing, DamagedError if it does not have its digest."""
+        """Return the content of a blob. Raises StorageError if it is missing, damaged() if it does not have its digest."""
+        path = self.source(ref)
         with open(self.open(ref), "rb") as file:
             try:
                 data = file.read()
             except OSError as error:
-                raise storage_error(self.path(ref), error) from error
+                raise storage_error(path, error) from error
         if hashlib.sha256(data).hexdigest() != ref.digest:
-            raise self.damaged(self.path(ref))
+            raise self.damaged(path)
         return data
 
     def paths(self) -> Iterator[str]:
@@ -169,7 +187,7 @@ class BlobStore:
 
     def append(self, ref: BlobRef, more: bytes, mode: int = 0o644, mtime: int = 0) -> BlobRef:
         """Store a blob's content followed by more; it is read in chunks, for it may be large. Raises as read() does."""
-        path = self.path(ref)
+        path = self.source(ref)
         with open(self.open(ref), "rb") as file, storage_errors(path):
             total = hashlib.file_digest(file, "sha256")
             if total.hexdigest() != ref.digest:
@@ -195,8 +213,10 @@ class BlobStore:
             and status.st_uid == self._owner
         )
 
-    def damaged(self, path: str) -> DamagedError:
-        """Remove the blob at a path, whose content does not have its digest, and return the error to raise."""
+    def damaged(self, path: str) -> StorageError:
+        """Return the error to raise for a source() that does not have its digest: DamagedError for a blob, which is removed."""
+        if path in self._borrowed.values():
+            return changed(path)
         with suppress(FileNotFoundError):
             os.unlink(path)
         return DamagedError(

@@ -215,7 +215,7 @@ def _with_digest(metadata: Metadata, digest: bytes) -> Metadata:
 
 @contextmanager
 def _damaged_blobs(store: BlobStore) -> Iterator[None]:
-    """Remove a damaged blob, and raise DamagedError for it."""
+    """Raise what BlobStore.damaged() says of a file that does not have its digest."""
     try:
         yield
     except DamagedContentError as error:
@@ -231,7 +231,7 @@ def _content_of(entry: Entry, store: BlobStore) -> Content:
         gid=entry.gid,
         mode=entry.mode,
         xattrs=entry.xattrs,
-        path=store.path(blob),
+        path=store.source(blob),
         size=blob.size,
         digest=blob.digest,
         hashed=store.has_made(blob),

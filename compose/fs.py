@@ -75,6 +75,11 @@ def read_errors(place: str, *, denied: str | None = None) -> Iterator[None]:
         raise StorageError(f"cannot read {found}: {error.strerror}", hint=hint) from error
 
 
+def changed(path: str) -> StorageError:
+    """The error for a file that somebody else writes to while it is read."""
+    return StorageError(f"{path} changed while it was read", hint="run it again when nothing writes to that directory")
+
+
 @contextmanager
 def obstacles(place: str) -> Iterator[None]:
     """Raise StorageError, naming place, for a file where a directory must be, or the reverse, as in a damaged repository."""

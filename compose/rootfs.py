@@ -14,23 +14,37 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from compose import fs
-from compose.blobs import BlobStore
+from compose import fs, memory
+from compose.blobs import BlobStore, plain_mode
 from compose.errors import SandboxError, UsageError
 from compose.events import Reporter
-from compose.tree import Entry, Tree, join, name_of, parent_of
+from compose.ostree.hasher import Hashed
+from compose.ostree.workers import hash_regular, reader_memory
+from compose.tree import BlobRef, Entry, Tree, join, name_of, parent_of
 
 _LABEL = b"security.selinux"
 # the xattrs that rpm-ostree commits, and those that overlayfs has in the layers of containers; `ostree commit` keeps all
-_KEPT = frozenset({b"security.capability", b"security.ima", b"trusted.overlay.opaque", b"trusted.overlay.whiteout"})
+_KEPT = (b"security.capability", b"security.ima", b"trusted.overlay.opaque", b"trusted.overlay.whiteout")
+_KEPT_PREFIX = b"user."
 _OF_OTHERS = "run it as root, or, if an ordinary user made the root directory: compose unshare compose ..."
 _NAME_MAX = 255
+_LARGE = 1 << 20  # bytes
 _WHITEOUT = ".ostree-wh."
 _DEVICE = "a device"
 _KINDS = {stat.S_IFIFO: "a fifo", stat.S_IFSOCK: "a socket", stat.S_IFCHR: _DEVICE, stat.S_IFBLK: _DEVICE}
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A regular file of a root directory. path: in the tree. place: on disk. link: as tree.Entry.link."""
+
+    path: str
+    place: str
+    status: os.stat_result
+    link: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,18 +129,21 @@ def read_rootfs(
     reporter: Reporter,
     *,
     writer: str,
+    jobs: int,
     ignore_devices: bool = True,
     without: Container[str] = (),
 ) -> Root:
-    """Read a root directory, and copy its contents to the store.
+    """Read a root directory. The store borrows its files, so that nobody should write to them before the tree is done with.
 
-    writer: as tree.Entry.writer. ignore_devices: leave device nodes out instead of failing. without: directories whose content
-    is left out. Raises UsageError if it is not a root directory or has files that a commit cannot hold, StorageError.
+    writer: as tree.Entry.writer. jobs: number of processes. ignore_devices: leave device nodes out instead of failing. without:
+    directories whose content is left out. Raises UsageError if it is not a root directory or has files that a commit cannot
+    hold, StorageError.
     """
     if not os.path.isdir(os.path.join(directory, "usr")):
         raise UsageError(f"{directory} is not a root directory: there is no usr in it")
     entries: dict[str, Entry] = {}
     inodes: dict[tuple[int, int], str] = {}
+    files: list[_File] = []
     faults: list[str] = []
     devices: list[str] = []
     whiteouts: dict[str, Entry] = {}
@@ -148,15 +165,18 @@ def read_rootfs(
                 permissions, mtime = stat.S_IMODE(status.st_mode), int(status.st_mtime)
                 whiteouts[path] = whiteout_file(permissions, status.st_uid, status.st_gid, mtime, store, writer)
                 continue
-            if kind == stat.S_IFREG and not store.has_room_for(status):
-                faults.append(
-                    f"/{path} has {status.st_size} bytes with its holes, for which there is no space in {store.root}"
-                )
+            if kind == stat.S_IFREG:
+                if not store.has_room_for(status):
+                    faults.append(
+                        f"/{path} has {status.st_size} bytes with its holes, for which there is no space in {store.root}"
+                    )
+                    continue
+                link = ""
+                if status.st_nlink > 1:
+                    link = f"rootfs:{inodes.setdefault((status.st_dev, status.st_ino), path)}"
+                files.append(_File(path, full, status, link))
                 continue
-            link = ""
-            if kind == stat.S_IFREG and status.st_nlink > 1:
-                link = f"rootfs:{inodes.setdefault((status.st_dev, status.st_ino), path)}"
-            entry = _entry(full, status, store, link, writer)
+            entry = _entry(full, status, writer)
             if entry.target is not None and not _is_utf8(entry.target):
                 faults.append(
                     f"/{path} has the target {os.fsencode(entry.target)!r}, which is not UTF-8, as commits require"
@@ -164,6 +184,8 @@ def read_rootfs(
                 continue
             entries[path] = entry
             task.advance()
+        if not faults:
+            entries.update(_borrow(files, store, writer, jobs, reporter, task.advance))
     faults += place_whiteouts(entries, whiteouts)
     if faults:
         raise UsageError.of(
@@ -176,7 +198,7 @@ def read_rootfs(
 
 def is_kept(xattr: bytes) -> bool:
     """Is an xattr of a file in a root directory kept in the tree?"""
-    return xattr in _KEPT or xattr.startswith(b"user.")
+    return xattr in _KEPT or xattr.startswith(_KEPT_PREFIX)
 
 
 def whiteout_file(permissions: int, uid: int, gid: int, mtime: int, store: BlobStore, writer: str) -> Entry:
@@ -252,38 +274,63 @@ def _walk(directory: str, without: Container[str]) -> Iterator[tuple[str, str, o
                 pending.append(path)
 
 
-def _entry(full: str, status: os.stat_result, store: BlobStore, link: str, writer: str) -> Entry:
-    mtime = int(status.st_mtime)
-    xattrs = tuple(
-        sorted(
-            (os.fsencode(name), os.getxattr(full, name, follow_symlinks=False))
-            for name in os.listxattr(full, follow_symlinks=False)
-            if is_kept(os.fsencode(name))
-        )
-    )
-    if stat.S_ISLNK(status.st_mode):
-        return Entry(
-            mode=stat.S_IFLNK | 0o777,
-            uid=status.st_uid,
-            gid=status.st_gid,
-            target=os.readlink(full),
-            mtime=mtime,
-            writer=writer,
-        )
-    blob = None
-    if stat.S_ISREG(status.st_mode):
-        fd = os.open(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            blob = store.add_fd(fd, stat.S_IMODE(status.st_mode), mtime)
-        finally:
-            os.close(fd)
+def _entry(full: str, status: os.stat_result, writer: str) -> Entry:
+    """The entry of a directory or symlink."""
+    symlink = stat.S_ISLNK(status.st_mode)
+    names = [] if symlink else sorted(filter(is_kept, map(os.fsencode, os.listxattr(full, follow_symlinks=False))))
     return Entry(
-        mode=status.st_mode,
+        mode=stat.S_IFLNK | 0o777 if symlink else status.st_mode,
         uid=status.st_uid,
         gid=status.st_gid,
-        xattrs=xattrs,
-        blob=blob,
-        mtime=mtime,
-        link=link,
+        xattrs=tuple((name, os.getxattr(full, name, follow_symlinks=False)) for name in names),
+        target=os.readlink(full) if symlink else None,
+        mtime=int(status.st_mtime),
         writer=writer,
     )
+
+
+def _borrow(
+    files: Sequence[_File],
+    store: BlobStore,
+    writer: str,
+    jobs: int,
+    reporter: Reporter,
+    on_progress: Callable[[int], None],
+) -> Iterator[tuple[str, Entry]]:
+    """Yield the entries of regular files, which the store borrows. Raises OSError, StorageError."""
+    first = {file.link or file.path: file for file in reversed(files)}
+    # large files first, so that no core is left alone with one at the end
+    asked = sorted(first, key=lambda name: first[name].status.st_size // _LARGE, reverse=True)
+    found: dict[str, Hashed] = {}
+
+    def take(places: range, answers: list[Hashed]) -> None:
+        found.update(zip((asked[place] for place in places), answers, strict=True))
+        on_progress(len(answers))
+
+    hash_regular(
+        [(first[name].status.st_size, first[name].place) for name in asked],
+        (list(_KEPT), [_KEPT_PREFIX]),
+        memory.fitting(jobs, reader_memory(), "Reading files", reporter),
+        take,
+    )
+    for file in files:
+        digest, size, xattrs = found[file.link or file.path]
+        status = file.status
+        if size != status.st_size:
+            raise fs.changed(file.place)
+        mtime = int(status.st_mtime)
+        blob = BlobRef(digest=digest.hex(), size=size, mode=plain_mode(stat.S_IMODE(status.st_mode)), mtime=mtime)
+        store.borrow(blob, file.place)
+        yield (
+            file.path,
+            Entry(
+                mode=status.st_mode,
+                uid=status.st_uid,
+                gid=status.st_gid,
+                xattrs=tuple(xattrs),
+                blob=blob,
+                mtime=mtime,
+                link=file.link,
+                writer=writer,
+            ),
+        )

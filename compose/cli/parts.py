@@ -123,7 +123,12 @@ def postprocess_command(
 
     with flags.reporter_of(progress, progress_fd) as reporter:
         changed = postprocess_rootfs(
-            rootfs.rstrip("/"), treefile, flags.cachedir_or_default(cachedir), flags.source_date_epoch(), reporter
+            rootfs.rstrip("/"),
+            treefile,
+            flags.cachedir_or_default(cachedir),
+            flags.source_date_epoch(),
+            flags.jobs_or_all(None),
+            reporter,
         )
     typer.echo(f"{rootfs} is postprocessed" if changed else f"{rootfs} was already postprocessed")
 

@@ -8,7 +8,7 @@ from compose import memory
 from compose.events import Reporter
 from compose.ostree.content import Content
 from compose.ostree.memo import ContentMemo
-from compose.ostree.workers import measure_regular, measurer_memory
+from compose.ostree.workers import measure_regular, reader_memory
 
 _HEADER = b"fs-verity sha256 4096"
 """What the memo knows these digests under. No content object has such a header."""
@@ -46,4 +46,4 @@ def _measure(
                 memo.put(_HEADER, bytes.fromhex(sha256), digest)
             task.advance(sum(asked[place][0] for place in places))
 
-        measure_regular(asked, memory.fitting(jobs, measurer_memory(), "Measuring files", reporter), take)
+        measure_regular(asked, memory.fitting(jobs, reader_memory(), "Measuring files", reporter), take)

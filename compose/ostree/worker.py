@@ -10,6 +10,8 @@ files with the same owner, mode and xattrs. Messages are marshalled:
     parent -> packer    path of an empty file, deflate level; then any number of batches: lists of paths
     packer -> parent    per batch: list of (place in that file, bytes, inode that was deflated) of each stream; no bytes
                         where there is none
+
+Two other modules have processes of the same kind, that only read: compose.ostree.verity and compose.ostree.hasher.
 """
 
 from __future__ import annotations
@@ -59,18 +61,19 @@ class _Failed(Exception):
 
 def serve_writer() -> None:
     """Write objects until standard input ends."""
-    writer = Writer(*_setup())
+    writer = Writer(*setup())
     serve(writer.write_batch)
 
 
 def serve_packer() -> None:
     """Deflate until standard input ends, when nobody else wants the core."""
     os.nice(_NICE)
-    packer = Packer(*_setup())
+    packer = Packer(*setup())
     serve(packer.pack_batch)
 
 
-def _setup() -> Any:
+def setup() -> Any:
+    """The first message from the parent."""
     try:
         return marshal.load(sys.stdin.buffer)
     except EOFError:

@@ -18,7 +18,7 @@ from typing import Any
 from compose import fs
 from compose.errors import RepositoryError, StorageError
 from compose.interpreter import python
-from compose.ostree import verity, worker
+from compose.ostree import hasher, verity, worker
 from compose.ostree.deflate import PIECE, WHOLE_MAX
 from compose.process import signal_name
 
@@ -30,6 +30,8 @@ _WORTH_ANOTHER = 32 << 20
 """Bytes to be read for which another process is started: one reads them in a tenth of a second."""
 _MEMORY = 20 << 20
 """Bytes that a process needs, apart from the file it holds."""
+_OPENING = 32 << 10
+"""What it takes to open a file and to read its xattrs, as the number of bytes that are hashed meanwhile."""
 
 
 class DamagedContentError(Exception):
@@ -45,7 +47,7 @@ def worker_memory(largest: int) -> int:
     return _MEMORY + 2 * min(WHOLE_MAX, largest)
 
 
-def measurer_memory() -> int:
+def reader_memory() -> int:
     """The most bytes that a process needs which reads files in pieces."""
     return _MEMORY + 3 * PIECE
 
@@ -88,6 +90,29 @@ def measure_regular(
         take,
         # nothing is written
         lambda failure: _error_of(failure, ""),
+    )
+
+
+def hash_regular(
+    files: Sequence[tuple[int, str]],
+    setup: hasher.Setup,
+    processes: int,
+    take: Callable[[range, list[hasher.Hashed]], None],
+) -> None:
+    """Compute the sha256 of files, and read their xattrs. files: each with its size in bytes. setup: which xattrs. Other
+    arguments as of write_regular().
+
+    Raises OSError if a file cannot be read, StorageError if it is no regular file any more, RepositoryError if a worker dies.
+    """
+    costs = [size + _OPENING for size, _ in files]
+    share_out(
+        hasher.serve_hasher,
+        setup,
+        costs,
+        min(processes, 1 + sum(costs) // _WORTH_ANOTHER),
+        lambda batch: [files[place][1] for place in batch],
+        take,
+        _unreadable,
     )
 
 
@@ -255,6 +280,11 @@ class Worker:
             assert stream is not None
             with suppress(BrokenPipeError):
                 stream.close()
+
+
+def _unreadable(failure: worker.Failure) -> Exception:
+    kind, path, number, text = failure
+    return OSError(number, text, path) if kind == worker.READ else fs.changed(path)
 
 
 def _error_of(failure: worker.Failure, staging: str) -> Exception:

@@ -112,7 +112,8 @@ def build_chunked(options: ChunkedOptions, reporter: Reporter) -> Encapsulated:
 def _read(options: ChunkedOptions, store: BlobStore, reporter: Reporter) -> tuple[Root, SourceImage | None]:
     """The contents of the source, and the source image, if it is one."""
     if isinstance(options.source, str):
-        return read_rootfs(options.source, store, reporter, writer=_WRITER, without=_EXCLUDED), None
+        root = read_rootfs(options.source, store, reporter, writer=_WRITER, jobs=options.jobs, without=_EXCLUDED)
+        return root, None
     base = read_source(options.source, store, reporter, writer=_WRITER, without=_EXCLUDED, access=options.access)
     return base.root, base
 

@@ -54,12 +54,13 @@ def _audited(tree: Tree, store: BlobStore, cache: CacheDir) -> tuple[Audit | Non
         return None, (Finding(rule="label", path="/usr/etc/selinux", message=f"labels cannot be checked: {error}"),)
 
 
-def lint_rootfs(directory: str, cachedir: str, reporter: Reporter, *, bootable: bool) -> tuple[Finding, ...]:
-    """Findings in a root directory as `compose postprocess` or `compose rootfs` leaves it. Raises UsageError when it is not a
-    root directory."""
+def lint_rootfs(directory: str, cachedir: str, jobs: int, reporter: Reporter, *, bootable: bool) -> tuple[Finding, ...]:
+    """Findings in a root directory as `compose postprocess` or `compose rootfs` leaves it. jobs: number of processes. Raises
+    UsageError when it is not a root directory."""
     with CacheDir(cachedir).shared(reporter) as cache:
         store = BlobStore(cache.join("blobs"))
-        return _lint_root(read_rootfs(directory, store, reporter, writer="rootfs").tree, store, bootable)
+        root = read_rootfs(directory, store, reporter, writer="rootfs", jobs=jobs)
+        return _lint_root(root.tree, store, bootable)
 
 
 def lint_image(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -18,7 +19,8 @@ from compose.cachedir import LABELS, PROGRAMS, CacheDir
 from compose.errors import UsageError
 from compose.events import Reporter
 from compose.inputhash import Input, InputKind, input_hash, inputs_of
-from compose.label import audit, label
+from compose.label import label
+from compose.label.audit import compare, expected, question
 from compose.lint.subject import few
 from compose.ostree.composefs import require_program
 from compose.ostree.repo import Repo
@@ -121,18 +123,20 @@ def install(
         return Installed(outcome=Outcome.INSTALLED, packages=count, rootfs=rootfs)
 
 
-def postprocess_rootfs(rootfs: str, treefile: str | None, cachedir: str, epoch: int | None, reporter: Reporter) -> bool:
+def postprocess_rootfs(
+    rootfs: str, treefile: str | None, cachedir: str, epoch: int | None, jobs: int, reporter: Reporter
+) -> bool:
     """Turn a root directory into one that a client can boot, in place. False when it already is one.
 
     treefile: None for the defaults. epoch: time of changed files, in seconds since 1970; None for that of the install, else
-    now. Raises a ComposeError; the directory is then unchanged.
+    now. jobs: number of processes. Raises a ComposeError; the directory is then unchanged.
     """
     with CacheDir(cachedir).shared(reporter) as cache:
-        return _postprocess_rootfs(rootfs, treefile, cache, epoch, reporter)
+        return _postprocess_rootfs(rootfs, treefile, cache, epoch, jobs, reporter)
 
 
 def _postprocess_rootfs(
-    rootfs: str, treefile: str | None, cache: CacheDir, epoch: int | None, reporter: Reporter
+    rootfs: str, treefile: str | None, cache: CacheDir, epoch: int | None, jobs: int, reporter: Reporter
 ) -> bool:
     store = BlobStore(cache.join("blobs"))
     # the directory itself is exchanged, not a symlink to it or "."
@@ -141,7 +145,8 @@ def _postprocess_rootfs(
     facts, recorded = beside.read_facts(rootfs), beside.read_records(rootfs)
     with cache.scratch() as work:
         loaded = load(ComposeOptions(treefile=treefile, cachedir=cache.path), reporter) if treefile else None
-        root = _read(rootfs, recorded, store, reporter, loaded.treefile.ignore_devices if loaded else True)
+        ignore_devices = loaded.treefile.ignore_devices if loaded else True
+        root = _read(rootfs, recorded, store, reporter, jobs, ignore_devices)
         tree = root.tree
         when = epoch if epoch is not None else facts.epoch if facts else int(time.time())
         layout = _layout(loaded, facts, when)
@@ -183,6 +188,7 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
         Repo.open(options.repo) as repo,
         CacheDir(options.cachedir).shared(reporter) as cache,
         cache.scratch() as work,
+        ThreadPoolExecutor(1) as background,
     ):
         store = BlobStore(cache.join("blobs"))
         repo.check_writable()
@@ -192,7 +198,7 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
         # now rather than at the end, for their errors
         parent, given_version = parent_of(options, repo, treefile.ref), settings.given_version(options, treefile)
         recorded = beside.read_records(rootfs)
-        root = _read(rootfs, recorded, store, reporter, treefile.ignore_devices)
+        root = _read(rootfs, recorded, store, reporter, options.jobs, treefile.ignore_devices)
         report_devices(root, reporter)
         tree = root.tree
         facts = beside.read_facts(rootfs) or _new_facts(options, treefile, previous)
@@ -207,15 +213,20 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
             facts = dataclasses.replace(facts, packages=_packages_in(processed.tree, store, work, reporter))
         references = settings.account_references(options, treefile, previous, previous.read_accounts(repo))
         check_accounts(processed.tree, store, references, reporter)
-        tree, labels = processed.tree, None
+        tree, labels, expected_labels = processed.tree, None, None
         if labelled:
-            memo = cache.join(LABELS)
-            tree = label(tree, store, work, reporter, memo, jobs=options.jobs)
-            labels = audit(tree, store, work, reporter)
-            check_labels(labels, reporter)
+            expected_labels = background.submit(expected, question(tree, store, work), reporter)
+            tree = label(tree, store, work, reporter, cache.join(LABELS), jobs=options.jobs)
+
+        def confirm() -> None:
+            nonlocal labels
+            if expected_labels is not None:
+                labels = compare(tree, expected_labels.result())
+                check_labels(labels, reporter)
+
         check_tree(tree, store, container=treefile.container, reporter=reporter, measured=repo.config.composefs)
         facts = dataclasses.replace(facts, version=version, kernel=processed.kernel)
-        committed = write_commit(tree, store, repo, options, treefile, facts, parent, reporter)
+        committed = write_commit(tree, store, repo, options, treefile, facts, parent, reporter, confirm=confirm)
         dropped = [(each.path, each.reason) for each in processed.dropped]
         dropped += [(path, "device") for path in root.devices]
         result = ComposeResult(
@@ -258,10 +269,12 @@ def _with_plain_etc(tree: Tree) -> Tree:
     return editor.build()
 
 
-def _read(rootfs: str, recorded: Records | None, store: BlobStore, reporter: Reporter, ignore_devices: bool) -> Root:
+def _read(
+    rootfs: str, recorded: Records | None, store: BlobStore, reporter: Reporter, jobs: int, ignore_devices: bool
+) -> Root:
     """Read a root directory; files unchanged since `install` get their recorded writers."""
     writer = _FOREIGN if recorded is None else _CHANGED
-    found = read_rootfs(rootfs, store, reporter, writer=writer, ignore_devices=ignore_devices)
+    found = read_rootfs(rootfs, store, reporter, writer=writer, jobs=jobs, ignore_devices=ignore_devices)
     return found if recorded is None else dataclasses.replace(found, tree=attributed(found.tree, recorded))
 
 

@@ -116,7 +116,7 @@ def installed_by_dnf5(rpms: Sequence[Path], work: Path, epoch: int, *, macros: s
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     (root / "run/ostree-booted").unlink()
     store = BlobStore(str(work / "dnf5-blobs"))
-    return Side(read_rootfs(str(root), store, Reporter(), writer="dnf5").tree, store), root
+    return Side(read_rootfs(str(root), store, Reporter(), writer="dnf5", jobs=1).tree, store), root
 
 
 def verified(root: Path, dbpath: str) -> list[str]:

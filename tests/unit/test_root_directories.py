@@ -1,18 +1,21 @@
-"""Root directories that hold what no commit can."""
+"""Root directories: what is read of them, and what no commit can hold."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from compose import rootfs
 from compose.blobs import BlobStore
 from compose.errors import StorageError, UsageError
 from compose.events import Reporter
-from compose.rootfs import read_rootfs
+from compose.rootfs import Root, read_rootfs
 
 
 def test_what_is_not_utf8(tmp_path: Path) -> None:
@@ -21,7 +24,7 @@ def test_what_is_not_utf8(tmp_path: Path) -> None:
     os.symlink(b"a\xff", os.fsencode(root / "usr/link"))
     Path(os.fsdecode(os.fsencode(root) + b"/usr/b\xff")).touch()
     with pytest.raises(UsageError, match="2 files cannot be committed") as caught:
-        read_rootfs(str(root), BlobStore(str(tmp_path / "blobs")), Reporter(), writer="x")
+        read(tmp_path)
     assert sorted(caught.value.details) == [
         "/usr/link has the target b'a\\xff', which is not UTF-8, as commits require",
         "b'usr/b\\xff' is not UTF-8, as commits require",
@@ -30,16 +33,122 @@ def test_what_is_not_utf8(tmp_path: Path) -> None:
 
 def test_what_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By an ordinary user, such as /etc/shadow; root may read everything."""
-    shadow = tmp_path / "root/usr/shadow"
-    shadow.parent.mkdir(parents=True)
-    shadow.touch()
-    store, real = BlobStore(str(tmp_path / "blobs")), os.open
+    root = make_root(tmp_path, {"usr/shadow": b""})
 
-    def refuse(path: str, *rest: Any, **options: Any) -> int:
-        if str(path).endswith("/shadow"):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-        return real(path, *rest, **options)
+    def refuse(*_: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), f"{root}/usr/shadow")
 
-    monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(StorageError, match=f"cannot read {shadow}: Permission denied"):
-        read_rootfs(str(tmp_path / "root"), store, Reporter(), writer="x")
+    monkeypatch.setattr(rootfs, "hash_regular", refuse)
+    with pytest.raises(StorageError, match=f"cannot read {root}/usr/shadow: Permission denied") as caught:
+        read(tmp_path)
+    assert caught.value.hint is not None
+    assert "compose unshare" in caught.value.hint
+
+
+def test_a_file_that_disappears_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_root(tmp_path, {"usr/a": b"x"})
+    real = rootfs.hash_regular
+
+    def remove(*arguments: Any) -> None:
+        (root / "usr/a").unlink()
+        real(*arguments)
+
+    monkeypatch.setattr(rootfs, "hash_regular", remove)
+    with pytest.raises(StorageError, match=f"cannot read {root}/usr/a: No such file"):
+        read(tmp_path)
+
+
+def test_files_stay_where_they_are(tmp_path: Path) -> None:
+    root = make_root(tmp_path, {"usr/a": b"one", "usr/b/c": b"two" * 1_000_000, "usr/empty": b""})
+    os.link(root / "usr/a", root / "usr/b/a")
+    os.setxattr(root / "usr/a", "user.x", b"y")
+    store = BlobStore(str(tmp_path / "blobs"))
+    tree = read_rootfs(str(root), store, Reporter(), writer="x", jobs=2).tree
+    assert list(store.paths()) == []
+    blobs = {path: blob for path, entry in tree.walk() if (blob := entry.blob) is not None}
+    assert {path: store.read(blob) for path, blob in blobs.items()} == {
+        "usr/a": b"one",
+        "usr/b/a": b"one",
+        "usr/b/c": b"two" * 1_000_000,
+        "usr/empty": b"",
+    }
+    assert tree["usr/a"].link == tree["usr/b/a"].link == "rootfs:usr/a"
+    assert tree["usr/b/a"].xattrs == ((b"user.x", b"y"),)
+    assert tree["usr/b/c"].xattrs == ()
+
+
+def test_contents_of_several_sizes(tmp_path: Path) -> None:
+    """A worker reads small files at once and others in pieces; large holes not at all."""
+    sizes = [0, 1, 4096, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, (3 << 20) + 7]
+    root = make_root(tmp_path, {f"usr/{size}": os.urandom(size) for size in sizes})
+    with open(root / "usr/sparse", "wb") as file:
+        file.seek(70 << 20)
+        file.write(b"end")
+    store = BlobStore(str(tmp_path / "blobs"))
+    tree = read_rootfs(str(root), store, Reporter(), writer="x", jobs=2).tree
+    for name in (*map(str, sizes), "sparse"):
+        blob = tree[f"usr/{name}"].blob
+        assert blob is not None
+        with open(root / "usr" / name, "rb") as file:
+            assert blob.digest == hashlib.file_digest(file, "sha256").hexdigest()
+        assert blob.size == (root / "usr" / name).stat().st_size
+
+
+def test_a_file_that_changes_afterwards(tmp_path: Path) -> None:
+    """It is neither taken with its new content nor removed as a damaged blob would be."""
+    root = make_root(tmp_path, {"usr/a": b"before"})
+    store = BlobStore(str(tmp_path / "blobs"))
+    blob = read_rootfs(str(root), store, Reporter(), writer="x", jobs=1).tree["usr/a"].blob
+    assert blob is not None
+    (root / "usr/a").write_bytes(b"behind")
+    with pytest.raises(StorageError, match="usr/a changed while it was read"):
+        store.read(blob)
+    assert (root / "usr/a").read_bytes() == b"behind"
+    (root / "usr/a").unlink()
+    with pytest.raises(StorageError, match="usr/a changed while it was read"):
+        store.read(blob)
+    os.mkfifo(root / "usr/a")
+    with pytest.raises(StorageError, match="usr/a changed while it was read"):
+        store.read(blob)
+
+
+def test_a_file_that_grows_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_root(tmp_path, {"usr/a": b"x"})
+    real = rootfs.hash_regular
+
+    def grow(*arguments: Any) -> None:
+        (root / "usr/a").write_bytes(b"xyz")
+        real(*arguments)
+
+    monkeypatch.setattr(rootfs, "hash_regular", grow)
+    with pytest.raises(StorageError, match="usr/a changed while it was read"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("replace", [os.mkdir, os.mkfifo, lambda path: os.symlink("/etc/passwd", path)])
+def test_a_file_that_is_replaced_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replace: Callable[[Path], None]
+) -> None:
+    root = make_root(tmp_path, {"usr/a": b"x"})
+    real = rootfs.hash_regular
+
+    def swap(*arguments: Any) -> None:
+        (root / "usr/a").unlink()
+        replace(root / "usr/a")
+        real(*arguments)
+
+    monkeypatch.setattr(rootfs, "hash_regular", swap)
+    with pytest.raises(StorageError, match="usr/a"):
+        read(tmp_path)
+
+
+def make_root(tmp_path: Path, files: dict[str, bytes]) -> Path:
+    root = tmp_path / "root"
+    for name, data in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+    return root
+
+
+def read(tmp_path: Path) -> Root:
+    return read_rootfs(str(tmp_path / "root"), BlobStore(str(tmp_path / "blobs")), Reporter(), writer="x", jobs=1)
