@@ -1,7 +1,8 @@
 """Our commit beside `ostree commit` of the same directory: fresh repositories, default fsync, warm page cache, by turns.
 
-`python3 -m tests.bench.commit REPO TREE` is what is measured of ours. Both sides are whole processes that scan the directory,
-so neither knows a digest before.
+`python3 -m tests.bench.commit REPO TREE` is what is measured of ours: the writer alone does what `ostree commit` does. Beside
+it the row has `compose commit` with an empty cache, which also checks the tree and computes its labels. All are whole
+processes that scan the directory, so none knows a digest before.
 """
 
 from __future__ import annotations
@@ -48,15 +49,17 @@ def commit_ours(repo: str, tree: str) -> str:
 
 
 def bench_commit(site: Site, mode: str) -> dict[str, Any]:
-    """The row. Raises RuntimeError when the two commits differ, for then they did not do the same work."""
+    """The row. Raises RuntimeError when the commits differ, for then they did not do the same work."""
     tree = site.tree
     files = regular_files(tree)
     size = sum(path.stat().st_size for path in files)
     for path in files:
         path.read_bytes()
     costs: dict[str, list[tuple[Cost, None]]] = {"peer": [], "ours": []}
+    commands: list[tuple[Cost, None]] = []
     sizes: dict[str, int] = {}
     commits: set[str] = set()
+    trees: set[tuple[bytes, bytes]] = set()
     site.rest()
     for number in range(ROUNDS):
         for who, runs in costs.items():
@@ -66,7 +69,11 @@ def bench_commit(site: Site, mode: str) -> dict[str, Any]:
             runs.append((measure(command(who, repo, tree)), None))
             sizes[who] = size_of(repo / "objects")
             commits.add((repo / "refs/heads" / _REF).read_text())
-    if len(commits) != 1:
+            trees.add(_tree(repo, _REF))
+        repo = site.repo(f"commit-{mode}-command-{number}", mode)
+        commands.append((_by_command(site, repo), None))
+        trees.add(_tree(repo, site.cold[1]["ref"]))
+    if len(commits) != 1 or len(trees) != 1:
         raise RuntimeError(f"ostree commit and ours differ: {commits}")
     archive = mode == "archive"
     floor = site.rates.floor(
@@ -77,7 +84,23 @@ def bench_commit(site: Site, mode: str) -> dict[str, Any]:
     )
     of_ours, of_peer = ({"bytes": sizes[who]} for who in ("ours", "peer"))
     (ours, _), (peer, _) = best(costs["ours"]), best(costs["peer"])
-    return row(f"commit-{mode}", ours, peer, floor, of_ours=of_ours, of_peer=of_peer)
+    more = row(f"{mode}, compose commit", best(commands)[0], peer, floor)
+    return row(f"commit-{mode}", ours, peer, floor, of_ours=of_ours, of_peer=of_peer, more=more)
+
+
+def _by_command(site: Site, repo: Path) -> Cost:
+    cache = site.scratch / f"cache-of-{repo.name}"
+    command: list[str | Path] = [sys.executable, "-m", "compose", "commit", f"--repo={repo}", f"--cachedir={cache}"]
+    subprocess.run(["sync"], check=True)
+    return measure([*command, site.treefiles / "v1.yaml", site.tree])
+
+
+def _tree(repo: Path, ref: str) -> tuple[bytes, bytes]:
+    with Repo.open(str(repo)) as opened:
+        checksum = opened.resolve(ref)
+        assert checksum is not None
+        commit = opened.read_commit(checksum)
+    return commit.root_tree, commit.root_meta
 
 
 def command(who: str, repo: Path, tree: Path) -> list[str | Path]:
