@@ -1,18 +1,19 @@
-"""Layers: read the commits that ostree-layers of a treefile names from a repository into the blob store."""
+"""Trees of existing commits: layers, which ostree-layers of a treefile names, and commits to look at."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from compose.blobs import BlobStore
+from compose.blobs import BlobStore, plain_mode
 from compose.commit import write_tree
 from compose.errors import TreefileError
 from compose.events import Reporter
+from compose.ostree.objects import FileInfo
 from compose.ostree.repo import Repo
 from compose.ostree.transaction import Transaction
-from compose.tree import Entry, Tree
+from compose.tree import BlobRef, Entry, Tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,30 @@ def read_layer(repo: Repo, commit: str, store: BlobStore) -> Tree:
     """Return the tree of a commit, with its contents in the store. Raises RepositoryError if an object is missing or damaged,
     StorageError."""
     time = repo.read_commit(commit, ()).timestamp
+    return _tree(repo, commit, time, lambda checksum: _read_file(repo, checksum, time, store))
+
+
+class CommitContents:
+    """Contents of the files in a repository, for those who need few of them. The digest of a blob is not that of its content
+    here, but the checksum of its object; two blobs with different ones may have the same content."""
+
+    def __init__(self, repo: Repo) -> None:
+        self._repo = repo
+
+    def read(self, ref: BlobRef) -> bytes:
+        """Return the content of a blob of survey(). Raises RepositoryError if its object is missing or damaged."""
+        with self._repo.open_content(bytes.fromhex(ref.digest)) as content:
+            return b"".join(content.pieces)
+
+
+def survey(repo: Repo, commit: str) -> tuple[Tree, CommitContents]:
+    """Return the tree of a commit, and its contents, which are read only when asked for. Raises RepositoryError if an object is
+    missing, or its header damaged."""
+    time = repo.read_commit(commit, ()).timestamp
+    return _tree(repo, commit, time, lambda checksum: _survey_file(repo, checksum, time)), CommitContents(repo)
+
+
+def _tree(repo: Repo, commit: str, time: int, read_file: Callable[[bytes], Entry]) -> Tree:
     # by checksum: most directories have the same metadata, and many files are equal
     known: dict[bytes, Entry] = {}
     entries: dict[str, Entry] = {}
@@ -62,9 +87,7 @@ def read_layer(repo: Repo, commit: str, store: BlobStore) -> Tree:
         key = checksum if meta is None else meta
         if key not in known:
             known[key] = replace(
-                _read_file(repo, checksum, time, store) if meta is None else _read_directory(repo, meta),
-                mtime=time,
-                writer=commit,
+                read_file(checksum) if meta is None else _read_directory(repo, meta), mtime=time, writer=commit
             )
         entries[path] = known[key]
     return Tree(entries)
@@ -83,6 +106,19 @@ def _read_file(repo: Repo, checksum: bytes, time: int, store: BlobStore) -> Entr
                 for piece in content.pieces:
                     writer.write(piece)
                 blob = writer.commit()
+    return _file_entry(info, blob)
+
+
+def _survey_file(repo: Repo, checksum: bytes, time: int) -> Entry:
+    with repo.open_content(checksum) as content:
+        info, blob = content.info, None
+        if info.target is None:
+            mode = plain_mode(info.mode & 0o7777)
+            blob = BlobRef(digest=checksum.hex(), size=content.size, mode=mode, mtime=time)
+    return _file_entry(info, blob)
+
+
+def _file_entry(info: FileInfo, blob: BlobRef | None) -> Entry:
     xattrs = tuple(sorted(info.xattrs))
     return Entry(mode=info.mode, uid=info.uid, gid=info.gid, xattrs=xattrs, blob=blob, target=info.target)
 

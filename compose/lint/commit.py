@@ -50,7 +50,7 @@ def rpmdb(subject: Subject) -> Iterator[Finding]:
         original, copy = tree.get(f"{_DATABASE}/{name}"), tree.get(f"{_BASE_COPY}/{name}")
         if original is None or copy is None or original.blob is None or copy.blob is None:
             continue
-        if original.blob.digest != copy.blob.digest:
+        if not subject.same(original.blob, copy.blob):
             yield Finding(rule="rpmdb", path=f"/{_BASE_COPY}/{name}", message=f"differs from /{_DATABASE}/{name}")
     if subject.place(_SYSIMAGE) != _DATABASE:
         yield Finding(rule="rpmdb", path=f"/{_SYSIMAGE}", message=f"does not point to /{_DATABASE}")

@@ -16,7 +16,7 @@ from compose.changes import SystemDiff, diff_systems
 from compose.errors import LabelError, RepositoryError, UsageError
 from compose.events import Reporter
 from compose.label import Audit, audit, label_of
-from compose.layers import read_layer
+from compose.layers import CommitContents, survey
 from compose.lint.check import lint_tree
 from compose.lint.commit import repository as lint_repository
 from compose.lint.subject import Finding
@@ -34,22 +34,21 @@ from compose.weight import Row, Share, directory_of, rows, sources, weigh
 def lint_commit(path: str, revision: str, cachedir: str, reporter: Reporter) -> tuple[Finding, ...]:
     """Findings in a commit, its labels, its metadata and its repository. Raises RepositoryError."""
     with Repo.open(path) as repo, CacheDir(cachedir).shared(reporter) as cache:
-        store = BlobStore(cache.join("blobs"))
         checksum = repo.commit_of(revision)
         commit = repo.read_commit(checksum)
-        tree = read_layer(repo, checksum, store)
-        labels, unchecked = _audited(tree, store, cache)
-        found = lint_tree(tree, store, bootable=bool(commit.get("ostree.bootable")), commit=commit, labels=labels)
+        tree, contents = survey(repo, checksum)
+        labels, unchecked = _audited(tree, contents, cache)
+        found = lint_tree(tree, contents, bootable=bool(commit.get("ostree.bootable")), commit=commit, labels=labels)
         return tuple(sorted((*found, *unchecked, *lint_repository(repo, revision, checksum))))
 
 
-def _audited(tree: Tree, store: BlobStore, cache: CacheDir) -> tuple[Audit | None, tuple[Finding, ...]]:
+def _audited(tree: Tree, contents: CommitContents, cache: CacheDir) -> tuple[Audit | None, tuple[Finding, ...]]:
     """The audit of a tree's labels, if it has any, or findings that say why it cannot be made."""
     if all(label_of(entry) is None for entry in tree.entries.values()):
         return None, ()
     try:
         with cache.scratch() as work:
-            return audit(tree, store, work, Reporter()), ()
+            return audit(tree, contents, work, Reporter()), ()
     except LabelError as error:
         return None, (Finding(rule="label", path="/usr/etc/selinux", message=f"labels cannot be checked: {error}"),)
 
