@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitOptions:
     """Options of commit_tree(). metadata: in the order to be hashed; if the repository requires a composefs digest, that is
-    added and the keys are sorted. parent: checksum, or None. timestamp: seconds since 1970. ref: to move, or None.
+    added and the keys are sorted. parent: checksum, or None. timestamp: seconds since 1970. ref: to move, or None. replaces:
+    as of Transaction.set_ref().
 
     detached: metadata stored next to the commit. signers: sign the commit. jobs: number of processes. memo: file that caches
     checksums between commits, so that unchanged contents are not read; None for none.
@@ -44,6 +45,7 @@ class CommitOptions:
     parent: str | None
     timestamp: int
     ref: str | None
+    replaces: str | None = None
     detached: Metadata = ()
     signers: tuple[Signer, ...] = ()
     subject: str = ""
@@ -108,7 +110,7 @@ def commit_tree(
             signers=options.signers,
         )
         if options.ref is not None:
-            transaction.set_ref(options.ref, checksum)
+            transaction.set_ref(options.ref, checksum, replaces=options.replaces)
         stats = transaction.stats
     if memo is not None:
         try:

@@ -25,7 +25,8 @@ _F_OFD_SETLK = 37  # linux/fcntl.h; the module fcntl has it only if the C librar
 _POLL = 0.05  # seconds
 LOCK = ".lock"
 SUMMARY_LOCK = ".summary.lock"
-"""Held, exclusively, by those who write the summary, superblocks of deltas or indexes of deltas. LOCK is taken first."""
+"""Held, exclusively, by those who move refs, or write the summary, superblocks of deltas or indexes of deltas. LOCK is taken
+first."""
 
 
 def try_lock(fd: int, *, exclusive: bool) -> bool:

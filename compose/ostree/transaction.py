@@ -24,7 +24,7 @@ from compose.ostree.config import Mode
 from compose.ostree.content import Content, ContentStats, Target, write_contents
 from compose.ostree.copying import ContentObject, check_copyable, copy_contents
 from compose.ostree.gvariant import encode
-from compose.ostree.lock import locked
+from compose.ostree.lock import SUMMARY_LOCK, locked
 from compose.ostree.memo import ContentMemo
 from compose.ostree.objects import (
     Commit,
@@ -76,7 +76,7 @@ class Transaction:
         self._staging = Staging("", -1)
         self._objects = os.path.join(repo.path, "objects")
         self._presence = Presence(self._objects)
-        self._refs: list[tuple[str, str]] = []
+        self._refs: list[tuple[str, str, str | None]] = []
         # with their detached metadata and signatures
         self._commits: dict[str, tuple[Metadata, list[tuple[str, bytes]]]] = {}
         self._metadata: dict[str, bool] = {}
@@ -193,10 +193,14 @@ class Transaction:
         checksum = self._write_metadata(data, "commit").hex()
         self._commits[checksum] = parted(joined(detached, (), signed))
 
-    def set_ref(self, name: str, checksum: str) -> None:
-        """Point a ref to a commit when the transaction is published. Raises RepositoryError if the name is not valid."""
+    def set_ref(self, name: str, checksum: str, *, replaces: str | None = None) -> None:
+        """Point a ref to a commit when the transaction is published. Raises RepositoryError if the name is not valid.
+
+        replaces: the commit that the ref must then have, "" if there must be no such ref, None for any. If it has another
+        one, publishing raises RepositoryError, and the ref stays.
+        """
         refs.validate_ref(name)
-        self._refs.append((name, checksum))
+        self._refs.append((name, checksum, replaces))
 
     def _write_metadata(self, data: bytes, extension: str) -> bytes:
         checksum = hashlib.sha256(data).digest()
@@ -238,6 +242,8 @@ class Transaction:
 
     def _publish(self) -> None:
         repo, fsync = self._repo, self._repo.config.fsync
+        # checked again with the lock held; by then objects are published, and would stay without a ref until the next prune
+        self._check_refs()
         if fsync:
             syscalls.syncfs(repo.fd)
         self._stage_detached()
@@ -254,8 +260,12 @@ class Transaction:
                         os.unlink(stale, dir_fd=repo.fd)
         finally:
             os.close(objects)
-        for ref, checksum in self._refs:
-            refs.write_ref(repo.fd, ref, checksum, fsync=fsync)
+        if self._refs:
+            # other transactions hold the repository's lock too, shared
+            with locked(repo, self._reporter, exclusive=True, name=SUMMARY_LOCK):
+                self._check_refs()
+                for ref, checksum, _ in self._refs:
+                    refs.write_ref(repo.fd, ref, checksum, fsync=fsync)
         if self._refs and (repo.config.auto_update_summary or repo.has_summary()):
             try:
                 write_summary(repo, self._reporter)
@@ -266,6 +276,26 @@ class Transaction:
                     raise type(error)(text, hint=hint, details=error.details) from error
                 # the config does not ask for a new summary, and libostree would have kept the old one
                 self._reporter.warn(f"{text}; {hint}")
+
+    def _check_refs(self) -> None:
+        """Raise RepositoryError if a ref has moved elsewhere meanwhile. `ostree commit`, which takes no lock for that, may
+        still move it between this and the write."""
+        for name, checksum, replaces in self._refs:
+            now = refs.read_ref(self._repo.fd, name) or ""
+            if replaces is None or now in (replaces, checksum):
+                continue
+            if not now:
+                what = f"pointed to {replaces}, and was removed"
+            elif replaces:
+                what = f"moved from {replaces} to {now}"
+            else:
+                what = f"was created, where there was none, and points to {now}"
+            raise RepositoryError(
+                f"{self._repo.path}: while a commit was made for the ref {name}, it {what}",
+                hint="run the same command again: its commit then follows what is there now"
+                if now
+                else "run the same command again",
+            )
 
     def _stage_detached(self) -> None:
         """Write detached metadata, merged with what is in the repository. It is read as late as possible, because libostree

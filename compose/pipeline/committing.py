@@ -17,20 +17,16 @@ from compose.ostree.repo import Repo
 from compose.ostree.sign import require_gpg_key
 from compose.ostree.signers import GpgKey
 from compose.pipeline import settings
+from compose.pipeline.added import user_metadata
 from compose.pipeline.facts import Facts
 from compose.pipeline.options import ComposeOptions
-from compose.pipeline.previous import parent_of
 from compose.rpm.manifest import PackageManifest
 from compose.tree import BlobRef, Tree
 from compose.treefile.model import Treefile
 
 
-def check_commit(repo: Repo, options: ComposeOptions, treefile: Treefile) -> None:
-    """Raise at the beginning of a compose what can already be said to fail at its end: a parent, metadata or key that does not
-    exist."""
-    # the ref may still move
-    parent_of(options, repo, treefile.ref)
-    settings.user_metadata(options, treefile)
+def check_commit(options: ComposeOptions, treefile: Treefile) -> None:
+    """Raise at the beginning of a compose what can already be said to fail at its end: a key that does not exist."""
     if treefile.gpg_key and options.sign and not (options.download_only or options.download_only_rpms):
         require_gpg_key(treefile.gpg_key)
 
@@ -49,16 +45,20 @@ def write_commit(
 ) -> Committed:
     """Commit the tree, and move the treefile's ref unless --write-commitid-to was given.
 
+    parent: from parent_of(). If it is the ref's commit, it must still be when the ref moves, or RepositoryError is raised: the
+    new commit continues its ids and its version, was compared with it, and is not older.
     ahead: from deflating(). confirm, and the errors raised: see commit_tree().
     """
     own = settings.own_metadata(facts, treefile) | settings.bindings(repo, treefile.ref)
     commit_options = CommitOptions(
-        metadata=metadata.assemble_metadata(settings.user_metadata(options, treefile), own),
+        metadata=metadata.assemble_metadata(user_metadata(options, treefile), own),
         detached=metadata.assemble_metadata({}, settings.detached_metadata(facts, treefile)),
         signers=(GpgKey(treefile.gpg_key),) if treefile.gpg_key and options.sign else (),
         parent=parent,
         timestamp=facts.epoch,
         ref=None if options.write_commitid_to else treefile.ref,
+        # a parent that a flag names is its user's decision
+        replaces=None if options.no_parent or options.parent is not None else parent or "",
         jobs=options.jobs,
         memo=_memo(options),
     )

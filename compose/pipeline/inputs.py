@@ -14,8 +14,9 @@ from compose.cachedir import PROGRAMS, CacheDir
 from compose.events import Reporter
 from compose.inputhash import Input, input_hash, inputs_of
 from compose.ostree.repo import Repo
+from compose.pipeline.added import user_metadata
 from compose.pipeline.options import ComposeOptions
-from compose.pipeline.previous import Accounts, Given, Previous
+from compose.pipeline.previous import Accounts, Given, Previous, named_parent
 from compose.pipeline.requests import known_files, load, local_rpms, repo_access, request_of
 from compose.rpm.repos import RepoAccess, RepoNetwork
 from compose.solve.request import SolveRequest
@@ -136,6 +137,9 @@ def gather(
     cache = stack.enter_context(CacheDir(options.cachedir).shared(reporter))
     known.keep()
     repo = stack.enter_context(_open_repo(options, cache))
+    # now rather than when it turns out that something changed, for their errors
+    named_parent(options, repo)
+    user_metadata(options, treefile)
     layer_repo = repo if options.layer_repo is None else stack.enter_context(Repo.open(options.layer_repo))
     labelled = treefile.selinux and not options.disable_selinux
     foreign = lock is not None and lock.request is not None

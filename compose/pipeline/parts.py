@@ -26,6 +26,7 @@ from compose.ostree.composefs import require_program
 from compose.ostree.repo import Repo
 from compose.pipeline import beside, results, settings
 from compose.pipeline.accounts import keep_new
+from compose.pipeline.added import given_version
 from compose.pipeline.committing import write_commit
 from compose.pipeline.contents import fetch_packages, import_files, sandbox_checked
 from compose.pipeline.facts import Facts, tree_digest
@@ -196,7 +197,7 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
             require_program()
         previous = Previous.of(repo, options, treefile.ref)
         # now rather than at the end, for their errors
-        parent, given_version = parent_of(options, repo, treefile.ref), settings.given_version(options, treefile)
+        parent, version_given = parent_of(options, repo, previous), given_version(options, treefile)
         recorded = beside.read_records(rootfs)
         root = _read(rootfs, recorded, store, reporter, options.jobs, treefile.ignore_devices)
         report_devices(root, reporter)
@@ -205,7 +206,7 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
         inputs = _inputs(facts, tree, recorded, loaded, labelled=labelled)
         facts = dataclasses.replace(facts, digest=input_hash(inputs) if inputs else "")
         installed_version = facts.version
-        version = given_version or installed_version
+        version = version_given or installed_version
         layout = settings.postprocess_options(loaded, labelled, version, facts.epoch)
         processed = complete(tree, layout, store, work, reporter, memory=ProgramMemory(cache.join(PROGRAMS)))
         if not facts.digest:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from compose import metadata
 from compose.errors import UsageError
+from compose.ostree import refs
 from compose.ostree.objects import COLLECTION_BINDING, COMPOSEFS_DIGEST
 from compose.ostree.repo import Repo
 from compose.pipeline.options import ComposeOptions
@@ -24,11 +25,13 @@ empty without a commit."""
 class Previous:
     """The commit that a compose follows: it is compared with it, and continues its ids and version.
 
-    timestamp: seconds since 1970, 0 without a commit. present: is the commit in the repository, and not partial? measured:
-    False for a commit without a composefs digest. collection: the collection id that the commit is bound to.
+    head: the commit of the ref, even if the options name another one to follow; None without a ref. timestamp: seconds since
+    1970, 0 without a commit. present: is the commit in the repository, and not partial? measured: False for a commit without a
+    composefs digest. collection: the collection id that the commit is bound to.
     """
 
     checksum: str | None = None
+    head: str | None = None
     timestamp: int = 0
     inputhash: str | None = None
     version: str | None = None
@@ -39,7 +42,7 @@ class Previous:
     @classmethod
     def of(cls, repo: Repo, options: ComposeOptions, ref: str | None) -> Previous:
         """The commit that the options name, else that of the ref. Raises RepositoryError when a named commit is missing."""
-        checksum = repo.resolve(ref) if ref else None
+        checksum = head = refs.read_ref(repo.fd, ref) if ref else None
         if options.previous_commit:
             checksum = repo.commit_of(options.previous_commit)
         commit = None
@@ -47,6 +50,7 @@ class Previous:
             commit = repo.read_commit(checksum, (metadata.INPUTHASH, "version", COMPOSEFS_DIGEST, COLLECTION_BINDING))
         return cls(
             checksum=checksum,
+            head=head,
             timestamp=max(commit.timestamp if commit else 0, options.previous_timestamp),
             inputhash=options.previous_inputhash or (commit.text(metadata.INPUTHASH) if commit else None),
             version=options.previous_version or (commit.text("version") if commit else None),
@@ -85,13 +89,20 @@ class Given:
     directory: str = ""
 
 
-def parent_of(options: ComposeOptions, repo: Repo, ref: str | None) -> str | None:
-    """Checksum of the parent of a new commit: --parent, else the commit of the ref. Raises UsageError."""
-    if options.no_parent:
+def named_parent(options: ComposeOptions, repo: Repo) -> str | None:
+    """Checksum of the commit that --parent names, None without the flag. Raises UsageError if there is none; a full checksum
+    may be of a commit elsewhere, as with rpm-ostree."""
+    if options.parent is None:
         return None
-    if options.parent is not None:
-        checksum = repo.resolve(options.parent)
-        if checksum is None:
-            raise UsageError(f"--parent={options.parent}: {repo.path} has no such ref")
-        return checksum
-    return repo.resolve(ref) if ref else None
+    checksum = repo.resolve(options.parent)
+    if checksum is None:
+        raise UsageError(
+            f"--parent={options.parent}: {repo.path} has no such ref or commit",
+            hint=f"see: ostree --repo={repo.path} refs; without the flag the parent is the commit of the treefile's ref",
+        )
+    return checksum
+
+
+def parent_of(options: ComposeOptions, repo: Repo, previous: Previous) -> str | None:
+    """Checksum of the parent of a new commit: --parent, else the commit of the ref. Raises UsageError."""
+    return None if options.no_parent else named_parent(options, repo) or previous.head

@@ -13,6 +13,7 @@ from compose.layers import read_layer
 from compose.ostree.gvariant import Variant
 from compose.ostree.objects import COLLECTION_BINDING, REF_BINDING
 from compose.ostree.repo import Repo
+from compose.pipeline.added import given_version
 from compose.pipeline.facts import Facts
 from compose.pipeline.inputs import Inputs
 from compose.pipeline.options import ComposeOptions
@@ -148,24 +149,6 @@ def postprocess_options(loaded: LoadedTreefile, labelled: bool, version: str | N
         treefile_json=loaded.json.encode(),
         time=epoch,
     )
-
-
-def user_metadata(options: ComposeOptions, treefile: Treefile) -> dict[str, Variant]:
-    """Metadata of the commit that the treefile and the command line add; the command line takes precedence."""
-    found = {
-        key: metadata.from_json(value, f"add-commit-metadata.{key}") for key, value in treefile.add_commit_metadata
-    }
-    for path in options.metadata_files:
-        found |= {
-            key: metadata.from_json(value, f"{path}: {key}") for key, value in metadata.read_json_file(path).items()
-        }
-    return found | {key: Variant("s", value) for key, value in options.metadata_strings}
-
-
-def given_version(options: ComposeOptions, treefile: Treefile) -> str | None:
-    """The version in the metadata that the treefile or the command line adds. Raises UsageError."""
-    given = user_metadata(options, treefile).get("version")
-    return str(given.value) if given is not None and given.type == "s" else None
 
 
 def facts(inputs: Inputs, version: str | None, epoch: int, kernel: str | None) -> Facts:

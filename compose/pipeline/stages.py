@@ -41,7 +41,7 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
     if options.dry_run:
         results.touch(options)
         return ended(inputs, options, watch, Outcome.DRY_RUN)
-    check_commit(inputs.repo, options, treefile)
+    check_commit(options, treefile)
     accounts = inputs.read_accounts()
     with sandbox_checked(inputs, options, reporter) as checked, watch.stage("fetch"):
         files = fetch_packages(inputs, options, reporter, checked)
@@ -93,7 +93,7 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
             sources = background.submit(sources_of, inputs, accounts, files, options, work, reporter)
         with watch.stage("commit"):
             facts = settings.facts(inputs, made.version, made.epoch, made.kernel)
-            parent = parent_of(options, inputs.repo, treefile.ref)
+            parent = parent_of(options, inputs.repo, previous)
             committed = write_commit(
                 tree, store, inputs.repo, options, treefile, facts, parent, reporter, ahead, confirm
             )

@@ -262,6 +262,14 @@ def test_what_the_commit_needs_is_checked_before_the_work(flag: str, site: Site)
     assert "scriptlets" not in done.stderr
 
 
+@pytest.mark.parametrize("flag", ["--parent=nowhere", "--add-metadata-from-json=/nowhere.json"])
+def test_and_even_if_nothing_changed(flag: str, site: Site) -> None:
+    site.compose()
+    done = site.run(flag)
+    assert done.status == 2, done.stdout
+    assert "nowhere" in done.stderr
+
+
 def test_parent(site: Site) -> None:
     site.compose()
     first = site.head()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.tiny import Done, Site
+from tests.e2e.tiny import REF, Done, Site
 from tests.support import rpmrepo
 from tests.support.rpmmaker import Member, RpmMaker, symlink
 from tests.support.rpmrepo import Keys
@@ -409,6 +409,30 @@ def test_killed(site: Site) -> None:
     site.compose(treefile=good)
     site.ostree("fsck", "--quiet")
     assert leftovers(site) == []
+
+
+def test_the_ref_moves_meanwhile(site: Site) -> None:
+    """The commit would not follow what is there now, and its version and accounts neither."""
+    site.compose()
+    first = site.head()
+    site.write_treefile(postprocess=["#!/bin/sh\nexec sleep 2.7182\n"])
+    process = subprocess.Popen(
+        site.command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        wait_for(lambda: any("2.7182" in each.words for each in running()) or process.poll() is not None, 20)
+        between = site.ostree("commit", f"--branch={REF}", f"--tree=ref={REF}", "--subject=between").strip()
+        before = site.snapshot()
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == FAILED, errors
+    for said in (REF, first, between, "run the same command again"):
+        assert said in errors
+    assert site.snapshot() == before
+    site.compose()
+    assert site.ostree("rev-parse", f"{REF}^").strip() == between
 
 
 def test_a_machine_with_few_open_files(site: Site) -> None:

@@ -1,0 +1,97 @@
+"""Refs that a transaction moves only from the commit it was begun with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from compose.errors import RepositoryError
+from compose.events import Reporter
+from compose.ostree import refs
+from compose.ostree.lock import SUMMARY_LOCK, locked
+from compose.ostree.repo import Repo
+from compose.ostree.transaction import Transaction
+from tests.support.commits import file, write_commit
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Iterator[Repo]:
+    with Repo.create(str(tmp_path / "repo")) as made:
+        yield made
+
+
+def move(repo: Repo, checksum: str, replaces: str | None) -> None:
+    with Transaction(repo, jobs=1, reporter=Reporter()) as transaction:
+        transaction.set_ref("os", checksum, replaces=replaces)
+
+
+@pytest.fixture
+def commits(repo: Repo) -> tuple[str, ...]:
+    return tuple(write_commit(repo, {"file": file(content)}) for content in (b"1", b"2", b"3"))
+
+
+def test_from_the_commit_that_it_was(repo: Repo, commits: tuple[str, ...]) -> None:
+    first, second, third = commits
+    move(repo, first, "")
+    move(repo, second, first)
+    move(repo, third, None)
+    assert repo.refs() == {"os": third}
+
+
+def test_elsewhere_meanwhile(repo: Repo, commits: tuple[str, ...]) -> None:
+    first, second, third = commits
+    for replaces, told in (("", "there was none"), (first, first)):
+        move(repo, second, None)
+        with pytest.raises(RepositoryError, match=rf"os\b.*{told}.*{second}"):
+            move(repo, third, replaces)
+        assert repo.refs() == {"os": second}
+
+
+def test_removed_meanwhile(repo: Repo, commits: tuple[str, ...]) -> None:
+    with pytest.raises(RepositoryError, match=rf"{commits[0]}.* removed"):
+        move(repo, commits[1], commits[0])
+    assert repo.refs() == {}
+
+
+def test_the_same_commit_was_there_first(repo: Repo, commits: tuple[str, ...]) -> None:
+    move(repo, commits[1], None)
+    move(repo, commits[1], commits[0])
+    assert repo.refs() == {"os": commits[1]}
+
+
+def test_a_ref_that_moved_leaves_no_objects(repo: Repo, commits: tuple[str, ...], tmp_path: Path) -> None:
+    move(repo, commits[0], None)
+    before = sorted(Path(repo.path, "objects").rglob("*"))
+    with (
+        pytest.raises(RepositoryError, match="moved"),
+        Transaction(repo, jobs=1, reporter=Reporter()) as transaction,
+    ):
+        transaction.write_dirmeta(1, 2, 0o40755, ())
+        transaction.set_ref("os", commits[2], replaces=commits[1])
+    assert sorted(Path(repo.path, "objects").rglob("*")) == before
+
+
+def test_nobody_moves_it_between_the_look_and_the_write(
+    repo: Repo, commits: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both hold the repository's lock, shared; another one excludes them here."""
+    Path(repo.path, "config").write_text(Path(repo.path, "config").read_text() + "lock-timeout-secs=0\n")
+    write = refs.write_ref
+    tried = []
+
+    def during(fd: int, name: str, checksum: str, *, fsync: bool) -> None:
+        with (
+            Repo.open(repo.path) as same,
+            pytest.raises(RepositoryError, match="locked"),
+            locked(same, Reporter(), exclusive=True, name=SUMMARY_LOCK),
+        ):
+            pass
+        tried.append(name)
+        write(fd, name, checksum, fsync=fsync)
+
+    monkeypatch.setattr(refs, "write_ref", during)
+    with Repo.open(repo.path) as same:
+        move(same, commits[0], "")
+    assert tried == ["os"]
