@@ -19,7 +19,7 @@ from compose.cli.github import GitHubReporter
 from compose.cli.lint import Ignore, Strict, advise, exit_if_faulty, skipped_rules
 from compose.cli.places import Place, in_project
 from compose.cli.services import reporter_for
-from compose.errors import TreefileError
+from compose.errors import ComposeError, TreefileError
 from compose.findings import Level, Result, to_codequality, to_sarif
 from compose.pipeline.flat import flattened_treefile, host_basearch
 from compose.treefile.lint import RULES, Finding, lint
@@ -88,7 +88,13 @@ def lint_command(
 ) -> None:
     """Report what is allowed but probably a mistake. Exits with 1 if there are errors."""
     skipped = skipped_rules(ignore, RULES)
-    found = lint(treefile, basearch=arch or host_basearch(), source_root=source_root)
+    try:
+        found = lint(treefile, basearch=arch or host_basearch(), source_root=source_root)
+    except ComposeError as error:
+        reporter = reporter_for(os.environ)
+        if reporter is not None:
+            reporter.failed(error)
+        raise
     found = tuple(each for each in found if each.rule not in skipped)
     match form:
         case TreefileLintFormat.SARIF:

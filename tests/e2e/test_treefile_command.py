@@ -96,6 +96,17 @@ def test_lint_on_github(place: Path) -> None:
     )
 
 
+def test_lint_on_github_of_what_does_not_load(place: Path) -> None:
+    (place / "base.yaml").write_text("pakages: [bash]\nselinux: perhaps\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "compose", "treefile", "lint", "top.yaml"], cwd=place, capture_output=True, text=True,
+        check=False, env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin", "GITHUB_ACTIONS": "true"},
+    )  # fmt: skip
+    assert done.returncode == 2
+    found = [line.partition("::base.yaml")[0] for line in done.stderr.splitlines() if line.startswith("::")]
+    assert found == [f"::error title=compose,file=base.yaml,line={line},col=1" for line in (1, 2)], done.stderr
+
+
 def test_fmt(place: Path) -> None:
     shown = run(place, "fmt", "--check", "top.yaml", "base.yaml", status=1)
     assert "-- bash\n+  - bash\n" in shown
