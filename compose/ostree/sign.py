@@ -18,27 +18,28 @@ _SIGN_API = "ostree.sign."
 """Prefix of the other keys under which signatures are kept (ostree-sign-*.c)."""
 
 
-def gpg_signature(data: bytes, key: str) -> bytes:
+def gpg_signature(data: bytes, key: str, origin: str) -> bytes:
     """Return a detached signature of data, made with a key in this user's GnuPG home (GNUPGHOME).
 
-    key: id, fingerprint or address. Raises UsageError with the output of gpg.
+    key: id, fingerprint or address. origin: flag or treefile key that names it, for messages. Raises UsageError with the output
+    of gpg.
     """
-    return _gpg(key, "--detach-sign", f"--local-user={key}", "--output=-", data=data)
+    return _gpg(key, origin, "--detach-sign", f"--local-user={key}", "--output=-", data=data)
 
 
-def require_gpg_key(key: str) -> None:
-    """Raise UsageError unless this user's GnuPG home has a secret key. key: as for gpg_signature()."""
-    _gpg(key, "--list-secret-keys", "--", key)
+def require_gpg_key(key: str, origin: str) -> None:
+    """Raise UsageError unless this user's GnuPG home has a secret key. key, origin: as for gpg_signature()."""
+    _gpg(key, origin, "--list-secret-keys", "--", key)
 
 
-def _gpg(key: str, *arguments: str, data: bytes = b"") -> bytes:
+def _gpg(key: str, origin: str, *arguments: str, data: bytes = b"") -> bytes:
     try:
         done = subprocess.run(["gpg", "--batch", *arguments], input=data, capture_output=True, check=False)
     except FileNotFoundError:
-        raise UsageError("gpg-key: gpg is not installed", hint="install gnupg, or leave gpg-key out") from None
+        raise UsageError(f"{origin}: gpg is not installed", hint=f"install gnupg, or leave {origin} out") from None
     if done.returncode or not done.stdout:
         raise UsageError(
-            f"gpg-key: gpg cannot sign with {key}",
+            f"{origin}: gpg cannot sign with {key}",
             details=done.stderr.decode(errors="replace").splitlines()[-10:],
             hint="the secret key must be in this user's GnuPG home (GNUPGHOME), and usable without a passphrase prompt",
         )

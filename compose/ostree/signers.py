@@ -50,9 +50,11 @@ class Signer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GpgKey:
-    """A key in this user's GnuPG home. key: id, fingerprint or address."""
+    """A key in this user's GnuPG home. key: id, fingerprint or address. origin: flag or treefile key that names it, for
+    messages."""
 
     key: str
+    origin: str = "--gpg-key"
 
     @property
     def metadata_key(self) -> str:
@@ -63,7 +65,7 @@ class GpgKey:
         return f"GnuPG with key {self.key}"
 
     def sign(self, data: bytes) -> bytes:
-        return gpg_signature(data, self.key)
+        return gpg_signature(data, self.key, self.origin)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,11 +24,14 @@ from compose.rpm.manifest import PackageManifest
 from compose.tree import BlobRef, Tree
 from compose.treefile.model import Treefile
 
+_GPG_KEY = "gpg-key"
+"""The treefile's key, as messages name it."""
+
 
 def check_commit(options: ComposeOptions, treefile: Treefile) -> None:
     """Raise at the beginning of a compose what can already be said to fail at its end: a key that does not exist."""
     if treefile.gpg_key and options.sign and not (options.download_only or options.download_only_rpms):
-        require_gpg_key(treefile.gpg_key)
+        require_gpg_key(treefile.gpg_key, _GPG_KEY)
 
 
 def write_commit(
@@ -53,7 +56,7 @@ def write_commit(
     commit_options = CommitOptions(
         metadata=metadata.assemble_metadata(user_metadata(options, treefile), own),
         detached=metadata.assemble_metadata({}, settings.detached_metadata(facts, treefile)),
-        signers=(GpgKey(treefile.gpg_key),) if treefile.gpg_key and options.sign else (),
+        signers=(GpgKey(treefile.gpg_key, _GPG_KEY),) if treefile.gpg_key and options.sign else (),
         parent=parent,
         timestamp=facts.epoch,
         ref=None if options.write_commitid_to else treefile.ref,

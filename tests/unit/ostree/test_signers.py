@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compose.cli.flags import signers_of
 from compose.errors import UsageError
 from compose.events import Reporter
 from compose.ostree import signers
 from compose.ostree.gvariant import Variant
 from compose.ostree.prune import KEEP_ALL, Retention
 from compose.ostree.sign import joined, parted
-from compose.ostree.signers import SignCommand, parse_command, signed_by
+from compose.ostree.signers import GpgKey, SignCommand, parse_command, signed_by
 
 
 @pytest.mark.parametrize(
@@ -47,6 +49,21 @@ def test_a_program_gets_the_bytes_and_what_it_writes_is_the_signature() -> None:
     with pytest.raises(UsageError, match="failed with status 3") as caught:
         parse_command("sh -c 'echo no card >&2; exit 3'").sign(data)
     assert caught.value.details == ("no card",)
+
+
+@pytest.mark.parametrize(
+    ("key", "named"), [(GpgKey("nokey", "gpg-key"), "gpg-key"), (signers_of(["nokey"], None, None)[0], "--gpg-key")]
+)
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_key_that_is_missing_is_named_as_it_was_given(
+    key: GpgKey, named: str, installed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GNUPGHOME", str(tmp_path))
+    if not installed:
+        monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match=rf"^{named}: gpg ") as caught:
+        key.sign(b"data")
+    assert installed or f"or leave {named} out" in (caught.value.hint or "")
 
 
 def test_a_user_learns_what_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
