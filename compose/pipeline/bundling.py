@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from compose import bundle, fs
 from compose.bundle import Index, Source
 from compose.cachedir import CacheDir
-from compose.errors import FetchError
+from compose.errors import UsageError
 from compose.events import Reporter
 from compose.layers import copy_layers
 from compose.ostree.repo import Repo
@@ -73,12 +73,13 @@ def fetch_bundled_extensions(
 def unpack_bundle(path: str, cache: CacheDir, work: str) -> Index:
     """Unpack a bundle into a scratch directory of the cachedir, and its packages into the cachedir itself.
 
-    The bundle's packages are not trusted: they are verified like everything in the cachedir. Raises FetchError, StorageError.
+    The bundle's packages are not trusted: they are verified like everything in the cachedir. Raises UsageError if there is no
+    such file, FetchError if it is damaged, StorageError.
     """
     try:
         stream = open(path, "rb")  # noqa: SIM115, closed below, where an OSError is not one of opening it
     except OSError as error:
-        raise FetchError(f"cannot read the bundle {path}: {error.strerror}") from error
+        raise UsageError(f"cannot read the bundle {path}: {error.strerror}") from error
     with stream:
         index = bundle.unpack(stream, path, work)
     for name in index.names(_RPMS):

@@ -183,7 +183,7 @@ def test_wrong_use(site: Site, tmp_path: Path) -> None:
     assert done.status == 4
     assert "is not a bundle of compose" in done.stderr
     done = compose("tree", f"--bundle={tmp_path}/missing.tar", f"--cachedir={site.cachedir}", f"--repo={site.repo}")
-    assert done.status == 4
+    assert done.status == 2
     assert "No such file" in done.stderr
     assert compose("tree").status == 2
     assert compose("tree", str(site.treefile), f"--bundle={tmp_path}/none.tar").status == 2
