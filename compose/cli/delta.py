@@ -10,8 +10,9 @@ import typer
 from compose.cli import flags
 from compose.cli.flags import Format, ProgressStyle
 from compose.cli.plain import plain
-from compose.cli.sizes import counted, size
+from compose.cli.sizes import counted
 from compose.errors import UsageError
+from compose.sizes import size
 
 if TYPE_CHECKING:
     from compose.ostree.delta.write import WrittenDelta

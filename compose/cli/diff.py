@@ -14,7 +14,8 @@ from compose.cli.ending import visible
 from compose.cli.flags import ReportFormat
 from compose.cli.plain import plain
 from compose.cli.plan import changelog_lines, changelog_section, describe_advisory
-from compose.cli.sizes import delta, size
+from compose.cli.sizes import delta
+from compose.sizes import size
 
 if TYPE_CHECKING:
     from compose.changes import AccountDiff, SystemDiff, UnitChange

@@ -9,10 +9,11 @@ import typer
 
 from compose.cli import flags
 from compose.cli.flags import ProgressStyle
-from compose.cli.sizes import counted, size
+from compose.cli.sizes import counted
 from compose.errors import UsageError
 from compose.events import Reporter
 from compose.pipeline.options import ComposeOptions
+from compose.sizes import size
 
 
 def command(

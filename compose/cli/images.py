@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from compose import fs
-from compose.cli.sizes import counted, size
+from compose.cli.sizes import counted
 from compose.errors import UsageError
+from compose.sizes import size
 
 if TYPE_CHECKING:
     from compose.oci.difference import ManifestDifference

@@ -15,8 +15,9 @@ from compose.cli import flags, markdown
 from compose.cli.ending import visible
 from compose.cli.flags import ProgressStyle, ReportFormat
 from compose.cli.plain import plain
-from compose.cli.sizes import counted, delta, size
+from compose.cli.sizes import counted, delta
 from compose.pipeline.options import ComposeOptions
+from compose.sizes import size
 
 if TYPE_CHECKING:
     from compose.plan import AccountChange, Cause, Plan, PlannedPackage, ScriptChange

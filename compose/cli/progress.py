@@ -11,6 +11,7 @@ from typing import IO
 from compose.cli.ending import visible
 from compose.cli.reporter import CommandReporter
 from compose.events import Task
+from compose.sizes import size
 
 PLAIN_INTERVAL = 5.0
 """Seconds between two lines of one task, so that a CI log shows activity but stays short."""
@@ -76,5 +77,5 @@ class _PlainTask(Task):
 def quantity(count: int, unit: str) -> str:
     """Format an amount: "217 packages", "105.3 MB"."""
     if unit == "bytes":
-        return f"{count / 1e6:.1f} MB"
+        return size(count)
     return f"{count} {unit}".rstrip()

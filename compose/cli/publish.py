@@ -12,8 +12,9 @@ import typer
 from compose.cli import flags
 from compose.cli.delta import delta_line
 from compose.cli.flags import Format, ProgressStyle
-from compose.cli.sizes import counted, size
+from compose.cli.sizes import counted
 from compose.errors import UsageError
+from compose.sizes import size
 
 if TYPE_CHECKING:
     from compose.ostree.prune import Doomed, Retention

@@ -14,9 +14,10 @@ from compose.cli import flags, markdown
 from compose.cli.blame import describe
 from compose.cli.ending import visible
 from compose.cli.flags import ProgressStyle, ReportFormat
-from compose.cli.sizes import counted, delta, parse_size, size
+from compose.cli.sizes import counted, delta, parse_size
 from compose.cli.treemap import page
 from compose.errors import PolicyError, UsageError
+from compose.sizes import size
 
 if TYPE_CHECKING:
     from compose.pipeline.inspect import Weighed

@@ -1,19 +1,13 @@
-"""Human-readable sizes, in powers of ten as for disks and downloads, and counts."""
+"""Differences of sizes, counts, and sizes that users write."""
 
 from __future__ import annotations
 
 import re
 
 from compose.errors import UsageError
+from compose.sizes import size
 
 _SIZE = re.compile(r"(\d{1,18})([KMGT]?)(i?)B?")
-_UNITS = ((10_000_000_000, 1e9, "GB"), (100_000, 1e6, "MB"), (0, 1e3, "kB"))
-
-
-def size(count: int) -> str:
-    """Format a size: "12.3 MB"."""
-    divisor, unit = next(row[1:] for row in _UNITS if abs(count) >= row[0])
-    return f"{count / divisor:.1f} {unit}"
 
 
 def delta(count: int) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import html
 from collections.abc import Callable, Iterator, Sequence
 
-from compose.cli.sizes import size
+from compose.sizes import size
 from compose.treemap import HEADER, Box, boxes, tree_of
 
 _WIDTH, _HEIGHT = 1600, 1000

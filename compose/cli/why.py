@@ -9,9 +9,10 @@ import typer
 
 from compose.cli import flags
 from compose.cli.flags import Format, ProgressStyle
-from compose.cli.sizes import counted, size
+from compose.cli.sizes import counted
 from compose.errors import UsageError
 from compose.pipeline.options import ComposeOptions
+from compose.sizes import size
 
 if TYPE_CHECKING:
     from compose.pipeline.why import Absence, Presence

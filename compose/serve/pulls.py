@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from compose.events import Reporter
 from compose.serve.paths import Kind, Resource
+from compose.sizes import size
 
 QUIET = 2.0
 """Seconds without a request after which a pull counts as over."""
@@ -79,5 +80,5 @@ class Pulls:
         if pull.parts:
             counts.append(f"{pull.parts} delta parts")
         what = f"pulled {', '.join(named)}: " if named else "pulled "
-        line = f"{what}{', '.join(counts)}, {pull.size / 1e6:.1f} MB in {pull.last - pull.begun:.1f}s"
+        line = f"{what}{', '.join(counts)}, {size(pull.size)} in {pull.last - pull.begun:.1f}s"
         return f"{line}; {pull.missing} OBJECTS ARE MISSING here, see ostree fsck" if pull.missing else line

@@ -78,7 +78,7 @@ def test_what_a_client_gets(two: Site) -> None:
     assert lines[0] == "version: 1 -> 1.1"
     changed = "label system_u:object_r:usr_t:s0 -> system_u:object_r:etc_t:s0"
     expected = {
-        "added: conflict-a.noarch 1.0-1 (+0.0 kB)",
+        "added: conflict-a.noarch 1.0-1 (+11 B)",
         "upgraded: hello-lib.noarch 1.0-1 -> 2.0-1 (0)",
         "unit added: new.socket",
         "unit removed: gone.service",

@@ -28,7 +28,7 @@ LAYERS: tuple[frozenset[str], ...] = (
         {"process", "fs", "syscalls", "tree", "events", "bindings", "findings", "initramfs", "interpreter", "openpgp"}
         | {"passwd"}
     ),
-    frozenset({"errors", "values"}),
+    frozenset({"errors", "sizes", "values"}),
 )
 
 # A stage imports the types of the stage before it, no more.

@@ -109,4 +109,4 @@ def test_names_are_text_whatever_they_hold() -> None:
     assert not {"script", "b"} & names.tags
     shown = "<script>alert(1)</script>&\\x1b\\udcff"
     assert shown in names.text
-    assert any(f"/usr/{shown}: 0.0 kB\npackage x<b>" in each for each in names.text)
+    assert any(f"/usr/{shown}: 10 B\npackage x<b>" in each for each in names.text)

@@ -14,8 +14,10 @@ import pytest
 
 from compose.cli.app import COMMANDS, load, main
 from compose.cli.flags import source_date_epoch
-from compose.cli.sizes import parse_size
+from compose.cli.progress import quantity
+from compose.cli.sizes import delta, parse_size
 from compose.errors import UsageError
+from compose.sizes import size
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -98,6 +100,22 @@ def test_sizes_that_are_none(text: str) -> None:
 def test_wrong_values(words: list[str], status: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == status
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("count", "text", "difference"),
+    [
+        (0, "0 B", "0"),
+        (512, "512 B", "+512 B"),
+        (999, "999 B", "+999 B"),
+        (1000, "1.0 kB", "+1.0 kB"),
+        (99_999, "100.0 kB", "+100.0 kB"),
+        (2_000_000, "2.0 MB", "+2.0 MB"),
+        (-512, "-512 B", "-512 B"),
+    ],
+)
+def test_sizes(count: int, text: str, difference: str) -> None:
+    assert (size(count), delta(count), quantity(count, "bytes")) == (text, difference, text)
 
 
 @pytest.mark.parametrize("words", [["treefile", "show", "t.yaml"], ["plan", "t.yaml"]])
