@@ -19,7 +19,7 @@ import compose
 from compose import fs
 from compose.cli.ending import Interrupted, describe, exit_code_of, limited
 from compose.cli.services import only_our_commands
-from compose.errors import ComposeError
+from compose.errors import ComposeError, UsageError
 
 COMMANDS = {
     "tree": ("tree:command", "Compose a tree and commit it."),
@@ -93,7 +93,39 @@ def load(name: str) -> click.Command:
         holder.add_typer(found, name=name)
     else:
         holder.command(name, context_settings=_SETTINGS.get(name))(found)
-    return typer.main.get_group(holder).commands[name]
+    command = typer.main.get_group(holder).commands[name]
+    _refuse_empty(command)
+    return command
+
+
+class Filled(click.types.StringParamType):
+    """Text that must not be empty. An empty path, as of a script's unset variable, would be the current directory, or no flag
+    at all."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "" and param is not None and not (ctx is not None and ctx.resilient_parsing):
+            name = param.opts[0] if isinstance(param, click.Option) else param.human_readable_name.strip("[.]")
+            raise UsageError(f"{name} is empty", hint="is the variable set that it is taken from?")
+        return super().convert(value, param, ctx)
+
+
+_PLACES = frozenset({"DIR", "FILE", "PATH", "REPO", "REV"})
+"""Metavariables of options that name something that exists or is to be made."""
+
+
+def _refuse_empty(command: click.Command) -> None:
+    for parameter in command.params:
+        wanted = parameter.metavar in _PLACES if isinstance(parameter, click.Option) else _is_single(parameter)
+        if wanted and isinstance(parameter.type, click.types.StringParamType):
+            parameter.type = Filled()
+    if isinstance(command, click.Group):
+        for each in command.commands.values():
+            _refuse_empty(each)
+
+
+def _is_single(parameter: click.Parameter) -> bool:
+    """Is this an argument that is something if it is given? Not the words of another program, or what is "" by default."""
+    return parameter.required or (parameter.nargs == 1 and parameter.default is None)
 
 
 def _complete_with_files(command: click.Command) -> None:

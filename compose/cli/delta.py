@@ -86,7 +86,6 @@ def command(
         raise UsageError("--empty and --from exclude each other")
     if filename is not None:
         _check_alone(
-            filename,
             {
                 "--if-not-exists": if_not_exists,
                 "--min-fallback-size": bool(min_fallback_size),
@@ -117,10 +116,8 @@ def command(
         typer.echo("No change: the delta exists." if written is None else delta_line(written))
 
 
-def _check_alone(filename: str, others: dict[str, bool]) -> None:
+def _check_alone(others: dict[str, bool]) -> None:
     """Raise UsageError for flags about the repository, or about what clients fetch from it. others: which are given."""
-    if not filename:
-        raise UsageError("--filename=: the name is empty")
     for flag, is_given in others.items():
         if is_given:
             raise UsageError(

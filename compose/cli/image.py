@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from enum import StrEnum
@@ -155,6 +156,12 @@ def _target(output: str, output_format: OutputFormat) -> ImageReference:
         raise UsageError(
             f"{output}: OUTPUT takes no transport",
             hint=f"leave out {kind}: and give --format; for a file or directory of that name, write ./{kind}",
+        )
+    first, slash, _ = output.partition("/")
+    if output_format is not OutputFormat.REGISTRY and slash and first and not os.path.isdir(first):
+        raise UsageError(
+            f"{output}: there is no directory {first}",
+            hint=f"--format={output_format} writes files; for an image in a registry give --format=registry",
         )
     return parse_reference(f"{_TRANSPORTS[output_format]}:{output}")
 

@@ -186,7 +186,7 @@ def commit_command(
 
 
 def rootfs_command(
-    manifest: Annotated[str, typer.Argument(metavar="MANIFEST", help="Treefile.", show_default=False)],
+    manifest: flags.Treefile,
     dest: Annotated[str, typer.Argument(metavar="DEST", help="Directory to create.", show_default=False)],
     layer_repo: Annotated[
         str | None, typer.Option("--layer-repo", "--ostree-repo", metavar="REPO", help="Repository of ostree-layers.")

@@ -73,7 +73,7 @@ def test_arguments(site: Site) -> None:
         ((repo, REF, f"--to={REF}"), "exclude each other"),
         ((repo, REF, "--empty", f"--from={REF}"), "exclude each other"),
         ((repo, REF, f"--from={REF}"), "the same commit"),
-        ((repo, REF, "--empty", "--filename="), "the name is empty"),
+        ((repo, REF, "--empty", "--filename="), "--filename is empty"),
         ((repo, REF, "--empty", "--filename=x", "-n"), "--filename and --if-not-exists"),
         ((repo, REF, "--empty", "--filename=x", "--min-fallback-size=4"), "--filename and --min-fallback-size"),
         ((repo, REF, "--empty", "--filename=x", "--gpg-key=x"), "--filename and --gpg-key"),

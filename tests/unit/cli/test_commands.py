@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
-from compose.cli.app import COMMANDS, load, main
+from compose.cli.app import COMMANDS, Filled, load, main
 from compose.cli.flags import source_date_epoch
 from compose.cli.progress import quantity
 from compose.cli.sizes import delta, parse_size
@@ -103,6 +103,51 @@ def test_wrong_values(words: list[str], status: int, message: str, capsys: pytes
 
 
 @pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["tree", "t.yaml", "--repo="], "--repo"),
+        (["tree", "t.yaml", "-r", ""], "--repo"),
+        (["tree", "t.yaml", "--repo=r", "--cachedir="], "--cachedir"),
+        (["tree", "t.yaml", "--repo=r", "--write-commitid-to="], "--write-commitid-to"),
+        (["tree", "t.yaml", "--ex-lockfile="], "--lockfile"),
+        (["tree", "t.yaml", "--parent="], "--parent"),
+        (["tree", ""], "TREEFILE"),
+        (["commit", "t.yaml", "", "--repo=r"], "ROOTFS"),
+        (["cache", "show", "--cachedir="], "--cachedir"),
+        (["lock", "t.yaml", "--lockfile="], "--lockfile"),
+        (["treefile", "fmt", ""], "TREEFILE"),
+    ],
+)
+def test_a_path_that_is_empty(words: list[str], name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As where a script's variable is not set. It is not the current directory."""
+    assert main(words) == 2
+    assert f"error: {name} is empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_path_is_looked_at(name: str) -> None:
+    for command in commands(load(name)):
+        for each in command.params:
+            text = each.metavar or ""
+            if isinstance(each, click.Option) and re.search("FILE|DIR|PATH|REPO|REV", text) and "=" not in text:
+                assert isinstance(each.type, Filled), each.opts
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["image", "t.yaml", "quay.io/os/base:43"], "there is no directory quay.io"),
+        (["image", "t.yaml", "localhost:5000/base", "--format=oci"], "there is no directory localhost:5000"),
+    ],
+)
+def test_a_registry_without_its_format(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    text = capsys.readouterr().err
+    assert message in text
+    assert "--format=registry" in text
+
+
+@pytest.mark.parametrize(
     ("count", "text", "difference"),
     [
         (0, "0 B", "0"),
@@ -116,6 +161,11 @@ def test_wrong_values(words: list[str], status: int, message: str, capsys: pytes
 )
 def test_sizes(count: int, text: str, difference: str) -> None:
     assert (size(count), delta(count), quantity(count, "bytes")) == (text, difference, text)
+
+
+def test_the_treefile_is_called_so_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rootfs", "--help"]) == 0
+    assert "rootfs [OPTIONS] TREEFILE DEST" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", [["treefile", "show", "t.yaml"], ["plan", "t.yaml"]])
