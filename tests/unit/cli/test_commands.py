@@ -55,6 +55,17 @@ def test_help_shows_no_flag_without_effect(name: str) -> None:
         assert not {each.name for each in command.params if not getattr(each, "hidden", False)} & unused
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_flag_is_in_the_documentation(name: str) -> None:
+    top = Path(__file__).parents[3]
+    text = "".join(page.read_text() for page in (top / "README.md", *(top / "docs").glob("*.md")))
+    documented = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text))
+    for command in commands(load(name)):
+        for each in command.params:
+            if isinstance(each, click.Option) and not each.hidden:
+                assert documented & {*each.opts, *each.secondary_opts}, each.opts
+
+
 def test_help_uses_the_columns_there_are_and_has_no_markup(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
