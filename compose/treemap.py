@@ -135,12 +135,13 @@ def _elongation(largest: float, smallest: float, total: float, side: float) -> f
 def _row(areas: Sequence[float], total: float, place: Rectangle) -> tuple[list[Rectangle], Rectangle]:
     """Put areas along the shorter side of a rectangle. Returns their rectangles and what is left of it."""
     upright = place.width >= place.height
-    side = place.height if upright else place.width
-    thickness = total / side if side > 0 else 0
+    side, extent = (place.height, place.width) if upright else (place.width, place.height)
+    # not more than there is: what is left beside a much larger size has few exact digits
+    thickness = min(total / side, extent) if side > 0 else 0
     found = []
-    at = place.y if upright else place.x
+    at = begin = place.y if upright else place.x
     for area in areas:
-        length = area / thickness if thickness > 0 else 0
+        length = min(area / thickness, begin + side - at) if thickness > 0 else 0
         if upright:
             found.append(Rectangle(x=place.x, y=at, width=thickness, height=length))
         else:

@@ -6,7 +6,7 @@ import math
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from compose.cli.treemap import page
@@ -24,6 +24,7 @@ def test_areas_are_proportional(sizes: list[int]) -> None:
 
 
 @given(sizes=SIZES)
+@example(sizes=[194693632, 1])
 def test_rectangles_lie_inside_and_do_not_overlap(sizes: list[int]) -> None:
     found = squarify(sizes, PLACE)
     slack = 1e-6
