@@ -128,6 +128,7 @@ def _kept_files(package: PackageManifest, options: AssembleOptions, dropped: lis
         for pattern in expressions
     ]
     kept: list[ManifestFile] = []
+    matched: dict[str, bool] = {}
 
     def drop(file: ManifestFile, reason: str) -> None:
         dropped.append(Dropped(path=file.path, package=str(package.nevra), reason=reason))
@@ -141,7 +142,7 @@ def _kept_files(package: PackageManifest, options: AssembleOptions, dropped: lis
             drop(file, "documentation: false")
         elif not _wanted_language(file.lang, options.install_langs):
             drop(file, "install-langs")
-        elif any(pattern.search(name) for pattern in patterns for name in _spellings(file.path)):
+        elif patterns and _is_removed(file, patterns, matched):
             drop(file, "remove-from-packages")
         elif stat.S_ISCHR(file.mode) or stat.S_ISBLK(file.mode):
             if not options.ignore_devices:
@@ -174,6 +175,23 @@ def _wanted_language(lang: str, wanted: Sequence[str] | None) -> bool:
         return True
     prefixes = tuple(prefix for prefix in lang.split("|") if prefix)
     return any(locale.startswith(prefixes) for locale in wanted)
+
+
+def _is_removed(file: ManifestFile, patterns: Sequence[re.Pattern[str]], matched: dict[str, bool]) -> bool:
+    """Do expressions of remove-from-packages match a file, or a directory that it is in? matched: results so far, by name.
+
+    rpm-ostree applies them as the filter of a libostree checkout, where names of directories end with a slash, and everything
+    below a directory that matches is omitted. Without the slash, only the directory's own entry is.
+    """
+    for path in _spellings(file.path):
+        names = [path[: index + 1] for index, char in enumerate(path) if char == "/"]
+        names += [path, f"{path}/"] if stat.S_ISDIR(file.mode) else [path]
+        for name in names:
+            if name not in matched:
+                matched[name] = any(pattern.search(name) for pattern in patterns)
+            if matched[name]:
+                return True
+    return False
 
 
 def _spellings(path: str) -> Iterator[str]:

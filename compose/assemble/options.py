@@ -22,12 +22,12 @@ class Layer:
 class AssembleOptions:
     """Options, most of which are the treefile's keys of the same names.
 
-    remove_from_packages: (package, regular expressions searched in paths like "/usr/etc/foo"). accounts: (file, entries) that
-    exist before anything runs, to keep their ids; file is "passwd", "group", "shadow" or "gshadow". install_langs: locales
-    ("en_US") whose %lang() files are kept; None keeps all. default_ignored_scriptlets: skip those in ignored-scriptlets.json.
-    ignore_scriptlets, allow_scriptlet_failures: (package, kind, reason), where kind is "post" or the like. ima: store file
-    signatures as security.ima. layers: trees laid over the packages before anything runs. epoch: SOURCE_DATE_EPOCH, seconds
-    since 1970.
+    remove_from_packages: (package, regular expressions searched in paths like "/usr/etc/foo"; those of directories, like
+    "/usr/etc/", stand for all that is below). accounts: (file, entries) that exist before anything runs, to keep their ids;
+    file is "passwd", "group", "shadow" or "gshadow". install_langs: locales ("en_US") whose %lang() files are kept; None
+    keeps all. default_ignored_scriptlets: skip those in ignored-scriptlets.json. ignore_scriptlets,
+    allow_scriptlet_failures: (package, kind, reason), where kind is "post" or the like. ima: store file signatures as
+    security.ima. layers: trees laid over the packages before anything runs. epoch: SOURCE_DATE_EPOCH, seconds since 1970.
     """
 
     epoch: int

@@ -172,6 +172,42 @@ def test_remove_from_packages_is_of_one_package_and_sees_etc_in_usr() -> None:
     assert set(found.tree.entries) - {""} == {"etc", "etc/x", "etc/two"}
 
 
+@pytest.mark.parametrize(
+    ("pattern", "kept"),
+    [
+        # libostree shows rpm-ostree's filter a directory with a slash at its end, and omits what is below it
+        ("^/usr/share/d/$", {"usr/share/d-x", "usr/share/link", "opt/d/x"}),
+        ("/d/$", {"usr/share/d-x", "usr/share/link"}),
+        ("^/usr/share/d/?$", {"usr/share/d-x", "usr/share/link", "opt/d/x"}),
+        ("^/usr/share/d/.*", {"usr/share/d-x", "usr/share/link", "opt/d/x"}),
+        ("^/usr/share/$", {"opt/d/x"}),
+        ("^/usr/lib/opt/d/$", {"usr/share/d", "usr/share/d/x", "usr/share/d-x", "usr/share/link"}),
+        ("^/$", set()),
+    ],
+)
+def test_remove_from_packages_takes_a_directory_with_all_below_it(pattern: str, kept: set[str]) -> None:
+    one = package(
+        "one",
+        file("usr/share/d/x", "x"),
+        directory("usr/share/d"),
+        file("usr/share/d-x", "y"),
+        link("usr/share/link", "d-x"),
+        file("opt/d/x", "z"),
+    )
+    found = merged(one, remove_from_packages=(("one", (pattern,)),))
+    assert {each.path for each in found.dropped} == {each.path for each in one.files} - kept
+    assert {path for path in found.tree.entries if path in {each.path for each in one.files}} == kept
+
+
+def test_remove_from_packages_takes_only_the_entry_of_a_directory() -> None:
+    """So that of two packages with different modes one has its way."""
+    one = package("one", directory("usr/d", 0o700), file("usr/d/x", "x"), link("usr/l", "x"))
+    found = merged(one, package("two", directory("usr/d", 0o711)), remove_from_packages=(("one", ("^/usr/[dl]$",)),))
+    assert [each.path for each in found.dropped] == ["usr/d", "usr/l"]
+    assert {"usr/d", "usr/d/x"} <= set(found.tree.entries)
+    assert found.tree["usr/d"].permissions == 0o711
+
+
 def test_devices() -> None:
     device = package("one", replace(file("dev/null", blob=None), mode=stat.S_IFCHR | 0o666))
     assert "dev/null" not in merged(device).tree
