@@ -119,6 +119,9 @@ class Flattener:
         self._seen.add(identity)
         self.files[target or path] = data
         self.opened[path] = ExternalFile(path=path, data=data, mode=0o644)
+        if _is_kickstart(path):
+            self._read_finalize(os.path.join(os.path.dirname(path), FINALIZE))
+            return self._parse_kickstart(data, path, chain, os.path.dirname(path), {identity})
         known = self.known.recall(data, path) if self.known else None
         try:
             parsed = known or parse_source(data, path)
@@ -145,6 +148,41 @@ class Flattener:
         elif self.known and not known:
             self.known.note(data, path, parsed)
         return self._finish(config, path, chain)
+
+    def _parse_kickstart(
+        self, data: bytes, path: str, chain: tuple[Place, ...], directory: str, seen: set[tuple[int, int]]
+    ) -> Config:
+        """Parse a kickstart file and append what it includes. As in rpm-ostree, all of that is kickstart, whatever its name,
+        and relative to `directory`, that of the first one, in which alone a file may be included only once (`seen`)."""
+        try:
+            config: Config = parse_kickstart(data, path).value
+        except SourceFault as fault:
+            self._fault(fault.place, fault.message, chain)
+            return {}
+        includes = config.pop("include", None)
+        for item in includes.value if includes is not None else []:
+            included, way = os.path.join(directory, item.value), (*chain, item.place)
+            self.tried.add(included)
+            try:
+                inner, identity = _contents(included)
+            except OSError as error:
+                self._unreadable(included, error, way)
+                continue
+            if identity in seen:
+                self._fault(item.place, f"include loop: {included} is already included", chain)
+            elif len(way) > _MAX_DEPTH:
+                self._fault(item.place, f"includes nested deeper than {_MAX_DEPTH}", chain)
+            else:
+                seen.add(identity)
+                self.opened[included] = ExternalFile(path=included, data=inner, mode=0o644)
+                for key, value in self._parse_kickstart(inner, included, way, directory, seen).items():
+                    present = config.get(key)
+                    config[key] = (
+                        Located([*present.value, *value.value], present.place)
+                        if present is not None and isinstance(present.value, list)
+                        else value
+                    )
+        return config
 
     def _without_comments(self, source: Located) -> Located:
         """Drop unknown top-level keys, with a warning: they serve as comments in JSON, and rpm-ostree ignores them there."""
@@ -338,6 +376,10 @@ def _mode(file: BinaryIO) -> int:
     return os.fstat(file.fileno()).st_mode & 0o7777 & ~0o022
 
 
+def _is_kickstart(path: str) -> bool:
+    return os.path.splitext(path)[1] == ".ks"
+
+
 def is_json(path: str) -> bool:
     """Whether a file is JSON: its extension is neither that of YAML nor that of kickstart."""
     return os.path.splitext(path)[1] not in (".yaml", ".yml", ".ks")
@@ -345,7 +387,7 @@ def is_json(path: str) -> bool:
 
 def parse_source(data: bytes, path: str) -> Located:
     """Parse one file, without interpreting its keys. Raises SourceFault."""
-    if path.endswith(".ks"):
+    if _is_kickstart(path):
         return parse_kickstart(data, path)
     from compose.treefile.parse import parse_json, parse_yaml
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+
 from compose.treefile.source import Located, Place, SourceFault
 
 
 def parse_kickstart(data: bytes, file: str) -> Located:
-    """Parse the packages, exclusions and includes of a kickstart file. Raises SourceFault for anything else in it."""
+    """Parse the packages, exclusions and includes of one kickstart file. A line in %packages is one package, spaces and all.
+
+    Raises SourceFault for anything else in it.
+    """
     packages: list[Located] = []
     excluded: list[Located] = []
     includes: list[Located] = []
@@ -17,7 +22,12 @@ def parse_kickstart(data: bytes, file: str) -> Located:
         place = Place(file, number, 1)
         if not line:
             continue
-        words = line.split()
+        if "\0" in line:
+            raise SourceFault(place, "not valid text: a NUL character")
+        try:
+            words = shlex.split(line) if line.startswith("%") else [line]
+        except ValueError as error:
+            raise SourceFault(place, f"{line} is not understood: {error}") from error
         if words[0] == "%include" and len(words) == 2:
             includes.append(Located(words[1], place))
         elif words[0] == "%packages" and not inside:
@@ -31,7 +41,7 @@ def parse_kickstart(data: bytes, file: str) -> Located:
         elif inside and not line.startswith("%"):
             (excluded if line.startswith("-") else packages).append(Located(line.lstrip("-"), place))
         else:
-            raise SourceFault(place, f"{words[0]} is not supported; only %packages sections and %include are")
+            raise SourceFault(place, f"{line.split()[0]} is not supported; only %packages sections and %include are")
     if inside:
         raise SourceFault(Place(file, 1, 1), "%packages without %end")
     for key, rows in (("packages", packages), ("exclude-packages", excluded), ("include", includes)):

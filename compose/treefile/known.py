@@ -1,5 +1,7 @@
 """Cache of treefiles that have been parsed and validated without errors, to do neither again.
 
+Kickstart files are quick to parse and not cached.
+
     DIRECTORY/KEY       a sealed file each, JSON; KEY: digest of its bytes, its syntax, the schema and this version
 
 A value is stored as [value, line, column]; lists and mappings contain such triples.

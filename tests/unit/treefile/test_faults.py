@@ -128,6 +128,22 @@ def test_includes_of_an_inline_treefile(entry: str, holds: str, faults: Faults) 
     ]
 
 
+def test_kickstart(faults: Faults, tmp_path: Path) -> None:
+    (tmp_path / "a.ks").write_text("%include a\0b\n")
+    assert faults("include: a.ks") == ["a.ks:1:1: not valid text: a NUL character (included from top.yaml:1:1)"]
+    (tmp_path / "a.ks").write_text("%include b.yaml\n%include gone.ks\n%include 'x\n")
+    assert faults("include: a.ks") == [
+        "a.ks:3:1: %include 'x is not understood: No closing quotation (included from top.yaml:1:1)"
+    ]
+    (tmp_path / "a.ks").write_text("%include b.yaml\n%include gone.ks\n%include a.ks\n")
+    assert faults("include: a.ks", b_yaml="packages: [a]\n") == [
+        "b.yaml:1:1: packages: is not supported; only %packages sections and %include are "
+        "(included from a.ks:1:1) (included from top.yaml:1:1)",
+        "a.ks:2:1: include: cannot read gone.ks: No such file or directory (included from top.yaml:1:1)",
+        "a.ks:3:1: include loop: a.ks is already included (included from top.yaml:1:1)",
+    ]
+
+
 def test_all_faults_at_once_with_the_way_there(faults: Faults) -> None:
     found = faults("include: a.yaml\nslinux: true", a_yaml="selinux: 3\nunits: x")
     assert found == [

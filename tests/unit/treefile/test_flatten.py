@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from compose.errors import TreefileError
+from compose.treefile.load import named_files
 from compose.treefile.model import LoadedTreefile
 from tests.unit.treefile.conftest import Load
 
@@ -210,6 +211,34 @@ def test_kickstart(load: Load, tmp_path: Any) -> None:
         "exclude-packages": ["b"],
         "recommends": False,
     }
+
+
+def test_includes_of_a_kickstart_file(load: Load, tmp_path: Any) -> None:
+    """All are kickstart, whatever their names, and are looked up beside the first one."""
+    (tmp_path / "ks/sub").mkdir(parents=True)
+    (tmp_path / "ks/first.ks").write_text('%include sub/second.inc\n%include "with space"\n%packages\na\n-x\n%end\n')
+    (tmp_path / "ks/sub/second.inc").write_text("%include third\n%packages --exclude-weakdeps\nb\n-y\n%end\n")
+    (tmp_path / "ks/third").write_text("%packages\nc >= 1\n%end\n")
+    (tmp_path / "ks/with space").write_text("%packages\nd\n%end\n")
+    loaded = load("include: ks/first.ks\npackages: [p]")
+    assert flat(loaded) == {
+        "basearch": "x86_64",
+        "packages": ["a", "b", "c >= 1", "d", "p"],
+        "exclude-packages": ["x", "y"],
+        "recommends": False,
+    }
+    places = {spec.text: spec.place.removeprefix(f"{tmp_path}/") for spec in loaded.treefile.packages}
+    assert places["c >= 1"] == "ks/third:2:1"
+    # an input like any other
+    assert f"{tmp_path}/ks/third" in {each.path for each in loaded.files}
+    assert f"{tmp_path}/ks/third" in named_files(str(tmp_path / "top.yaml"), basearch="x86_64")[0]
+
+
+def test_kickstart_files_may_include_the_same_one(load: Load, tmp_path: Any) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.ks").write_text(f"%include common.ks\n%packages\n{name}\n%end\n")
+    (tmp_path / "common.ks").write_text("%packages\nc\n%end\n")
+    assert flat(load("include: [a.ks, b.ks]"))["packages"] == ["a", "b", "c"]
 
 
 def test_symlinked_include_is_relative_to_the_link(load: Load, tmp_path: Any) -> None:

@@ -26,6 +26,8 @@ FILES = {
     "legacy.yaml": "boot_location: modules\nautomatic_version_prefix: x\n",
     "some.ks": "%packages\nfrom-ks\n%end\n",
 }
+# kickstart is quick to parse
+CACHED = [name for name in FILES if not name.endswith(".ks")]
 
 
 class Tree:
@@ -56,14 +58,13 @@ def nothing_is_parsed(monkeypatch):
 
     for name in ("parse_yaml", "parse_json"):
         monkeypatch.setattr(parse, name, refuse)
-    monkeypatch.setattr(flatten, "parse_kickstart", refuse)
     monkeypatch.setattr(flatten, "faults", refuse)
 
 
 def test_it_means_the_same(tree, request):
     expected = load_treefile(str(tree.path / "top.yaml"), basearch="x86_64")
     first, new = tree.load()
-    assert len(new) == len(FILES)
+    assert len(new) == len(CACHED)
     request.getfixturevalue("nothing_is_parsed")
     again, new = tree.load()
     assert not new
@@ -116,7 +117,7 @@ def test_damage_is_healed(tree, harm):
     for name in os.listdir(tree.memory):
         harm(os.path.join(tree.memory, name))
     loaded, new = tree.load()
-    assert len(new) == len(FILES)
+    assert len(new) == len(CACHED)
     assert loaded == expected
     assert tree.load() == (expected, [])
 
@@ -124,6 +125,6 @@ def test_damage_is_healed(tree, harm):
 def test_another_schema_or_version_reads_anew(tree, monkeypatch):
     tree.load()
     monkeypatch.setattr(known, "schema_text", lambda: "{}")
-    assert len(tree.load()[1]) == len(FILES)
+    assert len(tree.load()[1]) == len(CACHED)
     monkeypatch.setattr(known.compose, "__version__", "next")
-    assert len(tree.load()[1]) == len(FILES)
+    assert len(tree.load()[1]) == len(CACHED)
