@@ -17,7 +17,7 @@ from compose.tree import Tree
 
 ALL = "*"
 Ids = Mapping[str, tuple[int, ...]]
-"""Name to ids: (gid,) for a group; (uid, gid) for a user, or (uid,) if the group does not matter."""
+"""Name to ids: (gid,) for a group; (uid, gid) for a user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

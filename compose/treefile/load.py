@@ -190,7 +190,10 @@ def _model(config: Config, flattener: Flattener, basearch: str) -> Treefile:
     def check(key: str) -> Check:
         row = value(key, {"type": "previous"})
         entries = row.get("entries") or {}
-        data = tuple((name, tuple(ids) if isinstance(ids, list) else (ids,)) for name, ids in sorted(entries.items()))
+        # rpm-ostree's rule: a user's single id is also the id of its group
+        count = 2 if key == "check-passwd" else 1
+        given = [(name, ids if isinstance(ids, list) else [ids]) for name, ids in sorted(entries.items())]
+        data = tuple((name, tuple(ids * count)[:count]) for name, ids in given)
         return Check(kind=CheckKind(row["type"]), file=external(key), data=data)
 
     releasever = value("releasever", None)

@@ -8,7 +8,7 @@ from pathlib import Path
 from compose.lint import rules as tree_rules
 from compose.treefile import lint as treefile_lint
 from compose.treefile.keys import CLIENT_ONLY, KEYS, LEGACY, OWN
-from compose.treefile.validate import schema
+from compose.treefile.validate import schema, schema_text
 
 PAGE = (Path(__file__).parents[3] / "docs/treefile.md").read_text()
 ROWS = [line.split("|") for line in PAGE.splitlines() if line.startswith("| `")]
@@ -53,6 +53,13 @@ def test_the_schema_describes_every_key() -> None:
     assert properties.keys() - LEGACY.keys() == KEYS.keys()
     for name, value in properties.items():
         assert value.get("description"), name
+
+
+def test_patterns_of_the_schema_end_at_the_end() -> None:
+    """For Python, unlike JSON Schema, $ also matches before a newline at the end."""
+    text = schema_text()
+    assert re.findall(r'"\^[^"]*\$\(\?!', text)
+    assert not re.findall(r'"\^[^"]*\$"', text)
 
 
 def test_every_rule_of_the_linters_is_described() -> None:

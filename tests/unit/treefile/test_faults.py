@@ -74,7 +74,21 @@ Faults = Callable[..., list[str]]
         ),
         (
             "check-groups: {type: data, entries: {root: -1}}",
-            "top.yaml:1:38: check-groups.entries.root: must be an id, or a list of ids, not -1",
+            "top.yaml:1:38: check-groups.entries.root: must be an id, or a list of one id, not -1",
+        ),
+        (
+            "check-groups: {type: data, entries: {root: [0, 1]}}",
+            "top.yaml:1:38: check-groups.entries.root: must be an id, or a list of one id, not a list",
+        ),
+        (
+            'automatic-version-suffix: ".\\n"',
+            'top.yaml:1:1: automatic-version-suffix: ".\\n" is not allowed: one ASCII character between prefix and counter',
+        ),
+        ('"packages-x86_64\\n": [a]', 'top.yaml:1:1: packages-x86_64\n: unknown key; did you mean "packages"?'),
+        (
+            f'rpm-files: [{{path: a.rpm, sha256: "{"a" * 64}\\n"}}]',
+            f'top.yaml:1:27: rpm-files[0].sha256: "{"a" * 56}... is not allowed: 64 hexadecimal digits, as sha256sum '
+            "prints them",
         ),
         ("repo-metadata:", "top.yaml:1:1: repo-metadata: must be one of inline, detached, disabled, not nothing"),
         (

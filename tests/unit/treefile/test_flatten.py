@@ -261,6 +261,14 @@ def test_external_files_are_read_beside_the_file_that_names_them(load: Load, tmp
     assert treefile.check_passwd.file.data.startswith(b"root")
 
 
+def test_a_single_id_of_a_user_is_its_group_s_too(load: Load) -> None:
+    entries = "entries: {bin: 1, daemon: [2], adm: [3, 4]}"
+    treefile = load(f"packages: [p]\ncheck-passwd: {{type: data, {entries}}}").treefile
+    assert treefile.check_passwd.data == (("adm", (3, 4)), ("bin", (1, 1)), ("daemon", (2, 2)))
+    treefile = load("packages: [p]\ncheck-groups: {type: data, entries: {bin: 1, daemon: [2]}}").treefile
+    assert treefile.check_groups.data == (("bin", (1,)), ("daemon", (2,)))
+
+
 def test_a_later_repo_packages_entry_takes_packages_from_earlier_ones(load: Load) -> None:
     treefile = load(
         "include: a.yaml\nrepo-packages: [{repo: top, packages: [x]}]",
