@@ -1,7 +1,7 @@
 """Treefile variables: the conditions of conditional-include, and ${name} substitution.
 
-A condition is `name op value`, where op is ==, !=, <, <=, > or >=, and value is true, false, a decimal number or "text". Both
-sides must have the same type, and only numbers are ordered (rpm-ostree's rules).
+A condition is `name op value`, where op is ==, !=, <, <=, > or >=, and value is true, false, a decimal number or "text", which
+may contain quotation marks. Both sides must have the same type, and only numbers are ordered (rpm-ostree's rules).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 Value = str | int | bool
 # digits of 2**64 - 1, the largest number that rpm-ostree accepts
 _MAX_DIGITS = 20
-_CONDITION = re.compile(r'\s*([A-Za-z0-9_]+)\s*(==|!=|<=|>=|<|>)\s*(true|false|[0-9]+|"[^"]*")\s*')
+_CONDITION = re.compile(r'\s*([A-Za-z0-9_]+)\s*(==|!=|<=|>=|<|>)\s*(true|false|[0-9]+|".*")\s*')
 _EQUALITY: dict[str, Callable[[object, object], bool]] = {"==": operator.eq, "!=": operator.ne}
 _ORDER: dict[str, Callable[[int, int], bool]] = {
     "<": operator.lt,
@@ -21,7 +21,8 @@ _ORDER: dict[str, Callable[[int, int], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_TEMPLATE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+# rpm-ostree substitutes names of any characters but these
+_TEMPLATE = re.compile(r"\$\{([^${}]+)\}")
 _KINDS = {bool: "a boolean", int: "a number", str: "text"}
 
 
@@ -69,6 +70,6 @@ def substitute(text: str, variables: Mapping[str, Value]) -> str:
     return _TEMPLATE.sub(value, text)
 
 
-def undefined(text: str) -> list[str]:
-    """Names of the variables that the text still refers to after substitute()."""
+def references(text: str) -> list[str]:
+    """Names of the variables that the text refers to; after substitute(), of those that are undefined."""
     return _TEMPLATE.findall(text)

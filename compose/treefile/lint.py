@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from compose.errors import TreefileError
 from compose.findings import Level, Rule, by_id
 from compose.rpm.repofile import RepoSection, read_repo_files
+from compose.treefile.conditions import references
 from compose.treefile.flatten import Config, Flattener, parse_source, split_packages
 from compose.treefile.keys import KEYS, nearest
 from compose.treefile.load import flatten
@@ -282,7 +283,7 @@ def _variables(subject: _Subject) -> Iterator[Finding]:
                     rows = conditions.value if isinstance(conditions.value, list) else [conditions]
                     used.update(name for item in rows for name in re.findall(r"^\s*(\w+)", str(item.value)))
             if key != "variables":
-                used.update(re.findall(r"\$\{(\w+)\}", str(value.plain())))
+                used.update(references(str(value.plain())))
     for source in subject.sources.values():
         variables = source.value.get("variables")
         for name, value in variables.value.items() if variables is not None and variables.value else ():

@@ -10,7 +10,7 @@ from typing import Any
 from compose.errors import RepositoryError, TreefileError
 from compose.ostree.refs import validate_ref
 from compose.rpm.specs import PackageSpec, RepoPackages
-from compose.treefile.conditions import Value, substitute, undefined
+from compose.treefile.conditions import Value, references, substitute
 from compose.treefile.flatten import FINALIZE, Config, Flattener
 from compose.treefile.keys import KEYS, Merge
 from compose.treefile.known import KnownFiles
@@ -29,7 +29,12 @@ from compose.treefile.model import (
 from compose.treefile.source import Located
 
 _SUBSTITUTED = ("ref", "automatic-version-prefix", "mutate-os-release", "platform-module")
-_SUBSTITUTED_MEMBERS = ("metadata", "add-commit-metadata", "rojig")
+# None: all members
+_SUBSTITUTED_MEMBERS: dict[str, tuple[str, ...] | None] = {
+    "metadata": None,
+    "add-commit-metadata": None,
+    "rojig": ("name", "summary", "description"),
+}
 _ADD_FILES_PREFIXES = ("usr/", "etc/", "bin/", "sbin/", "lib/", "lib64/")
 # As in rpm-ostree, keys that change only the commit's metadata are hashed too.
 _NOT_HASHED = (
@@ -112,13 +117,13 @@ def _substitute(config: Config, variables: dict[str, Value], faults: list[str]) 
         if key in config:
             value = config[key]
             config[key] = Located(substitute(value.value, variables), value.place)
-    for key in _SUBSTITUTED_MEMBERS:
+    for key, members in _SUBSTITUTED_MEMBERS.items():
         if key in config:
             value = config[key]
             config[key] = Located(
                 {
                     name: Located(substitute(member.value, variables), member.place)
-                    if isinstance(member.value, str)
+                    if isinstance(member.value, str) and (members is None or name in members)
                     else member
                     for name, member in value.value.items()
                 },
@@ -126,7 +131,7 @@ def _substitute(config: Config, variables: dict[str, Value], faults: list[str]) 
             )
     ref = config.get("ref")
     if ref is not None:
-        unknown = undefined(ref.value)
+        unknown = references(ref.value)
         faults += [f"{ref.place}: ref: undefined variable {name!r}" for name in unknown]
         try:
             if not unknown:

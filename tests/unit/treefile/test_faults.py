@@ -61,6 +61,7 @@ Faults = Callable[..., list[str]]
             f"variables: {{a: 1}}\nconditional-include: [{{if: 'a == {'1' * 5000}', include: a.yaml}}]",
             "top.yaml:2:24: conditional-include: a is compared with a number of 5000 digits",
         ),
+        ("ref: a/${no-pe}", "top.yaml:1:1: ref: undefined variable 'no-pe'"),
         ("ref: a/${nope}", "top.yaml:1:1: ref: undefined variable 'nope'"),
         (
             "packages: [a]\nadd-files: [[top.yaml, var/x]]",

@@ -96,6 +96,13 @@ def test_conditions(condition: str, taken: bool, load: Load) -> None:
     assert ("extra" in flat(loaded)["packages"]) is taken
 
 
+def test_a_condition_may_compare_with_a_quotation_mark(load: Load) -> None:
+    loaded = load(
+        "variables: {v: 'a\"b'}\npackages: [p]\nconditional-include: [{if: 'v == \"a\"b\"', include: {packages: [q]}}]"
+    )
+    assert flat(loaded)["packages"] == ["p", "q"]
+
+
 def test_several_conditions_must_all_hold(load: Load) -> None:
     text = """
 variables: {a: true, b: false}
@@ -201,6 +208,18 @@ def test_comments_of_treefiles_written_in_place_may_come_again(start: str, load:
     for wrong in ('{"packages": ["c"], "packages": ["d"]}', '{"metadata": {"#": 1, "#": 2}}'):
         with pytest.raises(TreefileError, match="given twice"):
             load(text % wrong, start=start)
+
+
+def test_only_the_descriptive_texts_of_rojig_are_substituted(load: Load) -> None:
+    loaded = load("packages: [p]\nrojig: {name: 'n-${basearch}', summary: '${basearch}', license: '${basearch}'}")
+    expected = {"name": "n-x86_64", "summary": "x86_64", "license": "${basearch}", "description": None}
+    assert flat(loaded)["rojig"] == expected
+
+
+@pytest.mark.parametrize("name", ["my-stream", "1st", "a.b", "stream name"])
+def test_a_variable_of_any_name_is_substituted(name: str, load: Load) -> None:
+    treefile = load(f"ref: f/${{{name}}}\nvariables: {{'{name}': s}}\npackages: [p]").treefile
+    assert treefile.ref == "f/s"
 
 
 def test_kickstart(load: Load, tmp_path: Any) -> None:

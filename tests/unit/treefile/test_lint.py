@@ -95,6 +95,7 @@ def test_an_architecture_by_another_name(found: Lint) -> None:
         'postprocess: ["#!/usr/bin/python3\\nimport os\\nos.sync()"]',
         "postprocess: ['# one command only\\ntrue']",
         "variables: {a: 1}\nmetadata: {x: '${a}'}",
+        "variables: {a-b: 1}\nmetadata: {x: '${a-b}'}",
         "variables: {a: 1}\nconditional-include: [{if: 'a == 1', include: {units: []}}]",
         "variables: {a: 1}\nconditional-include: [{if: 'a==1', include: {units: []}}]",
         "variables: {a: 1}\nconditional-include: [{if: 'basearch == \"x\"', include: {metadata: {x: '${a}'}}}]",
