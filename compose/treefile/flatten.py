@@ -461,3 +461,22 @@ def merge(config: Config, included: Config) -> None:
                 config[key] = Located({**value.value, **present.value}, present.place)
             case Merge.FIRST | Merge.TOP:
                 pass
+    if "repo-packages" in config:
+        rows = config["repo-packages"]
+        config["repo-packages"] = Located(without_overridden(rows.value), rows.place)
+
+
+def without_overridden(rows: Iterable[Located]) -> list[Located]:
+    """Rows of repo-packages, each package only in the last row that lists it: an includer overrides its includes. Rows of which
+    nothing is left are dropped."""
+    taken: set[str] = set()
+    found: list[Located] = []
+    for row in reversed(list(rows)):
+        packages = row.value["packages"]
+        # a dict, to list a package once and keep the order
+        items = {item.value: item for item in reversed(packages.value) if item.value not in taken}
+        taken.update(items)
+        if items:
+            kept = Located(list(reversed(items.values())), packages.place)
+            found.append(Located({**row.value, "packages": kept}, row.place))
+    return found[::-1]

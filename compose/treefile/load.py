@@ -11,7 +11,7 @@ from compose.errors import RepositoryError, TreefileError
 from compose.ostree.refs import validate_ref
 from compose.rpm.specs import PackageSpec, RepoPackages
 from compose.treefile.conditions import Value, references, substitute
-from compose.treefile.flatten import FINALIZE, Config, Flattener
+from compose.treefile.flatten import FINALIZE, Config, Flattener, without_overridden
 from compose.treefile.keys import KEYS, Merge
 from compose.treefile.known import KnownFiles
 from compose.treefile.model import (
@@ -152,7 +152,7 @@ def _flat(config: Config, basearch: str) -> dict[str, Any]:
     if "rojig" in flat:
         flat["rojig"].setdefault("description", None)
     for row in flat.get("repo-packages", ()):
-        row["packages"] = sorted(row["packages"])
+        row["packages"] = sorted(set(row["packages"]))
     if flat.get("opt-usrlocal") == "stateoverlay":
         flat["opt-usrlocal"] = "state-overlay"
     return flat
@@ -283,14 +283,11 @@ def _rpm_files(config: Config) -> tuple[RpmSource, ...]:
 
 
 def _repo_packages(config: Config) -> tuple[RepoPackages, ...]:
-    """Entries of repo-packages. A package listed in several stays only in the last one: an includer overrides its includes."""
-    rows = config["repo-packages"].value if "repo-packages" in config else []
-    taken: set[str] = set()
-    found: list[RepoPackages] = []
-    for row in reversed(rows):
-        items = [item for item in row.value["packages"].value if item.value not in taken]
-        taken.update(item.value for item in items)
-        if items:
-            packages = tuple(PackageSpec(text=item.value, place=str(item.place)) for item in items)
-            found.append(RepoPackages(repo=row.value["repo"].value, packages=packages, place=str(row.place)))
-    return tuple(reversed(found))
+    return tuple(
+        RepoPackages(
+            repo=row.value["repo"].value,
+            packages=tuple(PackageSpec(text=item.value, place=str(item.place)) for item in row.value["packages"].value),
+            place=str(row.place),
+        )
+        for row in without_overridden(config["repo-packages"].value if "repo-packages" in config else [])
+    )

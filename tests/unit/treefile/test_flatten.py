@@ -289,23 +289,36 @@ def test_a_single_id_of_a_user_is_its_group_s_too(load: Load) -> None:
 
 
 def test_a_later_repo_packages_entry_takes_packages_from_earlier_ones(load: Load) -> None:
-    treefile = load(
-        "include: a.yaml\nrepo-packages: [{repo: top, packages: [x]}]",
-        a_yaml="repo-packages: [{repo: a, packages: [x, y]}]",
-    ).treefile
-    assert [(row.repo, [spec.text for spec in row.packages]) for row in treefile.repo_packages] == [
+    loaded = load(
+        "include: a.yaml\nrepo-packages: [{repo: top, packages: [x z]}]",
+        a_yaml="repo-packages: [{repo: a, packages: [x, y]}, {repo: b, packages: [z]}]",
+    )
+    assert [(row.repo, [spec.text for spec in row.packages]) for row in loaded.treefile.repo_packages] == [
         ("a", ["y"]),
-        ("top", ["x"]),
+        ("top", ["x", "z"]),
     ]
+    # what is overridden is neither printed nor an input
+    assert flat(loaded)["repo-packages"] == [{"repo": "a", "packages": ["y"]}, {"repo": "top", "packages": ["x", "z"]}]
+    assert dict(loaded.deciding_keys)["repo-packages"] == json.dumps(flat(loaded)["repo-packages"], sort_keys=True)
+
+
+def test_repo_packages_of_one_file(load: Load) -> None:
+    loaded = load("repo-packages: [{repo: a, packages: [y x y]}, {repo: b, packages: [x]}]")
+    assert [(row.repo, [spec.text for spec in row.packages]) for row in loaded.treefile.repo_packages] == [
+        ("a", ["y"]),
+        ("b", ["x"]),
+    ]
+    # rpm-ostree drops what is overridden when it merges files, so of a single one nothing
+    assert flat(loaded)["repo-packages"] == [{"repo": "a", "packages": ["x", "y"]}, {"repo": "b", "packages": ["x"]}]
 
 
 def test_repo_packages_without_packages(load: Load) -> None:
     entry = "repo-packages: [{repo: a, packages: }]"
     inline = f"conditional-include: [{{if: 'basearch == \"x86_64\"', include: {{{entry}}}}}]"
-    for text in (entry, inline):
+    for text, printed in ((entry, [{"repo": "a", "packages": []}]), (inline, [])):
         loaded = load(text)
         assert loaded.treefile.repo_packages == ()
-        assert flat(loaded)["repo-packages"] == [{"repo": "a", "packages": []}]
+        assert flat(loaded)["repo-packages"] == printed
 
 
 def deciding(loaded: LoadedTreefile) -> set[tuple[str, str]]:
