@@ -133,6 +133,20 @@ def test_what_is_written_in_place_wins_over_files(load: Load) -> None:
     assert (found["documentation"], found["postprocess"]) == (False, ["echo included", "echo in place", "echo top"])
 
 
+def test_what_else_counts_of_what_is_written_in_place(load: Load) -> None:
+    """rpm-ostree ignores these there."""
+    loaded = load(
+        "include: a.yaml\nconditional-include:\n- if: 'basearch == \"x86_64\"'\n"
+        "  include: {packages-x86_64: [x], packages-s390x: [s], variables: {v: 1}, releasever: 44}\n",
+        a_yaml="conditional-include: [{if: [v == 1, releasever == 44], include: {packages: [a]}}]",
+    )
+    assert flat(loaded)["packages"] == ["a", "x"]
+
+
+def test_packages_of_an_architecture_may_be_empty(load: Load) -> None:
+    assert flat(load("packages: [p]\npackages-x86_64:\npackages-s390x:\n"))["packages"] == ["p"]
+
+
 def test_files_of_what_is_written_in_place(load: Load) -> None:
     loaded = load(
         "packages: [p]\nconditional-include:\n"
@@ -373,9 +387,11 @@ def test_finalize_programs_of_all_files_by_name(load: Load, tmp_path: Any) -> No
         path.write_text(body)
         path.chmod(0o755)
     (tmp_path / "finalize.d" / "README").write_text("not executable")
+    (tmp_path / "finalize.d" / "30-link").symlink_to("../sub/finalize.d/10-a")
+    (tmp_path / "finalize.d" / "40-gone").symlink_to("nowhere")
     loaded = load("packages: [p]\ninclude: sub/base.yaml", sub__base_yaml="packages: [q]")
     # of two with one name the includer's is taken, as everywhere else in the language
-    assert [each.data for each in loaded.treefile.finalize] == [b"sub", b"top"]
+    assert [each.data for each in loaded.treefile.finalize] == [b"sub", b"top", b"sub"]
     before = deciding(loaded)
     (tmp_path / "finalize.d" / "20-b").write_text("other")
     after = deciding(load("packages: [p]\ninclude: sub/base.yaml", sub__base_yaml="packages: [q]"))
