@@ -34,7 +34,9 @@ def _validator() -> Any:
     # slow to import, and not needed when all files are known to be valid (known.py)
     import jsonschema
 
-    return jsonschema.Draft202012Validator(schema())
+    # for JSON Schema 1.0 is an integer; for rpm-ostree it is not, nor for what takes the value
+    checker = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
+    return jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=checker)(schema())
 
 
 def faults(source: Located) -> list[tuple[Place, str]]:
@@ -133,7 +135,7 @@ def _expected(value: Any) -> str:
     names = {
         "string": "text",
         "boolean": "true or false",
-        "integer": "a number",
+        "integer": "a whole number",
         "array": "a list",
         "object": "a mapping",
         "null": "nothing",

@@ -29,6 +29,15 @@ Faults = Callable[..., list[str]]
             "top.yaml:2:1: ref: 'os/b c' is not a valid ref name (components of letters, digits, . _ and -, joined by /)",
         ),
         ("packages: bash", 'top.yaml:1:1: packages: must be a list, not "bash"'),
+        ("releasever: 43.0", "top.yaml:1:1: releasever: must be text or a whole number, not 43.0"),
+        (
+            "variables: {v: 1.0}\nconditional-include: [{if: v == 1, include: a.yaml}]",
+            "top.yaml:1:13: variables.v: must be text or true or false or a whole number, not 1.0",
+        ),
+        (
+            "check-passwd: {type: data, entries: {bin: 1.0}}",
+            "top.yaml:1:38: check-passwd.entries.bin: must be an id, or a list of user id and group id, not 1.0",
+        ),
         ("packages: [a]\nselinux: yes please", 'top.yaml:2:1: selinux: must be true or false, not "yes please"'),
         (
             "packages: [a]\nboot-location: module",
