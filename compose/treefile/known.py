@@ -22,7 +22,7 @@ from compose.treefile.source import Located, Place
 from compose.treefile.validate import schema_text
 
 # To be incremented whenever the same bytes may be parsed or validated differently than before.
-_KIND = b"compose treefile 5\n"
+_KIND = b"compose treefile 6\n"
 _KEPT = 200
 
 

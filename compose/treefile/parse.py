@@ -1,6 +1,7 @@
 """Parses YAML and JSON into values with their place.
 
-YAML is YAML 1.1 with the scalar types null, bool, int, float and str; JSON is that of RFC 8259.
+YAML has the scalar types null, bool, int, float and str. As for rpm-ostree, whose YAML is 1.2, all that only YAML 1.1 takes for
+something else is text: yes, on, 010, 1_000, 12:30. So is 1e5, as in YAML 1.1. JSON is that of RFC 8259.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from compose.treefile.source import Located, Place, SourceFault, type_name
 
 _MAX_NODES = 200_000
 _MAX_BYTES = 8 << 20
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CONSTRUCTOR = yaml.constructor.SafeConstructor()
 _SCALARS = {
     "tag:yaml.org,2002:null": _CONSTRUCTOR.construct_yaml_null,
@@ -27,8 +28,20 @@ _SCALARS = {
     "tag:yaml.org,2002:float": _CONSTRUCTOR.construct_yaml_float,
     "tag:yaml.org,2002:str": _CONSTRUCTOR.construct_yaml_str,
 }
+# tag, pattern of an untagged value, and the characters that such a value begins with
+_RESOLVED = (
+    ("null", r"~|null|Null|NULL", "~nN"),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*|0b[01]+|0x[0-9a-fA-F]+)", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(?:[0-9]+\.[0-9]*(?:[eE][-+][0-9]+)?|\.[0-9]+(?:[eE][-+][0-9]+)?|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+)
 # which no file name, script or metadata can hold
 _NUL = "not valid text: a NUL character"
+_INFINITE = "not a finite number"
 _BLANKS = re.compile(r"[ \t\n\r]*")
 # The first only checks the syntax: Python limits the digits of an integer, and its error does not say where that integer is.
 _SYNTAX, _VALUES = json.JSONDecoder(parse_int=str), json.JSONDecoder()
@@ -45,9 +58,24 @@ def _never(path: Path, key: str) -> bool:
     return False
 
 
+def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
+    """(tag, pattern) by the first character of a value, "" for an empty one: PyYAML's form."""
+    found: dict[str, list[tuple[str, re.Pattern[str]]]] = {"": [("tag:yaml.org,2002:null", re.compile(r"\Z"))]}
+    for tag, pattern, first in _RESOLVED:
+        for character in first:
+            found.setdefault(character, []).append((f"tag:yaml.org,2002:{tag}", re.compile(rf"(?:{pattern})\Z")))
+    return found
+
+
+class _Loader(_SafeLoader):  # type: ignore[misc]
+    """Takes untagged values for what the docstring of this module says."""
+
+    yaml_implicit_resolvers = _resolvers()
+
+
 def parse_yaml(data: bytes, file: str, *, may_repeat: MayRepeat = _never) -> Located:
     """Parse YAML. Raises SourceFault for a syntax error, a key given twice, an alias bomb, an object tag, a value that is not
-    of its tag's type, text with NUL, or a document that is not a mapping."""
+    of its tag's type, text with NUL, an infinite number, or a document that is not a mapping."""
     node = compose_nodes(_decode(data, file), file)
     return _top(node, file, may_repeat)
 
@@ -128,15 +156,16 @@ class _Converter:
             raise SourceFault(place, _NUL)
         construct = _SCALARS.get(node.tag)
         if construct is None:
-            # rpm-ostree reads a date as text
-            if not node.tag.startswith("tag:yaml.org,2002:timestamp"):
-                raise SourceFault(place, f"{node.tag} is not a plain value")
-            construct = _CONSTRUCTOR.construct_yaml_str
+            raise SourceFault(place, f"{node.tag} is not a plain value")
         try:
-            return Located(construct(node), place)
+            value = construct(node)
         except (ValueError, LookupError, yaml.YAMLError) as error:
             # LookupError: of PyYAML, for "!!bool maybe" and "!!int ''"
             raise SourceFault(place, f"not a valid value: {node.value!r}") from error
+        if isinstance(value, float) and not math.isfinite(value):
+            # which JSON cannot hold
+            raise SourceFault(place, _INFINITE)
+        return Located(value, place)
 
     def _mapping(self, node: Any, path: Path) -> dict[str, Located]:
         found: dict[str, Located] = {}
@@ -211,7 +240,7 @@ class _JsonReader:
             raise SourceFault(self._place(at), "a number with too many digits") from error
         if isinstance(found, float) and not math.isfinite(found):
             # NaN and Infinity, which Python accepts in JSON, or 1e999
-            raise SourceFault(self._place(at), "not a finite number")
+            raise SourceFault(self._place(at), _INFINITE)
         if isinstance(found, str) and not found.isascii():
             try:
                 found.encode()

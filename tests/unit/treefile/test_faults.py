@@ -29,6 +29,7 @@ Faults = Callable[..., list[str]]
             "top.yaml:2:1: ref: 'os/b c' is not a valid ref name (components of letters, digits, . _ and -, joined by /)",
         ),
         ("packages: bash", 'top.yaml:1:1: packages: must be a list, not "bash"'),
+        ("packages: [a]\nselinux: yes", 'top.yaml:2:1: selinux: must be true or false, not "yes"'),
         ("releasever: 43.0", "top.yaml:1:1: releasever: must be text or a whole number, not 43.0"),
         (
             "variables: {v: 1.0}\nconditional-include: [{if: v == 1, include: a.yaml}]",
