@@ -123,6 +123,8 @@ def _complaint(error: Any) -> str:
             )
         case "minItems" | "maxItems":
             return f"must have {error.validator_value} items, not {len(error.instance)}"
+        case "minLength":
+            return "must not be empty"
         case "required":
             missing = [name for name in error.validator_value if name not in error.instance]
             return f"lacks {', '.join(missing)}"

@@ -107,6 +107,7 @@ Faults = Callable[..., list[str]]
             "top.yaml:1:62: repo-metadata: must be one of inline, detached, disabled, not nothing",
         ),
         ("remove-files: [../x]", "top.yaml:1:16: remove-files: ../x must be relative, without .."),
+        ("mutate-os-release: ''", "top.yaml:1:1: mutate-os-release: must not be empty"),
         ("units: [a]\nmachineid-compat: false", "top.yaml:1:1: units: needs machineid-compat: true"),
         (
             "conditional-include: [{if: 'nope == 1', include: a.yaml}]",
