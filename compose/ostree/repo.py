@@ -15,7 +15,7 @@ import stat
 import sys
 from collections import Counter
 from collections.abc import Callable, Container, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -303,8 +303,7 @@ class Repo:
         with self.open_content(checksum) as content:
             return b"".join(content.pieces) if content.info.target is None else None
 
-    @contextmanager
-    def open_content(self, checksum: bytes) -> Iterator[OpenContent]:
+    def open_content(self, checksum: bytes) -> OpenContent:
         """Open the object of a regular file or symlink. checksum: 32 bytes.
 
         Raises RepositoryError if it is missing or damaged; damaged contents of a file are found only when all pieces have been
@@ -317,21 +316,24 @@ class Repo:
                 hint="pull the commit into an archive, bare-user or bare repository",
             )
         text, extension = checksum.hex(), mode.content_extension
-        with ExitStack() as stack:
-            with self._object_errors(text, extension):
-                content = stack.enter_context(open_object(self._path_of(text, extension), mode))
-            pieces = self._verified(text, extension, content)
-            if content.info.target is not None:
+        with self._object_errors(text, extension):
+            content = open_object(self._path_of(text, extension), mode)
+        pieces = self._verified(text, extension, content)
+        if content.info.target is not None:
+            try:
                 # verify it now: a symlink has no pieces that the caller would read
                 pieces = iter([*pieces])
-            yield OpenContent(content.info, content.size, pieces)
+            except BaseException:
+                content.close()
+                raise
+        return OpenContent(content.info, content.size, pieces, content.fd)
 
     def _verified(self, checksum: str, extension: str, content: OpenContent) -> Iterator[bytes]:
         with self._object_errors(checksum, extension):
             yield from verified(content, checksum)
 
     def _path_of(self, checksum: str, extension: str) -> str:
-        return os.path.join(self.path, "objects", object_name(checksum, extension))
+        return f"{self.path}/objects/{object_name(checksum, extension)}"
 
     def _read(self, checksum: str, extension: str) -> bytes:
         try:

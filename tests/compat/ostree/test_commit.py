@@ -344,7 +344,7 @@ def test_reading_back(nasty: Path, tree: Tree, blobs: BlobStore, tmp_path: Path)
 def test_other_kinds_are_refused_with_the_way_out(tmp_path: Path, mode: str) -> None:
     Repo.create(str(tmp_path / "repo"), Mode(mode))
     with Repo.open(str(tmp_path / "repo")) as repo:
-        for refused in (repo.check_writable, repo.open_content(bytes(32)).__enter__):
+        for refused in (repo.check_writable, functools.partial(repo.open_content, bytes(32))):
             with pytest.raises(RepositoryError, match=f"{mode} repository") as caught:
                 refused()
             assert "archive, bare-user or bare repository" in (caught.value.hint or "")
