@@ -39,6 +39,7 @@ def load_repositories(
     """
     try:
         with _metadata_lock(network, reporter):
+            _remove_partial(network.metadata_dir)
             return _loaded(request, network, reporter, installed)
     except OSError as error:
         raise StorageError(
@@ -68,6 +69,16 @@ def _metadata_lock(network: RepoNetwork, reporter: Reporter) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _remove_partial(metadata_dir: str) -> None:
+    """Remove what killed composes were downloading; to be called with the lock held, under which all downloads are made."""
+    for repository in os.scandir(metadata_dir):
+        if repository.is_dir(follow_symlinks=False):
+            for name in os.listdir(repository.path):
+                # as libdnf5 names them (RepoDownloader::download_metadata())
+                if name.startswith("tmpdir."):
+                    fs.remove_tree(os.path.join(repository.path, name))
 
 
 def _loaded(request: SolveRequest, network: RepoNetwork, reporter: Reporter, installed: str | None) -> Repositories:

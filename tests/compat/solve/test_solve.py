@@ -2,10 +2,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import re
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -46,17 +51,19 @@ class Place:
     def repo(self, text, name="test"):
         (self.tree / f"{name}.repo").write_text(text)
 
-    def solve(self, *specs, network=None, access=None, **request):
+    def question(self, *specs, network=None, access=None, **request):
         access = {"basearch": "x86_64"} | (access or {})
-        return solve(
+        return (
             SolveRequest(
                 packages=tuple(PackageSpec(text=spec, place=f"t.yaml:{line}:5") for line, spec in enumerate(specs, 2)),
                 access=RepoAccess(repo_dirs=(str(self.tree),), **access),
                 **request,
             ),
             RepoNetwork(cachedir=str(self.path / "cache"), pause=0.01, **(network or {})),
-            self.log,
         )
+
+    def solve(self, *specs, **arguments):
+        return solve(*self.question(*specs, **arguments), self.log)
 
     def names(self, *specs, **arguments):
         return [package.nevra.name for package in self.solve(*specs, **arguments).packages]
@@ -357,6 +364,29 @@ def test_metadata_is_taken_afresh_each_time_unless_told_otherwise(place, tmp_pat
     shutil.rmtree(directory)
     assert place.names("two", network={"cache_only": True}) == ["one", "two"]
     place.fails(FetchError, "two")
+
+
+def test_what_a_killed_compose_was_downloading_is_removed(place, server):
+    place.repo(f"[test]\nbaseurl={server.url}/repo\n")
+    server.faults = {"filelists.xml.zst": ["stall"]}
+    script = "import pickle, sys; from compose.solve.solver import solve; solve(*pickle.load(sys.stdin.buffer))"
+    process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        with process.stdin as stdin:
+            stdin.write(pickle.dumps((*place.question("base"), Reporter())))
+        deadline = time.monotonic() + 10
+        while not (partial := list(place.path.glob("cache/repomd/test-*/tmpdir.*/repodata"))):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    server.release.set()
+    assert partial[0].exists()
+    # by whoever loads metadata next, whichever repositories that uses
+    place.repo(f"[other]\nbaseurl={server.url}/repo\n")
+    assert place.names("base") == ["base"]
+    assert not list(place.path.glob("cache/repomd/*/tmpdir.*"))
 
 
 def test_nothing_is_cached_yet(place):
