@@ -82,6 +82,10 @@ class RepoNetwork:
     def rpms_dir(self) -> str:
         return os.path.join(self.cachedir, "rpms")
 
+    @property
+    def scratch_dir(self) -> str:
+        return os.path.join(self.cachedir, "work")
+
 
 def variables(access: RepoAccess) -> dict[str, str]:
     """Return the variables of .repo files. Raises TreefileError for what cannot be read."""

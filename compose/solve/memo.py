@@ -85,6 +85,13 @@ def key_of(question: str, request: SolveRequest, sections: Iterable[RepoSection]
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=sorted).encode()).hexdigest()
 
 
+def is_worth_keeping(request: SolveRequest, network: RepoNetwork) -> bool:
+    """Whether the question may be asked again: not about .repo files that were unpacked into a scratch directory, as verify and
+    bundles do, because their paths are part of it."""
+    scratch = os.path.abspath(network.scratch_dir)
+    return all(os.path.commonpath((scratch, os.path.abspath(each))) != scratch for each in request.access.repo_dirs)
+
+
 def recall(key: str, network: RepoNetwork) -> Answer | None:
     """The remembered answer to a question, valid only if holds(); None if there is none."""
     path = os.path.join(network.solved_dir, key)

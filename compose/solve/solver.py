@@ -85,7 +85,8 @@ def _ask(
     if answer is None:
         assert known is not None
         return _recalled(known, [warning for warning in known.warnings if warning not in recorder.warnings], reporter)
-    memo.keep(key, replace(answer, warnings=tuple(recorder.warnings)), network)
+    if memo.is_worth_keeping(request, network):
+        memo.keep(key, replace(answer, warnings=tuple(recorder.warnings)), network)
     return answer.resolution
 
 

@@ -62,12 +62,14 @@ def test_a_commit_is_what_its_record_makes(site: Site) -> None:
     # nothing that was beside the repository is needed
     for name in ("motd", "more.yaml", "extra.json", "tiny.yaml", "tiny.repo", "tiny.key"):
         (site.path / name).unlink()
-    before = site.snapshot()
+    before, solved = site.snapshot(), sorted(os.listdir(site.cachedir / "solved"))
     for commit in (REF, f"{REF}^"):
         done = verify(site, commit=commit)
         assert done.status == 0, done.stdout + done.stderr
         assert ": reproduced" in done.stdout
     assert site.snapshot() == before
+    # about files in a scratch directory nobody asks again
+    assert sorted(os.listdir(site.cachedir / "solved")) == solved
 
 
 @pytest.mark.parametrize("kind", ["xfs", "btrfs", "tmpfs", "ramfs"])

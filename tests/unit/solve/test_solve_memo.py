@@ -189,6 +189,20 @@ def test_metadata_that_is_nowhere_is_not_as_it_was(place):
     assert place.recall() is None
 
 
+@pytest.mark.parametrize(
+    ("repo_dirs", "again"),
+    [
+        (("/repos",), True),
+        (("/cache/workshop", "/cache"), True),
+        (("/cache/work/0123/sources/root",), False),
+        (("/repos", "/cache/work/0123"), False),
+    ],
+)
+def test_what_was_unpacked_for_once_is_not_asked_for_again(repo_dirs, again):
+    request = replace(REQUEST, access=replace(REQUEST.access, repo_dirs=repo_dirs))
+    assert memo.is_worth_keeping(request, RepoNetwork(cachedir="/cache")) is again
+
+
 def test_those_used_last_stay(place):
     for number in range(60):
         memo.keep(str(number), place.answer, place.network)
