@@ -20,6 +20,7 @@ from compose.events import Reporter
 from compose.ostree import composefs
 from compose.ostree.deflate import codec_name
 from compose.sandbox import identity
+from compose.scratch import temporary_directory
 from compose.workroot.probe import probe
 from compose.workroot.server import Form
 
@@ -66,7 +67,7 @@ def examine(cachedir: str) -> Iterator[Check]:
     except ComposeError as error:
         yield _from_error("cachedir", error)
         try:
-            with fs.temporary_directory("compose-doctor-") as work:
+            with temporary_directory("compose-doctor-") as work:
                 yield from _sandbox(work)
         except ComposeError as no_place:
             yield _from_error("sandbox", no_place)

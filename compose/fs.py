@@ -142,25 +142,6 @@ def memory_file(name: str) -> BinaryIO:
     return os.fdopen(os.memfd_create(name, os.MFD_CLOEXEC), "w+b")
 
 
-@contextmanager
-def temporary_directory(prefix: str, place: str | None = None) -> Iterator[str]:
-    """Create a temporary directory, removed at the end of the context. place: its parent, by default TMPDIR or /tmp.
-
-    Raises StorageError if it cannot be created.
-    """
-    import tempfile  # late, as in check_place()
-
-    try:
-        made = tempfile.TemporaryDirectory(prefix=prefix, dir=place)
-    except OSError as error:
-        raise StorageError(
-            f"cannot create a temporary directory: {error.strerror}",
-            hint="set TMPDIR to a writable directory",
-        ) from error
-    with made as directory:
-        yield directory
-
-
 def atomic_write(
     path: str,
     data: bytes,

@@ -9,6 +9,7 @@ from compose.errors import AssembleError, PackageError, RepositoryError
 from compose.events import Reporter
 from compose.ostree.repo import Repo
 from compose.rpm.database import DATABASE_PATH, InstalledPackage, read_packages
+from compose.scratch import temporary_directory
 
 _NAME, _LOG = "rpmdb.sqlite", "rpmdb.sqlite-wal"
 _DIRECTORIES = (DATABASE_PATH, "usr/lib/sysimage/rpm")
@@ -23,7 +24,7 @@ def installed_packages(
     workdir: for a temporary copy of the database, by default as for temporary files.
     Raises RepositoryError if the database or an object is damaged, StorageError.
     """
-    with fs.temporary_directory("compose-rpmdb-", workdir) as directory:
+    with temporary_directory("compose-rpmdb-", workdir) as directory:
         if not extract_database(repo, commit, directory):
             return None
         try:

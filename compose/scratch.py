@@ -1,15 +1,15 @@
-"""Directories in which something is made before it gets its name."""
+"""Directories in which something is made before it gets its name, or for a while; those of killed processes are removed."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-import secrets
-import tempfile
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from compose import fs
+from compose.errors import StorageError
 
 
 @contextmanager
@@ -19,31 +19,59 @@ def directory_beside(path: str, prefix: str) -> Iterator[str]:
     It is removed at the end, and those of killed processes at the start. prefix: begins the names of these directories, and of
     nothing else. Raises StorageError.
     """
-    parent = os.path.dirname(os.path.abspath(path))
     with ExitStack() as stack:
         try:
-            # a directory that may not be listed can be written all the same
-            with suppress(PermissionError):
-                _remove_unlocked(parent, prefix)
-            # it has its name when it is locked, so that no other process takes it for a leftover
-            unnamed = tempfile.mkdtemp(prefix=f".new{prefix}", dir=parent)
-            stack.callback(fs.remove_tree, unnamed)
-            directory = os.path.join(parent, f"{prefix}{secrets.token_hex(8)}")
-            stack.callback(fs.remove_tree, directory)
-            lock = os.open(unnamed, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            stack.callback(os.close, lock)
-            _try_lock(lock)
-            os.rename(unnamed, directory)
+            directory = _made(os.path.dirname(os.path.abspath(path)), prefix, stack)
         except OSError as error:
             raise fs.storage_error(path, error) from error
         yield directory
 
 
+@contextmanager
+def temporary_directory(prefix: str, place: str | None = None) -> Iterator[str]:
+    """Create a private temporary directory, removed at the end, and those of killed processes at the start.
+
+    prefix: as of directory_beside(). place: its parent, by default TMPDIR or /tmp. Raises StorageError if it cannot be created.
+    """
+    import tempfile  # late, because it imports more modules than this needs otherwise
+
+    with ExitStack() as stack:
+        try:
+            directory = _made(place if place is not None else tempfile.gettempdir(), prefix, stack)
+        except OSError as error:
+            raise StorageError(
+                f"cannot create a temporary directory: {error.strerror}",
+                hint="set TMPDIR to a writable directory",
+            ) from error
+        yield directory
+
+
+def _made(parent: str, prefix: str, stack: ExitStack) -> str:
+    """Create a locked directory, which the stack removes. Raises OSError."""
+    # a directory that may not be listed can be written all the same
+    with suppress(PermissionError):
+        _remove_unlocked(parent, prefix)
+    name = prefix + os.urandom(8).hex()
+    directory = os.path.join(parent, name)
+    # it has its name when it is locked, so that no other process takes it for a leftover
+    unnamed = os.path.join(parent, f".new{name}")
+    os.mkdir(unnamed, 0o700)
+    stack.callback(fs.remove_tree, unnamed)
+    stack.callback(fs.remove_tree, directory)
+    lock = os.open(unnamed, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    stack.callback(os.close, lock)
+    _try_lock(lock)
+    os.rename(unnamed, directory)
+    return directory
+
+
 def _remove_unlocked(parent: str, prefix: str) -> None:
+    # the whole name, because anybody may have directories in /tmp
+    ours = re.compile(f"{re.escape(prefix)}[0-9a-f]{{16}}")
     top = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for name in os.listdir(top):
-            if name.startswith(prefix):
+            if ours.fullmatch(name):
                 # what cannot be opened or removed is another user's
                 with suppress(OSError):
                     _remove_if_unlocked(top, name)
@@ -54,7 +82,8 @@ def _remove_unlocked(parent: str, prefix: str) -> None:
 def _remove_if_unlocked(parent: int, name: str) -> None:
     lock = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     try:
-        if _try_lock(lock):
+        # root could remove those of others, who may not have made them this way
+        if os.fstat(lock).st_uid == os.geteuid() and _try_lock(lock):
             fs.remove_at(parent, name)
     finally:
         os.close(lock)

@@ -12,6 +12,7 @@ from compose.events import Reporter
 from compose.rpm.pgp import BadKey, PublicKey, parse_keys
 from compose.rpm.repofile import local_path, without_user
 from compose.rpm.repos import RepoAccess, RepoNetwork
+from compose.scratch import temporary_directory
 from compose.solve.resolution import RepoSnapshot
 
 # the largest keyring of a distribution is some 100 KiB
@@ -38,7 +39,7 @@ def download_keys(repos: Sequence[RepoSnapshot], access: RepoAccess, network: Re
     directory = os.path.join(network.metadata_dir, "keys")
     with fs.storage_errors(directory):
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        with fs.temporary_directory("new-", directory) as scratch:
+        with temporary_directory("new-", directory) as scratch:
             downloads = tuple(
                 urls.Download(
                     urls=(url,),

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-from compose import fs
 from compose.errors import AssembleError, ImageError, RepositoryError, TreeError
 from compose.events import Reporter
 from compose.installed import extract_database
 from compose.ostree.objects import Xattrs
 from compose.ostree.repo import Repo
 from compose.rpm.brought import BroughtFiles, brought_files
+from compose.scratch import temporary_directory
 from compose.tree import Entry, Tree, TreeEditor, TreeLookupError, join, parent_of
 
 UNPACKAGED = "rpmostree-unpackaged-content"
@@ -115,7 +115,7 @@ def read_content_meta(
 
 
 def _packages(repo: Repo, commit: str, reporter: Reporter, workdir: str | None, where: str) -> Sequence[BroughtFiles]:
-    with fs.temporary_directory("compose-rpmdb-", workdir) as directory:
+    with temporary_directory("compose-rpmdb-", workdir) as directory:
         packages: Sequence[BroughtFiles] = ()
         if extract_database(repo, commit, directory):
             try:

@@ -18,7 +18,7 @@ from compose.oci.layout import Layout, layout_for, try_layout
 from compose.oci.reference import ImageReference, Transport
 from compose.oci.reuse import OldLayers
 from compose.ostree.repo import Repo
-from compose.scratch import directory_beside
+from compose.scratch import directory_beside, temporary_directory
 
 _FAST = 1
 """Compression level for layers that are unpacked at once."""
@@ -94,7 +94,7 @@ def encapsulate(
             with reporter.task(f"Writing {target}"):
                 write_archive(f"{directory}/layout", target.name)
         return image
-    with fs.temporary_directory("compose-oci-", skopeo.temporary_parent()) as directory:
+    with temporary_directory("compose-oci-", skopeo.temporary_parent()) as directory:
         with Layout.create(f"{directory}/layout", reporter) as layout:
             image = write(layout, None)
         with reporter.task(f"Copying to {target}"):

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
-from compose import fs
 from compose.blobs import BlobStore
 from compose.errors import ImageError
 from compose.events import Reporter
@@ -24,6 +23,7 @@ from compose.oci.untar import TarReader
 from compose.ostree.objects import COMPOSEFS_DIGEST, MAX_METADATA_SIZE, decode_commit
 from compose.ostree.refs import is_checksum
 from compose.rootfs import Root
+from compose.scratch import temporary_directory
 
 _OS = "linux"
 _OBJECTS = "sysroot/ostree/repo/objects"
@@ -147,7 +147,7 @@ def open_image(
                 yield archive, image.tag
         case _:
             skopeo.require()
-            with fs.temporary_directory("compose-oci-", skopeo.temporary_parent()) as directory:
+            with temporary_directory("compose-oci-", skopeo.temporary_parent()) as directory:
                 with reporter.task(f"Fetching {image}"):
                     skopeo.fetch(image, directory, access)
                 with Layout.open(directory, reporter) as layout:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from compose import fs, records
+from compose import records
 from compose.bundle import Index
 from compose.errors import FetchError, ImageError, RepositoryError, TreefileError
 from compose.events import Reporter
@@ -22,6 +22,7 @@ from compose.ostree.repo import Repo
 from compose.pipeline.sources import LOCK, TREEFILE
 from compose.rpm.database import read_packages
 from compose.rpm.nevra import Nevra
+from compose.scratch import temporary_directory
 from compose.solve.installed import installed_links
 from compose.solve.links import Link, Need
 from compose.supplychain.model import Artifact, Bill, Component, Making, Origin, SourceFile, os_release
@@ -34,7 +35,7 @@ def bill_of_materials(repository: str, revision: str, reporter: Reporter) -> Bil
 
     Raises RepositoryError when the commit has no rpm database or is damaged, FetchError when its record is damaged.
     """
-    with Repo.open(repository) as repo, fs.temporary_directory("compose-account-") as work:
+    with Repo.open(repository) as repo, temporary_directory("compose-account-") as work:
         commit = repo.commit_of(revision)
         try:
             record = _Record(repo, commit, work)
@@ -49,7 +50,7 @@ def provenance_of(repository: str, revision: str, reporter: Reporter) -> tuple[B
 
     Raises as bill_of_materials() does, and RepositoryError for a commit without a record.
     """
-    with Repo.open(repository) as repo, fs.temporary_directory("compose-account-") as work:
+    with Repo.open(repository) as repo, temporary_directory("compose-account-") as work:
         commit = repo.commit_of(revision)
         record = _Record(repo, commit, work)
         return _bill(repo, revision, commit, record.origins(), work, reporter), record.making()

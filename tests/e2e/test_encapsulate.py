@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +50,21 @@ def test_an_image_of_a_tree(composed: Site, tmp_path: Path) -> None:
     ) == digest(done)
     assert (tmp_path / "digest").read_text() == digest(done)
     assert {each: each.stat().st_ino for each in (tmp_path / "out/blobs/sha256").iterdir()} == before
+
+
+def test_a_killed_run_leaves_nothing_for_long(composed: Site, tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
+    killed = (
+        "import os, signal; from compose import cli; from compose.oci import contentmeta\n"
+        "contentmeta.brought_files = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\ncli.program()"
+    )
+    words = ["container-encapsulate", f"--repo={composed.repo}", REF, f"oci:{tmp_path}/out"]
+    done = subprocess.run([sys.executable, "-c", killed, *words], env=environment, check=False, timeout=100)
+    assert done.returncode == -signal.SIGKILL
+    assert list(tmp_path.glob("tmp/compose-*/rpmdb.sqlite"))
+    composed.tool(*words, TMPDIR=str(tmp_path / "tmp"))
+    assert not list(tmp_path.glob("tmp/*"))
 
 
 def test_what_is_asked_for(composed: Site, tmp_path: Path) -> None:

@@ -63,8 +63,8 @@ def components(manifest: dict[str, Any]) -> list[str]:
 def test_scratch_is_in_the_cachedir(site: Site) -> None:
     """Where the next compose removes what a killed one left."""
     program = (
-        "from compose import cli, fs; real = fs.temporary_directory\n"
-        "fs.temporary_directory = lambda prefix, place=None: real(prefix, place or '/nonexistent')\n"
+        "from compose import cli, scratch; real = scratch.temporary_directory\n"
+        "scratch.temporary_directory = lambda prefix, place=None: real(prefix, place or '/nonexistent')\n"
         "raise SystemExit(cli.program())"
     )
     words = ["image", str(site.treefile), str(site.path / "image"), "--format=oci", "--initialize"]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from compose.errors import StorageError
-from compose.scratch import directory_beside
+from compose.scratch import directory_beside, temporary_directory
 
 
 def test_a_directory_beside_a_path_is_removed_though_its_process_was_killed(tmp_path: Path) -> None:
-    killed = tmp_path / ".new-killed"
+    killed = tmp_path / ".new-0123456789abcdef"
     killed.mkdir()
     (killed / "part").touch()
     (tmp_path / ".newer").mkdir()
@@ -28,3 +30,37 @@ def test_a_directory_beside_what_has_no_place(tmp_path: Path) -> None:
     path = str(tmp_path / "missing" / "file")
     with pytest.raises(StorageError, match=f"cannot write {path}"), directory_beside(path, ".new-"):
         pass
+
+
+def test_a_temporary_directory_is_removed_though_its_process_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = (
+        "import os; from compose.scratch import temporary_directory\n"
+        "with temporary_directory('compose-x-') as directory: os.mkdir(f'{directory}/a'); os.kill(os.getpid(), 9)"
+    )
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    assert subprocess.run([sys.executable, "-c", program], env=environment, check=False).returncode == -9
+    (left,) = tmp_path.iterdir()
+    assert (left / "a").is_dir()
+    # not a directory of this process: another program's, another user's
+    (tmp_path / "compose-x-abcdefgh").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: left.stat().st_uid + 1)
+        with temporary_directory("compose-x-", str(tmp_path)):
+            assert left.exists()
+    with temporary_directory("compose-x-", str(tmp_path)) as first:
+        assert not left.exists()
+        with temporary_directory("compose-x-", str(tmp_path)) as second:
+            assert {os.path.dirname(each) for each in (first, second)} == {str(tmp_path)}
+            assert os.path.isdir(first)
+    assert os.listdir(tmp_path) == ["compose-x-abcdefgh"]
+
+
+def test_no_place_for_a_temporary_directory(tmp_path: Path) -> None:
+    with (
+        pytest.raises(StorageError, match="cannot create a temporary directory: No such file") as caught,
+        temporary_directory("compose-x-", str(tmp_path / "missing")),
+    ):
+        pass
+    assert "TMPDIR" in str(caught.value.hint)
