@@ -102,6 +102,17 @@ def test_scratch_without_a_lock_is_a_leftover(tmp_path: Path) -> None:
         assert not os.path.exists(cache.join("work/abandoned.lock"))
 
 
+def test_files_that_a_killed_compose_was_writing_are_removed(tmp_path: Path) -> None:
+    cache = CacheDir(str(tmp_path))
+    for name in ("object-memo.0123456789ab.tmp", "verified.0123456789ab.tmp", "my.tmp", "object-memo"):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1000, 1000))
+    # another compose is writing it
+    (tmp_path / "object-memo.ba9876543210.tmp").touch()
+    with cache.scratch():
+        assert sorted(os.listdir(tmp_path)) == ["my.tmp", "object-memo", "object-memo.ba9876543210.tmp", "work"]
+
+
 class Warnings(Reporter):
     def __init__(self) -> None:
         self.said: list[str] = []
