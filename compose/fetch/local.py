@@ -18,6 +18,10 @@ from compose.rpm.header import path_fault
 from compose.rpm.repofile import without_user
 from compose.rpm.repos import RepoAccess, RepoNetwork
 
+_MAX_SIZE = 4 << 30
+"""Bytes after which a download is aborted: its size is not known beforehand, and its digest only at the end."""
+_HINT = "correct the URL under rpm-files, or download the file and give its path"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
@@ -59,14 +63,14 @@ def bring(sources: Sequence[Source], access: RepoAccess, network: RepoNetwork, r
         )
     if missing:
         downloads = tuple(
-            urls.Download(urls=(source.url or "",), path=path, name=source.name) for source, path in missing
+            urls.Download(urls=(source.url or "",), path=path, name=source.name, limit=_MAX_SIZE)
+            for source, path in missing
         )
         for _, path in missing:
             if os.path.exists(path):
                 os.unlink(path)
-        child.call(
-            urls.download, urls.Job(downloads=downloads, access=access, network=network), reporter, crash=_crashed
-        )
+        job = urls.Job(downloads=downloads, access=access, network=network, hint=_HINT)
+        child.call(urls.download, job, reporter, crash=_crashed)
     for source, path in fetched:
         found = _digest(path)
         if found != source.sha256:

@@ -19,6 +19,7 @@ import pytest
 from compose import fs
 from compose.errors import FetchError, PackageError, StorageError, TrustError
 from compose.events import Reporter, Task
+from compose.fetch import local
 from compose.fetch.fetcher import fetch
 from compose.fetch.keys import download_keys, load_keys
 from compose.rpm.repos import RepoAccess, RepoNetwork
@@ -229,6 +230,20 @@ def test_a_server_that_does_not_stop(place, server, locked):
     assert place.cached() in ([], ["small-1.0.noarch.rpm"])
     server.faults = {}
     assert len(fetch(resolution, place.access(), place.network(), place.log)) == 2
+
+
+def test_a_url_of_rpm_files_that_does_not_stop(place, server, monkeypatch):
+    """Its size is not known, and its digest only at the end."""
+    monkeypatch.setattr(local, "_MAX_SIZE", 4 << 20)
+    server.faults = {"x.rpm": ["endless"] * 50}
+    source = local.Source(sha256="00" * 32, place="t.yaml:2:5", url=f"{server.url}/x.rpm")
+    with pytest.raises(
+        FetchError, match=rf"{server.url}/x\.rpm: it is larger than the allowed 4194304 bytes"
+    ) as caught:
+        local.bring((source,), place.access(), place.network(), place.log)
+    assert "path" in caught.value.hint
+    assert server.sent < 32 << 20
+    assert place.cached() == []
 
 
 def test_a_repo_file_does_not_say_where_to_write(place, repository, tmp_path):
