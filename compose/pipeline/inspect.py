@@ -182,18 +182,20 @@ def weigh_commit(
                     raise
                 return lambda path: ""
 
-        found = []
-        for each in (revision,) if before is None else (revision, before):
-            commit = repo.commit_of(each)
-            source = source_of(commit)
-            weight = weigh(repo, commit, reporter)
-            group = source if depth is None else functools.partial(directory_of, depth=depth)
-            found.append((weight, weight.by(group), source))
-    (weight, groups, source), *earlier = found
+        commits = [repo.commit_of(each) for each in (revision, before) if each is not None]
+        # the files of the other commit are not listed
+        known = [source_of(each) for each in (commits if depth is None else commits[:1])]
+        groups: list[Callable[[str], str]] = known
+        if depth is not None:
+            groups = [functools.partial(directory_of, depth=depth)] * len(commits)
+        weights = [weigh(repo, each, reporter) for each in commits]
+    shares = [weight.by(group) for weight, group in zip(weights, groups, strict=True)]
+    weight, *others = weights
+    source = known[0]
     return Weighed(
-        rows=rows(groups, earlier[0][1] if earlier else None),
+        rows=rows(shares[0], shares[1] if others else None),
         now=weight.total,
-        before=earlier[0][0].total if earlier else None,
+        before=others[0].total if others else None,
         archive=weight.archive,
         files=tuple((path, share.size, source(path)) for path, share in weight.files),
     )

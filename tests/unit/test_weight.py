@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from compose import records
 from compose.events import Reporter
 from compose.ostree.repo import Repo
+from compose.pipeline.inspect import weigh_commit
+from compose.records import Records
 from compose.weight import Row, Share, Weight, directory_of, growth, rows, source_of, sources, weigh
-from tests.support.commits import write_nested
+from tests.support.commits import Item, file, write_commit, write_nested
 
 FILES = (
     ("usr/bin/bash", Share(objects=1, size=100, stored=40)),
@@ -59,6 +62,28 @@ def test_beside_another() -> None:
     found = rows(now, before)
     assert [(row.name, growth(row)) for row in found] == [("less", -8), ("new", 5), ("gone", -3), ("big", 0)]
     assert rows(now, None)[0] == Row(name="big", now=Share(objects=1, size=1000), before=None)
+
+
+@pytest.mark.parametrize(("depth", "read"), [(None, ["now", "before"]), (1, ["now"])])
+def test_only_records_that_are_shown_are_read(
+    depth: int | None, read: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def recorded(repo: Repo, commit: str) -> Records:
+        asked.append(commit)
+        return Records(writers={"usr/a": "package:a-1-1.noarch"}, programs=())
+
+    monkeypatch.setattr(records, "read", recorded)
+    with Repo.create(str(tmp_path / "repo")) as repo:
+        before = write_commit(repo, {"usr": Item(), "usr/a": file(b"a")})
+        now = write_commit(repo, {"usr": Item(), "usr/a": file(b"aaa")})
+    found = weigh_commit(repo.path, now, Reporter(), before=before, depth=depth)
+    assert [{now: "now", before: "before"}[each] for each in asked] == read
+    (row,) = found.rows
+    assert (row.name, row.now.size, row.before and row.before.size) == ("/usr" if depth else "package a", 3, 1)
+    assert found.files == (("usr/a", 3, "package a"),)
+    assert found.before == row.before
 
 
 def test_directories_that_stand_for_very_many_paths(tmp_path: Path) -> None:
