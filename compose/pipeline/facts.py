@@ -11,7 +11,7 @@ from typing import Any
 from compose.errors import UsageError
 from compose.records import mark
 from compose.rpm.nevra import Nevra
-from compose.solve.resolution import Advisory, Reference, RepoSnapshot
+from compose.solve.resolution import Advisory, RepoSnapshot, advisories_of
 from compose.tree import Tree
 
 _VERSION = 1
@@ -41,20 +41,6 @@ def tree_digest(tree: Tree) -> str:
     for path, entry in tree.walk():
         total.update(f"{path}\0{mark(entry)}\0".encode())
     return total.hexdigest()
-
-
-def advisories_of(rows: list[dict[str, Any]]) -> tuple[Advisory, ...]:
-    """Decode advisories that were encoded by dataclasses.asdict() and JSON."""
-    return tuple(
-        Advisory(
-            **{
-                **row,
-                "packages": tuple(row["packages"]),
-                "references": tuple(Reference(**each) for each in row["references"]),
-            }
-        )
-        for row in rows
-    )
 
 
 def encode(facts: Facts) -> bytes:

@@ -25,13 +25,12 @@ from compose.fetch.repofiles import format_sections, portable
 from compose.fetch.rpmfile import RpmFile
 from compose.lock import own
 from compose.lock.model import Lock, lock_of
-from compose.pipeline.facts import advisories_of
 from compose.pipeline.inputs import Inputs
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.previous import Given
 from compose.pipeline.requests import known_files
 from compose.rpm.repos import RepoAccess, RepoNetwork
-from compose.solve.resolution import RepoSnapshot
+from compose.solve.resolution import RepoSnapshot, advisories_of
 from compose.treefile.known import KnownFiles
 from compose.treefile.load import load_treefile
 from compose.treefile.model import LoadedTreefile

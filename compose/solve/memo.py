@@ -28,7 +28,7 @@ from compose.rpm.repofile import RepoSection
 from compose.rpm.repos import RepoNetwork, variables
 from compose.sealed import forget_oldest, read_sealed, write_sealed
 from compose.solve.request import SolveRequest
-from compose.solve.resolution import Advisory, Reason, Reference, RepoSnapshot, Resolution, ResolvedPackage
+from compose.solve.resolution import Reason, RepoSnapshot, Resolution, ResolvedPackage, advisories_of
 
 if TYPE_CHECKING:
     from compose.solve.links import Link
@@ -190,8 +190,8 @@ def _answer(row: dict[str, Any]) -> Answer:
         resolution=Resolution(
             packages=tuple(map(_package, found["packages"])),
             repos=tuple(RepoSnapshot(**each | {"gpgkeys": tuple(each["gpgkeys"])}) for each in found["repos"]),
-            advisories=None if found["advisories"] is None else tuple(map(_advisory, found["advisories"])),
-            fixes=tuple(map(_advisory, found["fixes"])),
+            advisories=None if found["advisories"] is None else advisories_of(found["advisories"]),
+            fixes=advisories_of(found["fixes"]),
             links=tuple(map(_link, found["links"])),
             directories=tuple((name, directory) for name, directory in found["directories"]),
             locked=found["locked"],
@@ -220,15 +220,6 @@ def _package(row: list[Any]) -> ResolvedPackage:
         reason=Reason(reason),
         specs=tuple(specs),
         base=base,
-    )
-
-
-def _advisory(row: dict[str, Any]) -> Advisory:
-    return Advisory(
-        id=row["id"],
-        severity=row["severity"],
-        packages=tuple(row["packages"]),
-        references=tuple(Reference(**each) for each in row["references"]),
     )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compose.rpm.nevra import Nevra
 
@@ -81,6 +81,20 @@ class Advisory:
     severity: str
     packages: tuple[str, ...]
     references: tuple[Reference, ...]
+
+
+def advisories_of(rows: Iterable[Mapping[str, Any]]) -> tuple[Advisory, ...]:
+    """Decode advisories that were encoded by dataclasses.asdict() and JSON. Raises KeyError, TypeError."""
+    return tuple(
+        Advisory(
+            **{
+                **row,
+                "packages": tuple(row["packages"]),
+                "references": tuple(Reference(**each) for each in row["references"]),
+            }
+        )
+        for row in rows
+    )
 
 
 def advisories_without(found: Iterable[Advisory] | None, known: Iterable[Advisory] | None) -> tuple[Advisory, ...]:
