@@ -27,6 +27,12 @@ def directory_beside(path: str, prefix: str) -> Iterator[str]:
         yield directory
 
 
+def remove_leftovers(path: str, prefix: str) -> None:
+    """Remove what directory_beside() made for processes that were killed, where that is possible."""
+    with suppress(OSError):
+        _remove_unlocked(os.path.dirname(os.path.abspath(path)), prefix)
+
+
 @contextmanager
 def temporary_directory(prefix: str, place: str | None = None) -> Iterator[str]:
     """Create a private temporary directory, removed at the end, and those of killed processes at the start.

@@ -1,9 +1,17 @@
 """The files that `compose install` leaves beside a root directory for `compose postprocess` and `compose commit`: facts about
-the root, the records that `compose blame` reads, and the sources from which `compose verify` rebuilds it."""
+the root, the records that `compose blame` reads, and the sources from which `compose verify` rebuilds it.
+
+    compose.json  compose-records.json.zst  compose-sources.tar.zst
+    .compose.json.INODE  .compose-records.json.zst.INODE    of a root that is about to take the place of this one
+
+A root that takes the place of another cannot do so at the same moment as its files. So these are written before, under a name
+with the root's inode number: whichever root is there after a kill has its files.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -18,6 +26,7 @@ from compose.records import Records
 _FACTS = "compose.json"
 _RECORDS = "compose-records.json.zst"
 _SOURCES = "compose-sources.tar.zst"
+_ANNOUNCED = re.compile(rf"\.(?P<name>{re.escape(_FACTS)}|{re.escape(_RECORDS)})\.(?P<inode>[0-9]+)")
 
 
 def read_facts(rootfs: str) -> Facts | None:
@@ -25,7 +34,7 @@ def read_facts(rootfs: str) -> Facts | None:
 
     Raises UsageError for a file that is malformed or cannot be read.
     """
-    path = _path(rootfs, _FACTS)
+    path = _current(rootfs, _FACTS)
     data = _read(path)
     return None if data is None else facts.decode(data, path)
 
@@ -35,7 +44,7 @@ def read_records(rootfs: str) -> Records | None:
 
     Raises UsageError for a file that is damaged or cannot be read.
     """
-    path = _path(rootfs, _RECORDS)
+    path = _current(rootfs, _RECORDS)
     data = _read(path)
     try:
         return None if data is None else records.decode(data)
@@ -55,6 +64,30 @@ def write_records(rootfs: str, known: Records) -> None:
     fs.atomic_write(_path(rootfs, _RECORDS), records.encode(known))
 
 
+def announce(rootfs: str, fresh: str, known: Facts | None, kept: Records | None) -> None:
+    """Write the facts about a root, and its records, before it is exchanged with rootfs. fresh: where it is now. Raises
+    StorageError."""
+    with fs.storage_errors(rootfs):
+        inode = os.stat(fresh).st_ino
+    if kept is not None:
+        fs.atomic_write(_path(rootfs, _of_root(_RECORDS, inode)), records.encode(kept))
+    if known is not None:
+        fs.atomic_write(_path(rootfs, _of_root(_FACTS, inode)), facts.encode(known))
+
+
+def settle(rootfs: str) -> None:
+    """Give what was announced for the root that is there its final name, and remove what was announced for roots that never
+    came. Raises StorageError."""
+    top = os.path.dirname(os.path.realpath(rootfs))
+    with fs.storage_errors(rootfs), suppress(FileNotFoundError):
+        for found in filter(None, map(_ANNOUNCED.fullmatch, os.listdir(top))):
+            path = os.path.join(top, found[0])
+            if int(found["inode"]) == _inode(rootfs):
+                os.rename(path, _path(rootfs, found["name"]))
+            else:
+                os.unlink(path)
+
+
 def write_sources(rootfs: str, files: Mapping[str, Source], about: Mapping[str, Any]) -> None:
     """Write the sources of a root: files by path, and facts about them. Raises StorageError."""
     records.write_sources(_path(rootfs, _SOURCES), files, about)
@@ -69,6 +102,25 @@ def remove_sources(rootfs: str) -> None:
 def unpack_sources(rootfs: str, directory: str) -> Index | None:
     """Unpack the sources into an empty, private directory; None when there are none. Raises FetchError, StorageError."""
     return records.read_sources(_path(rootfs, _SOURCES), directory)
+
+
+def _of_root(name: str, inode: int) -> str:
+    return f".{name}.{inode}"
+
+
+def _inode(rootfs: str) -> int | None:
+    """Inode number of a root, None if there is none, or no access to it."""
+    try:
+        return os.stat(rootfs).st_ino
+    except OSError:
+        return None
+
+
+def _current(rootfs: str, name: str) -> str:
+    """Path of a file about the root that is there."""
+    inode = _inode(rootfs)
+    announced = _path(rootfs, _of_root(name, inode)) if inode is not None else ""
+    return announced if os.path.lexists(announced) else _path(rootfs, name)
 
 
 def _path(rootfs: str, name: str) -> str:

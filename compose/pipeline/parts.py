@@ -44,7 +44,7 @@ from compose.records import Records, attributed, records_of, records_of_root, ru
 from compose.rootfs import Root, check_no_mounts, check_root, read_rootfs, write_rootfs
 from compose.rpm.database import DATABASE_PATH, read_packages
 from compose.rpm.nevra import Nevra
-from compose.scratch import directory_beside
+from compose.scratch import directory_beside, remove_leftovers
 from compose.tree import Tree
 from compose.treefile.model import LoadedTreefile, Treefile
 from compose.workroot.memory import ProgramMemory
@@ -113,6 +113,8 @@ def install(
                 write_rootfs(tree, inputs.store, fresh, reporter)
             if not plain_etc:
                 facts = settings.facts(inputs, made.version, made.epoch, made.kernel)
+                # those of an earlier root in the same place, whose inode this one may have now
+                beside.settle(rootfs)
                 beside.write_facts(rootfs, dataclasses.replace(facts, tree=tree_digest(tree)))
                 programs = runs_of(each for _, each in made.programs)
                 beside.write_records(rootfs, records_of_root(tree, programs, inputs.parts))
@@ -143,6 +145,9 @@ def _postprocess_rootfs(
     # the directory itself is exchanged, not a symlink to it or "."
     rootfs = os.path.realpath(rootfs)
     check_no_mounts(rootfs)
+    # of a run that was killed: the root may be finished since then
+    beside.settle(rootfs)
+    remove_leftovers(rootfs, SCRATCH)
     facts, recorded = beside.read_facts(rootfs), beside.read_records(rootfs)
     with cache.scratch() as work:
         loaded = load(ComposeOptions(treefile=treefile, cachedir=cache.path), reporter) if treefile else None
@@ -156,20 +161,25 @@ def _postprocess_rootfs(
             return False
         report_devices(root, reporter)
         report_dropped(processed.dropped, reporter)
+    if facts is not None:
+        labelled = loaded is not None and loaded.treefile.selinux
+        inputs = _inputs(facts, tree, recorded, loaded, labelled=labelled)
+        facts = dataclasses.replace(
+            facts, digest=input_hash(inputs) if inputs else "", tree=tree_digest(processed.tree)
+        )
+    if recorded is not None:
+        programs = (*recorded.programs, *runs_of(processed.records))
+        recorded = records_of_root(processed.tree, programs, recorded.inputs)
     # on the same filesystem, since the new root is exchanged with the old one atomically
     with directory_beside(rootfs, SCRATCH) as scratch:
         fresh = os.path.join(scratch, ROOTFS)
         write_rootfs(processed.tree, store, fresh, reporter)
-        with fs.storage_errors(rootfs):
-            syscalls.exchange(fresh, rootfs)
-    if facts is not None:
-        labelled = loaded is not None and loaded.treefile.selinux
-        inputs = _inputs(facts, tree, recorded, loaded, labelled=labelled)
-        facts = dataclasses.replace(facts, digest=input_hash(inputs) if inputs else "")
-        beside.write_facts(rootfs, dataclasses.replace(facts, tree=tree_digest(processed.tree)))
-    if recorded is not None:
-        programs = (*recorded.programs, *runs_of(processed.records))
-        beside.write_records(rootfs, records_of_root(processed.tree, programs, recorded.inputs))
+        try:
+            beside.announce(rootfs, fresh, facts, recorded)
+            with fs.storage_errors(rootfs):
+                syscalls.exchange(fresh, rootfs)
+        finally:
+            beside.settle(rootfs)
     return True
 
 

@@ -214,6 +214,41 @@ def test_a_root_is_there_when_it_is_whole(site: Site, tree: Path) -> None:
         out.mkdir()
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("again", [False, True])
+def test_a_killed_postprocess_loses_nothing(site: Site, tree: Path, when: str, again: bool) -> None:
+    """Neither the input hash nor the writers of paths, whichever of the two roots is there."""
+    site.compose(SOURCE_DATE_EPOCH=str(EPOCH))
+    whole = site.head()
+    blame = ("blame", "/usr/share/finalized", f"--repo={site.repo}", f"--ref={REF}")
+    seconds = re.compile(r"\d+\.\d+ s")
+    writer = seconds.sub("", site.tool(*blame).stdout)
+    assert "finalize.d" in writer
+    site.ostree("refs", "--delete", REF)
+    out = site.path / "out"
+    run(site, "install", tree, out, f"--repo={site.repo}")
+    killed = (
+        "import os, signal; from compose import cli, syscalls\n"
+        "def exchange(*paths, real=syscalls.exchange):\n"
+        f"    {'real(*paths); ' if when == 'after' else ''}os.kill(os.getpid(), signal.SIGKILL)\n"
+        "syscalls.exchange = exchange; cli.program()"
+    )
+    words = ["postprocess", out / "rootfs", tree]
+    command = [sys.executable, "-c", killed, *map(str, words), f"--cachedir={site.cachedir}"]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=100)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert (out / "rootfs/usr/share/finalized").exists() is (when == "after")
+    if again:
+        run(site, *words)
+        assert sorted(path.name for path in out.iterdir()) == [
+            "compose-records.json.zst", "compose-sources.tar.zst", "compose.json", "rootfs",
+        ]  # fmt: skip
+    run(site, "commit", tree, out / "rootfs", f"--repo={site.repo}")
+    assert site.head() == whole
+    assert seconds.sub("", site.tool(*blame).stdout) == writer
+    assert ": reproduced" in run(site, "verify", REF, f"--repo={site.repo}")
+
+
 def test_rootfs_is_a_plain_root(site: Site, tree: Path) -> None:
     out = site.path / "plain"
     run(site, "rootfs", tree, out)

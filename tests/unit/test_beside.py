@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from compose.errors import ComposeError, FetchError, UsageError
 from compose.pipeline import beside
 from compose.pipeline.facts import Facts
+from compose.records import Records
+from compose.syscalls import exchange
 
 FACTS = Facts(packages=(), epoch=1)
 
@@ -45,3 +48,36 @@ def test_a_file_that_cannot_be_read(
         read(str(root))
     assert caught.value.hint is not None
     assert "remove it" in caught.value.hint
+
+
+def test_after_a_kill_each_root_has_its_own_files(tmp_path: Path) -> None:
+    root, fresh = tmp_path / "rootfs", tmp_path / "fresh"
+    later, records = dataclasses.replace(FACTS, epoch=2), Records(writers={"a": "b"}, programs=())
+    root.mkdir()
+    fresh.mkdir()
+    beside.write_facts(str(root), FACTS)
+    beside.announce(str(root), str(fresh), later, records)
+    for name in ("compose.json.1", ".compose.json.x"):
+        (tmp_path / name).write_text("mine")
+    # killed before the exchange
+    assert (beside.read_facts(str(root)), beside.read_records(str(root))) == (FACTS, None)
+    exchange(str(root), str(fresh))
+    # killed after it
+    assert (beside.read_facts(str(root)), beside.read_records(str(root))) == (later, records)
+    beside.settle(str(root))
+    assert (beside.read_facts(str(root)), beside.read_records(str(root))) == (later, records)
+    names = [".compose.json.x", "compose-records.json.zst", "compose.json", "compose.json.1", "fresh", "rootfs"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == names
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_what_was_announced_for_a_root_that_never_came_goes(there: bool, tmp_path: Path) -> None:
+    root, fresh = tmp_path / "rootfs", tmp_path / "fresh"
+    fresh.mkdir()
+    beside.write_facts(str(root), FACTS)
+    beside.announce(str(root), str(fresh), dataclasses.replace(FACTS, epoch=2), None)
+    if there:
+        root.mkdir()
+    beside.settle(str(root))
+    assert beside.read_facts(str(root)) == FACTS
+    assert not list(tmp_path.glob(".*"))
