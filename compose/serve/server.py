@@ -31,6 +31,10 @@ _MAX_CONNECTIONS = 128
 """Connections served at once, each by a thread; further ones wait. A client opens 8."""
 _TIMEOUT = 30.0
 """Seconds until a connection's next request must be complete, idle time included, and for each write of a response."""
+_SLOWEST = 16 << 10
+"""Bytes per second, on average, that a client must take to keep its connection while others wait for one."""
+_PIECE = 256 << 10
+"""Bytes of a response that are sent between two looks at the clock."""
 _SMALL = 64 << 10
 """Bytes of a body that is sent in one write with its headers; most objects are smaller."""
 _POLL = 0.2
@@ -55,6 +59,8 @@ class Server(ThreadingHTTPServer):
         self.config = _public_config(repo.config)
         self.pulls = Pulls(lambda commit: name_of(repo, commit), reporter)
         self.warn = reporter.warn
+        # does a client wait for the end of another one's connection?
+        self.crowded = False
         self._slots = threading.BoundedSemaphore(_MAX_CONNECTIONS)
         self._ending = False
         try:
@@ -113,10 +119,12 @@ class Server(ThreadingHTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         self._reopen_if_replaced()
         while not self._slots.acquire(timeout=_POLL):
+            self.crowded = True
             self.service_actions()
             if self._ending:
                 self.shutdown_request(request)
                 return
+        self.crowded = False
         try:
             super().process_request(request, client_address)
         except BaseException:
@@ -220,6 +228,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, *, body: bool) -> None:
         self.connection.settimeout(_TIMEOUT)
+        if self.server.crowded:
+            # the next request takes its turn
+            self.close_connection = True
         if self.headers.get("Transfer-Encoding") or self.headers.get("Content-Length", "0") != "0":
             # the body is not read, and must not be taken for the next request
             self.close_connection = True
@@ -301,12 +312,25 @@ class _Handler(BaseHTTPRequestHandler):
             sent = len(data)
         else:
             self.wfile.flush()
-            with open(fd, "rb", buffering=0, closefd=False) as file:
-                sent = self.connection.sendfile(file, part.start, len(part))
+            sent = self._send_large(fd, part)
         if sent < len(part):
             # the file was truncated meanwhile: closing the connection tells the client
             self.close_connection = True
         return sent
+
+    def _send_large(self, fd: int, part: range) -> int:
+        begun = time.monotonic()
+        total = 0
+        with open(fd, "rb", buffering=0, closefd=False) as file:
+            while left := len(part) - total:
+                sent = self.connection.sendfile(file, part.start + total, min(left, _PIECE))
+                if not sent:
+                    break
+                total += sent
+                spent = time.monotonic() - begun
+                if self.server.crowded and spent > _TIMEOUT and total < spent * _SLOWEST:
+                    raise TimeoutError
+        return total
 
 
 def _public_config(config: Config) -> bytes:

@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import socket
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -281,6 +282,48 @@ def test_connections_are_bounded_and_further_ones_wait(
         first.close()
         third.socket.settimeout(10)
         assert third.socket.recv(15) == b"HTTP/1.1 200 OK"
+
+
+def test_who_takes_an_answer_slowly_makes_room_for_others(
+    repo: Repo, connect: Callable[[Server], Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "_MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(serving, "_TIMEOUT", 0.2)
+    monkeypatch.setattr(serving, "_SLOWEST", 1 << 40)
+    with open(f"{repo.path}{LARGE}", "wb") as large:
+        large.truncate(1 << 34)
+    with Server(repo, "127.0.0.1", 0, Reporter()) as server, server.in_background():
+        slow = connect(server)
+        slow.socket.sendall(f"GET {LARGE} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        # longer than the time for a request, as long as nobody waits
+        until = time.monotonic() + 0.4
+        while time.monotonic() < until:
+            assert slow.socket.recv(1 << 20)
+        other = connect(server)
+        other.socket.sendall(b"GET /summary HTTP/1.1\r\nHost: x\r\n\r\n")
+        until = time.monotonic() + 5
+        with contextlib.suppress(ConnectionError):
+            while slow.socket.recv(1 << 20):
+                assert time.monotonic() < until
+        assert other.answer().body == b"summary"
+
+
+def test_who_asks_again_and_again_makes_room_for_others(
+    repo: Repo, connect: Callable[[Server], Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "_MAX_CONNECTIONS", 1)
+    with Server(repo, "127.0.0.1", 0, Reporter()) as server, server.in_background():
+        first = connect(server)
+        assert "Connection" not in first.ask("/summary").headers
+        second = connect(server)
+        second.socket.sendall(b"GET /summary HTTP/1.1\r\nHost: x\r\n\r\n")
+        answers = [first.ask("/summary")]
+        while "Connection" not in answers[-1].headers:
+            assert len(answers) < 1000
+            answers.append(first.ask("/summary"))
+        assert {each.body for each in answers} == {b"summary"}
+        assert first.is_closed()
+        assert second.answer().body == b"summary"
 
 
 def test_it_ends_while_clients_wait(
