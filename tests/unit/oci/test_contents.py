@@ -150,7 +150,7 @@ def test_directories_above_what_is_in_a_layer(repo: Repo, tmp_path: Path, parent
 def test_the_kind_of_repository_does_not_matter(tmp_path: Path) -> None:
     digests = set()
     # more than a piece, of which each reader has its own idea
-    tree = {**TREE, "usr/lib/large": file(os.urandom(5 << 20) + bytes(4 << 20))}
+    tree = {**TREE, "usr/lib/large": file(os.urandom(3 << 20) + bytes(3 << 20))}
     for mode in (Mode.ARCHIVE, Mode.BARE_USER):
         with Repo.create(str(tmp_path / mode), mode) as repo:
             commit = write_commit(repo, tree)

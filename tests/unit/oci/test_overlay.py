@@ -179,9 +179,11 @@ def test_a_bomb_of_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_time_grows_with_the_number_of_entries(tmp_path: Path) -> None:
     count = 8000
-    devices = layer(*(member(f"dev{each}", tarfile.FIFOTYPE) for each in range(count)))
-    many = layer(*(directory(f"d{each}") for each in range(count)))
-    gone = layer(*(member(f".wh.d{each}") for each in range(count)), member(".wh..wh..opq"))
+    # written in half the time that the default format takes
+    kind = tarfile.USTAR_FORMAT
+    devices = layer(*(member(f"dev{each}", tarfile.FIFOTYPE) for each in range(count)), kind=kind)
+    many = layer(*(directory(f"d{each}") for each in range(count)), kind=kind)
+    gone = layer(*(member(f".wh.d{each}") for each in range(count)), member(".wh..wh..opq"), kind=kind)
     begun = time.process_time()
     assert not apply(tmp_path, devices, many, gone).tree.children("")
     assert time.process_time() - begun < 5

@@ -73,10 +73,10 @@ def test_a_user_learns_what_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> No
         def info(self, message: str) -> None:
             said.append(message)
 
-    monkeypatch.setattr(signers, "_PATIENCE", 0.3)
-    commands = [parse_command("spki=cat"), parse_command("spki=sh -c 'sleep 0.8; cat'")]
+    monkeypatch.setattr(signers, "_PATIENCE", 0.1)
+    commands = [parse_command("spki=cat"), parse_command("spki=sh -c 'sleep 0.4; cat'")]
     assert signed_by(b"data", commands, Log()) == [("ostree.sign.spki", b"data")] * 2
-    assert said == ["still waiting for a signature (--sign-command: sh -c 'sleep 0.8; cat')"]
+    assert said == ["still waiting for a signature (--sign-command: sh -c 'sleep 0.4; cat')"]
 
 
 def test_a_program_need_not_read_what_it_gets() -> None:

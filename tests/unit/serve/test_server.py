@@ -276,7 +276,7 @@ def test_connections_are_bounded_and_further_ones_wait(
         first, second, third = (connect(server) for _ in range(3))
         assert [each.ask("/summary").status for each in (first, second)] == [200, 200]
         third.socket.sendall(b"GET /summary HTTP/1.1\r\nHost: x\r\n\r\n")
-        third.socket.settimeout(0.7)
+        third.socket.settimeout(0.2)
         with pytest.raises(TimeoutError):
             third.socket.recv(1)
         first.close()
