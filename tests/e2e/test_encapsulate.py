@@ -98,7 +98,7 @@ def test_the_next_build_keeps_the_structure(composed: Site, tmp_path: Path) -> N
     after, _ = read_image(tmp_path / "new")
     assert after["layers"] == before["layers"]
     assert re.search(rf"^Total new layers: {len(after['layers'])} +Size: ", done.stdout, re.MULTILINE)
-    assert re.search(r"^Added layers: +0 +Size: 0.0 kB$", done.stdout, re.MULTILINE)
+    assert re.search(r"^Added layers: +0 +Size: 0 B$", done.stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
