@@ -13,8 +13,11 @@ import pytest
 
 from compose import rootfs
 from compose.blobs import BlobStore
+from compose.commit import write_tree
 from compose.errors import StorageError, UsageError
 from compose.events import Reporter
+from compose.ostree.repo import Repo
+from compose.ostree.transaction import Transaction
 from compose.rootfs import Root, read_rootfs
 
 
@@ -110,6 +113,21 @@ def test_a_file_that_changes_afterwards(tmp_path: Path) -> None:
     os.mkfifo(root / "usr/a")
     with pytest.raises(StorageError, match="usr/a changed while it was read"):
         store.read(blob)
+
+
+def test_a_file_that_changes_before_its_object_is_written(tmp_path: Path) -> None:
+    root = make_root(tmp_path, {"usr/a": b"before"})
+    store = BlobStore(str(tmp_path / "blobs"))
+    tree = read_rootfs(str(root), store, Reporter(), writer="x", jobs=1).tree
+    (root / "usr/a").write_bytes(b"behind")
+    with (
+        Repo.create(str(tmp_path / "repo")) as repo,
+        pytest.raises(StorageError, match="usr/a changed while it was read"),
+        Transaction(repo, jobs=1, reporter=Reporter()) as transaction,
+    ):
+        write_tree(tree, store, transaction, lambda _objects, _size: None)
+    assert (root / "usr/a").read_bytes() == b"behind"
+    assert not list(tmp_path.glob("repo/objects/*/*"))
 
 
 def test_a_file_that_grows_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
