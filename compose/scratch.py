@@ -53,22 +53,28 @@ def temporary_directory(prefix: str, place: str | None = None) -> Iterator[str]:
 
 
 def _made(parent: str, prefix: str, stack: ExitStack) -> str:
-    """Create a locked directory, which the stack removes. Raises OSError."""
+    """Create a locked directory, which the stack removes before it unlocks it. Raises OSError."""
     # a directory that may not be listed can be written all the same
     with suppress(PermissionError):
         _remove_unlocked(parent, prefix)
-    name = prefix + os.urandom(8).hex()
-    directory = os.path.join(parent, name)
-    # it has its name when it is locked, so that no other process takes it for a leftover
-    unnamed = os.path.join(parent, f".new{name}")
-    os.mkdir(unnamed, 0o700)
-    stack.callback(fs.remove_tree, unnamed)
-    stack.callback(fs.remove_tree, directory)
-    lock = os.open(unnamed, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    stack.callback(os.close, lock)
-    _try_lock(lock)
-    os.rename(unnamed, directory)
-    return directory
+    while True:
+        directory = os.path.join(parent, prefix + os.urandom(8).hex())
+        os.mkdir(directory, 0o700)
+        # before it is locked, another process may take it for a leftover
+        with suppress(FileNotFoundError):
+            lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            if _try_lock(lock) and _is_at(directory, lock):
+                stack.callback(os.close, lock)
+                stack.callback(fs.remove_tree, directory)
+                return directory
+            os.close(lock)
+
+
+def _is_at(path: str, fd: int) -> bool:
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(fd))
+    except FileNotFoundError:
+        return False
 
 
 def _remove_unlocked(parent: str, prefix: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from compose import scratch
 from compose.errors import StorageError
 from compose.scratch import directory_beside, temporary_directory
 
@@ -55,6 +56,48 @@ def test_a_temporary_directory_is_removed_though_its_process_was_killed(
             assert {os.path.dirname(each) for each in (first, second)} == {str(tmp_path)}
             assert os.path.isdir(first)
     assert os.listdir(tmp_path) == ["compose-x-abcdefgh"]
+
+
+def test_a_directory_that_is_taken_for_a_leftover_before_it_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, real = [], os.mkdir
+
+    def mkdir(path: str, mode: int) -> None:
+        real(path, mode)
+        made.append(path)
+        if len(made) == 1:
+            os.rmdir(path)
+        elif len(made) == 2:
+            # between open() and flock(): by another process that found it unlocked
+            monkeypatch.setattr(scratch, "_try_lock", lambda lock: locking(lock, path))
+
+    locked = scratch._try_lock
+
+    def locking(lock: int, path: str) -> bool:
+        monkeypatch.setattr(scratch, "_try_lock", locked)
+        os.rmdir(path)
+        return locked(lock)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    with temporary_directory("compose-x-", str(tmp_path)) as directory:
+        assert made.index(directory) == 2
+        assert os.path.isdir(directory)
+    assert os.listdir(tmp_path) == []
+
+
+def test_two_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """Each looks for leftovers when it begins, while the other removes its directory."""
+    program = (
+        "import os, time; from compose.scratch import temporary_directory\n"
+        "until = time.monotonic() + 0.7\n"
+        "while time.monotonic() < until:\n"
+        "    with temporary_directory('compose-x-') as directory: os.mkdir(f'{directory}/a'); os.mkdir(f'{directory}/b')"
+    )
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    both = [subprocess.Popen([sys.executable, "-c", program], env=environment) for _ in range(2)]
+    assert [each.wait() for each in both] == [0, 0]
+    assert os.listdir(tmp_path) == []
 
 
 def test_no_place_for_a_temporary_directory(tmp_path: Path) -> None:
