@@ -129,7 +129,9 @@ def _of_archive(fd: int) -> OpenContent:
         raise ValueError(f"its header has {length} bytes")
     if len(head) < 8 + length:
         head = os.pread(fd, 8 + length, 0)
-    info = _decoded(head[:8], head[16 : 8 + length])
+    # large ones are not kept: they are rare, or an attack
+    decoded = _decoded if 8 + length <= _USUAL_HEADER else _decoded.__wrapped__
+    info = decoded(head[:8], head[16 : 8 + length])
     size = int.from_bytes(head[8:16], "big")
     if info.target is None:
         return OpenContent(info, size, _inflated(fd, 8 + length, size), fd)
