@@ -12,8 +12,8 @@ modified has the wrong mtime; `has()` returns False for both, and the next write
 and changes after which the mtime was reset, are found only by hashing: by read(), when a new object of a repository is written
 from a blob of an earlier compose, and by `compose cache verify`.
 
-A file elsewhere can be borrowed: it is read where it lies, and not copied. Others may write to it, so that what is read must be
-hashed, as that of any blob.
+A file elsewhere can be borrowed: it is read where it lies, and not copied. Others may write to it: objects of a repository are
+made from it only if its content still has its digest, and whoever else opens it notices a change of size or mtime.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ _BUFFERED = 64 << 10
 _TMP = "tmp"
 # filesystems with 32-bit times clamp later ones to this
 _LAST_MTIME = (1 << 31) - 1
+# errors of open() where another kind of file is now
+_REPLACED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
 # errors of open(O_TMPFILE) on a filesystem without it
 _NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS})
 
@@ -102,8 +104,10 @@ class BlobStore:
         self._borrowed.setdefault(ref, path)
 
     def source(self, ref: BlobRef) -> str:
-        """Return the path of a file with a blob's content: a borrowed one, or path()."""
-        return self._borrowed.get(ref) or self.path(ref)
+        """Return the path of a file with a blob's content: a borrowed one, or path(). A blob that has_made() need not be hashed
+        again, so that it is never a borrowed one."""
+        borrowed = None if self.has_made(ref) else self._borrowed.get(ref)
+        return borrowed or self.path(ref)
 
     def has(self, ref: BlobRef) -> bool:
         """Does the blob exist, with the size, mode, mtime and owner it was stored with? Raises StorageError."""
@@ -135,19 +139,31 @@ class BlobStore:
         return os.path.samestat(own, status) and self._is_whole(own, ref)
 
     def open(self, ref: BlobRef) -> int:
-        """Open a blob for reading; the caller closes the descriptor. Raises StorageError if the blob is missing."""
+        """Open a blob for reading; the caller closes the descriptor. Raises StorageError if the blob is missing, or if it is
+        borrowed and not what it was when it was hashed, as far as its size and mtime show."""
         path = self.source(ref)
+        borrowed = path != self.path(ref)
         try:
             # O_NONBLOCK: do not wait for the writer of a fifo in the place of a borrowed file
-            return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except FileNotFoundError as error:
-            if ref in self._borrowed:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if borrowed and error.errno in _REPLACED:
                 raise changed(path) from error
+            if not isinstance(error, FileNotFoundError):
+                raise storage_error(path, error) from error
             raise StorageError(
                 f"the blob {path} is missing from the cache", hint="compose again: missing blobs are imported again"
             ) from error
-        except OSError as error:
-            raise storage_error(path, error) from error
+        if borrowed:
+            status = os.fstat(fd)
+            if (stat.S_IFMT(status.st_mode), status.st_size, int(status.st_mtime)) != (
+                stat.S_IFREG,
+                ref.size,
+                ref.mtime,
+            ):
+                os.close(fd)
+                raise changed(path)
+        return fd
 
     def read(self, ref: BlobRef) -> bytes:
         """Return the content of a blob. Raises StorageError if it is missing, damaged() if it does not have its digest."""

@@ -76,7 +76,8 @@ def commit_tree(
     objects are written, before any is published; its errors are passed on.
 
     Raises RepositoryError, StorageError, DamagedError if a blob does not have its digest, or UsageError if the commit cannot be
-    signed or the program for the composefs digest is missing. The repository is then unchanged.
+    signed or the program for the composefs digest is missing. The repository is then unchanged, but for objects without a ref
+    if the ref moved while they were published.
     """
     total = sum(entry.blob.size for entry in tree.entries.values() if entry.blob is not None)
     memo = ContentMemo.open(options.memo) if options.memo is not None else None

@@ -37,13 +37,24 @@ _DEVICE = "a device"
 _KINDS = {stat.S_IFIFO: "a fifo", stat.S_IFSOCK: "a socket", stat.S_IFCHR: _DEVICE, stat.S_IFBLK: _DEVICE}
 
 
+_Inode = tuple[int, int]
+"""st_dev, st_ino."""
+
+
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A regular file of a root directory. path: in the tree. place: on disk. link: as tree.Entry.link."""
+    """A regular file of a root directory. path: in the tree. place: on disk. content: equal for hard links only. mode: full
+    st_mode. size: bytes. mtime: seconds since 1970. link: as tree.Entry.link."""
 
     path: str
     place: str
-    status: os.stat_result
+    # not the inode's number of every file: some network filesystems use one for several
+    content: _Inode | str
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime: int
     link: str
 
 
@@ -142,7 +153,7 @@ def read_rootfs(
     if not os.path.isdir(os.path.join(directory, "usr")):
         raise UsageError(f"{directory} is not a root directory: there is no usr in it")
     entries: dict[str, Entry] = {}
-    inodes: dict[tuple[int, int], str] = {}
+    links: dict[_Inode, str] = {}
     files: list[_File] = []
     faults: list[str] = []
     devices: list[str] = []
@@ -168,13 +179,10 @@ def read_rootfs(
             if kind == stat.S_IFREG:
                 if not store.has_room_for(status):
                     faults.append(
-                        f"/{path} has {status.st_size} bytes with its holes, for which there is no space in {store.root}"
+                        f"/{path} has {status.st_size} bytes with its holes, which a commit fills; there is no space for them"
                     )
                     continue
-                link = ""
-                if status.st_nlink > 1:
-                    link = f"rootfs:{inodes.setdefault((status.st_dev, status.st_ino), path)}"
-                files.append(_File(path, full, status, link))
+                files.append(_file(path, full, status, links))
                 continue
             entry = _entry(full, status, writer)
             if entry.target is not None and not _is_utf8(entry.target):
@@ -289,6 +297,26 @@ def _entry(full: str, status: os.stat_result, writer: str) -> Entry:
     )
 
 
+def _file(path: str, place: str, status: os.stat_result, links: dict[_Inode, str]) -> _File:
+    """links: of each inode with several names, the first path."""
+    content: _Inode | str = path
+    link = ""
+    if status.st_nlink > 1:
+        content = status.st_dev, status.st_ino
+        link = f"rootfs:{links.setdefault(content, path)}"
+    return _File(
+        path=path,
+        place=place,
+        content=content,
+        mode=status.st_mode,
+        uid=status.st_uid,
+        gid=status.st_gid,
+        size=status.st_size,
+        mtime=int(status.st_mtime),
+        link=link,
+    )
+
+
 def _borrow(
     files: Sequence[_File],
     store: BlobStore,
@@ -298,38 +326,38 @@ def _borrow(
     on_progress: Callable[[int], None],
 ) -> Iterator[tuple[str, Entry]]:
     """Yield the entries of regular files, which the store borrows. Raises OSError, StorageError."""
-    first = {file.link or file.path: file for file in reversed(files)}
+    # of hard links, one is read
+    first = {file.content: file for file in reversed(files)}
     # large files first, so that no core is left alone with one at the end
-    asked = sorted(first, key=lambda name: first[name].status.st_size // _LARGE, reverse=True)
-    found: dict[str, Hashed] = {}
+    asked = sorted(first.values(), key=lambda file: file.size // _LARGE, reverse=True)
+    found: dict[_Inode | str, Hashed] = {}
 
     def take(places: range, answers: list[Hashed]) -> None:
-        found.update(zip((asked[place] for place in places), answers, strict=True))
+        found.update((asked[place].content, answer) for place, answer in zip(places, answers, strict=True))
         on_progress(len(answers))
 
     hash_regular(
-        [(first[name].status.st_size, first[name].place) for name in asked],
+        [(file.size, file.place) for file in asked],
         (list(_KEPT), [_KEPT_PREFIX]),
         memory.fitting(jobs, reader_memory(), "Reading files", reporter),
         take,
     )
     for file in files:
-        digest, size, xattrs = found[file.link or file.path]
-        status = file.status
-        if size != status.st_size:
+        digest, size, xattrs = found[file.content]
+        if size != file.size:
             raise fs.changed(file.place)
-        mtime = int(status.st_mtime)
-        blob = BlobRef(digest=digest.hex(), size=size, mode=plain_mode(stat.S_IMODE(status.st_mode)), mtime=mtime)
+        permissions = plain_mode(stat.S_IMODE(file.mode))
+        blob = BlobRef(digest=digest.hex(), size=size, mode=permissions, mtime=file.mtime)
         store.borrow(blob, file.place)
         yield (
             file.path,
             Entry(
-                mode=status.st_mode,
-                uid=status.st_uid,
-                gid=status.st_gid,
+                mode=file.mode,
+                uid=file.uid,
+                gid=file.gid,
                 xattrs=tuple(xattrs),
                 blob=blob,
-                mtime=mtime,
+                mtime=file.mtime,
                 link=file.link,
                 writer=writer,
             ),

@@ -158,8 +158,8 @@ def write_contents(
     on_known(pairs of an index into contents and a checksum, 32 bytes) and on_progress(objects, bytes) are called from several
     threads, on_known never concurrently.
 
-    Raises StorageError if a file cannot be read or an object cannot be written, RepositoryError if a file changes meanwhile or
-    is not regular, or if a worker dies, DamagedContentError if a file does not have the digest that its Content names.
+    Raises StorageError if a file cannot be read or changes meanwhile, or if an object cannot be written, RepositoryError if a
+    file is not regular, or if a worker dies, DamagedContentError if a file does not have the digest that its Content names.
     """
     owners, archive = _Owners(target.mode), target.mode is Mode.ARCHIVE
     objects = [

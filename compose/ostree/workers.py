@@ -296,5 +296,5 @@ def _error_of(failure: worker.Failure, staging: str) -> Exception:
     if kind == worker.DAMAGED:
         return DamagedContentError(path)
     if kind == worker.CHANGED:
-        return RepositoryError(f"{path} changed while it was committed")
+        return fs.changed(path)
     return RepositoryError(f"{path} is not a regular file")

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -77,15 +78,21 @@ def announce(rootfs: str, fresh: str, known: Facts | None, kept: Records | None)
 
 def settle(rootfs: str) -> None:
     """Give what was announced for the root that is there its final name, and remove what was announced for roots that never
-    came. Raises StorageError."""
-    top = os.path.dirname(os.path.realpath(rootfs))
-    with fs.storage_errors(rootfs), suppress(FileNotFoundError):
-        for found in filter(None, map(_ANNOUNCED.fullmatch, os.listdir(top))):
-            path = os.path.join(top, found[0])
-            if int(found["inode"]) == _inode(rootfs):
+    came; nothing without a root. Raises StorageError."""
+    with fs.storage_errors(rootfs):
+        inode = _inode(rootfs)
+        for path, found in _announced(rootfs) if inode is not None else ():
+            if int(found["inode"]) == inode:
                 os.rename(path, _path(rootfs, found["name"]))
             else:
                 os.unlink(path)
+
+
+def forget(rootfs: str) -> None:
+    """Remove what was announced, before a new root is made. Raises StorageError."""
+    with fs.storage_errors(rootfs):
+        for path, _ in _announced(rootfs):
+            os.unlink(path)
 
 
 def write_sources(rootfs: str, files: Mapping[str, Source], about: Mapping[str, Any]) -> None:
@@ -120,7 +127,26 @@ def _current(rootfs: str, name: str) -> str:
     """Path of a file about the root that is there."""
     inode = _inode(rootfs)
     announced = _path(rootfs, _of_root(name, inode)) if inode is not None else ""
-    return announced if os.path.lexists(announced) else _path(rootfs, name)
+    return announced if _is_own_file(announced) else _path(rootfs, name)
+
+
+def _announced(rootfs: str) -> Iterator[tuple[str, re.Match[str]]]:
+    """Paths of the files that were announced, with their names parsed. Raises OSError."""
+    top = os.path.dirname(os.path.realpath(rootfs))
+    with suppress(FileNotFoundError):
+        for found in filter(None, map(_ANNOUNCED.fullmatch, os.listdir(top))):
+            path = os.path.join(top, found[0])
+            # the directory may be one in which others may write too
+            if _is_own_file(path):
+                yield path, found
+
+
+def _is_own_file(path: str) -> bool:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
 
 
 def _path(rootfs: str, name: str) -> str:

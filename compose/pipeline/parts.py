@@ -10,13 +10,13 @@ import dataclasses
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from compose import fs, syscalls
 from compose.blobs import BlobStore
 from compose.cachedir import LABELS, PROGRAMS, CacheDir
-from compose.errors import UsageError
+from compose.errors import StorageError, UsageError
 from compose.events import Reporter
 from compose.inputhash import Input, InputKind, input_hash, inputs_of
 from compose.label import label
@@ -114,7 +114,7 @@ def install(
             if not plain_etc:
                 facts = settings.facts(inputs, made.version, made.epoch, made.kernel)
                 # those of an earlier root in the same place, whose inode this one may have now
-                beside.settle(rootfs)
+                beside.forget(rootfs)
                 beside.write_facts(rootfs, dataclasses.replace(facts, tree=tree_digest(tree)))
                 programs = runs_of(each for _, each in made.programs)
                 beside.write_records(rootfs, records_of_root(tree, programs, inputs.parts))
@@ -145,14 +145,14 @@ def _postprocess_rootfs(
     # the directory itself is exchanged, not a symlink to it or "."
     rootfs = os.path.realpath(rootfs)
     check_no_mounts(rootfs)
-    # of a run that was killed: the root may be finished since then
-    beside.settle(rootfs)
-    remove_leftovers(rootfs, SCRATCH)
     facts, recorded = beside.read_facts(rootfs), beside.read_records(rootfs)
     with cache.scratch() as work:
         loaded = load(ComposeOptions(treefile=treefile, cachedir=cache.path), reporter) if treefile else None
         ignore_devices = loaded.treefile.ignore_devices if loaded else True
         root = _read(rootfs, recorded, store, reporter, jobs, ignore_devices)
+        # of a run that was killed: the root may be finished since then
+        beside.settle(rootfs)
+        remove_leftovers(rootfs, SCRATCH)
         tree = root.tree
         when = epoch if epoch is not None else facts.epoch if facts else int(time.time())
         layout = _layout(loaded, facts, when)
@@ -174,12 +174,17 @@ def _postprocess_rootfs(
     with directory_beside(rootfs, SCRATCH) as scratch:
         fresh = os.path.join(scratch, ROOTFS)
         write_rootfs(processed.tree, store, fresh, reporter)
+        # kept open, since an overlay may give it another number when nobody uses it
+        kept = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             beside.announce(rootfs, fresh, facts, recorded)
             with fs.storage_errors(rootfs):
                 syscalls.exchange(fresh, rootfs)
         finally:
-            beside.settle(rootfs)
+            # whoever reads them next looks for both names
+            with suppress(StorageError):
+                beside.settle(rootfs)
+            os.close(kept)
     return True
 
 

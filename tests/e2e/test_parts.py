@@ -288,6 +288,20 @@ def test_download_only_makes_no_directory(site: Site, tree: Path) -> None:
     assert not (site.path / "out").exists()
 
 
+def test_postprocess_of_what_is_not_there_removes_nothing(site: Site) -> None:
+    """The name may be misspelt. Where two directories cannot be exchanged at once, a kill may leave both in the scratch one."""
+    out = site.path / "out"
+    kept = out / ".compose-root-0123456789abcdef/rootfs/usr"
+    kept.mkdir(parents=True)
+    (out / ".compose.json.77").touch()
+    command = [sys.executable, "-m", "compose", "postprocess", out / "rootfs", f"--cachedir={site.cachedir}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "is not a root directory" in done.stderr
+    assert kept.is_dir()
+    assert (out / ".compose.json.77").exists()
+
+
 def hollow(path: Path) -> None:
     """A file without content that is larger than the disk."""
     path.touch()
@@ -301,7 +315,7 @@ def hollow(path: Path) -> None:
         (lambda root: (root / os.fsdecode(b"usr/\xff")).touch(), "is not UTF-8"),
         (
             lambda root: hollow(root / "usr/hole"),
-            f"/usr/hole has {15 << 40} bytes with its holes, for which there is no space",
+            f"/usr/hole has {15 << 40} bytes with its holes, which a commit fills; there is no space",
         ),
         (lambda root: (root / "etc").mkdir() or (root / "etc/x").touch(), "both /etc and /usr/etc"),
     ],

@@ -70,14 +70,34 @@ def test_after_a_kill_each_root_has_its_own_files(tmp_path: Path) -> None:
     assert sorted(each.name for each in tmp_path.iterdir()) == names
 
 
-@pytest.mark.parametrize("there", [False, True])
-def test_what_was_announced_for_a_root_that_never_came_goes(there: bool, tmp_path: Path) -> None:
+def test_what_was_announced_for_a_root_that_never_came_goes(tmp_path: Path) -> None:
     root, fresh = tmp_path / "rootfs", tmp_path / "fresh"
     fresh.mkdir()
     beside.write_facts(str(root), FACTS)
     beside.announce(str(root), str(fresh), dataclasses.replace(FACTS, epoch=2), None)
-    if there:
-        root.mkdir()
+    root.mkdir()
     beside.settle(str(root))
     assert beside.read_facts(str(root)) == FACTS
     assert not list(tmp_path.glob(".*"))
+
+
+def test_what_was_announced_is_kept_without_a_root(tmp_path: Path) -> None:
+    """The name may be misspelt, or an exchange in several steps was interrupted."""
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    beside.announce(str(tmp_path / "rootfs"), str(fresh), FACTS, None)
+    beside.settle(str(tmp_path / "rootfs"))
+    assert len(list(tmp_path.glob(".*"))) == 1
+    beside.forget(str(tmp_path / "rootfs"))
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_others_may_have_put_there(tmp_path: Path) -> None:
+    root = tmp_path / "rootfs"
+    root.mkdir()
+    (tmp_path / ".compose.json.1").mkdir()
+    (tmp_path / f".compose.json.{root.stat().st_ino}").symlink_to("/etc/passwd")
+    beside.settle(str(root))
+    beside.forget(str(root))
+    assert beside.read_facts(str(root)) is None
+    assert len(list(tmp_path.glob(".*"))) == 2

@@ -19,6 +19,7 @@ from compose.events import Reporter
 from compose.ostree.repo import Repo
 from compose.ostree.transaction import Transaction
 from compose.rootfs import Root, read_rootfs
+from compose.tree import Tree
 
 
 def test_what_is_not_utf8(tmp_path: Path) -> None:
@@ -115,6 +116,61 @@ def test_a_file_that_changes_afterwards(tmp_path: Path) -> None:
         store.read(blob)
 
 
+def test_a_path_that_looks_like_the_name_of_a_group_of_links(tmp_path: Path) -> None:
+    root = make_root(tmp_path, {"usr/a": b"AAAA", "rootfs:usr/a": b"BBBB"})
+    os.link(root / "usr/a", root / "usr/b")
+    for path in root.glob("**/a"):
+        os.utime(path, (1, 1))
+    store = BlobStore(str(tmp_path / "blobs"))
+    tree = read_rootfs(str(root), store, Reporter(), writer="x", jobs=1).tree
+    assert content(tree, store, "usr/b") == b"AAAA"
+    assert content(tree, store, "rootfs:usr/a") == b"BBBB"
+
+
+def test_a_blob_that_was_made_meanwhile(tmp_path: Path) -> None:
+    """It counts as hashed, so that the borrowed file, which has changed since, is not read in its place."""
+    root = make_root(tmp_path, {"usr/a": b"before"})
+    os.utime(root / "usr/a", (5, 5))
+    store = BlobStore(str(tmp_path / "blobs"))
+    tree = read_rootfs(str(root), store, Reporter(), writer="x", jobs=1).tree
+    blob = tree["usr/a"].blob
+    assert blob is not None
+    assert store.source(blob) == f"{root}/usr/a"
+    assert store.add_bytes(b"before", blob.mode, 5) == blob
+    (root / "usr/a").write_bytes(b"behind")
+    os.utime(root / "usr/a", (5, 5))
+    assert content(tree, store, "usr/a") == b"before"
+    with (
+        Repo.create(str(tmp_path / "repo")) as repo,
+        Transaction(repo, jobs=1, reporter=Reporter()) as transaction,
+    ):
+        write_tree(tree, store, transaction, lambda _objects, _size: None)
+    assert os.path.samefile(store.source(blob), store.path(blob))
+
+
+@pytest.mark.parametrize(
+    "replace",
+    [
+        os.mkfifo,
+        os.mkdir,
+        lambda path: os.symlink("/etc/passwd", path),
+        lambda path: path.write_bytes(b"longer than before"),
+        lambda path: path.write_bytes(b"behind"),
+    ],
+)
+def test_a_file_that_changes_before_it_is_copied(tmp_path: Path, replace: Callable[[Path], None]) -> None:
+    """To a workroot or to another root directory, without being hashed again."""
+    root = make_root(tmp_path, {"usr/a": b"before"})
+    os.utime(root / "usr/a", (5, 5))
+    store = BlobStore(str(tmp_path / "blobs"))
+    blob = read_rootfs(str(root), store, Reporter(), writer="x", jobs=1).tree["usr/a"].blob
+    assert blob is not None
+    (root / "usr/a").unlink()
+    replace(root / "usr/a")
+    with pytest.raises(StorageError, match="usr/a changed while it was read"):
+        store.open(blob)
+
+
 def test_a_file_that_changes_before_its_object_is_written(tmp_path: Path) -> None:
     root = make_root(tmp_path, {"usr/a": b"before"})
     store = BlobStore(str(tmp_path / "blobs"))
@@ -166,6 +222,12 @@ def make_root(tmp_path: Path, files: dict[str, bytes]) -> Path:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(data)
     return root
+
+
+def content(tree: Tree, store: BlobStore, path: str) -> bytes:
+    blob = tree[path].blob
+    assert blob is not None
+    return store.read(blob)
 
 
 def read(tmp_path: Path) -> Root:
