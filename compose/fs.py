@@ -65,11 +65,13 @@ def storage_errors(place: str) -> Iterator[None]:
 def read_errors(place: str, *, denied: str | None = None) -> Iterator[None]:
     """Raise StorageError for a failed read in the block, naming the file, or place if the error names none.
 
-    denied: the hint for a file that may not be read.
+    denied: the hint for a file that may not be read. A process that cannot be started is not a failed read.
     """
     try:
         yield
     except OSError as error:
+        if error.filename is None and error.errno in (errno.EAGAIN, errno.ENOMEM):
+            raise
         found = error.filename if isinstance(error.filename, str) else place
         hint = FAILING if error.errno == errno.EIO else denied if isinstance(error, PermissionError) else None
         raise StorageError(f"cannot read {found}: {error.strerror}", hint=hint) from error
