@@ -89,7 +89,7 @@ def test_two_at_once(site: Site, tmp_path: Path) -> None:
         ([], "give either --bundle=FILE or --pool=DIR", 2),
         (["--pool=p", "--bundle=b"], "give either --bundle=FILE or --pool=DIR", 2),
         (["--pool=/proc/none"], "cannot write /proc/none: ", 1),
-        (["--pool="], "cannot write ", 1),
+        (["--pool="], "--pool is empty", 2),
         (["--pool=/dev/null"], "cannot write /dev/null: ", 1),
     ],
 )
