@@ -326,7 +326,7 @@ def running() -> list[Running]:
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = (path / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            if (path / "stat").read_text().rpartition(")")[2].split()[0] != "Z":
+            if (path / "stat").read_text(errors="replace").rpartition(")")[2].split()[0] != "Z":
                 found.append(Running(int(path.name), tuple(words)))
     return found
 
