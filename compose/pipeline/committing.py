@@ -88,7 +88,7 @@ def deflate_made(ahead: DeflateAhead, tree: Tree, store: BlobStore) -> None:
 
 
 def _files(blobs: Iterable[BlobRef | None], store: BlobStore) -> Iterator[File]:
-    return ((store.source(blob), blob.size, blob.digest) for blob in blobs if blob is not None)
+    return ((store.path(blob), blob.size, blob.digest) for blob in blobs if blob is not None)
 
 
 def _memo(options: ComposeOptions) -> str:
