@@ -11,7 +11,8 @@ WRITER = "step:selinux"
 _CONFIG = "etc/selinux"
 _STORES = "var/lib/selinux"
 _SEMANAGE = f"{_CONFIG}/semanage.conf"
-_STORE_ROOT = "store-root = /etc/selinux"
+# rpm-ostree appends exactly this line on clients, whenever it layers packages, unless the file has it
+_STORE_ROOT = "store-root=/etc/selinux"
 _USERADD = "etc/default/useradd"
 HOME = "/var/home"
 
@@ -103,10 +104,9 @@ def move_store(tree: Tree, store: Contents) -> Tree:
         return tree
     editor.remove(_STORES)
     editor.add_symlink(_STORES, "../../etc/selinux", writer=WRITER)
-    text = read_text(tree, _SEMANAGE, store) or ""
-    if not re.search(rf"(?m)^{_STORE_ROOT.replace(' ', '[ ]*')}/?\s*$", text):
-        lines = [line for line in lines_of(text) if not re.match(r"store-root\s*=", line)]
-        data = unlines([*lines, _STORE_ROOT])
+    lines = lines_of(read_text(tree, _SEMANAGE, store) or "")
+    if _STORE_ROOT not in lines:
+        data = unlines([*(line for line in lines if not re.match(r"store-root\s*=", line)), _STORE_ROOT])
         path = resolve(tree, _SEMANAGE)
         if (entry := editor.get(path)) is not None and entry.is_file:
             rewrite(editor, path, data, store, writer=WRITER)

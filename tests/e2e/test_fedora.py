@@ -265,7 +265,8 @@ def test_the_policy_s_store_is_the_image_s(composed: Composed) -> None:
     store = composed.checkout / "usr/etc/selinux/targeted/active"
     assert {each.name for each in (store / "modules/100").iterdir()} == {"base", "usermanage"}
     assert stat.S_IMODE((store / "modules").stat().st_mode) == 0o700
-    assert "store-root = /etc/selinux" in composed.read("usr/etc/selinux/semanage.conf")
+    # spelled as rpm-ostree looks for it when a client layers packages; otherwise it would append another line
+    assert "\nstore-root=/etc/selinux\n" in composed.read("usr/etc/selinux/semanage.conf")
     assert composed.read("usr/etc/selinux/config").splitlines()[-1] == "SELINUXTYPE=targeted"
     assert os.listdir(composed.checkout / "var") == []
     assert "L /var/lib/selinux - - - - ../../etc/selinux" in composed.read(

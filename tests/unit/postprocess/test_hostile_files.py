@@ -59,7 +59,7 @@ def test_semanage_conf_is_no_file(there: str) -> None:
     store = MemoryStore()
     before = parse(_STORE + there, store)
     made = set(changes(before, selinux.move_store(before, store), store))
-    assert made.issuperset(expect(r'+ f etc/selinux/semanage.conf 0644 "store-root = /etc/selinux\n" @step:selinux'))
+    assert made.issuperset(expect(r'+ f etc/selinux/semanage.conf 0644 "store-root=/etc/selinux\n" @step:selinux'))
 
 
 def test_a_transient_root_without_a_value() -> None:

@@ -230,7 +230,7 @@ def test_the_module_store_moves_to_etc() -> None:
     assert changes(before, after, store) == expect(
         r"""
         - f etc/selinux/semanage.conf 0644 "module-store = direct\nstore-root=/var/lib/selinux\n"
-        + f etc/selinux/semanage.conf 0644 "module-store = direct\nstore-root = /etc/selinux\n" @step:selinux
+        + f etc/selinux/semanage.conf 0644 "module-store = direct\nstore-root=/etc/selinux\n" @step:selinux
         + d etc/selinux/targeted/active 0755 @package:test
         + d etc/selinux/targeted/active/modules 0755 @package:test
         + d etc/selinux/targeted/active/modules/100 0755 @package:test
