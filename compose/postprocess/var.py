@@ -7,20 +7,27 @@ afterwards, so that programs find the directories they write to; what they added
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from compose.postprocess import tmpfilesd
 from compose.postprocess.accounts import read_accounts
 from compose.postprocess.contents import Contents, encode, lines_of, merge_into, read_text, write_file
 from compose.postprocess.options import Dropped, OptUsrLocal
-from compose.tree import Entry, Tree, TreeLookupError
+from compose.tree import Entry, Tree, TreeEditor, TreeLookupError
 
 CONFIGURATION = "usr/lib/tmpfiles.d"
 AUTOVAR = f"{CONFIGURATION}/rpm-ostree-autovar.conf"
+# A file per package. When rpm-ostree on a client layers or removes packages, it makes AUTOVAR anew from what is here then.
+STAGED = "usr/lib/rpm-ostree/tmpfiles.d"
+# not the name of any package, as these have no "@"
+_NO_PACKAGE = "@compose"
 # Clients and rpm-ostree recognize a finished tree by this file.
 INTEGRATION = f"{CONFIGURATION}/rpm-ostree-0-integration.conf"
 _OPT_USRLOCAL = f"{CONFIGURATION}/rpm-ostree-0-integration-opt-usrlocal.conf"
 _HEADER = "# Directories and links that packages have in /var and /run. Made by the compose; sorted by path.\n"
+_STAGED_HEADER = (
+    "# What this package has in /var and /run, for rpm-ostree to make rpm-ostree-autovar.conf anew on clients.\n"
+)
 
 _INTEGRATION_TEXT = """\
 # What the links at the top level of the image lead to, and the places where programs look for data of the image.
@@ -87,22 +94,47 @@ def add_integration(tree: Tree, store: Contents, *, opt_usrlocal: OptUsrLocal) -
 def add_tmpfiles(tree: Tree, store: Contents) -> Tree:
     """Add a line to rpm-ostree-autovar.conf for each directory, symlink and empty file in /var and /run, unless a tmpfiles.d
     file of the image creates it already. Another run adds lines for what is new.
+
+    The lines are also in a file per package in STAGED, including those that are not needed as long as no package is removed.
     """
-    known = {_in_tree(tree, path) for path in _configured(tree, store)}
+    configured = set(_configured(tree, store))
+    known = {_in_tree(tree, path) for path in configured}
     accounts = read_accounts(tree, store)
-    new = [
-        tmpfilesd.line_for(f"/{path}", entry, accounts.user(entry.uid), accounts.group(entry.gid))
-        for path, entry in _state(tree)
-        if _is_expressible(path, entry) and path not in known
-    ]
-    if not new:
-        return tree
-    present = lines_of(read_text(tree, AUTOVAR, store) or "")
-    lines = sorted({*(line for line in present if line and not line.startswith("#")), *new}, key=_path_field)
+    files: dict[str, dict[str, str]] = {}
+    for path, entry in _state(tree):
+        if not _is_expressible(path, entry):
+            continue
+        line = tmpfilesd.line_for(f"/{path}", entry, accounts.user(entry.uid), accounts.group(entry.gid))
+        package = _package_of(entry)
+        if path not in known:
+            files.setdefault(AUTOVAR, {})[f"/{path}"] = line
+        # of /usr/local/bin and /var/usrlocal/bin, rpm-ostree does not know that they are one
+        if path not in known or (package and f"/{path}" in configured):
+            files.setdefault(f"{STAGED}/{package or _NO_PACKAGE}.conf", {})[f"/{path}"] = line
     editor = tree.edit()
-    text = _HEADER + "".join(f"{line}\n" for line in lines)
-    write_file(editor, AUTOVAR, encode(text), store, writer="step:var")
-    return editor.build()
+    changed = [_add_lines(editor, tree, file, lines, store) for file, lines in files.items()]
+    return editor.build() if any(changed) else tree
+
+
+def _package_of(entry: Entry) -> str:
+    """The name of the package that has the entry, or whose scriptlet made it; "" for any other."""
+    kind, _, build = entry.writer.partition(":")
+    return build.rsplit("-", 2)[0] if kind in ("package", "scriptlet") else ""
+
+
+def _add_lines(editor: TreeEditor, tree: Tree, file: str, lines: Mapping[str, str], store: Contents) -> bool:
+    """Add lines to a tmpfiles.d file; False if there is nothing to add. lines: by the absolute path that they create; those are
+    left out for which the file has a line already."""
+    text = read_text(tree, file, store) or ""
+    made = set(tmpfilesd.created_paths(text))
+    added = {line for path, line in lines.items() if path not in made}
+    if not added:
+        return False
+    present = {line for line in lines_of(text) if line and not line.startswith("#")}
+    header = _HEADER if file == AUTOVAR else _STAGED_HEADER
+    data = header + "".join(f"{line}\n" for line in sorted(present | added, key=_path_field))
+    write_file(editor, file, encode(data), store, writer="step:var")
+    return True
 
 
 def empty(tree: Tree) -> tuple[Tree, tuple[Dropped, ...]]:

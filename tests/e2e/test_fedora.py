@@ -229,6 +229,26 @@ def test_accounts(composed: Composed) -> None:
     assert "passwd:     files altfiles systemd" in composed.read("usr/etc/authselect/nsswitch.conf")
 
 
+def test_rpm_ostree_makes_autovar_anew_when_a_client_layers_packages(composed: Composed) -> None:
+    """Its deduplicate_tmpfiles_entries(): what is in the packages' files, less what other tmpfiles.d files name."""
+
+    def read(directory: Path, without: str = "") -> dict[str, str]:
+        files = sorted(each for each in directory.glob("*.conf") if each.name != without)
+        lines = (line for each in files for line in each.read_text().splitlines())
+        return {line.split()[1]: line for line in lines if line and not line.startswith("#")}
+
+    staged, system = (composed.checkout / "usr/lib" / each for each in ("rpm-ostree/tmpfiles.d", "tmpfiles.d"))
+    assert "d /var/cache 0755 root root - -" in (staged / "filesystem.conf").read_text().splitlines()
+    assert "d /var/lib/chrony 0750 chrony chrony - -" in (staged / "chrony.conf").read_text().splitlines()
+    assert {each.stem for each in staged.iterdir()} <= composed.names().keys()
+    ours = "rpm-ostree-autovar.conf"
+    configured = read(system, without=ours)
+    anew = {line for path, line in read(staged).items() if path not in configured}
+    now = {line for line in (system / ours).read_text().splitlines() if not line.startswith("#")}
+    # it takes the line "z /var/log/journal" for one that makes it
+    assert (now - anew, anew - now) == ({"d /var/log/journal 2755 root systemd-journal - -"}, set())
+
+
 def test_kernel(composed: Composed) -> None:
     kver = composed.kernel.name
     assert kver.endswith(f".fc43.{ARCH}")

@@ -85,7 +85,8 @@ def test_what_finalize_leaves_behind() -> None:
     after, dropped = finish.settle_again(editor.build(), options, store)
     new = set(after.entries) - set(before.entries)
     assert {each for each in new if not after[each].is_dir} == {
-        "usr/etc/gshadow", "usr/etc/machine-id", "usr/lib/x.pyc", "usr/lib/tmpfiles.d/rpm-ostree-autovar.conf", "usr/share/made"
+        "usr/etc/gshadow", "usr/etc/machine-id", "usr/lib/x.pyc", "usr/lib/tmpfiles.d/rpm-ostree-autovar.conf",
+        "usr/lib/rpm-ostree/tmpfiles.d/@compose.conf", "usr/share/made",
     }  # fmt: skip
     assert store.read(after["usr/lib/x.pyc"].blob) == pyc.replace(b"TIME", bytes(4))
     assert store.read(after["usr/etc/machine-id"].blob) == b""
@@ -151,7 +152,7 @@ def test_what_packages_put_in_the_way() -> None:
 def test_the_whole_of_a_small_system() -> None:
     options = PostprocessOptions(no_initramfs=True, boot_location=BootLocation.MODULES, tmp_is_dir=True)
     tree, store = whole(SYSTEM, options)
-    kept = [line for line in dump(tree, store).splitlines() if "tmpfiles.d/rpm-ostree-" not in line]
+    kept = [line for line in dump(tree, store).splitlines() if not line.startswith("f") or "tmpfiles.d/" not in line]
     assert kept == expect(
         r"""
         d / 0755
@@ -197,6 +198,8 @@ def test_the_whole_of_a_small_system() -> None:
         d usr/lib/rpm 0755
         d usr/lib/rpm/macros.d 0755
         f usr/lib/rpm/macros.d/macros.rpm-ostree 0644 "%_dbpath /usr/share/rpm\n"
+        d usr/lib/rpm-ostree 0755
+        d usr/lib/rpm-ostree/tmpfiles.d 0755
         d usr/lib/sysimage 0755
         l usr/lib/sysimage/rpm ../../share/rpm
         d usr/lib/sysimage/rpm-ostree-base-db 0755
@@ -213,15 +216,18 @@ def test_the_whole_of_a_small_system() -> None:
         d var 0755
         """
     )
-    autovar = tree[var.AUTOVAR].blob
-    assert autovar is not None
-    assert store.read(autovar).decode().splitlines()[1:] == expect(
-        """
-        d /var/lib 0755 root root - -
-        d /var/lib/chrony 0750 chrony chrony - -
-        d /var/tmp 1777 root root - -
-        """
-    )
+    lines = {
+        path: store.read(entry.blob).decode().splitlines()[1:]
+        for path, entry in tree.entries.items()
+        if "tmpfiles.d/" in path and "integration" not in path and entry.blob is not None
+    }
+    chrony = expect("d /var/lib 0755 root root - -\nd /var/lib/chrony 0750 chrony chrony - -")
+    own = ["d /var/tmp 1777 root root - -"]
+    assert lines == {
+        var.AUTOVAR: [*chrony, *own],
+        f"{var.STAGED}/test.conf": chrony,
+        f"{var.STAGED}/@compose.conf": own,
+    }
 
 
 def test_every_entry_keeps_or_names_its_writer() -> None:

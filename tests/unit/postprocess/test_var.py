@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from compose.postprocess import var
 from compose.postprocess.options import Dropped, OptUsrLocal
+from compose.tree import Tree
 from tests.support.treetext import MemoryStore, changes, expect, parse
 
 ACCOUNTS = r"""
@@ -97,10 +98,47 @@ def test_the_whole_change_of_making_lines() -> None:
     assert changes(before, var.add_tmpfiles(before, store), store) == [
         "+ d usr 0755 @step:var",
         "+ d usr/lib 0755 @step:var",
+        "+ d usr/lib/rpm-ostree 0755 @step:var",
+        "+ d usr/lib/rpm-ostree/tmpfiles.d 0755 @step:var",
+        '+ f usr/lib/rpm-ostree/tmpfiles.d/test.conf 0644 "# What this package has in /var and /run, for '
+        'rpm-ostree to make rpm-ostree-autovar.conf anew on clients.\\nd /var/a 0755 root root - -\\n" @step:var',
         "+ d usr/lib/tmpfiles.d 0755 @step:var",
         '+ f usr/lib/tmpfiles.d/rpm-ostree-autovar.conf 0644 "# Directories and links that packages have in /var and /run. '
         'Made by the compose; sorted by path.\\nd /var/a 0755 root root - -\\n" @step:var',
     ]
+
+
+def staged(tree: Tree, store: MemoryStore) -> dict[str, list[str]]:
+    """The lines of each package's file, without the comment."""
+    blobs = {name: tree[f"{var.STAGED}/{name}"].blob for name in tree.children(var.STAGED)}
+    return {name: store.read(blob).decode().splitlines()[1:] for name, blob in blobs.items() if blob is not None}
+
+
+def test_each_package_s_lines_are_in_a_file_of_its_own_for_clients_that_layer_packages() -> None:
+    """rpm-ostree removes the file of a package that is removed, and makes autovar.conf of all that remain."""
+    store = MemoryStore()
+    editor = parse('f usr/lib/tmpfiles.d/a.conf 0644 "d /var/lib/a 0700\\n"', store).edit()
+    for path, writer in {
+        "var/lib": "package:filesystem-3.18-1.fc43.x86_64",
+        "var/lib/a": "package:a-b-2:1.0-1.noarch",
+        "var/lib/a/cache": "scriptlet:a-b-2:1.0-1.noarch:%post",
+        "var/lib/own": "treefile:postprocess[0]",
+        "var/home": "step:rootfs",
+    }.items():
+        editor.add_dir(path, writer=writer)
+    tree = var.add_tmpfiles(editor.build(), store)
+    expected = {
+        "@compose.conf": ["d /var/home 0755 root root - -", "d /var/lib/own 0755 root root - -"],
+        # also what a file of the image makes already, since a client may remove the package that has that file
+        "a-b.conf": ["d /var/lib/a 0755 root root - -", "d /var/lib/a/cache 0755 root root - -"],
+        "filesystem.conf": ["d /var/lib 0755 root root - -"],
+    }
+    assert staged(tree, store) == expected
+    assert var.add_tmpfiles(tree, store) == tree
+    more = tree.edit()
+    more.add_dir("var/lib/a/later", writer="treefile:postprocess[1]")
+    expected["@compose.conf"].insert(1, "d /var/lib/a/later 0755 root root - -")
+    assert staged(var.add_tmpfiles(more.build(), store), store) == expected
 
 
 def test_nothing_in_var_changes_nothing() -> None:
