@@ -72,11 +72,11 @@ def resolve_owners(
     return editor.build()
 
 
-def with_kept(shipped: bytes, kept: bytes) -> bytes:
-    """The passwd or group file `shipped`, with the entries of `kept` appended whose names it lacks."""
-    lines = _lines(shipped)
+def with_more(first: bytes, more: bytes) -> bytes:
+    """The passwd or group file `first`, with the entries of `more` appended whose names it lacks."""
+    lines = _lines(first)
     names = {line.split(b":")[0] for line in lines}
-    for line in _lines(kept):
+    for line in _lines(more):
         name = line.split(b":")[0]
         if line.count(b":") >= 3 and name not in names:
             names.add(name)

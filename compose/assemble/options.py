@@ -19,15 +19,24 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KnownAccounts:
+    """Users or groups that exist before anything runs, to keep their ids. file: "passwd", "group", "shadow" or "gshadow".
+    entries: its lines. override: whether they replace those of the same names that packages ship."""
+
+    file: str
+    entries: bytes
+    override: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AssembleOptions:
     """Options, most of which are the treefile's keys of the same names.
 
     remove_from_packages: (package, regular expressions searched in paths like "/usr/etc/foo"; those of directories, like
-    "/usr/etc/", stand for all that is below). accounts: (file, entries) that exist before anything runs, to keep their ids;
-    file is "passwd", "group", "shadow" or "gshadow". install_langs: locales ("en_US") whose %lang() files are kept; None
-    keeps all. default_ignored_scriptlets: skip those in ignored-scriptlets.json. ignore_scriptlets,
-    allow_scriptlet_failures: (package, kind, reason), where kind is "post" or the like. ima: store file signatures as
-    security.ima. layers: trees laid over the packages before anything runs. epoch: SOURCE_DATE_EPOCH, seconds since 1970.
+    "/usr/etc/", stand for all that is below). install_langs: locales ("en_US") whose %lang() files are kept; None keeps
+    all. default_ignored_scriptlets: skip those in ignored-scriptlets.json. ignore_scriptlets, allow_scriptlet_failures:
+    (package, kind, reason), where kind is "post" or the like. ima: store file signatures as security.ima. layers: trees
+    laid over the packages before anything runs. epoch: SOURCE_DATE_EPOCH, seconds since 1970.
     """
 
     epoch: int
@@ -38,7 +47,7 @@ class AssembleOptions:
     default_ignored_scriptlets: bool = True
     ignore_scriptlets: tuple[tuple[str, str, str], ...] = ()
     allow_scriptlet_failures: tuple[tuple[str, str, str], ...] = ()
-    accounts: tuple[tuple[str, bytes], ...] = ()
+    accounts: tuple[KnownAccounts, ...] = ()
     install_langs: tuple[str, ...] | None = None
     ima: bool = False
     layers: tuple[Layer, ...] = ()

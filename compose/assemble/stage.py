@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from compose import fs
 from compose.assemble import sysusers
-from compose.assemble.accounts import parse_ids, resolve_owners, with_kept
+from compose.assemble.accounts import parse_ids, resolve_owners, with_more
 from compose.assemble.early import lay_under, run_first, settle
 from compose.assemble.layers import lay_over
 from compose.assemble.merge import merge
@@ -151,15 +151,18 @@ def _run_checked(
 
 
 def _with_accounts(tree: Tree, options: AssembleOptions, store: BlobStore) -> Tree:
-    """Add kept users and groups before sysusers and scriptlets run, so that their ids do not change."""
+    """Add known users and groups before sysusers and scriptlets run, so that their ids do not change."""
     editor = tree.edit()
-    for name, kept in options.accounts:
-        path = f"etc/{name}"
+    for known in options.accounts:
+        path = f"etc/{known.file}"
         entry = tree.get(path)
         shipped = store.read(entry.blob) if entry is not None and entry.blob is not None else b""
-        data = with_kept(shipped, kept)
+        if known.override:
+            data = with_more(with_more(b"", known.entries), shipped)
+        else:
+            data = with_more(shipped, known.entries)
         if data != shipped:
-            new_mode = 0 if name.endswith("shadow") else 0o644
+            new_mode = 0 if known.file.endswith("shadow") else 0o644
             mode = entry.permissions if entry is not None and entry.is_file else new_mode
             editor.add_file(path, store.add_bytes(data, mode, options.epoch), mode, writer="step:preserve-passwd")
     return editor.build()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from compose import metadata
 from compose.assemble.accounts import locked_lines, still_locked
-from compose.assemble.options import AssembleOptions, Layer
+from compose.assemble.options import AssembleOptions, KnownAccounts, Layer
 from compose.errors import TreefileError
 from compose.layers import read_layer
 from compose.ostree.gvariant import Variant
@@ -61,7 +61,7 @@ def assemble_options(inputs: Inputs, accounts: Accounts, epoch: int) -> Assemble
         default_ignored_scriptlets=ignores_by_default(treefile),
         ignore_scriptlets=treefile.ignore_scriptlets,
         allow_scriptlet_failures=treefile.allow_scriptlet_failures,
-        accounts=_kept_accounts(treefile, accounts) if treefile.preserve_passwd else (),
+        accounts=_known_accounts(treefile, accounts) if treefile.preserve_passwd else (),
         ima=treefile.ima,
         layers=tuple(
             Layer(name=each.ref, tree=read_layer(inputs.layer_repo, each.commit, inputs.store), override=each.override)
@@ -75,19 +75,22 @@ def ignores_by_default(treefile: Treefile) -> bool:
     return treefile.default_ignored_scriptlets and treefile.boot_location != "kernel-install"
 
 
-def _kept_accounts(treefile: Treefile, accounts: Accounts) -> tuple[tuple[str, bytes], ...]:
+def _known_accounts(treefile: Treefile, accounts: Accounts) -> tuple[KnownAccounts, ...]:
     """Accounts that keep their ids, from the treefile's files, else from the previous commit. Their lines of shadow and
     gshadow are included, since sysusers and useradd write those only for accounts that they create."""
-    found: list[tuple[str, bytes]] = []
+    found: list[KnownAccounts] = []
     for name, shadow, check in (
         ("passwd", "shadow", treefile.check_passwd),
         ("group", "gshadow", treefile.check_groups),
     ):
         before = accounts.get(name)
         if check.kind is CheckKind.FILE and check.file is not None:
-            found += [(name, check.file.data), (shadow, locked_lines(check.file.data, shadow))]
+            # as in rpm-ostree, where package setup does not replace it
+            found.append(KnownAccounts(file=name, entries=check.file.data, override=True))
+            found.append(KnownAccounts(file=shadow, entries=locked_lines(check.file.data, shadow)))
         elif before is not None:
-            found += [(name, before), (shadow, still_locked(accounts.get(shadow, b"")))]
+            found.append(KnownAccounts(file=name, entries=before))
+            found.append(KnownAccounts(file=shadow, entries=still_locked(accounts.get(shadow, b""))))
     return tuple(found)
 
 

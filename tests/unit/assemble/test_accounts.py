@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from compose.assemble.accounts import declared_ids, locked_lines, parse_ids, resolve_owners, still_locked, with_kept
+from compose.assemble.accounts import declared_ids, locked_lines, parse_ids, resolve_owners, still_locked, with_more
 from compose.assemble.merge import Owner
-from compose.assemble.options import AssembleOptions
+from compose.assemble.options import AssembleOptions, KnownAccounts
 from compose.assemble.stage import _with_accounts
 from compose.errors import AssembleError
 from tests.support.treetext import MemoryStore, parse
@@ -42,7 +42,7 @@ def test_an_unknown_name_is_an_error_and_not_root() -> None:
 
 
 def test_what_was_there_before_keeps_its_ids_and_what_ships_wins() -> None:
-    assert with_kept(b"a:x:1:\n", b"a:x:9:\nb:x:2:\nb:x:3:\nbroken\n") == b"a:x:1:\nb:x:2:\n"
+    assert with_more(b"a:x:1:\n", b"a:x:9:\nb:x:2:\nb:x:3:\nbroken\n") == b"a:x:1:\nb:x:2:\n"
 
 
 def test_accounts_of_a_file_are_locked() -> None:
@@ -60,7 +60,7 @@ def test_a_password_is_not_handed_on() -> None:
 
 def test_a_line_ends_at_a_newline_only() -> None:
     line = b"a:x:1:1:A\rB:/:/bin/sh\n"
-    assert with_kept(line, b"b:x:2:2:B\rc:x:3:3:/:/\n") == line + b"b:x:2:2:B\rc:x:3:3:/:/\n"
+    assert with_more(line, b"b:x:2:2:B\rc:x:3:3:/:/\n") == line + b"b:x:2:2:B\rc:x:3:3:/:/\n"
     assert locked_lines(line, "shadow") == b"a:!*:::::::\n"
     assert still_locked(b"a:!\r:1\nb:$6$x\r:!:1\n") == b"a:!\r:1\n"
 
@@ -75,9 +75,24 @@ def test_the_first_line_of_sysusers_counts_and_what_is_implied_comes_last() -> N
     )
 
 
+def test_what_the_treefile_says_wins_over_what_ships() -> None:
+    """Fedora CoreOS has nobody with id 99, which was that of setup before Fedora 28."""
+    store = MemoryStore()
+    given = b"nobody:x:99:99:Nobody:/:/\nroot:x:0:0:root:/root:/bin/bash\nnobody:x:1:1:::\n# of 2018\n"
+    options = AssembleOptions(epoch=1, accounts=(KnownAccounts(file="passwd", entries=given, override=True),))
+    tree = parse(r'f etc/passwd 0644 "root:x:0:0::/:/bin/sh\nnobody:x:65534:65534:::\nbin:x:1:1:::\n"', store)
+    blob = _with_accounts(tree, options, store)["etc/passwd"].blob  # type: ignore[arg-type]
+    assert blob is not None
+    assert store.read(blob) == (b"nobody:x:99:99:Nobody:/:/\nroot:x:0:0:root:/root:/bin/bash\nbin:x:1:1:::\n")
+
+
 def test_kept_accounts_replace_a_symlink_by_a_file_with_its_own_mode() -> None:
     store = MemoryStore()
-    options = AssembleOptions(epoch=1, accounts=(("passwd", b"a:x:1:1:::\n"), ("shadow", b"a:!*:::::::\n")))
+    accounts = (
+        KnownAccounts(file="passwd", entries=b"a:x:1:1:::\n"),
+        KnownAccounts(file="shadow", entries=b"a:!*:::::::\n"),
+    )
+    options = AssembleOptions(epoch=1, accounts=accounts)
     tree = parse("l etc/passwd elsewhere\nl etc/shadow elsewhere", store)
     found = _with_accounts(tree, options, store)  # type: ignore[arg-type]
     assert (found["etc/passwd"].permissions, found["etc/shadow"].permissions) == (0o644, 0)
