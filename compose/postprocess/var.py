@@ -46,7 +46,9 @@ d /var/opt 0755 root root - -
 d /var/usrlocal 0755 root root - -
 """
 _STATE_OVERLAY_TEXT = """\
-# /opt and /usr/local are directories of the image below an overlay that keeps local changes.
+# /opt and /usr/local are directories of the image below an overlay that keeps local changes. In /var are links to them.
+L /var/opt - - - - ../usr/lib/opt
+L /var/usrlocal - - - - ../usr/local
 """
 
 # State that each machine recreates: dropped without a report.

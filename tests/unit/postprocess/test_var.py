@@ -205,6 +205,9 @@ def test_integration_files_by_opt_usrlocal() -> None:
         assert len(texts) == count
         assert ("d /var/opt 0755 root root - -\n" in "".join(texts)) == (choice is OptUsrLocal.VAR)
         assert "d /var/roothome 0700 root root - -\n" in "".join(texts)
+        # for what knows the old places
+        links = {"L /var/opt - - - - ../usr/lib/opt", "L /var/usrlocal - - - - ../usr/local"}
+        assert (links <= {*"".join(texts).splitlines()}) == (choice is OptUsrLocal.STATE_OVERLAY)
 
 
 def test_a_merged_sbin_of_usr_local_stays_a_link() -> None:
