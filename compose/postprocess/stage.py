@@ -21,6 +21,8 @@ from compose.tree import Tree
 from compose.workroot.memory import ProgramMemory
 from compose.workroot.workroot import Workroot
 
+_ETC_LINK = "usr/etc"
+
 
 def postprocess(
     tree: Tree,
@@ -149,6 +151,8 @@ def _run_programs(
     if not (scripts or builds or dracut) and indexed:
         return tree, ()
     directory = os.path.join(workdir, "postprocess")
+    if scripts:
+        tree = _with_etc_link(tree)
     with (
         Workroot(tree, store, directory, reporter=reporter, epoch=options.time, memory=memory) as root,
         reporter.task("Running programs of the compose") as task,
@@ -160,7 +164,25 @@ def _run_programs(
             if not indexed or any(kernel.is_module(path, kver) for path in changed):
                 _run(root, [programs.module_index(kver)], task, reporter)
         _run(root, dracut, task, reporter)
-        return root.absorb(), root.records
+        return _without_etc_link(root.absorb()), root.records
+
+
+def _with_etc_link(tree: Tree) -> Tree:
+    """The tree with /usr/etc as a link to /etc: as in rpm-ostree, scripts may name configuration by either path."""
+    if _ETC_LINK in tree:
+        return tree
+    editor = tree.edit()
+    editor.add_symlink(_ETC_LINK, "../etc", writer="step:etc")
+    return editor.build()
+
+
+def _without_etc_link(tree: Tree) -> Tree:
+    entry = tree.get(_ETC_LINK)
+    if entry is None or not entry.is_symlink:
+        return tree
+    editor = tree.edit()
+    editor.remove(_ETC_LINK)
+    return editor.build()
 
 
 def _run(root: Workroot, commands: list[Program], task: Task, reporter: Reporter) -> None:

@@ -56,7 +56,7 @@ def test_nothing_to_run_runs_nothing(small: Tree, store: BlobStore, tmp_path: Pa
 
 def test_scripts_run_in_order_and_see_etc_and_each_other(small: Tree, store: BlobStore, tmp_path: Path) -> None:
     options = scripts(
-        b"set -eu\ntest -d /etc -a ! -e /usr/etc\nmkdir /etc/conf.d\ncat /etc/passwd > /etc/conf.d/a\n",
+        b"set -eu\ntest -d /etc -a ! -L /etc\nmkdir /etc/conf.d\ncat /etc/passwd > /etc/conf.d/a\n",
         b"#!/usr/bin/env bash\nset -eu\n[[ -e /etc/conf.d/a ]]; touch /etc/conf.d/b /tmp/x /run/x; touch ~/.x\n",
         last=b"#!/bin/sh\ntest -e /etc/conf.d/b && test ! -e /tmp/x && echo told && touch /usr/lib/last\n",
     )
@@ -67,6 +67,16 @@ def test_scripts_run_in_order_and_see_etc_and_each_other(small: Tree, store: Blo
     assert result.tree["usr/etc/conf.d/b"].writer == "treefile:postprocess[1]"
     assert result.tree["usr/lib/last"].writer == "treefile:finish.sh"
     assert "x" not in "".join(result.tree.children("tmp") + result.tree.children("run") + result.tree.children("var"))
+
+
+def test_scripts_written_for_usr_etc_work_as_in_rpm_ostree(small: Tree, store: BlobStore, tmp_path: Path) -> None:
+    result = run(
+        small, store, tmp_path, scripts(b"set -e; rm /usr/etc/nsswitch.conf; echo a > /usr/etc/a; test -f /etc/a")
+    )
+    assert "usr/etc/nsswitch.conf" not in result.tree
+    assert content(result, store, "usr/etc/a") == "a\n"
+    with pytest.raises(PostprocessError, match=r"Tree contains both /etc and /usr/etc \(a\)"):
+        run(small, store, tmp_path, scripts(b"set -e; rm /usr/etc; mkdir /usr/etc; touch /usr/etc/a"))
 
 
 def test_what_scripts_leave_in_var_and_at_the_top(small: Tree, store: BlobStore, tmp_path: Path) -> None:
