@@ -6,7 +6,7 @@ import re
 import stat
 
 from compose.errors import PostprocessError
-from compose.postprocess import accounts, cliwrap, initramfs, kernel, rootfs, rpmdb, var, volatile
+from compose.postprocess import accounts, cliwrap, initramfs, kernel, machineid, rootfs, rpmdb, var, volatile
 from compose.postprocess.contents import Contents
 from compose.postprocess.options import BootLocation, Dropped, PostprocessOptions
 from compose.tree import Tree
@@ -36,7 +36,7 @@ def finish(
     tree = accounts.split_accounts(tree, store, etc_group_members=options.etc_group_members)
     tree = accounts.normalise_shadow(tree, store, options.time)
     tree = accounts.enable_altfiles(tree, store)
-    tree = set_machine_id(tree, store, compat=options.machineid_compat)
+    tree = machineid.reset(tree, store, compat=options.machineid_compat)
     tree = cliwrap.wrap(tree, store, options.cliwrap)
     tree = clean(tree)
     tree = rpmdb.copy_base(rpmdb.close(tree, store))
@@ -50,7 +50,7 @@ def settle_again(tree: Tree, options: PostprocessOptions, store: Contents) -> tu
     tree, state = var.empty(var.add_tmpfiles(tree, store))
     tree = accounts.normalise_shadow(tree, store, options.time)
     if "etc/machine-id" in tree:
-        tree = set_machine_id(tree, store, compat=options.machineid_compat)
+        tree = machineid.reset(tree, store, compat=options.machineid_compat)
     return move_etc(rpmdb.close(clean(tree), store)), (*volatiles, *state)
 
 
@@ -78,23 +78,6 @@ def clean(tree: Tree) -> Tree:
         for name in editor.children(f"etc/selinux/{policy}"):
             if _POLICY_LOCK.fullmatch(name):
                 editor.remove(f"etc/selinux/{policy}/{name}")
-    return editor.build()
-
-
-def set_machine_id(tree: Tree, store: Contents, *, compat: bool) -> Tree:
-    """Make /etc/machine-id empty, or absent without `compat`.
-
-    systemd fills in an empty file at each boot until it is saved; an absent one triggers first-boot logic (ConditionFirstBoot).
-    """
-    path = "etc/machine-id"
-    editor = tree.edit()
-    if not compat:
-        editor.remove(path)
-        return editor.build()
-    entry = editor.get(path)
-    if entry is None or entry.blob is None or entry.blob.size:
-        editor.remove(path)
-        editor.add_file(path, store.add_bytes(b"", 0o444), 0o444, writer="step:machine-id")
     return editor.build()
 
 

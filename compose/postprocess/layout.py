@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compose.events import Reporter
-from compose.postprocess import files, kernel, osrelease, rootfs, rpmdb, selinux, units, var
+from compose.postprocess import files, kernel, machineid, osrelease, rootfs, rpmdb, selinux, units, var
 from compose.postprocess.contents import Contents
 from compose.postprocess.options import Dropped, OptUsrLocal, PostprocessOptions
 from compose.tree import Tree
@@ -17,6 +17,8 @@ def lay_out(
     Raises PostprocessError.
     """
     tree, kver = kernel.place(tree, store, container=options.container)
+    # dracut reads it, and must not see the one that a scriptlet made for this build
+    tree = machineid.reset(tree, store, compat=options.machineid_compat)
     tree = rpmdb.place(tree, store)
     tree = selinux.move_store(tree, store)
     tree = selinux.set_home(tree, store)

@@ -9,7 +9,7 @@ import pytest
 from compose.errors import PostprocessError, ScriptError, TreeError
 from compose.events import Reporter
 from compose.lint.check import lint_tree
-from compose.postprocess import finish, programs, var
+from compose.postprocess import finish, machineid, programs, var
 from compose.postprocess.layout import lay_out
 from compose.postprocess.options import BootLocation, PostprocessOptions, Script
 from compose.process import Program, ProgramRecord
@@ -98,14 +98,12 @@ def test_what_finalize_leaves_behind() -> None:
 def test_machine_id() -> None:
     store = MemoryStore()
     before = parse('f etc/machine-id 0644 "0123"', store)
-    assert changes(before, finish.set_machine_id(before, store, compat=True), store) == expect(
+    assert changes(before, machineid.reset(before, store, compat=True), store) == expect(
         '- f etc/machine-id 0644 "0123"\n+ f etc/machine-id 0444 "" @step:machine-id'
     )
-    assert changes(before, finish.set_machine_id(before, store, compat=False), store) == [
-        '- f etc/machine-id 0644 "0123"'
-    ]
+    assert changes(before, machineid.reset(before, store, compat=False), store) == ['- f etc/machine-id 0644 "0123"']
     empty = parse('f etc/machine-id 0644 ""', store)
-    assert finish.set_machine_id(empty, store, compat=True) == empty
+    assert machineid.reset(empty, store, compat=True) == empty
 
 
 SYSTEM = r"""
@@ -147,6 +145,16 @@ def test_what_packages_put_in_the_way() -> None:
     with pytest.raises(TreeError, match="is not a directory and cannot hold") as caught:
         whole(f"{kept}\nl usr/lib/tmpfiles.d ../share", PostprocessOptions(no_initramfs=True))
     assert caught.value.hint == "/usr/lib/tmpfiles.d is from package:test"
+
+
+def test_programs_do_not_see_the_build_s_machine_id() -> None:
+    """dracut with --hostonly would put it into the initramfs, the same for all machines."""
+    store = MemoryStore()
+    before = parse(f'{SYSTEM}f etc/machine-id 0444 "0123456789abcdef0123456789abcdef\\n"', store)
+    for compat in (True, False):
+        tree, _, _ = lay_out(before, PostprocessOptions(machineid_compat=compat), store, Reporter())
+        assert dump(tree, store).count("etc/machine-id") == compat
+        assert ('f etc/machine-id 0444 ""' in dump(tree, store)) is compat
 
 
 def test_the_whole_of_a_small_system() -> None:
