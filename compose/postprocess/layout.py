@@ -16,7 +16,8 @@ def lay_out(
 
     Raises PostprocessError.
     """
-    tree, kver = kernel.place(tree, store, container=options.container)
+    if not options.container:
+        tree = kernel.clear_boot(tree)
     # dracut reads it, and must not see the one that a scriptlet made for this build
     tree = machineid.reset(tree, store, compat=options.machineid_compat)
     tree = rpmdb.place(tree, store)
@@ -43,4 +44,6 @@ def lay_out(
     if options.remove_files:
         tree = files.remove(tree, options.remove_files)
     tree = files.add(tree, store, options.add_files)
+    # last, as remove-files may remove a second kernel
+    tree, kver = kernel.place(tree, store, container=options.container)
     return tree, kver, dropped

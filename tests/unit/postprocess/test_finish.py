@@ -157,6 +157,18 @@ def test_programs_do_not_see_the_build_s_machine_id() -> None:
         assert ('f etc/machine-id 0444 ""' in dump(tree, store)) is compat
 
 
+def test_remove_files_may_remove_a_second_kernel_or_a_packaged_boot_file() -> None:
+    store = MemoryStore()
+    second = 'f usr/lib/modules/6.2/vmlinuz 0755 "other"\nf boot/grub2/grubenv 0644 "x"\nf boot/config-6.1 0644 "c"'
+    options = PostprocessOptions(remove_files=("usr/lib/modules/6.2", "usr/lib/ostree-boot/grub2"))
+    tree, kver, _ = lay_out(parse(SYSTEM + second, store), options, store, Reporter())
+    assert (kver, tree.children("usr/lib/modules"), tree.children("usr/lib/ostree-boot")) == (
+        "6.1",
+        ["6.1"],
+        ["config-6.1"],
+    )
+
+
 def test_the_whole_of_a_small_system() -> None:
     options = PostprocessOptions(no_initramfs=True, boot_location=BootLocation.MODULES, tmp_is_dir=True)
     tree, store = whole(SYSTEM, options)
