@@ -15,7 +15,8 @@ BASE_COPY = "usr/lib/sysimage/rpm-ostree-base-db"
 _LEGACY = "var/lib/rpm"
 _MACROS = "usr/lib/rpm/macros.d/macros.rpm-ostree"
 _DATABASES = ("rpmdb.sqlite", "Packages.db", "Packages")
-_LEFTOVER = re.compile(r"\.(rpm|keyring|dbenv)\.lock|__db\..*|rpmdb\.sqlite-shm")
+# also what the scriptlets of package rpm leave where they have linked /var/lib/rpm to it
+_LEFTOVER = re.compile(r"\.(rpm|keyring|dbenv)\.lock|\.rpmdbdirsymlink_created|__db\..*|rpmdb\.sqlite-shm")
 _SQLITE, _WAL = "rpmdb.sqlite", "rpmdb.sqlite-wal"
 # "File format write version", then "read version": 1 for a rollback journal, 2 for a WAL (sqlite.org/fileformat2.html, 1.3)
 _JOURNAL_MODE = slice(18, 20)

@@ -14,6 +14,7 @@ from tests.support.treetext import MemoryStore, changes, expect, parse
 DATABASE = """
 f usr/lib/sysimage/rpm/rpmdb.sqlite 0644 "db"
 f usr/lib/sysimage/rpm/.rpm.lock 0644 ""
+f usr/lib/sysimage/rpm/.rpmdbdirsymlink_created 0644 ""
 f usr/lib/sysimage/rpm/__db.001 0644 ""
 d var/lib/rpm 0755
 """
@@ -31,6 +32,7 @@ def test_rpmdb_goes_to_usr_share_with_links_and_a_macro() -> None:
         - d usr/lib/sysimage/rpm 0755
         + l usr/lib/sysimage/rpm ../../share/rpm @step:rpmdb
         - f usr/lib/sysimage/rpm/.rpm.lock 0644 ""
+        - f usr/lib/sysimage/rpm/.rpmdbdirsymlink_created 0644 ""
         - f usr/lib/sysimage/rpm/__db.001 0644 ""
         - f usr/lib/sysimage/rpm/rpmdb.sqlite 0644 "db"
         + d usr/share 0755 @step:rpmdb
