@@ -6,8 +6,9 @@ _MAX_DIGITS = 10
 
 
 def entries(text: str) -> list[list[str]]:
-    """The fields of each line. A line ends at a newline only, not at characters such as U+0085, as for getpwent(3)."""
-    return [line.split(":") for line in text.split("\n") if line]
+    """The fields of each entry. As for getpwent(3), a line ends at a newline only, not at characters such as U+0085, and those
+    that begin with "#", "+" or "-" (comments, and references to NIS) are none."""
+    return [line.split(":") for line in text.split("\n") if line and line[0] not in "#+-"]
 
 
 def parse_id(text: str) -> int | None:

@@ -76,9 +76,8 @@ def with_more(first: bytes, more: bytes) -> bytes:
     """The passwd or group file `first`, with the entries of `more` appended whose names it lacks."""
     lines = _lines(first)
     names = {line.split(b":")[0] for line in lines}
-    for line in _lines(more):
-        name = line.split(b":")[0]
-        if line.count(b":") >= 3 and name not in names:
+    for name, line in _named(more):
+        if name not in names:
             names.add(name)
             lines.append(line)
     return b"".join(line + b"\n" for line in lines)
@@ -89,6 +88,12 @@ def _lines(data: bytes) -> list[bytes]:
     return data.removesuffix(b"\n").split(b"\n") if data else []
 
 
+def _named(data: bytes) -> list[tuple[bytes, bytes]]:
+    """Name and line of each entry of a passwd or group file; see compose.passwd.entries()."""
+    found = (line for line in _lines(data) if line.count(b":") >= 3 and not line.startswith((b"#", b"+", b"-")))
+    return [(line.split(b":")[0], line) for line in found]
+
+
 _LOCKED = {"shadow": b":!*:::::::", "gshadow": b":!*::"}
 """What systemd-sysusers writes after the name of an account without a password, without the date of the last change."""
 
@@ -96,7 +101,7 @@ _LOCKED = {"shadow": b":!*:::::::", "gshadow": b":!*::"}
 def locked_lines(accounts: bytes, shadow: str) -> bytes:
     """A shadow or gshadow file for the entries of a passwd or group file, all with locked passwords. shadow: "shadow" or
     "gshadow"."""
-    names = dict.fromkeys(line.split(b":")[0] for line in _lines(accounts) if line.count(b":") >= 3)
+    names = dict.fromkeys(name for name, _ in _named(accounts))
     return b"".join(name + _LOCKED[shadow] + b"\n" for name in names)
 
 

@@ -58,10 +58,10 @@ def split_accounts(tree: Tree, store: Contents, *, etc_group_members: tuple[str,
             continue
         kept: list[str] = []
         moved: list[str] = []
-        for line in lines_of(text):
-            fields = line.split(":")
+        for fields in entries(text):
             if len(fields) < 3:
                 continue
+            line = ":".join(fields)
             is_root = fields[2] == "0"
             if not is_root:
                 moved.append(line)

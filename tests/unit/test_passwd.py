@@ -13,6 +13,11 @@ def test_a_line_ends_at_a_newline_only() -> None:
     assert entries("a:x:1\n\nb\u2028c:y\x85:2\r\n") == [["a", "x", "1"], ["b\u2028c", "y\x85", "2\r"]]
 
 
+def test_comments_and_nis_entries_name_nobody() -> None:
+    """As for getpwent(3) with the source files of nsswitch.conf."""
+    assert entries("#games:x:12:100:::\na:x:1\n+@admins::::::\n-b::::::\n+\n") == [["a", "x", "1"]]
+
+
 @pytest.mark.parametrize("text", ["", "-1", "+1", "²", "٣", "1" * 5000, "x", "1_0"])
 def test_what_is_no_id(text: str) -> None:
     assert parse_id(text) is None

@@ -47,7 +47,7 @@ def test_what_was_there_before_keeps_its_ids_and_what_ships_wins() -> None:
 
 def test_accounts_of_a_file_are_locked() -> None:
     assert (
-        locked_lines(b"root:x:0:0::/:/bin/sh\nbroken\nd:x:2:2::/:/bin/sh\n", "shadow")
+        locked_lines(b"root:x:0:0::/:/bin/sh\nbroken\n#c:x:1:1:::\nd:x:2:2::/:/bin/sh\n", "shadow")
         == b"root:!*:::::::\nd:!*:::::::\n"
     )
     assert locked_lines(b"root:x:0:\n", "gshadow") == b"root:!*::\n"
@@ -78,7 +78,9 @@ def test_the_first_line_of_sysusers_counts_and_what_is_implied_comes_last() -> N
 def test_what_the_treefile_says_wins_over_what_ships() -> None:
     """Fedora CoreOS has nobody with id 99, which was that of setup before Fedora 28."""
     store = MemoryStore()
-    given = b"nobody:x:99:99:Nobody:/:/\nroot:x:0:0:root:/root:/bin/bash\nnobody:x:1:1:::\n# of 2018\n"
+    given = (
+        b"nobody:x:99:99:Nobody:/:/\nroot:x:0:0:root:/root:/bin/bash\nnobody:x:1:1:::\n# of 2018\n#games:x:12:100:::\n"
+    )
     options = AssembleOptions(epoch=1, accounts=(KnownAccounts(file="passwd", entries=given, override=True),))
     tree = parse(r'f etc/passwd 0644 "root:x:0:0::/:/bin/sh\nnobody:x:65534:65534:::\nbin:x:1:1:::\n"', store)
     blob = _with_accounts(tree, options, store)["etc/passwd"].blob  # type: ignore[arg-type]

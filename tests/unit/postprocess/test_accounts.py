@@ -9,7 +9,7 @@ from tests.support.treetext import MemoryStore, changes, expect, parse
 
 ETC = r"""
 d usr/lib 0755
-f etc/passwd 0600 "root:x:0:0::/root:/bin/sh\nbin:x:1:1::/bin:/sbin/nologin\n\nbroken\nadm:x:3:4::/:/sbin/nologin\n"
+f etc/passwd 0600 "root:x:0:0::/root:/bin/sh\nbin:x:1:1::/bin:/bin/no\n\nbroken\n#a:x:2:2:\nadm:x:3:4::/:/bin/no\n"
 f etc/group 0644 "root:x:0:\nbin:x:1:\nwheel:x:10:me\n"
 """
 
@@ -22,10 +22,10 @@ def test_split_leaves_root_and_what_is_asked_for() -> None:
         r"""
         - f etc/group 0644 "root:x:0:\nbin:x:1:\nwheel:x:10:me\n"
         + f etc/group 0644 "root:x:0:\nwheel:x:10:me\n" @step:passwd
-        - f etc/passwd 0600 "root:x:0:0::/root:/bin/sh\nbin:x:1:1::/bin:/sbin/nologin\n\nbroken\nadm:x:3:4::/:/sbin/nologin\n"
+        - f etc/passwd 0600 "root:x:0:0::/root:/bin/sh\nbin:x:1:1::/bin:/bin/no\n\nbroken\n#a:x:2:2:\nadm:x:3:4::/:/bin/no\n"
         + f etc/passwd 0644 "root:x:0:0::/root:/bin/sh\n" @step:passwd
         + f usr/lib/group 0644 "bin:x:1:\nwheel:x:10:me\n" @step:passwd
-        + f usr/lib/passwd 0644 "bin:x:1:1::/bin:/sbin/nologin\nadm:x:3:4::/:/sbin/nologin\n" @step:passwd
+        + f usr/lib/passwd 0644 "bin:x:1:1::/bin:/bin/no\nadm:x:3:4::/:/bin/no\n" @step:passwd
         """
     )
     assert changes(after, accounts.split_accounts(after, store, etc_group_members=("wheel",)), store) == []
