@@ -7,6 +7,7 @@ between; together they give the same tree.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
 from compose.blobs import BlobStore
 from compose.events import Reporter, Task
@@ -38,11 +39,10 @@ def postprocess(
     workdir: an existing directory for workroots, which are removed afterwards. Raises PostprocessError if the tree cannot have
     the layout, ScriptError if a program fails, and what a Workroot raises.
     """
-    before = tree
-    tree, kver, dropped = lay_out(tree, options, store, reporter)
-    scripts = list(programs.treefile_scripts(options))
-    tree, records = _run_programs(tree, options, store, workdir, reporter, kver, memory, scripts=scripts, last=True)
-    return _finish(before, tree, options, store, workdir, reporter, kver, memory, records, dropped)
+    work = _Work(options=options, store=store, workdir=workdir, reporter=reporter, memory=memory)
+    after, kver, dropped = lay_out(tree, options, store, reporter)
+    after, records = _run_programs(after, kver, work, last=True)
+    return _finish(tree, after, kver, work, records, dropped)
 
 
 def apply_treefile(
@@ -58,19 +58,13 @@ def apply_treefile(
 
     Raises what postprocess() raises.
     """
-    before = tree
-    tree, kver, dropped = lay_out(tree, options, store, reporter)
-    scripts = list(programs.treefile_scripts(options))
-    tree, records = _run_programs(tree, options, store, workdir, reporter, kver, memory, scripts=scripts, last=False)
+    work = _Work(options=options, store=store, workdir=workdir, reporter=reporter, memory=memory)
+    after, kver, dropped = lay_out(tree, options, store, reporter)
+    after, records = _run_programs(after, kver, work, last=False)
     # now, because the writers of files are unknown once the root is read back from a directory
-    tree, volatiles = volatile.settle(tree, store)
-    reported = {*dropped, *volatiles}
-    return Postprocessed(
-        tree=move_etc(tree),
-        records=records,
-        kernel=kver,
-        dropped=_all_dropped(before, tree, reported, records, options),
-    )
+    after, volatiles = volatile.settle(after, store)
+    all_dropped = _all_dropped(tree, after, {*dropped, *volatiles}, records, options)
+    return Postprocessed(tree=move_etc(after), records=records, kernel=kver, dropped=all_dropped)
 
 
 def complete(
@@ -89,34 +83,42 @@ def complete(
     if is_finished(tree):
         return Postprocessed(tree=tree, records=(), kernel=kernel.version_of(tree), dropped=())
     options = options.without_treefile_steps()
+    work = _Work(options=options, store=store, workdir=workdir, reporter=reporter, memory=memory)
     before = restore_etc(tree)
-    tree, kver, dropped = lay_out(before, options, store, reporter)
-    tree, records = _run_programs(tree, options, store, workdir, reporter, kver, memory, scripts=[], last=True)
-    return _finish(before, tree, options, store, workdir, reporter, kver, memory, records, dropped)
+    after, kver, dropped = lay_out(before, options, store, reporter)
+    after, records = _run_programs(after, kver, work, last=True)
+    return _finish(before, after, kver, work, records, dropped)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """The arguments of the stage that all of its parts need."""
+
+    options: PostprocessOptions
+    store: BlobStore
+    workdir: str
+    reporter: Reporter
+    memory: ProgramMemory | None
 
 
 def _finish(
     before: Tree,
     tree: Tree,
-    options: PostprocessOptions,
-    store: BlobStore,
-    workdir: str,
-    reporter: Reporter,
     kver: str | None,
-    memory: ProgramMemory | None,
+    work: _Work,
     records: tuple[ProgramRecord, ...],
     dropped: tuple[Dropped, ...],
 ) -> Postprocessed:
     """The part of postprocess() and complete() that follows the programs."""
+    options, store = work.options, work.store
     tree, dropped_by_finish = finish(tree, options, store, kver)
-    tree, finalize_records = finalize(tree, options, store, workdir, reporter, memory)
+    tree, finalize_records = finalize(tree, options, store, work.workdir, work.reporter, work.memory)
     records, reported = (*records, *finalize_records), {*dropped, *dropped_by_finish}
     if finalize_records:
         tree, dropped_after = settle_again(tree, options, store)
         reported.update(dropped_after)
-    return Postprocessed(
-        tree=tree, records=records, kernel=kver, dropped=_all_dropped(before, tree, reported, records, options)
-    )
+    all_dropped = _all_dropped(before, tree, reported, records, options)
+    return Postprocessed(tree=tree, records=records, kernel=kver, dropped=all_dropped)
 
 
 def _all_dropped(
@@ -129,32 +131,23 @@ def _all_dropped(
     return tuple(sorted({*reported, *losses(before, after, reported, records, options.remove_files)}))
 
 
-def _run_programs(
-    tree: Tree,
-    options: PostprocessOptions,
-    store: BlobStore,
-    workdir: str,
-    reporter: Reporter,
-    kver: str | None,
-    memory: ProgramMemory | None,
-    *,
-    scripts: list[Program],
-    last: bool,
-) -> tuple[Tree, tuple[ProgramRecord, ...]]:
+def _run_programs(tree: Tree, kver: str | None, work: _Work, *, last: bool) -> tuple[Tree, tuple[ProgramRecord, ...]]:
     """Run the treefile's scripts and, if `last`, the programs whose results depend on all before: semodule, depmod, dracut."""
+    options, reporter = work.options, work.reporter
+    scripts = list(programs.treefile_scripts(options))
     builds = list(programs.policy_builds(tree)) if options.selinux and last else []
     # now, so that a missing dracut is an error before the treefile's scripts have run for minutes
     dracut = []
     if last and kver is not None and not options.no_initramfs:
         dracut = [initramfs.dracut(tree, kver, options.initramfs_args, options.time)]
-    indexed = kver is None or kernel.is_indexed(tree, store, kver) or not last
+    indexed = kver is None or kernel.is_indexed(tree, work.store, kver) or not last
     if not (scripts or builds or dracut) and indexed:
         return tree, ()
-    directory = os.path.join(workdir, "postprocess")
     if scripts:
         tree = _with_etc_link(tree)
+    directory = os.path.join(work.workdir, "postprocess")
     with (
-        Workroot(tree, store, directory, reporter=reporter, epoch=options.time, memory=memory) as root,
+        Workroot(tree, work.store, directory, reporter=reporter, epoch=options.time, memory=work.memory) as root,
         reporter.task("Running programs of the compose") as task,
     ):
         root.apply(tree)
