@@ -35,6 +35,7 @@ from tests.support.rpmrepo import Keys, run
 
 pytestmark = pytest.mark.root
 PROJECT = Path(__file__).parents[2]
+TREEFILES = PROJECT / "treefiles"
 ARCH = host_basearch()
 # What runs in a package that is installed for the first time.
 KINDS = ("pretrans", "pre", "post", "posttrans")
@@ -95,11 +96,11 @@ def fedora(tmp_path_factory: pytest.TempPathFactory, keys: Keys) -> Fedora:
     return build(tmp_path_factory.mktemp("fedora") / "small", keys, tiny.SIGNER, ARCH)
 
 
-def compose(fedora: Fedora, treefile: str, top: Path) -> Composed:
+def compose(fedora: Fedora, treefile: Path, top: Path) -> Composed:
     repo = top / "repo"
     ostree(repo, "init", "--mode=archive")
     done = subprocess.run(
-        [sys.executable, "-m", "compose", "tree", PROJECT / f"treefiles/{treefile}.yaml", f"--source-root={fedora.root}",
+        [sys.executable, "-m", "compose", "tree", treefile, f"--source-root={fedora.root}",
          f"--repo={repo}", f"--cachedir={top}/cache", f"--write-composejson-to={top}/compose.json"],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, cwd=top, timeout=300,
         env=os.environ | {"PYTHONPATH": str(PROJECT)},
@@ -124,7 +125,7 @@ def compose(fedora: Fedora, treefile: str, top: Path) -> Composed:
 
 @pytest.fixture(scope="module")
 def composed(fedora: Fedora, tmp_path_factory: pytest.TempPathFactory) -> Composed:
-    return compose(fedora, "fedora", tmp_path_factory.mktemp("minimal"))
+    return compose(fedora, TREEFILES / "fedora.yaml", tmp_path_factory.mktemp("minimal"))
 
 
 def test_nothing_is_told_but_this(composed: Composed) -> None:
@@ -320,7 +321,7 @@ def test_rpm_finds_nothing_wrong_on_a_client(composed: Composed, tmp_path: Path)
 
 @pytest.mark.parametrize("name", ["iot", "bootc", "desktop"])
 def test_the_other_treefiles(name: str, fedora: Fedora, tmp_path: Path) -> None:
-    made = compose(fedora, f"fedora-{name}", tmp_path)
+    made = compose(fedora, TREEFILES / f"fedora-{name}.yaml", tmp_path)
     assert made.ref == f"fedora/{ARCH}/{name}"
     assert [line for line in made.stderr.splitlines() if "warning" in line] == []
     compare(made.checkout, made.records().writers, "targeted", tmp_path / "cache")
@@ -336,6 +337,48 @@ def test_the_other_treefiles(name: str, fedora: Fedora, tmp_path: Path) -> None:
         assert label.startswith(b"system_u:object_r:container_runtime_exec_t:")
     if name == "bootc":
         assert os.readlink(made.checkout / "usr/local/sbin") == "bin"
+
+
+def test_what_treefiles_of_coreos_rely_on(fedora: Fedora, tmp_path: Path) -> None:
+    """Fedora CoreOS and RHEL CoreOS have all of this in their treefiles."""
+    (tmp_path / "passwd").write_text(
+        "root:x:0:0:Super User:/root:/bin/bash\nnobody:x:99:99:Kernel Overflow User:/:/usr/sbin/nologin\n"
+        "nfsnobody:x:65534:65534:Anonymous NFS User:/var/lib/nfs:/usr/sbin/nologin\n#kube:x:996:994:::\n"
+        "chrony:x:994:992::/var/lib/chrony:/usr/sbin/nologin\n"
+    )
+    (tmp_path / "group").write_text("root:x:0:\nnobody:x:99:\nnfsnobody:x:65534:\nchrony:x:992:\nssh_keys:x:999:\n")
+    (tmp_path / "coreos.yaml").write_text(
+        f"""\
+include: {TREEFILES}/fedora.yaml
+check-passwd: {{type: file, filename: passwd}}
+check-groups: {{type: file, filename: group}}
+ignore-removed-users: [root]
+ignore-removed-groups: [root]
+remove-from-packages: [[curl, /]]
+postprocess:
+  - |
+    #!/usr/bin/bash
+    set -xeuo pipefail
+    (echo "# Do not edit"; cat /usr/etc/chrony.conf) > /tmp/chrony.conf
+    cp /tmp/chrony.conf /usr/etc/chrony.conf
+    # what bootupctl moves
+    test -d /usr/lib/ostree-boot/efi/EFI || test {ARCH} != x86_64
+    grep -q '"name": "coreos"' /usr/share/rpm-ostree/treefile.json
+metadata: {{name: coreos}}
+"""
+    )
+    made = compose(fedora, tmp_path / "coreos.yaml", tmp_path)
+    users = [line.split(":")[:4] for line in made.read("usr/lib/passwd").splitlines()]
+    assert [each for each in users if each[0] in ("nobody", "nfsnobody", "bin", "chrony", "#kube")] == [
+        ["nobody", "x", "99", "99"],
+        ["nfsnobody", "x", "65534", "65534"],
+        ["chrony", "x", "994", "992"],
+        ["bin", "x", "1", "1"],
+    ]
+    assert os.lstat(made.checkout / "usr/etc/chrony.keys").st_gid == 992
+    assert os.lstat(made.checkout / "usr/libexec/openssh/ssh-keysign").st_gid == 999
+    assert made.read("usr/etc/chrony.conf").startswith("# Do not edit\n")
+    assert not (made.checkout / "usr/bin/curl").exists()
 
 
 def same_length(difference: Difference, ours: Side, theirs: Side) -> bool:
