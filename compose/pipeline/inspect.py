@@ -24,7 +24,7 @@ from compose.oci.reference import ImageReference
 from compose.oci.skopeo import Access
 from compose.oci.source import read_source
 from compose.ostree.repo import Repo
-from compose.postprocess.finish import move_etc
+from compose.postprocess import etc
 from compose.records import Run
 from compose.rootfs import read_rootfs
 from compose.tree import Tree
@@ -81,7 +81,7 @@ def lint_image(
 def _lint_root(tree: Tree, store: BlobStore, bootable: bool) -> tuple[Finding, ...]:
     # the root of a container image has /etc in place
     plain_etc = "etc" in tree and "usr/etc" not in tree
-    return lint_tree(move_etc(tree) if plain_etc else tree, store, bootable=bootable)
+    return lint_tree(etc.move(tree) if plain_etc else tree, store, bootable=bootable)
 
 
 def diff_revisions(path: str, before: str, after: str) -> SystemDiff:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import stat
 
-from compose.errors import PostprocessError
-from compose.postprocess import accounts, cliwrap, initramfs, kernel, machineid, rootfs, rpmdb, var, volatile
+from compose.postprocess import accounts, cliwrap, etc, initramfs, kernel, machineid, rootfs, rpmdb, var, volatile
 from compose.postprocess.contents import Contents
 from compose.postprocess.options import BootLocation, Dropped, PostprocessOptions
 from compose.tree import Tree
@@ -40,33 +38,23 @@ def finish(
     tree = cliwrap.wrap(tree, store, options.cliwrap)
     tree = clean(tree)
     tree = rpmdb.copy_base(rpmdb.close(tree, store))
-    tree = move_etc(tree)
+    tree = etc.move(tree)
     return tree, (*volatiles, *misplaced, *state)
 
 
 def settle_again(tree: Tree, options: PostprocessOptions, store: Contents) -> tuple[Tree, tuple[Dropped, ...]]:
     """Clean up a finished tree after further programs, as finish() does after the others. What they removed stays removed."""
-    tree, volatiles = volatile.settle(restore_etc(tree), store)
+    tree, volatiles = volatile.settle(etc.restore(tree), store)
     tree, state = var.empty(var.add_tmpfiles(tree, store))
     tree = accounts.normalise_shadow(tree, store, options.time)
     if "etc/machine-id" in tree:
         tree = machineid.reset(tree, store, compat=options.machineid_compat)
-    return move_etc(rpmdb.close(clean(tree), store)), (*volatiles, *state)
+    return etc.move(rpmdb.close(clean(tree), store)), (*volatiles, *state)
 
 
 def is_finished(tree: Tree) -> bool:
     """Has the tree been through finish()? Tested by the last file that it makes."""
     return rpmdb.BASE_COPY in tree
-
-
-def restore_etc(tree: Tree) -> Tree:
-    """Undo move_etc(), so that programs can run; a tree with content in /etc stays as it is."""
-    if "usr/etc" not in tree or tree.children("etc"):
-        return tree
-    editor = tree.edit()
-    editor.remove("etc")
-    editor.move("usr/etc", "etc")
-    return editor.build()
 
 
 def clean(tree: Tree) -> Tree:
@@ -78,23 +66,4 @@ def clean(tree: Tree) -> Tree:
         for name in editor.children(f"etc/selinux/{policy}"):
             if _POLICY_LOCK.fullmatch(name):
                 editor.remove(f"etc/selinux/{policy}/{name}")
-    return editor.build()
-
-
-def move_etc(tree: Tree) -> Tree:
-    """Move /etc to /usr/etc, the defaults that clients merge with the machine's configuration.
-
-    Raises PostprocessError if /usr/etc has content already.
-    """
-    editor = tree.edit()
-    if editor.children("usr/etc"):
-        raise PostprocessError(
-            f"Tree contains both /etc and /usr/etc ({', '.join(editor.children('usr/etc')[:5])})",
-            hint="packages and scripts must put configuration into /etc only; the compose moves it",
-        )
-    editor.remove("usr/etc")
-    if "etc" not in editor:
-        editor.add_dir("etc", writer="step:etc")
-    editor.replace("etc", mode=stat.S_IFDIR | 0o755, writer="step:etc")
-    editor.move("etc", "usr/etc")
     return editor.build()

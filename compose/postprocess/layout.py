@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compose.events import Reporter
-from compose.postprocess import files, kernel, machineid, osrelease, rootfs, rpmdb, selinux, units, var
+from compose.postprocess import etc, files, kernel, machineid, osrelease, rootfs, rpmdb, selinux, units, var
 from compose.postprocess.contents import Contents
 from compose.postprocess.options import Dropped, OptUsrLocal, PostprocessOptions
 from compose.tree import Tree
@@ -16,6 +16,7 @@ def lay_out(
 
     Raises PostprocessError.
     """
+    tree = etc.adopt(tree)
     if not options.container:
         tree = kernel.clear_boot(tree)
     # dracut reads it, and must not see the one that a scriptlet made for this build

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from compose.blobs import BlobStore
 from compose.events import Reporter, Task
-from compose.postprocess import initramfs, kernel, programs, volatile
+from compose.postprocess import etc, initramfs, kernel, programs, volatile
 from compose.postprocess.finalize import finalize
-from compose.postprocess.finish import finish, is_finished, move_etc, restore_etc, settle_again
+from compose.postprocess.finish import finish, is_finished, settle_again
 from compose.postprocess.layout import lay_out
 from compose.postprocess.losses import losses
 from compose.postprocess.options import Dropped, Postprocessed, PostprocessOptions
@@ -64,7 +64,7 @@ def apply_treefile(
     # now, because the writers of files are unknown once the root is read back from a directory
     after, volatiles = volatile.settle(after, store)
     all_dropped = _all_dropped(tree, after, {*dropped, *volatiles}, records, options)
-    return Postprocessed(tree=move_etc(after), records=records, kernel=kver, dropped=all_dropped)
+    return Postprocessed(tree=etc.move(after), records=records, kernel=kver, dropped=all_dropped)
 
 
 def complete(
@@ -84,7 +84,7 @@ def complete(
         return Postprocessed(tree=tree, records=(), kernel=kernel.version_of(tree), dropped=())
     options = options.without_treefile_steps()
     work = _Work(options=options, store=store, workdir=workdir, reporter=reporter, memory=memory)
-    before = restore_etc(tree)
+    before = etc.restore(tree)
     after, kver, dropped = lay_out(before, options, store, reporter)
     after, records = _run_programs(after, kver, work, last=True)
     return _finish(before, after, kver, work, records, dropped)

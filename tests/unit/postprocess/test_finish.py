@@ -9,7 +9,7 @@ import pytest
 from compose.errors import PostprocessError, ScriptError, TreeError
 from compose.events import Reporter
 from compose.lint.check import lint_tree
-from compose.postprocess import finish, machineid, programs, var
+from compose.postprocess import etc, finish, machineid, programs, var
 from compose.postprocess.layout import lay_out
 from compose.postprocess.options import BootLocation, PostprocessOptions, Script
 from compose.process import Program, ProgramRecord
@@ -20,7 +20,7 @@ from tests.support.treetext import MemoryStore, changes, dump, expect, parse
 def test_etc_becomes_usr_etc_once() -> None:
     store = MemoryStore()
     before = parse("d etc 0750\nf etc/passwd 0644 ''\nd usr/etc 0755", store)
-    after = finish.move_etc(before)
+    after = etc.move(before)
     assert dump(after, store).splitlines() == expect(
         """
         d / 0755
@@ -30,7 +30,7 @@ def test_etc_becomes_usr_etc_once() -> None:
         """
     )
     with pytest.raises(PostprocessError, match=r"Tree contains both /etc and /usr/etc \(x\)"):
-        finish.move_etc(parse("f etc/y 0644 ''\nf usr/etc/x 0644 ''", store))
+        etc.move(parse("f etc/y 0644 ''\nf usr/etc/x 0644 ''", store))
 
 
 def test_backups_and_locks_are_cleaned_away() -> None:
@@ -167,6 +167,61 @@ def test_remove_files_may_remove_a_second_kernel_or_a_packaged_boot_file() -> No
         ["6.1"],
         ["config-6.1"],
     )
+
+
+def test_what_packages_have_in_usr_etc_becomes_configuration() -> None:
+    """nodejs-npm has a link there to its own file in /etc, which will be in the link's place."""
+    store = MemoryStore()
+    before = parse(
+        r"""
+        f etc/npmrc 0644 "prefix=/usr/local"
+        f etc/same 0644 "x"
+        d etc/app 0755
+        l etc/moved ../usr/etc/moved
+        l usr/etc/npmrc ../../etc/npmrc
+        l usr/etc/unmade /etc/unmade
+        f usr/etc/moved/m 0644 "m"
+        f usr/etc/same 0644 "x"
+        f usr/etc/app/app.conf 0644 "a"
+        l usr/etc/other ../share/other
+        """,
+        store,
+    )
+    assert changes(before, etc.adopt(before), store) == expect(
+        """
+        + f etc/app/app.conf 0644 "a" @package:test
+        - l etc/moved ../usr/etc/moved
+        + d etc/moved 0755 @package:test
+        + f etc/moved/m 0644 "m" @package:test
+        + l etc/other ../share/other @package:test
+        - d usr/etc 0755
+        - d usr/etc/app 0755
+        - f usr/etc/app/app.conf 0644 "a"
+        - d usr/etc/moved 0755
+        - f usr/etc/moved/m 0644 "m"
+        - l usr/etc/npmrc ../../etc/npmrc
+        - l usr/etc/other ../share/other
+        - f usr/etc/same 0644 "x"
+        - l usr/etc/unmade /etc/unmade
+        """
+    )
+
+
+def test_two_files_for_one_place_in_etc() -> None:
+    store = MemoryStore()
+    for there in ('f usr/etc/x 0644 "b"', "l usr/etc/x ../../etc/y", "d usr/etc/x 0755"):
+        with pytest.raises(PostprocessError, match="/usr/etc/x of test and /etc/x of test differ") as caught:
+            etc.adopt(parse(f'f etc/x 0644 "a"\nf etc/y 0644 ""\n{there}', store))
+        assert caught.value.hint is not None
+
+
+def test_of_usr_etc_in_a_foreign_root_only_links_to_etc_are_known_to_be_a_package_s() -> None:
+    store = MemoryStore()
+    editor = parse("f etc/y 0644 ''", store).edit()
+    editor.add_symlink("usr/etc/y", "/etc/y", writer="rootfs")
+    assert "usr/etc" not in etc.adopt(editor.build())
+    editor.add_file("usr/etc/x", store.add_bytes(b""), writer="rootfs")
+    assert etc.adopt(editor.build()) == editor.build()
 
 
 def test_the_whole_of_a_small_system() -> None:
