@@ -15,7 +15,8 @@ from compose import fs
 from compose.errors import ImageError
 from compose.oci import tar
 from compose.oci.image import digest_of
-from compose.oci.layout import BLOBS, INDEX, LAYOUT, MAX_JSON, check_version, choose, digest_in, find, parse_index
+from compose.oci.index import parse_index
+from compose.oci.layout import BLOBS, INDEX, LAYOUT, MAX_JSON, check_version
 from compose.oci.untar import Kind, TarReader
 
 _FAULT = "not an OCI archive"
@@ -58,46 +59,41 @@ def _append(out: int, path: str, name: str) -> None:
 
 
 class Archive:
-    """An archive that is open for reading. places: offset and size of each of its files."""
+    """An archive that is open for reading. path: for messages. places: offset and size of each of its files."""
 
     def __init__(self, path: str, file: IO[bytes], places: Mapping[str, tuple[int, int]]) -> None:
-        self._path = path
+        self.path = path
         self._file = file
         self._places = places
 
-    def find_manifest(self, tag: str | None) -> bytes | None:
-        """The manifest of an image, None when it does not exist. Raises ImageError when the tag is ambiguous."""
-        row = find(parse_index(self._member(INDEX), self._path), tag, self._path)
-        return self.read(digest_in(row, self._path)) if row is not None else None
-
-    def manifest(self, tag: str | None) -> bytes:
-        """The manifest of an image. Raises ImageError when it does not exist or the tag is ambiguous."""
-        return self.read(digest_in(choose(parse_index(self._member(INDEX), self._path), tag, self._path), self._path))
+    def index(self) -> dict[str, Any]:
+        """The parsed index.json. Raises ImageError."""
+        return parse_index(self._member(INDEX), f"{self.path}: {INDEX}")
 
     def read(self, digest: str) -> bytes:
         """Read a JSON blob. Raises ImageError when it is missing or damaged."""
         data = self._member(f"{BLOBS}/{digest}")
         if digest_of(data) != digest:
-            raise ImageError(f"{self._path}: the blob sha256:{digest} is damaged")
+            raise ImageError(f"{self.path}: the blob sha256:{digest} is damaged")
         return data
 
     @contextmanager
     def open_blob(self, digest: str) -> Iterator[IO[bytes]]:
         """Open a blob of any size without verifying it. Raises ImageError when it is missing."""
         if (place := self._places.get(f"{BLOBS}/{digest}")) is None:
-            raise ImageError(f"{self._path}: has no blob sha256:{digest}")
-        yield cast(IO[bytes], _Section(self._path, self._file, *place))
+            raise ImageError(f"{self.path}: has no blob sha256:{digest}")
+        yield cast(IO[bytes], _Section(self.path, self._file, *place))
 
     def check(self) -> None:
         """Raises ImageError when this is not an OCI archive."""
-        check_version(self._path, self._member(LAYOUT))
+        check_version(self.path, self._member(LAYOUT))
 
     def _member(self, name: str) -> bytes:
         place = self._places.get(name)
         if place is None or place[1] > MAX_JSON:
             reason = f"it has no {name}" if place is None else f"{name} has more than {MAX_JSON} bytes"
-            raise ImageError(f"{self._path}: {_FAULT}: {reason}")
-        return _Section(self._path, self._file, *place).readall()
+            raise ImageError(f"{self.path}: {_FAULT}: {reason}")
+        return _Section(self.path, self._file, *place).readall()
 
 
 class _Section(io.RawIOBase):
@@ -179,9 +175,3 @@ def _damage(path: str) -> Iterator[None]:
         raise ImageError(f"{path}: {_FAULT}: {error}") from error
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def read_archived_manifest(path: str, tag: str | None) -> bytes:
-    """The manifest of an image in an archive. Raises ImageError when the image does not exist or is damaged."""
-    with open_archive(path) as archive:
-        return archive.manifest(tag)

@@ -9,11 +9,10 @@ from typing import Any
 from compose.errors import ImageError
 from compose.events import Reporter
 from compose.oci import skopeo
-from compose.oci.archive import read_archived_manifest
 from compose.oci.documents import parse
 from compose.oci.image import MANIFEST_TYPE
-from compose.oci.layout import Layout
-from compose.oci.reference import ImageReference, Transport
+from compose.oci.images import manifest_of, open_images
+from compose.oci.reference import ImageReference
 
 _DOCKER_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 
@@ -53,14 +52,10 @@ def _sum(layers: Mapping[str, int]) -> tuple[int, int]:
 def read_manifest(image: ImageReference, reporter: Reporter, access: skopeo.Access = skopeo.NO_ACCESS) -> bytes:
     """The manifest of an image, wherever it is. Raises ImageError when there is no such image, UsageError when reading it takes
     skopeo, which is not installed."""
-    match image.transport:
-        case Transport.OCI:
-            with Layout.open(image.name, reporter) as layout:
-                return layout.manifest(image.tag)
-        case Transport.OCI_ARCHIVE:
-            return read_archived_manifest(image.name, image.tag)
-        case _:
-            return skopeo.raw_manifest(image, access)
+    if not image.transport.is_local:
+        return skopeo.raw_manifest(image, access)
+    with open_images(image, reporter) as images:
+        return manifest_of(images, image.tag)
 
 
 def parse_manifest(data: bytes, where: str) -> dict[str, Any]:

@@ -11,11 +11,11 @@ from typing import Any
 from compose.errors import ImageError
 from compose.events import Reporter
 from compose.oci import skopeo
-from compose.oci.archive import open_archive
 from compose.oci.difference import parse_manifest
 from compose.oci.documents import parse
 from compose.oci.image import digest_of
-from compose.oci.layout import Layout, digest_in
+from compose.oci.images import find_manifest, open_images
+from compose.oci.index import digest_in
 from compose.oci.reference import ImageReference, Transport
 
 
@@ -40,32 +40,26 @@ def read_existing(
     """Read an image's manifest and configuration; None when there is no such image. Raises ImageError when it cannot be read,
     UsageError when that takes skopeo, which is not installed."""
     where = str(image)
-    match image.transport:
-        case Transport.OCI:
-            if _is_empty(image.name):
-                return None
-            with Layout.open(image.name, reporter) as layout:
-                data = layout.find_manifest(image.tag)
-                return None if data is None else _parse(data, layout.read, where)
-        case Transport.OCI_ARCHIVE:
-            if not os.path.lexists(image.name):
-                return None
-            with open_archive(image.name) as archive:
-                data = archive.find_manifest(image.tag)
-                return None if data is None else _parse(data, archive.read, where)
-        case _:
-            data = skopeo.find_manifest(image, access)
-            return None if data is None else _parse(data, lambda _digest: skopeo.config(image, access), where)
+    if not image.transport.is_local:
+        data = skopeo.find_manifest(image, access)
+        return None if data is None else _parse(data, lambda _digest: skopeo.config(image, access), where)
+    if _is_missing(image):
+        return None
+    with open_images(image, reporter) as images:
+        data = find_manifest(images, image.tag)
+        return None if data is None else _parse(data, images.read, where)
 
 
-def _is_empty(path: str) -> bool:
-    """Is the path an empty directory, or not a directory at all?"""
+def _is_missing(image: ImageReference) -> bool:
+    """Is there no archive, or an empty directory or nothing of the kind in place of a layout?"""
+    if image.transport is Transport.OCI_ARCHIVE:
+        return not os.path.lexists(image.name)
     try:
-        return not os.listdir(path)
+        return not os.listdir(image.name)
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError as error:
-        raise ImageError(f"cannot open the OCI layout {path}: {error.strerror}") from error
+        raise ImageError(f"cannot open the OCI layout {image.name}: {error.strerror}") from error
 
 
 def _parse(data: bytes, read: Callable[[str], bytes], where: str) -> ExistingImage:

@@ -15,19 +15,19 @@ import errno
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any, Self
 
 from compose import fs
 from compose.errors import ImageError, UsageError
 from compose.events import Reporter
-from compose.oci.documents import canonical, parse
+from compose.oci.documents import canonical
 from compose.oci.image import INDEX_TYPE, MANIFEST_TYPE, descriptor, digest_of, platform_of
+from compose.oci.index import TAG, parse_index, parse_object, tag_of
 
 LAYOUT, INDEX, BLOBS = "oci-layout", "index.json", "blobs/sha256"
 VERSION = b'{"imageLayoutVersion":"1.0.0"}'
-TAG = "org.opencontainers.image.ref.name"
 MAX_JSON = 16 << 20
 """Bytes that an index, a manifest or a configuration may have."""
 _NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS})
@@ -141,10 +141,10 @@ class Layout:
             blob.name(digest, len(data))
         return digest
 
-    def read(self, digest: str, size: int | None = None) -> bytes:
-        """Read a JSON blob. size: as expected, if known. Raises ImageError when the blob is missing or damaged."""
+    def read(self, digest: str) -> bytes:
+        """Read a JSON blob. Raises ImageError when it is missing or damaged."""
         data = _read(self._fd, f"{BLOBS}/{digest}", self.path)
-        if digest_of(data) != digest or size not in (None, len(data)):
+        if digest_of(data) != digest:
             raise ImageError(f"{self.path}: the blob sha256:{digest} is damaged")
         return data
 
@@ -166,7 +166,7 @@ class Layout:
             if isinstance(error.__cause__, FileNotFoundError):
                 return {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": []}
             raise
-        return parse_index(data, self.path)
+        return parse_index(data, f"{self.path}: {INDEX}")
 
     def insert(self, manifest: bytes, tag: str | None, architecture: str) -> str:
         """Write a manifest, whose blobs exist already, and add it to the index, replacing the entry with the same tag, or the
@@ -190,16 +190,6 @@ class Layout:
         finally:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
         return digest
-
-    def manifest(self, tag: str | None) -> bytes:
-        """The manifest of an image. Raises ImageError when it does not exist or the tag is ambiguous."""
-        row = choose(self.index(), tag, self.path)
-        return self.read(digest_in(row, self.path), row.get("size"))
-
-    def find_manifest(self, tag: str | None) -> bytes | None:
-        """As manifest(), but None when the image does not exist."""
-        row = find(self.index(), tag, self.path)
-        return self.read(digest_in(row, self.path), row.get("size")) if row is not None else None
 
     def _exists(self, digest: str, size: int) -> bool:
         """Does an intact blob exist? A damaged one is removed."""
@@ -292,70 +282,9 @@ def try_layout(path: str, reporter: Reporter) -> None:
 
 def check_version(path: str, data: bytes) -> None:
     """Check the version in an oci-layout file. data: its content. Raises ImageError."""
-    document = _object(data, f"{path}: {LAYOUT}")
+    document = parse_object(data, f"{path}: {LAYOUT}")
     if document.get("imageLayoutVersion") != "1.0.0":
         raise ImageError(f"{path}: is an OCI layout of the unknown version {document.get('imageLayoutVersion')}")
-
-
-def parse_index(data: bytes, path: str) -> dict[str, Any]:
-    """Parse an index and check its list of manifests. Raises ImageError."""
-    found = _object(data, f"{path}: {INDEX}")
-    rows = found.setdefault("manifests", [])
-    if not isinstance(rows, list) or not all(isinstance(each, dict) for each in rows):
-        raise ImageError(f"{path}: {INDEX} is damaged: manifests must be a list of objects")
-    if not all(isinstance(tag_of(each), str | None) for each in rows):
-        raise ImageError(f"{path}: {INDEX} is damaged: {TAG} must be a string")
-    return found
-
-
-def tag_of(row: Mapping[str, Any]) -> str | None:
-    """The tag of an entry in an index."""
-    annotations = row.get("annotations")
-    return annotations.get(TAG) if isinstance(annotations, dict) else None
-
-
-def find(index: Mapping[str, Any], tag: str | None, path: str) -> dict[str, Any] | None:
-    """The entry of an image in an index, None when there is none. Raises ImageError when several match."""
-    rows: list[dict[str, Any]] = index["manifests"]
-    found = [row for row in rows if tag_of(row) == tag]
-    if tag is None and len(rows) == 1:
-        # the only image needs no tag, whatever its own is
-        found = rows
-    if len(found) > 1 or (tag is None and rows and not found):
-        which = f"has {len(found)} images {tag}" if tag is not None else f"has {len(rows)} images: name one by its tag"
-        raise ImageError(f"{path}: {which}", hint=f"existing tags: {_tags(rows)}")
-    return found[0] if found else None
-
-
-def choose(index: Mapping[str, Any], tag: str | None, path: str) -> dict[str, Any]:
-    """As find(), but raises ImageError also when there is no such image."""
-    row = find(index, tag, path)
-    if row is None:
-        missing = f"no image {tag}" if tag is not None else "no image"
-        raise ImageError(f"{path}: has {missing}", hint=f"existing tags: {_tags(index['manifests'])}")
-    return row
-
-
-def _tags(rows: Sequence[Mapping[str, Any]]) -> str:
-    return ", ".join(sorted(filter(None, map(tag_of, rows)))) or "none"
-
-
-def digest_in(row: Mapping[str, Any], path: str) -> str:
-    """The sha256 digest in a descriptor, 64 hex digits. Raises ImageError when it has none."""
-    algorithm, _, digest = str(row.get("digest")).partition(":")
-    if algorithm != "sha256" or len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
-        raise ImageError(f"{path}: refers to {row.get('digest')}, which is not a sha256 digest")
-    return digest
-
-
-def _object(data: bytes, what: str) -> dict[str, Any]:
-    try:
-        found = parse(data)
-    except ValueError as error:
-        raise ImageError(f"{what} is damaged: {error}") from error
-    if not isinstance(found, dict):
-        raise ImageError(f"{what} is damaged: it is not an object")
-    return found
 
 
 def _read(directory: int, name: str, path: str) -> bytes:

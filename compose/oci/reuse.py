@@ -19,7 +19,7 @@ from compose.oci.contentmeta import SEPARATOR
 from compose.oci.existing import ExistingImage
 from compose.oci.gzip import Packed
 from compose.oci.image import LAYER_TYPE
-from compose.oci.layout import digest_in
+from compose.oci.index import digest_in
 from compose.oci.reference import ImageReference
 from compose.oci.source import open_image
 

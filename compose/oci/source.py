@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Any, Protocol
+from typing import Any
 
 from compose.blobs import BlobStore
 from compose.errors import ImageError
 from compose.events import Reporter
 from compose.oci import skopeo
-from compose.oci.archive import open_archive
 from compose.oci.difference import parse_manifest
 from compose.oci.existing import parse_config, seconds
 from compose.oci.image import COMMIT_LABEL, inherited_config, is_architecture
+from compose.oci.images import Images, manifest_of, open_images
+from compose.oci.index import digest_in
 from compose.oci.layerstream import LayerStream
-from compose.oci.layout import Layout, digest_in
+from compose.oci.layout import Layout
 from compose.oci.overlay import Overlay
-from compose.oci.reference import ImageReference, Transport
+from compose.oci.reference import ImageReference
 from compose.oci.untar import TarReader
 from compose.ostree.objects import COMPOSEFS_DIGEST, MAX_METADATA_SIZE, decode_commit
 from compose.ostree.refs import is_checksum
@@ -47,16 +48,6 @@ class SourceImage:
     measured: bool
 
 
-class _Images(Protocol):
-    """An OCI layout, or an OCI archive."""
-
-    def manifest(self, tag: str | None) -> bytes: ...
-
-    def read(self, digest: str) -> bytes: ...
-
-    def open_blob(self, digest: str) -> AbstractContextManager[IO[bytes]]: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SourceLayer:
     """digest, size: of the compressed blob. diffid: digest of its uncompressed content. Digests have 64 hex digits."""
@@ -83,7 +74,7 @@ def read_source(
     """
     where = str(image)
     with open_image(image, reporter, access) as (images, tag):
-        manifest = parse_manifest(images.manifest(tag), where)
+        manifest = parse_manifest(manifest_of(images, tag), where)
         config = _config(manifest, images.read, where)
         layers = _layers(manifest, config, where)
         inner = config.get("config")
@@ -136,22 +127,18 @@ def _is_measured(overlay: Overlay, checksum: str, store: BlobStore, where: str) 
 @contextmanager
 def open_image(
     image: ImageReference, reporter: Reporter, access: skopeo.Access = skopeo.NO_ACCESS
-) -> Iterator[tuple[_Images, str | None]]:
+) -> Iterator[tuple[Images, str | None]]:
     """The layout or archive with the image's blobs, and the image's tag in it."""
-    match image.transport:
-        case Transport.OCI:
-            with Layout.open(image.name, reporter) as layout:
-                yield layout, image.tag
-        case Transport.OCI_ARCHIVE:
-            with open_archive(image.name) as archive:
-                yield archive, image.tag
-        case _:
-            skopeo.require()
-            with temporary_directory("compose-oci-", skopeo.temporary_parent()) as directory:
-                with reporter.task(f"Fetching {image}"):
-                    skopeo.fetch(image, directory, access)
-                with Layout.open(directory, reporter) as layout:
-                    yield layout, None
+    if image.transport.is_local:
+        with open_images(image, reporter) as images:
+            yield images, image.tag
+        return
+    skopeo.require()
+    with temporary_directory("compose-oci-", skopeo.temporary_parent()) as directory:
+        with reporter.task(f"Fetching {image}"):
+            skopeo.fetch(image, directory, access)
+        with Layout.open(directory, reporter) as layout:
+            yield layout, None
 
 
 def _config(manifest: Mapping[str, Any], read: Callable[[str], bytes], where: str) -> dict[str, Any]:

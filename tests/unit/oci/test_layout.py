@@ -17,10 +17,12 @@ import pytest
 from compose.errors import ComposeError, ImageError, StorageError, UsageError
 from compose.events import Reporter
 from compose.oci import tar
-from compose.oci.archive import open_archive, read_archived_manifest, write_archive
+from compose.oci.archive import open_archive, write_archive
 from compose.oci.documents import canonical
 from compose.oci.image import digest_of
-from compose.oci.layout import Layout, layout_for, try_layout
+from compose.oci.images import manifest_of, open_images
+from compose.oci.layout import layout_for, try_layout
+from compose.oci.reference import ImageReference, Transport
 from compose.pipeline.encapsulate import EncapsulateOptions, encapsulate_commit
 
 
@@ -39,9 +41,13 @@ def add(path: Path, text: str, tag: str | None = None, reporter: Reporter | None
     return manifest
 
 
-def manifest_of(path: Path, tag: str | None = None) -> bytes:
-    with Layout.open(str(path), Reporter()) as layout:
-        return layout.manifest(tag)
+def written(path: Path, tag: str | None = None, transport: Transport = Transport.OCI) -> bytes:
+    with open_images(ImageReference(transport=transport, name=str(path)), Reporter()) as images:
+        return manifest_of(images, tag)
+
+
+def archived(path: Path, tag: str | None = None) -> bytes:
+    return written(path, tag, Transport.OCI_ARCHIVE)
 
 
 def snapshot(path: Path) -> dict[str, bytes]:
@@ -55,8 +61,8 @@ def test_a_new_layout(tmp_path: Path, there: bool) -> None:
         place.mkdir()
     manifest = add(place, "one", "a")
     assert (place / "oci-layout").read_text() == '{"imageLayoutVersion":"1.0.0"}'
-    assert manifest_of(place, "a") == manifest
-    assert manifest_of(place) == manifest, "the only one needs no name"
+    assert written(place, "a") == manifest
+    assert written(place) == manifest, "the only one needs no name"
     assert sorted(os.listdir(tmp_path)) == ["out"]
     assert sorted(os.listdir(place)) == ["blobs", "index.json", "oci-layout"]
     assert oct((place / "index.json").stat().st_mode) == "0o100644"
@@ -69,9 +75,9 @@ def test_other_images_stay(tmp_path: Path) -> None:
     index.write_text(json.dumps(json.loads(index.read_text()) | {"annotations": {"of": "others"}}))
     second = add(place, "three", "b")
     again = add(place, "four", "a")
-    assert manifest_of(place, "b") == second
-    assert manifest_of(place, "a") == again != first
-    assert manifest_of(place) == untagged
+    assert written(place, "b") == second
+    assert written(place, "a") == again != first
+    assert written(place) == untagged
     assert json.loads(index.read_text())["annotations"] == {"of": "others"}
     add(place, "five")
     assert len(json.loads(index.read_text())["manifests"]) == 3
@@ -94,7 +100,7 @@ def test_which_image_is_asked_when_there_are_several(tmp_path: Path) -> None:
     add(place, "two", "b")
     for tag, said in ((None, "has 2 images: name one by its tag"), ("c", "has no image c")):
         with pytest.raises(ImageError) as caught:
-            manifest_of(place, tag)
+            written(place, tag)
         assert said in caught.value.message
         assert caught.value.hint == "existing tags: a, b"
 
@@ -115,9 +121,9 @@ def test_a_damaged_blob_is_written_anew(tmp_path: Path, damage: bytes | None) ->
     blob = place / "blobs/sha256" / digest_of(manifest)
     blob.write_bytes(damage if damage is not None else b"x" * len(manifest))
     with pytest.raises(ImageError, match="is damaged"):
-        manifest_of(place, "a")
+        written(place, "a")
     add(place, "one", "a", said)
-    assert manifest_of(place, "a") == manifest
+    assert written(place, "a") == manifest
     assert "is damaged and is replaced" in said.said[0]
 
 
@@ -151,7 +157,7 @@ def test_filesystems_without_nameless_files(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(os, "O_TMPFILE", os.O_DIRECTORY)  # EISDIR, as where they are not known
     place = tmp_path / "out"
     manifest = add(place, "one", "a")
-    assert manifest_of(place, "a") == manifest
+    assert written(place, "a") == manifest
     with pytest.raises(ZeroDivisionError), layout_for(str(place), Reporter()) as layout, layout.blob() as blob:
         blob.write(b"half")
         raise ZeroDivisionError
@@ -279,17 +285,17 @@ def test_a_digest_leads_nowhere_else(tmp_path: Path) -> None:
     index["manifests"][0]["digest"] = "sha256:../../../etc/passwd"
     (place / "index.json").write_text(json.dumps(index))
     with pytest.raises(ImageError, match="not a sha256 digest"):
-        manifest_of(place, "a")
+        written(place, "a")
 
 
 def test_archives(tmp_path: Path) -> None:
     place, archive = tmp_path / "out", tmp_path / "a.tar"
     manifest = add(place, "one", "a")
     write_archive(str(place), str(archive))
-    assert read_archived_manifest(str(archive), "a") == manifest
-    assert read_archived_manifest(str(archive), None) == manifest
+    assert archived(archive, "a") == manifest
+    assert archived(archive, None) == manifest
     with pytest.raises(ImageError, match="has no image b"):
-        read_archived_manifest(str(archive), "b")
+        archived(archive, "b")
     before = archive.read_bytes()
     write_archive(str(place), str(archive))
     assert archive.read_bytes() == before
@@ -302,7 +308,7 @@ def test_a_damaged_blob_in_an_archive(tmp_path: Path) -> None:
     blob.write_bytes(manifest.replace(b"one", b"two"))
     write_archive(str(tmp_path / "out"), str(tmp_path / "a.tar"))
     with pytest.raises(ImageError, match="is damaged"):
-        read_archived_manifest(str(tmp_path / "a.tar"), "a")
+        archived(tmp_path / "a.tar", "a")
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
@@ -312,7 +318,7 @@ def test_compressed_archives(tmp_path: Path, pack: Callable[[bytes], bytes]) -> 
     # as `tar` names them
     stream = (tmp_path / "a.tar").read_bytes()
     (tmp_path / "b.tar").write_bytes(pack(stream))
-    assert read_archived_manifest(str(tmp_path / "b.tar"), "a") == manifest
+    assert archived(tmp_path / "b.tar", "a") == manifest
     with open_archive(str(tmp_path / "b.tar")) as archive, archive.open_blob(digest_of(manifest)) as blob:
         assert (blob.read(7), blob.read()) == (manifest[:7], manifest[7:])
     (tmp_path / "c.tar").write_bytes(pack(stream)[:-40])
@@ -328,15 +334,15 @@ def test_memory_does_not_grow_with_an_archive(tmp_path: Path) -> None:
     write_archive(str(tmp_path / "out"), str(tmp_path / "a.tar"))
     (tmp_path / "b.tar").write_bytes(many + (tmp_path / "a.tar").read_bytes())
     (tmp_path / "c.tar").write_bytes(gzip.compress(tar.entry("f", b"L", mode=0, size=1 << 30)))
-    read_archived_manifest(str(tmp_path / "a.tar"), "a")
+    archived(tmp_path / "a.tar", "a")
     tracemalloc.start()
     try:
-        read_archived_manifest(str(tmp_path / "b.tar"), "a")
+        archived(tmp_path / "b.tar", "a")
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
     with pytest.raises(ImageError, match="exceeds the limit"):
-        read_archived_manifest(str(tmp_path / "c.tar"), "a")
+        archived(tmp_path / "c.tar", "a")
 
 
 _TO_ITSELF = tar.entry("oci-layout", tar.SYMLINK, mode=0o777, link="oci-layout") + tar.END
@@ -351,6 +357,6 @@ _COMPRESSED = gzip.compress(b"".join(hashlib.sha256(bytes([each])).digest() for 
 def test_what_is_no_archive(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.tar").write_bytes(data)
     with pytest.raises(ImageError, match="not an OCI archive"):
-        read_archived_manifest(str(tmp_path / "a.tar"), None)
+        archived(tmp_path / "a.tar", None)
     with pytest.raises(ImageError, match="cannot read"):
-        read_archived_manifest(str(tmp_path / "b.tar"), None)
+        archived(tmp_path / "b.tar", None)

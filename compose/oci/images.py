@@ -1,0 +1,50 @@
+"""Images in a layout or an archive, by tag."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import IO, Any, Protocol
+
+from compose.events import Reporter
+from compose.oci.archive import open_archive
+from compose.oci.index import choose, digest_in, find
+from compose.oci.layout import Layout
+from compose.oci.reference import ImageReference, Transport
+
+
+class Images(Protocol):
+    """A layout or an archive. All of it raises ImageError when something is missing or damaged."""
+
+    path: str
+
+    def index(self) -> dict[str, Any]:
+        """The parsed index.json."""
+
+    def read(self, digest: str) -> bytes:
+        """A JSON blob, verified."""
+
+    def open_blob(self, digest: str) -> AbstractContextManager[IO[bytes]]:
+        """A blob of any size, not verified."""
+
+
+@contextmanager
+def open_images(image: ImageReference, reporter: Reporter) -> Iterator[Images]:
+    """Open the layout or archive that an image is in. Raises ImageError."""
+    if image.transport is Transport.OCI:
+        with Layout.open(image.name, reporter) as layout:
+            yield layout
+    else:
+        with open_archive(image.name) as archive:
+            yield archive
+
+
+def manifest_of(images: Images, tag: str | None) -> bytes:
+    """The manifest of an image. Raises ImageError when it does not exist or the tag is ambiguous."""
+    return images.read(digest_in(choose(images.index(), tag, images.path), images.path))
+
+
+def find_manifest(images: Images, tag: str | None) -> bytes | None:
+    """As manifest_of(), but None when the image does not exist."""
+    row = find(images.index(), tag, images.path)
+    return images.read(digest_in(row, images.path)) if row is not None else None
