@@ -37,12 +37,12 @@ class ExistingImage:
 def read_existing(
     image: ImageReference, reporter: Reporter, access: skopeo.Access = skopeo.NO_ACCESS
 ) -> ExistingImage | None:
-    """Read an image's manifest and configuration; None when there is no such image. Raises ImageError when it cannot be read,
-    UsageError when that takes skopeo, which is not installed."""
+    """Read an image's manifest and configuration, of a multi-architecture image those for this machine; None when there is no
+    such image. Raises ImageError when it cannot be read, UsageError when that takes skopeo, which is not installed."""
     where = str(image)
     if not image.transport.is_local:
-        data = skopeo.find_manifest(image, access)
-        return None if data is None else _parse(data, lambda _digest: skopeo.config(image, access), where)
+        raw = skopeo.find_manifest(image, access)
+        return None if raw is None else _parse(raw, lambda _digest: skopeo.config(image, raw, access), where)
     if _is_missing(image):
         return None
     with open_images(image, reporter) as images:

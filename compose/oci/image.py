@@ -276,7 +276,12 @@ def _architecture(commit: Commit) -> str:
         return _ARCHITECTURES[recorded.value]
     rows = packages.value if packages is not None and packages.type == _PKGLIST_TYPE else ()
     found = architecture_of_packages(row[4] for row in rows)
-    return found or _ARCHITECTURES.get(platform.machine(), platform.machine())
+    return found or machine_architecture()
+
+
+def machine_architecture() -> str:
+    """OCI's name of this machine's architecture."""
+    return _ARCHITECTURES.get(platform.machine(), platform.machine())
 
 
 def architecture_of_packages(names: Iterable[str]) -> str | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import IO, Any, Protocol
 
 from compose.events import Reporter
 from compose.oci.archive import open_archive
-from compose.oci.index import choose, digest_in, find
+from compose.oci.index import choose, digest_in, find, for_this_machine
 from compose.oci.layout import Layout
 from compose.oci.reference import ImageReference, Transport
 
@@ -40,11 +40,18 @@ def open_images(image: ImageReference, reporter: Reporter) -> Iterator[Images]:
 
 
 def manifest_of(images: Images, tag: str | None) -> bytes:
-    """The manifest of an image. Raises ImageError when it does not exist or the tag is ambiguous."""
-    return images.read(digest_in(choose(images.index(), tag, images.path), images.path))
+    """The manifest of an image; of a multi-architecture image, that for this machine. Raises ImageError when it does not exist
+    or the tag is ambiguous."""
+    return _read(images, choose(images.index(), tag, images.path))
 
 
 def find_manifest(images: Images, tag: str | None) -> bytes | None:
     """As manifest_of(), but None when the image does not exist."""
     row = find(images.index(), tag, images.path)
-    return images.read(digest_in(row, images.path)) if row is not None else None
+    return _read(images, row) if row is not None else None
+
+
+def _read(images: Images, row: Mapping[str, Any]) -> bytes:
+    data = images.read(digest_in(row, images.path))
+    digest = for_this_machine(data, images.path)
+    return data if digest is None else images.read(digest)

@@ -1,4 +1,4 @@
-"""Image indexes (image-spec, image-index.md): the images of a layout, each with its tag."""
+"""Image indexes (image-spec, image-index.md): the images of a layout by tag, and the images of one system by architecture."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any
 
 from compose.errors import ImageError
 from compose.oci.documents import parse
+from compose.oci.image import machine_architecture
 
 TAG = "org.opencontainers.image.ref.name"
 """Annotation of an entry in the index of a layout: its tag."""
+_OS = "linux"
 
 
 def parse_index(data: bytes, what: str) -> dict[str, Any]:
@@ -53,6 +55,37 @@ def choose(index: Mapping[str, Any], tag: str | None, path: str) -> dict[str, An
 
 def _tags(rows: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(sorted(filter(None, map(tag_of, rows)))) or "none"
+
+
+def for_this_machine(data: bytes, where: str) -> str | None:
+    """The digest of the image to take from an index of several architectures; None when the data is the manifest of an image.
+
+    It is the only one, whatever its architecture, or that for this machine. where: for messages. Raises ImageError when there
+    is none, or the index is damaged.
+    """
+    try:
+        found = parse(data)
+    except ValueError as error:
+        raise ImageError(f"{where}: not an image manifest: {error}") from error
+    if not isinstance(found, dict) or "manifests" not in found:
+        return None
+    # builders list attestations too, for an operating system "unknown"
+    rows = [row for row in parse_index(data, f"{where}: the image index")["manifests"] if _platform(row)[0] == _OS]
+    wanted = rows if len(rows) == 1 else [row for row in rows if _platform(row)[1] == machine_architecture()]
+    if not wanted:
+        known = ", ".join(sorted({architecture for _, architecture in map(_platform, rows)})) or "none"
+        raise ImageError(
+            f"{where}: has no image for {machine_architecture()}",
+            hint=f"it has images for {known}: name one by its digest, NAME@sha256:…",
+        )
+    return digest_in(wanted[0], where)
+
+
+def _platform(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Operating system and architecture of an entry. One that does not name its system is for ours."""
+    platform = row.get("platform")
+    found = platform if isinstance(platform, dict) else {}
+    return str(found.get("os", _OS)), str(found.get("architecture", "an unnamed architecture"))
 
 
 def digest_in(row: Mapping[str, Any], path: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from compose.errors import UsageError
@@ -48,6 +48,16 @@ class ImageReference:
     def skopeo(self) -> str:
         """The reference as skopeo spells it."""
         return f"docker://{self.name}" if self.transport is Transport.REGISTRY else str(self)
+
+    @property
+    def repository(self) -> str:
+        """HOST/NAME of an image in a registry, without tag and digest."""
+        parent, slash, last = self.name.partition("@")[0].rpartition("/")
+        return f"{parent}{slash}{last.partition(':')[0]}"
+
+    def at(self, digest: str) -> ImageReference:
+        """The image of the same repository in a registry that has this digest (64 hex digits)."""
+        return replace(self, name=f"{self.repository}@sha256:{digest}")
 
 
 def parse_reference(text: str) -> ImageReference:

@@ -11,7 +11,9 @@ from typing import Any
 
 from compose import fs
 from compose.errors import ImageError, UsageError
-from compose.oci.reference import ImageReference
+from compose.oci.image import digest_of
+from compose.oci.index import for_this_machine
+from compose.oci.reference import ImageReference, Transport
 
 # error codes of registries (distribution-spec, "Error Codes"), and messages of containers-storage
 _MISSING = re.compile(
@@ -81,8 +83,13 @@ def temporary_parent() -> str | None:
 
 
 def raw_manifest(image: ImageReference, access: Access = NO_ACCESS) -> bytes:
-    """The manifest of an image, or the index of a multi-architecture image. Raises ImageError with skopeo's output."""
-    return _run(_inspect(image, access), f"cannot read the manifest of {image}")
+    """The manifest of an image; of a multi-architecture image in a registry, that for this machine. Raises ImageError with
+    skopeo's output."""
+    failure = f"cannot read the manifest of {image}"
+    data = _run(_inspect(image, access), failure)
+    if image.transport is Transport.REGISTRY and (digest := for_this_machine(data, str(image))) is not None:
+        return _run(_inspect(image.at(digest), access), failure)
+    return data
 
 
 def find_manifest(image: ImageReference, access: Access = NO_ACCESS) -> bytes | None:
@@ -95,9 +102,11 @@ def find_manifest(image: ImageReference, access: Access = NO_ACCESS) -> bytes | 
         raise
 
 
-def config(image: ImageReference, access: Access = NO_ACCESS) -> bytes:
-    """The configuration of an image. Raises ImageError with skopeo's output."""
-    return _run(_inspect(image, access, "--config"), f"cannot read the configuration of {image}")
+def config(image: ImageReference, manifest: bytes, access: Access = NO_ACCESS) -> bytes:
+    """The configuration of an image. manifest: as raw_manifest() has it. Raises ImageError with skopeo's output."""
+    # by digest: the name may be that of several images, or already that of the next one
+    exact = image.at(digest_of(manifest)) if image.transport is Transport.REGISTRY else image
+    return _run(_inspect(exact, access, "--config"), f"cannot read the configuration of {image}")
 
 
 def _inspect(image: ImageReference, access: Access, *options: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import stat
 import subprocess
@@ -16,8 +17,12 @@ from compose.events import Reporter
 from compose.oci import skopeo
 from compose.oci.chunking import Chunk
 from compose.oci.difference import read_manifest
+from compose.oci.documents import canonical
 from compose.oci.encapsulate import Image, encapsulate
-from compose.oci.image import PLAIN
+from compose.oci.existing import read_existing
+from compose.oci.image import INDEX_TYPE, MANIFEST_TYPE, PLAIN, ImageOptions, descriptor, platform_of
+from compose.oci.index import TAG
+from compose.oci.layout import Layout
 from compose.oci.reference import parse_reference
 from compose.ostree.repo import Repo
 from tests.support.imageimporter import import_image, read_image
@@ -76,7 +81,7 @@ def committed(request: pytest.FixtureRequest, tree: Path, tmp_path_factory: pyte
     return repo, checksum.strip()
 
 
-def write(committed: tuple[Path, str], target: str) -> Image:
+def write(committed: tuple[Path, str], target: str, options: ImageOptions = PLAIN) -> Image:
     path, commit = committed
     with Repo.open(str(path)) as repo:
         files = [(name, checksum.hex()) for name, checksum, meta in repo.walk(commit) if meta is None]
@@ -86,7 +91,7 @@ def write(committed: tuple[Path, str], target: str) -> Image:
             Chunk(name="Reserved for new packages", components=(), objects=(), size=0),
         )
         return encapsulate(
-            repo, commit, chunks, parse_reference(target), PLAIN, parents=False, jobs=2, reporter=Reporter()
+            repo, commit, chunks, parse_reference(target), options, parents=False, jobs=2, reporter=Reporter()
         )
 
 
@@ -211,6 +216,36 @@ def test_a_registry(committed: tuple[Path, str], tmp_path: Path, registry: str) 
         assert read_manifest(parse_reference(name), Reporter()) == image.manifest
     with pytest.raises(ImageError, match="cannot read the manifest of registry:"):
         read_manifest(parse_reference(f"docker://{registry}/os/tiny:2"), Reporter())
+
+
+@needs("skopeo")
+def test_one_of_several_architectures(
+    committed: tuple[Path, str], tmp_path: Path, registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = f"oci:{tmp_path}/out"
+    images = {each: write(committed, f"{place}:{each}", ImageOptions(arch=each)) for each in ("amd64", "arm64")}
+    with Layout.open(f"{tmp_path}/out", Reporter()) as layout:
+        rows = [
+            {
+                **descriptor(MANIFEST_TYPE, image.digest.removeprefix("sha256:"), len(image.manifest)),
+                "platform": platform_of(each),
+            }
+            for each, image in images.items()
+        ]
+        index = canonical({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": rows})
+        entry = {**descriptor(INDEX_TYPE, layout.write(index), len(index)), "annotations": {TAG: "both"}}
+        top = layout.index()
+    (tmp_path / "out/index.json").write_bytes(canonical({**top, "manifests": [*top["manifests"], entry]}))
+    target = f"docker://{registry}/os/tiny:both"
+    run("skopeo", "--insecure-policy", "copy", "--quiet", "--all", f"{place}:both", target)
+    for machine, architecture in (("x86_64", "amd64"), ("aarch64", "arm64")):
+        monkeypatch.setattr(platform, "machine", lambda machine=machine: machine)
+        for name in (f"{place}:both", target):
+            found = read_existing(parse_reference(name), Reporter())
+            assert found is not None
+            assert f"sha256:{found.digest}" == images[architecture].digest
+            assert found.labels["ostree.commit"] == committed[1]
+            assert read_manifest(parse_reference(name), Reporter()) == images[architecture].manifest
 
 
 @needs("umoci")

@@ -47,3 +47,19 @@ def test_what_is_none_is_told_with_the_forms_there_are(text: str, said: str) -> 
         parse_reference(text)
     assert said in caught.value.message
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "repository"),
+    [
+        ("quay.io/a/b:1", "quay.io/a/b"),
+        ("127.0.0.1:5000/b", "127.0.0.1:5000/b"),
+        ("127.0.0.1:5000/b:1", "127.0.0.1:5000/b"),
+        (f"quay.io/a/b:1@sha256:{'0' * 64}", "quay.io/a/b"),
+        ("b:1", "b"),
+    ],
+)
+def test_another_image_of_a_repository(name: str, repository: str) -> None:
+    image = parse_reference(f"registry:{name}")
+    assert image.repository == repository
+    assert image.at("f" * 64).skopeo == f"docker://{repository}@sha256:{'f' * 64}"
