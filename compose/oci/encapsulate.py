@@ -1,24 +1,23 @@
-"""Writing a commit as a container image, its layers in parallel, to a layout, an archive or wherever skopeo can copy it."""
+"""Writing a commit as a container image, its layers in parallel."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from compose import fs, memory
+from compose import memory
 from compose.events import Reporter, Task
 from compose.oci import skopeo
-from compose.oci.archive import write_archive
 from compose.oci.chunking import Chunk
 from compose.oci.contents import Contents, component_layer, first_layer, read_contents
 from compose.oci.gzip import MEMORY, Packed, Packer
 from compose.oci.image import Described, ImageOptions, Layer, describe, documents
-from compose.oci.layout import Layout, layout_for, try_layout
+from compose.oci.layout import Layout
 from compose.oci.reference import ImageReference, Transport
 from compose.oci.reuse import OldLayers
+from compose.oci.target import write_to
 from compose.ostree.repo import Repo
-from compose.scratch import directory_beside, temporary_directory
 
 _FAST = 1
 """Compression level for layers that are unpacked at once."""
@@ -35,17 +34,6 @@ class Image:
     digest: str
     manifest: bytes
     layers: tuple[Layer, ...]
-
-
-def check_target(target: ImageReference, reporter: Reporter) -> None:
-    """Check that an image can be written to the target, as far as that is known beforehand, and raise what writing would."""
-    match target.transport:
-        case Transport.OCI:
-            try_layout(target.name, reporter)
-        case Transport.OCI_ARCHIVE:
-            fs.check_place(target.name)
-        case _:
-            skopeo.require()
 
 
 def encapsulate(
@@ -83,23 +71,8 @@ def encapsulate(
         layers = _write_layers(repo, contents, chunks, layout, title, parents, jobs, level, reporter, old)
         return _insert(layout, described, layers, tag)
 
-    if target.transport is Transport.OCI:
-        with layout_for(target.name, reporter) as layout:
-            return write(layout, target.tag)
-    if target.transport is Transport.OCI_ARCHIVE:
-        with directory_beside(target.name, ".compose-oci-") as directory:
-            with Layout.create(f"{directory}/layout", reporter) as layout:
-                layout.path = target.name
-                image = write(layout, target.tag)
-            with reporter.task(f"Writing {target}"):
-                write_archive(f"{directory}/layout", target.name)
-        return image
-    with temporary_directory("compose-oci-", skopeo.temporary_parent()) as directory:
-        with Layout.create(f"{directory}/layout", reporter) as layout:
-            image = write(layout, None)
-        with reporter.task(f"Copying to {target}"):
-            digest = skopeo.copy(f"{directory}/layout", target, directory, access)
-    return Image(digest=digest, manifest=image.manifest, layers=image.layers)
+    image, digest = write_to(target, write, reporter, access)
+    return image if digest is None else replace(image, digest=digest)
 
 
 def _insert(layout: Layout, described: Described, layers: tuple[Layer, ...], tag: str | None) -> Image:

@@ -15,12 +15,13 @@ from compose.oci import skopeo
 from compose.oci.chunking import MOST_LAYERS, PreviousLayers, plan_layers, previous_layers
 from compose.oci.contentmeta import read_content_meta
 from compose.oci.difference import compare_manifests, parse_manifest
-from compose.oci.encapsulate import check_target, encapsulate
+from compose.oci.encapsulate import encapsulate
 from compose.oci.existing import ExistingImage, read_existing
 from compose.oci.image import PLAIN, ImageOptions, architecture_of_packages, check_options
 from compose.oci.reference import ImageReference
 from compose.oci.reuse import old_layers
 from compose.oci.source import SourceImage, read_source
+from compose.oci.target import check_target
 from compose.ostree.composefs import require_program
 from compose.ostree.keys import SigningKey
 from compose.pipeline.encapsulate import Encapsulated

@@ -11,9 +11,10 @@ from compose.oci import skopeo
 from compose.oci.chunking import MOST_LAYERS, plan_layers, read_previous_layers
 from compose.oci.contentmeta import read_content_meta
 from compose.oci.difference import ManifestDifference, compare_manifests, parse_manifest, read_manifest
-from compose.oci.encapsulate import Image, check_target, encapsulate
+from compose.oci.encapsulate import Image, encapsulate
 from compose.oci.image import PLAIN, ImageOptions, check_options
 from compose.oci.reference import parse_reference
+from compose.oci.target import check_target
 from compose.ostree.repo import Repo
 
 

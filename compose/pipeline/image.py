@@ -18,11 +18,12 @@ from compose.oci import skopeo
 from compose.oci.chunking import MOST_LAYERS, PreviousLayers, plan_layers, previous_layers
 from compose.oci.contentmeta import read_content_meta
 from compose.oci.difference import ManifestDifference, compare_manifests, parse_manifest
-from compose.oci.encapsulate import Image, check_target, encapsulate
+from compose.oci.encapsulate import Image, encapsulate
 from compose.oci.existing import ExistingImage, read_existing
 from compose.oci.image import COMMIT_LABEL, PLAIN, ImageOptions, check_options
 from compose.oci.reference import ImageReference
 from compose.oci.reuse import OldLayers, old_layers
+from compose.oci.target import check_target
 from compose.ostree.refs import is_checksum
 from compose.ostree.repo import Repo
 from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
