@@ -37,6 +37,7 @@ COMMANDS = {
         "chunked:command",
         "Convert a root directory, or another image, into a chunked container image.",
     ),
+    "image-index": ("imageindex:command", "Combine images of several architectures under one name."),
     "publish": (
         "publish:command",
         "Publish commits to the repository that clients pull: copy, sign, make deltas, move refs, prune.",

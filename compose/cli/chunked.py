@@ -97,7 +97,7 @@ def command(
     with flags.reporter_of(progress, progress_fd) as reporter:
         check_digest_file(digestfile)
         done = build_chunked(options, reporter)
-        write_digest(digestfile, done.image)
+        write_digest(digestfile, done.image.digest)
         reporter.result("done", image=output, image_digest=done.image.digest)
     typer.echo(image_line(done.image))
     if done.difference is not None:

@@ -139,7 +139,7 @@ def command(
         check_digest_file(digestfile)
         done = compose_image(options, reporter)
         if done.image is not None:
-            write_digest(digestfile, done.image)
+            write_digest(digestfile, done.image.digest)
         made = {} if done.image is None else {"image": str(target), "image_digest": done.image.digest}
         report_result(done.tree, reporter, **made)
     for line in _summary(done, target):

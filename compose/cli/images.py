@@ -31,10 +31,10 @@ def check_digest_file(path: str | None) -> None:
         fs.check_place(path)
 
 
-def write_digest(path: str | None, image: Image) -> None:
+def write_digest(path: str | None, digest: str) -> None:
     """Write the file for --digestfile, as `skopeo copy` and `podman push` do: no newline. Raises StorageError."""
     if path is not None:
-        fs.atomic_write(path, image.digest.encode())
+        fs.atomic_write(path, digest.encode())
 
 
 def image_line(image: Image) -> str:

@@ -18,20 +18,31 @@ from compose.oci.images import find_manifest, open_images
 from compose.oci.index import digest_in
 from compose.oci.reference import ImageReference, Transport
 
+_VERSIONS = ("org.opencontainers.image.version", "version")
+_PLATFORM = ("os", "architecture", "variant")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExistingImage:
     """What is known of an image.
 
-    digest: of the manifest. manifest: JSON, with its layers validated. labels: from the configuration. diffids: from there too,
-    of the layers in order; empty when it is damaged. created: seconds since 1970, 0 when unknown. Digests have 64 hex digits.
+    digest, size: of the manifest. manifest: JSON, with its layers validated. The rest is from the configuration. platform: os,
+    architecture and variant, if known. diffids: of the layers in order; empty when it is damaged. created: seconds since 1970,
+    0 when unknown. Digests have 64 hex digits.
     """
 
     digest: str
+    size: int
     manifest: Mapping[str, Any]
+    platform: Mapping[str, str]
     labels: Mapping[str, str]
     diffids: tuple[str, ...]
     created: int
+
+    @property
+    def version(self) -> str | None:
+        """The version in its labels."""
+        return next((self.labels[key] for key in _VERSIONS if key in self.labels), None)
 
 
 def read_existing(
@@ -42,12 +53,12 @@ def read_existing(
     where = str(image)
     if not image.transport.is_local:
         raw = skopeo.find_manifest(image, access)
-        return None if raw is None else _parse(raw, lambda _digest: skopeo.config(image, raw, access), where)
+        return None if raw is None else parse_image(raw, lambda _digest: skopeo.config(image, raw, access), where)
     if _is_missing(image):
         return None
     with open_images(image, reporter) as images:
         data = find_manifest(images, image.tag)
-        return None if data is None else _parse(data, images.read, where)
+        return None if data is None else parse_image(data, images.read, where)
 
 
 def _is_missing(image: ImageReference) -> bool:
@@ -62,8 +73,8 @@ def _is_missing(image: ImageReference) -> bool:
         raise ImageError(f"cannot open the OCI layout {image.name}: {error.strerror}") from error
 
 
-def _parse(data: bytes, read: Callable[[str], bytes], where: str) -> ExistingImage:
-    """data: the manifest. read: returns the blob with a digest."""
+def parse_image(data: bytes, read: Callable[[str], bytes], where: str) -> ExistingImage:
+    """What is known of an image. data: the manifest. read: returns the blob with a digest. Raises ImageError."""
     manifest = parse_manifest(data, where)
     config = parse_config(manifest, read, where)
     inner = config.get("config") if isinstance(config, dict) else None
@@ -71,11 +82,18 @@ def _parse(data: bytes, read: Callable[[str], bytes], where: str) -> ExistingIma
     pairs = labels.items() if isinstance(labels, dict) else ()
     return ExistingImage(
         digest=digest_of(data),
+        size=len(data),
         manifest=manifest,
+        platform=_platform(config),
         diffids=_diffids(config),
         labels={key: value for key, value in pairs if isinstance(value, str)},
         created=(seconds(config.get("created")) or 0) if isinstance(config, dict) else 0,
     )
+
+
+def _platform(config: Any) -> dict[str, str]:
+    found = config if isinstance(config, dict) else {}
+    return {key: found[key] for key in _PLATFORM if isinstance(found.get(key), str) and found[key]}
 
 
 def _diffids(config: Any) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ LAYOUT, INDEX, BLOBS = "oci-layout", "index.json", "blobs/sha256"
 VERSION = b'{"imageLayoutVersion":"1.0.0"}'
 MAX_JSON = 16 << 20
 """Bytes that an index, a manifest or a configuration may have."""
+_PIECE = 1 << 20
 _NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS})
 
 
@@ -141,6 +142,20 @@ class Layout:
             blob.name(digest, len(data))
         return digest
 
+    def take(self, source: IO[bytes], digest: str, size: int, where: str) -> None:
+        """Copy a blob from elsewhere, unless it exists here. where: for messages. Raises ImageError when it is damaged,
+        StorageError."""
+        if self._exists(digest, size):
+            return
+        total = hashlib.sha256()
+        with self.blob() as blob:
+            while piece := source.read(_PIECE):
+                total.update(piece)
+                blob.write(piece)
+            if total.hexdigest() != digest:
+                raise ImageError(f"{where}: the blob sha256:{digest} is damaged")
+            blob.name(digest, size)
+
     def read(self, digest: str) -> bytes:
         """Read a JSON blob. Raises ImageError when it is missing or damaged."""
         data = _read(self._fd, f"{BLOBS}/{digest}", self.path)
@@ -168,11 +183,14 @@ class Layout:
             raise
         return parse_index(data, f"{self.path}: {INDEX}")
 
-    def insert(self, manifest: bytes, tag: str | None, architecture: str) -> str:
+    def insert(self, manifest: bytes, tag: str | None, architecture: str | None) -> str:
         """Write a manifest, whose blobs exist already, and add it to the index, replacing the entry with the same tag, or the
-        one without a tag. Returns its digest. Raises ImageError, StorageError."""
+        one without a tag. architecture: None when the manifest is itself an index, of images for several. Returns its digest.
+        Raises ImageError, StorageError."""
         digest = self.write(manifest)
-        row = {**descriptor(MANIFEST_TYPE, digest, len(manifest)), "platform": platform_of(architecture)}
+        row = descriptor(INDEX_TYPE if architecture is None else MANIFEST_TYPE, digest, len(manifest))
+        if architecture is not None:
+            row["platform"] = platform_of(architecture)
         if tag is not None:
             row["annotations"] = {TAG: tag}
         fcntl.flock(self._fd, fcntl.LOCK_EX)

@@ -35,6 +35,10 @@ class Access:
 NO_ACCESS = Access()
 """The credentials of the current user, and no retries."""
 
+ALL = ("--all", "--preserve-digests")
+INDEX_ONLY = ("--multi-arch=index-only",)
+"""Flags for copy(): an index with the images in it, or only itself."""
+
 
 def require() -> None:
     """Raises UsageError unless skopeo is installed."""
@@ -45,12 +49,14 @@ def require() -> None:
         )
 
 
-def copy(layout: str, target: ImageReference, workdir: str, access: Access = NO_ACCESS) -> str:
-    """Copy the only image of a layout. workdir: for a temporary file. Returns the digest at the target, sha256:…. Raises
-    ImageError with skopeo's output."""
+def copy(
+    layout: str, target: ImageReference, workdir: str, access: Access = NO_ACCESS, flags: tuple[str, ...] = ()
+) -> str:
+    """Copy the only image of a layout. workdir: for a temporary file. flags: of skopeo: what of the image to copy. Returns the
+    digest at the target, sha256:…. Raises ImageError with skopeo's output."""
     digest_file = os.path.join(workdir, "digest")
     # the policy says whose images to trust, and this one is our own
-    arguments = ["--insecure-policy", "copy", f"--digestfile={digest_file}", f"--retry-times={access.retries}"]
+    arguments = ["--insecure-policy", "copy", f"--digestfile={digest_file}", f"--retry-times={access.retries}", *flags]
     if access.authfile is not None:
         arguments.append(f"--authfile={access.authfile}")
     # a path with a colon would end there

@@ -32,10 +32,11 @@ def write_to(
     write: Callable[[Layout, str | None], _Written],
     reporter: Reporter,
     access: skopeo.Access = skopeo.NO_ACCESS,
+    flags: tuple[str, ...] = (),
 ) -> tuple[_Written, str | None]:
     """Write an image to a target, as check_target() allows.
 
-    write: puts the image into a layout, with this tag. Returns what `write` does, and the digest at a
+    write: puts the image into a layout, with this tag. flags: for skopeo.copy(). Returns what `write` does, and the digest at a
     target that skopeo copied to, sha256:…, as that may have converted the image.
 
     Raises ImageError, StorageError, UsageError and what `write` raises; then the target is unchanged, except for unreferenced
@@ -56,4 +57,4 @@ def write_to(
         with Layout.create(f"{directory}/layout", reporter) as layout:
             written = write(layout, None)
         with reporter.task(f"Copying to {target}"):
-            return written, skopeo.copy(f"{directory}/layout", target, directory, access)
+            return written, skopeo.copy(f"{directory}/layout", target, directory, access, flags)

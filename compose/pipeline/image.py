@@ -31,8 +31,6 @@ from compose.pipeline.private import open_private
 from compose.pipeline.results import touch
 from compose.pipeline.run import compose_tree
 
-_VERSIONS = ("org.opencontainers.image.version", "version")
-
 
 class Initialize(StrEnum):
     """When to make an image that does not follow a previous one. The values are rpm-ostree's."""
@@ -190,6 +188,6 @@ def _options_following(
         options,
         previous_commit=commit if known else None,
         previous_inputhash=previous.labels[INPUTHASH],
-        previous_version=next((previous.labels[key] for key in _VERSIONS if key in previous.labels), None),
+        previous_version=previous.version,
         previous_timestamp=previous.created,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import platform
 import shutil
@@ -16,13 +18,11 @@ from compose.errors import ImageError, UsageError
 from compose.events import Reporter
 from compose.oci import skopeo
 from compose.oci.chunking import Chunk
+from compose.oci.combine import combine
 from compose.oci.difference import read_manifest
-from compose.oci.documents import canonical
 from compose.oci.encapsulate import Image, encapsulate
 from compose.oci.existing import read_existing
-from compose.oci.image import INDEX_TYPE, MANIFEST_TYPE, PLAIN, ImageOptions, descriptor, platform_of
-from compose.oci.index import TAG
-from compose.oci.layout import Layout
+from compose.oci.image import PLAIN, ImageOptions
 from compose.oci.reference import parse_reference
 from compose.ostree.repo import Repo
 from tests.support.imageimporter import import_image, read_image
@@ -224,28 +224,35 @@ def test_one_of_several_architectures(
 ) -> None:
     place = f"oci:{tmp_path}/out"
     images = {each: write(committed, f"{place}:{each}", ImageOptions(arch=each)) for each in ("amd64", "arm64")}
-    with Layout.open(f"{tmp_path}/out", Reporter()) as layout:
-        rows = [
-            {
-                **descriptor(MANIFEST_TYPE, image.digest.removeprefix("sha256:"), len(image.manifest)),
-                "platform": platform_of(each),
-            }
-            for each, image in images.items()
-        ]
-        index = canonical({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": rows})
-        entry = {**descriptor(INDEX_TYPE, layout.write(index), len(index)), "annotations": {TAG: "both"}}
-        top = layout.index()
-    (tmp_path / "out/index.json").write_bytes(canonical({**top, "manifests": [*top["manifests"], entry]}))
     target = f"docker://{registry}/os/tiny:both"
-    run("skopeo", "--insecure-policy", "copy", "--quiet", "--all", f"{place}:both", target)
+    combined = combine([parse_reference(f"{place}:{each}") for each in images], parse_reference(target), Reporter())
+    assert combine([parse_reference(target)], parse_reference(f"{place}:one"), Reporter()).parts == combined.parts[:1]
+    # in the same repository only the index is written
+    for each in images:
+        run("skopeo", "--insecure-policy", "copy", "--quiet", f"{place}:{each}", f"docker://{registry}/os/tiny:{each}")
+    beside = [parse_reference(f"registry:{registry}/os/tiny:{each}") for each in reversed(images)]
+    again = combine(beside, parse_reference(f"registry:{registry}/os/tiny:again"), Reporter())
+    assert again == combined
+    assert combine(beside, parse_reference(f"{place}:both"), Reporter()) == combined
+    assert combine(beside, parse_reference(f"oci-archive:{tmp_path}/both"), Reporter()) == combined
     for machine, architecture in (("x86_64", "amd64"), ("aarch64", "arm64")):
         monkeypatch.setattr(platform, "machine", lambda machine=machine: machine)
-        for name in (f"{place}:both", target):
+        for name in (f"{place}:both", f"oci-archive:{tmp_path}/both", target, f"docker://{registry}/os/tiny:again"):
             found = read_existing(parse_reference(name), Reporter())
             assert found is not None
             assert f"sha256:{found.digest}" == images[architecture].digest
-            assert found.labels["ostree.commit"] == committed[1]
+            assert (found.labels["ostree.commit"], found.platform["architecture"]) == (committed[1], architecture)
             assert read_manifest(parse_reference(name), Reporter()) == images[architecture].manifest
+            # as the judge sees it
+            override = (f"--override-arch={architecture}", "--override-os=linux")
+            assert (
+                run("skopeo", *override, "inspect", "--format={{.Labels.version}}", parse_reference(name).skopeo)
+                == "1\n"
+            )
+    top = json.loads(run("skopeo", "inspect", "--raw", target))
+    assert [each["platform"]["architecture"] for each in top["manifests"]] == ["amd64", "arm64"]
+    assert top["annotations"]["org.opencontainers.image.version"] == "1"
+    assert f"sha256:{hashlib.sha256(run('skopeo', 'inspect', '--raw', target).encode()).hexdigest()}" == combined.digest
 
 
 @needs("umoci")
