@@ -19,6 +19,7 @@ from compose.oci.documents import read_object
 
 ANNOTATION = "ostree.components"
 """Annotation of a layer in a manifest: the names of its components, joined by SEPARATOR."""
+_COMMENT = f"{ANNOTATION}="
 MOST_LAYERS = 64
 """The default: half of the maximum of some container runtimes."""
 _MIN_SPLIT = 4
@@ -49,21 +50,39 @@ class PreviousLayers:
     layers: tuple[tuple[str, ...], ...]
 
 
-def previous_layers(manifest: Mapping[str, Any], where: str) -> PreviousLayers:
-    """The layers of an image manifest. where: for messages. Raises UsageError when a layer does not list its components."""
+def comment_on(components: Sequence[str]) -> str:
+    """The comment on a layer in the history of a configuration: what its annotation says. Tools that compress layers again drop
+    annotations, such as podman when it pushes, but they keep the configuration."""
+    return _COMMENT + SEPARATOR.join(sorted(components))
+
+
+def components_of(layers: Sequence[Mapping[str, Any]], comments: Sequence[str] = ()) -> list[tuple[str, ...] | None]:
+    """The names of the components of each layer; None for one that lists none. layers: of a manifest. comments: on them, as far
+    as known."""
+    found = []
+    for number, layer in enumerate(layers):
+        annotations = layer.get("annotations")
+        value = annotations.get(ANNOTATION) if isinstance(annotations, dict) else None
+        if not isinstance(value, str) and number < len(comments) and comments[number].startswith(_COMMENT):
+            value = comments[number].removeprefix(_COMMENT)
+        found.append(tuple(name for name in value.split(SEPARATOR) if name) if isinstance(value, str) else None)
+    return found
+
+
+def previous_layers(manifest: Mapping[str, Any], where: str, comments: Sequence[str] = ()) -> PreviousLayers:
+    """The layers of an image manifest. where: for messages. comments: as components_of() has them. Raises UsageError when a
+    layer does not list its components."""
     layers = manifest.get("layers")
     if not isinstance(layers, list) or not all(isinstance(layer, dict) for layer in layers):
         raise UsageError(f"{where}: not an image manifest: it has no layers")
     found = []
-    for number, layer in enumerate(layers[1:], 2):
-        annotations = layer.get("annotations")
-        value = annotations.get(ANNOTATION) if isinstance(annotations, dict) else None
-        if not isinstance(value, str):
+    for number, components in enumerate(components_of(layers, comments)[1:], 2):
+        if components is None:
             raise UsageError(
                 f"{where}: layer {number} of {len(layers)} has no {ANNOTATION}, so the structure cannot be kept",
                 hint="give the manifest of an image made from a commit, not of an image built on top of it; or give none",
             )
-        found.append(tuple(name for name in value.split(SEPARATOR) if name))
+        found.append(components)
     return PreviousLayers(layers=tuple(found))
 
 

@@ -27,8 +27,9 @@ class ExistingImage:
     """What is known of an image.
 
     digest, size: of the manifest. manifest: JSON, with its layers validated. The rest is from the configuration. platform: os,
-    architecture and variant, if known. diffids: of the layers in order; empty when it is damaged. created: seconds since 1970,
-    0 when unknown. Digests have 64 hex digits.
+    architecture and variant, if known. diffids: of the layers in order; empty when it is damaged. comments: on the layers in
+    order, "" for one without; empty when there is no history of them. created: seconds since 1970, 0 when unknown. Digests have
+    64 hex digits.
     """
 
     digest: str
@@ -37,6 +38,7 @@ class ExistingImage:
     platform: Mapping[str, str]
     labels: Mapping[str, str]
     diffids: tuple[str, ...]
+    comments: tuple[str, ...]
     created: int
 
     @property
@@ -86,6 +88,7 @@ def parse_image(data: bytes, read: Callable[[str], bytes], where: str) -> Existi
         manifest=manifest,
         platform=_platform(config),
         diffids=_diffids(config),
+        comments=_comments(config, len(manifest["layers"])),
         labels={key: value for key, value in pairs if isinstance(value, str)},
         created=(seconds(config.get("created")) or 0) if isinstance(config, dict) else 0,
     )
@@ -100,6 +103,14 @@ def _diffids(config: Any) -> tuple[str, ...]:
     rootfs = config.get("rootfs") if isinstance(config, dict) else None
     found = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     return tuple(str(each).removeprefix("sha256:") for each in found) if isinstance(found, list) else ()
+
+
+def _comments(config: Any, count: int) -> tuple[str, ...]:
+    rows = config.get("history") if isinstance(config, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        return ()
+    comments = [row.get("comment") for row in rows if not row.get("empty_layer")]
+    return tuple(each if isinstance(each, str) else "" for each in comments) if len(comments) == count else ()
 
 
 def parse_config(manifest: Mapping[str, Any], read: Callable[[str], bytes], where: str) -> Any:

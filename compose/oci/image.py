@@ -11,7 +11,7 @@ from typing import Any
 
 from compose.errors import ImageError, UsageError
 from compose.metadata import INPUTHASH, PKGLIST
-from compose.oci.chunking import ANNOTATION
+from compose.oci.chunking import ANNOTATION, comment_on
 from compose.oci.contentmeta import SEPARATOR
 from compose.oci.documents import canonical, read_object
 from compose.ostree.gvariant import Variant
@@ -150,7 +150,7 @@ def documents(described: Described, layers: Sequence[Layer]) -> tuple[bytes, byt
             "created": described.created,
             "config": {**described.config, "Labels": {**described.config.get("Labels", {}), **labels}},
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer.diffid}" for layer in layers]},
-            "history": [{"created": described.created, "created_by": layer.name} for layer in layers],
+            "history": [_history(layer, described.created) for layer in layers],
         }
     )
     rows: list[dict[str, Any]] = []
@@ -169,6 +169,11 @@ def documents(described: Described, layers: Sequence[Layer]) -> tuple[bytes, byt
         }
     )
     return config, manifest
+
+
+def _history(layer: Layer, created: str) -> dict[str, str]:
+    row = {"created": created, "created_by": layer.name}
+    return row if layer.components is None else {**row, "comment": comment_on(layer.components)}
 
 
 def descriptor(kind: str, digest: str, size: int) -> dict[str, Any]:

@@ -14,8 +14,7 @@ from typing import IO
 
 from compose.errors import ImageError
 from compose.events import Reporter
-from compose.oci.chunking import ANNOTATION
-from compose.oci.contentmeta import SEPARATOR
+from compose.oci.chunking import components_of
 from compose.oci.existing import ExistingImage
 from compose.oci.gzip import Packed
 from compose.oci.image import LAYER_TYPE
@@ -52,13 +51,10 @@ def old_layers(image: ImageReference, found: ExistingImage) -> OldLayers | None:
         return None
     layers = {}
     rows = found.manifest["layers"]
-    for row, diffid in zip(rows, found.diffids, strict=False):
-        annotations = row.get("annotations")
-        components = annotations.get(ANNOTATION) if isinstance(annotations, dict) else None
-        if isinstance(components, str) and row.get("mediaType") == LAYER_TYPE:
+    for row, components, diffid in zip(rows, components_of(rows, found.comments), found.diffids, strict=False):
+        if components is not None and row.get("mediaType") == LAYER_TYPE:
             digest = digest_in(row, str(image))
-            names = tuple(sorted(name for name in components.split(SEPARATOR) if name))
-            layers[names] = Packed(digest=digest, size=row["size"], diffid=diffid)
+            layers[tuple(sorted(components))] = Packed(digest=digest, size=row["size"], diffid=diffid)
     return OldLayers(image=image, layers=layers)
 
 

@@ -144,7 +144,7 @@ def _structure(previous: ExistingImage | None, options: ChunkedOptions, reporter
     if options.previous is not None:
         return structure_of(previous, str(options.previous), reporter)
     try:
-        return previous_layers(previous.manifest, "")
+        return previous_layers(previous.manifest, "", previous.comments)
     except UsageError:
         return None
 

@@ -165,9 +165,9 @@ def _previous(options: ComposeImageOptions, reporter: Reporter) -> ExistingImage
 def structure_of(previous: ExistingImage, where: str, reporter: Reporter) -> PreviousLayers | None:
     """The layers of an image; None, with a warning, when they do not describe their contents. where: for messages."""
     try:
-        return previous_layers(previous.manifest, where)
+        return previous_layers(previous.manifest, where, previous.comments)
     except UsageError as error:
-        # a registry that drops annotations, or a layer that someone added on top
+        # a layer that someone added on top, or an image that others made
         reporter.warn(f"{error.message}; the layer structure is not kept")
         return None
 

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,19 +78,27 @@ def test_the_structure_of_an_image_is_kept(composed: Site, rootfs: Path, tmp_pat
     assert "Added layers:     0 " in done.stdout
     missing = build(composed, rootfs, f"oci:{tmp_path}/out", f"--previous-build=oci:{tmp_path}/nowhere", status=1)
     assert "there is no such image" in missing.stderr
-    # one that says nothing of its layers is followed as far as it can be
+    # annotations get lost on the way; one that says nothing at all of its layers is followed as far as it can be
     flat = tmp_path / "old-layout"
     index = json.loads((flat / "index.json").read_text())
-    manifest, _ = read_image(flat)
+    manifest, config = read_image(flat)
+
+    def put(document: dict[str, Any]) -> dict[str, Any]:
+        data = json.dumps(document).encode()
+        digest = hashlib.sha256(data).hexdigest()
+        (flat / "blobs/sha256" / digest).write_bytes(data)
+        return {"digest": f"sha256:{digest}", "size": len(data)}
+
     for each in manifest["layers"]:
         each.pop("annotations", None)
-    data = json.dumps(manifest).encode()
-    digest = hashlib.sha256(data).hexdigest()
-    (flat / "blobs/sha256" / digest).write_bytes(data)
-    index["manifests"][0] |= {"digest": f"sha256:{digest}", "size": len(data)}
-    (flat / "index.json").write_text(json.dumps(index))
-    done = build(composed, rootfs, f"oci:{tmp_path}/out", f"--previous-build=oci:{flat}")
-    assert "the layer structure is not kept" in done.stderr
+    for kept in (True, False):
+        if not kept:
+            manifest["config"] |= put({**config, "history": []})
+        index["manifests"][0] |= put(manifest)
+        (flat / "index.json").write_text(json.dumps(index))
+        done = build(composed, rootfs, f"oci:{tmp_path}/out", f"--previous-build=oci:{flat}")
+        assert ("the layer structure is not kept" in done.stderr) == (not kept)
+        assert ("Added layers:     0 " in done.stdout) == kept
 
 
 def test_a_root_that_was_not_made_for_images(composed: Site, rootfs: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from compose.errors import ImageError, UsageError
 from compose.events import Reporter
 from compose.oci import skopeo
-from compose.oci.chunking import Chunk
+from compose.oci.chunking import Chunk, previous_layers
 from compose.oci.combine import combine
 from compose.oci.difference import read_manifest
 from compose.oci.encapsulate import Image, encapsulate
@@ -253,6 +253,26 @@ def test_one_of_several_architectures(
     assert [each["platform"]["architecture"] for each in top["manifests"]] == ["amd64", "arm64"]
     assert top["annotations"]["org.opencontainers.image.version"] == "1"
     assert f"sha256:{hashlib.sha256(run('skopeo', 'inspect', '--raw', target).encode()).hexdigest()}" == combined.digest
+
+
+@needs("skopeo")
+@pytest.mark.parametrize("how", ["storage", "zstd:chunked"])
+def test_annotations_get_lost_but_not_what_they_say(
+    committed: tuple[Path, str], tmp_path: Path, registry: str, how: str
+) -> None:
+    source = f"oci:{tmp_path}/out:a"
+    write(committed, source)
+    flags = ("--dest-compress-format=zstd:chunked", "--dest-force-compress-format") if how == "zstd:chunked" else ()
+    if how == "storage":
+        storage = f"containers-storage:[vfs@{tmp_path}/storage+{tmp_path}/run]localhost/os:1"
+        run("skopeo", "--insecure-policy", "copy", "--quiet", source, storage)
+        source = storage
+    target = f"docker://{registry}/os/{how.partition(':')[0]}:1"
+    run("skopeo", "--insecure-policy", "copy", "--quiet", *flags, source, target)
+    found = read_existing(parse_reference(target), Reporter())
+    assert found is not None
+    assert not any("ostree.components" in (each.get("annotations") or {}) for each in found.manifest["layers"])
+    assert previous_layers(found.manifest, "x", found.comments).layers == (("tools",), ())
 
 
 @needs("umoci")

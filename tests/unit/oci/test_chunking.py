@@ -231,3 +231,14 @@ def test_a_manifest(tmp_path: Path):
     layers = [{"digest": "x"}, {"annotations": {ANNOTATION: "bash,dash"}}, {"annotations": {ANNOTATION: ""}}]
     path.write_text(json.dumps({"layers": layers}))
     assert read_previous_layers(str(path)) == PreviousLayers(layers=(("bash", "dash"), ()))
+
+
+def test_a_manifest_that_lost_its_annotations():
+    """As when podman pushes from its storage, or skopeo compresses with zstd:chunked; the configuration stays as it was."""
+    layers = [{"annotations": {"of": "others"}}, {}, {"annotations": {ANNOTATION: "dash"}}, {}]
+    comments = ("", "ostree.components=bash,zsh", "ostree.components=other", "ostree.components=")
+    found = previous_layers({"layers": layers}, "x", comments)
+    assert found == PreviousLayers(layers=(("bash", "zsh"), ("dash",), ()))
+    for none in ((), ("", "bash,zsh", "", ""), comments[:2]):
+        with pytest.raises(UsageError, match=r"has no ostree\.components"):
+            previous_layers({"layers": layers}, "x", none)

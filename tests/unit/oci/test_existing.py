@@ -18,8 +18,11 @@ from compose.oci.layout import layout_for
 from compose.oci.reference import parse_reference
 
 
-def put(place: Path, config: bytes) -> None:
-    manifest = {"config": descriptor(CONFIG_TYPE, digest_of(config), len(config)), "layers": []}
+def put(place: Path, config: bytes, layers: int = 0) -> None:
+    manifest = {
+        "config": descriptor(CONFIG_TYPE, digest_of(config), len(config)),
+        "layers": [{"digest": f"sha256:{number:064}", "size": 1} for number in range(layers)],
+    }
     with layout_for(str(place), Reporter()) as layout:
         layout.write(config)
         layout.insert(json.dumps(manifest).encode(), "a", "amd64")
@@ -76,3 +79,22 @@ def test_a_place_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(os, "listdir", refused)
     with pytest.raises(ImageError, match=f"cannot open the OCI layout {tmp_path}: Permission denied"):
         read(f"oci:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("history", "comments"),
+    [
+        ([{"comment": "a"}, {"comment": "x", "empty_layer": True}, {"created_by": "b"}], ("a", "")),
+        ([{"comment": 1}, {"comment": "b", "empty_layer": False}], ("", "b")),
+        ([{"comment": "a"}], ()),
+        ([{"comment": "a"}, "b"], ()),
+        ("ab", ()),
+        (None, ()),
+    ],
+)
+def test_comments_on_layers(tmp_path: Path, history: Any, comments: tuple[str, ...]) -> None:
+    """An image of two layers; history may have more rows than there are layers, or be damaged."""
+    put(tmp_path / "out", json.dumps({"history": history}).encode(), layers=2)
+    found = read(f"oci:{tmp_path}/out:a")
+    assert found is not None
+    assert found.comments == comments

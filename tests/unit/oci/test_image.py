@@ -75,7 +75,11 @@ def test_an_image_of_a_commit() -> None:
         "created": when,
         "config": {"Cmd": ["/sbin/init"], "Labels": labels},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{each * 64}" for each in "246"]},
-        "history": [{"created": when, "created_by": each} for each in ("the commit", "a and b", "Reserved")],
+        "history": [
+            {"created": when, "created_by": "the commit"},
+            {"created": when, "created_by": "a and b", "comment": "ostree.components=a,b"},
+            {"created": when, "created_by": "Reserved", "comment": "ostree.components="},
+        ],
     }
     kind = "application/vnd.oci.image.layer.v1.tar+gzip"
     data, _ = documents(describe(COMMIT, CHECKSUM, ImageOptions()), LAYERS)
