@@ -48,18 +48,19 @@ class ExistingImage:
 
 
 def read_existing(
-    image: ImageReference, reporter: Reporter, access: skopeo.Access = skopeo.NO_ACCESS
+    image: ImageReference, reporter: Reporter, access: skopeo.Access = skopeo.NO_ACCESS, *, replaced: bool = False
 ) -> ExistingImage | None:
     """Read an image's manifest and configuration, of a multi-architecture image those for this machine; None when there is no
-    such image. Raises ImageError when it cannot be read, UsageError when that takes skopeo, which is not installed."""
+    such image. replaced: another image is to take its place. Raises ImageError when it cannot be read, or is one of several
+    that must not be replaced, UsageError when reading it takes skopeo, which is not installed."""
     where = str(image)
     if not image.transport.is_local:
-        raw = skopeo.find_manifest(image, access)
+        raw = skopeo.find_manifest(image, access, replaced=replaced)
         return None if raw is None else parse_image(raw, lambda _digest: skopeo.config(image, raw, access), where)
     if _is_missing(image):
         return None
     with open_images(image, reporter) as images:
-        data = find_manifest(images, image.tag)
+        data = find_manifest(images, image.tag, replaced=replaced)
         return None if data is None else parse_image(data, images.read, where)
 
 

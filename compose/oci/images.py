@@ -45,13 +45,13 @@ def manifest_of(images: Images, tag: str | None) -> bytes:
     return _read(images, choose(images.index(), tag, images.path))
 
 
-def find_manifest(images: Images, tag: str | None) -> bytes | None:
-    """As manifest_of(), but None when the image does not exist."""
+def find_manifest(images: Images, tag: str | None, *, replaced: bool = False) -> bytes | None:
+    """As manifest_of(), but None when the image does not exist. replaced: as for for_this_machine()."""
     row = find(images.index(), tag, images.path)
-    return _read(images, row) if row is not None else None
+    return _read(images, row, replaced) if row is not None else None
 
 
-def _read(images: Images, row: Mapping[str, Any]) -> bytes:
+def _read(images: Images, row: Mapping[str, Any], replaced: bool = False) -> bytes:
     data = images.read(digest_in(row, images.path))
-    digest = for_this_machine(data, images.path)
+    digest = for_this_machine(data, images.path, replaced=replaced)
     return data if digest is None else images.read(digest)

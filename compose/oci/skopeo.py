@@ -88,20 +88,21 @@ def temporary_parent() -> str | None:
     return None if "TMPDIR" in os.environ or not os.path.isdir(_TMP) else _TMP
 
 
-def raw_manifest(image: ImageReference, access: Access = NO_ACCESS) -> bytes:
-    """The manifest of an image; of a multi-architecture image in a registry, that for this machine. Raises ImageError with
-    skopeo's output."""
+def raw_manifest(image: ImageReference, access: Access = NO_ACCESS, *, replaced: bool = False) -> bytes:
+    """The manifest of an image; of a multi-architecture image in a registry, that for this machine. replaced: as for
+    for_this_machine(). Raises ImageError with skopeo's output."""
     failure = f"cannot read the manifest of {image}"
     data = _run(_inspect(image, access), failure)
-    if image.transport is Transport.REGISTRY and (digest := for_this_machine(data, str(image))) is not None:
-        return _run(_inspect(image.at(digest), access), failure)
-    return data
+    if image.transport is not Transport.REGISTRY:
+        return data
+    digest = for_this_machine(data, str(image), replaced=replaced)
+    return data if digest is None else _run(_inspect(image.at(digest), access), failure)
 
 
-def find_manifest(image: ImageReference, access: Access = NO_ACCESS) -> bytes | None:
+def find_manifest(image: ImageReference, access: Access = NO_ACCESS, *, replaced: bool = False) -> bytes | None:
     """As raw_manifest(), but None when the image does not exist."""
     try:
-        return raw_manifest(image, access)
+        return raw_manifest(image, access, replaced=replaced)
     except ImageError as error:
         if any(_MISSING.search(line) for line in error.details):
             return None

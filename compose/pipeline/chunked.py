@@ -131,7 +131,8 @@ def _time(options: ChunkedOptions, base: SourceImage | None, tree: Tree) -> int:
 
 
 def _previous_image(options: ChunkedOptions, reporter: Reporter) -> ExistingImage | None:
-    found = read_existing(options.previous or options.target, reporter, options.access)
+    followed = options.previous or options.target
+    found = read_existing(followed, reporter, options.access, replaced=followed is options.target)
     if found is None and options.previous is not None:
         raise ImageError(f"{options.previous}: there is no such image", hint="correct or leave out --previous-build")
     return found

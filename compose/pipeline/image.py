@@ -142,7 +142,7 @@ def _previous(options: ComposeImageOptions, reporter: Reporter) -> ExistingImage
     if options.initialize is Initialize.ALWAYS:
         return None
     target = options.target
-    found = read_existing(target, reporter, options.access)
+    found = read_existing(target, reporter, options.access, replaced=True)
     if found is None:
         if options.initialize is Initialize.QUERY:
             raise ImageError(

@@ -54,6 +54,15 @@ def test_none_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "images for amd64, arm64" in (caught.value.hint or "")
 
 
+def test_an_index_is_not_replaced_by_an_image() -> None:
+    """Clients of the other architectures would get nothing any more, or what does not run."""
+    with pytest.raises(ImageError) as caught:
+        for_this_machine(index(row(ARM64, "arm64"), row(AMD64, "amd64")), "registry:x", replaced=True)
+    assert caught.value.message == "registry:x: has images for amd64, arm64, which one image would replace"
+    assert "compose image-index" in (caught.value.hint or "")
+    assert for_this_machine(index(row(ARM64, "arm64"), ATTESTATION), "x", replaced=True) == ARM64
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [
@@ -88,3 +97,5 @@ def test_a_layout_with_an_image_for_several(monkeypatch: pytest.MonkeyPatch, tmp
         monkeypatch.setattr(platform, "machine", lambda machine=machine: machine)
         with open_images(parse_reference(f"{transport}:{place}"), Reporter()) as images:
             assert manifest_of(images, "x") == find_manifest(images, "x") == manifests[architecture]
+            with pytest.raises(ImageError, match="which one image would replace"):
+                find_manifest(images, "x", replaced=True)
