@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 
@@ -10,7 +10,7 @@ from compose import memory
 from compose.events import Reporter, Task
 from compose.oci import skopeo
 from compose.oci.chunking import Chunk
-from compose.oci.contents import Contents, component_layer, first_layer, read_contents
+from compose.oci.contents import Advance, Contents, component_layer, first_layer, read_contents
 from compose.oci.gzip import MEMORY, Packed, Packer
 from compose.oci.image import Described, ImageOptions, Layer, describe, documents
 from compose.oci.layout import Layout
@@ -66,9 +66,17 @@ def encapsulate(
         )
     title = found.subject or f"ostree export of commit {commit}"
     level = _FAST if target.transport is Transport.CONTAINERS_STORAGE else None
+    threads = memory.fitting(jobs, MEMORY, "Compressing layers", reporter)
 
     def write(layout: Layout, tag: str | None) -> Image:
-        layers = _write_layers(repo, contents, chunks, layout, title, parents, jobs, level, reporter, old)
+        with (
+            reporter.task("Writing layers", total=len(contents.files), unit="files") as task,
+            Packer(threads, level) as packer,
+        ):
+            advance = _Advance(task)
+            writer = _LayerWriter(repo, contents, layout, packer, parents, old, advance.one, reporter)
+            layers = _write_layers(writer, title, chunks, threads)
+            advance.rest()
         return _insert(layout, described, layers, tag)
 
     image, digest = write_to(target, write, reporter, access)
@@ -82,75 +90,77 @@ def _insert(layout: Layout, described: Described, layers: tuple[Layer, ...], tag
     return Image(digest=f"sha256:{digest}", manifest=manifest, layers=layers)
 
 
-def _write_layers(
-    repo: Repo,
-    contents: Contents,
-    chunks: Sequence[Chunk],
-    layout: Layout,
-    title: str,
-    parents: bool,
-    jobs: int,
-    level: int | None,
-    reporter: Reporter,
-    old: OldLayers | None,
-) -> tuple[Layer, ...]:
-    chunked = {bytes.fromhex(checksum) for chunk in chunks for checksum in chunk.objects}
-    rest = [checksum for checksum in contents.files if checksum not in chunked]
-    threads = memory.fitting(jobs, MEMORY, "Compressing layers", reporter)
-    with (
-        reporter.task("Writing layers", total=len(contents.files), unit="files") as task,
-        Packer(threads, level) as packer,
-        ThreadPoolExecutor(min(threads, 1 + len(chunks)), thread_name_prefix="layer") as pool,
-    ):
-        advance = _Advance(task)
+@dataclass(frozen=True, slots=True)
+class _LayerWriter:
+    """Writes layers to a layout; safe in threads. advance: called for each object."""
 
-        def write(stream: Iterator[bytes], name: str, components: tuple[str, ...] | None) -> Layer:
-            with layout.blob() as blob:
-                packed = packer.pack(stream, blob.write)
-                blob.name(packed.digest, packed.size)
-            return _layer(packed, name, components)
+    repo: Repo
+    contents: Contents
+    layout: Layout
+    packer: Packer
+    parents: bool
+    old: OldLayers | None
+    advance: Advance
+    reporter: Reporter
 
-        def component(chunk: Chunk) -> Callable[[], Layer]:
-            objects = [bytes.fromhex(checksum) for checksum in chunk.objects]
+    def first(self, name: str, chunks: Sequence[Chunk]) -> Layer:
+        """Write the layer with the commit, and with all objects that are in no chunk."""
+        chunked = {bytes.fromhex(checksum) for chunk in chunks for checksum in chunk.objects}
+        rest = [checksum for checksum in self.contents.files if checksum not in chunked]
+        packed = self._packed(first_layer(self.repo, self.contents, rest, self.advance))
+        return _layer(packed, name, None)
 
-            def work() -> Layer:
-                known = old.find(chunk.components) if old is not None else None
-                if old is not None and known is not None:
-                    stream = component_layer(repo, contents, objects, parents, lambda: None)
-                    with layout.blob() as blob:
-                        if packer.diffid(stream) == known.diffid and old.copy(known, blob.write, reporter):
-                            blob.name(known.digest, known.size)
-                            for _ in objects:
-                                advance.one()
-                            return _layer(known, chunk.name, chunk.components)
-                stream = component_layer(repo, contents, objects, parents, advance.one)
-                return write(stream, chunk.name, chunk.components)
+    def component(self, chunk: Chunk) -> Layer:
+        packed = self._taken_over(chunk) or self._packed(self._stream(chunk, self.advance))
+        return _layer(packed, chunk.name, chunk.components)
 
-            return work
+    def _stream(self, chunk: Chunk, advance: Advance) -> Iterator[bytes]:
+        objects = [bytes.fromhex(checksum) for checksum in chunk.objects]
+        return component_layer(self.repo, self.contents, objects, self.parents, advance)
 
-        work = [
-            (-1, lambda: write(first_layer(repo, contents, rest, advance.one), title, None)),
-            *((chunk.size, component(chunk)) for chunk in chunks),
-        ]
-        # the largest first, after the first layer, whose size is unknown: it may hold everything or almost nothing
-        order = sorted(range(len(work)), key=lambda index: (index > 0, -work[index][0], index))
-        futures: dict[int, Future[Layer]] = {}
-        try:
-            for index in order:
-                futures[index] = pool.submit(work[index][1])
-            for future in as_completed(futures.values()):
-                future.result()
-        except BaseException:
-            packer.stop()
-            for future in futures.values():
-                future.cancel()
-            raise
-        advance.rest()
-        return tuple(futures[index].result() for index in range(len(work)))
+    def _packed(self, stream: Iterator[bytes]) -> Packed:
+        with self.layout.blob() as blob:
+            packed = self.packer.pack(stream, blob.write)
+            blob.name(packed.digest, packed.size)
+        return packed
+
+    def _taken_over(self, chunk: Chunk) -> Packed | None:
+        """Take over the layer of the previous image with the same components, if it has the same content."""
+        known = self.old.find(chunk.components) if self.old is not None else None
+        if self.old is None or known is None:
+            return None
+        if self.packer.diffid(self._stream(chunk, lambda: None)) != known.diffid:
+            return None
+        with self.layout.blob() as blob:
+            if not self.old.copy(known, blob.write, self.reporter):
+                return None
+            blob.name(known.digest, known.size)
+        for _ in chunk.objects:
+            self.advance()
+        return known
 
 
 def _layer(packed: Packed, name: str, components: tuple[str, ...] | None) -> Layer:
     return Layer(digest=packed.digest, size=packed.size, diffid=packed.diffid, name=name, components=components)
+
+
+def _write_layers(writer: _LayerWriter, title: str, chunks: Sequence[Chunk], threads: int) -> tuple[Layer, ...]:
+    """Write all layers in threads, and return them in order."""
+    futures: dict[int, Future[Layer]] = {}
+    with ThreadPoolExecutor(min(threads, 1 + len(chunks)), thread_name_prefix="layer") as pool:
+        try:
+            # the largest first, after the one with the commit, whose size is unknown: it may hold everything or almost nothing
+            futures[0] = pool.submit(writer.first, title, chunks)
+            for number in sorted(range(len(chunks)), key=lambda number: -chunks[number].size):
+                futures[1 + number] = pool.submit(writer.component, chunks[number])
+            for future in as_completed(futures.values()):
+                future.result()
+        except BaseException:
+            writer.packer.stop()
+            for future in futures.values():
+                future.cancel()
+            raise
+    return tuple(futures[number].result() for number in range(1 + len(chunks)))
 
 
 class _Advance:
