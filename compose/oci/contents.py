@@ -39,6 +39,7 @@ _DIRECTORIES = (
 _MAX_METADATA = 10 << 20
 _PERMISSIONS = 0o7777
 _LABEL = b"security.selinux"
+_USER = b"user."
 _WHITEOUT = ".wh."
 
 Advance = Callable[[], None]
@@ -95,8 +96,7 @@ def read_contents(repo: Repo, commit: str) -> Contents:
 
 def first_layer(repo: Repo, contents: Contents, objects: Iterable[bytes], advance: Advance) -> Iterator[bytes]:
     """The tar stream of the layer with the commit, all directories, and these file objects. Raises RepositoryError."""
-    owner = repo.read_dirmeta(contents.directories[0][2])
-    yield tar.entry("./", tar.DIRECTORY, mode=owner.mode & _PERMISSIONS, uid=owner.uid, gid=owner.gid)
+    yield _directory(repo, "./", contents.directories[0][2])
     yield _repository()
     yield _metadata(contents.commit, "commit", repo.read_metadata(contents.commit, "commit"))
     if detached := repo.read_detached_bytes(contents.commit):
@@ -174,7 +174,9 @@ def _container_path(path: str) -> str | None:
 
 def _directory(repo: Repo, path: str, meta: bytes) -> bytes:
     owner = repo.read_dirmeta(meta)
-    return tar.entry(path, tar.DIRECTORY, mode=owner.mode & _PERMISSIONS, uid=owner.uid, gid=owner.gid)
+    # such as user.component, for an image made from this one; overlayfs would act upon its own in a layer
+    xattrs = tar.xattrs([pair for pair in owner.xattrs if pair[0].startswith(_USER)])
+    return tar.entry(path, tar.DIRECTORY, mode=owner.mode & _PERMISSIONS, uid=owner.uid, gid=owner.gid, more=xattrs)
 
 
 def _files(

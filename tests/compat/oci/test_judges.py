@@ -64,6 +64,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (top / "usr/lib/large").write_bytes(os.urandom(3 << 20) + bytes(7 << 20))
     (top / "usr/etc/passwd").write_bytes(b"root")
     (top / "usr/etc/conf.d").chmod(0o750)
+    os.setxattr(top / "usr/etc/conf.d", "user.component", b"settings")
     os.chown(top / "usr/etc/conf.d", 7, 3_000_000)
     (top / "ostree").symlink_to("sysroot/ostree")
     return top

@@ -116,6 +116,20 @@ def test_objects_have_their_capabilities_for_containers(repo: Repo, tmp_path: Pa
     assert set(found[found["usr/bin/ping"].target].pax) == {"security.capability"}
 
 
+@pytest.mark.parametrize("parents", [False, True])
+def test_directories_have_what_users_attached(repo: Repo, tmp_path: Path, parents: bool) -> None:
+    """A user.component, for an image made from this one; not labels, nor what overlayfs would take for its own."""
+    xattrs = ((b"trusted.overlay.opaque", b"y"), (b"user.component", b"a"), *_LABEL)
+    commit = write_commit(repo, {**TREE, "usr/share/a": Item(xattrs=xattrs), "usr/share/a/b": file(b"b")})
+    some = chunk(repo, commit, "a", "usr/share/a/b")
+    write(repo, commit, f"oci:{tmp_path}/out", some, parents=parents)
+    import_image(tmp_path / "out")
+    for number in range(1 + parents):
+        found = {each.name: each.pax for each in layer(tmp_path / "out", number)}
+        assert found["usr/share/a"] == {"user.component": b"a"}
+        assert not found["usr"]
+
+
 def test_several_layers(repo: Repo, tmp_path: Path) -> None:
     commit = write_commit(repo, TREE, metadata=_BOOTABLE)
     tools = chunk(repo, commit, "tools", "usr/bin/tool", "usr/bin/same", "usr/bin/ping", "usr/bin/sh")
