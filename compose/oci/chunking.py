@@ -74,7 +74,11 @@ def previous_layers(manifest: Mapping[str, Any], where: str, comments: Sequence[
     layer does not list its components."""
     layers = manifest.get("layers")
     if not isinstance(layers, list) or not all(isinstance(layer, dict) for layer in layers):
-        raise UsageError(f"{where}: not an image manifest: it has no layers")
+        several = "manifests" in manifest
+        raise UsageError(
+            f"{where}: not an image manifest: " + ("it lists several images" if several else "it has no layers"),
+            hint="give that of one of them: skopeo inspect --raw docker://NAME@sha256:…" if several else None,
+        )
     found = []
     for number, components in enumerate(components_of(layers, comments)[1:], 2):
         if components is None:

@@ -208,6 +208,7 @@ def test_too_few_layers_for_those_that_want_their_own():
         ("{", "not JSON"),
         ("[]", "an image manifest must be a JSON object"),
         ("{}", "no layers"),
+        ('{"manifests": []}', "it lists several images"),
         ('{"layers": [1]}', "no layers"),
         ('{"layers": [{}, {}]}', "layer 2 of 2 has no ostree.components"),
         ('{"layers": [{}, {"annotations": {"ostree.components": 1}}]}', "layer 2 of 2 has no ostree.components"),
