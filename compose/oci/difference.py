@@ -49,13 +49,18 @@ def _sum(layers: Mapping[str, int]) -> tuple[int, int]:
     return len(layers), sum(layers.values())
 
 
-def read_manifest(image: ImageReference, reporter: Reporter, access: skopeo.Access = skopeo.NO_ACCESS) -> bytes:
-    """The manifest of an image, wherever it is. Raises ImageError when there is no such image, UsageError when reading it takes
-    skopeo, which is not installed."""
+def read_manifest(
+    image: ImageReference,
+    reporter: Reporter,
+    access: skopeo.Access = skopeo.NO_ACCESS,
+    architecture: str | None = None,
+) -> bytes:
+    """The manifest of an image, wherever it is; of several, that for an architecture, by default this machine's. Raises
+    ImageError when there is no such image, UsageError when reading it takes skopeo, which is not installed."""
     if not image.transport.is_local:
-        return skopeo.raw_manifest(image, access)
+        return skopeo.raw_manifest(image, access, architecture=architecture)
     with open_images(image, reporter) as images:
-        return manifest_of(images, image.tag)
+        return manifest_of(images, image.tag, architecture=architecture)
 
 
 def parse_manifest(data: bytes, where: str) -> dict[str, Any]:

@@ -135,9 +135,14 @@ def describe(commit: Commit, checksum: str, options: ImageOptions) -> Described:
     return Described(
         labels=labels,
         config=config,
-        architecture=_architecture_of(options.arch) if options.arch is not None else _architecture(commit),
+        architecture=architecture_for(commit, options),
         created=commit.created,
     )
+
+
+def architecture_for(commit: Commit, options: ImageOptions) -> str:
+    """The architecture that the image of a commit is for, as describe() has it. Raises UsageError for an unknown one."""
+    return _architecture_of(options.arch) if options.arch is not None else _architecture(commit)
 
 
 def documents(described: Described, layers: Sequence[Layer]) -> tuple[bytes, bytes]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import IO, Any, Protocol
 
 from compose.events import Reporter
 from compose.oci.archive import open_archive
-from compose.oci.index import choose, digest_in, find, for_this_machine
+from compose.oci.index import choose, digest_in, find, pick
 from compose.oci.layout import Layout
 from compose.oci.reference import ImageReference, Transport
 
@@ -39,19 +39,20 @@ def open_images(image: ImageReference, reporter: Reporter) -> Iterator[Images]:
             yield archive
 
 
-def manifest_of(images: Images, tag: str | None) -> bytes:
-    """The manifest of an image; of a multi-architecture image, that for this machine. Raises ImageError when it does not exist
-    or the tag is ambiguous."""
-    return _read(images, choose(images.index(), tag, images.path))
+def manifest_of(images: Images, tag: str | None, *, architecture: str | None = None) -> bytes:
+    """The manifest of an image; of a multi-architecture image, that for an architecture, by default this machine's. Raises
+    ImageError when it does not exist or the tag is ambiguous."""
+    data = images.read(digest_in(choose(images.index(), tag, images.path), images.path))
+    digest = pick(data, images.path, architecture=architecture)
+    return data if digest is None else images.read(digest)
 
 
 def find_manifest(images: Images, tag: str | None, *, replaced: bool = False) -> bytes | None:
-    """As manifest_of(), but None when the image does not exist. replaced: as for for_this_machine()."""
+    """The manifest of an image; of a multi-architecture image, that for this machine. None when the image does not exist.
+    replaced: as for pick(). Raises ImageError when the tag is ambiguous."""
     row = find(images.index(), tag, images.path)
-    return _read(images, row, replaced) if row is not None else None
-
-
-def _read(images: Images, row: Mapping[str, Any], replaced: bool = False) -> bytes:
+    if row is None:
+        return None
     data = images.read(digest_in(row, images.path))
-    digest = for_this_machine(data, images.path, replaced=replaced)
+    digest = pick(data, images.path, replaced=replaced)
     return data if digest is None else images.read(digest)

@@ -57,11 +57,12 @@ def _tags(rows: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(sorted(filter(None, map(tag_of, rows)))) or "none"
 
 
-def for_this_machine(data: bytes, where: str, *, replaced: bool = False) -> str | None:
+def pick(data: bytes, where: str, *, architecture: str | None = None, replaced: bool = False) -> str | None:
     """The digest of the image to take from an index of several architectures; None when the data is the manifest of an image.
 
-    It is the only one, whatever its architecture, or that for this machine. where: for messages. replaced: an image is to take
-    the place of the index. Raises ImageError when there is none, the index is damaged, or others would be lost.
+    It is the only one, whatever it is for, or that for the architecture, by default this machine's. where: for messages.
+    replaced: an image is to take the place of the index. Raises ImageError when there is none, the index is damaged, or others
+    would be lost.
     """
     try:
         found = parse(data)
@@ -71,16 +72,17 @@ def for_this_machine(data: bytes, where: str, *, replaced: bool = False) -> str 
         return None
     # builders list attestations too, for an operating system "unknown"
     rows = [row for row in parse_index(data, f"{where}: the image index")["manifests"] if _platform(row)[0] == _OS]
-    known = ", ".join(sorted({architecture for _, architecture in map(_platform, rows)})) or "none"
+    known = ", ".join(sorted({_platform(row)[1] for row in rows})) or "none"
     if replaced and len(rows) > 1:
         raise ImageError(
             f"{where}: has images for {known}, which one image would replace",
             hint="give each architecture a name of its own, and combine them with compose image-index",
         )
-    wanted = rows if len(rows) == 1 else [row for row in rows if _platform(row)[1] == machine_architecture()]
+    architecture = architecture or machine_architecture()
+    wanted = rows if len(rows) == 1 else [row for row in rows if _platform(row)[1] == architecture]
     if not wanted:
         raise ImageError(
-            f"{where}: has no image for {machine_architecture()}",
+            f"{where}: has no image for {architecture}",
             hint=f"it has images for {known}; in a registry, one can be named by its digest: NAME@sha256:…",
         )
     return digest_in(wanted[0], where)

@@ -12,7 +12,7 @@ from typing import Any
 from compose import fs
 from compose.errors import ImageError, UsageError
 from compose.oci.image import digest_of
-from compose.oci.index import for_this_machine
+from compose.oci.index import pick
 from compose.oci.reference import ImageReference, Transport
 
 # error codes of registries (distribution-spec, "Error Codes"), and messages of containers-storage
@@ -88,14 +88,16 @@ def temporary_parent() -> str | None:
     return None if "TMPDIR" in os.environ or not os.path.isdir(_TMP) else _TMP
 
 
-def raw_manifest(image: ImageReference, access: Access = NO_ACCESS, *, replaced: bool = False) -> bytes:
-    """The manifest of an image; of a multi-architecture image in a registry, that for this machine. replaced: as for
-    for_this_machine(). Raises ImageError with skopeo's output."""
+def raw_manifest(
+    image: ImageReference, access: Access = NO_ACCESS, *, architecture: str | None = None, replaced: bool = False
+) -> bytes:
+    """The manifest of an image; of a multi-architecture image in a registry, that for an architecture, by default this
+    machine's. replaced: as for pick(). Raises ImageError with skopeo's output."""
     failure = f"cannot read the manifest of {image}"
     data = _run(_inspect(image, access), failure)
     if image.transport is not Transport.REGISTRY:
         return data
-    digest = for_this_machine(data, str(image), replaced=replaced)
+    digest = pick(data, str(image), architecture=architecture, replaced=replaced)
     return data if digest is None else _run(_inspect(image.at(digest), access), failure)
 
 

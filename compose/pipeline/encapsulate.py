@@ -12,7 +12,7 @@ from compose.oci.chunking import MOST_LAYERS, plan_layers, read_previous_layers
 from compose.oci.contentmeta import read_content_meta
 from compose.oci.difference import ManifestDifference, compare_manifests, parse_manifest, read_manifest
 from compose.oci.encapsulate import Image, encapsulate
-from compose.oci.image import PLAIN, ImageOptions, check_options
+from compose.oci.image import PLAIN, ImageOptions, architecture_for, check_options
 from compose.oci.reference import parse_reference
 from compose.oci.target import check_target
 from compose.ostree.repo import Repo
@@ -57,13 +57,9 @@ def encapsulate_commit(options: EncapsulateOptions, reporter: Reporter) -> Encap
     if options.contentmeta is not None:
         fs.check_place(options.contentmeta)
     previous = read_previous_layers(options.previous) if options.previous is not None else None
-    compared = None
-    if options.compare is not None:
-        # read now: the new image may replace it
-        other = parse_reference(options.compare)
-        if not other.transport.is_local:
-            skopeo.require()
-        compared = parse_manifest(read_manifest(other, reporter, options.access), str(other))
+    other = parse_reference(options.compare) if options.compare is not None else None
+    if other is not None and not other.transport.is_local:
+        skopeo.require()
     with Repo.open(options.repo) as repo:
         commit = repo.commit_of(options.revision)
         if repo.is_partial(commit):
@@ -71,6 +67,11 @@ def encapsulate_commit(options: EncapsulateOptions, reporter: Reporter) -> Encap
                 f"{repo.path}: the commit {options.revision} is partial",
                 hint="pull all of it: ostree pull, without --subpath",
             )
+        compared = None
+        if other is not None:
+            # read now: the new image may replace it
+            architecture = architecture_for(repo.read_commit(commit), options.image)
+            compared = parse_manifest(read_manifest(other, reporter, options.access, architecture), str(other))
         content = read_content_meta(repo, commit, reporter)
         if options.contentmeta is not None:
             fs.atomic_write(options.contentmeta, content.json().encode())

@@ -18,7 +18,7 @@ from compose.oci.chunking import previous_layers
 from compose.oci.difference import parse_manifest
 from compose.oci.documents import parse
 from compose.oci.existing import parse_config, seconds
-from compose.oci.index import choose, digest_in, for_this_machine, parse_index
+from compose.oci.index import choose, digest_in, parse_index, pick
 from compose.oci.reference import parse_reference, parse_source
 from compose.ostree.config import parse_config as parse_repo_config
 from compose.ostree.delta.layout import PartHeader, encode_superblock, replace_detached, signed_superblock
@@ -156,7 +156,7 @@ def document_targets() -> list[Target]:
 
     def read_index(data: bytes) -> None:
         digest_in(choose(parse_index(data, "x"), "t", "x"), "x")
-        for_this_machine(data, "x")
+        pick(data, "x")
 
     def read_manifest(data: bytes) -> None:
         found = parse_manifest(data, "x")

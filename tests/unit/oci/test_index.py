@@ -14,7 +14,7 @@ from compose.events import Reporter
 from compose.oci.archive import write_archive
 from compose.oci.image import INDEX_TYPE, MANIFEST_TYPE, descriptor, digest_of
 from compose.oci.images import find_manifest, manifest_of, open_images
-from compose.oci.index import for_this_machine
+from compose.oci.index import pick
 from compose.oci.layout import layout_for
 from compose.oci.reference import parse_reference
 
@@ -33,23 +33,24 @@ ATTESTATION = row(OTHER, "unknown", "unknown")
 
 
 @pytest.mark.parametrize(("machine", "expected"), [("x86_64", AMD64), ("aarch64", ARM64)])
-def test_the_image_for_this_machine(monkeypatch: pytest.MonkeyPatch, machine: str, expected: str) -> None:
+def test_the_image_pick(monkeypatch: pytest.MonkeyPatch, machine: str, expected: str) -> None:
     monkeypatch.setattr(platform, "machine", lambda: machine)
-    assert for_this_machine(index(ATTESTATION, row(AMD64, "amd64"), row(ARM64, "arm64")), "x") == expected
+    assert pick(index(ATTESTATION, row(AMD64, "amd64"), row(ARM64, "arm64")), "x") == expected
+    assert pick(index(row(AMD64, "amd64"), row(ARM64, "arm64")), "x", architecture="arm64") == ARM64
     # the only one is meant, whatever it is for
-    assert for_this_machine(index(row(ARM64, "arm64"), ATTESTATION), "x") == ARM64
-    assert for_this_machine(index({"digest": f"sha256:{AMD64}"}), "x") == AMD64
+    assert pick(index(row(ARM64, "arm64"), ATTESTATION), "x") == ARM64
+    assert pick(index({"digest": f"sha256:{AMD64}"}), "x") == AMD64
 
 
 def test_what_is_a_single_image() -> None:
-    assert for_this_machine(b'{"layers": []}', "x") is None
-    assert for_this_machine(b"[]", "x") is None
+    assert pick(b'{"layers": []}', "x") is None
+    assert pick(b"[]", "x") is None
 
 
-def test_none_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_none_pick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "s390x")
     with pytest.raises(ImageError) as caught:
-        for_this_machine(index(row(ARM64, "arm64"), row(AMD64, "amd64"), ATTESTATION), "registry:x")
+        pick(index(row(ARM64, "arm64"), row(AMD64, "amd64"), ATTESTATION), "registry:x")
     assert caught.value.message == "registry:x: has no image for s390x"
     assert "images for amd64, arm64" in (caught.value.hint or "")
 
@@ -57,10 +58,10 @@ def test_none_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_index_is_not_replaced_by_an_image() -> None:
     """Clients of the other architectures would get nothing any more, or what does not run."""
     with pytest.raises(ImageError) as caught:
-        for_this_machine(index(row(ARM64, "arm64"), row(AMD64, "amd64")), "registry:x", replaced=True)
+        pick(index(row(ARM64, "arm64"), row(AMD64, "amd64")), "registry:x", replaced=True)
     assert caught.value.message == "registry:x: has images for amd64, arm64, which one image would replace"
     assert "compose image-index" in (caught.value.hint or "")
-    assert for_this_machine(index(row(ARM64, "arm64"), ATTESTATION), "x", replaced=True) == ARM64
+    assert pick(index(row(ARM64, "arm64"), ATTESTATION), "x", replaced=True) == ARM64
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_an_index_is_not_replaced_by_an_image() -> None:
 )
 def test_damaged_indexes(data: bytes, said: str) -> None:
     with pytest.raises(ImageError, match=said):
-        for_this_machine(data, "x")
+        pick(data, "x")
 
 
 @pytest.mark.parametrize("transport", ["oci", "oci-archive"])
@@ -97,5 +98,6 @@ def test_a_layout_with_an_image_for_several(monkeypatch: pytest.MonkeyPatch, tmp
         monkeypatch.setattr(platform, "machine", lambda machine=machine: machine)
         with open_images(parse_reference(f"{transport}:{place}"), Reporter()) as images:
             assert manifest_of(images, "x") == find_manifest(images, "x") == manifests[architecture]
+            assert {each: manifest_of(images, "x", architecture=each) for each in manifests} == manifests
             with pytest.raises(ImageError, match="which one image would replace"):
                 find_manifest(images, "x", replaced=True)
