@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # enough for seconds until the year 5138; milliseconds have more
 _MAX_DIGITS = 11
 
+_OTHER_PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+
 _SETUP = "Environment"
 _INPUT = "Packages"
 _COMMIT = "Commit"
@@ -341,7 +343,13 @@ def jobs_or_all(given: int | None) -> int:
 
 
 def proxy_or_environment(given: str | None) -> str | None:
-    return given if given is not None else os.environ.get("http_proxy")
+    """The proxy for all repositories; None to leave it to curl, which has one of the environment for each kind of URL.
+
+    As in rpm-ostree, http_proxy alone is for https too. no_proxy counts whatever is returned.
+    """
+    if given is None and not any(map(os.environ.get, _OTHER_PROXIES)):
+        return os.environ.get("http_proxy")
+    return given
 
 
 def key_values(given: list[str] | None, flag: str = "--add-metadata-string") -> tuple[tuple[str, str], ...]:

@@ -22,11 +22,12 @@ from compose.events import Reporter, Task
 from compose.interpreter import python
 from compose.process import signal_name
 from compose.rpm.repofile import without_user
+from compose.rpm.repos import AUTHORITIES
 
 Request = TypeVar("Request")
 Result = TypeVar("Result")
 
-_PASSED = frozenset({"SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "TMPDIR", "SOURCE_DATE_EPOCH"})
+_PASSED = frozenset({*AUTHORITIES, "TMPDIR", "SOURCE_DATE_EPOCH"})
 _PROXIES = frozenset({"http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"})
 _STDERR_SHOWN = 20
 

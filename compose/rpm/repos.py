@@ -18,6 +18,8 @@ from compose.events import Reporter
 from compose.rpm.repofile import RepoOption, RepoSection, absolute, read_repo_files, select, without_user
 
 UNSET_RELEASEVER = "rpmostree-unset-releasever"
+AUTHORITIES = ("CURL_CA_BUNDLE", "SSL_CERT_FILE")
+"""Environment variables that name a file with certificates of authorities, by precedence, as the program curl has it."""
 
 # $basearch is a family of architectures; dnf wants the best member of it (libdnf5's arch table).
 _BEST_ARCH = {"i386": "i686", "arm": "armv7l", "armhfp": "armv7hl"}
@@ -162,6 +164,9 @@ def configure(base: Any, access: RepoAccess, network: RepoNetwork, installroot: 
         getattr(config, f"get_{name}_option")().set(value)
     if network.proxy is not None:
         config.get_proxy_option().set(network.proxy)
+    # libcurl itself does not look at them; sslcacert= of a .repo file comes first
+    if authorities := next(filter(None, map(os.environ.get, AUTHORITIES)), None):
+        config.get_sslcacert_option().set(authorities)
     dnf_variables = base.get_vars()
     for name, text in variables(access).items():
         dnf_variables.set(name, text)

@@ -17,6 +17,7 @@ _DISK = re.compile(
 )
 _CORRUPT = re.compile(r"checksum doesn't match|Parsing unsuccessful|Failed to load \w+ for repo")
 _OF_CACHE = re.compile(r"Failed to load \w+ cache for repo")
+_UNKNOWN_AUTHORITY = re.compile(r"Curl error \((?:60|77)\)")
 _NO_SPACE, _LITTLE_SPACE = 1 << 20, 512 << 20
 SPACE_HINT = "free some space, or choose another directory with --cachedir"
 
@@ -82,6 +83,9 @@ class LoadError(Exception):
             fault, hint = "the cache has no metadata from", "compose once without --cache-only or --offline"
         elif any(_CORRUPT.search(text) for text in texts):
             fault, hint = "corrupted metadata at", "regenerate its repodata/ (createrepo_c), or try a mirror"
+        elif any(_UNKNOWN_AUTHORITY.search(text) for text in texts):
+            hint = "name the file of its certificate authority in sslcacert= or SSL_CERT_FILE"
+            fault = "cannot load metadata from"
         else:
             fault, hint = "cannot load metadata from", "check the URL and the network"
         return FetchError(

@@ -136,7 +136,8 @@ class Server:
     (half of the body, the rest when release is set).
     login: USER:PASSWORD that each request must bring, "" for none.
     sent: bytes of endless bodies that clients took.
-    requests: (path, Range header or ""). As a proxy it answers for every host; the path is a URL then.
+    requests: (path, Range header or ""). As a proxy it answers for every host; the path is a URL then, or HOST:PORT of a
+    tunnel, which it refuses.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -153,6 +154,10 @@ class Server:
 
             def do_GET(self) -> None:
                 server._answer(self)
+
+            def do_CONNECT(self) -> None:
+                server.requests.append((self.path, ""))
+                self.send_error(403)
 
             def log_message(self, *arguments: object) -> None:
                 pass

@@ -1,21 +1,26 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import http.server
 import os
 import pickle
 import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from compose import metadata
+from compose.cli.flags import proxy_or_environment
 from compose.errors import FetchError, SolveError, StorageError, TreefileError
 from compose.events import Reporter
 from compose.ostree.gvariant import Variant
@@ -405,6 +410,81 @@ def test_the_environment_of_the_caller_takes_no_part(place, monkeypatch):
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
     place.repo("[test]\nbaseurl=/nonexistent/$releasever\n")
     assert "/nonexistent/rpmostree-unset-releasever" in place.fails(FetchError, "base").message
+
+
+PROXIES = ("http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy")
+
+
+@pytest.mark.parametrize(
+    ("names", "plain", "secure"),
+    [
+        (["http_proxy"], "http_proxy", "http_proxy"),
+        (["http_proxy", "https_proxy"], "http_proxy", "https_proxy"),
+        (["http_proxy", "HTTPS_PROXY"], "http_proxy", "HTTPS_PROXY"),
+        (["https_proxy"], None, "https_proxy"),
+        (["http_proxy", "all_proxy"], "http_proxy", "all_proxy"),
+        (["http_proxy", "no_proxy"], None, None),
+    ],
+)
+def test_proxies_of_the_environment(place, monkeypatch, names, plain, secure):
+    """As curl has it; and as in rpm-ostree, http_proxy is for https too where the environment has nothing for that."""
+    for name in PROXIES:
+        monkeypatch.delenv(name, raising=False)
+    with contextlib.ExitStack() as stack:
+        servers = {name: stack.enter_context(contextlib.closing(Server(place.path))) for name in names}
+        for name, server in servers.items():
+            monkeypatch.setenv(name, ".invalid" if name == "no_proxy" else server.url)
+        for url, expected in (("http://a.invalid/", plain), ("https://b.invalid/", secure)):
+            place.repo(f"[test]\nbaseurl={url}\n")
+            place.fails(FetchError, "base", network={"proxy": proxy_or_environment(None), "attempts": 1})
+            asked = {name for name, server in servers.items() if server.requests}
+            assert asked == ({expected} if expected else set()), url
+            for server in servers.values():
+                server.requests.clear()
+
+
+@pytest.fixture
+def secured(tmp_path, repository):
+    """(URL, certificate) of a server of the repository, whose certificate no authority of this machine signed."""
+    run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{tmp_path}/key.pem", "-subj", "/CN=test",
+        "-out", f"{tmp_path}/ca.pem", "-addext", "subjectAltName=DNS:localhost")  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "ca.pem", tmp_path / "key.pem")
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def handle(self):
+            # who does not trust the certificate hangs up
+            with contextlib.suppress(OSError):
+                super().handle()
+
+        def log_message(self, *arguments):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("localhost", 0), functools.partial(Handler, directory=str(repository)))
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield f"https://localhost:{server.server_port}", str(tmp_path / "ca.pem")
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "CURL_CA_BUNDLE"])
+def test_authorities_of_the_environment(place, secured, monkeypatch, variable):
+    """As of a company whose proxy signs what passes through it."""
+    url, certificate = secured
+    for name in (*PROXIES, "SSL_CERT_FILE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    place.repo(f"[test]\nbaseurl={url}\n")
+    error = place.fails(FetchError, "base", network={"attempts": 1})
+    assert "SSL_CERT_FILE" in error.hint
+    monkeypatch.setenv(variable, certificate)
+    assert place.names("base") == ["base"]
+    # what the .repo file says comes first
+    (place.tree / "other.pem").write_text("")
+    place.repo(f"[test]\nbaseurl={url}\nsslcacert=other.pem\n")
+    place.fails(FetchError, "base", network={"attempts": 1})
 
 
 @pytest.fixture
