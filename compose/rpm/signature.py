@@ -10,6 +10,7 @@ import os
 import re
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,7 @@ _MAX_ENTRIES = 0xFFFF
 _MAX_DATA = 256 << 20
 # RPMSIGTAG_DSA, RPMSIGTAG_RSA, RPMSIGTAG_OPENPGP: signatures over the header
 _SIGNATURE_TAGS = frozenset({267, 268, 278})
+_WEAK = re.compile(r"/(MD5|SHA1|RIPEMD160)\b")
 _KEY_ID = re.compile(r"Key (?:ID|Fingerprint):? ([0-9a-fA-F]{16,64})", re.IGNORECASE)
 
 
@@ -109,8 +111,13 @@ class Keyring:
                 hint=f"if you trust {' and '.join(missing)}, add its key file to the repository's gpgkey=",
             )
         if "not trusted" in reason:
+            if weak := _weak_digests(load_header(fd)):
+                return TrustError(
+                    f"{name} is signed by {by} with {weak}, which is no longer safe",
+                    hint="have the packages of its repository signed again (rpmsign --resign)",
+                )
             return TrustError(
-                f"{name} is signed by {by}, which is revoked, expired or otherwise not valid",
+                f"{name} is signed by {by}, which is revoked, expired, certified with SHA-1 or otherwise not valid",
                 hint="set gpgkey= to the repository's current key, or have its packages signed again",
             )
         return TrustError(f"{name}: the signature by {by} is wrong: {reason}", hint=_BROKEN_HINT)
@@ -159,15 +166,22 @@ def _section(fd: int, offset: int, name: str) -> tuple[int, int]:
 
 def _signers(header: Any) -> tuple[str, ...]:
     """Return the IDs of the keys that the signatures name."""
-    found: dict[str, None] = {}
+    return tuple(dict.fromkeys(match[1].lower()[-16:] for match in _KEY_ID.finditer(_signatures(header))))
+
+
+def _weak_digests(header: Any) -> str:
+    """Name the digests of signatures that are too weak, as librpm calls them; "" for none."""
+    return " and ".join(sorted(set(_WEAK.findall(_signatures(header)))))
+
+
+def _signatures(header: Any) -> str:
+    """Describe each signature of the header in a line: "RSA/SHA256, TIME, Key ID ...", "Key Fingerprint: ..."."""
+    lines = []
     for tag in ("OPENPGP", "RSAHEADER", "DSAHEADER"):
-        try:
-            text = header.sprintf(f"[%{{{tag}:pgpsig}}\n]")
-        except (rpm.error, ValueError):
-            continue  # RPM 4 does not know OPENPGP
-        for match in _KEY_ID.finditer(text):
-            found[match[1].lower()[-16:]] = None
-    return tuple(found)
+        # RPM 4 does not know OPENPGP
+        with suppress(rpm.error, ValueError):
+            lines.append(header.sprintf(f"[%{{{tag}:pgpsig}}\n]"))
+    return "".join(lines)
 
 
 def _checked(header: Any, key: str) -> Checked:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -185,6 +187,26 @@ def test_a_header_changed_after_it_was_made_is_refused(header_of):
     maker = RpmMaker(FILES, change_file=lambda file: file.replace(b"/usr/\0", b"/etc/\0"))
     with pytest.raises(PackageError, match="damaged"):
         header_of(maker)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {1000: (STRING, "sudo")},
+        {1024: (STRING, "echo hostile"), 1086: (STRING, "/bin/sh")},
+        {1030: (INT16, [0o104755, 0o104755])},
+        {1039: (STRINGS, ["mallory", "mallory"])},
+        {5010: (STRINGS, ["cap_sys_admin=ep", ""])},
+        {5092: (STRINGS, ["0" * 64])},
+    ],
+    ids=str,
+)
+def test_no_signature_covers_the_signature_section(header_of, tags):
+    """What is in it says nothing of the package (CVE-2021-3421): it is refused, or not looked at."""
+    with suppress(PackageError):
+        forged = header_of(RpmMaker(FILES, signature_tags=tags))
+        plain = header_of(RpmMaker(FILES))
+        assert forged == replace(plain, payload_offset=forged.payload_offset)
 
 
 @pytest.mark.parametrize("path", ["", "usr", "usr/bin/[", "usr/...", "a" * 255, "/".join(["a" * 255] * 16)], ids=len)
