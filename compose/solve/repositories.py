@@ -17,6 +17,7 @@ from compose.events import Reporter, Task
 from compose.rpm.database import DATABASE_PATH, look_in
 from compose.rpm.repofile import RepoSection, local_path, split_list
 from compose.rpm.repos import RepoNetwork, add_repos, configure, enabled_repos, value_of
+from compose.sizes import size
 from compose.solve import groups
 from compose.solve.loaderror import SPACE_HINT, LoadError, plain, raised
 from compose.solve.memo import LOADING, REPOMD, Metadata, digest_of, sizes
@@ -25,6 +26,8 @@ from compose.solve.resolution import RepoSnapshot
 
 _OTHER_NAMES = {"amd64": "x86_64", "arm64": "aarch64", "ppc64el": "ppc64le", "386": "i386", "x86": "i386"}
 """Debian's and container tools' names of architectures, and RPM's."""
+_LARGEST = 1_000_000_000
+"""Bytes that a file of metadata may have: the largest of real distributions have a tenth of that."""
 _REPO_ID = re.compile(r'(?:repository|repo) "(?P<id>[^"]+)"')
 
 
@@ -206,6 +209,7 @@ class Repositories:
 
     def _watch(self, task: Task) -> Any:
         failures = self._failures
+        give_up = self.dnf.repo.DownloadCallbacks.ERROR
 
         class Watch(self.dnf.repo.DownloadCallbacks):  # type: ignore[name-defined,misc]
             """Counts bytes and records failures. No method may raise: that aborts the process."""
@@ -223,6 +227,9 @@ class Repositories:
             def progress(self, number: int, total: float, downloaded: float) -> int:
                 task.advance(int(downloaded) - self.done[number])
                 self.done[number] = int(downloaded)
+                if max(total, downloaded) > _LARGEST:
+                    failures.append((self.repos[number], f"a file of its metadata is larger than {size(_LARGEST)}"))
+                    return int(give_up)
                 return 0
 
             def mirror_failure(self, number: int, message: str, url: str, metadata: str) -> int:

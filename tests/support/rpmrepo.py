@@ -132,10 +132,10 @@ class Server:
     """Serves a directory on loopback with byte ranges.
 
     faults: end of a path -> what happens to its next requests, in order: a status (int), "cut" (the connection ends in
-    the middle of the body), "garbage" (the right number of wrong bytes), "endless" (64 MiB, whatever there is), "stall"
-    (half of the body, the rest when release is set).
+    the middle of the body), "garbage" (the right number of wrong bytes), "endless" (64 MiB, whatever there is), "vast" (the
+    beginning of 1 TiB), "stall" (half of the body, the rest when release is set).
     login: USER:PASSWORD that each request must bring, "" for none.
-    sent: bytes of endless bodies that clients took.
+    sent: bytes of endless and vast bodies that clients took.
     requests: (path, Range header or ""). As a proxy it answers for every host; the path is a URL then, or HOST:PORT of a
     tunnel, which it refuses.
     """
@@ -175,7 +175,7 @@ class Server:
         path = self.directory / urlsplit(handler.path).path.lstrip("/")
         if self.login and handler.headers.get("Authorization") != "Basic " + b64encode(self.login.encode()).decode():
             fault = 401
-        if isinstance(fault, int) or (fault != "endless" and not path.is_file()):
+        if isinstance(fault, int) or (fault not in ("endless", "vast") and not path.is_file()):
             handler.send_response(fault if isinstance(fault, int) else 404)
             handler.send_header("Content-Length", "0")
             handler.end_headers()
@@ -189,6 +189,16 @@ class Server:
                     handler.wfile.write(b"100000\r\n" + bytes(1 << 20) + b"\r\n")
                     self.sent += 1 << 20
                 handler.wfile.write(b"0\r\n\r\n")
+            handler.close_connection = True
+            return
+        if fault == "vast":
+            handler.send_response(200)
+            handler.send_header("Content-Length", str(1 << 40))
+            handler.end_headers()
+            with contextlib.suppress(OSError):
+                for _ in range(256):
+                    handler.wfile.write(bytes(1 << 20))
+                    self.sent += 1 << 20
             handler.close_connection = True
             return
         data = path.read_bytes()

@@ -342,6 +342,20 @@ def test_corrupted_metadata_is_named(place, repository, tmp_path, file):
     assert "corrupted" in message
 
 
+@pytest.mark.parametrize("file", ["repomd.xml", "primary.xml.zst", "filelists.xml.zst"])
+def test_metadata_that_does_not_stop(place, server, file):
+    place.repo(f"[test]\nbaseurl={server.url}/repo\n")
+    server.faults = {file: ["vast"] * 99}
+    error = place.fails(FetchError, "base")
+    assert "repository 'test'" in error.message
+    assert "larger than" in error.message
+    assert server.sent < 100 << 20
+    # it would not be smaller in a moment
+    assert place.log.lines == []
+    server.faults = {}
+    assert place.names("base") == ["base"]
+
+
 def test_a_server_that_recovers(place, server):
     place.repo(f"[test]\nbaseurl={server.url}/repo\n")
     # librepo tries four times by itself, at once; the next attempt is ours
