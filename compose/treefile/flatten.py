@@ -9,7 +9,6 @@ includes. `edition` and `container` set defaults for the file they are in, when 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -19,6 +18,7 @@ from compose.treefile.keys import CLIENT_ONLY, KEYS, LEGACY, Merge, nearest
 from compose.treefile.kickstart import parse_kickstart
 from compose.treefile.known import KnownFiles
 from compose.treefile.model import ExternalFile
+from compose.treefile.packages import split_packages, without_overridden
 from compose.treefile.source import Located, Place, Remark, SourceFault
 from compose.treefile.validate import faults, given
 
@@ -434,14 +434,6 @@ def _externals_of(config: Config) -> Iterable[tuple[str, Located]]:
             yield key, check.value["filename"]
 
 
-def split_packages(text: str) -> list[str]:
-    """Split a text into package specs, at spaces outside of single quotes. Raises ValueError."""
-    if text.count("'") % 2:
-        raise ValueError(f"missing terminating quote in {text!r}")
-    pieces = re.findall(r"'([^']*)'|([^\s']+)", text)
-    return [quoted or bare for quoted, bare in pieces if quoted or bare]
-
-
 def merge(config: Config, included: Config) -> None:
     """Merge an included file's keys into its includer's, by the rule of each key."""
     for key, value in included.items():
@@ -464,19 +456,3 @@ def merge(config: Config, included: Config) -> None:
     if "repo-packages" in config:
         rows = config["repo-packages"]
         config["repo-packages"] = Located(without_overridden(rows.value), rows.place)
-
-
-def without_overridden(rows: Iterable[Located]) -> list[Located]:
-    """Rows of repo-packages, each package only in the last row that lists it: an includer overrides its includes. Rows of which
-    nothing is left are dropped."""
-    taken: set[str] = set()
-    found: list[Located] = []
-    for row in reversed(list(rows)):
-        packages = row.value["packages"]
-        # a dict, to list a package once and keep the order
-        items = {item.value: item for item in reversed(packages.value) if item.value not in taken}
-        taken.update(items)
-        if items:
-            kept = Located(list(reversed(items.values())), packages.place)
-            found.append(Located({**row.value, "packages": kept}, row.place))
-    return found[::-1]

@@ -12,9 +12,10 @@ from compose.errors import TreefileError
 from compose.findings import Level, Rule, by_id
 from compose.rpm.repofile import RepoSection, read_repo_files
 from compose.treefile.conditions import references
-from compose.treefile.flatten import Config, Flattener, parse_source, split_packages
+from compose.treefile.flatten import Config, Flattener, parse_source
 from compose.treefile.keys import KEYS, nearest
 from compose.treefile.load import flatten
+from compose.treefile.packages import split_packages
 from compose.treefile.source import Located, Place
 
 # from the table in libdnf5/rpm/arch.cpp
@@ -311,7 +312,12 @@ def _inline(subject: _Subject) -> Iterator[Finding]:
 def _unsplit(packages: Located) -> Iterator[Finding]:
     """Find texts with several packages in an inline treefile, where rpm-ostree does not split at spaces."""
     for item in packages.value or []:
-        if isinstance(item.value, str) and item.value.count("'") % 2 == 0 and len(split_packages(item.value)) > 1:
+        try:
+            several = isinstance(item.value, str) and len(split_packages(item.value)) > 1
+        except ValueError:
+            # such as a requirement of a version, which is one
+            continue
+        if several:
             yield Finding(
                 place=item.place,
                 rule="inline-unknown-key",

@@ -11,7 +11,7 @@ from compose.errors import RepositoryError, TreefileError
 from compose.ostree.refs import validate_ref
 from compose.rpm.specs import PackageSpec, RepoPackages
 from compose.treefile.conditions import Value, references, substitute
-from compose.treefile.flatten import FINALIZE, Config, Flattener, without_overridden
+from compose.treefile.flatten import FINALIZE, Config, Flattener
 from compose.treefile.keys import KEYS, Merge
 from compose.treefile.known import KnownFiles
 from compose.treefile.model import (
@@ -26,6 +26,7 @@ from compose.treefile.model import (
     RpmSource,
     Treefile,
 )
+from compose.treefile.packages import without_overridden
 from compose.treefile.source import Located
 
 _SUBSTITUTED = ("ref", "automatic-version-prefix", "mutate-os-release", "platform-module")

@@ -62,6 +62,14 @@ Faults = Callable[..., list[str]]
             "top.yaml:1:1: base-refspec: a key of client-side treefiles, which a compose does not accept",
         ),
         ('packages: ["\'a"]', 'top.yaml:1:12: packages: missing terminating quote in "\'a"'),
+        (
+            "packages:\n - a b\n - skopeo >= 2:1.7",
+            "top.yaml:3:4: packages: 'skopeo >= 2:1.7' is split at spaces; to require a version, write \"'skopeo >= 2:1.7'\"",
+        ),
+        (
+            "packages: [\"a = 1 'b'\"]",
+            "top.yaml:1:12: packages: \"a = 1 'b'\" is split at spaces; to require a version, write single quotes around it",
+        ),
         ("basearch: s390x", "top.yaml:1:1: basearch: s390x is given, but this compose is for x86_64"),
         (
             "variables: {basearch: x}",
