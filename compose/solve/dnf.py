@@ -339,7 +339,7 @@ class _Solver:
         fault = f"{spec.place}: there is no package {spec.text!r} {where}"
         if repo and (elsewhere := sorted(self._matching(spec.text, None))):
             return f"{fault}; another repository has {elsewhere[-1]}"
-        name = re.split(r"[<>=\s]", spec.text, maxsplit=1)[0]
+        name = _name_in(spec.text, names)
         if name != spec.text and (builds := sorted(self._matching(name, repo))):
             return f"{fault}, only {', '.join(builds)}"
         if close := nearest(spec.text, names):
@@ -434,6 +434,15 @@ class _Solver:
             specs=tuple(sorted(specs if given is None else {*specs, os.path.basename(given.path)})),
             base=package.get_baseurl(),
         )
+
+
+def _name_in(spec: str, names: set[str]) -> str:
+    """The name in a spec: "foo" of "foo >= 2"; and of "foo-2", "foo-1:2-3.x86_64" and "foo.x86_64" if that is one of names."""
+    name = re.split(r"[<>=\s]", spec, maxsplit=1)[0]
+    for build in re.finditer(r"-(?:[0-9]+:)?[0-9]|\.[a-z0-9_]+$", name):
+        if name[: build.start()] in names:
+            return name[: build.start()]
+    return name
 
 
 def _inbound(transaction: Any) -> list[Any]:

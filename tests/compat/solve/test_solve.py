@@ -175,6 +175,22 @@ def test_all_missing_packages_are_told_with_places_and_neighbours(place):
     ]
 
 
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ("base-2", ", only base-1.0-1.noarch"),
+        ("base-0:1.0-7.noarch", ", only base-1.0-1.noarch"),
+        ("base.x86_64", ", only base-1.0-1.noarch"),
+        ("either-a = 3", ", only either-a-1.0-1.noarch"),
+        ("base-devel", ""),
+    ],
+)
+def test_another_build_than_there_is(place, spec, told):
+    assert place.fails(SolveError, spec).message == (
+        f"t.yaml:2:5: there is no package {spec!r} in any enabled repository{told}"
+    )
+
+
 def test_a_broken_dependency_is_told_from_the_line_to_the_fault(place):
     error = place.fails(SolveError, "needsbroken")
     assert "(t.yaml:2:5: needsbroken)" in error.message
