@@ -8,6 +8,7 @@ from typing import Any
 
 from compose.errors import FetchError, StorageError
 from compose.rpm.repofile import RepoSection, without_user
+from compose.rpm.repos import UNSET_RELEASEVER
 
 # Errors that may be transient: a server error, a failed lookup or connection, a mirror in the middle of an update (in librepo's
 # words; the numbers are CURLcodes).
@@ -18,6 +19,7 @@ _DISK = re.compile(
 _CORRUPT = re.compile(r"checksum doesn't match|Parsing unsuccessful|Failed to load \w+ for repo")
 _OF_CACHE = re.compile(r"Failed to load \w+ cache for repo")
 _UNKNOWN_AUTHORITY = re.compile(r"Curl error \((?:60|77)\)")
+_VARIABLE = re.compile(r"\$\{?(\w+)", re.ASCII)
 _NO_SPACE, _LITTLE_SPACE = 1 << 20, 512 << 20
 SPACE_HINT = "free some space, or choose another directory with --cachedir"
 
@@ -87,9 +89,16 @@ class LoadError(Exception):
             hint = "name the file of its certificate authority in sslcacert= or SSL_CERT_FILE"
             fault = "cannot load metadata from"
         else:
-            fault, hint = "cannot load metadata from", "check the URL and the network"
+            fault, hint = "cannot load metadata from", self._unset() or "check the URL and the network"
         return FetchError(
             f"{repository}: {fault} {self.url}: {texts[0]}",
             hint=f"{hint}; all enabled repositories must load: remove those that are not needed from repos:",
             details=texts[1:],
         )
+
+    def _unset(self) -> str | None:
+        """What to do about variables in the URL that nothing sets, None if there are none."""
+        if UNSET_RELEASEVER in self.url:
+            return "its URL has $releasever: set releasever in the treefile"
+        names = ", ".join(f"${name}" for name in dict.fromkeys(_VARIABLE.findall(self.url)))
+        return f"nothing sets {names} of its URL: set them under repovars in the treefile" if names else None

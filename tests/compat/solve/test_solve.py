@@ -286,6 +286,22 @@ def test_variables_and_relative_urls(place, repository):
     assert "x86_64-rpmostree-unset-releasever-stable" in message
 
 
+@pytest.mark.parametrize(
+    ("url", "hint"),
+    [
+        ("/nowhere/$releasever/$basearch", "its URL has $releasever: set releasever in the treefile"),
+        (
+            "file:///nowhere/${stream}/$infra",
+            "nothing sets $stream, $infra of its URL: set them under repovars in the treefile",
+        ),
+        ("/nowhere/$basearch", "check the URL and the network"),
+    ],
+)
+def test_variables_that_nothing_sets(place, url, hint):
+    place.repo(f"[test]\nbaseurl={url}\n")
+    assert place.fails(FetchError, "base").hint.startswith(f"{hint};")
+
+
 def test_other_architectures_than_this_machines(place, tmp_path):
     build([Package("native", arch=arch) for arch in ("aarch64", "s390x")], tmp_path / "arches")
     index(tmp_path / "arches")
