@@ -127,7 +127,7 @@ SourceRoot = Annotated[
     typer.Option(
         "--source-root",
         metavar="PATH",
-        help="Read .repo files from etc/yum.repos.d of this root.",
+        help="Read the .repo files that dnf has in this root.",
         rich_help_panel=_SETUP,
     ),
 ]

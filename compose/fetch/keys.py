@@ -18,6 +18,8 @@ from compose.solve.resolution import RepoSnapshot
 # the largest keyring of a distribution is some 100 KiB
 _MAX_SIZE = 4 << 20
 _BESIDE = "put the key file beside the .repo file and name it with a relative path"
+# Fedora 45 moved its keys from the first one to the second
+_DIRECTORIES = ("/etc/pki/rpm-gpg/", "/usr/share/pki/rpm-gpg/")
 _REMOTE = frozenset({"http", "https", "ftp"})
 
 
@@ -117,8 +119,17 @@ def read_key_file(url: str, repo: RepoSnapshot, access: RepoAccess, network: Rep
 
 
 def key_paths(path: str, access: RepoAccess) -> tuple[str, ...]:
-    """Return where to look for a key file in turn: first below the source root."""
-    return (path,) if access.root is None else (os.path.join(access.root, path.lstrip("/")), path)
+    """Return where to look for a key file in turn: first below the source root, and of the directories of keys first in the one
+    that is named."""
+    paths = [path]
+    for old, new in (_DIRECTORIES, _DIRECTORIES[::-1]):
+        if path.startswith(old):
+            paths.append(new + path.removeprefix(old))
+    return (
+        tuple(paths)
+        if access.root is None
+        else (*(os.path.join(access.root, each.lstrip("/")) for each in paths), *paths)
+    )
 
 
 def _is_remote(url: str) -> bool:

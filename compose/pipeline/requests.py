@@ -11,7 +11,7 @@ from compose.events import Reporter
 from compose.pipeline.flat import host_basearch
 from compose.pipeline.options import ComposeOptions
 from compose.rpm.nevra import Nevra
-from compose.rpm.repos import RepoAccess, RepoNetwork
+from compose.rpm.repos import RepoAccess, RepoNetwork, repo_dirs_of, vars_dirs_of
 from compose.solve.request import LocalRpm, SolveRequest
 from compose.treefile.known import KnownFiles
 from compose.treefile.load import load_treefile
@@ -49,8 +49,8 @@ def repo_access(options: ComposeOptions, loaded: LoadedTreefile, *, with_lockfil
     if with_lockfile and treefile.lockfile_repos:
         repos = tuple(dict.fromkeys((*(repos or ()), *treefile.lockfile_repos)))
     return RepoAccess(
-        repo_dirs=(os.path.join(root, "etc/yum.repos.d"),) if root else (loaded.directory,),
-        vars_dirs=tuple(os.path.join(root, name) for name in ("etc/yum/vars", "etc/dnf/vars")) if root else (),
+        repo_dirs=repo_dirs_of(root) if root else (loaded.directory,),
+        vars_dirs=vars_dirs_of(root) if root else (),
         basearch=treefile.basearch,
         releasever=treefile.releasever,
         repovars=treefile.repovars,

@@ -81,13 +81,15 @@ def is_repo_file(name: str) -> bool:
 
 
 def read_repo_files(directories: Iterable[str]) -> tuple[RepoSection, ...]:
-    """Read all repositories of the `.repo` files in the directories, sorted by id.
+    """Read all repositories of the `.repo` files in the directories, sorted by id. Those of a directory take precedence over
+    those of the same ids in later ones.
 
-    Raises TreefileError with one detail per fault: unreadable directory or file, bad syntax, duplicate id.
+    Raises TreefileError with one detail per fault: unreadable directory or file, bad syntax, duplicate id in a directory.
     """
     sections: dict[str, RepoSection] = {}
     faults: list[str] = []
     for directory in directories:
+        earlier = frozenset(sections)
         try:
             names = sorted(filter(is_repo_file, os.listdir(directory)))
         except OSError as error:
@@ -110,6 +112,8 @@ def read_repo_files(directories: Iterable[str]) -> tuple[RepoSection, ...]:
                 continue
             faults.extend(file_faults)
             for section in found:
+                if section.id in earlier:
+                    continue
                 other = sections.setdefault(section.id, section)
                 if other is not section:
                     faults.append(f"{section.place}: repository {section.id!r} is already defined at {other.place}")
@@ -168,7 +172,7 @@ def select(sections: Sequence[RepoSection], wanted: Sequence[str] | None) -> tup
             f"repos: there is no repository {', '.join(unknown)}",
             hint="name one of those below, or put its .repo file beside the treefile"
             if known
-            else "put a .repo file beside the treefile, or point --source-root at a root that has etc/yum.repos.d",
+            else "put a .repo file beside the treefile, or point --source-root at a root that has some where dnf looks",
             details=tuple(f"{section.id} ({section.place})" for section in sections),
         )
     return tuple(section for section in sections if section.id in wanted)

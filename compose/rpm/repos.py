@@ -18,6 +18,10 @@ from compose.events import Reporter
 from compose.rpm.repofile import RepoOption, RepoSection, absolute, read_repo_files, select, without_user
 
 UNSET_RELEASEVER = "rpmostree-unset-releasever"
+# of dnf5, by descending precedence; Fedora has its own in the last one since version 45
+_REPO_DIRS = ("etc/yum.repos.d", "etc/distro.repos.d", "usr/share/dnf5/repos.d")
+# of dnf5 and dnf4, by ascending precedence
+_VARS_DIRS = ("usr/share/dnf5/vars.d", "etc/yum/vars", "etc/dnf/vars")
 AUTHORITIES = ("CURL_CA_BUNDLE", "SSL_CERT_FILE")
 """Environment variables that name a file with certificates of authorities, by precedence, as the program curl has it."""
 
@@ -45,10 +49,11 @@ _VARIABLE = re.compile(r"[A-Za-z0-9_]+", re.ASCII)
 class RepoAccess:
     """Which repositories to use, and how to read their `.repo` files.
 
-    repo_dirs: directories with .repo files. repos: ids to enable, None for all that have enabled=1. basearch,
-    releasever: values of those variables; releasever is None if unset. repovars: further variables, (name, value).
-    vars_dirs: directories with one file per variable, like etc/dnf/vars; later ones take precedence, repovars most of
-    all; missing directories count as empty. root: --source-root, beneath which file:// keys are looked up first.
+    repo_dirs: directories with .repo files, by descending precedence. repos: ids to enable, None for all that have
+    enabled=1. basearch, releasever: values of those variables; releasever is None if unset. repovars: further variables,
+    (name, value). vars_dirs: directories with one file per variable, like etc/dnf/vars; later ones take precedence,
+    repovars most of all; missing directories count as empty. root: --source-root, beneath which file:// keys are looked
+    up first.
     """
 
     repo_dirs: tuple[str, ...]
@@ -87,6 +92,17 @@ class RepoNetwork:
     @property
     def scratch_dir(self) -> str:
         return os.path.join(self.cachedir, "work")
+
+
+def repo_dirs_of(root: str) -> tuple[str, ...]:
+    """The directories of a root that have .repo files, by descending precedence; the first one even if none of them exists."""
+    found = [os.path.join(root, name) for name in _REPO_DIRS]
+    return tuple(filter(os.path.isdir, found)) or tuple(found[:1])
+
+
+def vars_dirs_of(root: str) -> tuple[str, ...]:
+    """Where a root may have variables of .repo files, by ascending precedence."""
+    return tuple(os.path.join(root, name) for name in _VARS_DIRS)
 
 
 def variables(access: RepoAccess) -> dict[str, str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from compose.errors import TreefileError
 from compose.findings import Level, Rule, by_id
 from compose.rpm.repofile import RepoSection, read_repo_files
+from compose.rpm.repos import repo_dirs_of
 from compose.treefile.conditions import references
 from compose.treefile.flatten import Config, Flattener, parse_source
 from compose.treefile.keys import KEYS, nearest
@@ -226,7 +227,7 @@ def _architectures(subject: _Subject) -> Iterator[Finding]:
 
 def _repositories(subject: _Subject) -> Iterator[Finding]:
     root = subject.source_root
-    places = (os.path.join(root, "etc/yum.repos.d"),) if root else (subject.directory,)
+    places = repo_dirs_of(root) if root else (subject.directory,)
     try:
         sections = {section.id: section for section in read_repo_files(places)}
     except TreefileError as error:

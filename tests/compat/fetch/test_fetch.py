@@ -21,7 +21,7 @@ from compose.errors import FetchError, PackageError, StorageError, TrustError
 from compose.events import Reporter, Task
 from compose.fetch import local
 from compose.fetch.fetcher import fetch
-from compose.fetch.keys import download_keys, load_keys
+from compose.fetch.keys import download_keys, key_paths, load_keys
 from compose.rpm.repos import RepoAccess, RepoNetwork
 from compose.rpm.specs import PackageSpec
 from compose.solve.request import SolveRequest
@@ -375,8 +375,30 @@ def test_a_key_beneath_the_source_root_comes_first(place, keys, repository):
     (place.path / "root/etc/pki/rpm-gpg").mkdir(parents=True)
     (place.path / ("root" + path)).write_bytes(keys.export("ours"))
     place.repo(repository, f"gpgkey=file://{path}")
-    assert place.fails(TrustError, "small").details == (f"looked for {path}",)
+    assert place.fails(TrustError, "small").details[0] == f"looked for {path}"
     place.fetch("small", access=place.access(root=str(place.path / "root")))
+
+
+@pytest.mark.parametrize("new", [False, True])
+def test_a_key_whose_directory_moved(place, keys, repository, new):
+    """As in Fedora 45: .repo files that name one of the two directories are used with roots that have the other."""
+    there, named = ("usr/share/pki/rpm-gpg", "etc/pki/rpm-gpg")[:: 1 if new else -1]
+    (place.path / "root" / there).mkdir(parents=True)
+    (place.path / "root" / there / "KEY-of-this-test").write_bytes(keys.export("ours"))
+    place.repo(repository, f"gpgkey=file:///{named}/KEY-of-this-test")
+    error = place.fails(TrustError, "small")
+    assert error.details == (f"looked for /{named}/KEY-of-this-test", f"looked for /{there}/KEY-of-this-test")
+    root = str(place.path / "root")
+    place.fetch("small", access=place.access(root=root))
+    # what is named comes first, and the root before this machine
+    assert key_paths(f"/{named}/KEY", place.access(root=root)) == (
+        f"{root}/{named}/KEY", f"{root}/{there}/KEY", f"/{named}/KEY", f"/{there}/KEY",
+    )  # fmt: skip
+    (place.path / "root" / named).mkdir(parents=True)
+    (place.path / "root" / named / "KEY-of-this-test").write_bytes(keys.export("other"))
+    place.fails(TrustError, "small", access=place.access(root=root))
+    # no other place is looked at
+    assert key_paths("/etc/pki/rpm-gpg-other/KEY", place.access()) == ("/etc/pki/rpm-gpg-other/KEY",)
 
 
 def test_a_key_from_the_web(place, keys, repository, server):

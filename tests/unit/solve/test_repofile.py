@@ -9,7 +9,15 @@ from compose.events import Reporter
 from compose.fetch.keys import load_keys
 from compose.fetch.repofiles import format_sections
 from compose.rpm.repofile import absolute, parse_repo_file, read_repo_files, select, split_list, without_user
-from compose.rpm.repos import UNSET_RELEASEVER, RepoAccess, RepoNetwork, enabled_repos, variables
+from compose.rpm.repos import (
+    UNSET_RELEASEVER,
+    RepoAccess,
+    RepoNetwork,
+    enabled_repos,
+    repo_dirs_of,
+    variables,
+    vars_dirs_of,
+)
 from compose.solve.resolution import RepoSnapshot
 
 FEDORA = """\
@@ -109,6 +117,30 @@ def test_files_are_read_in_order_and_ids_are_unique(tmp_path):
     (tmp_path / "c.repo").write_text("[a]\nbaseurl=y\n")
     with pytest.raises(TreefileError, match=rf"{tmp_path}/c\.repo:1: .*'a'.*{tmp_path}/a\.repo:3"):
         read_repo_files([str(tmp_path)])
+
+
+def test_earlier_directories_take_precedence(tmp_path):
+    """As in dnf5: what an administrator has in /etc counts more than what a distribution has in /usr."""
+    ours, theirs = tmp_path / "etc", tmp_path / "usr"
+    for directory, text in ((ours, "[a]\nbaseurl=ours\n"), (theirs, "[a]\nbaseurl=theirs\n[b]\nbaseurl=theirs\n")):
+        directory.mkdir()
+        (directory / "x.repo").write_text(text)
+    found = read_repo_files([str(ours), str(theirs)])
+    assert [(each.id, each.path) for each in found] == [("a", f"{ours}/x.repo"), ("b", f"{theirs}/x.repo")]
+    # within a directory nobody knows which is meant
+    (theirs / "y.repo").write_text("[b]\nbaseurl=again\n")
+    with pytest.raises(TreefileError, match=rf"{theirs}/y\.repo:1: repository 'b' is already defined"):
+        read_repo_files([str(ours), str(theirs)])
+
+
+def test_where_dnf_looks_in_a_root(tmp_path):
+    root = str(tmp_path)
+    assert repo_dirs_of(root) == (f"{root}/etc/yum.repos.d",)
+    (tmp_path / "usr/share/dnf5/repos.d").mkdir(parents=True)
+    assert repo_dirs_of(root) == (f"{root}/usr/share/dnf5/repos.d",)
+    (tmp_path / "etc/yum.repos.d").mkdir(parents=True)
+    assert repo_dirs_of(root) == (f"{root}/etc/yum.repos.d", f"{root}/usr/share/dnf5/repos.d")
+    assert vars_dirs_of(root)[-1] == f"{root}/etc/dnf/vars"
 
 
 def test_faults_of_several_files_come_together(tmp_path):
