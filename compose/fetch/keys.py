@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 
 from compose import fs
 from compose.errors import FetchError, TrustError
@@ -20,6 +22,7 @@ _MAX_SIZE = 4 << 20
 _BESIDE = "put the key file beside the .repo file and name it with a relative path"
 # Fedora 45 moved its keys from the first one to the second
 _DIRECTORIES = ("/etc/pki/rpm-gpg/", "/usr/share/pki/rpm-gpg/")
+_SHOWN = 10
 _REMOTE = frozenset({"http", "https", "ftp"})
 
 
@@ -71,7 +74,8 @@ def load_keys(
         raise TrustError(
             f"repository {repo.id!r} has gpgcheck=1 but no gpgkey=",
             hint="set gpgkey= to its key file, a path relative to the .repo file or a URL; the host's keys are never "
-            "used",
+            "used unless it names them",
+            details=tuple(f"there is file://{path}" for path in _key_files(access)),
         )
     keys: dict[str, PublicKey] = {}
     for url in repo.gpgkeys:
@@ -130,6 +134,18 @@ def key_paths(path: str, access: RepoAccess) -> tuple[str, ...]:
         if access.root is None
         else (*(os.path.join(access.root, each.lstrip("/")) for each in paths), *paths)
     )
+
+
+def _key_files(access: RepoAccess) -> tuple[str, ...]:
+    """Paths of key files, below the source root or on this machine, one of which the .repo file may have been written for:
+    those of the release if there are any."""
+    found: dict[str, None] = {}
+    for root in dict.fromkeys((access.root or "/", "/")):
+        for directory in _DIRECTORIES:
+            with suppress(OSError):
+                found |= dict.fromkeys(directory + name for name in sorted(os.listdir(root + directory)))
+    release = rf"\b{re.escape(access.releasever or '')}\b"
+    return tuple([path for path in found if access.releasever and re.search(release, path)] or found)[:_SHOWN]
 
 
 def _is_remote(url: str) -> bool:

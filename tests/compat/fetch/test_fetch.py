@@ -379,6 +379,26 @@ def test_a_key_beneath_the_source_root_comes_first(place, keys, repository):
     place.fetch("small", access=place.access(root=str(place.path / "root")))
 
 
+def test_keys_that_a_repo_file_may_mean(place, repository):
+    """One written for a host whose keys are used without being named, as rpm-ostree does."""
+    place.repo(repository, "")
+    root = place.path / "root"
+    for path in (
+        "etc/pki/rpm-gpg/KEY-43-x86_64",
+        "etc/pki/rpm-gpg/KEY-44-x86_64",
+        "usr/share/pki/rpm-gpg/KEY-44-primary",
+    ):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text("")
+    error = place.fails(TrustError, "small", access=place.access(root=str(root), releasever="44"))
+    assert error.details == (
+        "there is file:///etc/pki/rpm-gpg/KEY-44-x86_64",
+        "there is file:///usr/share/pki/rpm-gpg/KEY-44-primary",
+    )
+    error = place.fails(TrustError, "small", access=place.access(root=str(root), releasever="4"))
+    assert len(error.details) >= 3
+
+
 @pytest.mark.parametrize("new", [False, True])
 def test_a_key_whose_directory_moved(place, keys, repository, new):
     """As in Fedora 45: .repo files that name one of the two directories are used with roots that have the other."""
