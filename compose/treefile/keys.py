@@ -83,6 +83,12 @@ OWN = frozenset(
 WRAPPABLE = ("rpm", "dracut", "grubby", "yum", "dnf", "kernel-install")
 """Programs that cliwrap-binaries may list."""
 
+FOREIGN = {
+    "groups": 'list its groups under packages, as "@NAME"',
+    "modules": "modularity has been retired; list the packages of its modules under packages",
+}
+"""Keys of forks and of former versions of rpm-ostree, and what to do instead."""
+
 CLIENT_ONLY = (
     *("base-refspec", "container-image-reference", "packages-local", "packages-local-fileoverride", "override-remove"),
     *("ex-override-replace", "override-replace-local", "initramfs", "custom", "override-commit", "unconfigured-state"),

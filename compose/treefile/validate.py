@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from compose.treefile.keys import CLIENT_ONLY, KEYS, nearest
+from compose.treefile.keys import CLIENT_ONLY, FOREIGN, KEYS, nearest
 from compose.treefile.source import Located, Place, type_name
 
 # rpm-ostree ignores includes in an inline treefile, so that what they name would be missing from the tree
@@ -101,6 +101,8 @@ def _unknown(name: str, path: list[str | int], known: dict[str, Any]) -> str:
     full = _name([*path, name])
     if not path and name in CLIENT_ONLY:
         return f"{full}: a key of client-side treefiles, which a compose does not accept"
+    if not path and name in FOREIGN:
+        return f"{full}: unknown key; {FOREIGN[name]}"
     near = nearest(name, KEYS if not path else known)
     return f"{full}: unknown key" + (f'; did you mean "{near}"?' if near else "")
 

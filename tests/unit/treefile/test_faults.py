@@ -61,6 +61,11 @@ Faults = Callable[..., list[str]]
             "base-refspec: x",
             "top.yaml:1:1: base-refspec: a key of client-side treefiles, which a compose does not accept",
         ),
+        ("groups: [core]", 'top.yaml:1:1: groups: unknown key; list its groups under packages, as "@NAME"'),
+        (
+            "modules: {enable: ['cri-o:1.28']}",
+            "top.yaml:1:1: modules: unknown key; modularity has been retired; list the packages of its modules under packages",
+        ),
         ('packages: ["\'a"]', 'top.yaml:1:12: packages: missing terminating quote in "\'a"'),
         (
             "packages:\n - a b\n - skopeo >= 2:1.7",
