@@ -66,16 +66,24 @@ class Flattener:
     legacy: list[tuple[Place, str, str]] = field(default_factory=list)
     untaken: list[tuple[Place, str, str]] = field(default_factory=list)
     _seen: set[tuple[int, int]] = field(default_factory=set)
+    # files whose includes are being read, the top one first
+    _open: list[tuple[int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.variables["basearch"] = self.basearch
 
     def read(self, path: str, chain: tuple[Place, ...] = ()) -> Config:
-        """Read a file and merge everything it includes. Errors go to `faults`; a file that cannot be read counts as empty."""
+        """Read a file and merge everything it includes. Errors go to `faults`; a file that cannot be read counts as empty, as
+        does one that was read before, for another file that includes it."""
         if len(chain) > _MAX_DEPTH:
             self._fault(chain[-1], f"includes nested deeper than {_MAX_DEPTH}", chain[:-1])
             return {}
-        config = self._read_one(path, chain)
+        depth = len(self._open)
+        config = self._with_includes(path, self._read_one(path, chain), chain)
+        del self._open[depth:]
+        return config
+
+    def _with_includes(self, path: str, config: Config | None, chain: tuple[Place, ...]) -> Config:
         if config is None:
             return {}
         directory = os.path.dirname(path)
@@ -113,10 +121,12 @@ class Flattener:
         except OSError as error:
             self._unreadable(target or path, error, chain)
             return None
+        if identity in self._open:
+            self._fault(chain[-1], f"include loop: {path} includes itself", chain[:-1])
         if identity in self._seen:
-            self._fault(chain[-1] if chain else Place(path), f"include loop: {path} is already included", chain[:-1])
             return None
         self._seen.add(identity)
+        self._open.append(identity)
         self.files[target or path] = data
         self.opened[path] = ExternalFile(path=path, data=data, mode=0o644)
         if _is_kickstart(path):

@@ -274,6 +274,19 @@ def test_kickstart_files_may_include_the_same_one(load: Load, tmp_path: Any) -> 
     assert flat(load("include: [a.ks, b.ks]"))["packages"] == ["a", "b", "c"]
 
 
+def test_a_file_that_several_include_counts_once(load: Load) -> None:
+    """Scripts would run twice otherwise."""
+    loaded = load(
+        "include: [a.yaml, b.yaml, &c c.yaml, *c]",
+        a_yaml="include: c.yaml\npackages: [a]",
+        b_yaml="include: c.yaml\npackages: [b]\npostprocess: [b]\nreleasever: 2",
+        c_yaml="packages: [c]\npostprocess: [c]\nreleasever: 1",
+    )
+    assert flat(loaded)["packages"] == ["a", "b", "c"]
+    assert flat(loaded)["postprocess"] == ["b", "c"]
+    assert flat(loaded)["releasever"] == 1
+
+
 def test_symlinked_include_is_relative_to_the_link(load: Load, tmp_path: Any) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "a.yaml").write_text("include: b.yaml")
