@@ -18,6 +18,7 @@ from compose.pipeline import locking
 from compose.pipeline.flat import host_basearch
 from compose.pipeline.inputs import Inputs
 from compose.pipeline.options import ComposeOptions
+from compose.pipeline.space import warn_of_little_space
 from compose.rpm.manifest import PackageManifest
 from compose.rpm.order import install_order
 from compose.workroot.probe import probe
@@ -62,6 +63,8 @@ def fetch_packages(
 ) -> tuple[RpmFile, ...]:
     """The packages as verified files. before_much: called before anything large is downloaded. Raises FetchError,
     TrustError, PackageError, StorageError."""
+    if not options.download_only_rpms:
+        warn_of_little_space(inputs, reporter)
     files = fetch(
         inputs.resolution, inputs.access, inputs.network, reporter, jobs=options.jobs, before_much=before_much
     )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
-from compose import fs, metadata, records
+from compose import metadata, records
 from compose.assemble.accounts import parse_ids
 from compose.assemble.scripts import ignored_scriptlets
 from compose.diff import packages_of
@@ -25,10 +24,10 @@ from compose.pipeline.contents import fetch_packages, import_files
 from compose.pipeline.inputs import Inputs, Stopwatch, gather
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.requests import known_files
+from compose.pipeline.space import disk_needs
 from compose.plan import (
     AccountChange,
     Cause,
-    DiskNeed,
     PackageChange,
     Plan,
     PlannedPackage,
@@ -95,7 +94,9 @@ def plan(options: ComposeOptions, reporter: Reporter, *, download: bool) -> Plan
             size_before=sum(each.size for each in before) if before is not None else None,
             size=size,
             download=sum(missing.values()),
-            disk=_disk(inputs, packages, missing),
+            disk=disk_needs(
+                inputs, missing, sum(each.size for each in packages if each.change is not PackageChange.REMOVED)
+            ),
             scripts=_scripts(inputs, manifests, packages, installed),
             accounts=_accounts(inputs, manifests),
             unread=unread,
@@ -232,21 +233,3 @@ def _new_advisories(inputs: Inputs) -> tuple[Advisory, ...] | None:
         known = metadata.advisories_of(commit, detached) or ()
     ids = {each.id for each in known}
     return tuple(each for each in found if each.id not in ids)
-
-
-def _disk(inputs: Inputs, packages: Sequence[PlannedPackage], missing: dict[Nevra, int]) -> tuple[DiskNeed, ...]:
-    """Disk space needed in the cachedir and the repository, added up when they share a filesystem."""
-    cache = ImportCache(inputs.cache.join("manifests"), inputs.store)
-    unpacked = sum(each.install_size for each in inputs.resolution.packages if not cache.has(each.checksum[1]))
-    new = sum(each.size for each in packages if each.change is not PackageChange.REMOVED)
-    needs: dict[int, DiskNeed] = {}
-    for path, needed in ((inputs.cache.path, sum(missing.values()) + unpacked), (inputs.repo.path, new)):
-        with fs.storage_errors(path):
-            device, status = os.stat(path).st_dev, os.statvfs(path)
-        before = needs.get(device)
-        needs[device] = DiskNeed(
-            path=before.path if before else path,
-            needed=needed + (before.needed if before else 0),
-            free=status.f_bavail * status.f_frsize,
-        )
-    return tuple(needs.values())

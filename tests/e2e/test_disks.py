@@ -76,6 +76,21 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         yield top
 
 
+def test_little_space_is_told_before_the_work(site: Site, disk: Path) -> None:
+    site = replace(site, cachedir=disk / "cache")
+    assert "may need" not in site.run("--download-only-rpms").stderr
+    leave(disk, 3 * MB)
+    done = site.run()
+    warning = re.search(
+        rf"warning: {disk}/cache has \d\.\d MB free; this compose may need up to \d\.\d MB there", done.stderr
+    )
+    assert done.status == 1
+    assert warning is not None, done.stderr
+    assert warning.start() < done.stderr.index("Importing packages") < done.stderr.index("error: ")
+    leave(disk, 32 * MB)
+    assert "may need" not in site.run().stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "kind", "step"),
