@@ -1,4 +1,5 @@
-"""Differences between two commits as systems: sizes, systemd units, users and groups, changelogs, security advisories.
+"""Differences between two commits as systems: sizes, systemd units, users and groups, programs with privileges, changelogs,
+security advisories.
 
 Packages and paths are compared by `compose.diff`.
 """
@@ -6,16 +7,26 @@ Packages and paths are compared by `compose.diff`.
 from __future__ import annotations
 
 import posixpath
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from compose import metadata
-from compose.diff import CommitDiff, PackageChange, changed_packages, diff_commits, packages_of
+from compose.diff import (
+    Attributes,
+    CommitDiff,
+    PackageChange,
+    PathChange,
+    changed_packages,
+    diff_commits,
+    packages_of,
+)
 from compose.events import Reporter
 from compose.installed import installed_packages
 from compose.ostree.repo import Repo
 from compose.passwd import entries, parse_id
+from compose.rpm.capabilities import capability_text
 from compose.rpm.changelog import Changelog, changelogs
 from compose.rpm.database import InstalledPackage
 from compose.rpm.nevra import Nevra
@@ -72,6 +83,16 @@ class AccountDiff:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PrivilegeChange:
+    """A file whose privileges differ: those it runs with whoever starts it. path: absolute. before, after: such as
+    "setuid to 0" and "cap_net_raw=ep", "" for none, or no such file."""
+
+    path: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PackageSize:
     """Size of a changed package's files. evr: of the new build, or of the removed one. before, after: bytes, None where the
     commit does not have the package."""
@@ -94,6 +115,7 @@ class SystemDiff:
     sizes: tuple[PackageSize, ...]
     units: tuple[UnitChange, ...]
     accounts: tuple[AccountDiff, ...]
+    privileges: tuple[PrivilegeChange, ...]
     changelogs: tuple[Changelog, ...]
     advisories_added: tuple[Advisory, ...] | None
     advisories_gone: tuple[Advisory, ...] | None
@@ -127,12 +149,31 @@ def diff_systems(repo: Repo, before: str, after: str, reporter: Reporter) -> Sys
         sizes=_sizes(commits.packages or (), old, new),
         units=_unit_changes(units[0], units[1]),
         accounts=_account_changes(accounts[0], accounts[1]),
+        privileges=privilege_changes(commits.paths),
         changelogs=changelogs(
             (was, now) for _, was, now in _installed(commits.packages or (), old, new) if was and now
         ),
         advisories_added=advisories_without(advisories[1], advisories[0]) if known else None,
         advisories_gone=advisories_without(advisories[0], advisories[1]) if known else None,
     )
+
+
+def privilege_changes(paths: Iterable[PathChange]) -> tuple[PrivilegeChange, ...]:
+    """The files among changed paths whose privileges differ, in the same order."""
+    found = (
+        PrivilegeChange(path=f"/{each.path}", before=_privileges(each.before), after=_privileges(each.after))
+        for each in paths
+    )
+    return tuple(each for each in found if each.before != each.after)
+
+
+def _privileges(found: Attributes | None) -> str:
+    if found is None or found.kind != "file":
+        return ""
+    names = [f"setuid to {found.uid}"] if found.mode & stat.S_ISUID else []
+    names += [f"setgid to {found.gid}"] if found.mode & stat.S_ISGID else []
+    names += [capability_text(bytes.fromhex(found.capability))] if found.capability else []
+    return ", ".join(names)
 
 
 def _listed(repo: Repo, commit: str, database: Sequence[InstalledPackage] | None) -> list[Nevra] | None:

@@ -18,7 +18,7 @@ from compose.cli.sizes import delta
 from compose.sizes import size
 
 if TYPE_CHECKING:
-    from compose.changes import AccountDiff, SystemDiff, UnitChange
+    from compose.changes import AccountDiff, PrivilegeChange, SystemDiff, UnitChange
     from compose.diff import Attributes, PackageChange, PathChange
     from compose.rpm.nevra import Nevra
 
@@ -47,8 +47,9 @@ def command(
 ) -> None:
     """Show what differs between two commits.
 
-    Packages with sizes and changelogs, systemd units, users and groups, security advisories, and each path with its content,
-    mode, owner and label. As markdown, it makes release notes.
+    Packages with sizes and changelogs, systemd units, users and groups, programs with privileges (setuid, setgid,
+    capabilities), security advisories, and each path with its content, mode, owner and label. As
+    markdown, it makes release notes.
     """
     from compose.pipeline.inspect import diff_revisions
 
@@ -90,6 +91,7 @@ def text_lines(found: SystemDiff) -> Iterator[str]:
         yield f"{_unit_name(unit)} {unit.event}: {unit.unit}"
     for account in found.accounts:
         yield f"{account.kind} {_account_line(account)}"
+    yield from map(_privilege_line, found.privileges)
     for event, advisories in (("added", found.advisories_added), ("gone", found.advisories_gone)):
         for advisory in advisories or ():
             yield f"advisory {event}: {describe_advisory(advisory)}"
@@ -129,6 +131,7 @@ def _markdown(found: SystemDiff, paths: Sequence[PathChange]) -> Iterator[str]:
     yield from changelog_section(found.changelogs)
     yield from _list("Units", (f"{_unit_name(each)} {each.event}: {each.unit}" for each in found.units))
     yield from _list("Users and groups", (f"{each.kind} {_account_line(each)}" for each in found.accounts))
+    yield from _list("Privileges", map(_privilege_line, found.privileges))
     if paths:
         shown = [line_of(each) for each in paths[:_PATHS_SHOWN]]
         if len(paths) > _PATHS_SHOWN:
@@ -172,6 +175,12 @@ def _account_line(each: AccountDiff) -> str:
     old, new = plain(each.before), plain(each.after)
     changes = ", ".join(f"{name} {old[name]} -> {new[name]}" for name in old if old[name] != new[name])
     return f"changed: {each.name} ({changes})"
+
+
+def _privilege_line(each: PrivilegeChange) -> str:
+    if each.before and each.after:
+        return f"privileges changed: {each.path} ({each.before} -> {each.after})"
+    return f"privileges {'added' if each.after else 'removed'}: {each.path} ({each.after or each.before})"
 
 
 def line_of(change: PathChange) -> str:

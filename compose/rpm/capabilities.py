@@ -1,4 +1,4 @@
-"""File capabilities: converts the text of RPMTAG_FILECAPS ("cap_net_raw,cap_net_admin=ep") to the kernel's format.
+"""File capabilities: converts the text of RPMTAG_FILECAPS ("cap_net_raw,cap_net_admin=ep") to the kernel's format and back.
 
 The text is that of cap_from_text(3); the bytes are struct vfs_cap_data of linux/capability.h, revision 2, as libcap's
 cap_set_fd() writes them. libcap is not used because its "all" means what the running kernel knows, and a composed tree
@@ -26,7 +26,10 @@ _MAX_NUMBER = 63
 _CLAUSE = re.compile(r"([a-z0-9_]+(?:,[a-z0-9_]+)*)(?:=[eip]*|[+-][eip]+)(?:[+-][eip]+)*|=[eip]*", re.ASCII)
 _ACTION = re.compile(r"([=+-])([eip]*)")
 
+_SETS = struct.Struct("<5I")
 _REVISION_2 = 0x02000000
+_KNOWN_REVISIONS = frozenset({_REVISION_2, 0x03000000})
+_REVISION_MASK = 0xFF000000
 _EFFECTIVE = 0x000001
 
 
@@ -56,7 +59,23 @@ def capability_xattr(text: str) -> bytes:
         raise ValueError(f"{text!r} makes only some capabilities effective, which a file cannot record")
     magic = _REVISION_2 | (_EFFECTIVE if effective else 0)
     low = 0xFFFFFFFF
-    return struct.pack("<5I", magic, permitted & low, inheritable & low, permitted >> 32, inheritable >> 32)
+    return _SETS.pack(magic, permitted & low, inheritable & low, permitted >> 32, inheritable >> 32)
+
+
+def capability_text(value: bytes) -> str:
+    """Describe a value of security.capability, as capability_xattr() takes it; a value of an unknown revision in hex."""
+    if len(value) < _SETS.size or int.from_bytes(value[:4], "little") & _REVISION_MASK not in _KNOWN_REVISIONS:
+        return value.hex()
+    magic, permitted_low, inheritable_low, permitted_high, inheritable_high = _SETS.unpack_from(value)
+    permitted = permitted_high << 32 | permitted_low
+    inheritable = inheritable_high << 32 | inheritable_low
+    names: dict[str, list[str]] = {}
+    for number in range(_MAX_NUMBER + 1):
+        flags = ("i" if inheritable >> number & 1 else "") + ("p" if permitted >> number & 1 else "")
+        if flags:
+            name = f"cap_{_NAMES[number]}" if number < len(_NAMES) else str(number)
+            names.setdefault(("e" if magic & _EFFECTIVE else "") + flags, []).append(name)
+    return " ".join(f"{','.join(listed)}={flags}" for flags, listed in names.items()) or "="
 
 
 def _mask(names: str) -> int:

@@ -62,11 +62,12 @@ def two(tmp_path_factory: pytest.TempPathFactory, packages: Path, keys: Keys) ->
     Not to be changed."""
     path = tmp_path_factory.mktemp("diff")
     site = make_site(path / "site", Path(shutil.copytree(packages, path / "mine")), keys, path / "cache")
-    site.write_treefile("tiny-odd", automatic_version_prefix="1", postprocess=FIRST)
+    site.write_treefile("tiny-odd", automatic_version_prefix="1", postprocess=FIRST,
+                        remove_files=["usr/bin/hello-capable"])  # fmt: skip
     site.compose()
     release(site, keys, path, spec=(SPECS / "hello-lib.spec").read_text() + CHANGELOG)
     site.write_treefile("conflict-a", automatic_version_prefix="1", readonly_executables=True, preserve_passwd=False,
-                        postprocess=SECOND)  # fmt: skip
+                        postprocess=SECOND, remove_files=["usr/bin/hello-setuid"])  # fmt: skip
     site.compose()
     return site
 
@@ -88,6 +89,8 @@ def test_what_a_client_gets(two: Site) -> None:
         "user added: new (id=802, gid=802, home=/var/new, shell=/usr/bin/true)",
         "user removed: goes (id=801, gid=801, home=/, shell=/usr/bin/true)",
         "group added: new (id=802, members=['hello'])",
+        "privileges removed: /usr/bin/hello-setuid (setuid to 0)",
+        "privileges added: /usr/bin/hello-capable (cap_net_raw=ep)",
         "changelog of hello-lib-2.0-1.noarch:",
         "  * 2026-11-25 Some One <one@example.com> - 2.0-1",
         "  - Say more | with a pipe",
@@ -153,6 +156,7 @@ def test_release_notes(two: Site) -> None:
     assert "<details><summary>hello-lib-2.0-1.noarch</summary>\n\n```\n* 2026-11-25" in text
     assert "- `unit enabled: on.service`" in text
     assert "- `user added: new (id=802, gid=802, home=/var/new, shell=/usr/bin/true)`" in text
+    assert "- `privileges added: /usr/bin/hello-capable (cap_net_raw=ep)`" in text
     assert "~ /usr/bin/cat (mode 0755 -> 0555)" in text
     assert "~ /usr/bin/cat" not in diff(two, f"{REF}^", REF, "--format=markdown", "--no-paths").stdout
 

@@ -25,6 +25,7 @@ def test_builds_that_are_installed_side_by_side_have_their_own_sizes() -> None:
         sizes=(size("6.8", 1000, None), size("6.10", 1000, 3000)),
         units=(),
         accounts=(),
+        privileges=(),
         changelogs=(),
         advisories_added=None,
         advisories_gone=None,

@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from compose.rpm.capabilities import capability_xattr
+from compose.rpm.capabilities import capability_text, capability_xattr
 
 
 def parts(value):
@@ -46,6 +46,19 @@ def test_texts(text, effective, permitted, inheritable):
 def test_nonsense_is_refused(text):
     with pytest.raises(ValueError, match="capabilit"):
         capability_xattr(text)
+
+
+@pytest.mark.parametrize("text", ["cap_net_raw=ep", "cap_chown,cap_bpf=p cap_kill=ip", "cap_chown=ei 62=eip", "="])
+def test_back_to_text(text):
+    value = capability_xattr(text)
+    assert capability_text(value) == text
+    # revision 3, of a user namespace, has the id of its root behind it
+    assert capability_text(value[:3] + b"\x03" + value[4:] + bytes(4)) == text
+
+
+@pytest.mark.parametrize("value", [b"", b"\x01", bytes(19), bytes(20), b"\0\0\0\4" + bytes(16)])
+def test_what_only_a_newer_kernel_knows(value):
+    assert capability_text(value) == value.hex()
 
 
 def test_a_file_has_but_one_effective_bit():
