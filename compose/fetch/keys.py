@@ -13,15 +13,13 @@ from compose.errors import FetchError, TrustError
 from compose.events import Reporter
 from compose.rpm.pgp import BadKey, PublicKey, parse_keys
 from compose.rpm.repofile import local_path, without_user
-from compose.rpm.repos import RepoAccess, RepoNetwork
+from compose.rpm.repos import KEY_DIRS, RepoAccess, RepoNetwork, key_paths
 from compose.scratch import temporary_directory
 from compose.solve.resolution import RepoSnapshot
 
 # the largest keyring of a distribution is some 100 KiB
 _MAX_SIZE = 4 << 20
 _BESIDE = "put the key file beside the .repo file and name it with a relative path"
-# Fedora 45 moved its keys from the first one to the second
-_DIRECTORIES = ("/etc/pki/rpm-gpg/", "/usr/share/pki/rpm-gpg/")
 _SHOWN = 10
 _REMOTE = frozenset({"http", "https", "ftp"})
 
@@ -122,26 +120,12 @@ def read_key_file(url: str, repo: RepoSnapshot, access: RepoAccess, network: Rep
     )
 
 
-def key_paths(path: str, access: RepoAccess) -> tuple[str, ...]:
-    """Return where to look for a key file in turn: first below the source root, and of the directories of keys first in the one
-    that is named."""
-    paths = [path]
-    for old, new in (_DIRECTORIES, _DIRECTORIES[::-1]):
-        if path.startswith(old):
-            paths.append(new + path.removeprefix(old))
-    return (
-        tuple(paths)
-        if access.root is None
-        else (*(os.path.join(access.root, each.lstrip("/")) for each in paths), *paths)
-    )
-
-
 def _key_files(access: RepoAccess) -> tuple[str, ...]:
     """Paths of key files, below the source root or on this machine, one of which the .repo file may have been written for:
     those of the release if there are any."""
     found: dict[str, None] = {}
     for root in dict.fromkeys((access.root or "/", "/")):
-        for directory in _DIRECTORIES:
+        for directory in KEY_DIRS:
             with suppress(OSError):
                 found |= dict.fromkeys(directory + name for name in sorted(os.listdir(root + directory)))
     release = rf"\b{re.escape(access.releasever or '')}\b"

@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from compose.errors import ComposeError
-from compose.fetch.keys import key_paths
 from compose.ostree.refs import is_checksum
 from compose.pipeline.flat import host_basearch
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.requests import known_files, repo_access
 from compose.rpm.repofile import RepoSection, absolute, local_path
-from compose.rpm.repos import RepoAccess, enabled_repos, variables
+from compose.rpm.repos import RepoAccess, enabled_repos, key_paths, variables
 from compose.treefile.load import load_treefile, named_files
 from compose.treefile.model import LoadedTreefile
 

@@ -22,6 +22,8 @@ UNSET_RELEASEVER = "rpmostree-unset-releasever"
 _REPO_DIRS = ("etc/yum.repos.d", "etc/distro.repos.d", "usr/share/dnf5/repos.d")
 # of dnf5 and dnf4, by ascending precedence
 _VARS_DIRS = ("usr/share/dnf5/vars.d", "etc/yum/vars", "etc/dnf/vars")
+KEY_DIRS = ("/etc/pki/rpm-gpg/", "/usr/share/pki/rpm-gpg/")
+"""Where distributions have their keys; Fedora 45 moved them from the first to the second."""
 AUTHORITIES = ("CURL_CA_BUNDLE", "SSL_CERT_FILE")
 """Environment variables that name a file with certificates of authorities, by precedence, as the program curl has it."""
 
@@ -103,6 +105,20 @@ def repo_dirs_of(root: str) -> tuple[str, ...]:
 def vars_dirs_of(root: str) -> tuple[str, ...]:
     """Where a root may have variables of .repo files, by ascending precedence."""
     return tuple(os.path.join(root, name) for name in _VARS_DIRS)
+
+
+def key_paths(path: str, access: RepoAccess) -> tuple[str, ...]:
+    """Return where to look for a key file in turn: first below the source root, and of the directories of keys first in the one
+    that is named."""
+    paths = [path]
+    for old, new in (KEY_DIRS, KEY_DIRS[::-1]):
+        if path.startswith(old):
+            paths.append(new + path.removeprefix(old))
+    return (
+        tuple(paths)
+        if access.root is None
+        else (*(os.path.join(access.root, each.lstrip("/")) for each in paths), *paths)
+    )
 
 
 def variables(access: RepoAccess) -> dict[str, str]:

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from compose import fs
@@ -16,7 +17,7 @@ from compose.errors import StorageError, UsageError
 from compose.events import Reporter, Task
 from compose.rpm.database import DATABASE_PATH, look_in
 from compose.rpm.repofile import RepoSection, local_path, split_list
-from compose.rpm.repos import RepoNetwork, add_repos, configure, enabled_repos, value_of
+from compose.rpm.repos import RepoNetwork, add_repos, configure, enabled_repos, key_paths, value_of
 from compose.sizes import size
 from compose.solve import groups
 from compose.solve.loaderror import SPACE_HINT, LoadError, plain, raised
@@ -127,6 +128,7 @@ class Repositories:
         self._network = network
         self._reporter = reporter
         self._installed = installed
+        self._access = request.access
         root = installed or os.path.join(network.metadata_dir, "empty-root")
         os.makedirs(root, mode=0o700, exist_ok=True)
         self.base = libdnf5.base.Base()
@@ -151,7 +153,9 @@ class Repositories:
             # keep a reference: collecting a callback object aborts the process
             self._callbacks = callbacks
             for repo in self._repos:
-                _fresh_keyring(repo)
+                if repo.get_config().get_repo_gpgcheck_option().get_value():
+                    _fresh_keyring(repo)
+                    self._find_keys(repo)
             try:
                 if self._installed is None:
                     # only the available ones: loading the system repository creates an rpmdb in the root
@@ -163,6 +167,16 @@ class Repositories:
                 raise self._load_error(error) from error
         # while the lock is held: afterwards another compose may refresh it
         self.metadata = tuple(map(self._metadata_of, self._repos))
+
+    def _find_keys(self, repo: Any) -> None:
+        """Point librepo to the key files that packages are checked with: it would look on this machine alone."""
+        option = repo.get_config().get_gpgkey_option()
+        found = []
+        for url in option.get_value():
+            paths = key_paths(path, self._access) if (path := local_path(url)) else ()
+            there = next(filter(os.path.isfile, paths), None)
+            found.append(url if there is None else Path(os.path.abspath(there)).as_uri())
+        option.set(" ".join(found))
 
     def forget_parsed(self) -> None:
         """Remove libsolv's cache of parsed metadata, whose integrity it does not check."""
@@ -268,8 +282,6 @@ def _fresh_keyring(repo: Any) -> None:
     librepo imports the keys of gpgkey= into it and trusts all keys in it, so a key that was removed from the .repo file would
     stay trusted. gpg-agent is not started: public keys do not need it, and it would outlive the compose.
     """
-    if not repo.get_config().get_repo_gpgcheck_option().get_value():
-        return
     home = os.path.join(repo.get_cachedir(), "pubring")
     shutil.rmtree(home, ignore_errors=True)
     os.makedirs(home, mode=0o700)

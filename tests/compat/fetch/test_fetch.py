@@ -21,8 +21,8 @@ from compose.errors import FetchError, PackageError, StorageError, TrustError
 from compose.events import Reporter, Task
 from compose.fetch import local
 from compose.fetch.fetcher import fetch
-from compose.fetch.keys import download_keys, key_paths, load_keys
-from compose.rpm.repos import RepoAccess, RepoNetwork
+from compose.fetch.keys import download_keys, load_keys
+from compose.rpm.repos import RepoAccess, RepoNetwork, key_paths
 from compose.rpm.specs import PackageSpec
 from compose.solve.request import SolveRequest
 from compose.solve.solver import solve

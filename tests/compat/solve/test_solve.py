@@ -563,6 +563,13 @@ def test_signed_metadata(short_path, tmp_path, keys):
     place.repo(f"[test]\nbaseurl={tmp_path}/signed\nrepo_gpgcheck=1\ngpgkey=other.asc\n")
     assert "signature of the metadata" in place.fails(FetchError, "one").message
     place.repo(f"[test]\nbaseurl={tmp_path}/signed\nrepo_gpgcheck=1\ngpgkey=ours.asc\n")
+    # a key file is found where those of packages are
+    (place.path / "root/usr/share/pki/rpm-gpg").mkdir(parents=True)
+    (place.path / "root/usr/share/pki/rpm-gpg/KEY-of-this-test").write_bytes(keys.export("solver"))
+    place.repo(f"[test]\nbaseurl={tmp_path}/signed\nrepo_gpgcheck=1\ngpgkey=file:///etc/pki/rpm-gpg/KEY-of-this-test\n")
+    assert "KEY-of-this-test" in place.fails(FetchError, "one").message
+    assert place.names("one", access={"root": str(place.path / "root")}) == ["one"]
+    place.repo(f"[test]\nbaseurl={tmp_path}/signed\nrepo_gpgcheck=1\ngpgkey=ours.asc\n")
     repomd.write_text(repomd.read_text() + "<!-- tampered -->")
     assert "signature of the metadata" in place.fails(FetchError, "one").message
 
