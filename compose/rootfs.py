@@ -11,10 +11,12 @@ filesystems/overlayfs.rst), becomes the empty file .ostree-wh.NAME in the tree; 
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 import re
 import stat
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from compose import fs, memory
@@ -143,12 +145,14 @@ def read_rootfs(
     jobs: int,
     ignore_devices: bool = True,
     without: Container[str] = (),
+    hashed: bool = True,
 ) -> Root:
     """Read a root directory. The store borrows its files, so that nobody should write to them before the tree is done with.
 
     writer: as tree.Entry.writer. jobs: number of processes. ignore_devices: leave device nodes out instead of failing. without:
-    directories whose content is left out. Raises UsageError if it is not a root directory or has files that a commit cannot
-    hold, StorageError.
+    directories whose content is left out. hashed: False for a tree that is only looked at: no file is read, and digests are
+    equal for hard links only. Raises UsageError if it is not a root directory or has files that a commit cannot hold,
+    StorageError.
     """
     if not os.path.isdir(os.path.join(directory, "usr")):
         raise UsageError(f"{directory} is not a root directory: there is no usr in it")
@@ -177,7 +181,7 @@ def read_rootfs(
                 whiteouts[path] = whiteout_file(permissions, status.st_uid, status.st_gid, mtime, store, writer)
                 continue
             if kind == stat.S_IFREG:
-                if not store.has_room_for(status):
+                if hashed and not store.has_room_for(status):
                     faults.append(
                         f"/{path} has {status.st_size} bytes with its holes, which a commit fills; there is no space for them"
                     )
@@ -193,7 +197,8 @@ def read_rootfs(
             entries[path] = entry
             task.advance()
         if not faults:
-            entries.update(_borrow(files, store, writer, jobs, reporter, task.advance))
+            found = _hashed(files, jobs, reporter, task.advance) if hashed else _named(files, task.advance)
+            entries.update(_borrow(files, found, store, writer))
     faults += place_whiteouts(entries, whiteouts)
     if faults:
         raise UsageError.of(
@@ -285,16 +290,21 @@ def _walk(directory: str, without: Container[str]) -> Iterator[tuple[str, str, o
 def _entry(full: str, status: os.stat_result, writer: str) -> Entry:
     """The entry of a directory or symlink."""
     symlink = stat.S_ISLNK(status.st_mode)
-    names = [] if symlink else sorted(filter(is_kept, map(os.fsencode, os.listxattr(full, follow_symlinks=False))))
     return Entry(
         mode=stat.S_IFLNK | 0o777 if symlink else status.st_mode,
         uid=status.st_uid,
         gid=status.st_gid,
-        xattrs=tuple((name, os.getxattr(full, name, follow_symlinks=False)) for name in names),
+        xattrs=() if symlink else tuple(_xattrs(full)),
         target=os.readlink(full) if symlink else None,
         mtime=int(status.st_mtime),
         writer=writer,
     )
+
+
+def _xattrs(full: str) -> list[tuple[bytes, bytes]]:
+    """The xattrs that are kept, sorted."""
+    names = sorted(filter(is_kept, map(os.fsencode, os.listxattr(full, follow_symlinks=False))))
+    return [(name, os.getxattr(full, name, follow_symlinks=False)) for name in names]
 
 
 def _file(path: str, place: str, status: os.stat_result, links: dict[_Inode, str]) -> _File:
@@ -317,15 +327,10 @@ def _file(path: str, place: str, status: os.stat_result, links: dict[_Inode, str
     )
 
 
-def _borrow(
-    files: Sequence[_File],
-    store: BlobStore,
-    writer: str,
-    jobs: int,
-    reporter: Reporter,
-    on_progress: Callable[[int], None],
-) -> Iterator[tuple[str, Entry]]:
-    """Yield the entries of regular files, which the store borrows. Raises OSError, StorageError."""
+def _hashed(
+    files: Sequence[_File], jobs: int, reporter: Reporter, on_progress: Callable[[int], None]
+) -> Iterator[Hashed]:
+    """Hash each file. Raises OSError, StorageError."""
     # of hard links, one is read
     first = {file.content: file for file in reversed(files)}
     # large files first, so that no core is left alone with one at the end
@@ -342,8 +347,24 @@ def _borrow(
         memory.fitting(jobs, reader_memory(), "Reading files", reporter),
         take,
     )
+    return (found[file.content] for file in files)
+
+
+def _named(files: Iterable[_File], on_progress: Callable[[int], None]) -> Iterator[Hashed]:
+    """Give each file something unique in place of the digest, without reading it. Raises OSError, also for a file that may not
+    be read: the owners in that root directory are not those of a commit."""
     for file in files:
-        digest, size, xattrs = found[file.content]
+        if not os.access(file.place, os.R_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), file.place)
+        yield hashlib.sha256(repr(file.content).encode()).digest(), file.size, _xattrs(file.place)
+        on_progress(1)
+
+
+def _borrow(
+    files: Sequence[_File], found: Iterable[Hashed], store: BlobStore, writer: str
+) -> Iterator[tuple[str, Entry]]:
+    """Yield the entries of regular files, which the store borrows. found: of each file. Raises StorageError."""
+    for file, (digest, size, xattrs) in zip(files, found, strict=True):
         if size != file.size:
             raise fs.changed(file.place)
         permissions = plain_mode(stat.S_IMODE(file.mode))

@@ -71,7 +71,7 @@ def command(
                 hint="for a commit give --repo; name an image with its transport, such as containers-storage:NAME",
             )
         else:
-            found = lint_rootfs(target, where, flags.jobs_or_all(None), reporter, bootable=not container)
+            found = lint_rootfs(target, where, reporter, bootable=not container)
     found = tuple(each for each in found if each.rule not in skipped)
     match form:
         case LintFormat.SARIF:

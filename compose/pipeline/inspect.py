@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from compose import initramfs, records
+from compose import fs, initramfs, records
 from compose.blobs import BlobStore
 from compose.cachedir import CacheDir
 from compose.changes import SystemDiff, diff_systems
@@ -19,7 +19,7 @@ from compose.label import Audit, audit, label_of
 from compose.layers import CommitContents, survey
 from compose.lint.check import lint_tree
 from compose.lint.commit import repository as lint_repository
-from compose.lint.subject import Finding
+from compose.lint.subject import Contents, Finding
 from compose.oci.reference import ImageReference
 from compose.oci.skopeo import Access
 from compose.oci.source import read_source
@@ -27,8 +27,12 @@ from compose.ostree.repo import Repo
 from compose.postprocess import etc
 from compose.records import Run
 from compose.rootfs import read_rootfs
-from compose.tree import Tree
+from compose.sizes import size
+from compose.tree import BlobRef, Tree
 from compose.weight import Row, Share, directory_of, rows, sources, weigh
+
+_MOST_READ = 4 << 30
+"""Bytes of a file in a root directory; an initramfs may have hundreds of MB."""
 
 
 def lint_commit(path: str, revision: str, cachedir: str, reporter: Reporter) -> tuple[Finding, ...]:
@@ -53,13 +57,29 @@ def _audited(tree: Tree, contents: CommitContents, cache: CacheDir) -> tuple[Aud
         return None, (Finding(rule="label", path="/usr/etc/selinux", message=f"labels cannot be checked: {error}"),)
 
 
-def lint_rootfs(directory: str, cachedir: str, jobs: int, reporter: Reporter, *, bootable: bool) -> tuple[Finding, ...]:
-    """Findings in a root directory as `compose postprocess` or `compose rootfs` leaves it. jobs: number of processes. Raises
-    UsageError when it is not a root directory."""
+class _Unhashed:
+    """Contents of a root directory's files, of which only those that a rule asks for are read."""
+
+    def __init__(self, store: BlobStore) -> None:
+        self._store = store
+
+    def read(self, ref: BlobRef) -> bytes:
+        path = self._store.source(ref)
+        if ref.size > _MOST_READ:
+            raise UsageError(
+                f"{path} has {size(ref.size)}, too much to look at", hint="is it damaged? files of this name are small"
+            )
+        with fs.read_errors(path), open(self._store.open(ref), "rb") as file:
+            return file.read()
+
+
+def lint_rootfs(directory: str, cachedir: str, reporter: Reporter, *, bootable: bool) -> tuple[Finding, ...]:
+    """Findings in a root directory as `compose postprocess` or `compose rootfs` leaves it. Raises UsageError when it is not a
+    root directory, StorageError."""
     with CacheDir(cachedir).shared(reporter) as cache:
         store = BlobStore(cache.join("blobs"))
-        root = read_rootfs(directory, store, reporter, writer="rootfs", jobs=jobs)
-        return _lint_root(root.tree, store, bootable)
+        root = read_rootfs(directory, store, reporter, writer="rootfs", jobs=1, hashed=False)
+        return _lint_root(root.tree, _Unhashed(store), bootable)
 
 
 def lint_image(
@@ -78,7 +98,7 @@ def lint_image(
         return _lint_root(editor.build(), store, bootable)
 
 
-def _lint_root(tree: Tree, store: BlobStore, bootable: bool) -> tuple[Finding, ...]:
+def _lint_root(tree: Tree, store: Contents, bootable: bool) -> tuple[Finding, ...]:
     # the root of a container image has /etc in place
     plain_etc = "etc" in tree and "usr/etc" not in tree
     return lint_tree(etc.move(tree) if plain_etc else tree, store, bootable=bootable)

@@ -67,8 +67,16 @@ def test_a_root_directory(site: Site) -> None:
     )  # fmt: skip
     assert lint(site, out / "rootfs").status == 0
     os.chmod(out / "rootfs/usr/share/hello", 0o777)
+    # a commit would need room for its holes
+    hole = out / "rootfs/usr/share/hello/hole"
+    hole.touch()
+    os.truncate(hole, 15 << 40)
     done = lint(site, out / "rootfs")
     assert "warning: /usr/share/hello: has mode 0777 [world-writable]" in done.stdout
+    os.truncate(out / "rootfs/usr/lib/os-release", 15 << 40)
+    done = lint(site, out / "rootfs")
+    assert done.status == 2
+    assert f"{out}/rootfs/usr/lib/os-release has 16492.7 GB, too much to look at" in done.stderr
 
 
 def test_the_root_of_a_container_image(site: Site) -> None:

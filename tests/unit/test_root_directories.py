@@ -50,6 +50,17 @@ def test_what_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "compose unshare" in caught.value.hint
 
 
+def test_what_may_not_be_read_is_not_looked_at_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The owners of a root directory in a user namespace are others outside."""
+    root = make_root(tmp_path, {"usr/shadow": b""})
+    monkeypatch.setattr(os, "access", lambda path, *_, **__: path != f"{root}/usr/shadow")
+    store = BlobStore(str(tmp_path / "blobs"))
+    with pytest.raises(StorageError, match=f"cannot read {root}/usr/shadow: Permission denied") as caught:
+        read_rootfs(str(root), store, Reporter(), writer="x", jobs=1, hashed=False)
+    assert caught.value.hint is not None
+    assert "compose unshare" in caught.value.hint
+
+
 def test_no_process_can_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which is no fault of the directory."""
     make_root(tmp_path, {"usr/a": b"x"})
@@ -109,6 +120,29 @@ def test_contents_of_several_sizes(tmp_path: Path) -> None:
         with open(root / "usr" / name, "rb") as file:
             assert blob.digest == hashlib.file_digest(file, "sha256").hexdigest()
         assert blob.size == (root / "usr" / name).stat().st_size
+
+
+def test_nothing_is_read_of_a_tree_that_is_only_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_root(tmp_path, {"usr/a": b"one", "usr/b": b"one"})
+    os.link(root / "usr/a", root / "usr/link")
+    os.setxattr(root / "usr/a", "user.x", b"y")
+    os.setxattr(root / "usr/a", "user.w", b"v")
+    # as large as ext4 allows: no disk has room for it
+    os.truncate(root / "usr/b", 15 << 40)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(rootfs, "hash_regular", refuse)
+    store = BlobStore(str(tmp_path / "blobs"))
+    tree = read_rootfs(str(root), store, Reporter(), writer="x", jobs=1, hashed=False).tree
+    blobs = {path: blob for path, entry in tree.walk() if (blob := entry.blob) is not None}
+    assert blobs["usr/a"] == blobs["usr/link"]
+    assert blobs["usr/a"].digest != blobs["usr/b"].digest
+    assert blobs["usr/b"].size == 15 << 40
+    assert tree["usr/link"].xattrs == ((b"user.w", b"v"), (b"user.x", b"y"))
+    with open(store.open(blobs["usr/a"]), "rb") as file:
+        assert file.read() == b"one"
 
 
 def test_a_file_that_changes_afterwards(tmp_path: Path) -> None:
