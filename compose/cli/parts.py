@@ -109,6 +109,7 @@ def postprocess_command(
         str | None, typer.Argument(metavar="[TREEFILE]", help="Treefile; by default an empty one.")
     ] = None,
     cachedir: flags.CacheDirectory = None,
+    jobs: flags.Jobs = None,
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,
     unified_core: flags.UnifiedCore = False,
@@ -127,7 +128,7 @@ def postprocess_command(
             treefile,
             flags.cachedir_or_default(cachedir),
             flags.source_date_epoch(),
-            flags.jobs_or_all(None),
+            flags.jobs_or_all(jobs),
             reporter,
         )
     typer.echo(f"{rootfs} is postprocessed" if changed else f"{rootfs} was already postprocessed")

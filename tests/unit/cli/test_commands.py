@@ -66,6 +66,14 @@ def test_every_flag_is_in_the_documentation(name: str) -> None:
                 assert documented & {*each.opts, *each.secondary_opts}, each.opts
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_who_uses_cores_can_be_given_fewer(name: str) -> None:
+    for command in commands(load(name)):
+        assert command.callback is not None
+        uses = "jobs_or_all(" in inspect.getsource(inspect.unwrap(command.callback))
+        assert not uses or "--jobs" in {flag for each in command.params for flag in each.opts}
+
+
 def test_help_uses_the_columns_there_are_and_has_no_markup(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
