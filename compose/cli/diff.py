@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compose.cli import markdown
+from compose.cli import flags, markdown
 from compose.cli.ending import visible
 from compose.cli.flags import ReportFormat
 from compose.cli.plain import plain
@@ -51,6 +51,8 @@ def command(
     capabilities), security advisories, and each path with its content, mode, owner and label. As
     markdown, it makes release notes.
     """
+    if not paths:
+        flags.refuse("and --no-paths exclude each other", "only")
     from compose.pipeline.inspect import diff_revisions
 
     found = diff_revisions(repo, before, after)

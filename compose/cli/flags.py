@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import click
 import typer
+from click.core import ParameterSource
 
 from compose import fs
 from compose.cli.ending import Interrupted, exit_code_of, limited
@@ -322,7 +323,8 @@ DigestFile = Annotated[
     str | None, typer.Option("--digestfile", metavar="FILE", help="Write the digest of the image to this file.")
 ]
 AuthFile = Annotated[
-    str | None, typer.Option("--authfile", metavar="FILE", help="Registry credentials, as written by skopeo login.")
+    str | None,
+    typer.Option("--authfile", metavar="FILE", help="Credentials for registries, as written by skopeo login."),
 ]
 # accepted for callers of rpm-ostree and ignored: there is only one core, it works in the cachedir, and a root that is
 # committed has its layers
@@ -361,6 +363,15 @@ def key_values(given: list[str] | None, flag: str = "--add-metadata-string") -> 
             raise UsageError(f"{flag}={text}: expected KEY=VALUE")
         found.append((key, value))
     return tuple(found)
+
+
+def refuse(reason: str, *names: str) -> None:
+    """Raise UsageError if one of these options is on the command line, where it would have no effect. reason: what follows its
+    name in the message. names: of the command's parameters."""
+    context = click.get_current_context()
+    for each in context.command.params:
+        if each.name in names and context.get_parameter_source(each.name) is ParameterSource.COMMANDLINE:
+            raise UsageError(f"{each.opts[0]} {reason}")
 
 
 def signers_of(gpg_keys: list[str] | None, files: list[str] | None, commands: list[str] | None) -> tuple[Signer, ...]:

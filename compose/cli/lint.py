@@ -58,6 +58,8 @@ def command(
     from compose.pipeline.inspect import lint_commit, lint_image, lint_rootfs
 
     skipped = skipped_rules(ignore, RULES)
+    if repo is not None:
+        flags.refuse("is for a root directory or an image: a commit says itself whether it boots", "container")
     with flags.reporter_of(progress, progress_fd) as reporter:
         where = flags.cachedir_or_default(cachedir)
         if repo is not None:

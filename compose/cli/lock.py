@@ -114,6 +114,8 @@ def update(
     """
     if security and (packages or keep):
         raise UsageError(f"--security and {'PACKAGE' if packages else '--keep'} exclude each other")
+    if packages and keep:
+        raise UsageError("--keep and PACKAGE exclude each other", hint="given a PACKAGE, all others are kept")
     options = _options(treefile, cachedir, source_root, jobs, proxy, cache_only)
     moving = packages or ([] if keep else None)
     changed = _lock(options, lockfile, arch, progress, progress_fd, moving=moving, security=security, dry_run=dry_run)

@@ -149,7 +149,14 @@ def commit_command(
     parent: flags.Parent = None,
     no_parent: flags.NoParent = False,
     previous_commit: flags.PreviousCommit = None,
-    previous_version: flags.PreviousVersion = None,
+    previous_version: Annotated[
+        str | None,
+        typer.Option(
+            "--previous-version",
+            metavar="VERSION",
+            help="Base of automatic versioning; of no effect if compose install has given the root a version.",
+        ),
+    ] = None,
     write_commitid_to: flags.CommitIdFile = None,
     write_composejson_to: flags.ResultFile = None,
     touch_if_changed: flags.TouchFile = None,
@@ -207,6 +214,8 @@ def rootfs_command(
 
     It has /etc rather than /usr/etc, no labels, and is not committed.
     """
+    if source_root is not None and source_root_rw is not None:
+        raise UsageError("--source-root and --source-root-rw exclude each other")
     become_root()
     from compose.pipeline.parts import ROOTFS, SCRATCH, install
 

@@ -76,6 +76,8 @@ def command(
     }
     if max_growth is not None and before is None:
         raise UsageError("--max-growth needs --before")
+    if by is not By.DIRECTORY:
+        flags.refuse("needs --by=directory", "depth")
     if treemap is not None:
         fs.check_place(treemap)
     with flags.reporter_of(progress, progress_fd) as reporter:

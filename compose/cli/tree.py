@@ -75,6 +75,11 @@ def command(
         raise UsageError(
             "a bundle contains its own treefile, architecture, lockfile, repositories and layers: do not give others"
         )
+    if bundle is not None:
+        flags.refuse(
+            "writes to the file of id-lock, of which a bundle has a copy: compose the TREEFILE with it",
+            "accept_new_ids",
+        )
     if print_only:
         from compose.pipeline.flat import flattened_treefile
 

@@ -52,6 +52,8 @@ def command(
     Inputs are TREEFILE and the files it names, .repo files, lockfiles, and local package repositories. Errors are shown as by
     compose tree, and the next change starts another try. Ctrl-C or SIGTERM ends it with exit code 0.
     """
+    if not serve:
+        flags.refuse("needs --serve", "bind", "port")
     from compose.pipeline.watching import watch
 
     options = ComposeOptions(

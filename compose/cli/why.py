@@ -61,8 +61,9 @@ def why_command(
         raise UsageError("give a TREEFILE, or --repo and --ref")
     if (ref is None) is not (repo is None):
         raise UsageError("--repo and --ref belong together")
-    if ref is not None and arch is not None:
-        raise UsageError("--arch needs a TREEFILE: a commit has its own architecture")
+    if ref is not None:
+        names = ("arch", "source_root", "lockfile", "lockfile_strict")
+        flags.refuse("needs a TREEFILE: a commit has its own architecture and packages", *names)
     options = _options(treefile, arch, cachedir, source_root, lockfile, lockfile_strict, cache_only, proxy)
     with flags.reporter_of(progress, progress_fd) as reporter:
         if repo is not None and ref is not None:

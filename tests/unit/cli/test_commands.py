@@ -122,6 +122,27 @@ def test_wrong_values(words: list[str], status: int, message: str, capsys: pytes
 
 
 @pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["watch", "t.yaml", "--port=8081"], "--port needs --serve"),
+        (["watch", "t.yaml", "--bind=127.0.0.1"], "--bind needs --serve"),
+        (["size", "os/stable", "--repo=r", "--depth=2"], "--depth needs --by=directory"),
+        (["lint", "os/stable", "--repo=r", "--container"], "--container is for a root directory or an image"),
+        (["why", "a", "--repo=r", "--ref=os/stable", "--arch=s390x"], "--arch needs a TREEFILE: a commit has its own"),
+        (["why", "a", "--repo=r", "--ref=os/stable", "--ex-lockfile=l"], "--lockfile needs a TREEFILE"),
+        (["why", "a", "--repo=r", "--ref=os/stable", "--source-root=/"], "--source-root needs a TREEFILE"),
+        (["diff", "a", "b", "--repo=r", "--only=mode", "--no-paths"], "--only and --no-paths exclude each other"),
+        (["lock", "update", "t.yaml", "bash", "--keep"], "--keep and PACKAGE exclude each other"),
+        (["rootfs", "t.yaml", "out", "--source-root=/", "--source-root-rw=/"], "exclude each other"),
+        (["tree", "--bundle=b", "--accept-new-ids"], "--accept-new-ids writes to the file of id-lock"),
+    ],
+)
+def test_flags_that_would_have_no_effect(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("words", "name"),
     [
         (["tree", "t.yaml", "--repo="], "--repo"),
