@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from compose import fs
+from compose.cachedir import CacheDir
 from compose.errors import ComposeError, FetchError, PackageError, TrustError
 from compose.events import Reporter
 from compose.fetch import dnf, urls, verify
@@ -193,8 +194,9 @@ def _download(
             _make_directory(os.path.dirname(file.path))
         remote = _copy_local(files, dict(resolution.directories), reporter, jobs)
         if remote and resolution.locked:
-            by_url = urls.PackagesJob(files=remote, access=access, network=network)
-            child.call(urls.download_packages, by_url, reporter, crash=_downloader_crashed)
+            with CacheDir(network.cachedir).scratch() as scratch:
+                by_url = urls.PackagesJob(files=remote, access=access, network=network, scratch=scratch)
+                child.call(urls.download_packages, by_url, reporter, crash=_downloader_crashed)
         elif remote:
             job = dnf.Job(files=remote, access=access, network=network)
             child.call(dnf.download, job, reporter, crash=_downloader_crashed)

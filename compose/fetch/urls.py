@@ -57,11 +57,12 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackagesJob:
-    """Packages of repositories, by their location according to a lockfile."""
+    """Packages of repositories, by their location according to a lockfile. scratch: an existing directory."""
 
     files: tuple[File, ...]
     access: RepoAccess
     network: RepoNetwork
+    scratch: str
 
 
 def download(job: Job, reporter: Reporter) -> None:
@@ -77,8 +78,7 @@ def download_packages(job: PackagesJob, reporter: Reporter) -> None:
     sections = _sections(job.access, {file.package.repo for file in job.files})
     session = _Session(job.access, job.network, sections)
     places = {
-        section.id: session.places(section, os.path.join(job.network.rpms_dir, f"mirrors-{os.getpid()}"), reporter)
-        for section in sections
+        section.id: session.places(section, os.path.join(job.scratch, "mirrors"), reporter) for section in sections
     }
     session.run(
         tuple(

@@ -8,7 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,10 @@ _OTHER_NAMES = {"amd64": "x86_64", "arm64": "aarch64", "ppc64el": "ppc64le", "38
 """Debian's and container tools' names of architectures, and RPM's."""
 _LARGEST = 1_000_000_000
 """Bytes that a file of metadata may have: the largest of real distributions have a tenth of that."""
+_UNFINISHED = re.compile(r".+\.solvx?\.[0-9A-Za-z]{6}")
+"""Names of files that libdnf5 is writing to libsolv's cache."""
+_WRITTEN_WITHIN = 3600.0
+"""Seconds after which such a file is a leftover of a killed process: those of the largest repositories take ten."""
 _REPO_ID = re.compile(r'(?:repository|repo) "(?P<id>[^"]+)"')
 
 
@@ -83,6 +87,18 @@ def _remove_partial(metadata_dir: str) -> None:
                 # as libdnf5 names them (RepoDownloader::download_metadata())
                 if name.startswith("tmpdir."):
                     fs.remove_tree(os.path.join(repository.path, name))
+            with suppress(FileNotFoundError):
+                _remove_unfinished(os.path.join(repository.path, "solv"))
+
+
+def _remove_unfinished(solv_dir: str) -> None:
+    """Remove what killed processes were writing to libsolv's cache; downloads of packages may write to it without the lock."""
+    for each in os.scandir(solv_dir):
+        if _UNFINISHED.fullmatch(each.name):
+            # its writer may rename it at this moment
+            with suppress(FileNotFoundError):
+                if time.time() - each.stat(follow_symlinks=False).st_mtime > _WRITTEN_WITHIN:
+                    os.unlink(each.path)
 
 
 def _loaded(request: SolveRequest, network: RepoNetwork, reporter: Reporter, installed: str | None) -> Repositories:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from compose import fs
+from compose.cachedir import CacheDir
 from compose.errors import FetchError, PackageError, StorageError, TrustError
 from compose.events import Reporter, Task
 from compose.fetch import local
@@ -260,6 +261,30 @@ def test_a_list_of_mirrors_that_does_not_stop(place, server):
     with pytest.raises(FetchError, match="mirrorlist of repository 'test': it is larger than the allowed"):
         fetch(resolution, place.access(), place.network(), place.log)
     assert server.sent < 32 << 20
+
+
+def test_a_list_of_mirrors_that_a_killed_run_was_downloading(place, server):
+    """The next run removes it."""
+    place.repo(f"{server.url}/repo")
+    resolution = dataclasses.replace(place.solve("small"), locked=True)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/mirrors"
+        (place.tree / "a.repo").write_text(f"[test]\nmirrorlist={url}\ngpgkey=ours.asc\n")
+        program = (
+            "import pickle, sys; from compose.events import Reporter; from compose.fetch.fetcher import fetch; "
+            "fetch(*pickle.load(sys.stdin.buffer), Reporter())"
+        )
+        killed = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE)
+        killed.stdin.write(pickle.dumps((resolution, place.access(), place.network())))
+        killed.stdin.close()
+        silent.settimeout(60)
+        connection, _ = silent.accept()
+        with connection:
+            assert list(place.cache.rglob("mirrors*"))
+            killed.kill()
+            killed.wait()
+    with CacheDir(str(place.cache)).scratch():
+        assert not list(place.cache.rglob("mirrors*"))
 
 
 def test_a_corrupted_package_is_named_and_leaves_the_cache(place, repository, tmp_path):

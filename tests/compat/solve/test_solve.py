@@ -440,6 +440,18 @@ def test_what_a_killed_compose_was_downloading_is_removed(place, server):
     assert not list(place.path.glob("cache/repomd/*/tmpdir.*"))
 
 
+def test_what_a_killed_compose_was_writing_is_removed(place):
+    place.names("base")
+    (solv,) = place.path.glob("cache/repomd/test-*/solv")
+    old, new = solv / "test.solv.qz2oyl", solv / "test-filelists.solvx.KlIcW9"
+    for path in (old, new):
+        path.touch()
+    os.utime(old, (0, 0))
+    os.utime(solv / "test.solv", (0, 0))
+    place.names("app")
+    assert (old.exists(), new.exists(), (solv / "test.solv").exists()) == (False, True, True)
+
+
 def test_nothing_is_cached_yet(place):
     error = place.fails(FetchError, "base", network={"cache_only": True})
     assert "'test'" in error.message
