@@ -16,6 +16,7 @@
     ├── SandboxError        1   this machine refuses something that a workroot needs
     ├── MismatchError       8   composing a commit again gives a different one
     ├── RepositoryError     1   the OSTree repository is missing, damaged, locked or not writable
+    │   └── RefMovedError   1   another process moved a ref while a commit was made for it; composing again follows it there
     ├── ImageError          1   a container image or its registry, archive or directory is missing, damaged or not writable
     └── StorageError        1   disk full, I/O error, or not writable
         └── DamagedError    1   a file of the cache was damaged; it has been removed, and the next compose creates it again
@@ -134,6 +135,10 @@ class MismatchError(ComposeError):
 
 class RepositoryError(ComposeError):
     """The OSTree repository, or an object of it, cannot be used."""
+
+
+class RefMovedError(RepositoryError):
+    """Another process moved a ref while a commit was made for it."""
 
 
 class ImageError(ComposeError):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from compose import fs, memory, syscalls
-from compose.errors import ComposeError, RepositoryError, StorageError
+from compose.errors import ComposeError, RefMovedError, RepositoryError, StorageError
 from compose.events import Reporter
 from compose.ostree import refs
 from compose.ostree.ahead import DeflateAhead
@@ -197,7 +197,7 @@ class Transaction:
         """Point a ref to a commit when the transaction is published. Raises RepositoryError if the name is not valid.
 
         replaces: the commit that the ref must then have, "" if there must be no such ref, None for any. If it has another
-        one, publishing raises RepositoryError, and the ref stays.
+        one, publishing raises RefMovedError, and the ref stays.
         """
         refs.validate_ref(name)
         self._refs.append((name, checksum, replaces))
@@ -278,7 +278,7 @@ class Transaction:
                 self._reporter.warn(f"{text}; {hint}")
 
     def _check_refs(self) -> None:
-        """Raise RepositoryError if a ref has moved elsewhere meanwhile. `ostree commit`, which takes no lock for that, may
+        """Raise RefMovedError if a ref has moved elsewhere meanwhile. `ostree commit`, which takes no lock for that, may
         still move it between this and the write."""
         for name, checksum, replaces in self._refs:
             now = refs.read_ref(self._repo.fd, name) or ""
@@ -290,7 +290,7 @@ class Transaction:
                 what = f"moved from {replaces} to {now}"
             else:
                 what = f"was created, where there was none, and points to {now}"
-            raise RepositoryError(
+            raise RefMovedError(
                 f"{self._repo.path}: while a commit was made for the ref {name}, it {what}",
                 hint="run the same command again: its commit then follows what is there now"
                 if now

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from compose.errors import ComposeError
+from compose.errors import ComposeError, RefMovedError
 from compose.events import Reporter
 from compose.pipeline.options import ComposeOptions, ComposeResult
 from compose.pipeline.run import compose_tree
@@ -72,8 +72,12 @@ def _look(options: ComposeOptions) -> tuple[Watched, Seen]:
 def _compose(options: ComposeOptions, reporter: Reporter, causes: tuple[str, ...]) -> Round:
     begun = time.monotonic()
     result = error = None
-    try:
-        result = compose_tree(options, reporter)
-    except ComposeError as raised:
-        error = raised
+    while result is None and error is None:
+        try:
+            result = compose_tree(options, reporter)
+        except RefMovedError as raised:
+            # no change of an input would follow
+            reporter.warn(f"{raised.message}. Composing again")
+        except ComposeError as raised:
+            error = raised
     return Round(changed=causes, result=result, error=error, seconds=time.monotonic() - begun)

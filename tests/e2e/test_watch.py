@@ -194,6 +194,25 @@ def test_a_change_while_it_composes(site: Site, start: Callable[..., Running]) -
     assert running.stop() == 0
 
 
+def test_a_ref_that_moves_while_it_composes(site: Site, start: Callable[..., Running]) -> None:
+    """It composes again at once, on top of what is there now."""
+    site.compose()
+    script = site.path / "script.sh"
+    script.write_text("#!/bin/sh\nsleep 3\n")
+    script.chmod(0o755)
+    site.write_treefile(postprocess_script="script.sh")
+    running = watch(start, site, "--progress=json")
+    running.stage("postprocess")
+    site.ostree("commit", f"--branch={REF}", f"--tree=ref={REF}", "--timestamp=@0")
+    other = site.head()
+    line = running.line(" => ")
+    assert f"{REF} => {site.head()}" in line
+    assert site.ostree("rev-parse", f"{REF}^").strip() == other
+    assert running.stop() == 0
+    warnings = [each["message"] for each in events("\n".join(running.errors)) if each["event"] == "warning"]
+    assert any(each.endswith(f"to {other}. Composing again") for each in warnings)
+
+
 def test_it_ends_in_the_middle_of_a_compose(site: Site, start: Callable[..., Running]) -> None:
     site.compose()
     before = site.snapshot()

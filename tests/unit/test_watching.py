@@ -10,6 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from compose.errors import RefMovedError, TreefileError
+from compose.events import Reporter
 from compose.pipeline import watching
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.watched import Watched, changed, watched
@@ -128,6 +130,29 @@ def steps(monkeypatch: pytest.MonkeyPatch, *each: Callable[[], object]) -> list[
 
     monkeypatch.setattr(watching, "time", SimpleNamespace(sleep=sleep))
     return slept
+
+
+def test_a_ref_that_moved_meanwhile_needs_no_change_of_an_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = [RefMovedError("r: it moved"), RefMovedError("r: it moved"), TreefileError("x")]
+    rounds, warnings = list[watching.Round](), list[str]()
+
+    def compose(*_: object) -> None:
+        raise ends.pop(0)
+
+    def report(found: watching.Round) -> None:
+        rounds.append(found)
+        # as a signal handler does
+        raise KeyboardInterrupt
+
+    reporter = Reporter()
+    monkeypatch.setattr(reporter, "warn", warnings.append)
+    monkeypatch.setattr(watching, "compose_tree", compose)
+    with pytest.raises(KeyboardInterrupt):
+        watching.watch(options(tmp_path), reporter, report)
+    assert isinstance(rounds[0].error, TreefileError)
+    assert warnings == ["r: it moved. Composing again"] * 2
 
 
 def nothing() -> None:
