@@ -16,11 +16,13 @@ from compose.events import Reporter, Task
 from compose.fetch.verify import File
 from compose.rpm.repofile import without_user
 from compose.rpm.repos import RepoAccess, RepoNetwork, add_repos, configure, enabled_repos
+from compose.sizes import size
 
 FINAL = re.compile(r"Status code: 4(?!08|29)\d\d|Curl error \((?:1|3|37)\)")
 """librepo's wording of failures that a retry does not cure: refused by the server (except 408 and 429), unknown
 protocol, malformed URL, unreadable file (the numbers are of CURLcode)."""
 TOO_LONG = "it is larger than the allowed"
+NO_ROOM = "no space for"
 MORE = 1 << 20
 """Bytes beyond the size of a package after which its download is aborted: an error page may have more than a small package."""
 _DISK = re.compile(r"No space left on device|Read-only file system|Permission denied|Disk quota exceeded|error \(23\)")
@@ -66,9 +68,29 @@ def download(job: Job, reporter: Reporter) -> None:
     raise _failed(missing, failures)
 
 
+def check_room(place: str, needed: int) -> None:
+    """Raise StorageError if downloads of so many bytes do not fit on a disk."""
+    free = room(place)
+    if free is not None and needed > free:
+        raise StorageError(
+            f"cannot store downloads in {place}: {size(needed)} are needed, {size(free)} are free", hint=fs.FREE_SPACE
+        )
+
+
+def room(place: str) -> int | None:
+    """Return how many bytes can still be written to a directory; None if its filesystem does not say."""
+    try:
+        status = os.statvfs(place)
+        return fs.free_bytes(status) if status.f_blocks else None
+    except OSError:
+        return None
+
+
 def stop_for_disk(place: str, failures: dict[str, str]) -> None:
     """Raise StorageError if a download failed because the disk refused, which a retry does not cure."""
     for text in failures.values():
+        if text.startswith(NO_ROOM):
+            raise StorageError(f"cannot store downloads in {place}: {text}", hint=fs.FREE_SPACE)
         if _DISK.search(text) or (_MISMATCH.search(text) and fs.is_full(place)):
             # curl does not pass on the kernel's error
             hint = fs.FREE_SPACE if fs.is_full(place) else f"check whether a quota is used up; otherwise {fs.FAILING}"

@@ -104,13 +104,19 @@ def missing_bytes(resolution: Resolution, network: RepoNetwork) -> dict[Nevra, i
         # an RPM from outside the repositories is in the cache already
         if package.repo == COMMAND_LINE:
             continue
-        try:
-            present = os.lstat(_cached_path(package, network)).st_size
-        except (FileNotFoundError, NotADirectoryError):
-            present = 0
-        if present < package.download_size:
-            found[package.nevra] = package.download_size - present
+        lacking = _lacking(_cached_path(package, network), package)
+        if lacking > 0:
+            found[package.nevra] = lacking
     return found
+
+
+def _lacking(path: str, package: ResolvedPackage) -> int:
+    """Return how many bytes of a package are not at its path, which may have a part of it."""
+    try:
+        present = os.lstat(path).st_size
+    except (FileNotFoundError, NotADirectoryError):
+        present = 0
+    return max(0, package.download_size - present)
 
 
 def _keys(resolution: Resolution, access: RepoAccess, network: RepoNetwork, reporter: Reporter) -> Keys:
@@ -193,6 +199,7 @@ def _download(
         for file in files:
             _make_directory(os.path.dirname(file.path))
         remote = _copy_local(files, dict(resolution.directories), reporter, jobs)
+        dnf.check_room(network.rpms_dir, sum(_lacking(file.path, file.package) for file in remote))
         if remote and resolution.locked:
             with CacheDir(network.cachedir).scratch() as scratch:
                 by_url = urls.PackagesJob(files=remote, access=access, network=network, scratch=scratch)

@@ -13,10 +13,11 @@ from typing import Any
 
 from compose.errors import FetchError
 from compose.events import Reporter, Task
-from compose.fetch.dnf import FINAL, MORE, TOO_LONG, remove_too_long, stop_for_disk
+from compose.fetch.dnf import FINAL, MORE, NO_ROOM, TOO_LONG, remove_too_long, room, stop_for_disk
 from compose.fetch.verify import File
 from compose.rpm.repofile import RepoSection, split_list, without_user
 from compose.rpm.repos import RepoAccess, RepoNetwork, add_repos, configure, enabled_repos, value_of
+from compose.sizes import size
 from compose.solve.resolution import ResolvedPackage
 
 _PLACES = ("baseurl", "mirrorlist", "metalink")
@@ -202,6 +203,7 @@ class _Session:
                 self.failures: dict[str, str] = {}
                 self.causes: dict[int, str] = {}
                 self.begun = 0
+                self.left: dict[int, int] = {}
 
             def add_new_download(self, user_data: Any, description: str, total: float) -> int:
                 self.begun += 1
@@ -209,13 +211,22 @@ class _Session:
 
             def progress(self, number: int, total: float, downloaded: float) -> int:
                 download = downloads[number]
-                size = min(download.size, int(downloaded))
-                if size > done[download.path]:
-                    task.advance(size - done[download.path], detail=download.name)
-                    done[download.path] = size
+                reached = min(download.size, int(downloaded))
+                if reached > done[download.path]:
+                    task.advance(reached - done[download.path], detail=download.name)
+                    done[download.path] = reached
                 if 0 < download.limit < downloaded:
                     self.failures[download.path] = f"{TOO_LONG} {download.limit} bytes"
                     return int(give_up)
+                if not download.size and total:
+                    # the server says how large it is; what is downloaded beside it needs space too
+                    self.left[number] = int(total - downloaded)
+                    left, free = sum(self.left.values()), room(os.path.dirname(download.path))
+                    if free is not None and left > free:
+                        self.failures[download.path] = (
+                            f"{NO_ROOM} {download.name}: {size(left)} are left to download, {size(free)} are free"
+                        )
+                        return int(give_up)
                 return 0
 
             def mirror_failure(self, number: int, message: str, url: str, metadata: str) -> int:

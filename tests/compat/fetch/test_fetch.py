@@ -591,6 +591,36 @@ def test_a_full_disk(place, tmp_path):
     fetch(resolution, place.access(), place.network(), place.log)
 
 
+def test_downloads_larger_than_the_disk(place, server, repository):
+    """It is not filled first."""
+    if os.geteuid() != 0:
+        pytest.skip("mounts a small filesystem")
+    place.repo(f"{server.url}/repo")
+    resolution = place.solve("large")
+    sha256 = hashlib.sha256((repository / "large-1.0.noarch.rpm").read_bytes()).hexdigest()
+    url = f"{server.url}/repo/large-1.0.noarch.rpm"
+    source = local.Source(sha256=sha256, place="t.yaml:2:5", url=url)
+    server.faults = {"large-1.0.noarch.rpm": ["stall"]}
+    rpms = place.cache / "rpms"
+    rpms.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(rpms))
+    try:
+        with pytest.raises(StorageError, match=r"3\.0 MB are needed, 2\.1 MB are free") as caught:
+            fetch(resolution, place.access(), place.network(), place.log)
+        assert caught.value.hint == fs.FREE_SPACE
+        assert not server.asked_for("large-1.0.noarch.rpm")
+        # of which only the server knows the size
+        with pytest.raises(StorageError, match=rf"no space for {url}: [1-3]\.. MB are left to download, ") as caught:
+            local.bring((source,), place.access(), place.network(), place.log)
+        assert caught.value.hint == fs.FREE_SPACE
+        assert len(server.asked_for("large-1.0.noarch.rpm")) == 1
+    finally:
+        server.release.set()
+        run("umount", str(rpms))
+    fetch(resolution, place.access(), place.network(), place.log)
+    local.bring((source,), place.access(), place.network(), place.log)
+
+
 def test_an_interrupt_ends_a_download_at_once_and_the_next_run_continues_it(place, server):
     place.repo(f"{server.url}/repo")
     server.faults = {"large-1.0.noarch.rpm": ["stall"]}
