@@ -70,8 +70,10 @@ class Extensions:
 
     def json(self) -> str:
         """Return the content of extensions.json; the same extensions give the same bytes."""
-        rows = {each.name: _row(each) for each in self.extensions}
-        return json.dumps({"extensions": rows, "repos": list(self.repos)}, indent=2, sort_keys=True) + "\n"
+        document: dict[str, Any] = {"extensions": {each.name: _row(each) for each in self.extensions}}
+        if self.all_repos:
+            document["repos"] = list(self.all_repos)
+        return json.dumps(document, indent=2, sort_keys=True) + "\n"
 
 
 def parse_extensions(data: bytes, path: str) -> Extensions:
@@ -122,8 +124,6 @@ def on_base(extensions: Extensions, basearch: str, base: Mapping[str, str]) -> E
 
 def _row(extension: Extension) -> dict[str, Any]:
     row: dict[str, Any] = {"kind": extension.kind.value, "packages": [spec.text for spec in extension.packages]}
-    if extension.repos:
-        row["repos"] = list(extension.repos)
     if extension.architectures is not None:
         row["architectures"] = list(extension.architectures)
     if extension.match_base_evr is not None:

@@ -35,6 +35,11 @@ def parsed(text: bytes = GOOD) -> Extensions:
     return parse_extensions(text, "e.yaml")
 
 
+def test_no_repositories_of_its_own() -> None:
+    found = on_base(parsed(b"extensions: {a: {packages: [x]}}"), "x86_64", BASE)
+    assert json.loads(found.json()) == {"extensions": {"a": {"kind": "os-extension", "packages": ["x"]}}}
+
+
 def test_for_an_architecture_and_a_base() -> None:
     found = on_base(parsed(), "x86_64", BASE)
     assert [each.name for each in found.extensions] == ["devel", "usbguard"]
@@ -43,13 +48,13 @@ def test_for_an_architecture_and_a_base() -> None:
     (spec,) = found.packages(Kind.DEVELOPMENT)
     assert (spec.text, spec.place) == ("kernel-devel-1:6.1-3", "e.yaml:10:16")
     assert json.loads(found.json()) == {
-        "repos": ["extras"],
+        # as rpm-ostree has them: those of each extension too
+        "repos": ["extras", "source"],
         "extensions": {
             "devel": {
                 "kind": "development",
                 "match-base-evr": "kernel",
                 "packages": ["kernel-devel-1:6.1-3"],
-                "repos": ["source", "extras"],
             },
             "usbguard": {
                 "architectures": ["x86_64"],
