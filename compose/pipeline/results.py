@@ -59,7 +59,6 @@ def write_results(
         "ostree-commit": committed.checksum,
         "ostree-content-checksum": committed.content_checksum,
         "ostree-timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch)),
-        "rpm-ostree-inputhash": digest,
         "ostree-n-metadata-total": stats.metadata_total,
         "ostree-n-metadata-written": stats.metadata_written,
         "ostree-n-content-total": stats.content.objects,
@@ -74,7 +73,9 @@ def write_results(
     if result.timings is not None:
         report["stage-seconds"] = {name: round(seconds, 3) for name, seconds in result.timings.stages}
         report |= usage_document(result.timings.usage)
-    if result.ref is not None:
+    if digest:
+        report["rpm-ostree-inputhash"] = digest
+    if result.ref_moved:
         report["ref"] = result.ref
     if result.labels is not None:
         report["labels"] = _labels(result.labels)

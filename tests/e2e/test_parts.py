@@ -136,7 +136,9 @@ def test_what_was_changed_in_between_is_committed(site: Site, tree: Path) -> Non
     (rootfs / "usr/share/by-hand").write_text("by hand\n")
     os.chown(rootfs / "usr/share/by-hand", 700, 700)
     (rootfs / "usr/etc/hello.conf").unlink()
-    run(site, "commit", tree, rootfs, f"--repo={site.repo}")
+    report = site.path / "compose.json"
+    run(site, "commit", tree, rootfs, f"--repo={site.repo}", f"--write-composejson-to={report}")
+    assert "rpm-ostree-inputhash" not in json.loads(report.read_text())
     assert "00644 700 700" in site.ostree("ls", REF, "/usr/share/by-hand")
     assert "hello.conf" not in site.ostree("ls", REF, "/usr/etc")
     told = run(site, "verify", REF, f"--repo={site.repo}", status=1)
