@@ -89,14 +89,17 @@ class Inputs:
         return self.loaded.treefile
 
     def unchanged(self, options: ComposeOptions) -> bool:
-        """Is there nothing to do: was the previous commit made from the same inputs, and do the options ask for no more?"""
-        downloading = options.download_only or options.download_only_rpms
+        """Is there nothing to do? Packages are downloaded even if nothing changed."""
+        return not (options.download_only or options.download_only_rpms or self.changed(options))
+
+    def changed(self, options: ComposeOptions) -> bool:
+        """Was the previous commit made from other inputs than these, or is another one wanted anyway?"""
         previous, config = self.previous, self.repo.config
         # clients would refuse a commit that lacks what the repository's config asks for
         acceptable = (previous.measured or not config.composefs) and (
             not self.treefile.ref or config.collection_id in (None, previous.collection)
         )
-        return not options.force_nocache and not downloading and acceptable and self.digest == previous.inputhash
+        return options.force_nocache or not acceptable or self.digest != previous.inputhash
 
     def read_accounts(self) -> Accounts:
         """The accounts of the previous commit. Raises RepositoryError."""

@@ -93,10 +93,12 @@ def install(
         with sandbox_checked(inputs, options, reporter) as checked, watch.stage("fetch"):
             files = fetch_packages(inputs, options, reporter, checked)
         if options.download_only_rpms:
+            results.touch_for_download(inputs, options)
             return Installed(outcome=Outcome.DOWNLOADED, packages=count)
         with watch.stage("import"):
             manifests = import_files(inputs, files, options, reporter)
         if options.download_only:
+            results.touch_for_download(inputs, options)
             return Installed(outcome=Outcome.DOWNLOADED, packages=count)
         with inputs.cache.scratch() as work:
             made = make_tree(inputs, manifests, accounts, options, work, watch, reporter, finish=finish)

@@ -16,6 +16,7 @@ from compose.errors import StorageError, TreefileError
 from compose.events import Reporter
 from compose.label import Audit
 from compose.ostree.repo import Repo
+from compose.pipeline.inputs import Inputs
 from compose.pipeline.options import ComposeOptions, ComposeResult
 from compose.pipeline.requests import known_files
 from compose.pipeline.timings import usage_document
@@ -45,6 +46,12 @@ def touch(options: ComposeOptions) -> None:
         with fs.storage_errors(options.touch_if_changed):
             os.close(os.open(options.touch_if_changed, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
             os.utime(options.touch_if_changed)
+
+
+def touch_for_download(inputs: Inputs, options: ComposeOptions) -> None:
+    """The same after a download, if a compose would make a commit of it, as with rpm-ostree. Raises StorageError."""
+    if inputs.changed(options):
+        touch(options)
 
 
 def write_results(

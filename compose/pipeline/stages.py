@@ -46,10 +46,12 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
     with sandbox_checked(inputs, options, reporter) as checked, watch.stage("fetch"):
         files = fetch_packages(inputs, options, reporter, checked)
     if options.download_only_rpms:
+        results.touch_for_download(inputs, options)
         return ended(inputs, options, watch, Outcome.DOWNLOADED)
     with watch.stage("import"):
         manifests = import_files(inputs, files, options, reporter)
     if options.download_only:
+        results.touch_for_download(inputs, options)
         return ended(inputs, options, watch, Outcome.DOWNLOADED)
 
     store, memo = inputs.store, inputs.cache.join(LABELS)

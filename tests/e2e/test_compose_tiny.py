@@ -306,11 +306,21 @@ def test_print_only(site: Site) -> None:
 @pytest.mark.parametrize(("flag", "imported"), [("--download-only", True), ("--download-only-rpms", False)])
 def test_download_only(site: Site, flag: str, imported: bool) -> None:
     site = replace(site, cachedir=site.path / "cache")
-    before = site.snapshot()
-    assert "7 packages" in site.compose(flag)
-    assert site.snapshot() == before
+    stamp = site.path / "stamp"
+    touch = f"--touch-if-changed={stamp}"
+    assert "7 packages" in site.compose(flag, touch)
+    assert stamp.exists()
     assert len(list((site.cachedir / "rpms").rglob("*.rpm"))) == 7
     assert bool(list((site.cachedir / "blobs").rglob("*"))) == imported
+    assert site.ostree("refs") == ""
+    stamp.unlink()
+    site.compose()
+    before = site.snapshot()
+    site.compose(flag, touch)
+    assert site.snapshot() == before
+    assert not stamp.exists()
+    site.compose(flag, touch, "--force-nocache")
+    assert stamp.exists()
 
 
 def test_cache_only(site: Site) -> None:
