@@ -1,7 +1,8 @@
 """Commit metadata: what a compose records in its commit, under the keys that rpm-ostree's clients and tools read.
 
-JSON files override the treefile's add-commit-metadata, and KEY=VALUE strings override both; the compose's own keys have the
-lowest precedence. Numbers are stored big-endian, as by rpm-ostree. Keys are sorted, because their order is hashed.
+JSON files override the treefile's add-commit-metadata, and KEY=VALUE strings override both. Of the compose's own keys, they
+override only the version and the repositories, as with rpm-ostree. Numbers are stored big-endian, as by rpm-ostree. Keys are
+sorted, because their order is hashed.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ PKGLIST = "rpmostree.rpmdb.pkglist"
 INPUTHASH = "rpmostree.inputhash"
 REPOSITORIES = "rpmostree.rpmmd-repos"
 ADVISORIES = "rpmostree.advisories"
+VERSION = "version"
+
+_OVERRIDABLE = frozenset({VERSION, REPOSITORIES})
 
 # DnfAdvisoryKind and RpmOstreeAdvisorySeverity
 _SECURITY = 1
@@ -120,5 +124,11 @@ def advisories_of(commit: Commit, detached: Metadata = ()) -> tuple[Advisory, ..
 
 
 def assemble_metadata(user: Mapping[str, Variant], own: Mapping[str, Variant]) -> Metadata:
-    """Merge the user's keys with the compose's own; the user's take precedence. Sorted."""
-    return tuple(sorted({**own, **user}.items()))
+    """Merge the user's keys with the compose's own; refused() of the user's are left out. Sorted."""
+    kept = {key: value for key, value in user.items() if key not in refused(user, own)}
+    return tuple(sorted({**own, **kept}.items()))
+
+
+def refused(user: Mapping[str, Variant], own: Mapping[str, Variant]) -> list[str]:
+    """Keys of the user that do not override the compose's own. Clients and later composes rely on what these say."""
+    return sorted((user.keys() & own.keys()) - _OVERRIDABLE)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from compose import metadata
+from compose.errors import UsageError
 from compose.ostree.gvariant import Variant
 from compose.pipeline.options import ComposeOptions
 from compose.treefile.model import Treefile
@@ -19,10 +20,14 @@ def user_metadata(options: ComposeOptions, treefile: Treefile) -> dict[str, Vari
         found |= {
             key: metadata.from_json(value, f"{path}: {key}") for key, value in metadata.read_json_file(path).items()
         }
-    return found | {key: Variant("s", value) for key, value in options.metadata_strings}
+    found |= {key: Variant("s", value) for key, value in options.metadata_strings}
+    version = found.get(metadata.VERSION)
+    if version is not None and version.type != "s":
+        raise UsageError("the version in the commit metadata must be text", hint='quote it: version: "43.1"')
+    return found
 
 
 def given_version(options: ComposeOptions, treefile: Treefile) -> str | None:
     """The version in that metadata. Raises UsageError."""
-    given = user_metadata(options, treefile).get("version")
-    return str(given.value) if given is not None and given.type == "s" else None
+    given = user_metadata(options, treefile).get(metadata.VERSION)
+    return str(given.value) if given is not None else None

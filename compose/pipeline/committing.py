@@ -53,8 +53,11 @@ def write_commit(
     ahead: from deflating(). confirm, and the errors raised: see commit_tree().
     """
     own = settings.own_metadata(facts, treefile) | settings.bindings(repo, treefile.ref)
+    user = user_metadata(options, treefile)
+    for key in metadata.refused(user, own):
+        reporter.warn(f"{key} is metadata that the compose itself gives a commit; the given value is ignored")
     commit_options = CommitOptions(
-        metadata=metadata.assemble_metadata(user_metadata(options, treefile), own),
+        metadata=metadata.assemble_metadata(user, own),
         detached=metadata.assemble_metadata({}, settings.detached_metadata(facts, treefile)),
         signers=(GpgKey(treefile.gpg_key, _GPG_KEY),) if treefile.gpg_key and options.sign else (),
         parent=parent,

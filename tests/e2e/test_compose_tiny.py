@@ -214,7 +214,10 @@ def test_metadata(site: Site) -> None:
     file = site.path / "metadata.json"
     file.write_text(json.dumps({"a.list": ["x", True], "a.number": 3, "a.double": -1.5, "winner": "file"}))
     site.write_treefile(add_commit_metadata={"a.tree": "yes", "winner": "treefile"})
-    site.compose(f"--add-metadata-from-json={file}", "--add-metadata-string=a.string=b=c")
+    done = site.run(
+        f"--add-metadata-from-json={file}", "--add-metadata-string=a.string=b=c", "--add-metadata-string=ostree.linux=x"
+    )
+    assert "warning: ostree.linux is metadata that the compose itself gives a commit" in done.stderr
 
     def shown(key: str) -> str:
         return site.ostree("show", f"--print-metadata-key={key}", REF).strip()
@@ -255,6 +258,14 @@ def test_a_key_that_is_missing_is_found_before_the_work(site: Site, tmp_path: Pa
     assert "import" not in done.stderr
     # where only packages are fetched, the key need not be
     assert site.run("--download-only", GNUPGHOME=str(tmp_path)).status == 0
+
+
+def test_a_version_that_is_a_number(site: Site) -> None:
+    """As YAML reads one without quotes; clients look for text."""
+    site.write_treefile(add_commit_metadata={"version": 43})
+    done = site.run()
+    assert done.status == 2
+    assert "the version in the commit metadata must be text" in done.stderr
 
 
 @pytest.mark.parametrize("flag", ["--parent=nowhere", "--add-metadata-from-json=/nowhere.json"])
