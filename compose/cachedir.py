@@ -26,7 +26,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 import stat
 import time
 from collections.abc import Iterator
@@ -40,10 +39,8 @@ from compose.events import Reporter
 PREVIEW, IMAGES = "preview-repo", "image-repo"
 HISTORY = "composes"
 _POLL = 0.1  # seconds
-_UNFINISHED = re.compile(r".+\.[0-9a-f]{12}\.tmp")
-"""Names of files that fs.atomic_write() is writing."""
 _WRITTEN_WITHIN = 3600.0
-"""Seconds after which such a file is a leftover of a killed process: the largest take less than one."""
+"""Seconds after which a file that is being written is a leftover of a killed process: the largest take less than one."""
 
 OBJECT_MEMO, LABELS, PROGRAMS = "object-memo", "labels", "programs"
 SOLVED, TREEFILES = "solved", "treefiles"
@@ -131,7 +128,7 @@ class CacheDir:
             with _file_lock(os.path.join(top, ".lock")):
                 # holding this lock, so that no compose takes the directory for a leftover before its own lock is held
                 _remove_leftovers(top)
-                _remove_unfinished(self.path)
+                fs.remove_unfinished(self.path, _WRITTEN_WITHIN)
                 directory = os.path.join(top, os.urandom(4).hex())
                 os.mkdir(directory, 0o700)
                 lock = os.open(directory + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -241,15 +238,6 @@ def _remove_leftovers(top: str) -> None:
                     os.unlink(directory + ".lock")
         finally:
             os.close(lock)
-
-
-def _remove_unfinished(directory: str) -> None:
-    for each in os.scandir(directory):
-        if _UNFINISHED.fullmatch(each.name):
-            # its writer may rename it at this moment
-            with suppress(OSError):
-                if time.time() - each.stat(follow_symlinks=False).st_mtime > _WRITTEN_WITHIN:
-                    os.unlink(each.path)
 
 
 def _remove_tree(path: str) -> None:

@@ -6,8 +6,10 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
@@ -17,6 +19,8 @@ from compose.errors import StorageError
 
 _FICLONE = 0x40049409  # linux/fs.h
 _MAX_DEPTH = 64
+_UNFINISHED = re.compile(r".+\.[0-9a-f]{12}\.tmp")
+"""Names under which files are written."""
 _BLOCK = 512
 """Unit of st_blocks in bytes, on all filesystems."""
 FREE_SPACE = "free some space there and run it again; finished work is kept"
@@ -415,6 +419,17 @@ def copy_file(source: str, target: str) -> None:
         except BaseException:
             os.unlink(temporary)
             raise
+
+
+def remove_unfinished(directory: str, older: float) -> None:
+    """Remove what atomic_write() and copy_file() of killed processes left in a directory. older: seconds since such a file was
+    written to, so that others may be writing there; 0 if nobody is. Raises OSError."""
+    for each in os.scandir(directory):
+        if _UNFINISHED.fullmatch(each.name):
+            # its writer may rename it at this moment
+            with contextlib.suppress(OSError):
+                if time.time() - each.stat(follow_symlinks=False).st_mtime >= older:
+                    os.unlink(each.path)
 
 
 def replace(source: str, path: str) -> None:

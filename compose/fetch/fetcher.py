@@ -197,7 +197,10 @@ def _download(
 ) -> None:
     with downloads_locked(network.rpms_dir, reporter):
         for file in files:
-            _make_directory(os.path.dirname(file.path))
+            directory = os.path.dirname(file.path)
+            _make_directory(directory)
+            with fs.storage_errors(directory):
+                fs.remove_unfinished(directory, 0)
         remote = _copy_local(files, dict(resolution.directories), reporter, jobs)
         dnf.check_room(network.rpms_dir, sum(_lacking(file.path, file.package) for file in remote))
         if remote and resolution.locked:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import secrets
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 from compose import bundle, fs
 from compose.bundle import Index, Source
@@ -21,6 +20,7 @@ from compose.pipeline.inputs import Inputs, Stopwatch, gather
 from compose.pipeline.options import ComposeOptions, ComposeResult
 from compose.pipeline.run import compose_tree
 from compose.pipeline.sources import collect, options_of
+from compose.scratch import directory_beside
 
 _NOTHING = Carried(files={}, facts={}, rpms=(), repos=())
 _RPMS = "rpms"
@@ -120,15 +120,10 @@ def _metadata(inputs: Inputs) -> dict[str, Source]:
 
 
 def _write(path: str, files: dict[str, Source], facts: dict[str, object]) -> None:
-    temporary = f"{path}.{secrets.token_hex(6)}.tmp"
-    with fs.storage_errors(path):
-        try:
-            with open(temporary, "xb") as stream:
-                bundle.write(stream, files, facts)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.rename(temporary, path)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
+    with directory_beside(path, ".compose-bundle-") as scratch, fs.storage_errors(path):
+        unfinished = os.path.join(scratch, "bundle")
+        with open(unfinished, "xb") as stream:
+            bundle.write(stream, files, facts)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.rename(unfinished, path)

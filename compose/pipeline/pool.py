@@ -47,6 +47,9 @@ def fill_pool(options: ComposeOptions, directory: str, reporter: Reporter, *, ex
             work = stack.enter_context(inputs.cache.scratch())
             rpms = (*rpms, *carry(inputs, rpms, extensions, options, work, reporter).rpms)
         stack.enter_context(_locked(directory, reporter))
+        with fs.storage_errors(directory):
+            # of a run that was killed; nobody else writes here now
+            fs.remove_unfinished(directory, 0)
         added = [rpm for rpm in rpms if _add(rpm, directory, reporter)]
         write_repodata(directory)
     return Pooled(

@@ -61,8 +61,11 @@ def test_other_bytes_replace_a_package_with_a_warning(site: Site, tmp_path: Path
     path = tmp_path / "hello-lib-1.0-1.noarch.rpm"
     data = path.read_bytes()
     path.write_bytes(data + b"more")
+    # of a run that was killed
+    (tmp_path / f"{path.name}.0123456789ab.tmp").touch()
     assert f"{path} is replaced" in fill(site, tmp_path).stderr
     assert path.read_bytes() == data
+    assert not list(tmp_path.glob("*.tmp"))
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])

@@ -7,7 +7,10 @@ import hashlib
 import io
 import json
 import os
+import signal
 import stat
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +39,19 @@ def made(files: dict[str, Source] | None = None) -> bytes:
 
 def unpacked(data: bytes, directory: Path) -> Any:
     return unpack(io.BytesIO(data), "x.tar", str(directory))
+
+
+def test_a_killed_run_leaves_nothing_for_long(tmp_path: Path) -> None:
+    path = tmp_path / "b.tar"
+    program = (
+        "import os, signal; from compose import bundle; from compose.pipeline.bundling import _write; "
+        f"bundle.write = lambda *_: os.kill(os.getpid(), signal.SIGKILL); _write({str(path)!r}, {{}}, {{}})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert os.listdir(tmp_path)
+    bundling._write(str(path), {"a": Source(data=b"x")}, {})
+    assert os.listdir(tmp_path) == ["b.tar"]
 
 
 def test_a_round_trip(tmp_path: Path) -> None:

@@ -287,6 +287,16 @@ def test_a_list_of_mirrors_that_a_killed_run_was_downloading(place, server):
         assert not list(place.cache.rglob("mirrors*"))
 
 
+def test_a_copy_that_a_killed_run_was_making(place, repository):
+    """Whoever makes it again removes it."""
+    (file,) = place.fetch("small")
+    directory = Path(file.path).parent
+    unfinished = directory / f"{Path(file.path).name}.0123456789ab.tmp"
+    os.rename(file.path, unfinished)
+    (file,) = place.fetch("small")
+    assert os.listdir(directory) == ["small-1.0.noarch.rpm"]
+
+
 def test_a_corrupted_package_is_named_and_leaves_the_cache(place, repository, tmp_path):
     shutil.copytree(repository, tmp_path / "bad")
     victim = tmp_path / "bad/large-1.0.noarch.rpm"
