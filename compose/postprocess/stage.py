@@ -78,10 +78,12 @@ def complete(
 ) -> Postprocessed:
     """Do what any tree needs to become a commit: kernel, initramfs, accounts, /var, and /etc if it is not moved yet.
 
-    A finished tree is returned unchanged. Raises what postprocess() raises.
+    A finished tree is returned unchanged, unless it is a plain root with its /etc in place, as container images have it.
+    Raises what postprocess() raises.
     """
     if is_finished(tree):
-        return Postprocessed(tree=tree, records=(), kernel=kernel.version_of(tree), dropped=())
+        finished = etc.move(tree) if tree.children("etc") else tree
+        return Postprocessed(tree=finished, records=(), kernel=kernel.version_of(tree), dropped=())
     options = options.without_treefile_steps()
     work = _Work(options=options, store=store, workdir=workdir, reporter=reporter, memory=memory)
     before = etc.restore(tree)

@@ -262,6 +262,18 @@ def test_rootfs_is_a_plain_root(site: Site, tree: Path) -> None:
     assert not list(site.path.glob(".compose-*"))
 
 
+def test_a_plain_root_becomes_a_commit_again(site: Site, tree: Path) -> None:
+    site.compose(SOURCE_DATE_EPOCH=str(EPOCH))
+    whole = site.ostree("ls", "-R", "-X", "--checksum", REF)
+    out = site.path / "plain"
+    run(site, "rootfs", tree, out)
+    run(site, "commit", tree, out, f"--repo={site.repo}")
+    assert site.ostree("ls", "-R", "-X", "--checksum", REF) == whole
+    (out / "usr/etc").mkdir()
+    (out / "usr/etc/more").touch()
+    assert "contains both /etc and /usr/etc" in run(site, "commit", tree, out, f"--repo={site.repo}", status=1)
+
+
 def test_rootfs_has_the_layers(site: Site, tree: Path) -> None:
     """As bootc-base-imagectl asks for it: a directory committed to a repository of its own, laid over the packages."""
     layers, extra = site.path / "layers", site.path / "extra"
