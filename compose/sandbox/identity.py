@@ -2,6 +2,7 @@
 
     root that may mount                 its own namespaces, no user namespace
     root without CAP_SYS_ADMIN          a user namespace with an identity mapping (in a container)
+    root where emulators are installed  the same, to hide them (see handlers.py)
     anybody else                        a user namespace: 0 is the user, 1... are the user's subordinate ids
 
 Subordinate ids are those of subuid(5) and subgid(5); newuidmap(1) and newgidmap(1), which are setuid root, map them. All ids
@@ -24,7 +25,7 @@ from typing import NoReturn
 from compose import fs
 from compose.errors import SandboxError
 from compose.interpreter import python
-from compose.sandbox import kernel
+from compose.sandbox import handlers, kernel
 from compose.sandbox.refusal import Machine, Step, read_text, refused
 
 NEEDED_IDS = 65535
@@ -51,8 +52,13 @@ def enter() -> Identity:
 
     Its real ids stay: files it owned before are root's there. Raises SandboxError with a remedy.
     """
-    identity = Identity.ROOT
-    if os.geteuid() or not _own_mounts():
+    identity, root = Identity.ROOT, not os.geteuid()
+    own_mounts = root and _own_mounts()
+    # those of the machine's root are out of an ordinary user's reach
+    emulator = handlers.reachable() if root else None
+    if emulator is not None:
+        handlers.check_hideable(emulator)
+    if not own_mounts or emulator is not None:
         identity = Identity.USER
         _enter_user_namespace()
         # the user's groups stay, since access to the cachedir may depend on one
@@ -68,6 +74,12 @@ def enter() -> Identity:
     with _refusals_of(Step.MOUNT):
         kernel.mount("", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
         _protect(os.path.realpath(sys.executable))
+        if identity is Identity.USER:
+            try:
+                handlers.hide()
+            except OSError:
+                if root:
+                    raise
     return identity
 
 
@@ -151,6 +163,8 @@ def _own_mounts() -> bool:
         kernel.unshare(kernel.CLONE_NEWNS)
     except PermissionError:
         return False
+    with _refusals_of(Step.MOUNT):
+        kernel.mount("", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
     return True
 
 

@@ -1,0 +1,74 @@
+"""Handlers of foreign binary formats: binfmt_misc, with which a kernel runs programs of other architectures in an emulator.
+
+A handler with flag F keeps its emulator open, and the kernel runs that in any root directory. It is a file of the host: with
+the machine's root, a program could reach it as /proc/PID/exe of an emulated one, and change its owner or mode, even make it
+setuid. Without handlers, foreign programs do not start, as on a machine without emulators.
+
+Linux 6.7 and later have handlers per user namespace: those of a parent apply until binfmt_misc is mounted in it
+(fs/binfmt_misc.c).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from compose.errors import SandboxError
+from compose.sandbox import kernel
+from compose.sandbox.refusal import read_text
+
+_PLACE = "/proc/sys/fs/binfmt_misc"
+_KIND = "binfmt_misc"
+_CONTROLS = ("register", "status")
+_PER_NAMESPACE = (6, 7)
+_EVERY_ID = ["0", "0", "4294967295"]
+# errors of mount(2) where the kernel has no binfmt_misc, or its module is not loaded
+_ABSENT = (errno.ENODEV, errno.ENOENT)
+
+
+def reachable() -> str | None:
+    """An emulator of the host that programs of this process, which is root, could change; None without one, "" where that
+    cannot be found out. If the process may mount, its mounts must be its own."""
+    first = [line.split() for line in read_text("/proc/self/uid_map").splitlines()][:1]
+    if not first or first[0][:2] != ["0", "0"]:
+        # root of an ordinary user's namespace, in which the machine's root has no id
+        return None
+    if not os.path.exists(f"{_PLACE}/register"):
+        if first[0] != _EVERY_ID:
+            # mounting it here would take the handlers from everything else in this namespace
+            return ""
+        try:
+            kernel.mount(_KIND, _PLACE, _KIND)
+        except OSError as error:
+            return None if error.errno in _ABSENT else ""
+    if not read_text(f"{_PLACE}/status").startswith("enabled"):
+        return None
+    texts = (read_text(f"{_PLACE}/{name}") for name in sorted(os.listdir(_PLACE)) if name not in _CONTROLS)
+    return next((emulator for text in texts if (emulator := kept_open(text))), None)
+
+
+def kept_open(text: str) -> str | None:
+    """The emulator of a handler with flag F; None for others. text: of its file in binfmt_misc."""
+    rows = dict(line.partition(" ")[::2] for line in text.splitlines())
+    return rows["interpreter"] if "enabled" in rows and "F" in rows.get("flags:", "") else None
+
+
+def check_hideable(emulator: str) -> None:
+    """Raises SandboxError if hide() cannot hide an emulator from reachable()."""
+    if emulator and kernel.release() < _PER_NAMESPACE:
+        raise SandboxError(
+            f"a package could change {emulator}, with which this kernel runs programs of other architectures",
+            hint=f"compose as an ordinary user, which makes the same commit; or as root: echo 0 >{_PLACE}/status (1 turns "
+            "these handlers on again). Linux 6.7 and later can hide them",
+        )
+
+
+def hide() -> None:
+    """Leave this user namespace, just made, without handlers, if the kernel can. Raises OSError."""
+    if kernel.release() < _PER_NAMESPACE:
+        return
+    try:
+        kernel.mount(_KIND, _PLACE, _KIND)
+    except OSError as error:
+        if error.errno not in _ABSENT:
+            raise

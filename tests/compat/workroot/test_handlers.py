@@ -1,0 +1,138 @@
+"""A package's program of another architecture does not start, so that it cannot reach the host's emulator through /proc."""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import struct
+import sys
+from pathlib import Path
+
+import pytest
+
+from compose.errors import SandboxError
+from compose.process import Program
+from compose.sandbox import child, handlers, identity, kernel
+from tests.support.ordinary import Stage
+
+pytestmark = pytest.mark.root
+SCRIPT = "/mnt/project/tests/compat/workroot/test_handlers.py"
+_PLACE = "/proc/sys/fs/binfmt_misc"
+_EMULATOR = "/mnt/home/emulator"
+# pause(2), for ever
+_CODE = bytes.fromhex("b822000000 0f05 ebf7")
+
+
+def emulator() -> bytes:
+    """A static program that waits; elf(5)."""
+    start, size = 0x400000, 120 + len(_CODE)
+    header = struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, start + 120, 64, 0, 0, 64, 56, 1, 64, 0, 0)
+    segment = struct.pack("<IIQQQQQQ", 1, 5, 0, start, start, size, size, 0x1000)
+    return b"\x7fELF\2\1\1" + bytes(9) + header + segment + _CODE
+
+
+def attack() -> str:
+    """What becomes of a foreign program, and of the emulator when the sandbox's root changes its mode."""
+    Path("/tmp/foreign").write_bytes(b"FOREIGN")
+    os.chmod("/tmp/foreign", 0o755)
+    try:
+        pid = os.posix_spawn("/tmp/foreign", ["foreign"], {})
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+    try:
+        os.chmod(f"/proc/{pid}/exe", 0o4777)
+    except OSError as error:
+        return f"runs, {errno.errorcode[error.errno or 0]}"
+    return "runs, and can be changed"
+
+
+class Librpm:
+    """Replaces librpm: the attack runs in the program's process."""
+
+    def needed(self, program: Program) -> bool:
+        return program.lua
+
+    def configure(self, program: Program) -> None:
+        del program
+
+    def text_of(self, program: Program) -> str:
+        return program.body
+
+    def run(self, _program: Program, _body: int) -> int:
+        print(attack(), flush=True)
+        return 0
+
+
+def main(root: str) -> None:
+    """Register a handler in a user namespace of its own, then run the attack as the sandbox is entered from there."""
+    if not os.path.exists(root):
+        for name in ("dev", "proc", "sys", "run", "tmp", "var/tmp"):
+            os.makedirs(f"{root}/{name}")
+        print(identity.enter().value, flush=True)
+        identity.renew()
+    kernel.mount(root, root, flags=kernel.MS_BIND)
+    result = child.run(root, Program(owner="x", phase="y", argv=("x",), lua=True, body="x"), 1, Librpm())
+    print(result.output, end="")
+
+
+# An own user namespace, of which the root is the machine's, has handlers of its own: nothing is registered on the machine.
+REGISTER = f"""
+import os, sys
+from compose.sandbox import identity, kernel
+from tests.compat.workroot.test_handlers import emulator
+identity._enter_user_namespace()
+kernel.unshare(kernel.CLONE_NEWNS)
+kernel.mount("binfmt_misc", "{_PLACE}", "binfmt_misc")
+with open("{_EMULATOR}", "wb") as file:
+    file.write(emulator())
+os.chmod("{_EMULATOR}", 0o755)
+with open("{_PLACE}/register", "w") as file:
+    file.write(":compose-test:M::FOREIGN::{_EMULATOR}:F")
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+@pytest.mark.skipif(kernel.release() < (6, 7), reason="handlers are per user namespace from Linux 6.7 on")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the emulator is x86_64's machine code")
+def test_an_emulator_is_out_of_reach(tmp_path: Path) -> None:
+    stage = Stage(directory=tmp_path)
+    done = stage.run(sys.executable, "-c", REGISTER, SCRIPT, "/mnt/home/root", root=True)
+    assert done.stdout.splitlines() == ["user namespace", "ENOEXEC"]
+    assert os.stat(tmp_path / "home/emulator").st_mode & 0o7777 == 0o755
+
+
+def test_without_handlers_root_needs_no_user_namespace(tmp_path: Path) -> None:
+    done = Stage(directory=tmp_path).run(sys.executable, SCRIPT, "/mnt/home/root", root=True)
+    assert done.stdout.splitlines() == ["root namespaces", "ENOEXEC"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        (
+            "enabled\ninterpreter /usr/bin/qemu-s390x-static\nflags: POCF\noffset 0\nmagic 7f454c46",
+            "/usr/bin/qemu-s390x-static",
+        ),
+        ("enabled\ninterpreter /usr/bin/with space\nflags: F\nextension .exe", "/usr/bin/with space"),
+        ("enabled\ninterpreter /usr/bin/wine\nflags: \nextension .exe", None),
+        ("disabled\ninterpreter /usr/bin/qemu-s390x-static\nflags: F\noffset 0", None),
+        ("", None),
+    ],
+)
+def test_handlers_that_keep_their_emulator_open(lines: str, found: str | None) -> None:
+    assert handlers.kept_open(lines) == found
+
+
+def test_what_an_older_kernel_cannot_hide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "release", lambda: (6, 1))
+    handlers.check_hideable("")
+    with pytest.raises(SandboxError, match="could change /usr/bin/qemu-s390x-static") as raised:
+        handlers.check_hideable("/usr/bin/qemu-s390x-static")
+    assert "ordinary user" in (raised.value.hint or "")
+    monkeypatch.setattr(kernel, "release", lambda: (6, 7))
+    handlers.check_hideable("/usr/bin/qemu-s390x-static")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
