@@ -21,8 +21,10 @@ import marshal
 import os
 import stat
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from queue import SimpleQueue
 from typing import Any
 
 from compose.ostree import direct
@@ -82,19 +84,35 @@ def setup() -> Any:
 
 
 def serve(answer: Callable[[Any], Any]) -> None:
-    """Answer messages until standard input ends."""
-    source, sink = sys.stdin.buffer, sys.stdout.buffer
-    while True:
-        try:
-            batch = marshal.load(source)
-        except EOFError:
-            return
-        try:
-            marshal.dump(answer(batch), sink)
+    """Answer messages until standard input ends.
+
+    A thread reads them. Otherwise the parent, which sends the next message before it takes an answer, and this process could
+    wait for each other to read: a pipe may hold no more than a page (pipe(7): /proc/sys/fs/pipe-user-pages-soft).
+    """
+    messages = SimpleQueue[Any]()
+    threading.Thread(target=_receive, args=(messages,), daemon=True).start()
+    sink = sys.stdout.buffer
+    try:
+        for message in iter(messages.get, None):
+            marshal.dump(answer(message), sink)
             sink.flush()
-        except BrokenPipeError:
-            # the parent was killed, and the interpreter would complain that it cannot flush
-            os._exit(1)
+    except BaseException as error:
+        # a parent that was killed reads no answers; of anything else it sees the traceback
+        if not isinstance(error, BrokenPipeError):
+            sys.excepthook(type(error), error, error.__traceback__)
+        # at once: the interpreter would complain that it cannot flush, or that the thread still reads
+        os._exit(1)
+
+
+def _receive(messages: SimpleQueue[Any]) -> None:
+    """Put each message into the queue, and None when standard input ends."""
+    try:
+        while True:
+            messages.put(marshal.load(sys.stdin.buffer))
+    except EOFError:
+        pass
+    finally:
+        messages.put(None)
 
 
 class Writer:

@@ -1,4 +1,4 @@
-"""What tests of compose.rpm.child run in a child: it imports them by name."""
+"""What tests of compose.rpm.child and compose.ostree.workers run in a child: it imports them by name."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import time
 
 from compose.errors import SolveError
+from compose.ostree import worker
 
 
 def report(request, reporter):
@@ -50,6 +51,17 @@ NAMELESS = signal.SIGRTMIN + 6
 
 def end_by_nameless_signal(*_):
     os.kill(os.getpid(), NAMELESS)
+
+
+def echo():
+    worker.serve(lambda message: message)
+
+
+def answer_nothing():
+    def answer(message):
+        raise NotImplementedError(message)
+
+    worker.serve(answer)
 
 
 def sleep(request, reporter):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import marshal
 import os
 import subprocess
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -20,6 +22,35 @@ def test_a_worker_that_dies_is_an_error_and_no_wait() -> None:
     with pytest.raises(RepositoryError, match="a worker process was ended by SIGABRT"):
         share_out(os.abort, None, [1, 2], 2, lambda _: [], lambda *answer: taken.append(answer), RepositoryError)
     assert taken == []
+
+
+def test_pipes_that_hold_a_page_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the kernel makes them for a user who has many open already."""
+    monkeypatch.setattr(subprocess, "Popen", functools.partial(subprocess.Popen, pipesize=1))
+    taken: list[bytes] = []
+    large = bytes(1 << 20)
+    sharing = threading.Thread(
+        target=share_out,
+        args=(
+            childtasks.echo,
+            None,
+            [1 << 30] * 5,
+            2,
+            lambda _: large,
+            lambda _, answer: taken.append(answer),
+            RepositoryError,
+        ),
+        daemon=True,
+    )
+    sharing.start()
+    sharing.join(30)
+    assert taken == [large] * 5
+
+
+def test_a_worker_that_fails_shows_why(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RepositoryError, match="a worker process ended with status 1"):
+        share_out(childtasks.answer_nothing, None, [1], 1, lambda _: [], lambda *_: None, RepositoryError)
+    assert capfd.readouterr().err.endswith("NotImplementedError: []\n")
 
 
 def test_a_worker_that_ends_by_a_signal_without_a_name() -> None:
