@@ -180,6 +180,15 @@ def atomic_write(
             raise
 
 
+def sync_directory(path: str, *, dir_fd: int | None = None) -> None:
+    """Have the names in a directory on the disk: fsync(2). Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def full_path(path: str, dir_fd: int | None) -> str:
     """Return a path for messages. dir_fd: directory that it is relative to."""
     return path if dir_fd is None else os.path.join(os.readlink(f"/proc/self/fd/{dir_fd}"), path)

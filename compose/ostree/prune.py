@@ -122,7 +122,8 @@ def remove(repo: Repo, doomed: Doomed, reporter: Reporter) -> None:
             task.advance()
         if repo.config.fsync:
             # before their objects are removed
-            _sync_objects(repo, {checksum[:2] for checksum in doomed.commits})
+            for directory in {checksum[:2] for checksum in doomed.commits}:
+                fs.sync_directory(f"objects/{directory}", dir_fd=repo.fd)
         for name in doomed.objects:
             _unlink(repo, f"objects/{name}")
             task.advance()
@@ -179,15 +180,6 @@ def _entries(repo: Repo) -> Iterator[tuple[str, os.DirEntry[str]]]:
 def _unlink(repo: Repo, path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path, dir_fd=repo.fd)
-
-
-def _sync_objects(repo: Repo, directories: set[str]) -> None:
-    for directory in directories:
-        fd = os.open(f"objects/{directory}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=repo.fd)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
 
 def _write_tombstone(repo: Repo, commit: str) -> None:

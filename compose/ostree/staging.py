@@ -9,11 +9,12 @@ Names and locks are libostree's (ostree-repo.c, _ostree_repo_allocate_tmpdir()),
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import secrets
 import string
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +99,8 @@ def remove_leftovers(repo_path: str) -> None:
 
 
 def publish_objects(staging: Staging, objects: int, *, fsync: bool) -> None:
-    """Move all staged objects into the objects directory, commits last. objects: its descriptor.
+    """Move all staged objects into the objects directory, commits last. objects: its descriptor. fsync: have the others on the
+    disk before the commits.
 
     Whoever finds a commit then also finds its objects. Objects that exist already are kept, because their contents are the
     same, except for detached metadata, which is replaced. Raises StorageError with the directory that cannot be written, and
@@ -107,35 +109,49 @@ def publish_objects(staging: Staging, objects: int, *, fsync: bool) -> None:
     source = os.open(staging.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         staged = {each: os.listdir(os.path.join(staging.path, each)) for each in os.listdir(staging.path)}
-        for directory in sorted(staged, key=lambda each: any(_is_commit(name) for name in staged[each])):
-            # a directory may not be writable, for example one that root created in another user's repository
-            with fs.storage_errors(fs.full_path(directory, objects)):
-                _move(directory, staged[directory], source, objects)
+        commits = {directory: list(filter(_is_commit, names)) for directory, names in staged.items()}
+        for directory, names in staged.items():
+            with _refusals(directory, objects):
+                # in a new repository one rename moves all objects of the directory
+                if commits[directory] or not _move(directory, source, objects):
+                    _move_each(directory, itertools.filterfalse(_is_commit, names), source, objects)
         if fsync:
-            for directory in staged:
-                fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=objects)
-                try:
-                    os.fsync(fd)
-                finally:
-                    os.close(fd)
-            os.fsync(objects)
+            _sync(staged, objects)
+        last = {directory: names for directory, names in commits.items() if names}
+        for directory, names in last.items():
+            with _refusals(directory, objects):
+                _move_each(directory, names, source, objects)
+        if fsync:
+            _sync(last, objects)
     finally:
         os.close(source)
 
 
-def _move(directory: str, names: list[str], source: int, objects: int) -> None:
-    # in a new repository one rename moves all objects of the directory
-    if syscalls.rename_noreplace(directory, directory, src_dir_fd=source, dst_dir_fd=objects):
-        return
+def _refusals(directory: str, objects: int) -> contextlib.AbstractContextManager[None]:
+    """A directory may not be writable, for example one that root created in another user's repository."""
+    return fs.storage_errors(fs.full_path(directory, objects))
+
+
+def _move(name: str, source: int, objects: int) -> bool:
+    return syscalls.rename_noreplace(name, name, src_dir_fd=source, dst_dir_fd=objects)
+
+
+def _move_each(directory: str, names: Iterable[str], source: int, objects: int) -> None:
     with contextlib.suppress(FileExistsError):
         os.mkdir(directory, 0o777, dir_fd=objects)
-    for name in sorted(names, key=_is_commit):
+    for name in names:
         path = f"{directory}/{name}"
         if name.endswith(".commitmeta"):
             # named by the checksum of its commit, not its own
             os.rename(path, path, src_dir_fd=source, dst_dir_fd=objects)
         else:
-            syscalls.rename_noreplace(path, path, src_dir_fd=source, dst_dir_fd=objects)
+            _move(path, source, objects)
+
+
+def _sync(directories: Iterable[str], objects: int) -> None:
+    for directory in directories:
+        fs.sync_directory(directory, dir_fd=objects)
+    os.fsync(objects)
 
 
 def _is_commit(name: str) -> bool:

@@ -295,7 +295,7 @@ def _publish(repo: Repo, directory: str, place: str) -> None:
     above, path = os.path.join(repo.path, os.path.dirname(place)), os.path.join(repo.path, place)
     with fs.obstacles(path), fs.storage_errors(path):
         if repo.config.fsync:
-            _sync(directory)
+            fs.sync_directory(directory)
         os.makedirs(above, mode=0o755, exist_ok=True)
         try:
             os.rename(directory, path)
@@ -305,15 +305,7 @@ def _publish(repo: Repo, directory: str, place: str) -> None:
             syscalls.exchange(directory, path)
         if repo.config.fsync:
             for each in (above, os.path.join(repo.path, "deltas"), repo.path):
-                _sync(each)
-
-
-def _sync(directory: str) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+                fs.sync_directory(each)
 
 
 def _loose_bytes(repo: Repo, target: str, new: NewObjects) -> int | None:
