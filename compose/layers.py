@@ -131,4 +131,5 @@ def copy_layers(
         tree = read_layer(repo, commit, store)
         with Transaction(target, jobs=jobs, reporter=reporter) as transaction:
             write_tree(tree, store, transaction, lambda _objects, _size: None)
-            transaction.write_commit(repo.read_commit(commit))
+            # as it is, whatever it holds, because layers are known by their checksums
+            transaction.copy_commit(repo.read_metadata(commit, "commit"), detached=())
