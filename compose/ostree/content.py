@@ -166,25 +166,10 @@ def write_contents(
         _Object(places, owner, _known(contents[places[0]], owners.header(owner), memo))
         for owner, places in _distinct(contents, owners)
     ]
-    present = target.presence.content((each.checksum for each in objects if each.checksum is not None), target.suffix)
-    found: list[tuple[int, bytes]] = []
-    symlinks: list[_Object] = []
-    regular: list[_Object] = []
-    known, size = 0, 0
-    for each in objects:
-        content = contents[each.places[0]]
-        if each.checksum is None or (each.checksum not in present and content.target is None):
-            regular.append(each)
-            continue
-        if each.checksum not in present:
-            symlinks.append(each)
-        else:
-            known, size = known + 1, size + content.size
-        found += [(place, each.checksum) for place in each.places]
-    on_known(found)
-    on_progress(known, size)
-    total = ContentStats(objects=known, known=known)
-    regular.sort(key=lambda each: _sort_key(contents[each.places[0]].size))
+    present, symlinks, regular = _divided(objects, contents, target)
+    on_known([(place, each.checksum) for each in (*present, *symlinks) if each.checksum for place in each.places])
+    on_progress(len(present), sum(contents[each.places[0]].size for each in present))
+    total = ContentStats(objects=len(present), known=len(present))
 
     def take(places: range, answers: list[worker.Written]) -> None:
         nonlocal total
@@ -223,6 +208,25 @@ def write_contents(
         meanwhile=write_symlinks,
     )
     return total + written
+
+
+def _divided(
+    objects: Sequence[_Object], contents: Sequence[Content], target: Target
+) -> tuple[list[_Object], list[_Object], list[_Object]]:
+    """Those that the repository has, symlinks to write, and regular files to read, in the order in which to write them."""
+    there = target.presence.content((each.checksum for each in objects if each.checksum is not None), target.suffix)
+    present: list[_Object] = []
+    symlinks: list[_Object] = []
+    regular: list[_Object] = []
+    for each in objects:
+        if each.checksum in there:
+            present.append(each)
+        elif contents[each.places[0]].target is not None:
+            symlinks.append(each)
+        else:
+            regular.append(each)
+    regular.sort(key=lambda each: _sort_key(contents[each.places[0]].size))
+    return present, symlinks, regular
 
 
 def _sort_key(size: int) -> int:
