@@ -105,30 +105,7 @@ def write_rootfs(tree: Tree, store: BlobStore, directory: str, reporter: Reporte
         try:
             top = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                links: dict[str, str] = {}
-                directories: list[tuple[str, Entry]] = []
-                for path, entry in tree.walk():
-                    if entry.is_dir:
-                        directories.append((path or ".", entry))
-                        if path:
-                            os.mkdir(path, 0o700, dir_fd=top)
-                    elif entry.is_symlink:
-                        assert entry.target is not None
-                        os.symlink(entry.target, path, dir_fd=top)
-                        os.chown(path, entry.uid, entry.gid, dir_fd=top, follow_symlinks=False)
-                        os.utime(path, (entry.mtime, entry.mtime), dir_fd=top, follow_symlinks=False)
-                    elif entry.link and (first := links.setdefault(entry.link, path)) != path:
-                        os.link(first, path, src_dir_fd=top, dst_dir_fd=top, follow_symlinks=False)
-                    else:
-                        _write_file(top, path, entry, store)
-                    task.advance()
-                # after their content: writing it changes the mtime, and the mode may forbid it
-                for path, entry in reversed(directories):
-                    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
-                    try:
-                        _set_attributes(fd, entry)
-                    finally:
-                        os.close(fd)
+                _write_entries(top, tree, store, task.advance)
             finally:
                 os.close(top)
         except BaseException:
@@ -156,57 +133,28 @@ def read_rootfs(
     """
     if not os.path.isdir(os.path.join(directory, "usr")):
         raise UsageError(f"{directory} is not a root directory: there is no usr in it")
-    entries: dict[str, Entry] = {}
-    links: dict[_Inode, str] = {}
-    files: list[_File] = []
+    walked = _Walked(store, writer, ignore_devices=ignore_devices, hashed=hashed)
     faults: list[str] = []
-    devices: list[str] = []
-    whiteouts: dict[str, Entry] = {}
     with reporter.task("Reading files", unit="files") as task, fs.read_errors(directory, denied=_OF_OTHERS):
         for path, full, status in _walk(directory, without):
-            kind = stat.S_IFMT(status.st_mode)
-            whiteout = kind == stat.S_IFCHR and status.st_rdev == 0
-            special = None if whiteout else _KINDS.get(kind)
-            if special == _DEVICE and ignore_devices:
-                devices.append(path)
-                continue
-            if special is not None:
-                faults.append(f"/{path} is {special}, which a commit cannot hold")
-                continue
-            if not _is_utf8(path):
-                faults.append(f"{os.fsencode(path)!r} is not UTF-8, as commits require")
-                continue
-            if whiteout:
-                permissions, mtime = stat.S_IMODE(status.st_mode), int(status.st_mtime)
-                whiteouts[path] = whiteout_file(permissions, status.st_uid, status.st_gid, mtime, store, writer)
-                continue
-            if kind == stat.S_IFREG:
-                if hashed and not store.has_room_for(status):
-                    faults.append(
-                        f"/{path} has {status.st_size} bytes with its holes, which a commit fills; there is no space for them"
-                    )
-                    continue
-                files.append(_file(path, full, status, links))
-                continue
-            entry = _entry(full, status, writer)
-            if entry.target is not None and not _is_utf8(entry.target):
-                faults.append(
-                    f"/{path} has the target {os.fsencode(entry.target)!r}, which is not UTF-8, as commits require"
-                )
-                continue
-            entries[path] = entry
-            task.advance()
+            if fault := walked.take(path, full, status):
+                faults.append(fault)
+            elif path in walked.entries:
+                task.advance()
         if not faults:
+            files = walked.files
             found = _hashed(files, jobs, reporter, task.advance) if hashed else _named(files, task.advance)
-            entries.update(_borrow(files, found, store, writer))
-    faults += place_whiteouts(entries, whiteouts)
+            walked.entries.update(_borrow(files, found, store, writer))
+    faults += place_whiteouts(walked.entries, walked.whiteouts)
     if faults:
         raise UsageError.of(
             faults,
             f"{directory}: {len(faults)} files cannot be committed",
             hint="remove them" if ignore_devices else "remove them; ignore-devices: true leaves devices out",
         )
-    return Root(tree=Tree(entries), devices=tuple(sorted(devices)), whiteouts=tuple(sorted(whiteouts)))
+    return Root(
+        tree=Tree(walked.entries), devices=tuple(sorted(walked.devices)), whiteouts=tuple(sorted(walked.whiteouts))
+    )
 
 
 def is_kept(xattr: bytes) -> bool:
@@ -238,6 +186,34 @@ def place_whiteouts(entries: dict[str, Entry], whiteouts: Mapping[str, Entry]) -
             faults.append(f"/{path} is a whiteout, which a commit holds as /{stored}, but that name is too long")
         entries[stored] = entry
     return faults
+
+
+def _write_entries(top: int, tree: Tree, store: BlobStore, on_progress: Callable[[], None]) -> None:
+    """Write a tree below an open directory, which is empty. Raises OSError, StorageError."""
+    links: dict[str, str] = {}
+    directories: list[tuple[str, Entry]] = []
+    for path, entry in tree.walk():
+        if entry.is_dir:
+            directories.append((path or ".", entry))
+            if path:
+                os.mkdir(path, 0o700, dir_fd=top)
+        elif entry.is_symlink:
+            assert entry.target is not None
+            os.symlink(entry.target, path, dir_fd=top)
+            os.chown(path, entry.uid, entry.gid, dir_fd=top, follow_symlinks=False)
+            os.utime(path, (entry.mtime, entry.mtime), dir_fd=top, follow_symlinks=False)
+        elif entry.link and (first := links.setdefault(entry.link, path)) != path:
+            os.link(first, path, src_dir_fd=top, dst_dir_fd=top, follow_symlinks=False)
+        else:
+            _write_file(top, path, entry, store)
+        on_progress()
+    # after their content: writing it changes the mtime, and the mode may forbid it
+    for path, entry in reversed(directories):
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
+        try:
+            _set_attributes(fd, entry)
+        finally:
+            os.close(fd)
 
 
 def _write_file(top: int, path: str, entry: Entry, store: BlobStore) -> None:
@@ -285,6 +261,56 @@ def _walk(directory: str, without: Container[str]) -> Iterator[tuple[str, str, o
             yield path, each.path, status
             if stat.S_ISDIR(status.st_mode) and path not in without:
                 pending.append(path)
+
+
+class _Walked:
+    """What a walk through a root directory finds.
+
+    entries: directories and symlinks, by path. files: regular files, which are yet to be read. devices: paths of those that are
+    left out. whiteouts: whiteout_file() by path.
+    """
+
+    def __init__(self, store: BlobStore, writer: str, *, ignore_devices: bool, hashed: bool) -> None:
+        """Arguments as of read_rootfs()."""
+        self._store = store
+        self._writer = writer
+        self._ignore_devices = ignore_devices
+        self._hashed = hashed
+        self._links: dict[_Inode, str] = {}
+        self.entries: dict[str, Entry] = {}
+        self.files: list[_File] = []
+        self.devices: list[str] = []
+        self.whiteouts: dict[str, Entry] = {}
+
+    def take(self, path: str, full: str, status: os.stat_result) -> str | None:
+        """Take note of a path. full: where it is on disk. Returns why a commit cannot hold it, None if one can. Raises OSError,
+        StorageError."""
+        kind = stat.S_IFMT(status.st_mode)
+        whiteout = kind == stat.S_IFCHR and status.st_rdev == 0
+        special = None if whiteout else _KINDS.get(kind)
+        if special == _DEVICE and self._ignore_devices:
+            self.devices.append(path)
+            return None
+        if special is not None:
+            return f"/{path} is {special}, which a commit cannot hold"
+        if not _is_utf8(path):
+            return f"{os.fsencode(path)!r} is not UTF-8, as commits require"
+        if whiteout:
+            permissions, mtime = stat.S_IMODE(status.st_mode), int(status.st_mtime)
+            self.whiteouts[path] = whiteout_file(
+                permissions, status.st_uid, status.st_gid, mtime, self._store, self._writer
+            )
+            return None
+        if kind == stat.S_IFREG:
+            if self._hashed and not self._store.has_room_for(status):
+                return f"/{path} has {status.st_size} bytes with its holes, which a commit fills; there is no space for them"
+            self.files.append(_file(path, full, status, self._links))
+            return None
+        entry = _entry(full, status, self._writer)
+        if entry.target is not None and not _is_utf8(entry.target):
+            return f"/{path} has the target {os.fsencode(entry.target)!r}, which is not UTF-8, as commits require"
+        self.entries[path] = entry
+        return None
 
 
 def _entry(full: str, status: os.stat_result, writer: str) -> Entry:
