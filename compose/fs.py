@@ -148,21 +148,13 @@ def memory_file(name: str) -> BinaryIO:
     return os.fdopen(os.memfd_create(name, os.MFD_CLOEXEC), "w+b")
 
 
-def atomic_write(
-    path: str,
-    data: bytes,
-    mode: int = 0o644,
-    *,
-    fsync: bool = True,
-    temporary: str | None = None,
-    dir_fd: int | None = None,
-) -> None:
+def atomic_write(path: str, data: bytes, mode: int = 0o644, *, fsync: bool = True, dir_fd: int | None = None) -> None:
     """Write a file under a temporary name, fsync it (unless fsync is False) and rename it to path. Raises StorageError, and
     OSError where path cannot be, such as in a missing directory.
 
-    temporary: by default a name next to path. dir_fd: directory that relative paths are relative to.
+    dir_fd: directory that a relative path is relative to.
     """
-    temporary = temporary or f"{path}.{os.urandom(6).hex()}.tmp"
+    temporary = f"{path}.{os.urandom(6).hex()}.tmp"
     with storage_errors(full_path(path, dir_fd)):
         try:
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=dir_fd)

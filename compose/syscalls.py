@@ -16,10 +16,10 @@ _SYS_OPENAT2 = 437  # on all architectures
 _RESOLVE_IN_ROOT = 0x10  # linux/openat2.h
 
 
-def open_in_root(root: int, path: str, flags: int, mode: int = 0) -> int:
+def open_in_root(root: int, path: str, flags: int) -> int:
     """Open a path as if the open directory root were "/", also for symlinks and "..": openat2(RESOLVE_IN_ROOT). Raises
     OSError."""
-    how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode, _RESOLVE_IN_ROOT)
+    how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT)
     while True:
         fd: int = _libc.syscall(_SYS_OPENAT2, root, os.fsencode(path), how, len(how))
         if fd >= 0:

@@ -42,19 +42,13 @@ class Objects:
             pending += [row[1] for row in tree.directories]
 
 
-def history(
-    first: str, read: Callable[[str], Commit | None], seen: Container[str] = ()
-) -> Iterator[tuple[str, Commit, int]]:
-    """Yield (checksum, commit, number of commits before it in this list) of a commit and its ancestors, until one is missing or
-    in `seen`.
+def history(first: str, read: Callable[[str], Commit | None]) -> Iterator[tuple[str, Commit, int]]:
+    """Yield (checksum, commit, number of commits before it in this list) of a commit and its ancestors, until one is missing.
 
     read: returns None for a missing commit.
     """
     checksum, depth = first, 0
-    while checksum and checksum not in seen:
-        commit = read(checksum)
-        if commit is None:
-            return
+    while checksum and (commit := read(checksum)) is not None:
         yield checksum, commit, depth
         checksum, depth = commit.parent.hex(), depth + 1
 

@@ -144,7 +144,7 @@ class Repo:
                 hint="compose as root outside of user namespaces, or commit to an archive or bare-user repository",
             )
         for name in (".", "objects", "tmp", "refs/heads"):
-            if not os.access(name, os.W_OK | os.X_OK, dir_fd=self.fd) or os.fstatvfs(self.fd).f_flag & os.ST_RDONLY:
+            if not os.access(name, os.W_OK | os.X_OK, dir_fd=self.fd):
                 raise RepositoryError(
                     f"the repository {self.path} is not writable", hint="use it as its owner, or another repository"
                 )
