@@ -4,6 +4,6 @@ Workroot             a tree that programs change; runs them, or replays what the
 ProgramMemory, Sight results of earlier runs, and what of the tree they depended on (memory.py, sight.py)
 LiveRoot             the directory on disk, created once a program must run, and the client of its server (live.py)
 Server               a separate process: mount namespace, overlay, sandbox (server.py)
-materialise, scan    write a tree to disk as hard links to blobs; read a directory as a tree (materialise.py, scan.py)
+materialise          writes a tree to disk as hard links to blobs (materialise.py)
 Layer, merge         read changes from the disk; apply them to the tree (layer.py, merge.py)
 """

@@ -90,11 +90,6 @@ class Layer:
                 change = replace(change, opaque=False)
             yield change
 
-    def all(self, store: BlobStore, *, writer: str) -> Iterator[Change]:
-        """Every path in the directory as a change, parents first; otherwise like changes()."""
-        now = dict(fs.walk(self.directory))
-        return (self._change(path, now[path], self._full(path), store, writer) for path in sorted(now))
-
     def _full(self, path: str) -> str:
         return join(self.directory, path) if path else self.directory
 

@@ -73,13 +73,6 @@ def with_links(change: Update) -> Update:
     )
 
 
-def merge(base: Tree, changes: Iterable[Change], *, writer: str, applied: bool) -> Tree:
-    """`base` with a program's changes applied, as by apply_changes()."""
-    editor = base.edit()
-    apply_changes(editor, changes, writer=writer, applied=applied)
-    return editor.build()
-
-
 def apply_changes(editor: TreeEditor, changes: Iterable[Change], *, writer: str, applied: bool) -> None:
     """Apply a program's changes, parents first, to the tree it was shown.
 

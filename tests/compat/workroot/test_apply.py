@@ -15,8 +15,8 @@ from compose.events import Reporter
 from compose.process import Program
 from compose.tree import Tree
 from compose.workroot.materialise import materialise
-from compose.workroot.scan import scan
 from compose.workroot.workroot import Workroot
+from tests.support.workroots import scan
 
 pytestmark = pytest.mark.root
 

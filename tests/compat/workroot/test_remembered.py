@@ -23,8 +23,8 @@ from compose.tree import Entry, Tree, TreeEditor
 from compose.workroot import workroot
 from compose.workroot.materialise import MOUNT_POINTS, as_materialised
 from compose.workroot.memory import ProgramMemory
-from compose.workroot.scan import scan
 from compose.workroot.workroot import Workroot
+from tests.support.workroots import scan
 
 pytestmark = [
     pytest.mark.root,

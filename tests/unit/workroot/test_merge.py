@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ from compose.errors import ScriptError
 from compose.tree import BlobRef, Entry, Tree
 from compose.workroot.layer import Change
 from compose.workroot.materialise import as_materialised
-from compose.workroot.merge import lost, merge, update
+from compose.workroot.merge import apply_changes, lost, update
 
 CAPABILITY = (b"security.capability", b"\1\0\0\2")
 LABEL = (b"security.selinux", b"label")
@@ -54,7 +55,13 @@ BASE = tree(
 
 
 def absorb(*changes: Change, base: Tree = BASE, applied: bool = True) -> Tree:
-    return merge(base, changes, writer="scriptlet:x:%post", applied=applied)
+    return merged(base, changes, "scriptlet:x:%post", applied)
+
+
+def merged(base: Tree, changes: Iterable[Change], writer: str, applied: bool) -> Tree:
+    editor = base.edit()
+    apply_changes(editor, changes, writer=writer, applied=applied)
+    return editor.build()
 
 
 def paths_that_differ(one: Tree, other: Tree) -> set[str]:
@@ -200,8 +207,8 @@ def difference(before: Tree, after: Tree) -> list[Change]:
 
 @given(trees(), trees())
 def test_any_change_gives_the_tree_it_came_from(before: Tree, after: Tree) -> None:
-    merged = merge(before, difference(before, after), writer="", applied=True)
-    plain = Tree({path: replace(entry, writer="", mtime=0) for path, entry in merged.entries.items()})
+    found = merged(before, difference(before, after), "", True)
+    plain = Tree({path: replace(entry, writer="", mtime=0) for path, entry in found.entries.items()})
     assert plain == Tree({path: replace(entry, writer="", mtime=0) for path, entry in after.entries.items()})
 
 
