@@ -22,6 +22,8 @@ _TYPES = 256
 _DEEPEST = 128
 """Levels of nested containers, as GLib's G_VARIANT_MAX_RECURSION_DEPTH. Without a limit decode() would accept more than
 encode() can write again."""
+_LONGEST = 1024
+"""Characters of a variant's type. GLib has no limit, but to take a type apart costs time and memory by its length squared."""
 _Decoder = Callable[[memoryview, int], Any]
 """Decodes a value that has at most so many levels of nested containers."""
 _FORMAT = {"y": "<B", "n": "<h", "q": "<H", "i": "<i", "u": "<I", "x": "<q", "t": "<Q", "d": "<d"}
@@ -253,10 +255,13 @@ def _decode_text(data: memoryview, _: int) -> str:
 def _decode_variant(data: memoryview, levels: int) -> Variant:
     if not levels:
         raise _too_deep()
-    raw = bytes(data)
-    cut = raw.rindex(b"\0")
-    kind = raw[cut + 1 :].decode()
-    return Variant(kind, _decoder(kind)(data[:cut], levels - 1))
+    # not all of it: variants can be in variants, and each would copy what is in it
+    tail = bytes(data[-_LONGEST - 1 :])
+    content, nul, kind = tail.rpartition(b"\0")
+    if not nul:
+        raise ValueError(f"a variant has no type, or one of more than {_LONGEST} characters")
+    signature = kind.decode()
+    return Variant(signature, _decoder(signature)(data[: len(data) - len(tail) + len(content)], levels - 1))
 
 
 def _offset_width(size: int) -> int:

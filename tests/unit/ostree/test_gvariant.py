@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -108,6 +109,9 @@ def _nested(levels: int) -> bytes:
     [
         (b"x\0\0ss", "more than one type"),
         (b"x\0\0(s", "unbalanced"),
+        # each costs a second or two, and a gigabyte
+        (bytes(2) + b"a" * 1_000_000 + b"y", "more than 1024 characters"),
+        (bytes(2) + b"(" + b"y" * 200_000 + b")", "more than 1024 characters"),
         (b"a\0b\0\0s", "NUL"),
         (_nested(129), "nested too deeply"),
         (b"\1" + bytes(range(1, 128)) + b"\0" + b"a" * 128 + b"b", "nested too deeply"),
@@ -120,6 +124,16 @@ def test_what_could_not_be_written_again_is_damage(data: bytes, said: str) -> No
     row = frame(b"key\0" + bytes(4) + data, (4,))
     with pytest.raises(ValueError, match=said):
         decode_entries(frame(row, (len(row),)), {"key"})
+
+
+def test_a_large_value_in_many_variants_is_not_copied_for_each() -> None:
+    data = bytes(1_000_000) + b"\0ay" + b"\0v" * 100
+    tracemalloc.start()
+    try:
+        assert encode("v", decode("v", data)) == data
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_as_many_levels_as_clients_read() -> None:
