@@ -53,6 +53,9 @@ _PREFIX = re.compile(r"[0-9a-f]{2,63}")
 MOST_PATHS = 4_000_000
 """Paths up to which a commit is walked through. Directories that contain the same one several times, on several levels, stand
 for any number of paths in a few objects."""
+_LONGEST_PATH = 4096
+"""Characters of a directory's path: PATH_MAX of Linux. Without a limit, the paths of directories in each other would cost the
+square of their number."""
 _COLLECTION_ID = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 """Same as the names of D-Bus interfaces (ostree_validate_collection_id())."""
 _Decoded = TypeVar("_Decoded")
@@ -248,7 +251,7 @@ class Repo:
         That is (path, checksum, None) for a file or symlink, and (path, dirtree checksum, dirmeta checksum) for a directory.
         The path of the root is "". Checksums are 32 bytes. most: places at which the contents of the same dirtree are looked
         at; a few dirtrees can stand for any number of paths. Raises RepositoryError if the commit or a dirtree is missing or
-        damaged, or if there are more than MOST_PATHS.
+        damaged, or if there are more than MOST_PATHS or longer ones than the kernel takes.
         """
         root = self.read_commit(commit, ())
         places: Counter[bytes] = Counter()
@@ -260,6 +263,10 @@ class Repo:
                     f"{self.path}: {commit} has more than {MOST_PATHS} paths, and so is not of a system"
                 )
             path, checksum, meta = pending.pop()
+            if len(path) > _LONGEST_PATH:
+                raise RepositoryError(
+                    f"{self.path}: {commit} has paths of more than {_LONGEST_PATH} characters, and so is not of a system"
+                )
             yield path, checksum, meta
             places[checksum] += 1
             if places[checksum] > most:

@@ -9,7 +9,7 @@ import pytest
 
 from compose.errors import RepositoryError
 from compose.ostree.repo import Repo
-from tests.support.commits import write_nested
+from tests.support.commits import Item, write_commit, write_nested
 
 
 def test_a_directory_in_the_place_of_the_config(tmp_path: Path) -> None:
@@ -39,3 +39,11 @@ def test_more_paths_than_a_system_has(tmp_path: Path, monkeypatch: pytest.Monkey
         assert len(list(repo.walk(write_nested(repo, 4)))) == 31
         with pytest.raises(RepositoryError, match="has more than 1000 paths"):
             list(repo.walk(write_nested(repo, 64)))
+
+
+def test_longer_paths_than_a_system_has(tmp_path: Path) -> None:
+    with Repo.create(str(tmp_path / "repo")) as repo:
+        longest = "/".join(["x" * 255] * 16)
+        assert longest in [path for path, _, _ in repo.walk(write_commit(repo, {longest: Item()}))]
+        with pytest.raises(RepositoryError, match="has paths of more than 4096 characters"):
+            list(repo.walk(write_commit(repo, {f"{longest}/xx": Item()})))
