@@ -28,7 +28,8 @@ from compose.ostree.workers import hash_regular, reader_memory
 from compose.tree import BlobRef, Entry, Tree, join, name_of, parent_of
 
 _LABEL = b"security.selinux"
-# the xattrs that rpm-ostree commits, and those that overlayfs has in the layers of containers; `ostree commit` keeps all
+# the xattrs that rpm-ostree commits, and those that overlayfs has in the layers of containers; `ostree commit` keeps all; it
+# ignores those without a value, and its fsck too, so that an object with one is damaged to it
 _KEPT = (b"security.capability", b"security.ima", b"trusted.overlay.opaque", b"trusted.overlay.whiteout")
 _KEPT_PREFIX = b"user."
 _OF_OTHERS = "run it as root, or, if an ordinary user made the root directory: compose unshare compose ..."
@@ -328,9 +329,9 @@ def _entry(full: str, status: os.stat_result, writer: str) -> Entry:
 
 
 def _xattrs(full: str) -> list[tuple[bytes, bytes]]:
-    """The xattrs that are kept, sorted."""
+    """The xattrs that are kept and have a value, sorted."""
     names = sorted(filter(is_kept, map(os.fsencode, os.listxattr(full, follow_symlinks=False))))
-    return [(name, os.getxattr(full, name, follow_symlinks=False)) for name in names]
+    return [(name, value) for name in names if (value := os.getxattr(full, name, follow_symlinks=False))]
 
 
 def _file(path: str, place: str, status: os.stat_result, links: dict[_Inode, str]) -> _File:

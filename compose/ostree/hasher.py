@@ -15,7 +15,7 @@ _HELD = 1 << 20
 Setup = tuple[list[bytes], list[bytes]]
 """Names of the xattrs to read; what the names of more begin with."""
 Hashed = tuple[bytes, int, list[tuple[bytes, bytes]]]
-"""The sha256 of the contents, 32 bytes; their size in bytes; xattrs, sorted."""
+"""The sha256 of the contents, 32 bytes; their size in bytes; xattrs that have a value, sorted."""
 
 
 class Hasher:
@@ -44,9 +44,8 @@ class Hasher:
 
     def _xattrs(self, fd: int) -> list[tuple[bytes, bytes]]:
         names = [os.fsencode(name) for name in os.listxattr(fd)]
-        return sorted(
-            (name, os.getxattr(fd, name)) for name in names if name in self._names or name.startswith(self._prefixes)
-        )
+        wanted = [name for name in names if name in self._names or name.startswith(self._prefixes)]
+        return sorted((name, value) for name in wanted if (value := os.getxattr(fd, name)))
 
 
 def serve_hasher() -> None:

@@ -20,12 +20,12 @@ from compose.errors import ScriptError
 from compose.tree import Entry, join
 from compose.workroot.materialise import is_kept
 
-ACL = ("system.posix_acl_access", "system.posix_acl_default")
+_ACL = ("system.posix_acl_access", "system.posix_acl_default")
 
 Stamp = tuple[int, int, int, int, int]
 """(inode, ctime in ns, mode, uid, gid) of a path. The ctime of a directory, which changes with every entry made or removed, is
-replaced by a number: its lowest bit says whether the directory is opaque, the others are a checksum of xattrs and of whether it
-has an ACL."""
+replaced by a number: its lowest bit says whether the directory is opaque, the others are a checksum of xattrs and of what is
+lost of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class Change:
 
     entry: None if the path is gone. opaque: it is a directory that replaces the earlier one with everything in it. inode: of a
     regular file with several names, otherwise 0. lost: what the tree cannot represent here: "device", "fifo", "socket", "ACL",
-    or "".
+    "xattr without a value", or "".
     """
 
     path: str
@@ -113,8 +113,8 @@ class Layer:
             ctime = int(self._is_opaque(full))
             # absent, or not supported by this filesystem
             with contextlib.suppress(OSError):
-                xattrs, acl = _xattrs(full)
-                ctime |= zlib.crc32(repr((xattrs, acl)).encode()) << 1 if xattrs or acl else 0
+                xattrs, lost = _xattrs(full)
+                ctime |= zlib.crc32(repr((xattrs, lost)).encode()) << 1 if xattrs or lost else 0
         return status.st_ino, ctime, status.st_mode, status.st_uid, status.st_gid
 
     def _change(self, path: str, status: os.stat_result, full: str, store: BlobStore, writer: str) -> Change:
@@ -122,9 +122,8 @@ class Layer:
         # a program cannot make one in an overlay, only in a whole root
         if self.lower and stat.S_ISCHR(mode) and status.st_rdev == 0:
             return Change(path=path)
-        xattrs, acl = _xattrs(full)
+        xattrs, lost = _xattrs(full)
         entry = Entry(mode=mode, uid=status.st_uid, gid=status.st_gid, xattrs=xattrs, mtime=int(status.st_mtime))
-        lost = "ACL" if acl else ""
         if stat.S_ISDIR(mode):
             return Change(path=path, entry=entry, opaque=self._is_opaque(full), lost=lost)
         if stat.S_ISLNK(mode):
@@ -157,9 +156,19 @@ def _hiding(stamp: Stamp) -> tuple[int, int]:
     return stamp[0], stamp[1] & 1
 
 
-def _xattrs(full: str) -> tuple[tuple[tuple[bytes, bytes], ...], bool]:
-    """(xattrs that a tree keeps, whether there is an ACL)."""
+def drop_lost_xattrs(fd: int) -> None:
+    """Remove the xattrs of an open file that a tree cannot hold. Raises OSError."""
+    for name in os.listxattr(fd):
+        if name in _ACL or (is_kept(os.fsencode(name)) and not os.getxattr(fd, name)):
+            os.removexattr(fd, name)
+
+
+def _xattrs(full: str) -> tuple[tuple[tuple[bytes, bytes], ...], str]:
+    """(xattrs that a tree keeps, what is lost of the others as of Change)."""
     names = os.listxattr(full, follow_symlinks=False)
-    kept = [name for name in map(os.fsencode, names) if is_kept(name)]
-    values = ((name, os.getxattr(full, name, follow_symlinks=False)) for name in sorted(kept))
-    return tuple(values), any(name in names for name in ACL)
+    kept = sorted(name for name in map(os.fsencode, names) if is_kept(name))
+    found = [(name, os.getxattr(full, name, follow_symlinks=False)) for name in kept]
+    # those without a value are nothing to `ostree commit` and to fsck, which would take an object with one for damaged
+    valued = tuple(pair for pair in found if pair[1])
+    acl = any(name in names for name in _ACL)
+    return valued, "ACL" if acl else "xattr without a value" if len(valued) < len(found) else ""

@@ -33,7 +33,7 @@ from compose.workroot.layer import Change
 from compose.workroot.sight import Sight
 
 # To be raised whenever the same program could behave differently in the same tree, such as after a change of the sandbox.
-_VERSION = 6
+_VERSION = 7
 _KIND = b"compose programs 1\n"
 _RUNS_KEPT = 4
 _LOWER, _LOWERS, _TREE = "lower-", 8, "tree"

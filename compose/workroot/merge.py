@@ -97,7 +97,7 @@ def apply_changes(editor: TreeEditor, changes: Iterable[Change], *, writer: str,
 
 
 def lost(changes: Iterable[Change], writer: str) -> Iterator[str]:
-    """A warning for each file or ACL that a tree cannot hold."""
+    """A warning for each file or xattr that a tree cannot hold."""
     for change in changes:
         if change.lost:
             yield f"/{change.path}: {change.lost} made by {writer} dropped, a commit cannot hold it"

@@ -27,7 +27,7 @@ from compose.sandbox.identity import Identity
 from compose.sandbox.observe import Observation
 from compose.sandbox.refusal import Machine, Step, remedy
 from compose.tree import Entry, name_of, parent_of
-from compose.workroot.layer import ACL, Change, Layer, Stamp
+from compose.workroot.layer import Change, Layer, Stamp, drop_lost_xattrs
 from compose.workroot.materialise import kept_xattrs, make_file
 from compose.workroot.merge import Update
 
@@ -169,8 +169,7 @@ class Server:
                 with self._parent(change.path) as directory:
                     fd = os.open(name_of(change.path) or ".", _AS_IT_IS, dir_fd=directory)
                     try:
-                        for name in set(ACL).intersection(os.listxattr(fd)):
-                            os.removexattr(fd, name)
+                        drop_lost_xattrs(fd)
                     finally:
                         os.close(fd)
 

@@ -145,6 +145,18 @@ def test_nothing_is_read_of_a_tree_that_is_only_looked_at(tmp_path: Path, monkey
         assert file.read() == b"one"
 
 
+@pytest.mark.parametrize("hashed", [True, False])
+def test_xattrs_without_a_value_are_not_there(tmp_path: Path, hashed: bool) -> None:
+    """`ostree commit` does not see them either, and clients would take an object with one for damaged."""
+    root = make_root(tmp_path, {"usr/file": b""})
+    for path in ("usr", "usr/file"):
+        os.setxattr(root / path, "user.empty", b"")
+        os.setxattr(root / path, "user.full", b"1")
+    store = BlobStore(str(tmp_path / "blobs"))
+    tree = read_rootfs(str(root), store, Reporter(), writer="x", jobs=1, hashed=hashed).tree
+    assert tree["usr"].xattrs == tree["usr/file"].xattrs == ((b"user.full", b"1"),)
+
+
 def test_a_file_that_changes_afterwards(tmp_path: Path) -> None:
     """It is neither taken with its new content nor removed as a damaged blob would be."""
     root = make_root(tmp_path, {"usr/a": b"before"})

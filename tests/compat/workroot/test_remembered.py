@@ -576,10 +576,11 @@ _OPEN_DOOR = "0x02000000" + "".join(f"{tag:02x}000700ffffffff" for tag in (1, 4,
             f"setfattr -n system.posix_acl_default -v {_OPEN_DOOR} /etc",
             "rm /etc/a; umask 22; echo 1 >/etc/c; mkdir /etc/d",
         ),
+        ("setfattr -n user.flag /etc/a", "getfattr -n user.flag /etc/a && echo found >/etc/result; true"),
         ("setfattr -n user.overlay.opaque -v y /usr/full", "[ ! -e /usr/full/a ] || echo found >/etc/result"),
         ("rm /etc/b; ln /etc/a /etc/b", "echo more >>/etc/a"),
     ],
-    ids=["fifo", "ACL", "opaque", "link"],
+    ids=["fifo", "ACL", "xattr", "opaque", "link"],
 )
 def test_what_a_tree_cannot_hold_does_not_reach_other_composes(
     site: Site, small: Tree, hostile: str, innocent: str

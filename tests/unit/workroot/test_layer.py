@@ -76,6 +76,18 @@ def test_a_directory_that_says_something_of_itself(tmp_path: Path) -> None:
     assert not change.opaque
 
 
+def test_an_xattr_without_a_value_is_lost(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    layer = Layer(directory=str(tmp_path), lower="")
+    before = layer.stamps()
+    os.setxattr(tmp_path / "d", "user.empty", b"")
+    after = layer.stamps()
+    assert layer.changed(before, after) == ("d",)
+    (change,) = layer.changes(["d"], before, after, store=None, writer="x")  # type: ignore[arg-type]
+    assert change.entry is not None
+    assert (change.entry.xattrs, change.lost) == ((), "xattr without a value")
+
+
 def test_the_names_of_a_deletion_are_the_same_whenever_the_next_is_made(tmp_path: Path) -> None:
     """All whiteouts are hard links to one inode, whose ctime changes with each new one."""
     layer = Layer(directory="/nowhere", lower=str(tmp_path))
