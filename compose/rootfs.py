@@ -25,7 +25,7 @@ from compose.errors import SandboxError, UsageError
 from compose.events import Reporter
 from compose.ostree.hasher import Hashed
 from compose.ostree.workers import hash_regular, reader_memory
-from compose.tree import BlobRef, Entry, Tree, join, name_of, parent_of
+from compose.tree import BlobRef, Entry, Tree, is_utf8, join, name_of, parent_of
 
 _LABEL = b"security.selinux"
 # the xattrs that rpm-ostree commits, and those that overlayfs has in the layers of containers; `ostree commit` keeps all; it
@@ -241,14 +241,6 @@ def _set_attributes(fd: int, entry: Entry) -> None:
     os.utime(fd, (entry.mtime, entry.mtime))
 
 
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _walk(directory: str, without: Container[str]) -> Iterator[tuple[str, str, os.stat_result]]:
     yield "", directory, os.stat(directory)
     pending = [""]
@@ -294,7 +286,7 @@ class _Walked:
             return None
         if special is not None:
             return f"/{path} is {special}, which a commit cannot hold"
-        if not _is_utf8(path):
+        if not is_utf8(path):
             return f"{os.fsencode(path)!r} is not UTF-8, as commits require"
         if whiteout:
             permissions, mtime = stat.S_IMODE(status.st_mode), int(status.st_mtime)
@@ -308,7 +300,7 @@ class _Walked:
             self.files.append(_file(path, full, status, self._links))
             return None
         entry = _entry(full, status, self._writer)
-        if entry.target is not None and not _is_utf8(entry.target):
+        if entry.target is not None and not is_utf8(entry.target):
             return f"/{path} has the target {os.fsencode(entry.target)!r}, which is not UTF-8, as commits require"
         self.entries[path] = entry
         return None

@@ -108,6 +108,15 @@ def join(parent: str, name: str) -> str:
     return f"{parent}/{name}" if parent else name
 
 
+def is_utf8(text: str) -> bool:
+    """Is a name or a symlink target UTF-8, as commits require? Other bytes are surrogates here, as os.fsdecode() makes them."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _order(path: str) -> str:
     """Sort key: parents before their content, siblings by code point. No name has a NUL, the lowest character."""
     return path.replace("/", "\0")

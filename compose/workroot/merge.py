@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from operator import itemgetter
 
 from compose.errors import ScriptError
-from compose.tree import Entry, Tree, TreeEditor, parent_of
+from compose.tree import Entry, Tree, TreeEditor, is_utf8, parent_of
 from compose.workroot.layer import Change
 from compose.workroot.materialise import OVERLAY, as_materialised, is_plain, kept_xattrs
 
@@ -77,17 +77,20 @@ def apply_changes(editor: TreeEditor, changes: Iterable[Change], *, writer: str,
     """Apply a program's changes, parents first, to the tree it was shown.
 
     A file written with equal content and metadata is unchanged. applied: the tree was shown in full, otherwise as
-    materialise() wrote it; then metadata that still looks like that stays the tree's. Raises ScriptError for a name that is not
-    UTF-8, which OSTree cannot hold.
+    materialise() wrote it; then metadata that still looks like that stays the tree's. Raises ScriptError for a name or symlink
+    target that is not UTF-8, which OSTree cannot hold.
     """
     links: set[str] | None = None
     groups: dict[int, str] = {}
     for change in changes:
         path = change.path
-        _check_name(path, writer)
+        if not is_utf8(path):
+            raise _not_utf8(f"{os.fsencode(path)!r} was made by {writer}: the name")
         if change.entry is None:
             editor.remove(path)
             continue
+        if (target := change.entry.target) is not None and not is_utf8(target):
+            raise _not_utf8(f"/{path} was made by {writer} with the target {os.fsencode(target)!r}, which")
         entry = replace(change.entry, writer=writer)
         if change.inode:
             if links is None:
@@ -153,11 +156,8 @@ def _new_link(path: str, taken: set[str]) -> str:
     return name
 
 
-def _check_name(path: str, writer: str) -> None:
-    try:
-        path.encode()
-    except UnicodeEncodeError as error:
-        raise ScriptError(
-            f"{os.fsencode(path)!r} was made by {writer}: the name is not UTF-8",
-            hint="a commit can only hold UTF-8 names; remove the file in a postprocess script",
-        ) from error
+def _not_utf8(what: str) -> ScriptError:
+    return ScriptError(
+        f"{what} is not UTF-8, as commits require",
+        hint="fix the script; a package can be left out with exclude-packages",
+    )

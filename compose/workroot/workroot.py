@@ -84,7 +84,7 @@ class Workroot:
         """Run a program in the sandbox, or replay it from memory. The caller must check its status.
 
         A missing interpreter is status 127, as in a shell. Raises SandboxError when the sandbox cannot be set up, ScriptError
-        for a name that is not UTF-8 or a sparse file that does not fit on the disk, StorageError.
+        for a name or symlink target that is not UTF-8 or a sparse file that does not fit on the disk, StorageError.
         """
         memory = self._memory if self._mounts_hide_nothing() else None
         key = key_of(program, self._epoch, applied=self._applied) if memory is not None else ""

@@ -128,9 +128,11 @@ def test_hard_links_made_by_programs() -> None:
     assert now["x"].link != now["one"].link
 
 
-def test_names_must_be_utf8() -> None:
+def test_names_and_targets_must_be_utf8() -> None:
     with pytest.raises(ScriptError, match=r"made by scriptlet:x:%post.*not UTF-8"):
         absorb(Change(path="d/\udcff", entry=file("x")))
+    with pytest.raises(ScriptError, match=r"/link was made by scriptlet:x:%post with the target b'\\xff'.*not UTF-8"):
+        absorb(Change(path="link", entry=symlink("\udcff")))
 
 
 def test_what_a_tree_cannot_hold() -> None:
