@@ -25,6 +25,7 @@ from compose.ostree.repo import Repo
 from compose.ostree.summary import summary_signature_keys
 from compose.pipeline.delta import make_delta
 from tests.support.commits import Item, file, link, write_commit, write_nested
+from tests.support.told import Told
 
 RANDOM = random.Random(1).randbytes(200_000)
 NIBBLES = bytes(each % 16 for each in RANDOM[100_000:125_000])
@@ -37,14 +38,6 @@ NEW: dict[str, Item] = {
     "usr/l": link("b"),
 }
 OPTIONS = DeltaOptions(max_chunk_size=20_000, use_bsdiff=False)
-
-
-class Warnings(Reporter):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.said.append(message)
 
 
 @pytest.fixture
@@ -143,7 +136,7 @@ def test_a_bsdiff_that_fails(script: str, repo: Path, monkeypatch: pytest.Monkey
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    reporter = Warnings()
+    reporter = Told()
     new = {**NEW, "usr/a": file(RANDOM[:25_000] + NIBBLES)}
     with Repo.open(str(repo)) as opened:
         target = write_commit(opened, new)
@@ -155,7 +148,7 @@ def test_a_bsdiff_that_fails(script: str, repo: Path, monkeypatch: pytest.Monkey
             reporter=reporter,
         )
     assert written is not None
-    assert ["bsdiff failed for 1 of 1 files" in each for each in reporter.said] == [True]
+    assert ["bsdiff failed for 1 of 1 files" in each for each in reporter.warnings] == [True]
     assert write(repo) == before
 
 
@@ -278,15 +271,15 @@ def test_what_is_no_delta_is_not_listed(repo: Path) -> None:
 
 
 def test_the_summary_follows(repo: Path) -> None:
-    reporter = Warnings()
+    reporter = Told()
     make_delta(str(repo), "new", "old", OPTIONS, reporter)
-    assert ["has no summary" in each for each in reporter.said] == [True]
+    assert ["has no summary" in each for each in reporter.warnings] == [True]
     (repo / "summary").touch()
     make_delta(str(repo), "new", "old", OPTIONS, reporter)
     assert b"ostree.static-deltas" in (repo / "summary").read_bytes()
     (repo / "summary.sig").touch()
     make_delta(str(repo), "new", None, OPTIONS, reporter, empty=True)
-    assert ["sign it again" in each for each in reporter.said] == [False, True]
+    assert ["sign it again" in each for each in reporter.warnings] == [False, True]
 
 
 @pytest.mark.parametrize("if_not_exists", [False, True])
@@ -294,10 +287,10 @@ def test_a_summary_that_lists_the_delta_keeps_its_signature(repo: Path, if_not_e
     (repo / "summary").touch()
     make_delta(str(repo), "new", "old", OPTIONS, Reporter())
     (repo / "summary.sig").touch()
-    reporter = Warnings()
+    reporter = Told()
     make_delta(str(repo), "new", "old", replace(OPTIONS, if_not_exists=if_not_exists), reporter)
     assert (repo / "summary.sig").exists()
-    assert not reporter.said
+    assert not reporter.warnings
 
 
 def test_a_summary_that_lists_no_deltas_keeps_its_signature(repo: Path) -> None:
@@ -333,9 +326,9 @@ class Signs:
 
 
 def test_the_summary_is_signed(repo: Path) -> None:
-    reporter = Warnings()
+    reporter = Told()
     make_delta(str(repo), "new", "old", OPTIONS, reporter, signers=[Signs()])
-    assert not reporter.said
+    assert not reporter.warnings
     with Repo.open(str(repo)) as opened:
         assert summary_signature_keys(opened) == {"ostree.sign.ed25519"}
 

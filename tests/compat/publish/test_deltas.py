@@ -36,6 +36,7 @@ from tests.compat.ostree.test_commit import ostree, served
 from tests.compat.publish.test_publish import run
 from tests.support import rpmrepo
 from tests.support.publication import OTHER, REF, build, history, refs_of, snapshot
+from tests.support.told import Told
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("keys")]
 KEY = rpmrepo.address("builder")
@@ -130,19 +131,15 @@ def test_a_delta_that_is_signed_itself_is_left_alone(source: Path, target: Path,
     magic = int.from_bytes(b"OSTSGNDT", "little")
     signed = encode("(taya{sv})", (magic, superblock.read_bytes(), ()))
     superblock.write_bytes(signed)
-    warned: list[str] = []
-
-    class Warnings(Reporter):
-        def warn(self, message: str) -> None:
-            warned.append(message)
+    told = Told()
 
     requests = (Request(name=REF, revision=two),)
     options = PublishOptions(source=str(source), target=str(target), requests=requests)
-    publish(options, Warnings())
-    assert warned == []
-    publish(replace(options, signers=(GpgKey(KEY),)), Warnings())
+    publish(options, told)
+    assert told.warnings == []
+    publish(replace(options, signers=(GpgKey(KEY),)), told)
     assert superblock.read_bytes() == signed
-    assert [str(superblock.parent.name) in each and "is signed" in each for each in warned] == [True]
+    assert [str(superblock.parent.name) in each and "is signed" in each for each in told.warnings] == [True]
 
 
 def test_in_place(target: Path) -> None:

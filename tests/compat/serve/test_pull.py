@@ -15,16 +15,9 @@ from compose.serve.offered import offered
 from compose.serve.server import Server
 from tests.compat.ostree.test_commit import ostree
 from tests.support.rpmrepo import Keys
+from tests.support.told import Told
 
 REF, OTHER = "os/x86_64/main", "os/x86_64/next"
-
-
-class Lines(Reporter):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def info(self, message: str) -> None:
-        self.lines.append(message)
 
 
 @pytest.fixture
@@ -85,8 +78,8 @@ def test_mirror(repo: Path, root: Path, tmp_path: Path, with_summary: bool) -> N
 
 def test_upgrade(repo: Path, root: Path, tmp_path: Path) -> None:
     ostree(repo, "summary", "-u")
-    lines = Lines()
-    with served(repo, lines) as url:
+    told = Told()
+    with served(repo, told) as url:
         client = client_of(tmp_path, url)
         ostree(client, "pull", "preview", REF)
         (root / "usr/bin/1").write_text("changed")
@@ -96,8 +89,8 @@ def test_upgrade(repo: Path, root: Path, tmp_path: Path) -> None:
         assert ostree(client, "rev-parse", f"preview:{REF}") == second
     ostree(client, "fsck", "--quiet")
     # one line for each pull, or for both where they were soon after another; objects that the client had are in none
-    assert f"{REF} ({second[:12]}, 2): " in lines.lines[-1]
-    assert 300 < sum(int(line.partition(" objects")[0].split()[-1]) for line in lines.lines) < 320
+    assert f"{REF} ({second[:12]}, 2): " in told.infos[-1]
+    assert 300 < sum(int(line.partition(" objects")[0].split()[-1]) for line in told.infos) < 320
 
 
 def test_signed(repo: Path, root: Path, tmp_path: Path) -> None:
@@ -134,22 +127,22 @@ def test_deltas(repo: Path, root: Path, tmp_path: Path, indexed: bool) -> None:
     if indexed:
         ostree(repo, "static-delta", "reindex")
     ostree(repo, "summary", "-u")
-    lines = Lines()
-    with served(repo, lines) as url:
+    told = Told()
+    with served(repo, told) as url:
         client = client_of(tmp_path, url)
         ostree(client, "pull", "--require-static-deltas", "preview", f"{REF}@{first}")
         ostree(client, "pull", "--require-static-deltas", "preview", REF)
         assert ostree(client, "rev-parse", f"preview:{REF}") == second
     ostree(client, "fsck", "--quiet")
-    assert "delta parts" in lines.lines[-1]
-    assert f"{REF} ({second[:12]}, 2)" in lines.lines[-1]
+    assert "delta parts" in told.infos[-1]
+    assert f"{REF} ({second[:12]}, 2)" in told.infos[-1]
 
 
 def test_what_is_missing_is_told(repo: Path, tmp_path: Path) -> None:
     next(repo.glob("objects/*/*.filez")).unlink()
-    lines = Lines()
-    with served(repo, lines) as url:
+    told = Told()
+    with served(repo, told) as url:
         client = client_of(tmp_path, url)
         with pytest.raises(AssertionError, match="404"):
             ostree(client, "pull", "preview", REF)
-    assert "OBJECTS ARE MISSING" in lines.lines[0]
+    assert "OBJECTS ARE MISSING" in told.infos[0]

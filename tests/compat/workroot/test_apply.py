@@ -16,6 +16,7 @@ from compose.process import Program
 from compose.tree import Tree
 from compose.workroot.materialise import materialise
 from compose.workroot.workroot import Workroot
+from tests.support.told import Told
 from tests.support.workroots import scan
 
 pytestmark = pytest.mark.root
@@ -173,12 +174,8 @@ def test_a_directory_is_scanned_as_it_is(store: BlobStore, tmp_path: Path) -> No
     )
     (top / "tmp").mkdir()
 
-    class Notes(Reporter):
-        def warn(self, message: str) -> None:
-            warnings.append(message)
-
-    warnings: list[str] = []
-    tree = scan(str(top), store, writer="step:scan", reporter=Notes())
+    told = Told()
+    tree = scan(str(top), store, writer="step:scan", reporter=told)
     assert sorted(tree.entries) == ["", "link", "tmp", "usr", "usr/bin", "usr/bin/tool", "usr/bin/twin"]
     assert tree["usr/bin/tool"].permissions == 0o4755
     assert tree["usr/bin/tool"].link == tree["usr/bin/twin"].link != ""
@@ -186,7 +183,7 @@ def test_a_directory_is_scanned_as_it_is(store: BlobStore, tmp_path: Path) -> No
     assert tree["usr/bin"].xattrs == ((b"user.component", b"x"),)
     assert tree["link"].target == "/nowhere"
     assert tree["tmp"].writer == "step:scan"
-    assert warnings == [
+    assert told.warnings == [
         "/fifo: fifo made by step:scan dropped, a commit cannot hold it",
         "/usr/bin: ACL made by step:scan dropped, a commit cannot hold it",
     ]

@@ -24,6 +24,7 @@ from compose.workroot import workroot
 from compose.workroot.materialise import MOUNT_POINTS, as_materialised
 from compose.workroot.memory import ProgramMemory
 from compose.workroot.workroot import Workroot
+from tests.support.told import Told
 from tests.support.workroots import scan
 
 pytestmark = [
@@ -416,18 +417,12 @@ def test_a_few_states_of_the_tree_are_remembered(small: Tree, site: Site) -> Non
 
 
 def test_what_is_warned_of_is_warned_of_again(small: Tree, site: Site) -> None:
-    class Notes(Reporter):
-        def warn(self, message: str) -> None:
-            warnings.append(message)
-
-    warnings: list[str] = []
+    told = Told()
     for _ in range(2):
-        with Workroot(
-            small, site.store, str(site.path / "root"), reporter=Notes(), epoch=1, memory=site.memory
-        ) as root:
+        with Workroot(small, site.store, str(site.path / "root"), reporter=told, epoch=1, memory=site.memory) as root:
             root.run(shell("mkfifo /usr/fifo"))
             root.absorb()
-    assert warnings == ["/usr/fifo: fifo made by scriptlet:x:%post dropped, a commit cannot hold it"] * 2
+    assert told.warnings == ["/usr/fifo: fifo made by scriptlet:x:%post dropped, a commit cannot hold it"] * 2
 
 
 ALWAYS = shell("exit 1")

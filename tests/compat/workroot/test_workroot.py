@@ -18,16 +18,9 @@ from compose.events import Reporter
 from compose.process import Program, ProgramRecord
 from compose.tree import Tree
 from compose.workroot.workroot import Workroot
+from tests.support.told import Told
 
 pytestmark = pytest.mark.root
-
-
-class Notes(Reporter):
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
 
 
 def shell(body: str, **options: object) -> Program:
@@ -116,11 +109,11 @@ def test_what_lies_on_private_mounts_is_not_kept(small: Tree, store: BlobStore, 
 
 
 def test_fifos_are_dropped_with_a_warning(small: Tree, store: BlobStore, directory: str) -> None:
-    notes = Notes()
-    with workroot(small, store, directory, notes) as root:
+    told = Told()
+    with workroot(small, store, directory, told) as root:
         assert root.run(shell("mkfifo /usr/fifo")).status == 0
         assert "usr/fifo" not in root.absorb()
-    assert notes.warnings == ["/usr/fifo: fifo made by scriptlet:x:%post dropped, a commit cannot hold it"]
+    assert told.warnings == ["/usr/fifo: fifo made by scriptlet:x:%post dropped, a commit cannot hold it"]
 
 
 def test_names_that_are_not_utf8_name_their_writer(small: Tree, store: BlobStore, directory: str) -> None:

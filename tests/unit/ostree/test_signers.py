@@ -17,6 +17,7 @@ from compose.ostree.gvariant import Variant
 from compose.ostree.prune import KEEP_ALL, Retention
 from compose.ostree.sign import joined, parted
 from compose.ostree.signers import GpgKey, SignCommand, parse_command, signed_by
+from tests.support.told import Told
 
 
 @pytest.mark.parametrize(
@@ -67,16 +68,12 @@ def test_a_key_that_is_missing_is_named_as_it_was_given(
 
 
 def test_a_user_learns_what_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-
-    class Log(Reporter):
-        def info(self, message: str) -> None:
-            said.append(message)
+    told = Told()
 
     monkeypatch.setattr(signers, "_PATIENCE", 0.1)
     commands = [parse_command("spki=cat"), parse_command("spki=sh -c 'sleep 0.4; cat'")]
-    assert signed_by(b"data", commands, Log()) == [("ostree.sign.spki", b"data")] * 2
-    assert said == ["still waiting for a signature (--sign-command: sh -c 'sleep 0.4; cat')"]
+    assert signed_by(b"data", commands, told) == [("ostree.sign.spki", b"data")] * 2
+    assert told.infos == ["still waiting for a signature (--sign-command: sh -c 'sleep 0.4; cat')"]
 
 
 def test_a_program_need_not_read_what_it_gets() -> None:

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from compose.events import Reporter
 from compose.serve.paths import Resource, parse_target
 from compose.serve.pulls import QUIET, Pulls
+from tests.support.told import Told
 from tests.unit.serve.test_paths import HEX, NAME, OBJECT
-
-
-class Lines(Reporter):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def info(self, message: str) -> None:
-        self.lines.append(message)
 
 
 class Clock:
@@ -30,8 +22,8 @@ def resource(target: str) -> Resource:
 
 
 def test_lines() -> None:
-    lines, clock = Lines(), Clock()
-    pulls = Pulls(lambda commit: f"<{commit[:4]}>", lines, clock)
+    told, clock = Told(), Clock()
+    pulls = Pulls(lambda commit: f"<{commit[:4]}>", told, clock)
     pulls.note("one", resource("/config"), 10)
     pulls.note("one", resource("/summary"), None)
     pulls.note("two", resource("/summary"), 100)
@@ -39,22 +31,22 @@ def test_lines() -> None:
         pulls.note("one", resource(f"/objects/{OBJECT}.{extension}"), size)
     pulls.note("one", resource(f"/objects/{OBJECT}.commitmeta"), None)
     pulls.report()
-    assert lines.lines == []
+    assert told.infos == []
     clock.now += QUIET / 2
     pulls.note("one", resource(f"/deltas/{NAME[:2]}/{NAME[2:]}/0"), 500_000)
     clock.now += QUIET / 2
     pulls.report()
-    assert lines.lines == ["two: checked for updates"]
+    assert told.infos == ["two: checked for updates"]
     clock.now += QUIET / 2
     pulls.report()
-    assert lines.lines[1:] == [f"one: pulled <{HEX[:4]}>: 2 objects, 1 delta parts, 2.0 MB in 1.0s"]
+    assert told.infos[1:] == [f"one: pulled <{HEX[:4]}>: 2 objects, 1 delta parts, 2.0 MB in 1.0s"]
     pulls.report(final=True)
-    assert len(lines.lines) == 2
+    assert len(told.infos) == 2
 
 
 def test_what_is_missing_is_told() -> None:
-    lines = Lines()
-    pulls = Pulls(str, lines)
+    told = Told()
+    pulls = Pulls(str, told)
     pulls.note("one", resource(f"/objects/{OBJECT}.filez"), None)
     pulls.report(final=True)
-    assert "1 OBJECTS ARE MISSING" in lines.lines[0]
+    assert "1 OBJECTS ARE MISSING" in told.infos[0]
