@@ -48,8 +48,6 @@ class CommitOptions:
     replaces: str | None = None
     detached: Metadata = ()
     signers: tuple[Signer, ...] = ()
-    subject: str = ""
-    body: str = ""
     jobs: int = 1
     memo: str | None = None
 
@@ -101,8 +99,8 @@ def commit_tree(
             Commit(
                 metadata=metadata,
                 parent=bytes.fromhex(options.parent) if options.parent else b"",
-                subject=options.subject,
-                body=options.body,
+                subject="",
+                body="",
                 timestamp=options.timestamp,
                 root_tree=root_tree,
                 root_meta=root_meta,

@@ -24,11 +24,13 @@ from compose.errors import RepositoryError, StorageError
 from compose.events import Reporter
 from compose.ostree.ahead import DeflateAhead
 from compose.ostree.config import Mode
+from compose.ostree.deflate import WHOLE_MAX
 from compose.ostree.gvariant import Variant
 from compose.ostree.repo import Repo
 from compose.ostree.transaction import Transaction
 from compose.tree import Tree
 from tests.support.disk import scan_disk
+from tests.support.told import Told
 
 pytestmark = pytest.mark.root
 REF = "os/x86_64/main"
@@ -100,14 +102,12 @@ def commit(
     memo: str | None = None,
     ahead: DeflateAhead | None = None,
 ) -> Committed:
-    """Commit as `ostree commit --timestamp=@1700000000 -s subject` does."""
+    """Commit as `ostree commit --timestamp=@1700000000` does."""
     options = CommitOptions(
         metadata=(("version", Variant("s", "1")), ("ostree.ref-binding", Variant("as", [ref]))),
         parent=None,
         timestamp=1700000000,
         ref=ref,
-        subject="subject",
-        body="",
         jobs=jobs,
         memo=memo,
     )
@@ -141,7 +141,7 @@ def test_same_checksum_as_the_real_tool(mode: Mode, nasty: Path, tree: Tree, blo
     ostree(tmp_path / "theirs", "init", f"--mode={mode.removesuffix('-z2')}")
     expected = ostree(
         tmp_path / "theirs",
-        *("commit", f"--branch={REF}", f"--tree=dir={nasty}", "--timestamp=@1700000000", "-s", "subject"),
+        *("commit", f"--branch={REF}", f"--tree=dir={nasty}", "--timestamp=@1700000000"),
         "--add-metadata-string=version=1",
     )
     Repo.create(str(tmp_path / "ours"), mode)
@@ -170,18 +170,19 @@ def test_same_checksum_as_the_real_tool(mode: Mode, nasty: Path, tree: Tree, blo
 
 
 @pytest.mark.parametrize("mode", MODES[:2])
-def test_a_file_of_a_gibibyte(mode: Mode, tmp_path: Path) -> None:
+def test_a_file_that_is_too_large_to_hold(mode: Mode, tmp_path: Path) -> None:
+    size = 3 * WHOLE_MAX + 1
     top = tmp_path / "root"
     top.mkdir()
     with open(top / "image", "wb") as file:
-        for place in (0, 500 << 20, (1 << 30) - (4 << 20)):
+        for place in (0, size // 2, size - (4 << 20)):
             file.seek(place)
             file.write(os.urandom(4 << 20))
-    assert (top / "image").stat().st_size == 1 << 30
+    assert (top / "image").stat().st_size == size
     ostree(tmp_path / "theirs", "init", f"--mode={mode.removesuffix('-z2')}")
     expected = ostree(
         tmp_path / "theirs",
-        *("commit", f"--branch={REF}", f"--tree=dir={top}", "--timestamp=@1700000000", "-s", "subject"),
+        *("commit", f"--branch={REF}", f"--tree=dir={top}", "--timestamp=@1700000000"),
         "--add-metadata-string=version=1",
     )
     Repo.create(str(tmp_path / "ours"), mode)
@@ -452,18 +453,14 @@ def test_a_damaged_blob_is_neither_committed_nor_remembered(tmp_path: Path) -> N
 def test_little_memory_means_fewer_processes(
     tree: Tree, blobs: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[str] = []
-
-    class Listener(Reporter):
-        def info(self, message: str) -> None:
-            told.append(message)
+    told = Told()
 
     monkeypatch.setattr("compose.memory.available", lambda: 200 << 20)
     options = CommitOptions(metadata=(), parent=None, timestamp=0, ref=None, jobs=5)
     with Repo.create(str(tmp_path / "repo")) as repo:
-        commit_tree(tree, blobs, repo, options, Listener())
+        commit_tree(tree, blobs, repo, options, told)
     # the largest file has 40 MiB: twice that and 20 for each
-    assert [each for each in told if "2 of 5 processes" in each]
+    assert [each for each in told.infos if "2 of 5 processes" in each]
 
 
 @pytest.mark.parametrize("refusing", ["objects/6e", "refs/heads/os"])
