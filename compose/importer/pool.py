@@ -68,7 +68,8 @@ class ImportPool:
             worker = worker or self._start()
             return worker.import_rpm(path, sha256)
         finally:
-            self._idle.put(worker)
+            # one that died is replaced: it would fail for each further RPM, and any of them may be reported
+            self._idle.put(worker if worker is not None and worker.is_alive() else None)
 
     def _start(self) -> _Worker:
         with self._lock:
@@ -109,6 +110,9 @@ class _Worker:
         if kind in _ERRORS:
             raise _ERRORS[kind](message, hint=hint, details=details or self._stderr_tail())
         raise RuntimeError(f"the importer failed on {path}:\n{message}")
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
 
     def kill(self) -> None:
         self._process.kill()

@@ -303,6 +303,9 @@ def test_a_worker_that_dies_is_named(cache, rpm_file, tmp_path, number, name):
         with pytest.raises(PackageError, match=rf"slow\.rpm: the process importing it was killed by {name}"):
             pool.import_rpm(str(fifo), "0" * 64)
         killer.join()
+        # other packages are not blamed for it
+        pool.import_rpm(file.path, file.sha256)
+    assert children() == []
 
 
 def test_an_interrupt_ends_the_workers_at_once(cache, rpm_file, tmp_path):
