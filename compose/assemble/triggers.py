@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
-import rpm
-
+from compose.rpm.compare import compare_labels
 from compose.rpm.manifest import PackageManifest, Trigger, TriggerCondition, TriggerKind
 from compose.rpm.nevra import Nevra
 
@@ -165,7 +164,7 @@ def matches(condition: TriggerCondition, nevra: Nevra) -> bool:
         return True
     epoch, colon, rest = condition.version.rpartition(":")
     version, dash, release = rest.partition("-")
-    order = rpm.labelCompare(
+    order = compare_labels(
         (str(nevra.epoch), nevra.version, nevra.release if dash else ""),
         (epoch if colon else "0", version, release),
     )

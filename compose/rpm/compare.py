@@ -23,10 +23,24 @@ class Change(IntEnum):
 
 def compare_evr(one: Nevra, two: Nevra) -> int:
     """Compare epoch, version and release by librpm's rules: -1, 0 or 1."""
-    result: int = rpm.labelCompare(
-        (str(one.epoch), one.version, one.release), (str(two.epoch), two.version, two.release)
-    )
+    return compare_labels((str(one.epoch), one.version, one.release), (str(two.epoch), two.version, two.release))
+
+
+def compare_labels(one: tuple[str, str, str], two: tuple[str, str, str]) -> int:
+    """The same for (epoch, version, release), which may be any texts."""
+    result: int = rpm.labelCompare(_accepted(one), _accepted(two))
     return result
+
+
+def _accepted(label: tuple[str, str, str]) -> tuple[str, str, str]:
+    """A label that compares alike and that librpm's bindings take: they refuse an empty version and text that is not UTF-8."""
+    epoch, version, release = map(in_ascii, label)
+    return epoch, version or ".", release
+
+
+def in_ascii(version: str) -> str:
+    """A version that librpm compares alike: to it, all characters but ASCII's are separators."""
+    return version if version.isascii() else version.encode("ascii", "replace").decode()
 
 
 def pairs(before: Iterable[Nevra], after: Iterable[Nevra]) -> list[tuple[Nevra | None, Nevra | None]]:

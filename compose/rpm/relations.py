@@ -9,6 +9,7 @@ from typing import Any
 
 import rpm
 
+from compose.rpm.compare import in_ascii
 from compose.rpm.richdeps import rich_words
 from compose.rpm.sorting import Relation
 
@@ -155,8 +156,10 @@ class _Index:
 
 
 def _overlap(provided: Dependency, need: Dependency) -> bool:
+    """Whether a provided version is a needed one; the names are the same."""
     return bool(_ds(provided, "provides").Compare(_ds(need, "requires")))
 
 
 def _ds(dependency: Dependency, kind: str) -> Any:
-    return rpm.ds((dependency.name, dependency.flags, dependency.version), kind)
+    # not its name: those of old packages need not be UTF-8, and librpm's bindings refuse that
+    return rpm.ds(("same", dependency.flags, in_ascii(dependency.version)), kind)

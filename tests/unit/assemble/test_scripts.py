@@ -105,6 +105,10 @@ def test_triggers_are_around_the_scriptlets_of_the_package_that_sets_them_off() 
         (4, "0.9", True),
         (12, "2", False),
         (8, "0:1", True),
+        # of a macro that is not defined; in another encoding
+        (2, "-1", False),
+        (4, "1:", False),
+        (4, "\udcff0", True),
     ],
 )
 def test_versions_of_triggers(flags: int, version: str, expected: bool) -> None:

@@ -32,6 +32,9 @@ def nevras(text: str) -> list[Nevra]:
         ("k-9 k-10", "k-11 k-10", "upgraded k-9 -> k-11"),
         ("k-9 k-10", "k-11", "removed k-9 ->; upgraded k-10 -> k-11"),
         ("k-9", "k-10 k-11", "added -> k-10; upgraded k-9 -> k-11"),
+        # versions that only a broken or hostile commit has
+        ("a- b-1", "a-0 b-", "upgraded a- -> a-0; downgraded b-1 -> b-"),
+        ("a-\udcff1", "a-2", "upgraded a-\udcff1 -> a-2"),
     ],
 )
 def test_package_changes(before: str, after: str, expected: str) -> None:

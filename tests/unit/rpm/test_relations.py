@@ -59,6 +59,14 @@ def test_versions_choose_between_providers() -> None:
     assert not found(package("a", need("x", AT_LEAST, "3")), *providers)
 
 
+@pytest.mark.parametrize("name", ["x", "x\udcff"])
+@pytest.mark.parametrize("version", ["1", "\udcff1"])
+def test_texts_of_old_packages_need_not_be_utf_8(name: str, version: str) -> None:
+    provider = package("b", provides=(Dependency(name=name, flags=EQUAL, version=version),))
+    assert found(package("a", need(name, AT_LEAST, "1")), provider) == [(1, 0)]
+    assert not found(package("a", need(name, AT_LEAST, "2")), provider)
+
+
 def test_a_package_that_provides_it_itself_needs_no_other_unless_that_is_of_64_bits() -> None:
     x = Dependency(name="x", flags=0, version="")
     mine = package("b", "x", provides=(x,))
