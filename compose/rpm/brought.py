@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+import rpm
 
 from compose.errors import AssembleError, ComposeError
 from compose.events import Reporter
@@ -44,18 +47,25 @@ def _list_files(directory: str, reporter: Reporter) -> tuple[BroughtFiles, ...]:
 
 
 def _package_files(header: Any) -> BroughtFiles:
-    names, modes, flags = header["filenames"], header["filemodes"], header["fileflags"]
-    # a database that was written without an installation has none
-    states = header["filestates"] or [FileState.NORMAL] * len(names)
-    files = (
-        name.removeprefix("/")
-        for name, mode, flag, state in zip(names, modes, flags, states, strict=True)
-        if not stat.S_ISDIR(mode & 0xFFFF) and not flag & FileFlag.GHOST and state == FileState.NORMAL
-    )
+    nevra = nevra_of(header)
+    try:
+        files = sorted(_files(header))
+    except (rpm.error, ValueError) as error:
+        raise AssembleError(f"the rpm database is damaged: the files of {nevra} cannot be read: {error}") from error
     return BroughtFiles(
-        nevra=nevra_of(header),
+        nevra=nevra,
         source_rpm=text_of(header["sourcerpm"]),
         build_time=int(header["buildtime"] or 0),
         changes=tuple(int(time) for time in header["changelogtime"]),
-        files=tuple(sorted(files)),
+        files=tuple(files),
     )
+
+
+def _files(header: Any) -> Iterator[str]:
+    """Raises rpm.error or ValueError if the columns do not match."""
+    names, modes, flags = header["filenames"], header["filemodes"], header["fileflags"]
+    # a database that was written without an installation has none
+    states = header["filestates"] or [FileState.NORMAL] * len(names)
+    for name, mode, flag, state in zip(names, modes, flags, states, strict=True):
+        if not stat.S_ISDIR(mode) and not flag & FileFlag.GHOST and state == FileState.NORMAL:
+            yield name.removeprefix("/")

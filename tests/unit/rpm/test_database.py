@@ -7,9 +7,14 @@ import stat
 import pytest
 import rpm
 
+from compose.errors import AssembleError
+from compose.events import Reporter
+from compose.rpm import brought
 from compose.rpm.database import FileState, installed_header, text_of
+from compose.rpm.header import load_header
 from compose.rpm.manifest import FileFlag, ManifestFile, PackageManifest
 from compose.rpm.nevra import Nevra
+from tests.support.rpmmaker import INT16, INT32, Member, RpmMaker
 
 EPOCH = 1700000000
 # not sorted, as other builders write them
@@ -77,3 +82,14 @@ def test_a_time_that_a_header_cannot_hold():
 def test_texts_can_be_written_whatever_their_encoding_was(written, read):
     assert text_of(written) == read
     read.encode()
+
+
+@pytest.mark.parametrize("tags", [{1030: (INT16, [stat.S_IFREG])}, {1037: None}, {1118: None}, {1116: (INT32, [0, 9])}])
+def test_file_lists_that_lie_are_damage(tmp_path, monkeypatch, tags):
+    path = tmp_path / "some.rpm"
+    path.write_bytes(RpmMaker([Member("/usr/a"), Member("/usr/b")], tags=tags).build())
+    with path.open("rb") as file:
+        header = load_header(file.fileno())
+    monkeypatch.setattr(brought, "headers_in", lambda _: [header])
+    with pytest.raises(AssembleError, match=r"database is damaged: the files of nasty-1\.0-1\.noarch cannot be read"):
+        brought._list_files("", Reporter())
