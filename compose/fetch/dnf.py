@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import time
@@ -132,7 +131,7 @@ class _Session:
         config.get_cacheonly_option().set("metadata")
         config.get_optional_metadata_types_option().set([])
         self._base.setup()
-        add_repos(self._base, sections, dataclasses.replace(job.network, cache_only=True), Reporter())
+        add_repos(self._base, sections, Reporter())
         try:
             self._base.get_repo_sack().load_repos(libdnf5.repo.Repo.Type_AVAILABLE)
         except (libdnf5.exception.Error, RuntimeError) as error:

@@ -121,10 +121,10 @@ class _Session:
         os.makedirs(root, mode=0o700, exist_ok=True)
         configure(self._base, access, network, root)
         self._base.setup()
-        repos = add_repos(self._base, sections, network, Reporter())
+        repos = add_repos(self._base, sections, Reporter())
         self._repos = {section.id: repo for section, repo in zip(sections, repos, strict=True)}
         self._hosts = {section.id: {*map(_host, self._named(section))} for section in sections}
-        repos = add_repos(self._base, tuple(map(_anonymous, sections)), network, Reporter())
+        repos = add_repos(self._base, tuple(map(_anonymous, sections)), Reporter())
         self._anonymous_repos = {section.id: repo for section, repo in zip(sections, repos, strict=True)}
 
     def run(

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+import rpm
+
 from compose import fs
 from compose.errors import AssembleError, ComposeError, StorageError
 from compose.events import Reporter
@@ -263,8 +265,6 @@ class InstalledPackage:
 
 def look_in(directory: str) -> None:
     """Point librpm, and thereby libdnf5, at the database in a directory. Global: for child processes only."""
-    import rpm
-
     rpm.addMacro("_dbpath", directory)
 
 
@@ -283,8 +283,6 @@ def headers_in(directory: str) -> Iterator[Any]:
 
     Raises AssembleError if librpm refuses the database, or skips damaged packages, which it does without an error.
     """
-    import rpm
-
     look_in(directory)
     transaction = rpm.TransactionSet()
     # a database has no signature; it is only read, and nothing from it is run
@@ -318,8 +316,6 @@ def packages_of(manifests: Sequence[PackageManifest], reporter: Reporter) -> tup
 
 
 def _describe(headers: tuple[bytes, ...], reporter: Reporter) -> tuple[InstalledPackage, ...]:
-    import rpm
-
     del reporter
     return tuple(_package(rpm.hdr(header)) for header in headers)
 

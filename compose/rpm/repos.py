@@ -204,7 +204,7 @@ def configure(base: Any, access: RepoAccess, network: RepoNetwork, installroot: 
         dnf_variables.set(name, text)
 
 
-def add_repos(base: Any, sections: tuple[RepoSection, ...], network: RepoNetwork, reporter: Reporter) -> list[Any]:
+def add_repos(base: Any, sections: tuple[RepoSection, ...], reporter: Reporter) -> list[Any]:
     """Add repositories to a Base after its setup(), and return libdnf5's, in the order of sections. Loads no metadata.
 
     Raises TreefileError with file:line for a value that libdnf5 refuses. Warns of unknown options.

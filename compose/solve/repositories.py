@@ -158,7 +158,7 @@ class Repositories:
             types.append("updateinfo")
         config.get_optional_metadata_types_option().set(types)
         self.base.setup()
-        self._repos = add_repos(self.base, self.sections, network, reporter)
+        self._repos = add_repos(self.base, self.sections, reporter)
         self._failures: list[tuple[str, str]] = []
 
     def load(self) -> None:
