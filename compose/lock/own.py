@@ -52,6 +52,9 @@ _SPECIAL = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _STRINGS = ("nevra", "repo", "location", "checksum", "source", "reason")
 _OPTIONAL = ("key", "base")
 _NUMBERS = ("size", "installed")
+_MOST = (1 << 63) - 1
+_LATEST = (1 << 32) - 1
+"""Seconds since 1970; libdnf5 does not count further."""
 _HINT = "create it again with compose lock"
 
 
@@ -134,6 +137,11 @@ def _advisory_row(advisory: Advisory) -> dict[str, Any]:
     }
 
 
+def _is_number(value: Any, most: int) -> bool:
+    """Whether it is a whole number from 0 to `most`; a bool, though an int to Python, is not."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
+
+
 class _Reader:
     """Converts parsed YAML to a lock, collecting faults."""
 
@@ -149,10 +157,7 @@ class _Reader:
         if found is None:
             self._fault(mapping, f"{name} is missing")
             return None
-        if not isinstance(found.value, kind) or (
-            # bool is a subclass of int
-            kind is int and (isinstance(found.value, bool) or found.value < 0)
-        ):
+        if not isinstance(found.value, kind) or (kind is int and not _is_number(found.value, _MOST)):
             self._fault(found, f"{name} must be {description}")
             return None
         if kind is str and _CONTROL.search(found.value):
@@ -185,8 +190,8 @@ class _Reader:
             self._fault(part, "request must be 64 hexadecimal digits")
         repos = self._member(part, "repos", dict, "a mapping of repositories to times") or {}
         for timestamp in repos.values():
-            if not isinstance(timestamp.value, int) or isinstance(timestamp.value, bool):
-                self._fault(timestamp, "the timestamp of a repository must be a number")
+            if not _is_number(timestamp.value, _LATEST):
+                self._fault(timestamp, "the time of a repository must be a number of seconds, below 2^32")
         rows = self._member(part, "packages", list, "a list") or []
         packages: dict[Nevra, LockedPackage] = {}
         for row in rows:
@@ -202,7 +207,7 @@ class _Reader:
         return ArchLock(
             request=request or "",
             specs=self._strings(part, "specs"),
-            repos=tuple(sorted((name, each.value) for name, each in repos.items() if isinstance(each.value, int))),
+            repos=tuple(sorted((name, each.value) for name, each in repos.items())),
             packages=tuple(packages[nevra] for nevra in sorted(packages)),
             advisories=self._advisories(part),
         )
