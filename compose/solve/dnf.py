@@ -23,6 +23,8 @@ from compose.solve.request import LocalRpm, SolveRequest
 from compose.solve.resolution import COMMAND_LINE, Reason, Resolution, ResolvedPackage
 
 _SOURCES = ("src", "nosrc")
+_MISSPELT = 10
+"""More missing packages than these are not misspelt, but of a repository that is not enabled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +185,7 @@ class _Solver:
                 missing.append(spec)
             found += [(package, spec.text) for package in chosen.values()]
         if missing:
-            names = {package.get_name() for package in self._query()}
+            names = self._names(len(missing))
             raise self._not_found([self._why_missing(spec, None, names) for spec in missing])
         return found
 
@@ -267,7 +269,7 @@ class _Solver:
             for spec, repo in jobs
             if spec.text in hidden | unmatched and not self._matching(spec.text, repo)
         ]
-        names = {package.get_name() for package in self._query()} if missing else set()
+        names = self._names(len(missing))
         # from here on queries see what was hidden, to explain why a package is missing
         self._base.get_rpm_package_sack().clear_user_excludes()
         if missing:
@@ -333,6 +335,11 @@ class _Solver:
             return "packages of the base cannot be replaced; if the repositories have moved on, compose the base again first"
         names = {name_of(nevra) for nevra in nevras & self._locked_out} - excluded.keys()
         return locked.way_out(self._request.lock, names) if names and self._request.lock is not None else None
+
+    def _names(self, missing: int) -> set[str]:
+        """The names that missing packages may be meant to have. missing: how many there are; a search for what resembles
+        one takes 0.3 s among 60,000 names."""
+        return {package.get_name() for package in self._query()} if 0 < missing <= _MISSPELT else set()
 
     def _why_missing(self, spec: PackageSpec, repo: str | None, names: set[str]) -> str:
         where = f"in repository {repo!r}" if repo else "in any enabled repository"

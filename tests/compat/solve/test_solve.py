@@ -191,6 +191,12 @@ def test_another_build_than_there_is(place, spec, told):
     )
 
 
+def test_many_missing_packages_are_not_misspelt(place):
+    error = place.fails(SolveError, *(f"ap{number}" for number in range(11)))
+    assert error.message == "11 of the requested packages cannot be found"
+    assert not any("did you mean" in line for line in error.details)
+
+
 def test_a_broken_dependency_is_told_from_the_line_to_the_fault(place):
     error = place.fails(SolveError, "needsbroken")
     assert "(t.yaml:2:5: needsbroken)" in error.message
