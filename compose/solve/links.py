@@ -96,7 +96,11 @@ def satisfied_by(dependency: str, providers: Callable[[str], frozenset[Nevra]]) 
     """
     if not dependency.startswith("("):
         return providers(dependency)
-    return _rich(rich_words(dependency), providers)
+    try:
+        return _rich(rich_words(dependency), providers)
+    except RecursionError:
+        # nested in hundreds of parentheses: only a malicious package has it
+        return frozenset()
 
 
 def _rich(words: list[str], providers: Callable[[str], frozenset[Nevra]]) -> frozenset[Nevra]:

@@ -44,6 +44,8 @@ def satisfied(dependency):
         ("(a", ""),
         ("(a if", ""),
         ("(a or)", ""),
+        ("(a or " * 100 + "b" + ")" * 100, "a b"),
+        ("(a or " * 10_000 + "b" + ")" * 10_000, ""),
     ],
 )
 def test_what_satisfies_a_dependency(dependency, expected):
