@@ -139,9 +139,9 @@ def _loops(followers: Sequence[Sequence[int]]) -> Iterator[list[int]]:
                     parent = path[-1][0]
                     lowest[parent] = min(lowest[parent], lowest[node])
                 if lowest[node] == depth[node]:
-                    cut = open_nodes.index(node)
-                    component = open_nodes[cut:][::-1]
-                    del open_nodes[cut:]
+                    component = [open_nodes.pop()]
+                    while component[-1] != node:
+                        component.append(open_nodes.pop())
                     finished.update(component)
                     if len(component) > 1:
                         yield component
