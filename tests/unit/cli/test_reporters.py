@@ -23,6 +23,8 @@ from compose.cli.terminal import TerminalReporter
 from compose.errors import SolveError, TreefileError
 
 SCHEMA = json.loads(resources.files("compose.cli").joinpath("events.schema.json").read_text())
+# jsonschema.validate() checks the schema too, each time
+EVENTS = jsonschema.validators.validator_for(SCHEMA)(SCHEMA)
 
 
 @pytest.fixture
@@ -81,8 +83,12 @@ def events(*calls):
     with open(read) as stream:
         found = [json.loads(line) for line in stream]
     for each in found:
-        jsonschema.validate(each, SCHEMA)
+        EVENTS.validate(each)
     return found
+
+
+def test_the_schema_is_one():
+    EVENTS.check_schema(SCHEMA)
 
 
 def test_every_event_fits_the_schema(tree, monkeypatch):
@@ -128,7 +134,7 @@ def test_the_schema_refuses_what_is_no_event():
     for wrong in ({"event": "other", "time": 0}, {"event": "notice", "time": 0}, {"event": "notice", "message": "x"},
                   {"event": "result", "time": 0, "outcome": "maybe"}):  # fmt: skip
         with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate(wrong, SCHEMA)
+            EVENTS.validate(wrong)
 
 
 def test_a_reader_that_goes_away():

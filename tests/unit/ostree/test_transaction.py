@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,10 +17,19 @@ from compose.ostree.transaction import Transaction
 from tests.support.commits import file, write_commit
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[str, ...]]:
+    """A repository, and three commits in it."""
+    path = tmp_path_factory.mktemp("template") / "repo"
+    with Repo.create(str(path)) as made:
+        return path, tuple(write_commit(made, {"file": file(content)}) for content in (b"1", b"2", b"3"))
+
+
 @pytest.fixture
-def repo(tmp_path: Path) -> Iterator[Repo]:
-    with Repo.create(str(tmp_path / "repo")) as made:
-        yield made
+def repo(template: tuple[Path, tuple[str, ...]], tmp_path: Path) -> Iterator[Repo]:
+    shutil.copytree(template[0], tmp_path / "repo")
+    with Repo.open(str(tmp_path / "repo")) as copied:
+        yield copied
 
 
 def move(repo: Repo, checksum: str, replaces: str | None) -> None:
@@ -28,8 +38,8 @@ def move(repo: Repo, checksum: str, replaces: str | None) -> None:
 
 
 @pytest.fixture
-def commits(repo: Repo) -> tuple[str, ...]:
-    return tuple(write_commit(repo, {"file": file(content)}) for content in (b"1", b"2", b"3"))
+def commits(template: tuple[Path, tuple[str, ...]]) -> tuple[str, ...]:
+    return template[1]
 
 
 def test_from_the_commit_that_it_was(repo: Repo, commits: tuple[str, ...]) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import functools
+import gzip
 import hashlib
 import lzma
 import os
@@ -118,9 +120,16 @@ def test_windows_that_would_eat_the_memory_are_refused(payload_of):
         payload_of(RpmMaker(change_payload=lambda payload: stream))
 
 
+# as COMPRESSORS, but quicker
+PACKERS = COMPRESSORS | {
+    "gzip": functools.partial(gzip.compress, compresslevel=1),
+    "xz": functools.partial(lzma.compress, preset=0),
+}
+
+
 @pytest.mark.parametrize("compressor", ["gzip", "bzip2", "xz", "zstd"])
 def test_memory_is_bounded(tmp_path, compressor):
-    bomb = COMPRESSORS[compressor](bytes(24 << 20))
+    bomb = PACKERS[compressor](bytes(24 << 20))
     path = tmp_path / "bomb.rpm"
     path.write_bytes(RpmMaker(compressor=compressor, change_payload=lambda payload: bomb).build())
     fd = os.open(path, os.O_RDONLY)
