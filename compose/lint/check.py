@@ -257,7 +257,10 @@ def _zstd(data: memoryview) -> Iterator[bytes]:
 def _gzip(data: memoryview) -> Iterator[bytes]:
     decompressor = zlib.decompressobj(31)
     for start in range(0, len(data), _CHUNK):
-        yield decompressor.decompress(data[start : start + _CHUNK])
+        packed: bytes | memoryview = data[start : start + _CHUNK]
+        while packed:
+            yield decompressor.decompress(packed, _CHUNK)
+            packed = decompressor.unconsumed_tail
         if decompressor.eof:
             return
 

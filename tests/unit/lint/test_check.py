@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -394,6 +395,21 @@ def test_an_initramfs_behind_microcode_with_magic_numbers(pack) -> None:
     # the rest is compressed in some other way
     editor.add_file("usr/lib/modules/6.1/initramfs.img", store.add_bytes(microcode + b"xz"), writer="test")
     assert lint_tree(editor.build(), store, bootable=True) == ()
+
+
+@pytest.mark.parametrize("pack", [lambda data: gzip.compress(data, 1), zstandard.ZstdCompressor().compress])
+def test_an_initramfs_that_swells(pack) -> None:
+    tree, store = changed()
+    editor = tree.edit()
+    image = pack(bytes(24 << 20) + b"usr/lib/ostree/ostree-prepare-root")
+    editor.add_file("usr/lib/modules/6.1/initramfs.img", store.add_bytes(image), writer="test")
+    tree = editor.build()
+    tracemalloc.start()
+    try:
+        assert lint_tree(tree, store, bootable=True) == ()
+        assert tracemalloc.get_traced_memory()[1] < 12 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
