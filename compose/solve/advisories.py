@@ -7,6 +7,7 @@ from typing import Any
 
 from compose.rpm.compare import compare_evr
 from compose.rpm.nevra import Nevra
+from compose.solve.links import nevra_of
 from compose.solve.resolution import Advisory, Reference
 
 _SECURITY = "security"
@@ -34,13 +35,7 @@ def security_updates(dnf: Any, base: Any, before: Iterable[Nevra], after: Iterab
         key = package.get_name(), package.get_arch()
         if key not in old or key not in new:
             return False
-        build = Nevra(
-            name=key[0],
-            epoch=int(package.get_epoch() or 0),
-            version=package.get_version(),
-            release=package.get_release(),
-            arch=key[1],
-        )
+        build = nevra_of(package)
         return compare_evr(old[key], build) < 0 <= compare_evr(new[key], build)
 
     query = dnf.advisory.AdvisoryQuery(base)

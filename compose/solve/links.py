@@ -62,7 +62,7 @@ def providing(query: Any, files: Any, dependency: str) -> Any:
 
 
 def nevra_of(package: Any) -> Nevra:
-    """The NEVRA of a libdnf5 package."""
+    """The NEVRA of a libdnf5 package, or of one that an advisory of libdnf5 lists."""
     return Nevra(
         name=package.get_name(),
         epoch=int(package.get_epoch() or 0),
