@@ -53,6 +53,12 @@ class RepoSection:
         """Return the option of that name; if there are several, the last, like dnf."""
         return next((option for option in reversed(self.options) if option.key == key), None)
 
+    @property
+    def source(self) -> RepoOption | None:
+        """The option with the URL of the repository, or of a list of its mirrors; None if none has a value."""
+        found = (self.option(key) for key in ("metalink", "mirrorlist", "baseurl"))
+        return next((option for option in found if option is not None and option.value), None)
+
     def flag(self, key: str, *, default: bool) -> bool:
         """Return a boolean option. Raises TreefileError with file:line for any other value."""
         option = self.option(key)

@@ -163,7 +163,7 @@ def enabled_repos(access: RepoAccess) -> tuple[RepoSection, ...]:
             details=tuple(f"{section.id} ({section.place}) has enabled=0" for section in sections),
         )
     for section in chosen:
-        if not any(section.option(key) for key in ("baseurl", "metalink", "mirrorlist")):
+        if section.source is None:
             raise TreefileError(f"{section.place}: repository {section.id!r} has no baseurl, metalink or mirrorlist")
     return chosen
 

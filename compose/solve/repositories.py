@@ -278,10 +278,9 @@ class Repositories:
 
     def _url(self, section: RepoSection) -> str:
         """The URL of a repository, with variables replaced."""
-        for key in ("metalink", "mirrorlist", "baseurl"):
-            if option := section.option(key):
-                return value_of(self.base, section, option)
-        raise AssertionError("enabled_repos() rejects repositories without a source")
+        # enabled_repos() rejects repositories without one
+        assert section.source is not None
+        return value_of(self.base, section, section.source)
 
 
 def _directory_of(config: Any) -> str | None:

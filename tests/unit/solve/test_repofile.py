@@ -170,9 +170,16 @@ def test_no_repository_at_all_and_one_without_a_url(tmp_path):
     access = RepoAccess(repo_dirs=(str(tmp_path),), basearch="x86_64")
     with pytest.raises(TreefileError, match="no package repository is enabled"):
         enabled_repos(access)
-    (tmp_path / "a.repo").write_text("[a]\nname=A\n")
-    with pytest.raises(TreefileError, match=r"a\.repo:1: repository 'a' has no baseurl"):
-        enabled_repos(access)
+    for source in ("", "baseurl=", "baseurl=\nmetalink="):
+        (tmp_path / "a.repo").write_text(f"[a]\nname=A\n{source}\n")
+        with pytest.raises(TreefileError, match=r"a\.repo:1: repository 'a' has no baseurl"):
+            enabled_repos(access)
+
+
+def test_the_source_is_the_option_with_a_value():
+    (section,), _ = parse("[a]\nmetalink=\nbaseurl=\n  https://b/a\n")
+    assert section.source is not None
+    assert section.source.value == "https://b/a"
 
 
 def test_variables(tmp_path):
