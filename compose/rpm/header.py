@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -61,6 +62,7 @@ _SCRIPTLET_TAGS = {
 
 # The RPMSENSE_TRIGGER* bits in a condition's flags say when the trigger fires, the tag family says what it watches.
 _SENSE_IN, _SENSE_UN, _SENSE_POSTUN, _SENSE_PREIN = 1 << 16, 1 << 17, 1 << 18, 1 << 25
+_SENSES = _SENSE_IN | _SENSE_UN | _SENSE_POSTUN | _SENSE_PREIN
 _DEFAULT_PRIORITY = 1_000_000
 _TRIGGER_TAGS = {
     "TRIGGER": {
@@ -258,6 +260,9 @@ def _files(header: Any) -> tuple[HeaderFile, ...]:
         return _filled(_numbers(header, tag), count, tag, 0)
 
     directories = _strings(header, "DIRNAMES")
+    # librpm needs them to list the files
+    if names and "DIRINDEXES" not in header:
+        raise _Fault("its header does not say in which directories its files are")
     sizes = numbers("LONGFILESIZES") if "LONGFILESIZES" in header else numbers("FILESIZES")
     files = []
     seen: set[str] = set()
@@ -389,15 +394,13 @@ def payload_digest(header: Any) -> tuple[str, str] | None:
     return None
 
 
-def _scriptlets(header: Any) -> list[Scriptlet]:
-    found = []
+def _scriptlets(header: Any) -> Iterator[Scriptlet]:
     for kind, tag in _SCRIPTLET_TAGS.items():
         interpreter = tuple(_strings(header, f"{tag}PROG"))
         body = _string(header, tag)
         if interpreter or body:
             script = _script(interpreter or ("/bin/sh",), body, _number(header, f"{tag}FLAGS"))
-            found.append(Scriptlet(kind=kind, script=script))
-    return found
+            yield Scriptlet(kind=kind, script=script)
 
 
 def _script(interpreter: tuple[str, ...], body: str, flags: int) -> Script:
@@ -409,8 +412,7 @@ def _script(interpreter: tuple[str, ...], body: str, flags: int) -> Script:
     )
 
 
-def _triggers(header: Any) -> list[Trigger]:
-    found = []
+def _triggers(header: Any) -> Iterator[Trigger]:
     for family, kinds in _TRIGGER_TAGS.items():
         bodies = _strings(header, f"{family}SCRIPTS")
         programs = _strings(header, f"{family}SCRIPTPROG")
@@ -418,33 +420,35 @@ def _triggers(header: Any) -> list[Trigger]:
         # package triggers have no priorities
         priorities = [] if family == "TRIGGER" else _numbers(header, f"{family}PRIORITIES")
         priorities = priorities or [_DEFAULT_PRIORITY] * len(bodies)
-        names = _strings(header, f"{family}NAME")
-        versions = _strings(header, f"{family}VERSION")
-        senses = _numbers(header, f"{family}FLAGS")
-        indices = _numbers(header, f"{family}INDEX")
         if not len(bodies) == len(programs) == len(flags) == len(priorities):
             raise _Fault(f"its {family}SCRIPT tags differ in length")
-        if not len(names) == len(versions) == len(senses) == len(indices):
-            raise _Fault(f"its {family} tags differ in length")
-        if any(index >= len(bodies) for index in indices):
-            raise _Fault(f"one of its {family}INDEX entries refers to no script")
+        conditions = _conditions(header, family, len(bodies))
         for number, (body, program) in enumerate(zip(bodies, programs, strict=True)):
-            own = [position for position, index in enumerate(indices) if index == number]
-            moments = {senses[position] & (_SENSE_IN | _SENSE_UN | _SENSE_POSTUN | _SENSE_PREIN) for position in own}
+            moments = {condition.flags & _SENSES for condition in conditions[number]}
             kind = kinds.get(moments.pop()) if len(moments) == 1 else None
             if kind is None:
                 raise _Fault(f"number {number} of its {family} scripts does not say when it runs")
-            found.append(
-                Trigger(
-                    kind=kind,
-                    conditions=tuple(
-                        TriggerCondition(name=names[position], flags=senses[position], version=versions[position])
-                        for position in own
-                    ),
-                    script=_script((program,), body, flags[number]),
-                    priority=priorities[number],
-                )
+            yield Trigger(
+                kind=kind,
+                conditions=tuple(conditions[number]),
+                script=_script((program,), body, flags[number]),
+                priority=priorities[number],
             )
+
+
+def _conditions(header: Any, family: str, count: int) -> list[list[TriggerCondition]]:
+    """Return the conditions of each of a family's `count` triggers."""
+    names = _strings(header, f"{family}NAME")
+    versions = _strings(header, f"{family}VERSION")
+    senses = _numbers(header, f"{family}FLAGS")
+    indices = _numbers(header, f"{family}INDEX")
+    if not len(names) == len(versions) == len(senses) == len(indices):
+        raise _Fault(f"its {family} tags differ in length")
+    found: list[list[TriggerCondition]] = [[] for _ in range(count)]
+    for name, version, sense, index in zip(names, versions, senses, indices, strict=True):
+        if index >= count:
+            raise _Fault(f"one of its {family}INDEX entries refers to no script")
+        found[index].append(TriggerCondition(name=name, flags=sense, version=version))
     return found
 
 

@@ -161,6 +161,7 @@ FILES = [Member("/usr/a"), Member("/usr/b")]
         (RpmMaker(FILES, digest_number=99), "digest algorithm 99"),
         (RpmMaker(FILES, tags={1030: (INT16, [0o100644])}), "2 files but 1 entries of FILEMODES"),
         (RpmMaker(FILES, tags={1116: (INT32, [0, 9])}), "directory that its header does not list"),
+        (RpmMaker(FILES, tags={1116: None}), "does not say in which directories its files are"),
         (RpmMaker(FILES, tags={1039: (INT32, [0, 0])}), "its header is damaged"),
         (RpmMaker(tags={1000: None}), "or architecture ''"),
         (RpmMaker([Member("/usr/a", caps="cap_everything=ep")]), "'/usr/a': there is no capability"),
