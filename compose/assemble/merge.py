@@ -45,12 +45,14 @@ class Owner:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merged:
     """Result of merge(). tree: all entries with their final modes and capabilities, still owned by root. owners: by path.
-    skipped: (package, path in its manifest) of files that are not created for it: dropped, or created for another package."""
+    skipped: (package, path in its manifest) of files that are not created for it: dropped, or created for another package.
+    absent: those of them that are recorded as not installed, because they are dropped or of the other word size."""
 
     tree: Tree
     owners: dict[str, Owner]
     dropped: tuple[Dropped, ...]
     skipped: frozenset[tuple[str, str]]
+    absent: frozenset[tuple[str, str]]
 
 
 @value
@@ -117,7 +119,10 @@ def merge(
             hint="exclude one of the packages, or drop its files with remove-from-packages",
         )
     on_states(states)
-    return _build(chosen, dropped, frozenset(skipped), ima=options.ima)
+    tree, owners = _build(chosen, ima=options.ima)
+    return Merged(
+        tree=tree, owners=owners, dropped=tuple(dropped), skipped=frozenset(skipped), absent=frozenset(states)
+    )
 
 
 def _kept_files(package: PackageManifest, options: AssembleOptions, dropped: list[Dropped]) -> list[ManifestFile]:
@@ -315,9 +320,7 @@ def _xattrs(file: ManifestFile, *, ima: bool) -> tuple[tuple[bytes, bytes], ...]
     return (*capability, (b"security.ima", file.ima)) if ima and file.ima else capability
 
 
-def _build(
-    chosen: dict[str, _Placed], dropped: list[Dropped], skipped: frozenset[tuple[str, str]], *, ima: bool
-) -> Merged:
+def _build(chosen: dict[str, _Placed], *, ima: bool) -> tuple[Tree, dict[str, Owner]]:
     editor = Tree.empty().edit()
     owners: dict[str, Owner] = {}
     package, nevra, writer = None, "", ""
@@ -342,4 +345,4 @@ def _build(
         except TreeError as error:
             raise AssembleError(f"{nevra}: /{path} cannot be installed: {error}") from error
         owners[path] = Owner(user=file.user, group=file.group, package=nevra)
-    return Merged(tree=editor.build(), owners=owners, dropped=tuple(dropped), skipped=skipped)
+    return editor.build(), owners

@@ -50,9 +50,10 @@ def plan(
     epoch: int,
     macros: tuple[tuple[str, str], ...] = (),
     skipped: Container[tuple[str, str]] = (),
+    absent: Container[tuple[str, str]] = (),
 ) -> Plan:
     """Plan for packages in install order. ignored: (package, kind) -> reason. epoch: of the compose. macros: (name, body)
-    for Lua scriptlets. skipped: (package, path) of files that are not created for it.
+    for Lua scriptlets. skipped, absent: as in Merged.
 
     librpm installs one package after the other. Here all files exist from the start, so first everything runs that librpm
     runs before it unpacks a package (%triggerprein, %pre), for all packages, then everything that it runs afterwards.
@@ -107,11 +108,11 @@ def plan(
     for position, manifest in enumerate(ordered):
         if manifest.triggers:
             watching.append(manifest)
-        after += fired(triggers.before_post(ordered, position, watching, skipped))
+        after += fired(triggers.before_post(ordered, position, watching, skipped, absent))
         after += scriptlets(manifest, ScriptKind.POST)
-        after += fired(triggers.after_post(ordered, position, watching, skipped))
+        after += fired(triggers.after_post(ordered, position, watching, skipped, absent))
     after += of_all(ScriptKind.POSTTRANS)
-    after += fired(triggers.after_transaction(ordered))
+    after += fired(triggers.after_transaction(ordered, absent))
     return Plan(
         first=tuple(program for program in pretrans if program.lua),
         before=tuple(before),

@@ -60,7 +60,14 @@ def assemble(
             database.append(background.submit(_database, ordered, options, store, workdir, states))
 
         merged = merge(ordered, options, write_rpmdb)
-        scripts = plan(ordered, ignored=ignored, epoch=options.epoch, macros=macros, skipped=merged.skipped)
+        scripts = plan(
+            ordered,
+            ignored=ignored,
+            epoch=options.epoch,
+            macros=macros,
+            skipped=merged.skipped,
+            absent=merged.absent,
+        )
         may_fail = _may_fail(scripts, ordered, options, reporter)
         tree, owners = lay_over(merged, options.layers)
         rpmdb = database[0].result()

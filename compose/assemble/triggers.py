@@ -45,10 +45,15 @@ def before_post(
     position: int,
     watching: Sequence[PackageManifest],
     skipped: Container[tuple[str, str]],
+    absent: Container[tuple[str, str]],
 ) -> Iterator[Firing]:
     """%filetriggerin of high priority, after the package at `position` is unpacked and before its %post. watching: those up to
-    it that have triggers. skipped: (package, path) of files that are not created for it and so set off nothing."""
-    yield from _file_triggers(ordered, position, watching, skipped, early=True)
+    it that have triggers.
+
+    skipped: (package, path) of files that are not created when their package is installed, and then set off nothing. absent:
+    of those that are recorded as not installed, and set off nothing later either.
+    """
+    yield from _file_triggers(ordered, position, watching, skipped, absent, early=True)
 
 
 def after_post(
@@ -56,19 +61,21 @@ def after_post(
     position: int,
     watching: Sequence[PackageManifest],
     skipped: Container[tuple[str, str]],
+    absent: Container[tuple[str, str]],
 ) -> Iterator[Firing]:
-    """%triggerin, and %filetriggerin of low priority, after the %post of the package at `position`. watching, skipped: as in
-    before_post()."""
+    """%triggerin, and %filetriggerin of low priority, after the %post of the package at `position`. watching, skipped, absent:
+    as in before_post()."""
     yield from _at_name(watching, ordered[position], TriggerKind.IN, ("1", "1"))
     yield from _own(ordered, position, position + 1, TriggerKind.IN, ("1", "1"))
-    yield from _file_triggers(ordered, position, watching, skipped, early=False)
+    yield from _file_triggers(ordered, position, watching, skipped, absent, early=False)
 
 
-def after_transaction(ordered: Sequence[PackageManifest]) -> Iterator[Firing]:
-    """%transfiletriggerin, once each: package by package, since all of them are new, and by priority within a package."""
+def after_transaction(ordered: Sequence[PackageManifest], absent: Container[tuple[str, str]]) -> Iterator[Firing]:
+    """%transfiletriggerin, once each: package by package, since all of them are new, and by priority within a package. absent:
+    as in before_post()."""
     for package in ordered:
         for manifest, trigger in _by_priority((package,), TriggerKind.TRANS_FILE_IN):
-            if stdin := _watched_anywhere(trigger, ordered):
+            if stdin := _watched_anywhere(trigger, ordered, absent):
                 yield Firing(manifest=manifest, trigger=trigger, arguments=("1",), stdin=stdin)
 
 
@@ -103,6 +110,7 @@ def _file_triggers(
     position: int,
     watching: Sequence[PackageManifest],
     skipped: Container[tuple[str, str]],
+    absent: Container[tuple[str, str]],
     *,
     early: bool,
 ) -> Iterator[Firing]:
@@ -111,7 +119,7 @@ def _file_triggers(
         if (trigger.priority >= _EARLY) is early and (stdin := _watched_in(trigger, target, skipped)):
             yield Firing(manifest=manifest, trigger=trigger, arguments=("1", "1"), stdin=stdin)
     for manifest, trigger in _by_priority((target,), TriggerKind.FILE_IN):
-        if (trigger.priority >= _EARLY) is early and (stdin := _watched_anywhere(trigger, ordered[:position])):
+        if (trigger.priority >= _EARLY) is early and (stdin := _watched_anywhere(trigger, ordered[:position], absent)):
             yield Firing(manifest=manifest, trigger=trigger, arguments=("1", "1"), stdin=stdin)
 
 
@@ -136,7 +144,9 @@ def _watched_in(trigger: Trigger, package: PackageManifest, skipped: Container[t
     return "".join(lines).encode()
 
 
-def _watched_anywhere(trigger: Trigger, packages: Sequence[PackageManifest]) -> bytes:
+def _watched_anywhere(
+    trigger: Trigger, packages: Sequence[PackageManifest], absent: Container[tuple[str, str]]
+) -> bytes:
     """The same for packages in the rpm database. librpm searches it by directory: unless a directory of the package begins with
     the prefix, it finds none of its files, even if their paths do."""
     lines = []
@@ -145,7 +155,8 @@ def _watched_anywhere(trigger: Trigger, packages: Sequence[PackageManifest]) -> 
             found = [file.path for file in package.files if file.path.startswith(prefix)]
             # a directory in RPMTAG_DIRNAMES ends with a slash
             if any(path[: path.rfind("/") + 1].startswith(prefix) for path in found):
-                lines += found
+                nevra = str(package.nevra)
+                lines += [path for path in found if (nevra, path) not in absent]
     return "".join(f"/{path}\n" for path in lines).encode()
 
 

@@ -81,6 +81,23 @@ SHARED_DIRECTORIES = chain(
 )
 
 
+DOCUMENTED = chain(
+    Lab("a", files=("/usr/share/doc/a/x", "/usr/share/lab/a")),
+    Lab(
+        "b",
+        (
+            ("filetriggerin", "", "/usr/share/doc"),
+            ("filetriggerin", "-P 20000", "/usr/share"),
+            ("transfiletriggerin", "", "/usr/share/doc"),
+        ),
+        files=("/usr/share/doc/b/x", "/usr/share/lab/b"),
+    ),
+    Lab(
+        "c", (("transfiletriggerin", "", "/usr/share/doc /usr/share/lab"),), files=("/usr/share/doc/c/x", "/usr/bin/c")
+    ),
+)
+
+
 EVERY_KIND = chain(
     Lab(
         "a",
@@ -162,8 +179,8 @@ def phase(entry: str) -> str:
 
 @pytest.mark.parametrize(
     "labs",
-    [EVERY_KIND, SHARED_DIRECTORIES, *map(any_labs, range(6))],
-    ids=["every kind", "shared directories", *map(str, range(6))],
+    [EVERY_KIND, SHARED_DIRECTORIES, DOCUMENTED, *map(any_labs, range(6))],
+    ids=["every kind", "shared directories", "documented", *map(str, range(6))],
 )
 def test_as_rpm_runs_them(labs: list[Lab], shell: Path, tmp_path: Path) -> None:
     rpms = tmp_path / "rpms"
@@ -174,13 +191,15 @@ def test_as_rpm_runs_them(labs: list[Lab], shell: Path, tmp_path: Path) -> None:
     paths = sorted([*rpms.glob("*.rpm"), *shell.glob("*.rpm")])
     root = tmp_path / "root"
     root.mkdir()
-    run("rpm", "--root", str(root), "--define", "_pkgverify_level none", "--nosignature", "-i", *map(str, paths))
+    bare = ["--nodocs"] if labs is DOCUMENTED else []
+    run("rpm", "--root", str(root), "--define", "_pkgverify_level none", "--nosignature", *bare, "-i", *map(str, paths))
     theirs = runs((root / LOG).read_text())
 
     store = BlobStore(str(tmp_path / "blobs"))
     work = tmp_path / "work"
     work.mkdir()
-    tree = assemble(imported(paths, store), AssembleOptions(epoch=1), store, str(work), Reporter()).tree
+    options = AssembleOptions(epoch=1, documentation=not bare)
+    tree = assemble(imported(paths, store), options, store, str(work), Reporter()).tree
     blob = tree[LOG].blob
     assert blob is not None
     ours = runs(store.read(blob).decode())
