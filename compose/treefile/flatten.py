@@ -351,8 +351,12 @@ class Flattener:
                 with open(path, "rb") as file:
                     mode = _mode(file)
                     if mode & 0o111:
+                        # of names that are not, no digest can be computed
+                        name.encode()
                         external = ExternalFile(path=path, data=file.read(), mode=mode)
                         self.externals[(FINALIZE, name)] = self.opened[path] = external
+            except UnicodeEncodeError:
+                self._fault(Place(path), f"{FINALIZE}: the name of a program must be UTF-8", ())
             except OSError as error:
                 self._fault(Place(path), f"{FINALIZE}: cannot be read: {error.strerror}", ())
 

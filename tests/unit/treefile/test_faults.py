@@ -222,6 +222,13 @@ def test_not_found_suggests(tmp_path: Path) -> None:
         load_treefile(str(tmp_path / "fedroa.yaml"), basearch="x86_64")
 
 
+def test_a_program_whose_name_is_not_utf_8(faults: Faults, tmp_path: Path) -> None:
+    (tmp_path / "finalize.d").mkdir()
+    (tmp_path / "finalize.d/x\udcff").touch(mode=0o644)
+    (tmp_path / "finalize.d/y\udcff").touch(mode=0o755)
+    assert faults("packages: [a]") == ["finalize.d/y\udcff: finalize.d: the name of a program must be UTF-8"]
+
+
 def test_an_alias_bomb_is_refused(faults: Faults, monkeypatch: pytest.MonkeyPatch) -> None:
     # a tenth of the real one, which another test reaches
     monkeypatch.setattr(parse, "_MAX_NODES", 20_000)
