@@ -316,7 +316,8 @@ def _type(file: ManifestFile) -> str:
 
 
 def _xattrs(file: ManifestFile, *, ima: bool) -> tuple[tuple[bytes, bytes], ...]:
-    capability = ((b"security.capability", file.caps),) if file.caps else ()
+    # packages record them for directories and symlinks too, but librpm sets those of regular files only
+    capability = ((b"security.capability", file.caps),) if file.caps and stat.S_ISREG(file.mode) else ()
     return (*capability, (b"security.ima", file.ima)) if ima and file.ima else capability
 
 

@@ -30,6 +30,12 @@ def test_what_is_the_same_is_of_both_and_the_first_one_writes() -> None:
     assert found["usr/x"].xattrs == ((b"security.capability", b"one"),)
 
 
+def test_only_regular_files_get_capabilities() -> None:
+    """With %caps() on a directory, rpmbuild records them for all that is below, too."""
+    tree = merged(package("a", directory("d", caps=b"x"), file("d/f", caps=b"x"), link("d/l", "f", caps=b"x"))).tree
+    assert [path for path, entry in tree.walk() if entry.xattrs] == ["d/f"]
+
+
 @pytest.mark.parametrize(
     ("one", "other", "difference"),
     [
