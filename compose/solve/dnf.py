@@ -185,8 +185,9 @@ class _Solver:
                 missing.append(spec)
             found += [(package, spec.text) for package in chosen.values()]
         if missing:
-            names = self._names(len(missing))
-            raise self._not_found([self._why_missing(spec, None, names) for spec in missing])
+            names = {package.get_name() for package in self._query()}
+            few = len(missing) <= _MISSPELT
+            raise self._not_found([self._why_missing(spec, None, names, few=few) for spec in missing])
         return found
 
     def _add_local(self, goal: Any) -> dict[str, LocalRpm]:
@@ -269,12 +270,15 @@ class _Solver:
             for spec, repo in jobs
             if spec.text in hidden | unmatched and not self._matching(spec.text, repo)
         ]
-        names = self._names(len(missing))
+        names = {package.get_name() for package in self._query()} if missing else set()
+        few = len(missing) <= _MISSPELT
         # from here on queries see what was hidden, to explain why a package is missing
         self._base.get_rpm_package_sack().clear_user_excludes()
         if missing:
             lines = [
-                self._why_hidden(spec, repo, excluded) if spec.text in hidden else self._why_missing(spec, repo, names)
+                self._why_hidden(spec, repo, excluded)
+                if spec.text in hidden
+                else self._why_missing(spec, repo, names, few=few)
                 for spec, repo in missing
             ]
             if not hidden.issuperset(spec.text for spec, _ in missing):
@@ -336,12 +340,8 @@ class _Solver:
         names = {name_of(nevra) for nevra in nevras & self._locked_out} - excluded.keys()
         return locked.way_out(self._request.lock, names) if names and self._request.lock is not None else None
 
-    def _names(self, missing: int) -> set[str]:
-        """The names that missing packages may be meant to have. missing: how many there are; a search for what resembles
-        one takes 0.3 s among 60,000 names."""
-        return {package.get_name() for package in self._query()} if 0 < missing <= _MISSPELT else set()
-
-    def _why_missing(self, spec: PackageSpec, repo: str | None, names: set[str]) -> str:
+    def _why_missing(self, spec: PackageSpec, repo: str | None, names: set[str], *, few: bool) -> str:
+        """names: of all packages. few: look for names that resemble it, which takes 0.3 s among 60,000."""
         where = f"in repository {repo!r}" if repo else "in any enabled repository"
         fault = f"{spec.place}: there is no package {spec.text!r} {where}"
         if repo and (elsewhere := sorted(self._matching(spec.text, None))):
@@ -349,7 +349,7 @@ class _Solver:
         name = _name_in(spec.text, names)
         if name != spec.text and (builds := sorted(self._matching(name, repo))):
             return f"{fault}, only {', '.join(builds)}"
-        if close := nearest(spec.text, names):
+        if few and (close := nearest(spec.text, names)):
             return f"{fault}; did you mean {' or '.join(close)}?"
         return fault
 
