@@ -153,13 +153,17 @@ def _run_programs(tree: Tree, kver: str | None, work: _Work, *, last: bool) -> t
         reporter.task("Running programs of the compose") as task,
     ):
         root.apply(tree)
-        _run(root, [*scripts, *builds], task, reporter)
+        _run(root, scripts, task, reporter)
+        # now, because dracut puts files that it finds in /usr/etc into the initramfs
+        if (link := root.get(_ETC_LINK)) is not None and link.is_symlink:
+            root.apply(_without_etc_link(tree))
+        _run(root, builds, task, reporter)
         if kver is not None:
             changed = (path for record in root.records for path in record.changed)
             if not indexed or any(kernel.is_module(path, kver) for path in changed):
                 _run(root, [programs.module_index(kver)], task, reporter)
         _run(root, dracut, task, reporter)
-        return _without_etc_link(root.absorb()), root.records
+        return root.absorb(), root.records
 
 
 def _with_etc_link(tree: Tree) -> Tree:
@@ -172,9 +176,6 @@ def _with_etc_link(tree: Tree) -> Tree:
 
 
 def _without_etc_link(tree: Tree) -> Tree:
-    entry = tree.get(_ETC_LINK)
-    if entry is None or not entry.is_symlink:
-        return tree
     editor = tree.edit()
     editor.remove(_ETC_LINK)
     return editor.build()

@@ -130,6 +130,18 @@ def test_an_initramfs_is_made_and_copied(small: Tree, store: BlobStore, tmp_path
     assert changes(result.tree, run(with_dracut(small, store), store, tmp_path, options).tree, store) == []
 
 
+def test_dracut_sees_the_same_with_and_without_scripts(small: Tree, store: BlobStore, tmp_path: Path) -> None:
+    """Its module nfs puts files of /usr/etc into the initramfs, where the link for scripts must not be."""
+    tree = with_dracut(small, store, DRACUT + b"ls /usr >> $last\n")
+    options = PostprocessOptions(time=1700000000)
+    plain = run(tree, store, tmp_path, options)
+    script = Script(name="postprocess[0]", body=b"set -e; test -L /usr/etc; : > /usr/etc/a")
+    scripted = run(tree, store, tmp_path, dataclasses.replace(options, postprocess=(script,)))
+    image = "usr/lib/modules/6.1/initramfs.img"
+    assert content(scripted, store, image) == content(plain, store, image)
+    assert content(scripted, store, "usr/etc/a") == ""
+
+
 def test_dracut_that_fails_or_is_missing(small: Tree, store: BlobStore, tmp_path: Path) -> None:
     options = PostprocessOptions(time=1700000000)
     with pytest.raises(PostprocessError, match="no /usr/bin/dracut"):
