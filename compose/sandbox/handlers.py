@@ -29,12 +29,13 @@ _ABSENT = (errno.ENODEV, errno.ENOENT)
 def reachable() -> str | None:
     """An emulator of the host that programs of this process, which is root, could change; None without one, "" where that
     cannot be found out. If the process may mount, its mounts must be its own."""
-    first = [line.split() for line in read_text("/proc/self/uid_map").splitlines()][:1]
-    if not first or first[0][:2] != ["0", "0"]:
-        # root of an ordinary user's namespace, in which the machine's root has no id
+    ranges = [line.split() for line in read_text("/proc/self/uid_map").splitlines()]
+    if not any(outside == "0" for _, outside, _ in ranges):
+        # root of an ordinary user's namespace, in which the machine's root has no id; any id would do, as root may change
+        # the files of all that are mapped
         return None
     if not os.path.exists(f"{_PLACE}/register"):
-        if first[0] != _EVERY_ID:
+        if ranges != [_EVERY_ID]:
             # mounting it here would take the handlers from everything else in this namespace
             return ""
         try:

@@ -124,6 +124,23 @@ def test_handlers_that_keep_their_emulator_open(lines: str, found: str | None) -
     assert handlers.kept_open(lines) == found
 
 
+@pytest.mark.parametrize(
+    ("id_map", "found"),
+    [
+        ("0 1000 1\n1 100000 65536\n", None),
+        ("0 0 65536\n", ""),
+        # podman run --uidmap=0:100000:1000 --uidmap=1000:0:1 --uidmap=1001:101000:64536
+        ("0 100000 1000\n1000 0 1\n1001 101000 64536\n", ""),
+    ],
+)
+def test_root_that_has_the_machine_s_root_as_any_id_can_change_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, id_map: str, found: str | None
+) -> None:
+    monkeypatch.setattr(handlers, "_PLACE", str(tmp_path))
+    monkeypatch.setattr(handlers, "read_text", lambda _path: id_map)
+    assert handlers.reachable() == found
+
+
 def test_what_an_older_kernel_cannot_hide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel, "release", lambda: (6, 1))
     handlers.check_hideable("")
