@@ -34,7 +34,7 @@ def reachable() -> str | None:
         # root of an ordinary user's namespace, in which the machine's root has no id; any id would do, as root may change
         # the files of all that are mapped
         return None
-    if not os.path.exists(f"{_PLACE}/register"):
+    if not _is_mounted():
         if ranges != [_EVERY_ID]:
             # mounting it here would take the handlers from everything else in this namespace
             return ""
@@ -46,6 +46,14 @@ def reachable() -> str | None:
         return None
     texts = (read_text(f"{_PLACE}/{name}") for name in sorted(os.listdir(_PLACE)) if name not in _CONTROLS)
     return next((emulator for text in texts if (emulator := kept_open(text))), None)
+
+
+def _is_mounted() -> bool:
+    """Is binfmt_misc at its place? Found without a look there: systemd may have an automount, which then is waited for until
+    it is mounted in systemd's mount namespace, and so for ever in another one."""
+    rows = (line.partition(" - ") for line in read_text("/proc/self/mountinfo").split("\n"))
+    kinds = [source.split(" ")[0] for mount, _, source in rows if mount.split(" ")[4:5] == [_PLACE]]
+    return kinds[-1:] == [_KIND]
 
 
 def kept_open(text: str) -> str | None:
