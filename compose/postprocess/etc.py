@@ -19,7 +19,7 @@ def adopt(tree: Tree) -> Tree:
     refuse. Raises PostprocessError if two files differ.
     """
     shipped = [(path, entry) for path, entry in tree.walk(_DEFAULTS) if path != _DEFAULTS]
-    if not shipped or not all(_is_packaged(tree, path, entry) for path, entry in shipped):
+    if _DEFAULTS not in tree or not all(_is_packaged(tree, path, entry) for path, entry in shipped):
         return tree
     editor = tree.edit()
     for path, entry in shipped:

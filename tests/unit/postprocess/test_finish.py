@@ -215,6 +215,12 @@ def test_two_files_for_one_place_in_etc() -> None:
         assert caught.value.hint is not None
 
 
+def test_an_empty_usr_etc_makes_room_for_the_link_that_scripts_see() -> None:
+    store = MemoryStore()
+    before = parse("d etc 0755\nd usr/etc 0755", store)
+    assert changes(before, etc.adopt(before), store) == ["- d usr/etc 0755"]
+
+
 def test_of_usr_etc_in_a_foreign_root_only_links_to_etc_are_known_to_be_a_package_s() -> None:
     store = MemoryStore()
     editor = parse("f etc/y 0644 ''", store).edit()
