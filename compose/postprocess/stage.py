@@ -63,8 +63,9 @@ def apply_treefile(
     after, records = _run_programs(after, kver, work, last=False)
     # now, because the writers of files are unknown once the root is read back from a directory
     after, volatiles = volatile.settle(after, store)
+    after = etc.move(after)
     all_dropped = _all_dropped(tree, after, {*dropped, *volatiles}, records, options)
-    return Postprocessed(tree=etc.move(after), records=records, kernel=kver, dropped=all_dropped)
+    return Postprocessed(tree=after, records=records, kernel=kver, dropped=all_dropped)
 
 
 def complete(

@@ -11,7 +11,7 @@ from compose.blobs import BlobStore
 from compose.errors import PostprocessError, ScriptError
 from compose.events import Reporter
 from compose.postprocess.options import BootLocation, Postprocessed, PostprocessOptions, Script
-from compose.postprocess.stage import postprocess
+from compose.postprocess.stage import apply_treefile, postprocess
 from compose.tree import Tree
 from tests.support.treetext import changes
 
@@ -77,6 +77,15 @@ def test_scripts_written_for_usr_etc_work_as_in_rpm_ostree(small: Tree, store: B
     assert content(result, store, "usr/etc/a") == "a\n"
     with pytest.raises(PostprocessError, match=r"Tree contains both /etc and /usr/etc \(a\)"):
         run(small, store, tmp_path, scripts(b"set -e; rm /usr/etc; mkdir /usr/etc; touch /usr/etc/a"))
+
+
+def test_a_package_s_link_in_usr_etc_to_its_file_in_etc_is_no_loss(
+    small: Tree, store: BlobStore, tmp_path: Path
+) -> None:
+    editor = small.edit()
+    editor.add_symlink("usr/etc/nsswitch.conf", "/etc/nsswitch.conf", writer="package:test-1-1.noarch")
+    for each in (postprocess, apply_treefile):
+        assert each(editor.build(), PLAIN, store, str(tmp_path), Reporter()).dropped == ()
 
 
 def test_what_scripts_leave_in_var_and_at_the_top(small: Tree, store: BlobStore, tmp_path: Path) -> None:
