@@ -44,6 +44,8 @@ e2e: ## The slow tests, with all set-up: 450 packages beside dnf5, a disk that b
 	@$(TOOLBOX) need qemu-system-x86_64 qemu-system-x86 qemu-system-x86-core
 	@$(TOOLBOX) need mkfs.ext4 e2fsprogs e2fsprogs
 	@$(TOOLBOX) need pivot_root util-linux-extra util-linux
+	@# not packaged everywhere
+	-@$(TOOLBOX) need qemu-aarch64 qemu-user qemu-user-static-aarch64
 	@$(ANOTHER) create
 	@# gigabytes, which a /tmp in memory does not hold
 	@$(RUN) $(PYTEST) -n 2 --dist=loadscope -m slow --basetemp=$(BUILD)/e2e tests

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from compose import fs
+from compose.architecture import foreign
 from compose.bindings import require_bindings
 from compose.blobs import BlobStore
 from compose.cachedir import CacheDir
@@ -19,7 +20,7 @@ from compose.errors import ComposeError, UsageError
 from compose.events import Reporter
 from compose.ostree import composefs
 from compose.ostree.deflate import codec_name
-from compose.sandbox import identity
+from compose.sandbox import emulation, identity
 from compose.scratch import temporary_directory
 from compose.workroot.probe import probe
 from compose.workroot.server import Form
@@ -121,6 +122,8 @@ def _sandbox(work: str) -> Iterator[Check]:
     except ComposeError as error:
         yield _from_error("sandbox", error)
         return
+    if emulated := [arch for arch in emulation.FORMATS if foreign(arch) and emulation.emulator_for(arch)]:
+        yield _ok("emulators", ", ".join(emulated))
     match sandbox.form:
         case Form.OVERLAY:
             yield _ok("sandbox", str(sandbox))

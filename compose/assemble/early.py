@@ -34,11 +34,12 @@ def run_first(
     epoch: int,
     memory: ProgramMemory | None,
     run: Callable[[Workroot, Program], None],
+    foreign: str | None,
 ) -> tuple[Tree, tuple[ProgramRecord, ...]]:
     """Run %pretrans scriptlets in a root that contains only rpm's configuration; returns the resulting tree and the records.
 
     tree: that of the packages. memory: results of programs in earlier composes. run: runs one program, and raises an error
-    if it fails. Raises the errors of Workroot.
+    if it fails. foreign: as of Workroot. Raises the errors of Workroot.
     """
     if not programs:
         return Tree.empty(), ()
@@ -54,6 +55,7 @@ def run_first(
         epoch=epoch,
         memory=memory,
         passing=True,
+        foreign=foreign,
     ) as root:
         for program in programs:
             run(root, program)

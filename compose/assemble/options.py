@@ -35,8 +35,9 @@ class AssembleOptions:
     remove_from_packages: (package, regular expressions searched in paths like "/usr/etc/foo"; those of directories, like
     "/usr/etc/", stand for all that is below). install_langs: locales ("en_US") whose %lang() files are kept; None keeps
     all. default_ignored_scriptlets: skip those in ignored-scriptlets.json. ignore_scriptlets, allow_scriptlet_failures:
-    (package, kind, reason), where kind is "post" or the like. ima: store file signatures as security.ima. layers: trees
-    laid over the packages before anything runs. epoch: SOURCE_DATE_EPOCH, seconds since 1970.
+    (package, kind, reason), where kind is "post" or the like. ima: store file signatures as security.ima. foreign:
+    the packages' architecture if this machine has another. layers: trees laid over the packages before anything runs.
+    epoch: SOURCE_DATE_EPOCH, seconds since 1970.
     """
 
     epoch: int
@@ -50,6 +51,7 @@ class AssembleOptions:
     accounts: tuple[KnownAccounts, ...] = ()
     install_langs: tuple[str, ...] | None = None
     ima: bool = False
+    foreign: str | None = None
     layers: tuple[Layer, ...] = ()
 
 

@@ -80,12 +80,20 @@ def assemble(
         def run(root: Workroot, program: Program) -> None:
             _run_checked(root, program, may_fail, task, reporter)
 
-        found, records = run_first(scripts.first, tree, store, workdir, reporter, options.epoch, memory, run)
+        found, records = run_first(
+            scripts.first, tree, store, workdir, reporter, options.epoch, memory, run, options.foreign
+        )
         tree, owners = lay_under(tree, owners, found, ordered)
         tree = _with_database(tree, rpmdb)
         tree = _with_accounts(tree, options, store)
         with Workroot(
-            tree, store, os.path.join(workdir, "assemble"), reporter=reporter, epoch=options.epoch, memory=memory
+            tree,
+            store,
+            os.path.join(workdir, "assemble"),
+            reporter=reporter,
+            epoch=options.epoch,
+            memory=memory,
+            foreign=options.foreign,
         ) as root:
             for program in (*accounts, *scripts.before):
                 run(root, program)

@@ -68,6 +68,7 @@ def command(
     copy_retry_times: Annotated[
         int, typer.Option("--copy-retry-times", metavar="N", min=0, help="Retry a push to a registry this many times.")
     ] = 0,
+    arch: flags.Arch = None,
     layer_repo: flags.LayersFrom = None,
     cachedir: flags.CacheDirectory = None,
     source_root: flags.SourceRoot = None,
@@ -111,6 +112,7 @@ def command(
     options = ComposeImageOptions(
         tree=ComposeOptions(
             treefile=manifest,
+            basearch=arch,
             layer_repo=layer_repo,
             cachedir=flags.cachedir_or_default(cachedir),
             source_root=source_root,

@@ -29,6 +29,7 @@ _Rootfs = Annotated[str, typer.Argument(metavar="ROOTFS", help="Root directory."
 def install_command(
     treefile: flags.Treefile,
     destdir: _Directory,
+    arch: flags.Arch = None,
     repo: flags.PreviousRepo = None,
     layer_repo: flags.LayerRepo = None,
     cachedir: flags.CacheDirectory = None,
@@ -65,7 +66,7 @@ def install_command(
     """
     del unified_core, workdir
     if print_only:
-        typer.echo(flattened_treefile(treefile), nl=False)
+        typer.echo(flattened_treefile(treefile, basearch=arch), nl=False)
         return
     if not (dry_run or download_only or download_only_rpms):
         become_root()
@@ -73,6 +74,7 @@ def install_command(
 
     options = ComposeOptions(
         treefile=treefile,
+        basearch=arch,
         repo=repo,
         layer_repo=layer_repo,
         cachedir=flags.cachedir_or_default(cachedir),
@@ -108,6 +110,7 @@ def postprocess_command(
     treefile: Annotated[
         str | None, typer.Argument(metavar="[TREEFILE]", help="Treefile; by default an empty one.")
     ] = None,
+    arch: flags.Arch = None,
     cachedir: flags.CacheDirectory = None,
     jobs: flags.Jobs = None,
     progress: flags.Progress = ProgressStyle.AUTO,
@@ -119,6 +122,8 @@ def postprocess_command(
     Arranges kernel, initramfs, accounts, /var and /usr/etc as clients need them, in place.
     """
     del unified_core
+    if treefile is None:
+        flags.refuse("needs a TREEFILE", "arch")
     become_root()
     from compose.pipeline.parts import postprocess_rootfs
 
@@ -126,6 +131,7 @@ def postprocess_command(
         changed = postprocess_rootfs(
             rootfs.rstrip("/"),
             treefile,
+            arch,
             flags.cachedir_or_default(cachedir),
             flags.source_date_epoch(),
             flags.jobs_or_all(jobs),
@@ -137,6 +143,7 @@ def postprocess_command(
 def commit_command(
     treefile: flags.Treefile,
     rootfs: _Rootfs,
+    arch: flags.Arch = None,
     repo: flags.Repo = None,
     layer_repo: flags.NoLayerRepo = None,
     cachedir: flags.CacheDirectory = None,
@@ -172,6 +179,7 @@ def commit_command(
 
     options = ComposeOptions(
         treefile=treefile,
+        basearch=arch,
         repo=repo,
         cachedir=flags.cachedir_or_default(cachedir),
         jobs=flags.jobs_or_all(jobs),
@@ -199,6 +207,7 @@ def rootfs_command(
     layer_repo: Annotated[
         str | None, typer.Option("--layer-repo", "--ostree-repo", metavar="REPO", help="Repository of ostree-layers.")
     ] = None,
+    arch: flags.Arch = None,
     cachedir: flags.CacheDirectory = None,
     source_root: flags.SourceRoot = None,
     source_root_rw: Annotated[str | None, typer.Option("--source-root-rw", hidden=True)] = None,
@@ -225,6 +234,7 @@ def rootfs_command(
     fs.check_place(dest)
     options = ComposeOptions(
         treefile=manifest,
+        basearch=arch,
         layer_repo=layer_repo,
         cachedir=flags.cachedir_or_default(cachedir),
         source_root=source_root or source_root_rw,

@@ -13,6 +13,7 @@ import typer
 
 import compose
 from compose import fs
+from compose.architecture import host_basearch
 from compose.cli import flags
 from compose.cli.flags import FOUND, Format, TreefileLintFormat
 from compose.cli.github import GitHubReporter
@@ -21,7 +22,7 @@ from compose.cli.places import Place, in_project
 from compose.cli.services import reporter_for
 from compose.errors import ComposeError, TreefileError
 from compose.findings import Level, Result, to_codequality, to_sarif
-from compose.pipeline.flat import flattened_treefile, host_basearch
+from compose.pipeline.flat import flattened_treefile
 from compose.treefile.lint import RULES, Finding, lint
 from compose.treefile.load import flatten
 from compose.treefile.origin import origins

@@ -30,6 +30,7 @@ _PATHS_SHOWN = 3
 
 def command(
     treefile: flags.Treefile,
+    arch: flags.Arch = None,
     repo: flags.Repo = None,
     layer_repo: flags.LayerRepo = None,
     cachedir: flags.CacheDirectory = None,
@@ -58,6 +59,7 @@ def command(
 
     options = ComposeOptions(
         treefile=treefile,
+        basearch=arch,
         repo=repo,
         layer_repo=layer_repo,
         cachedir=flags.cachedir_or_default(cachedir),

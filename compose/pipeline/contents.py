@@ -6,26 +6,23 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+from compose.architecture import foreign, host_basearch
 from compose.blobs import BlobStore
 from compose.cachedir import CacheDir
-from compose.errors import SandboxError
 from compose.events import Reporter
 from compose.fetch.fetcher import fetch
 from compose.fetch.rpmfile import RpmFile
 from compose.importer.cache import ImportCache
 from compose.importer.stage import import_packages
 from compose.pipeline import locking
-from compose.pipeline.flat import host_basearch
 from compose.pipeline.inputs import Inputs
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.space import warn_of_little_space
 from compose.rpm.manifest import PackageManifest
 from compose.rpm.order import install_order
+from compose.sandbox import emulation
 from compose.workroot.probe import probe
 from compose.workroot.server import Form
-
-_ALSO_RUNS = {"x86_64": "i386", "aarch64": "armhfp", "ppc64": "ppc", "s390x": "s390"}
-"""Other architectures whose programs a kernel runs."""
 
 
 @contextmanager
@@ -38,22 +35,19 @@ def sandbox_checked(inputs: Inputs, options: ComposeOptions, reporter: Reporter)
     if options.download_only or options.download_only_rpms:
         yield lambda: None
         return
-    basearch, host = inputs.treefile.basearch, host_basearch()
-    if basearch not in (host, _ALSO_RUNS.get(host)):
-        raise SandboxError(
-            f"this machine, {host}, cannot run the programs of packages for {basearch}",
-            hint=f"compose on a machine of {basearch}; --dry-run, --download-only and compose plan work here",
-        )
+    other = foreign(inputs.treefile.basearch)
+    if other is not None and emulation.emulator_for(other) is None:
+        raise emulation.missing(other, host_basearch())
     with ThreadPoolExecutor(1) as background:
-        checked = background.submit(_check_sandbox, inputs.cache, reporter)
+        checked = background.submit(_check_sandbox, inputs.cache, reporter, other)
         yield checked.result
         checked.result()
 
 
-def _check_sandbox(cache: CacheDir, reporter: Reporter) -> None:
+def _check_sandbox(cache: CacheDir, reporter: Reporter, other: str | None) -> None:
     with cache.scratch() as work:
-        sandbox = probe(BlobStore(cache.join("blobs")), work)
-    reporter.info(f"Sandbox: {sandbox}")
+        sandbox = probe(BlobStore(cache.join("blobs")), work, other)
+    reporter.info(f"Sandbox: {sandbox}" + (f", {other} emulated by {emulation.emulator_for(other)}" if other else ""))
     if sandbox.form is Form.COPY:
         reporter.warn(f"the kernel refuses an overlay in {cache.path}: every workroot is a full copy")
 

@@ -129,19 +129,30 @@ def install(
 
 
 def postprocess_rootfs(
-    rootfs: str, treefile: str | None, cachedir: str, epoch: int | None, jobs: int, reporter: Reporter
+    rootfs: str,
+    treefile: str | None,
+    basearch: str | None,
+    cachedir: str,
+    epoch: int | None,
+    jobs: int,
+    reporter: Reporter,
 ) -> bool:
     """Turn a root directory into one that a client can boot, in place. False when it already is one.
 
-    treefile: None for the defaults. epoch: time of changed files, in seconds since 1970; None for that of the install, else
-    now. jobs: number of processes. Raises a ComposeError; the directory is then unchanged.
+    treefile: None for the defaults. basearch: its RPM base architecture, None for this machine's. epoch: time of changed
+    files, in seconds since 1970; None for that of the install, else now. jobs: number of processes. Raises a ComposeError;
+    the directory is then unchanged.
     """
     with CacheDir(cachedir).shared(reporter) as cache:
-        return _postprocess_rootfs(rootfs, treefile, cache, epoch, jobs, reporter)
+        loaded = None
+        if treefile is not None:
+            options = ComposeOptions(treefile=treefile, basearch=basearch, cachedir=cache.path)
+            loaded = load(options, reporter)
+        return _postprocess_rootfs(rootfs, loaded, cache, epoch, jobs, reporter)
 
 
 def _postprocess_rootfs(
-    rootfs: str, treefile: str | None, cache: CacheDir, epoch: int | None, jobs: int, reporter: Reporter
+    rootfs: str, loaded: LoadedTreefile | None, cache: CacheDir, epoch: int | None, jobs: int, reporter: Reporter
 ) -> bool:
     store = BlobStore(cache.join("blobs"))
     # the directory itself is exchanged, not a symlink to it or "."
@@ -149,7 +160,6 @@ def _postprocess_rootfs(
     check_no_mounts(rootfs)
     facts, recorded = beside.read_facts(rootfs), beside.read_records(rootfs)
     with cache.scratch() as work:
-        loaded = load(ComposeOptions(treefile=treefile, cachedir=cache.path), reporter) if treefile else None
         ignore_devices = loaded.treefile.ignore_devices if loaded else True
         root = _read(rootfs, recorded, store, reporter, jobs, ignore_devices)
         # of a run that was killed: the root may be finished since then

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from compose.architecture import host_basearch
 from compose.cachedir import TREEFILES
 from compose.errors import TreefileError
 from compose.events import Reporter
-from compose.pipeline.flat import host_basearch
 from compose.pipeline.options import ComposeOptions
 from compose.rpm.nevra import Nevra
 from compose.rpm.repos import RepoAccess, RepoNetwork, repo_dirs_of, vars_dirs_of

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from compose import metadata
+from compose.architecture import foreign
 from compose.assemble.accounts import locked_lines, still_locked
 from compose.assemble.options import AssembleOptions, KnownAccounts, Layer
 from compose.errors import TreefileError
@@ -63,6 +64,7 @@ def assemble_options(inputs: Inputs, accounts: Accounts, epoch: int) -> Assemble
         allow_scriptlet_failures=treefile.allow_scriptlet_failures,
         accounts=_known_accounts(treefile, accounts) if treefile.preserve_passwd else (),
         ima=treefile.ima,
+        foreign=foreign(treefile.basearch),
         layers=tuple(
             Layer(name=each.ref, tree=read_layer(inputs.layer_repo, each.commit, inputs.store), override=each.override)
             for each in inputs.layers
@@ -151,6 +153,7 @@ def postprocess_options(loaded: LoadedTreefile, labelled: bool, version: str | N
         selinux=labelled,
         treefile_json=loaded.json.encode(),
         time=epoch,
+        foreign=foreign(treefile.basearch),
     )
 
 

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from compose.architecture import host_basearch
 from compose.errors import ComposeError
 from compose.ostree.refs import is_checksum
-from compose.pipeline.flat import host_basearch
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.requests import known_files, repo_access
 from compose.rpm.repofile import RepoSection, absolute, local_path

@@ -42,7 +42,13 @@ def finalize(
     live = editor.build()
     with (
         Workroot(
-            live, store, os.path.join(workdir, "finalize"), reporter=reporter, epoch=options.time, memory=memory
+            live,
+            store,
+            os.path.join(workdir, "finalize"),
+            reporter=reporter,
+            epoch=options.time,
+            memory=memory,
+            foreign=options.foreign,
         ) as root,
         reporter.task("Running finalize.d", total=len(options.finalize), unit="programs") as task,
     ):

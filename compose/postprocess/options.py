@@ -53,7 +53,7 @@ class PostprocessOptions:
     postprocess: the inline scripts; postprocess_script: the one from a file, run after them; finalize: those in finalize.d,
     run last. cliwrap: programs to wrap. version: of the commit, None if it has none. mutate_os_release: the base version
     to replace in os-release. treefile_json: the flattened treefile to record in the tree, None to keep what is there.
-    time: SOURCE_DATE_EPOCH of the compose, seconds since 1970.
+    time: SOURCE_DATE_EPOCH of the compose, seconds since 1970. foreign: the tree's architecture if this machine has another.
     """
 
     boot_location: BootLocation = BootLocation.NEW
@@ -77,6 +77,7 @@ class PostprocessOptions:
     selinux: bool = True
     treefile_json: bytes | None = b"{}\n"
     time: int = 0
+    foreign: str | None = None
 
     def without_treefile_steps(self) -> PostprocessOptions:
         """These options for a tree to which the treefile's files, units and scripts were already applied."""

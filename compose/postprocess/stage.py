@@ -150,7 +150,15 @@ def _run_programs(tree: Tree, kver: str | None, work: _Work, *, last: bool) -> t
         tree = _with_etc_link(tree)
     directory = os.path.join(work.workdir, "postprocess")
     with (
-        Workroot(tree, work.store, directory, reporter=reporter, epoch=options.time, memory=work.memory) as root,
+        Workroot(
+            tree,
+            work.store,
+            directory,
+            reporter=reporter,
+            epoch=options.time,
+            memory=work.memory,
+            foreign=options.foreign,
+        ) as root,
         reporter.task("Running programs of the compose") as task,
     ):
         root.apply(tree)

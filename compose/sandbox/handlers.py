@@ -20,7 +20,8 @@ from compose.sandbox.refusal import read_text
 _PLACE = "/proc/sys/fs/binfmt_misc"
 _KIND = "binfmt_misc"
 _CONTROLS = ("register", "status")
-_PER_NAMESPACE = (6, 7)
+PER_NAMESPACE = (6, 7)
+"""The first version of Linux in which each user namespace has its own handlers."""
 _EVERY_ID = ["0", "0", "4294967295"]
 # errors of mount(2) where the kernel has no binfmt_misc, or its module is not loaded
 _ABSENT = (errno.ENODEV, errno.ENOENT)
@@ -64,7 +65,7 @@ def kept_open(text: str) -> str | None:
 
 def check_hideable(emulator: str) -> None:
     """Raises SandboxError if hide() cannot hide an emulator from reachable()."""
-    if emulator and kernel.release() < _PER_NAMESPACE:
+    if emulator and kernel.release() < PER_NAMESPACE:
         raise SandboxError(
             f"a package could change {emulator}, with which this kernel runs programs of other architectures",
             hint=f"compose as an ordinary user, which makes the same commit; or as root: echo 0 >{_PLACE}/status (1 turns "
@@ -72,9 +73,16 @@ def check_hideable(emulator: str) -> None:
         )
 
 
+def register(name: str, magic: bytes, mask: bytes, emulator: str, *, flags: str) -> None:
+    """Register a handler in this user namespace, after hide(). magic, mask: of a program's first bytes. Raises OSError."""
+    words = ("".join(f"\\x{byte:02x}" for byte in data) for data in (magic, mask))
+    with open(f"{_PLACE}/register", "w") as file:
+        file.write(":".join(("", name, "M", "", *words, emulator, flags)))
+
+
 def hide() -> None:
     """Leave this user namespace, just made, without handlers, if the kernel can. Raises OSError."""
-    if kernel.release() < _PER_NAMESPACE:
+    if kernel.release() < PER_NAMESPACE:
         return
     try:
         kernel.mount(_KIND, _PLACE, _KIND)

@@ -3,6 +3,7 @@
     root that may mount                 its own namespaces, no user namespace
     root without CAP_SYS_ADMIN          a user namespace with an identity mapping (in a container)
     root where emulators are installed  the same, to hide them (see handlers.py)
+    root that needs an emulator         the same, to have it in this namespace only (see emulation.py)
     anybody else                        a user namespace: 0 is the user, 1... are the user's subordinate ids
 
 Subordinate ids are those of subuid(5) and subgid(5); newuidmap(1) and newgidmap(1), which are setuid root, map them. All ids
@@ -25,7 +26,7 @@ from typing import NoReturn
 from compose import fs
 from compose.errors import SandboxError
 from compose.interpreter import python
-from compose.sandbox import handlers, kernel
+from compose.sandbox import emulation, handlers, kernel
 from compose.sandbox.refusal import Machine, Step, read_text, refused
 
 NEEDED_IDS = 65535
@@ -46,11 +47,12 @@ class Identity(enum.Enum):
     USER = "user namespace"
 
 
-def enter() -> Identity:
+def enter(foreign: str | None = None) -> Identity:
     """Move this process, which must be single-threaded, into a mount namespace in which it is root and may mount, and in
     which its Python is read-only after renew().
 
-    Its real ids stay: files it owned before are root's there. Raises SandboxError with a remedy.
+    Its real ids stay: files it owned before are root's there. foreign: another architecture than this machine's, of which
+    programs are to run. Raises SandboxError with a remedy.
     """
     identity, root = Identity.ROOT, not os.geteuid()
     own_mounts = root and _own_mounts()
@@ -58,7 +60,7 @@ def enter() -> Identity:
     emulator = handlers.reachable() if root else None
     if emulator is not None:
         handlers.check_hideable(emulator)
-    if not own_mounts or emulator is not None:
+    if not own_mounts or emulator is not None or foreign:
         identity = Identity.USER
         _enter_user_namespace()
         # the user's groups stay, since access to the cachedir may depend on one
@@ -78,8 +80,10 @@ def enter() -> Identity:
             try:
                 handlers.hide()
             except OSError:
-                if root:
+                if root or foreign:
                     raise
+        if foreign:
+            emulation.emulate(foreign)
     return identity
 
 

@@ -29,11 +29,20 @@ class LiveRoot:
     """A directory that shows `tree` as materialise() writes it, and the process that runs programs in it, until close().
 
     directory: from make_directory(). lower: an earlier lower layer, updated and kept; None to create one from scratch.
-    rung: how the sandbox is set up on this machine. Raises SandboxError when the machine refuses it, StorageError when the
-    disk fails.
+    foreign: another architecture than this machine's, of which programs are to run. rung: how the sandbox is set up on this
+    machine. Raises SandboxError when the machine refuses it, StorageError when the disk fails.
     """
 
-    def __init__(self, tree: Tree, store: BlobStore, directory: str, *, epoch: int, lower: Lower | None = None) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        store: BlobStore,
+        directory: str,
+        *,
+        epoch: int,
+        lower: Lower | None = None,
+        foreign: str | None = None,
+    ) -> None:
         self._store = store
         self._directory = directory
         self.rung: Rung
@@ -49,7 +58,7 @@ class LiveRoot:
                 materialise(tree, store, lower.directory, shown=shown)
                 lower.shown = tree
             self._process = subprocess.Popen(
-                python(_PROGRAM, directory, store.root, str(epoch)),
+                python(_PROGRAM, directory, store.root, str(epoch), foreign or ""),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 cwd="/",

@@ -159,14 +159,16 @@ def _rows(path: str) -> list[dict[str, Any]] | None:
     return rows
 
 
-def key_of(program: Program, epoch: int, *, applied: bool) -> str:
-    """Digest of everything a program is given besides the tree. epoch: SOURCE_DATE_EPOCH. applied: see Workroot.apply()."""
+def key_of(program: Program, epoch: int, *, applied: bool, foreign: str | None = None) -> str:
+    """Digest of everything a program is given besides the tree. epoch: SOURCE_DATE_EPOCH. applied: see Workroot.apply().
+    foreign: the architecture that is emulated."""
     kernel = os.uname()
     given = (
         (_VERSION, __version__, kernel.sysname, kernel.release, kernel.machine, applied),
         dict(program.environment).get("SOURCE_DATE_EPOCH", str(epoch)),
         (program.phase, program.argv, program.body, program.stdin.hex(), program.header.hex()),
         (program.lua, program.expand, program.macros, program.environment),
+        *([foreign] if foreign else []),
     )
     return hashlib.sha256(json.dumps(given).encode()).hexdigest()
 

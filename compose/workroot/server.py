@@ -72,10 +72,12 @@ class RunResult:
 
 
 class Server:
-    """Methods that LiveRoot calls. directory: holds lower/ and an empty root/; the server creates layers/."""
+    """Methods that LiveRoot calls. directory: holds lower/ and an empty root/; the server creates layers/. foreign: as of
+    identity.enter()."""
 
-    def __init__(self, directory: str, blobs: str, epoch: int) -> None:
+    def __init__(self, directory: str, blobs: str, epoch: int, foreign: str | None) -> None:
         self._directory = directory
+        self._foreign = foreign
         self._store = BlobStore(blobs)
         self._epoch = epoch
         self._root = f"{directory}/root"
@@ -85,7 +87,7 @@ class Server:
 
     def enter(self) -> Identity:
         """Enter namespaces. After answering, the server re-execs itself. Raises SandboxError."""
-        return identity.enter()
+        return identity.enter(self._foreign)
 
     def mount(self) -> Form:
         """Mount the overlay, if the kernel allows it, and return the form used. Raises OSError."""
@@ -265,14 +267,14 @@ def _type(directory: int, name: str) -> int:
         return 0
 
 
-def serve(directory: str, blobs: str, epoch: str) -> None:
+def serve(directory: str, blobs: str, epoch: str, foreign: str) -> None:
     """Answer requests until standard input ends."""
     kernel.die_with_parent(signal.SIGKILL)
     os.umask(0o022)
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     # nothing that a library prints may mix with the answers
     os.dup2(2, 1)
-    server = Server(directory, blobs, int(epoch))
+    server = Server(directory, blobs, int(epoch), foreign or None)
     while True:
         try:
             method, arguments = pickle.load(requests)

@@ -33,8 +33,9 @@ class Workroot:
     directory: where the root is on disk, removed on exit; absent, or left behind by a killed compose, and used by nobody else.
     epoch: SOURCE_DATE_EPOCH for programs. memory: programs that would do what they did before are replayed from it; the root
     is written to disk only once one must run. passing: the next live root will show a very different tree, so this one's lower
-    layer is not worth keeping. Until apply(), whatever is not plain is owned by root and never setuid. Raises SandboxError when
-    the machine refuses the sandbox, StorageError when the disk fails.
+    layer is not worth keeping. foreign: another architecture than this machine's, of which programs are to run.
+    Until apply(), whatever is not plain is owned by root and never setuid. Raises SandboxError when the machine refuses the
+    sandbox, StorageError when the disk fails.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Workroot:
         epoch: int,
         memory: ProgramMemory | None = None,
         passing: bool = False,
+        foreign: str | None = None,
     ) -> None:
         self._tree = tree
         self._now = tree.edit()
@@ -57,6 +59,7 @@ class Workroot:
         self._epoch = epoch
         self._memory = memory
         self._passing = passing
+        self._foreign = foreign
         self._live: LiveRoot | None = None
         self._stack = ExitStack()
         self._records: list[ProgramRecord] = []
@@ -87,7 +90,7 @@ class Workroot:
         for a name or symlink target that is not UTF-8 or a sparse file that does not fit on the disk, StorageError.
         """
         memory = self._memory if self._mounts_hide_nothing() else None
-        key = key_of(program, self._epoch, applied=self._applied) if memory is not None else ""
+        key = key_of(program, self._epoch, applied=self._applied, foreign=self._foreign) if memory is not None else ""
         known = self._known(memory, key) if memory is not None else None
         if known is not None:
             record = self._replay(program, known)
@@ -236,7 +239,9 @@ class Workroot:
             lower = None
             if self._memory is not None and not self._passing:
                 lower = self._stack.enter_context(self._memory.lower())
-            self._live = LiveRoot(now, self._store, self._directory, epoch=self._epoch, lower=lower)
+            self._live = LiveRoot(
+                now, self._store, self._directory, epoch=self._epoch, lower=lower, foreign=self._foreign
+            )
             if self._applied:
                 self._live.show(with_links(update(now, now, applied=False)))
             elif self._written:

@@ -19,9 +19,9 @@ import pytest
 import rpm
 
 from compose import records
+from compose.architecture import host_basearch
 from compose.events import Reporter
 from compose.ostree.repo import Repo
-from compose.pipeline.flat import host_basearch
 from compose.rootfs import write_rootfs
 from tests.compat.assemble.test_dnf5 import RULES as REAL_RULES
 from tests.compat.ostree.test_commit import ostree, served

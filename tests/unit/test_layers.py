@@ -26,7 +26,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"sealed", "bundle", "memory", "scratch"}),
     frozenset(
         {"process", "fs", "syscalls", "tree", "events", "bindings", "findings", "initramfs", "interpreter", "openpgp"}
-        | {"passwd"}
+        | {"passwd", "architecture"}
     ),
     frozenset({"errors", "sizes", "values"}),
 )

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from compose.blobs import BlobStore
 from compose.errors import SandboxError
 from compose.process import Program
-from compose.sandbox import child, handlers, identity, kernel
+from compose.sandbox import child, emulation, handlers, identity, kernel
+from compose.workroot.probe import probe
 from tests.support.ordinary import Stage
 
 pytestmark = pytest.mark.root
@@ -127,6 +129,29 @@ def test_what_would_be_mounted_on_demand_is_not_waited_for(tmp_path: Path) -> No
 def test_without_handlers_root_needs_no_user_namespace(tmp_path: Path) -> None:
     done = Stage(directory=tmp_path).run(sys.executable, SCRIPT, "/mnt/home/root", root=True)
     assert done.stdout.splitlines() == ["root namespaces", "ENOEXEC"]
+
+
+@pytest.mark.parametrize("arch", emulation.FORMATS)
+def test_programs_of_other_architectures(arch: str, tmp_path: Path) -> None:
+    """Of those whose emulators are installed."""
+    if arch == platform.machine() or emulation.emulator_for(arch) is None or kernel.release() < (6, 7):
+        pytest.skip(f"this machine does not emulate {arch}")
+    assert str(probe(BlobStore(str(tmp_path / "blobs")), str(tmp_path), arch)) == "user namespace, overlay"
+
+
+def test_what_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(emulation, "_PATH", str(tmp_path))
+    assert emulation.emulator_for("s390x") is None
+    error = emulation.missing("s390x", "x86_64")
+    assert "x86_64, cannot run the programs of packages for s390x" in error.message
+    assert "qemu-user" in (error.hint or "")
+    assert "qemu-user" not in (emulation.missing("ppc64", "x86_64").hint or "")
+    # one that needs libraries would look for them in the target
+    for name, program in (("qemu-s390x", "/bin/sh"), ("qemu-s390x-static", tmp_path / "static")):
+        (tmp_path / "static").write_bytes(emulation.FORMATS["x86_64"].program())
+        (tmp_path / name).write_bytes(Path(program).read_bytes())
+        (tmp_path / name).chmod(0o755)
+    assert emulation.emulator_for("s390x") == str(tmp_path / "qemu-s390x-static")
 
 
 @pytest.mark.parametrize(
