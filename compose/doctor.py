@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from compose import fs
-from compose.architecture import foreign
 from compose.bindings import require_bindings
 from compose.blobs import BlobStore
 from compose.cachedir import CacheDir
@@ -122,7 +121,7 @@ def _sandbox(work: str) -> Iterator[Check]:
     except ComposeError as error:
         yield _from_error("sandbox", error)
         return
-    if emulated := [arch for arch in emulation.FORMATS if foreign(arch) and emulation.emulator_for(arch)]:
+    if emulated := emulation.emulated():
         yield _ok("emulators", ", ".join(emulated))
     match sandbox.form:
         case Form.OVERLAY:

@@ -12,12 +12,13 @@ import struct
 from dataclasses import dataclass
 
 from compose import fs
+from compose.architecture import foreign
 from compose.errors import SandboxError
 from compose.sandbox import handlers, kernel
 from compose.sandbox.interpreter import interpreter_of
 
 EXIT = 42
-"""Status of test_program()."""
+"""Status of Format.program()."""
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 _START = 0x400000
 _MFD_EXEC = 0x10  # linux/memfd.h, since Linux 6.3
@@ -74,6 +75,13 @@ def emulator_for(basearch: str) -> str | None:
         finally:
             os.close(fd)
     return None
+
+
+def emulated() -> tuple[str, ...]:
+    """Architectures whose programs can run here, in an emulator. Raises OSError if one cannot be read."""
+    if kernel.release() < handlers.PER_NAMESPACE:
+        return ()
+    return tuple(arch for arch in FORMATS if foreign(arch) and emulator_for(arch))
 
 
 def missing(basearch: str, host: str) -> SandboxError:
