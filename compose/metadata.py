@@ -125,8 +125,8 @@ def advisories_of(commit: Commit, detached: Metadata = ()) -> tuple[Advisory, ..
 
 def assemble_metadata(user: Mapping[str, Variant], own: Mapping[str, Variant]) -> Metadata:
     """Merge the user's keys with the compose's own; refused() of the user's are left out. Sorted."""
-    kept = {key: value for key, value in user.items() if key not in refused(user, own)}
-    return tuple(sorted({**own, **kept}.items()))
+    ignored = refused(user, own)
+    return tuple(sorted({**own, **{key: value for key, value in user.items() if key not in ignored}}.items()))
 
 
 def refused(user: Mapping[str, Variant], own: Mapping[str, Variant]) -> list[str]:

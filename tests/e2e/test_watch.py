@@ -181,13 +181,19 @@ def test_a_broken_treefile_is_mended(site: Site, start: Callable[..., Running]) 
     assert "Traceback" not in errors
 
 
-def test_a_change_while_it_composes(site: Site, start: Callable[..., Running]) -> None:
+def watch_slowly(start: Callable[..., Running], site: Site) -> Running:
+    """Return during a stage that takes some seconds."""
     script = site.path / "script.sh"
     script.write_text("#!/bin/sh\nsleep 3\n")
     script.chmod(0o755)
     site.write_treefile(postprocess_script="script.sh")
     running = watch(start, site, "--progress=json")
     running.stage("postprocess")
+    return running
+
+
+def test_a_change_while_it_composes(site: Site, start: Callable[..., Running]) -> None:
+    running = watch_slowly(start, site)
     site.write_treefile("conflict-a")
     running.line(" => ")
     assert "packages +1 -0 ~0" in running.line("tiny.yaml changed: ")
@@ -197,12 +203,7 @@ def test_a_change_while_it_composes(site: Site, start: Callable[..., Running]) -
 def test_a_ref_that_moves_while_it_composes(site: Site, start: Callable[..., Running]) -> None:
     """It composes again at once, on top of what is there now."""
     site.compose()
-    script = site.path / "script.sh"
-    script.write_text("#!/bin/sh\nsleep 3\n")
-    script.chmod(0o755)
-    site.write_treefile(postprocess_script="script.sh")
-    running = watch(start, site, "--progress=json")
-    running.stage("postprocess")
+    running = watch_slowly(start, site)
     site.ostree("commit", f"--branch={REF}", f"--tree=ref={REF}", "--timestamp=@0")
     other = site.head()
     line = running.line(" => ")

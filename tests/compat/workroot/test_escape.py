@@ -23,8 +23,8 @@ from pathlib import Path
 
 import pytest
 
-from compose.process import Program
 from compose.sandbox import child, identity, kernel
+from tests.support.inprocess import PROGRAM, InProcess
 from tests.support.ordinary import Stage
 
 pytestmark = pytest.mark.root
@@ -242,24 +242,8 @@ def main(root: str, host_pid: str, abstract: str, observed: str) -> None:
     leaked = os.open("/etc/passwd", os.O_RDONLY)
     os.set_inheritable(leaked, True)
 
-    class Probe:
-        """Replaces librpm."""
-
-        def needed(self, program: Program) -> bool:
-            return program.lua
-
-        def configure(self, program: Program) -> None:
-            del program
-
-        def text_of(self, program: Program) -> str:
-            return program.body
-
-        def run(self, _program: Program, _body: int) -> int:
-            print(json.dumps(probes(int(host_pid), abstract.replace("@", "\0"))), flush=True)
-            return 0
-
-    program = Program(owner="x", phase="y", argv=("probe",), lua=True, body="x")
-    result = child.run(root, program, 1, Probe(), observed=observed == "observed")
+    probe = InProcess(lambda: json.dumps(probes(int(host_pid), abstract.replace("@", "\0"))))
+    result = child.run(root, PROGRAM, 1, probe, observed=observed == "observed")
     # it tried to mount something
     assert result.observed is None
     print(result.output)

@@ -13,9 +13,9 @@ import pytest
 
 from compose.blobs import BlobStore
 from compose.errors import SandboxError
-from compose.process import Program
 from compose.sandbox import child, emulation, handlers, identity, kernel
 from compose.workroot.probe import probe
+from tests.support.inprocess import PROGRAM, InProcess
 from tests.support.ordinary import Stage
 
 pytestmark = pytest.mark.root
@@ -49,23 +49,6 @@ def attack() -> str:
     return "runs, and can be changed"
 
 
-class Librpm:
-    """Replaces librpm: the attack runs in the program's process."""
-
-    def needed(self, program: Program) -> bool:
-        return program.lua
-
-    def configure(self, program: Program) -> None:
-        del program
-
-    def text_of(self, program: Program) -> str:
-        return program.body
-
-    def run(self, _program: Program, _body: int) -> int:
-        print(attack(), flush=True)
-        return 0
-
-
 def main(root: str) -> None:
     """Register a handler in a user namespace of its own, then run the attack as the sandbox is entered from there."""
     if not os.path.exists(root):
@@ -74,7 +57,7 @@ def main(root: str) -> None:
         print(identity.enter().value, flush=True)
         identity.renew()
     kernel.mount(root, root, flags=kernel.MS_BIND)
-    result = child.run(root, Program(owner="x", phase="y", argv=("x",), lua=True, body="x"), 1, Librpm())
+    result = child.run(root, PROGRAM, 1, InProcess(attack))
     print(result.output, end="")
 
 
