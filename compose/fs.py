@@ -422,11 +422,12 @@ def copy_file(source: str, target: str) -> None:
             raise
 
 
-def remove_unfinished(directory: str, older: float) -> None:
-    """Remove what atomic_write() and copy_file() of killed processes left in a directory. older: seconds since such a file was
-    written to, so that others may be writing there; 0 if nobody is. Raises OSError."""
+def remove_unfinished(directory: str, older: float, names: re.Pattern[str] = _UNFINISHED) -> None:
+    """Remove what killed processes were writing to a directory. older: seconds since such a file was written to, so that others
+    may be writing there; 0 if nobody is. names: of such files; by default those of atomic_write() and copy_file(). Raises
+    OSError."""
     for each in os.scandir(directory):
-        if _UNFINISHED.fullmatch(each.name):
+        if names.fullmatch(each.name):
             # its writer may rename it at this moment
             with contextlib.suppress(OSError):
                 if time.time() - each.stat(follow_symlinks=False).st_mtime >= older:

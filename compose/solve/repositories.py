@@ -88,17 +88,8 @@ def _remove_partial(metadata_dir: str) -> None:
                 if name.startswith("tmpdir."):
                     fs.remove_tree(os.path.join(repository.path, name))
             with suppress(FileNotFoundError):
-                _remove_unfinished(os.path.join(repository.path, "solv"))
-
-
-def _remove_unfinished(solv_dir: str) -> None:
-    """Remove what killed processes were writing to libsolv's cache; downloads of packages may write to it without the lock."""
-    for each in os.scandir(solv_dir):
-        if _UNFINISHED.fullmatch(each.name):
-            # its writer may rename it at this moment
-            with suppress(FileNotFoundError):
-                if time.time() - each.stat(follow_symlinks=False).st_mtime > _WRITTEN_WITHIN:
-                    os.unlink(each.path)
+                # downloads of packages may write there without the lock
+                fs.remove_unfinished(os.path.join(repository.path, "solv"), _WRITTEN_WITHIN, _UNFINISHED)
 
 
 def _loaded(request: SolveRequest, network: RepoNetwork, reporter: Reporter, installed: str | None) -> Repositories:
