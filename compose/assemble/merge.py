@@ -30,7 +30,7 @@ _IMPORTED = {
     "boot/": "usr/lib/ostree-boot/",
     "var/lib/selinux/targeted/": "usr/etc/selinux/targeted/",
 }
-_GHOST, _DOC = int(FileFlag.GHOST), int(FileFlag.DOC)
+_GHOST, _DOC, _LICENSE = int(FileFlag.GHOST), int(FileFlag.DOC), int(FileFlag.LICENSE)
 
 
 @value
@@ -143,9 +143,10 @@ def _kept_files(package: PackageManifest, options: AssembleOptions, dropped: lis
         flags = int(file.flags)
         if flags & _GHOST:
             kept.append(file)
-        elif flags & _DOC and not options.documentation:
+        elif flags & _DOC and not options.documentation and not flags & _LICENSE:
+            # a %license stays, which may be in a directory of documentation
             drop(file, "documentation: false")
-        elif not _wanted_language(file.lang, options.install_langs):
+        elif not flags & _LICENSE and not _wanted_language(file.lang, options.install_langs):
             drop(file, "install-langs")
         elif patterns and _is_removed(file, patterns, matched):
             drop(file, "remove-from-packages")

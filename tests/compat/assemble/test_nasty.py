@@ -87,6 +87,45 @@ def test_installs_as_dnf5_installs(base: list[Path], tmp_path: Path) -> None:
     assert verified(our_root, "/usr/share/rpm") == verified(their_root, "/var/lib/rpm")
 
 
+_LEFT_OUT = """
+Name: left-out
+Version: 1
+Release: 1
+Summary: x
+License: MIT
+BuildArch: noarch
+%description
+x
+%install
+mkdir -p %{buildroot}/usr/share/doc/left-out %{buildroot}/usr/share/left-out
+for each in doc/left-out/README doc/left-out/COPYING left-out/plain left-out/de left-out/fr left-out/LICENCE.fr; do
+    echo $each >%{buildroot}/usr/share/$each
+done
+%files
+/usr/share/left-out/plain
+/usr/share/doc/left-out/README
+%license /usr/share/doc/left-out/COPYING
+%lang(de) /usr/share/left-out/de
+%lang(fr) /usr/share/left-out/fr
+%lang(fr) %license /usr/share/left-out/LICENCE.fr
+"""
+
+
+def test_leaves_out_what_rpm_leaves_out(base: list[Path], tmp_path: Path) -> None:
+    """Documentation and languages, but no licenses."""
+    specs = tmp_path / "specs"
+    specs.mkdir()
+    (specs / "left-out.spec").write_text(_LEFT_OUT)
+    rpms = [*base, *build(specs, tmp_path / "built")]
+    ours = assembled(rpms, tmp_path, EPOCH, documentation=False, install_langs=("de",))
+    theirs, root = installed_by_dnf5(rpms, tmp_path, EPOCH, macros="%_excludedocs 1\n%_install_langs de\n")
+    kept = [sorted(path for path in side.tree.entries if "left-out/" in path) for side in (ours, theirs)]
+    assert kept[0] == kept[1]
+    our_root = tmp_path / "ours"
+    write_rootfs(ours.tree, ours.store, str(our_root), Reporter())
+    assert headers(our_root, "/usr/share/rpm") == headers(root, "/var/lib/rpm")
+
+
 FORGER = """Name: forger
 Version: 1
 Release: 1

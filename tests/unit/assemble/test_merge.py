@@ -149,6 +149,17 @@ def test_documentation_goes_when_it_is_not_wanted() -> None:
     ]
 
 
+def test_licenses_stay_whatever_is_not_wanted() -> None:
+    documented = file("usr/share/doc/COPYING", flags=FileFlag.DOC | FileFlag.LICENSE)
+    found = merged(
+        package("one", documented, file("LICENCE.fr", flags=FileFlag.LICENSE, lang="fr")),
+        documentation=False,
+        install_langs=("de",),
+    )
+    assert not found.dropped
+    assert {"usr/share/doc/COPYING", "LICENCE.fr"} <= set(found.tree.entries)
+
+
 @pytest.mark.parametrize(
     ("wanted", "kept"),
     [
