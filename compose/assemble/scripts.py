@@ -1,8 +1,9 @@
 """Decides which scriptlets run, in which order, and with which arguments.
 
 When a tree is installed from scratch, only these can run: %pretrans, %pre, %post, %posttrans, and the triggers that fire on
-installation. Arguments and input are librpm's (rpmscript.c; verified with rpm 6.1): the number of installed instances, 1. An
-interpreter without a script body gets no argument.
+installation. Arguments and input are librpm's (rpmscript.c; verified with rpm 6.1): the number of installed instances, 1. A
+scriptlet that is a program without a script gets none. A trigger that is one gets a file all the same, an empty one, and its
+arguments.
 """
 
 from __future__ import annotations
@@ -74,7 +75,9 @@ def plan(
             if scriptlet.kind is not kind:
                 continue
             if not skip(manifest, kind):
-                yield _program(manifest, f"%{kind}", scriptlet.script, macros, epoch)
+                script = scriptlet.script
+                arguments = ("1",) if script.body else None
+                yield _program(manifest, f"%{kind}", script, macros, epoch, arguments=arguments)
 
     def of_all(kind: ScriptKind) -> Iterator[Program]:
         for manifest in ordered:
@@ -144,12 +147,12 @@ def _program(
     macros: tuple[tuple[str, str], ...],
     epoch: int,
     *,
-    arguments: tuple[str, ...] = ("1",),
+    arguments: tuple[str, ...] | None,
     stdin: bytes = b"",
 ) -> Program:
-    # without a script body librpm runs the interpreter without arguments, except for file triggers
+    """arguments: None to run the interpreter without any, and without a script."""
     words: tuple[str, ...] = ()
-    if script.body or stdin:
+    if arguments is not None:
         words = arguments if script.interpreter == (LUA,) else ("{script}", *arguments)
     return Program(
         owner=f"scriptlet:{manifest.nevra}",

@@ -46,6 +46,12 @@ def test_arguments_are_librpm_s() -> None:
     assert found.after[1].macros == (("a", "b"),)
 
 
+def test_a_trigger_that_is_a_program_gets_arguments() -> None:
+    whole = dataclasses.replace(trigger("triggerin", "other"), script=Script(interpreter=("/sbin/ldconfig",), body=""))
+    (program,) = plan([package("one", triggers=(whole,)), package("other")], ignored={}, epoch=0).after
+    assert program.argv == ("/sbin/ldconfig", "{script}", "1", "1")
+
+
 @pytest.mark.parametrize(("built", "epoch", "seen"), [(5, 9, "5"), (9, 5, "5")])
 def test_what_a_script_dates_is_as_old_as_its_package(built: int, epoch: int, seen: str) -> None:
     one = dataclasses.replace(package("one", scripts={"post": shell("true")}), build_time=built)
