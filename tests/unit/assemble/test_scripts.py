@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+import rpm
 
 from compose.assemble.scripts import LUA, default_ignored, plan
 from compose.assemble.triggers import matches
@@ -50,6 +51,19 @@ def test_a_trigger_that_is_a_program_gets_arguments() -> None:
     whole = dataclasses.replace(trigger("triggerin", "other"), script=Script(interpreter=("/sbin/ldconfig",), body=""))
     (program,) = plan([package("one", triggers=(whole,)), package("other")], ignored={}, epoch=0).after
     assert program.argv == ("/sbin/ldconfig", "{script}", "1", "1")
+
+
+def test_scripts_of_a_relocatable_package_learn_where_it_is() -> None:
+    header = rpm.hdr()
+    header[rpm.RPMTAG_PREFIXES] = ["/opt", "/usr/share/x"]
+    one = dataclasses.replace(package("one", scripts={"post": shell("true")}), header=header.unload())
+    (program,) = plan([one], ignored={}, epoch=0).after
+    assert dict(program.environment) == {
+        "SOURCE_DATE_EPOCH": "0",
+        "RPM_INSTALL_PREFIX": "/opt",
+        "RPM_INSTALL_PREFIX0": "/opt",
+        "RPM_INSTALL_PREFIX1": "/usr/share/x",
+    }
 
 
 @pytest.mark.parametrize(("built", "epoch", "seen"), [(5, 9, "5"), (9, 5, "5")])
