@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -32,6 +33,7 @@ _PROGRAM = "from compose.importer.pool import serve; serve(*sys.argv[1:])"
 
 # How much of a worker's stderr is shown at most: bytes, lines.
 _TAIL, _LINES = 16 << 10, 20
+_OUT_OF_MEMORY = "the kernel does that when memory runs out, and says so in its log (dmesg): compose with fewer --jobs"
 
 
 class ImportPool:
@@ -125,7 +127,11 @@ class _Worker:
     def _death(self, path: str) -> PackageError:
         status = self._process.wait()
         cause = f"was killed by {signal_name(-status)}" if status < 0 else f"exited with status {status}"
-        return PackageError(f"{os.path.basename(path)}: the process importing it {cause}", details=self._stderr_tail())
+        return PackageError(
+            f"{os.path.basename(path)}: the process importing it {cause}",
+            hint=_OUT_OF_MEMORY if status == -signal.SIGKILL else None,
+            details=self._stderr_tail(),
+        )
 
     def _stderr_tail(self) -> list[str]:
         """Return the last lines of stderr about the current RPM, in which librpm says what is wrong with a header."""

@@ -291,8 +291,15 @@ def test_storage_errors_cross_the_processes(cache, rpm_file):
         import_packages((file,), cache, 1, Reporter())
 
 
-@pytest.mark.parametrize(("number", "name"), [(signal.SIGSEGV, "SIGSEGV"), (signal.SIGRTMIN + 6, "signal 40")])
-def test_a_worker_that_dies_is_named(cache, rpm_file, tmp_path, number, name):
+@pytest.mark.parametrize(
+    ("number", "name", "hint"),
+    [
+        (signal.SIGSEGV, "SIGSEGV", False),
+        (signal.SIGRTMIN + 6, "signal 40", False),
+        (signal.SIGKILL, "SIGKILL", True),
+    ],
+)
+def test_a_worker_that_dies_is_named(cache, rpm_file, tmp_path, number, name, hint):
     file = rpm_file(package())
     fifo = tmp_path / "slow.rpm"
     os.mkfifo(fifo)
@@ -300,8 +307,9 @@ def test_a_worker_that_dies_is_named(cache, rpm_file, tmp_path, number, name):
         pool.import_rpm(file.path, file.sha256)
         killer = threading.Timer(0.1, lambda: os.kill(children()[0], number))
         killer.start()
-        with pytest.raises(PackageError, match=rf"slow\.rpm: the process importing it was killed by {name}"):
+        with pytest.raises(PackageError, match=rf"slow\.rpm: the process importing it was killed by {name}") as caught:
             pool.import_rpm(str(fifo), "0" * 64)
+        assert ("--jobs" in (caught.value.hint or "")) is hint
         killer.join()
         # other packages are not blamed for it
         pool.import_rpm(file.path, file.sha256)
