@@ -32,10 +32,10 @@ def verify(cache: CacheDir, jobs: int, reporter: Reporter) -> tuple[int, tuple[s
         checks: dict[Kind, Callable[[str], bool]] = {
             Kind.RPMS: _is_sound_rpm,
             Kind.MANIFESTS: _is_sound_manifest,
-            Kind.PROGRAMS: lambda path: memory.contents(path) is not None,
+            Kind.PROGRAMS: lambda path: not memory.is_current(path) or memory.contents(path) is not None,
             Kind.BLOBS: store.is_sound,
         }
-        # a compose may be writing what ends with .tmp
+        # a compose may be writing what ends with .tmp; what another version wrote is never read, and gc removes it
         items = [item for item in take_stock(cache) if item.kind in checks and not item.path.endswith(".tmp")]
 
         def is_sound(item: Item) -> bool:
@@ -63,7 +63,6 @@ def verify(cache: CacheDir, jobs: int, reporter: Reporter) -> tuple[int, tuple[s
 
 
 def _is_sound_manifest(path: str) -> bool:
-    # manifests of other versions are never read, and gc removes them
     return not path.endswith(f".{IMPORTER_VERSION}") or read_manifest(path) is not None
 
 

@@ -1,12 +1,12 @@
 """Remembers what programs did in earlier composes and what they saw of the tree, so that they need not run again.
 
-    CACHEDIR/programs/ab/cdef...    one program: its last few runs, JSON compressed by zstd, in a sealed file
-    CACHEDIR/programs/lower-0       the lower layer of a live root, which the next one updates to its own tree: hard links to
-                                    blobs and a few copies, all owned by root; locked while in use
+    CACHEDIR/programs/ab/cdef....VERSION    one program: its last few runs, JSON compressed by zstd, in a sealed file
+    CACHEDIR/programs/lower-0               the lower layer of a live root, which the next one updates to its own tree: hard
+                                            links to blobs and a few copies, all owned by root; locked while in use
 
-A file's name is a digest of everything a program is given: arguments, script, input, environment, the sandbox. Apart from that
-it depends on the tree only, and the file says on what of it. As a side effect, output that depends on the clock or on chance
-is the same in every compose that replays the run.
+A file's name is a digest of everything a program is given: arguments, script, input, environment, the sandbox; and the version
+that ran it, for no other replays it. Apart from that it depends on the tree only, and the file says on what of it. As a side
+effect, output that depends on the clock or on chance is the same in every compose that replays the run.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from compose.workroot.sight import Sight
 
 # To be raised whenever the same program could behave differently in the same tree, such as after a change of the sandbox.
 _VERSION = 7
+_SUFFIX = f".{_VERSION}-{__version__}"
 _KIND = b"compose programs 1\n"
 _RUNS_KEPT = 4
 _LOWER, _LOWERS, _TREE = "lower-", 8, "tree"
@@ -123,9 +124,13 @@ class ProgramMemory:
         """Absolute paths of the files that remember programs, and of those being written, which end with ".tmp"."""
         return sorted(glob.glob(f"{glob.escape(self._directory)}/??/*"))
 
+    def is_current(self, path: str) -> bool:
+        """Is one of paths() of this version, so that a compose may read it?"""
+        return path.endswith(_SUFFIX)
+
     def contents(self, path: str) -> tuple[BlobRef, ...] | None:
         """The blobs that a program's remembered runs wrote; None if the file is damaged or of another version."""
-        rows = _rows(path)
+        rows = _rows(path) if self.is_current(path) else None
         if rows is None:
             return None
         changes = (change for row in rows for change in _remembered(row).changes)
@@ -148,7 +153,7 @@ class ProgramMemory:
         write_sealed(path, _KIND, zstandard.ZstdCompressor().compress(json.dumps(rows).encode()))
 
     def _path(self, key: str) -> str:
-        return f"{self._directory}/{key[:2]}/{key[2:]}"
+        return f"{self._directory}/{key[:2]}/{key[2:]}{_SUFFIX}"
 
 
 def _rows(path: str) -> list[dict[str, Any]] | None:
@@ -164,7 +169,7 @@ def key_of(program: Program, epoch: int, *, applied: bool, foreign: str | None =
     foreign: the architecture that is emulated."""
     kernel = os.uname()
     given = (
-        (_VERSION, __version__, kernel.sysname, kernel.release, kernel.machine, applied),
+        (kernel.sysname, kernel.release, kernel.machine, applied),
         dict(program.environment).get("SOURCE_DATE_EPOCH", str(epoch)),
         (program.phase, program.argv, program.body, program.stdin.hex(), program.header.hex()),
         (program.lua, program.expand, program.macros, program.environment),

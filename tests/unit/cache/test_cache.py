@@ -251,5 +251,12 @@ def test_what_programs_did(cache):
     assert unfinished.exists()
     collect(cache, Limits(), QUIET, timeout=0, dry_run=False)
     assert not unfinished.exists()
-    assert [path.endswith("/aa/1") for path in memory.paths()] == [True]
+    (kept,) = memory.paths()
+    assert "/aa/1." in kept
     assert blobs_left(cache) == {b"kept"}
+    # this version would never replay it
+    os.rename(kept, f"{kept}1")
+    assert verify(cache, 1, QUIET)[1] == ()
+    collect(cache, Limits(), QUIET, timeout=0, dry_run=False)
+    assert memory.paths() == []
+    assert blobs_left(cache) == set()
