@@ -2,7 +2,7 @@
 
 config                    keyfile                     refs/heads/NAME     64 hex digits
 objects/ab/cdef….EXT      objects by checksum         state/*.commitpartial
-tmp/staging-*             transactions under way      summary, summary.sig
+tmp/compose-staging-*     transactions under way      summary, summary.sig
 .lock                     see compose.ostree.lock
 """
 

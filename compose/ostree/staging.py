@@ -1,9 +1,11 @@
 """Staging directories, which contain the objects of a transaction until all of them are complete and on disk.
 
-    tmp/staging-BOOTID-XXXXXX/ab/cdef….EXT     objects, with the same names as in objects/
-    tmp/staging-BOOTID-XXXXXX-lock             OFD lock, held as long as the transaction is under way
+    tmp/compose-staging-XXXXXX/ab/cdef….EXT     objects, with the same names as in objects/
+    tmp/compose-staging-XXXXXX-lock             OFD lock, held as long as the transaction is under way
 
-Names and locks are libostree's (ostree-repo.c, _ostree_repo_allocate_tmpdir()), so that each cleans up after the other.
+Not named as libostree's are (staging-BOOTID-XXXXXX): whatever is in one that nobody holds, libostree's next transaction takes
+for its own and publishes (ostree-repo.c, _ostree_repo_allocate_tmpdir()), and a killed transaction leaves unfinished objects
+here. Those of libostree are left to it, which resumes an interrupted pull from them.
 """
 
 from __future__ import annotations
@@ -16,13 +18,12 @@ import string
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from compose import fs, syscalls
 from compose.ostree.lock import try_lock
 from compose.ostree.refs import TEMPORARY_PREFIX
 
-_PREFIX = "staging-"
+_PREFIX = f"{TEMPORARY_PREFIX}staging-"
 _LOCK_SUFFIX = "-lock"
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _TMP_EXPIRY = 86400
@@ -55,10 +56,9 @@ def staging_directory(repo_path: str) -> Iterator[Staging]:
 
 
 def _locked_name(top: str) -> tuple[str, int]:
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     while True:
         suffix = "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(6))
-        path = os.path.join(top, f"{_PREFIX}{boot}-{suffix}")
+        path = os.path.join(top, f"{_PREFIX}{suffix}")
         try:
             lock = os.open(path + _LOCK_SUFFIX, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except FileExistsError:
@@ -91,7 +91,7 @@ def remove_leftovers(repo_path: str) -> None:
             finally:
                 os.close(lock)
         for name in names:
-            if name.startswith(TEMPORARY_PREFIX):
+            if name.startswith(TEMPORARY_PREFIX) and not name.startswith(_PREFIX):
                 path = os.path.join(top, name)
                 with contextlib.suppress(FileNotFoundError):
                     if os.lstat(path).st_mtime < time.time() - _TMP_EXPIRY:

@@ -309,9 +309,9 @@ def test_what_another_user_of_the_group_is_writing_is_left_alone(tmp_path: Path)
     before = os.umask(0o002)
     try:
         with Repo.create(str(tmp_path / "repo")) as repo, Transaction(repo, jobs=1, reporter=Reporter()):
-            killed = tmp_path / "repo/tmp/staging-boot-killed"
+            killed = tmp_path / "repo/tmp/compose-staging-killed"
             killed.mkdir()
-            killed.with_name("staging-boot-killed-lock").touch(0o600)
+            killed.with_name("compose-staging-killed-lock").touch(0o600)
             there = {path.name for path in (tmp_path / "repo/tmp").iterdir()}
 
             def body() -> None:

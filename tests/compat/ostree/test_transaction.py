@@ -1,8 +1,10 @@
-"""Refs that a transaction moves only from the commit it was begun with."""
+"""Refs that a transaction moves only from the commit it was begun with; what is left of one that was killed."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,9 @@ from compose.events import Reporter
 from compose.ostree import refs
 from compose.ostree.lock import SUMMARY_LOCK, locked
 from compose.ostree.repo import Repo
+from compose.ostree.staging import staging_directory
 from compose.ostree.transaction import Transaction
+from tests.compat.ostree.test_commit import ostree
 from tests.support.commits import file, write_commit
 
 
@@ -105,3 +109,28 @@ def test_nobody_moves_it_between_the_look_and_the_write(
     with Repo.open(repo.path) as same:
         move(same, commits[0], "")
     assert tried == ["os"]
+
+
+def test_libostree_does_not_take_over_what_was_killed(repo: Repo, tmp_path: Path) -> None:
+    """It resumes transactions of its own, and publishes whatever it finds in their staging directories."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/file").write_bytes(b"of a commit" * 1000)
+    ostree(repo_path := Path(repo.path), "commit", "--branch=os", f"--tree=dir={tmp_path}/tree")
+    (written,) = (path for path in repo_path.glob("objects/*/*.filez") if path.stat().st_size > 40)
+    child = os.fork()
+    if not child:
+        with staging_directory(repo.path) as staging:
+            unfinished = Path(staging.path, written.parent.name, written.name)
+            unfinished.parent.mkdir()
+            unfinished.write_bytes(written.read_bytes()[:20])
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    ostree(repo_path, "refs", "--delete", "os")
+    ostree(repo_path, "prune", "--refs-only")
+    assert not written.exists()
+    ostree(repo_path, "commit", "--branch=os", f"--tree=dir={tmp_path}/tree")
+    ostree(repo_path, "fsck")
+    left = {path.name for path in (repo_path / "tmp").iterdir()} - {"cache"}
+    assert left
+    with Transaction(repo, jobs=1, reporter=Reporter()):
+        assert left.isdisjoint(path.name for path in (repo_path / "tmp").iterdir())
