@@ -26,21 +26,24 @@ class Mode(enum.StrEnum):
         return "filez" if self is Mode.ARCHIVE else "file"
 
 
+_FREE_PERCENT, _FREE_BYTES = 3, 1 << 30
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Settings of a repository, with libostree's defaults.
 
-    lock_timeout: seconds, negative to wait forever. min_free_percent, min_free_bytes: space on the disk to keep free; the
-    percentage counts only if the other is None. zlib_level: 1 to 9, None if not set. parent: path of a repository with more
-    objects. composefs: do commits contain the digest of their composefs image?
+    lock_timeout: seconds, negative to wait forever. min_free_percent, min_free_bytes: see least_free(). zlib_level: 1 to 9, None
+    if not set. parent: path of a repository with more objects. composefs: do commits contain the digest of their composefs
+    image?
     """
 
     mode: Mode
     fsync: bool = True
     locking: bool = True
     lock_timeout: int = 300
-    min_free_percent: int = 3
-    min_free_bytes: int | None = None
+    min_free_percent: int = _FREE_PERCENT
+    min_free_bytes: int = _FREE_BYTES
     auto_update_summary: bool = False
     collection_id: str | None = None
     deltas_in_summary: bool = True
@@ -49,6 +52,10 @@ class Config:
     zlib_level: int | None = None
     parent: str | None = None
     composefs: bool = False
+
+    def least_free(self, total: int) -> int:
+        """Bytes to keep free of a disk with this number of bytes: the smaller of the two limits; 0 is none."""
+        return min(filter(None, (self.min_free_bytes, total * self.min_free_percent // 100)), default=0)
 
 
 _MAX_SIZE = 1 << 20
@@ -103,14 +110,17 @@ def parse_config(text: str, path: str) -> Config:
         raise RepositoryError(
             f"{path}: core.min-free-space-percent must be a number from 0 to {_MAX_PERCENT}, not {percent}"
         )
+    space = _size(core["min-free-space-size"], path) if "min-free-space-size" in core else None
+    if percent is None and space is None:
+        percent, space = _FREE_PERCENT, _FREE_BYTES
     level = number("archive", "zlib-level")
     return Config(
         mode=mode,
         fsync=flag("fsync", True),
         locking=flag("locking", True),
         lock_timeout=300 if (timeout := number("core", "lock-timeout-secs")) is None else timeout,
-        min_free_percent=3 if percent is None else percent,
-        min_free_bytes=_size(core["min-free-space-size"], path) if "min-free-space-size" in core else None,
+        min_free_percent=percent or 0,
+        min_free_bytes=space or 0,
         auto_update_summary=flag("auto-update-summary", False) or flag("commit-update-summary", False),
         collection_id=core.get("collection-id") or None,
         deltas_in_summary=not flag("no-deltas-in-summary", False),

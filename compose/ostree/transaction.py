@@ -87,7 +87,6 @@ class Transaction:
         repo.check_writable()
         with self._stack:
             self._stack.enter_context(locked(repo, self._reporter, exclusive=False))
-            self._check_free_space()
             remove_leftovers(repo.path)
             self._staging = self._stack.enter_context(staging_directory(repo.path))
             self._stack = self._stack.pop_all()
@@ -117,6 +116,8 @@ class Transaction:
         checksums are added to it. ahead: is stopped, and its streams are used.
         """
         config = self._repo.config
+        if contents:
+            self._check_free_space()
         direct = config.fsync and config.mode is not Mode.ARCHIVE
         target = Target(
             mode=config.mode,
@@ -168,6 +169,8 @@ class Transaction:
         check_copyable() of compose.ostree.copying."""
         repo = self._repo
         check_copyable(source, repo)
+        if contents:
+            self._check_free_space()
         setup = (
             os.path.join(source.path, "objects"),
             str(source.config.mode),
@@ -316,15 +319,11 @@ class Transaction:
         return progress
 
     def _check_free_space(self) -> None:
-        config, disk = self._repo.config, os.fstatvfs(self._repo.fd)
-        # as in libostree, blocks reserved for root count as free
-        free = disk.f_bfree * disk.f_frsize
-        least = config.min_free_bytes
-        if least is None:
-            least = disk.f_blocks * disk.f_frsize * config.min_free_percent // 100
+        """Only contents need this space free: what is small, and prunes on a full disk, is written anyway, as by libostree."""
+        disk = os.fstatvfs(self._repo.fd)
+        free, least = fs.free_bytes(disk), self._repo.config.least_free(disk.f_blocks * disk.f_frsize)
         if free < least:
-            key = "percent" if config.min_free_bytes is None else "size"
             raise StorageError(
-                f"{self._repo.path}: only {free / 1e6:.0f} MB are free, and its config asks to keep {least / 1e6:.0f} MB free",
-                hint=f"free some space, or lower core.min-free-space-{key} in the repository's config",
+                f"{self._repo.path}: only {free / 1e6:.0f} MB are free on its disk, and {least / 1e6:.0f} MB must remain free",
+                hint="free some space, or set core.min-free-space-size in its config to less, for example to 500MB",
             )

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from compose import records
-from compose.errors import RepositoryError
+from compose.errors import RepositoryError, StorageError
 from compose.ostree.prune import Retention, find_doomed
 from compose.ostree.repo import Repo
 from compose.records import Records
@@ -212,3 +212,19 @@ def test_a_prune_waits_for_who_writes(source: Path, target: Path) -> None:
     }
     writer.communicate("")
     run(source, target, retention=Retention(commits=1))
+
+
+def test_a_disk_that_is_too_full_for_more_is_pruned(source: Path, target: Path) -> None:
+    """Its limit is for contents; `ostree prune` does not know it."""
+    with (target / "config").open("a") as config:
+        config.write("min-free-space-size=9999999TB\n")
+    one = build(source, "new")
+    with pytest.raises(StorageError, match="MB must remain free") as caught:
+        run(source, target, retention=Retention(commits=1))
+    assert "core.min-free-space-size" in (caught.value.hint or "")
+    now = refs_of(target)[REF]
+    assert now != one
+    done = run(source, target, f"{REF}={now}", retention=Retention(commits=1))
+    assert done.pruned is not None
+    assert len(done.pruned.commits) == 4
+    ostree(target, "fsck")

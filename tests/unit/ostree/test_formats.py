@@ -106,6 +106,26 @@ def test_config() -> None:
     assert config.zlib_level == 9
 
 
+@pytest.mark.parametrize(
+    ("lines", "small", "large"),
+    [
+        # libostree 2026.6 (ostree-repo.c, reload_core_config()): of both limits the smaller one
+        ("", 3, 1 << 10),
+        ("min-free-space-percent=5", 5, 50_000),
+        ("min-free-space-percent=0", 0, 0),
+        ("min-free-space-size=2GB", 2 << 10, 2 << 10),
+        ("min-free-space-size=0MB", 0, 0),
+        ("min-free-space-size=2GB\nmin-free-space-percent=5", 5, 2 << 10),
+        ("min-free-space-size=0MB\nmin-free-space-percent=5", 5, 50_000),
+    ],
+)
+def test_space_to_keep_free(lines: str, small: int, large: int) -> None:
+    """Of disks of 100 MiB and 1,000,000 MiB, in MiB."""
+    config = parse_config(f"[core]\nmode=bare\n{lines}\n", "config")
+    assert config.least_free(100 << 20) == small << 20
+    assert config.least_free(1_000_000 << 20) == large << 20
+
+
 @pytest.mark.parametrize("value", ["yes", "true", "1", "maybe", "no", "false", "0", None])
 def test_switches_with_three_positions(value: str | None) -> None:
     line = "" if value is None else f"composefs={value}"
