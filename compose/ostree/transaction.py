@@ -269,16 +269,30 @@ class Transaction:
                 self._check_refs()
                 for ref, checksum, _ in self._refs:
                     refs.write_ref(repo.fd, ref, checksum, fsync=fsync)
-        if self._refs and (repo.config.auto_update_summary or repo.has_summary()):
-            try:
-                write_summary(repo, self._reporter)
-            except ComposeError as error:
-                text = f"the commit is published, but the summary of {repo.path} does not list it: {error.message}"
-                hint = error.hint or f"when that is fixed: ostree --repo={repo.path} summary -u"
-                if repo.config.auto_update_summary:
-                    raise type(error)(text, hint=hint, details=error.details) from error
-                # the config does not ask for a new summary, and libostree would have kept the old one
-                self._reporter.warn(f"{text}; {hint}")
+        if self._refs:
+            self._refresh_summary()
+
+    def _refresh_summary(self) -> None:
+        repo = self._repo
+        if not repo.config.auto_update_summary:
+            if not repo.has_summary():
+                return
+            if os.path.lexists(os.path.join(repo.path, "summary.sig")):
+                # libostree leaves it alone too: clients that demand its signature would get nothing at all
+                self._reporter.warn(
+                    f"{repo.path}: the summary is signed and stays as it is, without the new commit; sign a new one: compose "
+                    "publish, or ostree summary -u"
+                )
+                return
+        try:
+            write_summary(repo, self._reporter)
+        except ComposeError as error:
+            text = f"the commit is published, but the summary of {repo.path} does not list it: {error.message}"
+            hint = error.hint or f"when that is fixed: ostree --repo={repo.path} summary -u"
+            if repo.config.auto_update_summary:
+                raise type(error)(text, hint=hint, details=error.details) from error
+            # the config does not ask for a new summary, and libostree would have kept the old one
+            self._reporter.warn(f"{text}; {hint}")
 
     def _check_refs(self) -> None:
         """Raise RefMovedError if a ref has moved elsewhere meanwhile. `ostree commit`, which takes no lock for that, may

@@ -263,6 +263,22 @@ def test_summary_is_refreshed_in_the_same_transaction(tree: Tree, blobs: BlobSto
     assert sum(a != b for a, b in zip(ours, theirs, strict=True)) <= 9
 
 
+def test_a_signed_summary_is_left_to_who_signs(tree: Tree, blobs: BlobStore, tmp_path: Path) -> None:
+    """Clients that demand its signature would get nothing until it is signed again; by libostree they see the old commit."""
+    repo = tmp_path / "repo"
+    Repo.create(str(repo))
+    commit(tree, blobs, repo)
+    ostree(repo, "summary", "-u")
+    (repo / "summary.sig").write_bytes(b"a signature")
+    before = (repo / "summary").read_bytes()
+    commit(tree, blobs, repo, ref="other/ref")
+    assert (repo / "summary").read_bytes() == before
+    assert (repo / "summary.sig").read_bytes() == b"a signature"
+    (repo / "summary.sig").unlink()
+    third = commit(tree, blobs, repo, ref="third/ref")
+    assert third.checksum in ostree(repo, "summary", "-v")
+
+
 def test_lock_excludes_the_real_prune(tree: Tree, blobs: BlobStore, tmp_path: Path) -> None:
     repo = tmp_path / "repo"
     with Repo.create(str(repo)) as opened:
