@@ -143,7 +143,7 @@ def prepared_ref(repo_fd: int, name: str, checksum: str, *, fsync: bool) -> Iter
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(path[:cut], 0o777, dir_fd=repo_fd)
         if stat.S_ISDIR(_mode_of(repo_fd, path)):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            _remove_empty(repo_fd, path)
     with prepared_file(repo_fd, path, f"{checksum}\n".encode(), fsync=fsync) as rename:
 
         def move() -> None:
@@ -159,6 +159,21 @@ def _mode_of(repo_fd: int, path: str) -> int:
         return os.stat(path, dir_fd=repo_fd, follow_symlinks=False).st_mode
     except FileNotFoundError:
         return 0
+
+
+def _remove_empty(repo_fd: int, path: str) -> None:
+    """Remove a directory in which no ref is left: those who remove refs leave their directories. Raises IsADirectoryError if a
+    ref is in it."""
+    for _, directories, _, fd in os.fwalk(path, topdown=False, dir_fd=repo_fd):
+        for each in directories:
+            with contextlib.suppress(OSError):
+                os.rmdir(each, dir_fd=fd)
+    try:
+        os.rmdir(path, dir_fd=repo_fd)
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from None
 
 
 @contextlib.contextmanager

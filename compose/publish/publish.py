@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from compose import records
-from compose.errors import ComposeError
+from compose.errors import ComposeError, RepositoryError
 from compose.events import Reporter
 from compose.ostree import refs
 from compose.ostree.copying import check_copyable
@@ -58,6 +58,10 @@ def publish(options: PublishOptions, reporter: Reporter) -> Published:
 def _moves(source: Repo, target: Repo, options: PublishOptions) -> tuple[Move, ...]:
     """One move per requested ref. Raises PolicyError for a commit that clients would refuse."""
     before = target.refs()
+    names = [each.name for each in options.requests]
+    for name in names:
+        if below := next((each for each in names if each.startswith(f"{name}/")), None):
+            raise RepositoryError(f"a repository cannot have both refs {name} and {below}", hint="publish one of them")
     moves = []
     for request in options.requests:
         refs.validate_ref(request.name)

@@ -180,6 +180,14 @@ def test_no_ref_moves_when_one_cannot(source: Path, target: Path) -> None:
     assert objects_of(target) == set()
 
 
+def test_refs_that_exclude_each_other(source: Path, target: Path) -> None:
+    commit = build(source, "one", "os", refs=["os", "os/main"])
+    for names in (("os", "os/main"), ("os/main", "os")):
+        with pytest.raises(RepositoryError, match="cannot have both refs os and os/main"):
+            run(source, target, *(f"{name}={commit}" for name in names))
+    assert refs_of(target) == {}
+
+
 def _content(repo: Path, path: Path) -> bytes:
     with Repo.open(str(repo)) as opened, opened.open_content(bytes.fromhex(path.parent.name + path.stem)) as content:
         data = b"".join(content.pieces)
