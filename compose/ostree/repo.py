@@ -147,6 +147,10 @@ class Repo:
                 hint="compose as root outside of user namespaces, or commit to an archive or bare-user repository",
             )
         for name in (".", "objects", "tmp", "refs/heads"):
+            if not os.access(name, os.F_OK, dir_fd=self.fd):
+                # copies made by git or a bucket have no empty directories
+                path = os.path.join(self.path, name)
+                raise RepositoryError(f"the repository {self.path} has no directory {name}", hint=f"mkdir -p {path}")
             if not os.access(name, os.W_OK | os.X_OK, dir_fd=self.fd):
                 raise RepositoryError(
                     f"the repository {self.path} is not writable", hint="use it as its owner, or another repository"
