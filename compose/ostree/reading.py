@@ -14,6 +14,7 @@ from typing import Self
 
 from compose.fs import CHUNK, chunks
 from compose.ostree.config import Mode
+from compose.ostree.gvariant import encode
 from compose.ostree.objects import (
     OSTREEMETA,
     FileInfo,
@@ -147,8 +148,12 @@ def _decoded(before: bytes, after: bytes) -> FileInfo:
     info, _ = decode_filez_header(bytes(8) + after)
     target = b"" if info.target is None else info.target.encode()
     # the checksum covers the decoded attributes, not these bytes: padding between offsets could hide any amount of data
-    if before + bytes(8) + after != filez_header(0, info.uid, info.gid, info.mode, target, encode_xattrs(info.xattrs)):
-        raise ValueError("its header is not in normal form")
+    found, owner = before + bytes(8) + after, (info.uid, info.gid, info.mode, target)
+    if found != filez_header(0, *owner, encode_xattrs(info.xattrs)):
+        # older versions of libostree sort xattrs for the checksum alone
+        given = [(name + b"\0", value) for name, value in info.xattrs]
+        if found != filez_header(0, *owner, encode("a(ayay)", given)):
+            raise ValueError("its header is not in normal form")
     return info
 
 

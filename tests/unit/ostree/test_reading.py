@@ -19,6 +19,8 @@ from compose.events import Reporter
 from compose.fs import CHUNK
 from compose.ostree.config import Mode
 from compose.ostree.content import Content
+from compose.ostree.gvariant import encode
+from compose.ostree.objects import encode_xattrs, file_header, filez_header, object_name
 from compose.ostree.repo import Repo
 from compose.ostree.transaction import Transaction
 
@@ -192,3 +194,19 @@ def test_a_header_of_another_length(archive: Site, tmp_path: Path, length: int) 
 
 def test_an_empty_object(archive: Site, tmp_path: Path) -> None:
     assert "is damaged" in archive.damaged(tmp_path, lambda place: os.truncate(place, 0))
+
+
+def test_a_header_of_an_older_libostree(tmp_path: Path) -> None:
+    """It has xattrs as they were on the disk, and sorts them for the checksum."""
+    xattrs = ((b"user.note", b"1"), (b"security.selinux", b"label\0"))
+    given = encode("a(ayay)", [(name + b"\0", value) for name, value in xattrs])
+    checksum = hashlib.sha256(file_header(0, 0, 0o100644, b"", encode_xattrs(xattrs)) + b"content").digest()
+    stream = zlib.compressobj(wbits=-15)
+    data = filez_header(7, 0, 0, 0o100644, b"", given) + stream.compress(b"content") + stream.flush()
+    with Repo.create(str(tmp_path / "repo")) as repo:
+        place = Path(repo.path, "objects", object_name(checksum.hex(), "filez"))
+        place.parent.mkdir()
+        place.write_bytes(data)
+        with repo.open_content(checksum) as content:
+            assert dict(content.info.xattrs) == dict(xattrs)
+            assert b"".join(content.pieces) == b"content"
