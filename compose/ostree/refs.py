@@ -12,8 +12,12 @@ from collections.abc import Callable, Iterator
 from compose import fs
 from compose.errors import RepositoryError
 
-_COMPONENT = r"[\w\d][-._\w\d]*"
-_REF = re.compile(rf"{_COMPONENT}(/{_COMPONENT})*", re.ASCII)
+_COMPONENT = r"\w[-.\w]*"
+_REF = re.compile(rf"{_COMPONENT}(/{_COMPONENT})*")
+_CHARACTER = r"a-zA-Z0-9_\u00a0-\ud7ff\ue000-\U0010ffff"
+_LISTED = re.compile(f"[{_CHARACTER}][-.{_CHARACTER}]*")
+"""Names of files and directories among refs that may belong to a ref. What letters beside ASCII's are depends on the version of
+the library that libostree uses; a ref that is taken for none would lose its commits to the next prune."""
 TEMPORARY_PREFIX = "compose-"
 """Prefix of the names in the repository's tmp/ that files have until they are complete."""
 _CHECKSUM = re.compile(r"[0-9a-f]{64}")
@@ -82,9 +86,11 @@ def list_refs(repo_fd: int, top: str = "refs/heads") -> dict[str, str]:
         below = pending.pop()
         for name, is_directory in _entries(repo_fd, f"{top}/{below}".rstrip("/")):
             path = below + name
+            if not _LISTED.fullmatch(name):
+                continue
             if is_directory:
                 pending.append(path + "/")
-            elif _REF.fullmatch(path) and (checksum := _read(repo_fd, f"{top}/{path}")):
+            elif checksum := _read(repo_fd, f"{top}/{path}"):
                 found[path] = checksum
     return dict(sorted(found.items(), key=lambda item: item[0].encode()))
 

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 _MAX_LENGTH = 1024
 """Characters of a path; longer ones are not served."""
-_NAME = r"\w[-.\w]*"
+_NAME = r"(?u:\w[-.\w]*)"
 _BASE64 = r"[A-Za-z0-9+_]"
 _PATHS = re.compile(
     rf"""

@@ -228,3 +228,24 @@ def test_a_disk_that_is_too_full_for_more_is_pruned(source: Path, target: Path) 
     assert done.pruned is not None
     assert len(done.pruned.commits) == 4
     ostree(target, "fsck")
+
+
+def test_refs_in_any_script(source: Path, target: Path) -> None:
+    """libostree takes letters of all alphabets; which combining marks depends on the version of PCRE."""
+    for name in ("gr\u00fcn/main", "\u0939\u093f\u0928\u094d\u0926\u0940"):
+        commit = build(source, name[0])
+        ostree(target, "pull-local", str(source), commit)
+        (target / "refs/heads" / name).parent.mkdir(exist_ok=True)
+        (target / "refs/heads" / name).write_text(f"{commit}\n")
+    ostree(target, "rev-parse", "gr\u00fcn/main")
+    run(source, target, retention=Retention(commits=1))
+    assert len(refs_of(target)) == 4
+    assert "gr\u00fcn/main" in ostree(target, "summary", "-v")
+    ostree(target, "fsck")
+    ostree(target, "ls", "gr\u00fcn/main")
+    ostree(target, "ls", commit)
+    # what other programs drop there
+    for name in (".git/HEAD", ".rsync_info", "a+b"):
+        (target / "refs/heads" / name).parent.mkdir(exist_ok=True)
+        (target / "refs/heads" / name).write_text("no ref")
+    assert len(refs_of(target)) == 4
