@@ -34,6 +34,7 @@ from compose.ostree.objects import (
     decode_commit,
     decode_dirmeta,
     decode_dirtree,
+    encode_xattrs,
     object_name,
 )
 from compose.ostree.reading import OpenContent, open_object, verified
@@ -229,10 +230,11 @@ class Repo:
             return tuple(decode("a{sv}", data))
 
     def read_metadata(self, checksum: str, extension: str) -> bytes:
-        """The bytes of a "commit", "dirtree" or "dirmeta" object. Raises RepositoryError if it is missing or damaged."""
+        """The bytes of a "commit", "dirtree" or "dirmeta" object. Raises RepositoryError if it is missing or damaged, or if clients
+        would refuse it."""
 
         def checked(data: bytes) -> bytes:
-            _DECODERS[extension](data)
+            _CHECKS[extension](data)
             return data
 
         return self._read_decoded(checksum, extension, checked)
@@ -395,11 +397,18 @@ def _decode_directory(data: bytes) -> Dirmeta:
     return found
 
 
-_DECODERS: dict[str, Callable[[bytes], object]] = {
+def _check_directory(data: bytes) -> None:
+    if encode_xattrs(_decode_directory(data).xattrs) != data[12:]:
+        # older versions of libostree wrote them as they were on the disk
+        raise ValueError("its xattrs are not sorted by name, and clients refuse it")
+
+
+_CHECKS: dict[str, Callable[[bytes], object]] = {
     "commit": lambda data: decode_commit(data, ()),
     "dirtree": decode_dirtree,
-    "dirmeta": _decode_directory,
+    "dirmeta": _check_directory,
 }
+"""Raise ValueError for what clients would refuse."""
 
 
 def _is_root() -> bool:

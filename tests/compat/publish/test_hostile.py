@@ -65,7 +65,13 @@ def moved(repo: Path, data: bytes) -> str:
 
 
 @pytest.mark.parametrize(
-    "meta", [b"x" * 100, encode_dirmeta(0, 0, stat.S_IFREG | 0o644, b""), encode_dirmeta(0, 0, 0o1040755, b"")]
+    "meta",
+    [
+        b"x" * 100,
+        encode_dirmeta(0, 0, stat.S_IFREG | 0o644, b""),
+        encode_dirmeta(0, 0, 0o1040755, b""),
+        encode_dirmeta(0, 0, 0o40755, encode("a(ayay)", [(b"user.b\0", b"1"), (b"user.a\0", b"2")])),
+    ],
 )
 def test_directories_of_another_kind(meta: bytes, source: Path, target: Path) -> None:
     commit(source, meta=put(source, meta, "dirmeta"))
