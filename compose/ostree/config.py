@@ -33,9 +33,9 @@ _FREE_PERCENT, _FREE_BYTES = 3, 1 << 30
 class Config:
     """Settings of a repository, with libostree's defaults.
 
-    lock_timeout: seconds, negative to wait forever. min_free_percent, min_free_bytes: see least_free(). zlib_level: 1 to 9, None
-    if not set. parent: path of a repository with more objects. composefs: do commits contain the digest of their composefs
-    image?
+    lock_timeout: seconds, negative to wait forever. min_free_percent, min_free_bytes: see least_free(). zlib_level: 1 to 9,
+    None if not set. parent: path of a repository with more objects. composefs: do commits contain the digest of their
+    composefs image?
     """
 
     mode: Mode

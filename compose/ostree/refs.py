@@ -53,8 +53,8 @@ def read_ref(repo_fd: int, name: str) -> str | None:
         found = next(
             (
                 each
-                for name in list_directories(repo_fd, "refs/remotes")
-                if (each := _read(repo_fd, f"refs/remotes/{name}/{rest}"))
+                for place in list_directories(repo_fd, "refs/remotes")
+                if (each := _read(repo_fd, f"refs/remotes/{place}/{rest}"))
             ),
             None,
         )

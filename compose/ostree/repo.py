@@ -158,7 +158,7 @@ class Repo:
                 )
 
     def has_summary(self) -> bool:
-        """Does the repository have a summary? It must then be updated with the refs."""
+        """Does the repository have a summary?"""
         return os.path.lexists(os.path.join(self.path, "summary"))
 
     def resolve(self, revision: str) -> str | None:
@@ -230,8 +230,8 @@ class Repo:
             return tuple(decode("a{sv}", data))
 
     def read_metadata(self, checksum: str, extension: str) -> bytes:
-        """The bytes of a "commit", "dirtree" or "dirmeta" object. Raises RepositoryError if it is missing or damaged, or if clients
-        would refuse it."""
+        """The bytes of a "commit", "dirtree" or "dirmeta" object. Raises RepositoryError if it is missing or damaged, or if
+        clients would refuse it."""
 
         def checked(data: bytes) -> bytes:
             _CHECKS[extension](data)
