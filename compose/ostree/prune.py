@@ -195,6 +195,8 @@ def _remove_deltas(repo: Repo, names: frozenset[str]) -> None:
         _rewrite_index(repo, target, {name: digest for name, digest in listed.items() if name not in names})
     for name, directory in list(delta_directories(repo.path)):
         if name in names:
+            # first, because half a delta must not be taken for one if its commit is published again
+            _unlink(repo, os.path.join(directory, "superblock"))
             fs.remove_tree(directory)
 
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from compose import records
+from compose import fs, records
 from compose.errors import RepositoryError, StorageError
-from compose.ostree.prune import Retention, find_doomed
+from compose.events import Reporter
+from compose.ostree.delta.index import list_deltas
+from compose.ostree.prune import Retention, find_doomed, remove
 from compose.ostree.repo import Repo
 from compose.records import Records
 from tests.compat.ostree.test_commit import ostree
@@ -166,6 +168,21 @@ def test_deltas_go_when_no_summary_has_them(source: Path, target: Path) -> None:
     assert len(indexes) == 1
     assert str(tips[3]).encode() not in indexes[0]
     assert str(tips[1]).encode() in indexes[0]
+
+
+def test_half_a_delta_is_none(source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its commit may be published again before the next prune."""
+    with Repo.open(str(target)) as opened:
+        old, new = (opened.resolve(f"{REF}{'^' * number}") for number in (3, 2))
+    ostree(target, "static-delta", "generate", f"--from={old}", f"--to={new}")
+
+    def killed(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fs, "remove_tree", killed)
+    with Repo.open(str(target)) as opened, pytest.raises(KeyboardInterrupt):
+        remove(opened, find_doomed(opened, {REF: Retention(commits=1)}), Reporter())
+    assert not list_deltas(str(target))
 
 
 def test_records_of_what_is_gone_go_too(source: Path, target: Path) -> None:
