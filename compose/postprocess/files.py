@@ -7,6 +7,7 @@ from compose.postprocess.contents import Contents, resolve, write_file
 from compose.postprocess.options import AddedFile
 from compose.tree import Tree
 
+WRITER = "step:add-files"
 TREEFILE = "usr/share/rpm-ostree/treefile.json"
 _PLACES = ("usr", "etc", "bin", "sbin", "lib", "lib64")
 
@@ -46,7 +47,7 @@ def add(tree: Tree, store: Contents, files: tuple[AddedFile, ...]) -> Tree:
         path = resolve(editor, path, follow_last=False)
         if path in editor and editor[path].is_dir:
             raise PostprocessError(f"add-files: {file.dest} is a directory in the tree")
-        write_file(editor, path, file.content, store, writer="step:add-files", permissions=file.mode & 0o7777)
+        write_file(editor, path, file.content, store, writer=WRITER, permissions=file.mode & 0o7777)
     return editor.build()
 
 

@@ -24,14 +24,16 @@ _MACHINE_SPECIFIC = re.compile(
 
 # names in /usr/lib/modules/KVER: names in /usr/lib/ostree-boot, without the checksum
 _BOOT_NAMES = {"vmlinuz": "vmlinuz-{}", "initramfs.img": "initramfs-{}.img"}
+_PACKAGED = ("package:", "scriptlet:")
 _MODULE = re.compile(r"\.ko(\.(gz|xz|zst))?$")
 
 
-def place(tree: Tree, store: Contents, *, container: bool) -> tuple[Tree, str | None]:
+def place(tree: Tree, store: Contents, *, container: bool, no_initramfs: bool = False) -> tuple[Tree, str | None]:
     """Move the kernel to /usr/lib/modules/KVER/vmlinuz and the rest of /boot to /usr/lib/ostree-boot.
 
-    Returns the tree and KVER. A packaged initramfs is removed, because dracut will build one that boots OSTree. For a container
-    the tree is unchanged and KVER None. Raises PostprocessError unless there is exactly one kernel, with modules.
+    Returns the tree and KVER. An initramfs is removed, because dracut will build one that boots OSTree; with no_initramfs only
+    a package's. For a container the tree is unchanged and KVER None. Raises PostprocessError unless there is exactly one
+    kernel, with modules.
     """
     if container:
         return tree, None
@@ -61,7 +63,9 @@ def place(tree: Tree, store: Contents, *, container: bool) -> tuple[Tree, str | 
             editor.replace(path, writer=WRITER)
             editor.move(path, f"{directory}/vmlinuz")
     for name in ("initramfs.img", "initramfs"):
-        editor.remove(f"{directory}/{name}")
+        present = editor.get(f"{directory}/{name}")
+        if present is not None and not (no_initramfs and not present.writer.startswith(_PACKAGED)):
+            editor.remove(f"{directory}/{name}")
     if _OSTREE_BOOT in editor and not editor.children(_OSTREE_BOOT):
         editor.remove(_OSTREE_BOOT)
     _make_hmac_relative(tree, editor, f"{directory}/.vmlinuz.hmac", store)

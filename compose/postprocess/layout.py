@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compose.events import Reporter
-from compose.postprocess import etc, files, kernel, machineid, osrelease, rootfs, rpmdb, selinux, units, var
+from compose.postprocess import etc, files, initramfs, kernel, machineid, osrelease, rootfs, rpmdb, selinux, units, var
 from compose.postprocess.contents import Contents
 from compose.postprocess.options import Dropped, OptUsrLocal, PostprocessOptions
 from compose.tree import Tree
@@ -46,5 +46,12 @@ def lay_out(
         tree = files.remove(tree, options.remove_files)
     tree = files.add(tree, store, options.add_files)
     # last, as remove-files may remove a second kernel
-    tree, kver = kernel.place(tree, store, container=options.container)
-    return tree, kver, dropped
+    laid_out, kver = kernel.place(tree, store, container=options.container, no_initramfs=options.no_initramfs)
+    if kver is not None and not options.no_initramfs:
+        path = initramfs.path_of(kver)
+        given = tree.get(path)
+        if given is not None and given.writer == files.WRITER:
+            reporter.warn(
+                f"add-files: /{path} is replaced by the initramfs that dracut builds; to keep the file, set no-initramfs: true"
+            )
+    return laid_out, kver, dropped

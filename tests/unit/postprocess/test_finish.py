@@ -11,9 +11,10 @@ from compose.events import Reporter
 from compose.lint.check import lint_tree
 from compose.postprocess import etc, finish, machineid, programs, var
 from compose.postprocess.layout import lay_out
-from compose.postprocess.options import BootLocation, PostprocessOptions, Script
+from compose.postprocess.options import AddedFile, BootLocation, PostprocessOptions, Script
 from compose.process import Program, ProgramRecord
 from compose.tree import Tree
+from tests.support.told import Told
 from tests.support.treetext import MemoryStore, changes, dump, expect, parse
 
 
@@ -167,6 +168,23 @@ def test_remove_files_may_remove_a_second_kernel_or_a_packaged_boot_file() -> No
         ["6.1"],
         ["config-6.1"],
     )
+
+
+def test_an_initramfs_of_the_treefile_s_author() -> None:
+    """Without dracut it is kept, also when the root is read back from a directory; with dracut it would be lost."""
+    store = MemoryStore()
+    path = "usr/lib/modules/6.1/initramfs.img"
+    options = PostprocessOptions(add_files=(AddedFile(dest=path, content=b"mine"),), no_initramfs=True)
+    tree, _, _ = lay_out(parse(SYSTEM, store), options, store, told := Told())
+    assert (store.read(tree[path].blob), told.warnings) == (b"mine", [])  # type: ignore[arg-type]
+    editor = tree.edit()
+    editor.replace(path, writer="rootfs")
+    again, _, _ = lay_out(editor.build(), options.without_treefile_steps(), store, Reporter())
+    assert path in again
+    lay_out(parse(SYSTEM, store), dataclasses.replace(options, no_initramfs=False), store, told)
+    assert told.warnings == [
+        f"add-files: /{path} is replaced by the initramfs that dracut builds; to keep the file, set no-initramfs: true"
+    ]
 
 
 def test_what_packages_have_in_usr_etc_becomes_configuration() -> None:

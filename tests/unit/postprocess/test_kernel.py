@@ -11,6 +11,7 @@ from compose.postprocess import initramfs, kernel
 from tests.support.treetext import MemoryStore, changes, expect, parse
 
 MODULES = 'f usr/lib/modules/6.1/kernel/a.ko.xz 0644 ""\n'
+INITRAMFS = "usr/lib/modules/6.1/initramfs.img"
 
 
 def test_a_kernel_in_modules_is_where_it_belongs() -> None:
@@ -113,6 +114,25 @@ def test_an_initramfs_of_a_package_is_removed_and_the_hmac_made_relative() -> No
         - f usr/lib/modules/6.1/initramfs.img 0600 "i"
         """
     )
+
+
+def test_without_dracut_only_a_package_s_initramfs_is_removed() -> None:
+    store = MemoryStore()
+    files = 'f usr/lib/modules/6.1/vmlinuz 0755 "k"\nf usr/lib/modules/6.1/initramfs.img 0600 "i"'
+    before = parse(MODULES + files, store)
+    for writer, is_kept in (
+        ("package:kernel-6.1-1.x86_64", False),
+        ("scriptlet:kernel-6.1-1.x86_64:%posttrans", False),
+        ("step:add-files", True),
+        ("treefile:postprocess[0]", True),
+        # a root that is read back from a directory, as by compose commit
+        ("rootfs", True),
+    ):
+        editor = before.edit()
+        editor.replace(INITRAMFS, writer=writer)
+        for no_initramfs in (True, False):
+            after, _ = kernel.place(editor.build(), store, container=False, no_initramfs=no_initramfs)
+            assert (INITRAMFS in after) is (is_kept and no_initramfs), (writer, no_initramfs)
 
 
 @pytest.mark.parametrize(
