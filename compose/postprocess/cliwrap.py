@@ -5,6 +5,8 @@ The originals go to /usr/libexec/rpm-ostree/wrapped, where `rpm-ostree cliwrap` 
 
 from __future__ import annotations
 
+import re
+
 from compose.errors import PostprocessError
 from compose.postprocess.contents import Contents, read_text
 from compose.tree import Tree
@@ -16,6 +18,8 @@ _PLACES = ("usr/bin", "usr/sbin")
 # created even if the program does not exist, because people type them
 _ALWAYS = ("yum", "dnf")
 _KERNEL_INSTALL = "kernel-install"
+_CONFIGURATION = "kernel/install.conf"
+_LAYOUT = re.compile(r"(?m)^[ \t]*layout[ \t]*=[ \t]*(\S*)[ \t]*$")
 _WRAPPER = """#!/usr/bin/sh
 # Wrapped for OSTree (cliwrap in the treefile); the original is in /usr/libexec/rpm-ostree/wrapped
 exec /usr/bin/rpm-ostree cliwrap $0 "$@"
@@ -51,6 +55,15 @@ def wrap(tree: Tree, store: Contents, names: tuple[str, ...]) -> Tree:
 
 
 def _lays_out_for_ostree(tree: Tree, store: Contents) -> bool:
-    """Does kernel-install support OSTree by itself (layout=ostree in install.conf)?"""
-    text = read_text(tree, "usr/lib/kernel/install.conf", store) or ""
-    return any(line.strip() == "layout=ostree" for line in text.splitlines())
+    """Does kernel-install call rpm-ostree by itself (layout=ostree; kernel-install(8), "Files")?"""
+    main = next((path for path in (f"etc/{_CONFIGURATION}", f"usr/lib/{_CONFIGURATION}") if path in tree), None)
+    # a file in /etc replaces the one of the same name; whatever a drop-in sets counts more than the main file
+    dropins = {
+        name: f"{place}/{_CONFIGURATION}.d/{name}"
+        for place in ("usr/lib", "etc")
+        for name in tree.children(f"{place}/{_CONFIGURATION}.d")
+        if name.endswith(".conf")
+    }
+    paths = [*([main] if main is not None else []), *(dropins[name] for name in sorted(dropins))]
+    layouts = [layout for path in paths for layout in _LAYOUT.findall(read_text(tree, path, store) or "")]
+    return layouts[-1:] == ["ostree"]

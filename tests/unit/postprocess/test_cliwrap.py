@@ -24,12 +24,35 @@ def test_programs_are_moved_away_and_yum_and_dnf_are_made() -> None:
     assert "usr/bin/dracut" not in tree
 
 
-def test_kernel_install_that_knows_ostree_stays() -> None:
+@pytest.mark.parametrize(
+    ("files", "is_wrapped"),
+    [
+        ("", True),
+        ('f usr/lib/kernel/install.conf 0644 "# ours\\nlayout=ostree\\n"', False),
+        ('f usr/lib/kernel/install.conf 0644 "#layout=ostree\\nlayout=ostrees\\n"', True),
+        # as bootc's base images have it, out of the way of updates of systemd-udev
+        ('f usr/lib/kernel/install.conf.d/00-layout.conf 0644 " layout = ostree "', False),
+        (
+            'f usr/lib/kernel/install.conf 0644 "layout=bls"\nf usr/lib/kernel/install.conf.d/0.conf 0644 "layout=ostree"',
+            False,
+        ),
+        ('f usr/lib/kernel/install.conf 0644 "layout=bls"\nf etc/kernel/install.conf 0644 "layout=ostree"', False),
+        ('f usr/lib/kernel/install.conf 0644 "layout=ostree"\nf etc/kernel/install.conf 0644 ""', True),
+        (
+            'f usr/lib/kernel/install.conf.d/a.conf 0644 "layout=ostree"\nl etc/kernel/install.conf.d/a.conf /dev/null',
+            True,
+        ),
+        (
+            'f etc/kernel/install.conf.d/a.conf 0644 "layout=ostree"\nf usr/lib/kernel/install.conf.d/b.conf 0644 "layout=bls"',
+            True,
+        ),
+        ('f usr/lib/kernel/install.conf.d/README 0644 "layout=ostree"', True),
+    ],
+)
+def test_kernel_install_that_knows_ostree_stays(files: str, is_wrapped: bool) -> None:
     store = MemoryStore()
-    text = TREE + 'f usr/bin/kernel-install 0755 "k"\n'
-    assert f"{WRAPPED}/kernel-install" in wrap(parse(text, store), store, ("kernel-install",))
-    text += 'f usr/lib/kernel/install.conf 0644 "# ours\\nlayout=ostree\\n"\n'
-    assert f"{WRAPPED}/kernel-install" not in wrap(parse(text, store), store, ("kernel-install",))
+    tree = wrap(parse(f'{TREE}f usr/bin/kernel-install 0755 "k"\n{files}', store), store, ("kernel-install",))
+    assert (f"{WRAPPED}/kernel-install" in tree) is is_wrapped
 
 
 def test_nothing_asked_nothing_done() -> None:
