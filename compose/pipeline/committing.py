@@ -20,6 +20,7 @@ from compose.pipeline import settings
 from compose.pipeline.added import user_metadata
 from compose.pipeline.facts import Facts
 from compose.pipeline.options import ComposeOptions
+from compose.postprocess import ima
 from compose.rpm.manifest import PackageManifest
 from compose.tree import BlobRef, Tree
 from compose.treefile.model import Treefile
@@ -68,7 +69,7 @@ def write_commit(
         jobs=options.jobs,
         memo=_memo(options),
     )
-    return commit_tree(tree, store, repo, commit_options, reporter, ahead, confirm)
+    return commit_tree(ima.translate(tree), store, repo, commit_options, reporter, ahead, confirm)
 
 
 def deflating(repo: Repo, options: ComposeOptions, work: str, reporter: Reporter) -> DeflateAhead:
