@@ -88,27 +88,37 @@ def temporary_parent() -> str | None:
     return None if "TMPDIR" in os.environ or not os.path.isdir(_TMP) else _TMP
 
 
-def raw_manifest(
-    image: ImageReference, access: Access = NO_ACCESS, *, architecture: str | None = None, replaced: bool = False
-) -> bytes:
+def raw_manifest(image: ImageReference, access: Access = NO_ACCESS, *, architecture: str | None = None) -> bytes:
     """The manifest of an image; of a multi-architecture image in a registry, that for an architecture, by default this
-    machine's. replaced: as for pick(). Raises ImageError with skopeo's output."""
-    failure = f"cannot read the manifest of {image}"
-    data = _run(_inspect(image, access), failure)
-    if image.transport is not Transport.REGISTRY:
-        return data
-    digest = pick(data, str(image), architecture=architecture, replaced=replaced)
-    return data if digest is None else _run(_inspect(image.at(digest), access), failure)
+    machine's. Raises ImageError with skopeo's output."""
+    return _picked(image, _top(image, access), access, architecture=architecture)
 
 
 def find_manifest(image: ImageReference, access: Access = NO_ACCESS, *, replaced: bool = False) -> bytes | None:
-    """As raw_manifest(), but None when the image does not exist."""
+    """As raw_manifest(), but None when the image does not exist. replaced: as for pick()."""
     try:
-        return raw_manifest(image, access, replaced=replaced)
+        data = _top(image, access)
     except ImageError as error:
         if any(_MISSING.search(line) for line in error.details):
             return None
         raise
+    # an image that is missing from an existing index is damage
+    return _picked(image, data, access, replaced=replaced)
+
+
+def _top(image: ImageReference, access: Access) -> bytes:
+    """The manifest that a name stands for, or the index."""
+    return _run(_inspect(image, access), f"cannot read the manifest of {image}")
+
+
+def _picked(
+    image: ImageReference, data: bytes, access: Access, *, architecture: str | None = None, replaced: bool = False
+) -> bytes:
+    """The manifest to take. data: from _top(). The rest is as for pick()."""
+    if image.transport is not Transport.REGISTRY:
+        return data
+    digest = pick(data, str(image), architecture=architecture, replaced=replaced)
+    return data if digest is None else _top(image.at(digest), access)
 
 
 def config(image: ImageReference, manifest: bytes, access: Access = NO_ACCESS) -> bytes:

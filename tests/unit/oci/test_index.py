@@ -11,6 +11,7 @@ import pytest
 
 from compose.errors import ImageError
 from compose.events import Reporter
+from compose.oci import skopeo
 from compose.oci.archive import write_archive
 from compose.oci.image import INDEX_TYPE, MANIFEST_TYPE, descriptor, digest_of
 from compose.oci.images import find_manifest, manifest_of, open_images
@@ -101,3 +102,18 @@ def test_a_layout_with_an_image_for_several(monkeypatch: pytest.MonkeyPatch, tmp
             assert {each: manifest_of(images, "x", architecture=each) for each in manifests} == manifests
             with pytest.raises(ImageError, match="which one image would replace"):
                 find_manifest(images, "x", replaced=True)
+
+
+def test_an_index_in_a_registry_whose_image_is_gone_is_not_a_missing_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """compose image --initialize-mode=if-not-exists would replace it."""
+    top = index(row(AMD64, "amd64"))
+
+    def run(arguments: list[str], failure: str, *_inherited: int) -> bytes:
+        if arguments[-1] == "docker://quay.io/os/x:1":
+            return top
+        raise ImageError(f"{failure}: skopeo exited with 1", details=["Error: reading manifest: manifest unknown"])
+
+    monkeypatch.setattr(skopeo, "_run", run)
+    with pytest.raises(ImageError, match=f"cannot read the manifest of registry:quay.io/os/x@sha256:{AMD64}"):
+        skopeo.find_manifest(parse_reference("registry:quay.io/os/x:1"))
+    assert skopeo.find_manifest(parse_reference("registry:quay.io/os/x:2")) is None
