@@ -54,26 +54,32 @@ def read_existing(
     such image. replaced: another image is to take its place. Raises ImageError when it cannot be read, or is one of several
     that must not be replaced, UsageError when reading it takes skopeo, which is not installed."""
     where = str(image)
+    if _is_missing(image):
+        return None
     if not image.transport.is_local:
         raw = skopeo.find_manifest(image, access, replaced=replaced)
         return None if raw is None else parse_image(raw, lambda _digest: skopeo.config(image, raw, access), where)
-    if _is_missing(image):
-        return None
     with open_images(image, reporter) as images:
         data = find_manifest(images, image.tag, replaced=replaced)
         return None if data is None else parse_image(data, images.read, where)
 
 
 def _is_missing(image: ImageReference) -> bool:
-    """Is there no archive, or an empty directory or nothing of the kind in place of a layout?"""
-    if image.transport is Transport.OCI_ARCHIVE:
-        return not os.path.lexists(image.name)
-    try:
-        return not os.listdir(image.name)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError as error:
-        raise ImageError(f"cannot open the OCI layout {image.name}: {error.strerror}") from error
+    """Is there no file where an archive would be, or an empty directory or nothing of the kind in place of a layout?"""
+    match image.transport:
+        case Transport.OCI_ARCHIVE:
+            return not os.path.lexists(image.name)
+        case Transport.DOCKER_ARCHIVE:
+            return not os.path.lexists(image.name.partition(":")[0])
+        case Transport.OCI | Transport.DIRECTORY:
+            try:
+                return not os.listdir(image.name)
+            except (FileNotFoundError, NotADirectoryError):
+                return True
+            except OSError as error:
+                raise ImageError(f"cannot open {image}: {error.strerror}") from error
+        case _:
+            return False
 
 
 def parse_image(data: bytes, read: Callable[[str], bytes], where: str) -> ExistingImage:

@@ -101,6 +101,18 @@ def test_the_structure_of_an_image_is_kept(composed: Site, rootfs: Path, tmp_pat
         assert ("Added layers:     0 " in done.stdout) == kept
 
 
+def test_what_only_skopeo_writes(composed: Site, rootfs: Path, tmp_path: Path) -> None:
+    """The first time there is nothing to follow, then there is."""
+    if shutil.which("skopeo") is None:
+        pytest.skip("skopeo is not installed")
+    place = f"dir:{tmp_path}/out"
+    first = build(composed, rootfs, place)
+    again = build(composed, rootfs, place)
+    assert "Total new layers" not in first.stdout
+    assert "Added layers:     0 " in again.stdout
+    assert (tmp_path / "out/manifest.json").exists()
+
+
 def test_a_root_that_was_not_made_for_images(composed: Site, rootfs: Path, tmp_path: Path) -> None:
     """The database is where rpm has it by itself, and there is no policy."""
     shutil.rmtree(rootfs / "etc/selinux")

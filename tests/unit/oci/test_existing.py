@@ -72,12 +72,19 @@ def test_none_such(tmp_path: Path) -> None:
     assert read(f"oci-archive:{tmp_path}/none:a") is None
 
 
+def test_none_such_where_skopeo_would_only_say_that_there_is_no_such_file(tmp_path: Path) -> None:
+    """The first image of build-chunked-oci --output=dir:out."""
+    (tmp_path / "empty").mkdir()
+    for name in (f"dir:{tmp_path}/none", f"dir:{tmp_path}/empty", f"docker-archive:{tmp_path}/none:localhost/a:1"):
+        assert read(name) is None
+
+
 def test_a_place_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(path: str) -> list[str]:
         raise PermissionError(13, os.strerror(13), path)
 
     monkeypatch.setattr(os, "listdir", refused)
-    with pytest.raises(ImageError, match=f"cannot open the OCI layout {tmp_path}: Permission denied"):
+    with pytest.raises(ImageError, match=f"cannot open oci:{tmp_path}: Permission denied"):
         read(f"oci:{tmp_path}")
 
 
