@@ -23,7 +23,8 @@ _OSTREE_BOOT = "usr/lib/ostree-boot"
 _MOUNT_POINTS = ("dev", "proc", "run", "sys")
 _REDIRECTED = ("home", "root", "srv", "mnt", "media", "opt", "usr/local")
 _MERGED = ("bin", "sbin", "lib", "lib64")
-_COMPOSEFS_ON = (*TRUE, "yes", "verity", "signed")
+_COMPOSEFS_ON = (*TRUE, "yes", "maybe", "verity", "signed")
+_KERNEL_ARGUMENTS = "usr/lib/bootc/kargs.d"
 _CHUNK = 1 << 20
 
 
@@ -109,11 +110,19 @@ def _boot(subject: Subject) -> Iterator[Finding]:
 
 
 def _kernel_arguments(subject: Subject) -> Iterator[Finding]:
-    for path, text in subject.texts("usr/lib/bootc/kargs.d", ".toml"):
+    for name in subject.tree.children(_KERNEL_ARGUMENTS):
+        path = f"{_KERNEL_ARGUMENTS}/{name}"
+        blob = subject.tree[path].blob
+        if not name.endswith(".toml"):
+            continue
+        if blob is None:
+            # of a new commit, bootc reads the object itself, and does not follow a link
+            yield Finding(rule="bootc-kargs", path=f"/{path}", message="is not a regular file")
+            continue
         try:
-            found = tomllib.loads(text)
+            found = tomllib.loads(subject.store.read(blob).decode())
         except (ValueError, RecursionError) as error:
-            # ValueError: also for an integer of thousands of digits
+            # ValueError: also for bytes that are not UTF-8, and an integer of thousands of digits
             yield Finding(rule="bootc-kargs", path=f"/{path}", message=f"not TOML: {error}")
             continue
         if unknown := sorted(found.keys() - {"kargs", "match-architectures"}):
@@ -133,7 +142,7 @@ def _kernel_checksum(subject: Subject) -> Iterator[Finding]:
 
 
 def _toplevel(subject: Subject) -> Iterator[Finding]:
-    if _prepare_root(subject)[1].get("root", "transient", fallback="") in TRUE:
+    if _is_transient(_prepare_root(subject)[1]):
         return
     for name in _REDIRECTED:
         entry = subject.tree.get(name)
@@ -185,7 +194,8 @@ def _composefs(subject: Subject) -> Iterator[Finding]:
         return
     path, config = _prepare_root(subject)
     enabled = config.get("composefs", "enabled", fallback="")
-    if enabled not in _COMPOSEFS_ON:
+    # a transient root is an overlay too, as bootc needs one
+    if enabled not in _COMPOSEFS_ON and not _is_transient(config):
         yield Finding(rule="baseimage-composefs", path=path, message="does not enable composefs")
     elif enabled == "signed" and subject.measured is False:
         message = "clients boot only a commit with a signed composefs digest, and this one has no digest"
@@ -225,6 +235,10 @@ def _prepare_root(subject: Subject) -> tuple[str, configparser.RawConfigParser]:
     except (configparser.Error, ValueError):
         config.clear()
     return f"/{subject.place(path)}", config
+
+
+def _is_transient(config: configparser.RawConfigParser) -> bool:
+    return config.get("root", "transient", fallback="") in TRUE
 
 
 def _contains(image: bytes, wanted: bytes) -> bool:

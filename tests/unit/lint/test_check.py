@@ -158,6 +158,12 @@ def test_nothing_to_say() -> None:
         ),
         (
             "",
+            'f usr/share/1.toml 0644 "kargs = []"\nl usr/lib/bootc/kargs.d/1.toml ../../../share/1.toml',
+            "bootc-kargs /usr/lib/bootc/kargs.d/1.toml: is not a regular file",
+        ),
+        ("", "d usr/lib/bootc/kargs.d/1.toml 0755", "bootc-kargs /usr/lib/bootc/kargs.d/1.toml: is not a regular file"),
+        (
+            "",
             'f usr/lib/modules/6.1/.vmlinuz.hmac 0644 "0123  /boot/vmlinuz-6.1\\n"',
             "vmlinuz-hmac /usr/lib/modules/6.1/.vmlinuz.hmac: does not name the kernel by a relative path, so the self-test "
             "fails where clients boot it",
@@ -316,8 +322,8 @@ def test_labels_are_those_of_the_policy() -> None:
     assert len(said) == 21
 
 
-def test_a_transient_root_may_have_directories() -> None:
-    transient = 'f usr/lib/ostree/prepare-root.conf 0644 "[composefs]\\nenabled = yes\\n[root]\\ntransient = true\\n"'
+def test_a_transient_root_may_have_directories_and_needs_no_composefs() -> None:
+    transient = 'f usr/lib/ostree/prepare-root.conf 0644 "[root]\\ntransient = true\\n"'
     assert found("mnt usr/lib/ostree/prepare-root.conf", f"d mnt 0755\n{transient}") == []
 
 
@@ -327,6 +333,7 @@ def test_a_transient_root_may_have_directories() -> None:
         ("composefs", "enabled", "verity", True),
         ("composefs", "enabled", "yes", True),
         ("composefs", "enabled", "1", True),
+        ("composefs", "enabled", "maybe", True),
         ("composefs", "enabled", "no", False),
         # clients that find one of these do not boot
         ("composefs", "enabled", "on", False),
