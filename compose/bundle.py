@@ -163,7 +163,7 @@ def _decode(data: bytes, name: str) -> Index:
         for each in members:
             if not _is_plain(each.path):
                 raise ValueError(f"{each.path!r} is not a path below it")
-            valid = type(each.mode) is type(each.size) is int and not each.mode & ~0o7777 and 0 <= each.size < 8**11
+            valid = type(each.mode) is type(each.size) is int and not each.mode & ~0o7777 and each.size >= 0
             if not valid or not _DIGEST.fullmatch(each.sha256):
                 raise ValueError(f"{each.path}: invalid mode, size or digest")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

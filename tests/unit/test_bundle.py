@@ -177,6 +177,8 @@ def first(document: dict[str, Any], **changes: Any) -> None:
         (lambda index: index.update({"files": None}), "is damaged"),
         (lambda index: first(index, sha256="0" * 64), "empty is damaged"),
         (lambda index: first(index, mode=0o4755), "does not match the index"),
+        # possible, but not the size of this one
+        (lambda index: first(index, size=9 << 30), "does not match the index"),
         (lambda index: first(index, path="emptier"), "does not match the index"),
         (lambda index: index["files"].pop(), "data after its last file"),
         (lambda index: index["files"].append({**index["files"][-1], "path": "zzz"}), "does not match the index|truncated"),
