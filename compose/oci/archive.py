@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import re
@@ -16,8 +15,9 @@ from compose.errors import ImageError
 from compose.oci import tar
 from compose.oci.image import digest_of
 from compose.oci.index import parse_index
-from compose.oci.layout import BLOBS, INDEX, LAYOUT, MAX_JSON, check_version
+from compose.oci.layout import BLOBS, INDEX, LAYOUT, MAX_JSON, TEMPORARY, check_version
 from compose.oci.untar import Kind, TarReader
+from compose.scratch import directory_beside
 
 _FAULT = "not an OCI archive"
 _BLOB = re.compile(rf"{BLOBS}/[0-9a-f]{{64}}")
@@ -28,22 +28,17 @@ _MOST = 1 << 16
 def write_archive(layout: str, path: str) -> None:
     """Write a layout as an archive, its files in order of their names. An existing file is replaced when the archive is
     complete. Raises StorageError."""
-    temporary = f"{path}.{os.urandom(6).hex()}.tmp"
-    with fs.storage_errors(path):
+    with directory_beside(path, TEMPORARY) as directory, fs.storage_errors(path):
+        temporary = f"{directory}/archive"
+        out = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
-            out = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            try:
-                for name in (*(f"{BLOBS}/{each}" for each in sorted(os.listdir(f"{layout}/{BLOBS}"))), INDEX, LAYOUT):
-                    _append(out, f"{layout}/{name}", name)
-                fs.write_all(out, tar.END)
-                os.fsync(out)
-            finally:
-                os.close(out)
-            os.rename(temporary, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
+            for name in (*(f"{BLOBS}/{each}" for each in sorted(os.listdir(f"{layout}/{BLOBS}"))), INDEX, LAYOUT):
+                _append(out, f"{layout}/{name}", name)
+            fs.write_all(out, tar.END)
+            os.fsync(out)
+        finally:
+            os.close(out)
+        os.rename(temporary, path)
 
 
 def _append(out: int, path: str, name: str) -> None:

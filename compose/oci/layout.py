@@ -25,11 +25,14 @@ from compose.events import Reporter
 from compose.oci.documents import canonical
 from compose.oci.image import INDEX_TYPE, MANIFEST_TYPE, descriptor, digest_of, platform_of
 from compose.oci.index import TAG, parse_index, parse_object, tag_of
+from compose.scratch import directory_beside
 
 LAYOUT, INDEX, BLOBS = "oci-layout", "index.json", "blobs/sha256"
 VERSION = b'{"imageLayoutVersion":"1.0.0"}'
 MAX_JSON = 16 << 20
 """Bytes that an index, a manifest or a configuration may have."""
+TEMPORARY = ".compose-oci-"
+"""Begins the names of directories beside a target in which images are made, and of nothing else."""
 _PIECE = 1 << 20
 _NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS})
 
@@ -262,20 +265,16 @@ def layout_for(path: str, reporter: Reporter) -> Iterator[Layout]:
                 fs.remove_tree(f"{destination}/{name}")
             raise
         return
-    # in the same directory, so that it can be renamed
-    temporary = f"{destination}.{os.urandom(6).hex()}.tmp"
-    with fs.storage_errors(path):
-        try:
-            os.mkdir(temporary, 0o755)
-        except FileNotFoundError as error:
-            raise UsageError(f"oci:{path}: there is no directory {os.path.dirname(destination)}") from error
-    try:
-        with Layout.create(temporary, reporter) as layout:
+    parent = os.path.dirname(destination)
+    if not os.path.isdir(parent):
+        raise UsageError(f"oci:{path}: there is no directory {parent}")
+    with directory_beside(destination, TEMPORARY) as directory:
+        with Layout.create(f"{directory}/layout", reporter) as layout:
             layout.path = path
             yield layout
         with fs.storage_errors(path):
             try:
-                os.rename(temporary, destination)
+                os.rename(f"{directory}/layout", destination)
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                     raise
@@ -283,9 +282,6 @@ def layout_for(path: str, reporter: Reporter) -> Iterator[Layout]:
                     f"oci:{path}: was created by another process in the meantime",
                     hint="run the command again to add the image to it",
                 ) from error
-    except BaseException:
-        fs.remove_tree(temporary)
-        raise
 
 
 class _Rollback(Exception):

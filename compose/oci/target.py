@@ -9,7 +9,7 @@ from compose import fs
 from compose.events import Reporter
 from compose.oci import skopeo
 from compose.oci.archive import write_archive
-from compose.oci.layout import Layout, layout_for, try_layout
+from compose.oci.layout import TEMPORARY, Layout, layout_for, try_layout
 from compose.oci.reference import ImageReference, Transport
 from compose.scratch import directory_beside, temporary_directory
 
@@ -46,7 +46,7 @@ def write_to(
         with layout_for(target.name, reporter) as layout:
             return write(layout, target.tag), None
     if target.transport is Transport.OCI_ARCHIVE:
-        with directory_beside(target.name, ".compose-oci-") as directory:
+        with directory_beside(target.name, TEMPORARY) as directory:
             with Layout.create(f"{directory}/layout", reporter) as layout:
                 layout.path = target.name
                 written = write(layout, target.tag)

@@ -11,6 +11,7 @@ import os
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,8 +22,9 @@ from compose.oci.archive import open_archive, write_archive
 from compose.oci.documents import canonical
 from compose.oci.image import digest_of
 from compose.oci.images import manifest_of, open_images
-from compose.oci.layout import layout_for, try_layout
+from compose.oci.layout import TEMPORARY, layout_for, try_layout
 from compose.oci.reference import ImageReference, Transport
+from compose.oci.target import write_to
 from compose.pipeline.encapsulate import EncapsulateOptions, encapsulate_commit
 
 
@@ -240,14 +242,35 @@ def test_a_blob_that_is_a_directory(tmp_path: Path) -> None:
         add(place, "one", "a")
 
 
-@pytest.mark.parametrize("length", [240, 300])
-def test_names_that_are_too_long(tmp_path: Path, length: int) -> None:
+def test_names_that_are_too_long(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="File name too long"):
-        add(tmp_path / ("x" * length), "one")
-    add(tmp_path / "out", "one")
+        add(tmp_path / ("x" * 300), "one")
+    add(tmp_path / ("x" * 255), "one")
     with pytest.raises(StorageError, match="File name too long"):
-        write_archive(str(tmp_path / "out"), str(tmp_path / ("x" * length)))
+        write_archive(str(tmp_path / ("x" * 255)), str(tmp_path / ("y" * 300)))
+    assert os.listdir(tmp_path) == ["x" * 255]
+
+
+@pytest.mark.parametrize("transport", [Transport.OCI, Transport.OCI_ARCHIVE])
+def test_a_killed_run_leaves_nothing_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transport: Transport
+) -> None:
+    (tmp_path / f"{TEMPORARY}0123456789abcdef/layout").mkdir(parents=True)
+    manifest = canonical({"layers": []})
+    unfinished: set[str] = set()
+    rename = os.rename
+
+    def renaming(*args: Any, **more: Any) -> None:
+        unfinished.update(os.listdir(tmp_path))
+        rename(*args, **more)
+
+    monkeypatch.setattr(os, "rename", renaming)
+    target = ImageReference(transport=transport, name=str(tmp_path / "out"))
+    write_to(target, lambda layout, tag: layout.insert(manifest, tag, "amd64"), Reporter())
+    assert unfinished
+    assert all(each.startswith(TEMPORARY) for each in unfinished)
     assert os.listdir(tmp_path) == ["out"]
+    assert written(tmp_path / "out", None, transport) == manifest
 
 
 def test_a_place_that_is_not_there(tmp_path: Path) -> None:
