@@ -28,7 +28,8 @@ KEYS = {
     "mutate_os_release": "1",
     "postprocess": [
         "mkdir -p /usr/share/made /var/lib/made\necho script >/usr/share/made/by-script\n"
-        "ln /usr/share/made/by-script /usr/share/made/linked"
+        "ln /usr/share/made/by-script /usr/share/made/linked\n"
+        "for each in /usr/lib/modules/*/vmlinuz; do echo initramfs >${each%vmlinuz}initramfs.img; done"
     ],
     "add_files": [["motd", "etc/motd"]],
     "remove_files": ["usr/share/doc"],
@@ -76,6 +77,7 @@ def test_the_parts_make_the_commit_that_tree_makes(site: Site, tree: Path) -> No
     run(site, "commit", tree, rootfs, f"--repo={site.repo}")
     assert site.head() == whole
     site.ostree("fsck", "--quiet")
+    assert "/initramfs.img" in site.ostree("ls", "-R", REF, "/usr/lib/modules")
     # what finalize.d left there goes the way of what all programs leave
     assert site.ostree("ls", "-R", REF, "/var").splitlines() == ["d00755 0 0      0 /var"]
     assert "d /var/lib/left 0755 root root" in site.ostree("cat", REF, "/usr/lib/tmpfiles.d/rpm-ostree-autovar.conf")
@@ -135,11 +137,14 @@ def test_what_was_changed_in_between_is_committed(site: Site, tree: Path) -> Non
     rootfs = site.path / "out/rootfs"
     (rootfs / "usr/share/by-hand").write_text("by hand\n")
     os.chown(rootfs / "usr/share/by-hand", 700, 700)
+    os.setxattr(rootfs / "usr/share/by-hand", "user.ima", b"\3signature")
     (rootfs / "usr/etc/hello.conf").unlink()
     report = site.path / "compose.json"
     run(site, "commit", tree, rootfs, f"--repo={site.repo}", f"--write-composejson-to={report}")
     assert "rpm-ostree-inputhash" not in json.loads(report.read_text())
     assert "00644 700 700" in site.ostree("ls", REF, "/usr/share/by-hand")
+    xattrs = site.ostree("ls", "-X", REF, "/usr/share/by-hand")
+    assert ("security.ima" in xattrs, "user.ima" in xattrs) == (True, False)
     assert "hello.conf" not in site.ostree("ls", REF, "/usr/etc")
     told = run(site, "verify", REF, f"--repo={site.repo}", status=1)
     assert "was committed from a root directory that was changed or not made by compose install" in told
