@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Annotated, Any, TextIO, cast
 
@@ -228,14 +228,33 @@ class _CheckedOutput:
         return getattr(self._stream, name)
 
 
+class _Log:
+    """Standard error, on which nothing depends: a reader that is gone or a full disk changes no exit code."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 @contextmanager
 def _output_checked() -> Iterator[None]:
-    before = sys.stdout
-    sys.stdout = cast(TextIO, _CheckedOutput(before))
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = cast(TextIO, _CheckedOutput(sys.stdout)), cast(TextIO, _Log(sys.stderr))
     try:
         yield
     finally:
-        sys.stdout = before
+        sys.stdout, sys.stderr = before
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,7 +2,6 @@
 
 # no `from __future__ import annotations`: typer would evaluate eighty strings, 1% of the time of an unchanged compose
 
-import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -135,9 +134,7 @@ def command(
             rows = ""
         report_result(result, reporter)
     if rows:
-        # a log that cannot be written stops nothing
-        with contextlib.suppress(OSError):
-            typer.echo(rows, err=True, nl=False)
+        typer.echo(rows, err=True, nl=False)
     typer.echo(summary(result, dry_run=options.dry_run), nl=False)
     if unchanged_exit_77 and result.outcome is Outcome.UNCHANGED:
         raise typer.Exit(flags.UNCHANGED)

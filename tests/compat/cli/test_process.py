@@ -102,6 +102,18 @@ def test_who_stops_reading_hears_no_more() -> None:
 
 
 @pytest.mark.parametrize(
+    "words", [["tree", "/no/t.yaml"], ["tree", "--no-such-flag"], ["treefile", "fmt", "/no/t.yaml"]]
+)
+def test_a_log_that_nobody_reads_changes_no_exit_code(words: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "compose", *words]
+    with open("/dev/full", "wb") as full:
+        assert [subprocess.run(command, stderr=log, check=False).returncode for log in (writing, full)] == [2, 2]
+    os.close(writing)
+
+
+@pytest.mark.parametrize(
     ("words", "replies"),
     [
         (["tr"], ["tree", "treefile"]),
