@@ -184,20 +184,21 @@ def _lock(
     path = lockfile or locks.default_path(options.treefile)
     would = "would change" if dry_run else "changed"
     any_changed = False
-    for arch in arches or (None,):
-        with flags.reporter_of(progress, progress_fd) as reporter:
+    with flags.reporter_of(progress, progress_fd) as reporter:
+        for arch in arches or (None,):
             done = locks.write_lock(
                 replace(options, basearch=arch), path, reporter, moving=moving, security=security, dry_run=dry_run
             )
-        fixed = frozenset(advisory.id for advisory in done.fixes)
-        for line in _lines(done.diff, without=fixed):
-            typer.echo(line)
-        for advisory in done.fixes:
-            typer.echo(f"fixes {describe_advisory(advisory)}")
-        count = len(done.diff.packages)
-        what = counted(count, "package") if count else "advisories"
-        typer.echo(f"{path}: {what} {would}" if done.diff else f"{path}: no change")
-        any_changed = any_changed or bool(done.diff)
+            reporter.leave()
+            fixed = frozenset(advisory.id for advisory in done.fixes)
+            for line in _lines(done.diff, without=fixed):
+                typer.echo(line)
+            for advisory in done.fixes:
+                typer.echo(f"fixes {describe_advisory(advisory)}")
+            count = len(done.diff.packages)
+            what = counted(count, "package") if count else "advisories"
+            typer.echo(f"{path}: {what} {would}" if done.diff else f"{path}: no change")
+            any_changed = any_changed or bool(done.diff)
     return any_changed
 
 

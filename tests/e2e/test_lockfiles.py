@@ -169,7 +169,10 @@ def test_one_file_for_all_architectures(moving: Site) -> None:
     moving.treefile.write_text(
         moving.treefile.read_text().replace('"releasever"', '"packages-aarch64": ["tiny-weak"], "releasever"')
     )
-    compose(moving, "lock", moving.treefile, "--arch=x86_64", "--arch=aarch64")
+    done = compose(moving, "lock", moving.treefile, "--arch=x86_64", "--arch=aarch64", "--progress=json")
+    events = [json.loads(line)["event"] for line in done.stderr.splitlines()]
+    # one command, so a reader of events may stop at its result
+    assert (events.count("begin"), events.count("result")) == (1, 1)
     found = yaml.safe_load(lock.read_text())["arches"]
     names = {arch: [row["nevra"] for row in part["packages"]] for arch, part in found.items()}
     assert names == {
