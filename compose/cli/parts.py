@@ -11,7 +11,7 @@ from compose import fs
 from compose.cli import flags
 from compose.cli.flags import ProgressStyle
 from compose.cli.sizes import counted
-from compose.cli.tree import report_result, summary
+from compose.cli.tree import NOTHING_CHANGED, package_line, report_result, summary
 from compose.errors import UsageError
 from compose.pipeline.flat import flattened_treefile
 from compose.pipeline.options import ComposeOptions, Outcome
@@ -99,8 +99,8 @@ def install_command(
     )
     with flags.reporter_of(progress, progress_fd) as reporter:
         result = install(options, destdir, reporter, finish=postprocess)
-        reporter.result(result.outcome.name.lower(), packages=result.packages, rootfs=result.rootfs)
-    typer.echo(_installed(result))
+        reporter.result(result.outcome.name.lower(), packages=len(result.packages), rootfs=result.rootfs)
+    typer.echo(_installed(result, dry_run=dry_run), nl=False)
     if unchanged_exit_77 and result.outcome is Outcome.UNCHANGED:
         raise typer.Exit(flags.UNCHANGED)
 
@@ -256,13 +256,16 @@ def rootfs_command(
     typer.echo(dest)
 
 
-def _installed(result: Installed) -> str:
+def _installed(result: Installed, *, dry_run: bool) -> str:
+    count = counted(len(result.packages), "package")
+    lines = [*map(package_line, result.packages), count] if dry_run else []
     match result.outcome:
-        case Outcome.UNCHANGED:
-            return "No apparent changes since previous commit; use --force-nocache to override"
         case Outcome.DRY_RUN:
-            return counted(result.packages, "package")
+            pass
+        case Outcome.UNCHANGED:
+            lines.append(NOTHING_CHANGED)
         case Outcome.DOWNLOADED:
-            return f"{counted(result.packages, 'package')} downloaded"
+            lines.append(f"{count} downloaded")
         case _:
-            return f"{result.rootfs}: {counted(result.packages, 'package')}"
+            lines.append(f"{result.rootfs}: {count}")
+    return "".join(f"{line}\n" for line in lines)

@@ -3,7 +3,7 @@
 # no `from __future__ import annotations`: typer would evaluate eighty strings, 1% of the time of an unchanged compose
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -14,6 +14,11 @@ from compose.cli.sizes import counted
 from compose.cli.timings import table
 from compose.errors import UsageError
 from compose.pipeline.options import ComposeOptions, ComposeResult, Outcome
+
+if TYPE_CHECKING:
+    from compose.solve.resolution import ResolvedPackage
+
+NOTHING_CHANGED = "No apparent changes since previous commit; use --force-nocache to override"
 
 
 def command(
@@ -183,17 +188,21 @@ def _evr(sides: dict[str, list[str]], key: str) -> str:
     return sides[key][1] if key in sides else ""
 
 
+def package_line(package: "ResolvedPackage") -> str:
+    return f"{package.nevra} ({package.repo})"
+
+
 def summary(result: ComposeResult, *, dry_run: bool = False) -> str:
     """Text for stdout: packages for a dry run, otherwise the commit and how to inspect it."""
     lines: list[str] = []
     if dry_run:
-        lines += [f"{each.nevra} ({each.repo})" for each in result.packages]
+        lines += map(package_line, result.packages)
         lines.append(counted(result.package_count, "package"))
     match result.outcome:
         case Outcome.DRY_RUN:
             pass
         case Outcome.UNCHANGED:
-            lines.append("No apparent changes since previous commit; use --force-nocache to override")
+            lines.append(NOTHING_CHANGED)
         case Outcome.DOWNLOADED:
             lines.append(f"{counted(result.package_count, 'package')} downloaded")
         case Outcome.INSTALLED:

@@ -45,6 +45,7 @@ from compose.rootfs import Root, check_no_mounts, check_root, read_rootfs, write
 from compose.rpm.database import DATABASE_PATH, read_packages
 from compose.rpm.nevra import Nevra
 from compose.scratch import directory_beside, remove_leftovers
+from compose.solve.resolution import ResolvedPackage
 from compose.tree import Tree
 from compose.treefile.model import LoadedTreefile, Treefile
 from compose.workroot.memory import ProgramMemory
@@ -58,10 +59,10 @@ _FOREIGN, _CHANGED = "rootfs", "rootfs:changed"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installed:
-    """The result of `install`. packages: their number. rootfs: the directory, None when none was written."""
+    """The result of `install`. packages: as solved. rootfs: the directory, None when none was written."""
 
     outcome: Outcome
-    packages: int
+    packages: tuple[ResolvedPackage, ...]
     rootfs: str | None = None
 
 
@@ -81,12 +82,12 @@ def install(
     watch = Stopwatch(reporter)
     with ExitStack() as stack:
         inputs = gather(options, reporter, watch, stack)
-        count = len(inputs.resolution.packages)
+        packages = inputs.resolution.packages
         if inputs.unchanged(options):
-            return Installed(outcome=Outcome.UNCHANGED, packages=count)
+            return Installed(outcome=Outcome.UNCHANGED, packages=packages)
         if options.dry_run:
             results.touch(options)
-            return Installed(outcome=Outcome.DRY_RUN, packages=count)
+            return Installed(outcome=Outcome.DRY_RUN, packages=packages)
         if not (options.download_only or options.download_only_rpms):
             check_root()
         accounts = inputs.read_accounts()
@@ -94,12 +95,12 @@ def install(
             files = fetch_packages(inputs, options, reporter, checked)
         if options.download_only_rpms:
             results.touch_for_download(inputs, options)
-            return Installed(outcome=Outcome.DOWNLOADED, packages=count)
+            return Installed(outcome=Outcome.DOWNLOADED, packages=packages)
         with watch.stage("import"):
             manifests = import_files(inputs, files, options, reporter)
         if options.download_only:
             results.touch_for_download(inputs, options)
-            return Installed(outcome=Outcome.DOWNLOADED, packages=count)
+            return Installed(outcome=Outcome.DOWNLOADED, packages=packages)
         with inputs.cache.scratch() as work:
             made = make_tree(inputs, manifests, accounts, options, work, watch, reporter, finish=finish)
         if finish:
@@ -125,7 +126,7 @@ def install(
             _rename(fresh, rootfs)
         if not plain_etc:
             results.touch(options)
-        return Installed(outcome=Outcome.INSTALLED, packages=count, rootfs=rootfs)
+        return Installed(outcome=Outcome.INSTALLED, packages=packages, rootfs=rootfs)
 
 
 def postprocess_rootfs(

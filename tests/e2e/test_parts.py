@@ -306,7 +306,10 @@ def test_download_only_makes_no_directory(site: Site, tree: Path) -> None:
         told = run(site, "install", tree, site.path / "out", f"--repo={site.repo}", flag, f"--touch-if-changed={stamp}")
         assert "packages downloaded" in told
         stamp.unlink()
-    assert "packages" in run(site, "install", tree, site.path / "out", f"--repo={site.repo}", "--dry-run")
+    listed = run(site, "install", tree, site.path / "out", f"--repo={site.repo}", "--dry-run")
+    assert "(tiny)" in listed
+    whole = run(site, "tree", tree, f"--repo={site.repo}", "--dry-run")
+    assert [each for each in listed.splitlines() if "(tiny)" in each] == re.findall(r"(?m)^.*\(tiny\)$", whole)
     assert not (site.path / "out").exists()
 
 
