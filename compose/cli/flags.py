@@ -358,6 +358,10 @@ def key_values(given: list[str] | None, flag: str = "--add-metadata-string") -> 
     """Split the KEY=VALUE arguments of a flag. Raises UsageError."""
     found = []
     for text in given or ():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"{flag}={text}: not UTF-8") from error
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise UsageError(f"{flag}={text}: expected KEY=VALUE")

@@ -108,6 +108,11 @@ def test_sizes_that_are_none(text: str) -> None:
         (["lock", "t.yaml", "--lockfile=/nowhere/x"], 1, "cannot write /nowhere/x: No such file or directory"),
         (["extensions", "t.yaml", "e", "--repo=r", "--output-dir=/proc/x"], 1, "cannot write /proc/x: No such file"),
         (["tree", "t.yaml", "--progress=json", f"--progress-fd={1 << 40}"], 2, "is not open"),
+        (
+            ["tree", "t.yaml", "--repo=r", "--add-metadata-string=a=\udcff"],
+            2,
+            "--add-metadata-string=a=\\udcff: not UTF-8",
+        ),
         (["provenance", "x", "--repo=x", "--builder-id=http://["], 2, "is not a URI"),
         (["provenance", "x", "--repo=x", "--builder-id=x:\0"], 2, "is not a URI"),
         (["cache", "show", "--cachedir=/nowhere"], 2, "there is no cachedir /nowhere"),
