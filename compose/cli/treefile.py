@@ -18,10 +18,10 @@ from compose.cli import flags
 from compose.cli.flags import FOUND, Format, TreefileLintFormat
 from compose.cli.github import GitHubReporter
 from compose.cli.lint import Ignore, Strict, advise, exit_if_faulty, skipped_rules
-from compose.cli.places import Place, in_project
+from compose.cli.places import Place, faults_of, in_project
 from compose.cli.services import reporter_for
 from compose.errors import ComposeError, TreefileError
-from compose.findings import Level, Result, to_codequality, to_sarif
+from compose.findings import Level, Result, Rule, to_codequality, to_sarif
 from compose.pipeline.flat import flattened_treefile
 from compose.treefile.lint import RULES, Finding, lint
 from compose.treefile.load import flatten
@@ -35,6 +35,13 @@ _Arch = Annotated[str | None, typer.Option("--arch", metavar="BASEARCH", help="A
 _Check = Annotated[
     bool, typer.Option("--check", help="Write nothing; show what would change, and exit with 1 if anything would.")
 ]
+_INVALID = Rule(
+    id="invalid",
+    level=Level.ERROR,
+    summary="A fault because of which the treefile cannot be composed",
+    advice="correct it as the message says",
+)
+_RULES = {**RULES, _INVALID.id: _INVALID}
 _Files = Annotated[list[str], typer.Argument(metavar="TREEFILE...", help="Treefiles in YAML.", show_default=False)]
 
 
@@ -87,7 +94,10 @@ def lint_command(
     source_root: flags.SourceRoot = None,
     arch: _Arch = None,
 ) -> None:
-    """Report what is allowed but probably a mistake. Exits with 1 if there are errors."""
+    """Report what is allowed but probably a mistake. Exits with 1 if there are errors.
+
+    Exits with 2 if the treefile cannot be loaded: all faults are then in the output, too, as rule "invalid".
+    """
     skipped = skipped_rules(ignore, RULES)
     try:
         found = lint(treefile, basearch=arch or host_basearch(), source_root=source_root)
@@ -95,22 +105,17 @@ def lint_command(
         reporter = reporter_for(os.environ)
         if reporter is not None:
             reporter.failed(error)
+        if form is not TreefileLintFormat.TEXT:
+            _print([_fault(message, place, treefile) for message, place in faults_of(error)], form)
         raise
     found = tuple(each for each in found if each.rule not in skipped)
-    match form:
-        case TreefileLintFormat.SARIF:
-            typer.echo(to_sarif(RULES, [_result(each) for each in found], version=compose.__version__), nl=False)
-        case TreefileLintFormat.CODEQUALITY:
-            rows = [(each.level, _result(each)) for each in found]
-            relative = [(level, replace(row, path=in_project(row.path, os.environ))) for level, row in rows]
-            typer.echo(to_codequality(relative), nl=False)
-        case TreefileLintFormat.JSON:
-            typer.echo(json.dumps([_as_json(each) for each in found], indent=2))
-        case TreefileLintFormat.TEXT:
-            for each in found:
-                typer.echo(f"{each.place}: {each.level}: {each.message} [{each.rule}]")
-            advise(found, RULES)
-            _annotate(found)
+    if form is TreefileLintFormat.TEXT:
+        for each in found:
+            typer.echo(f"{each.place}: {each.level}: {each.message} [{each.rule}]")
+        advise(found, RULES)
+        _annotate(found)
+    else:
+        _print([_result(each) for each in found], form)
     exit_if_faulty(found, strict=strict)
 
 
@@ -185,15 +190,36 @@ def _result(finding: Finding) -> Result:
     return Result(rule=finding.rule, message=finding.message, path=place.file, line=place.line, column=place.column)
 
 
-def _as_json(finding: Finding) -> dict[str, object]:
+def _fault(message: str, place: Place | None, treefile: str) -> Result:
+    """A fault of a treefile that cannot be loaded. place: None if the message names none."""
+    if place is None:
+        return Result(rule=_INVALID.id, message=message, path=treefile)
+    told = message.removeprefix(f"{place.file}:{place.line}:{place.column}: ")
+    return Result(rule=_INVALID.id, message=told, path=place.file, line=place.line, column=place.column or 1)
+
+
+def _print(found: list[Result], form: TreefileLintFormat) -> None:
+    """Print findings for programs."""
+    match form:
+        case TreefileLintFormat.SARIF:
+            typer.echo(to_sarif(_RULES, found, version=compose.__version__), nl=False)
+        case TreefileLintFormat.CODEQUALITY:
+            rows = [(_RULES[each.rule].level, replace(each, path=in_project(each.path, os.environ))) for each in found]
+            typer.echo(to_codequality(rows), nl=False)
+        case _:
+            typer.echo(json.dumps([_as_json(each) for each in found], indent=2))
+
+
+def _as_json(found: Result) -> dict[str, object]:
+    rule = _RULES[found.rule]
     return {
-        "file": finding.place.file,
-        "line": finding.place.line,
-        "column": finding.place.column,
-        "rule": finding.rule,
-        "level": str(finding.level),
-        "message": finding.message,
-        "advice": RULES[finding.rule].advice,
+        "file": found.path,
+        "line": found.line,
+        "column": found.column,
+        "rule": found.rule,
+        "level": str(rule.level),
+        "message": found.message,
+        "advice": rule.advice,
     }
 
 

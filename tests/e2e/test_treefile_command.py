@@ -107,6 +107,22 @@ def test_lint_on_github_of_what_does_not_load(place: Path) -> None:
     assert found == [f"::error title=compose,file=base.yaml,line={line},col=1" for line in (1, 2)], done.stderr
 
 
+def test_reports_of_what_does_not_load(place: Path) -> None:
+    (place / "base.yaml").write_text("pakages: [bash]\nselinux: perhaps\n")
+    rows = json.loads(run(place, "lint", "--format=json", "top.yaml", status=2))
+    assert [(row["file"], row["line"], row["column"], row["rule"], row["level"]) for row in rows] == [
+        ("base.yaml", 1, 1, "invalid", "error"), ("base.yaml", 2, 1, "invalid", "error"),
+    ]  # fmt: skip
+    assert rows[0]["message"].startswith("pakages: ")
+    results = json.loads(run(place, "lint", "--format=sarif", "top.yaml", status=2))["runs"][0]["results"]
+    assert [each["locations"][0]["physicalLocation"]["region"]["startLine"] for each in results] == [1, 2]
+    rows = json.loads(run(place, "lint", "--format=codequality", "top.yaml", status=2))
+    assert [row["severity"] for row in rows] == ["major", "major"]
+    # of which no line can be named
+    (missing,) = json.loads(run(place, "lint", "--format=json", "missing.yaml", status=2))
+    assert (missing["file"], missing["line"]) == ("missing.yaml", 1)
+
+
 def test_fmt(place: Path) -> None:
     shown = run(place, "fmt", "--check", "top.yaml", "base.yaml", status=1)
     assert "-- bash\n+  - bash\n" in shown
