@@ -20,18 +20,14 @@ class BillFormat(StrEnum):
     CYCLONEDX = "cyclonedx"
 
 
-_Revision = Annotated[str, typer.Argument(metavar="REV", help="Ref or commit.", show_default=False)]
-_Repository = Annotated[
-    str, typer.Option("--repo", "-r", metavar="REPO", help="Repository with the commit.", show_default=False)
-]
 _Output = Annotated[
     str | None, typer.Option("--output", "-o", metavar="FILE", help="Output file; standard output by default.")
 ]
 
 
 def sbom_command(
-    revision: _Revision,
-    repo: _Repository,
+    revision: flags.Revision,
+    repo: flags.CommitRepo,
     form: Annotated[
         BillFormat, typer.Option("--format", help="SPDX 2.3 or CycloneDX 1.6, both as JSON.")
     ] = BillFormat.SPDX,
@@ -56,8 +52,8 @@ def sbom_command(
 
 
 def provenance_command(
-    revision: _Revision,
-    repo: _Repository,
+    revision: flags.Revision,
+    repo: flags.CommitRepo,
     builder_id: Annotated[
         str,
         typer.Option(

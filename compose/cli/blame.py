@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from compose.cli import flags
 from compose.cli.ending import visible
 from compose.cli.flags import Format
 from compose.cli.sizes import counted
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 def command(
     path: Annotated[str, typer.Argument(metavar="PATH", help="Path in the commit; /etc/x means /usr/etc/x.")],
     ref: Annotated[str, typer.Option("--ref", metavar="REV", help="Ref or commit.")],
-    repo: Annotated[str, typer.Option("--repo", "-r", metavar="REPO", help="Repository it was composed into.")],
-    form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TEXT,
+    repo: flags.ComposedRepo,
+    form: flags.Form = Format.TEXT,
 ) -> None:
     """Show where a path comes from: a package, a scriptlet, a treefile script, or a step of the compose.
 

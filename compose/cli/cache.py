@@ -26,7 +26,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-_Form = Annotated[Format, typer.Option("--format", help="Output format.")]
 _DAY = 86400
 _DESCRIPTIONS = {
     "repomd": ("copy of repository metadata", "copies of repository metadata"),
@@ -47,7 +46,7 @@ _LABELS = {kind: several for kind, (_, several) in _DESCRIPTIONS.items()} | {"ob
 @app.command("show")
 def show(
     cachedir: flags.CacheDirectory = None,
-    form: _Form = Format.TEXT,
+    form: flags.Form = Format.TEXT,
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,
 ) -> None:
@@ -100,7 +99,7 @@ def gc(
     wait: Annotated[
         int, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for running composes.")
     ] = 300,
-    form: _Form = Format.TEXT,
+    form: flags.Form = Format.TEXT,
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,
 ) -> None:

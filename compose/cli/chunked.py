@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from compose.cli import flags
+from compose.cli import flags, images
 from compose.cli.flags import ProgressStyle
 from compose.errors import UsageError
 
@@ -29,9 +29,9 @@ def command(
         ),
     ] = None,
     bootc: Annotated[bool, typer.Option("--bootc", help="Make an image for bootc; required.")] = False,
-    format_version: flags.FormatVersion = 1,
-    label: flags.Label = None,
-    max_layers: flags.MaxLayers = None,
+    format_version: images.FormatVersion = 1,
+    label: images.Label = None,
+    max_layers: images.MaxLayers = None,
     previous_build: Annotated[
         str | None,
         typer.Option(
@@ -46,7 +46,7 @@ def command(
             "--sign-commit", metavar="KIND=FILE", help="Sign the commit: ed25519=FILE or spki=FILE (repeatable)."
         ),
     ] = None,
-    digestfile: flags.DigestFile = None,
+    digestfile: images.DigestFile = None,
     authfile: flags.AuthFile = None,
     cachedir: flags.CacheDirectory = None,
     jobs: flags.Jobs = None,
@@ -72,7 +72,6 @@ def command(
         )
     if reference is not None:
         raise UsageError(f"--reference={reference} is not supported", hint="put the tag into --output: oci:DIR:TAG")
-    from compose.cli.images import check_digest_file, difference_lines, has_parents, image_line, write_digest
     from compose.oci.chunking import MOST_LAYERS
     from compose.oci.image import ImageOptions
     from compose.oci.reference import parse_reference, parse_source
@@ -88,19 +87,17 @@ def command(
         previous=parse_reference(previous_build) if previous_build is not None else None,
         image=ImageOptions(labels=flags.key_values(label, "--label")),
         max_layers=max_layers if max_layers is not None else MOST_LAYERS,
-        parents=has_parents(format_version),
+        parents=images.has_parents(format_version),
         keys=tuple(key for each in sign_commit or () for key in read_keys(each)),
         time=flags.source_date_epoch(),
         jobs=flags.jobs_or_all(jobs),
         access=Access(authfile=authfile),
     )
     with flags.reporter_of(progress, progress_fd) as reporter:
-        check_digest_file(digestfile)
+        images.check_digest_file(digestfile)
         done = build_chunked(options, reporter)
-        write_digest(digestfile, done.image.digest)
+        images.write_digest(digestfile, done.image.digest)
         reporter.result("done", image=output, image_digest=done.image.digest)
-    typer.echo(image_line(done.image))
-    if done.difference is not None:
-        for line in difference_lines(done.difference):
-            typer.echo(line)
+    for line in images.image_lines(done.image, done.difference):
+        typer.echo(line)
     typer.echo(f"Pushed digest: {done.image.digest}")

@@ -22,7 +22,7 @@ _MIN_FALLBACK_SIZE = 4
 
 
 def command(
-    repo: Annotated[str, typer.Option("--repo", "-r", metavar="REPO", help="OSTree repository.", show_default=False)],
+    repo: flags.CommitRepo,
     target: Annotated[
         str | None, typer.Argument(metavar="TO", help="Ref or commit that clients update to.", show_default=False)
     ] = None,
@@ -67,7 +67,7 @@ def command(
     gpg_key: flags.GpgKeys = None,
     sign: flags.SignFiles = None,
     sign_command: flags.SignCommands = None,
-    form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TEXT,
+    form: flags.Form = Format.TEXT,
     jobs: flags.Jobs = None,
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,

@@ -38,8 +38,8 @@ class Aspect(StrEnum):
 def command(
     before: Annotated[str, typer.Argument(metavar="BEFORE", help="Old ref or commit.")],
     after: Annotated[str, typer.Argument(metavar="AFTER", help="New ref or commit.")],
-    repo: Annotated[str, typer.Option("--repo", "-r", metavar="REPO", help="OSTree repository.")],
-    form: Annotated[ReportFormat, typer.Option("--format", help="Output format.")] = ReportFormat.TEXT,
+    repo: flags.CommitRepo,
+    form: flags.ReportForm = ReportFormat.TEXT,
     only: Annotated[
         list[Aspect] | None, typer.Option("--only", help="Show only paths in both commits that differ in this.")
     ] = None,

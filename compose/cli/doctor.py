@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Annotated
 
 import typer
 
@@ -18,7 +17,7 @@ _MARKS = {Verdict.OK: "ok", Verdict.WORSE: "note", Verdict.MISSING: "MISSING"}
 
 def command(
     cachedir: flags.CacheDirectory = None,
-    form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TEXT,
+    form: flags.Form = Format.TEXT,
 ) -> None:
     """Check whether this machine can compose, and how to fix what is missing.
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from compose.cli import flags
+from compose.cli import flags, images
 from compose.cli.flags import ProgressStyle
 
 
@@ -20,9 +20,9 @@ def command(
             show_default=False,
         ),
     ],
-    repo: Annotated[str, typer.Option("--repo", "-r", metavar="REPO", help="OSTree repository.", show_default=False)],
-    label: flags.Label = None,
-    image_config: flags.ImageConfig = None,
+    repo: flags.CommitRepo,
+    label: images.Label = None,
+    image_config: images.ImageConfig = None,
     arch: Annotated[
         str | None,
         typer.Option("--arch", metavar="ARCH", help="OCI or RPM architecture; that of the packages by default."),
@@ -41,8 +41,8 @@ def command(
             "--cmd", metavar="WORD", help="Command of the container; once for the program and for each argument."
         ),
     ] = None,
-    max_layers: flags.MaxLayers = None,
-    format_version: flags.FormatVersion = 1,
+    max_layers: images.MaxLayers = None,
+    format_version: images.FormatVersion = 1,
     write_contentmeta_json: Annotated[
         str | None,
         typer.Option("--write-contentmeta-json", metavar="FILE", help="Write a JSON description of the packages."),
@@ -59,7 +59,7 @@ def command(
             help="Keep the layer structure of the image with this manifest.",
         ),
     ] = None,
-    digestfile: flags.DigestFile = None,
+    digestfile: images.DigestFile = None,
     authfile: flags.AuthFile = None,
     jobs: flags.Jobs = None,
     progress: flags.Progress = ProgressStyle.AUTO,
@@ -69,7 +69,6 @@ def command(
 
     Clients can switch to it and update from it layer by layer. A layout keeps its other images; an archive is replaced.
     """
-    from compose.cli.images import check_digest_file, difference_lines, has_parents, image_line, write_digest
     from compose.oci.chunking import MOST_LAYERS
     from compose.oci.image import ImageOptions, read_image_config
     from compose.oci.skopeo import Access
@@ -88,7 +87,7 @@ def command(
             arch=arch,
         ),
         max_layers=max_layers if max_layers is not None else MOST_LAYERS,
-        parents=has_parents(format_version),
+        parents=images.has_parents(format_version),
         contentmeta=write_contentmeta_json,
         compare=compare_with_build,
         previous=previous_build_manifest,
@@ -96,12 +95,10 @@ def command(
         access=Access(authfile=authfile),
     )
     with flags.reporter_of(progress, progress_fd) as reporter:
-        check_digest_file(digestfile)
+        images.check_digest_file(digestfile)
         done = encapsulate_commit(options, reporter)
-        write_digest(digestfile, done.image.digest)
+        images.write_digest(digestfile, done.image.digest)
         reporter.result("done", image=imgref, image_digest=done.image.digest)
-    typer.echo(image_line(done.image))
-    if done.difference is not None:
-        for line in difference_lines(done.difference):
-            typer.echo(line)
+    for line in images.image_lines(done.image, done.difference):
+        typer.echo(line)
     typer.echo(f"Pushed digest: {done.image.digest}")

@@ -81,6 +81,21 @@ OptionalTreefile = Annotated[
     typer.Argument(metavar="TREEFILE", help="Treefile, YAML or JSON; none with --bundle.", show_default=False),
 ]
 
+_FORMAT = typer.Option("--format", help="Output format.")
+Form = Annotated[Format, _FORMAT]
+ReportForm = Annotated[ReportFormat, _FORMAT]
+LintForm = Annotated[LintFormat, _FORMAT]
+TreefileLintForm = Annotated[TreefileLintFormat, _FORMAT]
+
+Revision = Annotated[str, typer.Argument(metavar="REV", help="Ref or commit.", show_default=False)]
+CommitRepo = Annotated[
+    str, typer.Option("--repo", "-r", metavar="REPO", help="Repository with the commit.", show_default=False)
+]
+# for what needs the records of a compose, which stay there
+ComposedRepo = Annotated[
+    str, typer.Option("--repo", "-r", metavar="REPO", help="Repository it was composed into.", show_default=False)
+]
+
 Arch = Annotated[
     str | None,
     typer.Option(
@@ -304,24 +319,6 @@ UnchangedExit77 = Annotated[
     bool,
     typer.Option("--unchanged-exit-77", help="Exit with 77 instead of 0 if nothing changed.", rich_help_panel=_RESULT),
 ]
-Label = Annotated[list[str] | None, typer.Option("--label", "-l", metavar="KEY=VALUE", help="Label of the image.")]
-ImageConfig = Annotated[
-    str | None,
-    typer.Option("--image-config", metavar="FILE", help='The "config" object of an image configuration, JSON.'),
-]
-MaxLayers = Annotated[
-    int | None,
-    typer.Option(
-        "--max-layers",
-        metavar="N",
-        min=1,
-        help="Maximum number of layers besides the first, which holds the commit; 64 by default.",
-    ),
-]
-FormatVersion = Annotated[int, typer.Option("--format-version", help="2 repeats parent directories in each layer.")]
-DigestFile = Annotated[
-    str | None, typer.Option("--digestfile", metavar="FILE", help="Write the digest of the image to this file.")
-]
 AuthFile = Annotated[
     str | None,
     typer.Option("--authfile", metavar="FILE", help="Credentials for registries, as written by skopeo login."),
@@ -358,13 +355,13 @@ def key_values(given: list[str] | None, flag: str = "--add-metadata-string") -> 
     """Split the KEY=VALUE arguments of a flag. Raises UsageError."""
     found = []
     for text in given or ():
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{flag}={text}: expected KEY=VALUE")
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise UsageError(f"{flag}={text}: not UTF-8") from error
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise UsageError(f"{flag}={text}: expected KEY=VALUE")
         found.append((key, value))
     return tuple(found)
 

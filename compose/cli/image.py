@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compose.cli import flags
+from compose.cli import flags, images
 from compose.cli.flags import ProgressStyle
 from compose.errors import UsageError
 
@@ -60,10 +60,10 @@ def command(
             "if-not-exists: there may be one.",
         ),
     ] = InitializeMode.QUERY,
-    label: flags.Label = None,
-    image_config: flags.ImageConfig = None,
-    max_layers: flags.MaxLayers = None,
-    digestfile: flags.DigestFile = None,
+    label: images.Label = None,
+    image_config: images.ImageConfig = None,
+    max_layers: images.MaxLayers = None,
+    digestfile: images.DigestFile = None,
     authfile: flags.AuthFile = None,
     copy_retry_times: Annotated[
         int, typer.Option("--copy-retry-times", metavar="N", min=0, help="Retry a push to a registry this many times.")
@@ -100,7 +100,6 @@ def command(
     if lockfile_strict and not lockfile:
         raise UsageError("--lockfile-strict needs a --lockfile")
     target = _target(output, output_format)
-    from compose.cli.images import check_digest_file, write_digest
     from compose.cli.tree import report_result
     from compose.oci.chunking import MOST_LAYERS
     from compose.oci.image import ImageOptions, read_image_config
@@ -138,10 +137,10 @@ def command(
         access=Access(authfile=authfile, retries=copy_retry_times),
     )
     with flags.reporter_of(progress, progress_fd) as reporter:
-        check_digest_file(digestfile)
+        images.check_digest_file(digestfile)
         done = compose_image(options, reporter)
         if done.image is not None:
-            write_digest(digestfile, done.image.digest)
+            images.write_digest(digestfile, done.image.digest)
         made = {} if done.image is None else {"image": str(target), "image_digest": done.image.digest}
         report_result(done.tree, reporter, **made)
     for line in _summary(done, target):
@@ -169,15 +168,11 @@ def _target(output: str, output_format: OutputFormat) -> ImageReference:
 
 
 def _summary(done: ComposedImage, target: ImageReference) -> Iterator[str]:
-    from compose.cli.images import difference_lines, image_line
-
     if done.image is None:
         yield "No apparent changes since previous image; use --force-nocache to override"
         return
     yield f"commit: {done.tree.commit}"
     yield f"version: {done.tree.version or '(none)'}"
-    yield image_line(done.image)
-    if done.difference is not None:
-        yield from difference_lines(done.difference)
+    yield from images.image_lines(done.image, done.difference)
     yield f"Wrote: {target}"
     yield f"digest: {done.image.digest}"

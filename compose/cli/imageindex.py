@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from compose.cli import flags
+from compose.cli import flags, images
 from compose.cli.flags import ProgressStyle
 
 
@@ -23,7 +23,7 @@ def command(
         list[str],
         typer.Argument(metavar="IMAGE...", help="Images to combine, one per architecture.", show_default=False),
     ],
-    digestfile: flags.DigestFile = None,
+    digestfile: images.DigestFile = None,
     authfile: flags.AuthFile = None,
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,
@@ -32,16 +32,15 @@ def command(
 
     Clients that follow the name get the image for their machine. Images in OUTPUT's repository of a registry are not copied.
     """
-    from compose.cli.images import check_digest_file, write_digest
     from compose.oci.combine import combine
     from compose.oci.reference import parse_reference
     from compose.oci.skopeo import Access
 
-    target, images = parse_reference(output), [parse_reference(each) for each in image]
+    target, sources = parse_reference(output), [parse_reference(each) for each in image]
     with flags.reporter_of(progress, progress_fd) as reporter:
-        check_digest_file(digestfile)
-        done = combine(images, target, reporter, Access(authfile=authfile))
-        write_digest(digestfile, done.digest)
+        images.check_digest_file(digestfile)
+        done = combine(sources, target, reporter, Access(authfile=authfile))
+        images.write_digest(digestfile, done.digest)
         reporter.result("done", image=output, image_digest=done.digest)
     for part in done.parts:
         typer.echo(f"{part.platform + ':':<10}{part.version or '(no version)'}  {part.digest}")

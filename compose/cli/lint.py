@@ -40,7 +40,7 @@ def command(
     container: Annotated[
         bool, typer.Option("--container", help="The root directory or image is one that is not booted.")
     ] = False,
-    form: Annotated[LintFormat, typer.Option("--format", help="Output format.")] = LintFormat.TEXT,
+    form: flags.LintForm = LintFormat.TEXT,
     strict: Strict = False,
     ignore: Ignore = None,
     authfile: flags.AuthFile = None,

@@ -127,7 +127,7 @@ def update(
 def diff(
     old: Annotated[str, typer.Argument(metavar="OLD", help="Old lockfile.")],
     new: Annotated[str, typer.Argument(metavar="NEW", help="New lockfile.")],
-    form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TEXT,
+    form: flags.Form = Format.TEXT,
 ) -> None:
     """Show which builds and advisories differ between two lockfiles."""
     from compose.lock.model import compare_locks

@@ -49,7 +49,7 @@ def command(
     download: Annotated[
         bool, typer.Option("--download", help="Download new and changed packages first, to show their scriptlets too.")
     ] = False,
-    form: Annotated[ReportFormat, typer.Option("--format", help="Output format.")] = ReportFormat.TEXT,
+    form: flags.ReportForm = ReportFormat.TEXT,
     write_codequality_to: flags.CodeQualityFile = None,
     unchanged_exit_77: flags.UnchangedExit77 = False,
 ) -> None:

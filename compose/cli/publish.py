@@ -68,7 +68,7 @@ def command(
         bool, typer.Option("--allow-downgrade", help="Allow a commit older than the published one.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
-    form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TEXT,
+    form: flags.Form = Format.TEXT,
     jobs: flags.Jobs = None,
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,

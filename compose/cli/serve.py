@@ -46,7 +46,7 @@ def command(
     cachedir: flags.CacheDirectory = None,
     bind: Bind = "127.0.0.1",
     port: Port = 8080,
-    form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TEXT,
+    form: flags.Form = Format.TEXT,
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,
 ) -> None:

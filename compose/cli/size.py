@@ -32,11 +32,8 @@ class By(StrEnum):
 
 
 def command(
-    revision: Annotated[str, typer.Argument(metavar="REV", help="Ref or commit.", show_default=False)],
-    repo: Annotated[
-        str,
-        typer.Option("--repo", "-r", metavar="REPO", help="Repository with the commit.", show_default=False),
-    ],
+    revision: flags.Revision,
+    repo: flags.CommitRepo,
     by: Annotated[
         By, typer.Option("--by", help="Group by package, scriptlet and step of the compose, or by directory.")
     ] = By.SOURCE,
@@ -46,7 +43,7 @@ def command(
         typer.Option("--before", metavar="REV", help="Commit to compare with; the largest differences come first."),
     ] = None,
     top: Annotated[int, typer.Option("--top", min=0, metavar="N", help="Number of rows; 0 for all.")] = 20,
-    form: Annotated[ReportFormat, typer.Option("--format", help="Output format.")] = ReportFormat.TEXT,
+    form: flags.ReportForm = ReportFormat.TEXT,
     max_size: Annotated[
         str | None,
         typer.Option("--max-size", metavar="SIZE", help="Fail if the files are larger than this: bytes, or 500M, 2G."),

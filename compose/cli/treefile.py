@@ -88,7 +88,7 @@ def show(
 @app.command("lint")
 def lint_command(
     treefile: flags.Treefile,
-    form: Annotated[TreefileLintFormat, typer.Option("--format", help="Output format.")] = TreefileLintFormat.TEXT,
+    form: flags.TreefileLintForm = TreefileLintFormat.TEXT,
     strict: Strict = False,
     ignore: Ignore = None,
     source_root: flags.SourceRoot = None,

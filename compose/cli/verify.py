@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def command(
     commit: Annotated[str, typer.Argument(metavar="COMMIT", help="Ref or commit.", show_default=False)],
-    repo: Annotated[str, typer.Option("--repo", "-r", metavar="REPO", help="Repository it was composed into.")],
+    repo: flags.ComposedRepo,
     treefile: Annotated[
         str,
         typer.Argument(
@@ -38,7 +38,7 @@ def command(
     progress_fd: flags.ProgressFd = None,
     proxy: flags.Proxy = None,
     offline: flags.Offline = False,
-    form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TEXT,
+    form: flags.Form = Format.TEXT,
 ) -> None:
     """Rebuild a commit and compare.
 

@@ -39,7 +39,7 @@ def why_command(
     every: Annotated[
         bool, typer.Option("--all", help="Show a chain from every treefile line that leads to it.")
     ] = False,
-    form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TEXT,
+    form: flags.Form = Format.TEXT,
     arch: flags.Arch = None,
     cachedir: flags.CacheDirectory = None,
     source_root: flags.SourceRoot = None,
@@ -89,7 +89,7 @@ def why_command(
 def why_not_command(
     package: _Package,
     treefile: flags.Treefile,
-    form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TEXT,
+    form: flags.Form = Format.TEXT,
     arch: flags.Arch = None,
     cachedir: flags.CacheDirectory = None,
     source_root: flags.SourceRoot = None,
