@@ -28,7 +28,12 @@ _GIB = 1 << 30
 _SPACE_NEEDED = 2 * _GIB
 """For a small system's packages, their contents and the commit; with less, composes fail."""
 _SPACE_WANTED = 15 * _GIB
-_MODULES = {"yaml": "pyyaml", "jsonschema": "jsonschema", "zstandard": "zstandard", "rich": "rich"}
+_MODULES = {
+    "yaml": {"debian": "python3-yaml", "fedora": "python3-pyyaml"},
+    "jsonschema": {"debian": "python3-jsonschema", "fedora": "python3-jsonschema"},
+    "zstandard": {"debian": "python3-zstandard", "fedora": "python3-zstandard"},
+    "rich": {"debian": "python3-rich", "fedora": "python3-rich"},
+}
 _INSTALLS = {"debian": "apt-get install", "fedora": "dnf install"}
 _LIBDEFLATE = {"debian": "libdeflate0", "fedora": "libdeflate"}
 _GNUPG = {"debian": "gpg", "fedora": "gnupg2"}
@@ -102,11 +107,12 @@ def _bindings() -> Check:
 
 
 def _modules() -> Check:
-    missing = [package for module, package in _MODULES.items() if importlib.util.find_spec(module) is None]
+    missing = [module for module in _MODULES if importlib.util.find_spec(module) is None]
     if not missing:
         return _ok("modules", ", ".join(_MODULES))
-    mend = f"{os.path.basename(sys.executable)} -m pip install {' '.join(missing)}"
-    return Check(name="modules", verdict=Verdict.MISSING, found=f"no {', '.join(missing)}", mend=mend)
+    # not with pip, which Debian keeps out of the system
+    packages = {family: " ".join(_MODULES[module][family] for module in missing) for family in _INSTALLS}
+    return Check(name="modules", verdict=Verdict.MISSING, found=f"no {', '.join(missing)}", mend=_install(packages))
 
 
 def _sandbox(work: str) -> Iterator[Check]:

@@ -7,7 +7,7 @@ import pickle
 import subprocess
 import time
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compose import fs
 from compose.blobs import BlobStore
@@ -17,9 +17,12 @@ from compose.process import Program
 from compose.sandbox.identity import Identity, remove_tree
 from compose.tree import Tree
 from compose.workroot.materialise import materialise
-from compose.workroot.memory import Lower
 from compose.workroot.merge import Update
 from compose.workroot.server import Form, Rung, RunResult
+
+if TYPE_CHECKING:
+    # needs a module that `compose doctor` looks for
+    from compose.workroot.memory import Lower
 
 _PROGRAM = "from compose.workroot.server import serve; serve(*sys.argv[1:])"
 _OWN_NAMES = {"lower", "layers", "root"}

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from compose.cli.app import COMMANDS
+from compose.doctor import _MODULES
 
 
 def imported(code: str) -> set[str]:
@@ -37,6 +38,11 @@ def test_until_a_compose_has_something_to_make_it_imports_nothing_to_make_it_wit
     assert not modules & {f"compose.solve.{name}" for name in ("dnf", "repositories", "locked", "links", "advisories")}
     assert not modules & {"jsonschema", "rich", "yaml", "libdnf5", "rpm"}
     assert not modules & {"configparser", "ctypes", "secrets", "tempfile", "urllib.parse"}
+
+
+def test_doctor_needs_no_module_that_it_looks_for():
+    modules = imported("import compose.cli.doctor")
+    assert not modules & {*_MODULES, "libdnf5", "rpm", "selinux"}
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
