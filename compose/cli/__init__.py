@@ -8,10 +8,6 @@ import os
 import signal
 import sys
 
-from compose.bindings import require_bindings
-from compose.cli.ending import describe
-from compose.errors import UsageError
-
 
 def program() -> int:
     """Run main() as the entry point of a process; returns the exit code.
@@ -55,6 +51,11 @@ def _open_streams() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command line, by default sys.argv; returns the exit code."""
+    # imported late, because until program() runs an interrupt prints a traceback
+    from compose.bindings import require_bindings
+    from compose.cli.ending import describe
+    from compose.errors import UsageError
+
     try:
         # doctor reports missing bindings itself
         if (sys.argv[1:] if arguments is None else arguments)[:1] != ["doctor"]:

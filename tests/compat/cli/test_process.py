@@ -74,6 +74,11 @@ def test_file_names_are_utf_8_in_any_locale() -> None:
     assert "grüße".encode() in done.stderr
 
 
+def test_hardly_anything_is_imported_before_an_interrupt_is_handled() -> None:
+    own = {name for name in imported("import compose.cli") if name.startswith("compose")}
+    assert own == {"compose", "compose.cli"}
+
+
 def test_an_interrupt_before_there_is_a_handler_or_after_prints_no_traceback() -> None:
     program = (
         "import os, signal, compose.cli as cli; cli.main = lambda: os.kill(os.getpid(), signal.SIGINT); cli.program()"
