@@ -22,9 +22,10 @@ def command(
     repo: flags.ComposedRepo,
     form: flags.Form = Format.TEXT,
 ) -> None:
-    """Show where a path comes from: a package, a scriptlet, a treefile script, or a step of the compose.
+    """Show where a path of a commit comes from.
 
-    Then lists the programs that changed it, in order. For an initramfs, also shows whose files it contains.
+    A package, a scriptlet, a treefile script, or a step of the compose; then the programs that changed it, in order. For an
+    initramfs, also shows whose files it contains.
     """
     from compose.pipeline.inspect import blame
 

@@ -148,7 +148,8 @@ SourceRoot = Annotated[
     ),
 ]
 Jobs = Annotated[
-    int | None, typer.Option("--jobs", "-j", min=1, help="Cores to use; all by default.", rich_help_panel=_SETUP)
+    int | None,
+    typer.Option("--jobs", "-j", metavar="N", min=1, help="Cores to use; all by default.", rich_help_panel=_SETUP),
 ]
 Progress = Annotated[
     ProgressStyle, typer.Option("--progress", help="Style of progress output.", rich_help_panel=_SETUP)

@@ -73,9 +73,9 @@ def command(
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,
 ) -> None:
-    """Publish commits to the repository that clients pull: copy, sign, make deltas, move refs, prune.
+    """Publish commits to the repository that clients pull.
 
-    Copies and verifies objects first, then moves all refs together with the summary, signed by the same keys. If interrupted,
+    Copies and verifies objects, signs, and makes deltas; then moves all refs together with the summary. If interrupted,
     clients see what they saw before, and the same command resumes. --keep and --keep-days prune what is no longer reachable
     from a ref; refs that are not given keep their whole history.
     """

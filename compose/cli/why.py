@@ -62,7 +62,7 @@ def why_command(
     if (ref is None) is not (repo is None):
         raise UsageError("--repo and --ref belong together")
     if ref is not None:
-        names = ("arch", "source_root", "lockfile", "lockfile_strict")
+        names = ("arch", "source_root", "lockfile", "lockfile_strict", "cache_only", "proxy")
         flags.refuse("needs a TREEFILE: a commit has its own architecture and packages", *names)
     options = _options(treefile, arch, cachedir, source_root, lockfile, lockfile_strict, cache_only, proxy)
     with flags.reporter_of(progress, progress_fd) as reporter:

@@ -25,6 +25,12 @@ def test_each_is_listed_with_its_own_words(name):
     assert load(name).get_short_help_str(limit=1000) == COMMANDS[name][1]
 
 
+def test_the_list_has_whole_sentences(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    assert main(["--help"]) == 0
+    assert "..." not in capsys.readouterr().out.replace("[ARGS]...", "")
+
+
 def commands(command: click.Command) -> Iterator[click.Command]:
     """A command, or those of a group."""
     if isinstance(command, click.Group):
@@ -136,6 +142,7 @@ def test_wrong_values(words: list[str], status: int, message: str, capsys: pytes
         (["why", "a", "--repo=r", "--ref=os/stable", "--arch=s390x"], "--arch needs a TREEFILE: a commit has its own"),
         (["why", "a", "--repo=r", "--ref=os/stable", "--ex-lockfile=l"], "--lockfile needs a TREEFILE"),
         (["why", "a", "--repo=r", "--ref=os/stable", "--source-root=/"], "--source-root needs a TREEFILE"),
+        (["why", "a", "--repo=r", "--ref=os/stable", "--cache-only"], "--cache-only needs a TREEFILE"),
         (["diff", "a", "b", "--repo=r", "--only=mode", "--no-paths"], "--only and --no-paths exclude each other"),
         (["lock", "update", "t.yaml", "bash", "--keep"], "--keep and PACKAGE exclude each other"),
         (["rootfs", "t.yaml", "out", "--source-root=/", "--source-root-rw=/"], "exclude each other"),
