@@ -12,7 +12,7 @@ from compose.cli import flags
 from compose.cli.flags import ProgressStyle
 from compose.cli.sizes import counted
 from compose.cli.tree import NOTHING_CHANGED, package_line, report_result, summary
-from compose.errors import UsageError
+from compose.errors import ComposeError, UsageError
 from compose.pipeline.flat import flattened_treefile
 from compose.pipeline.options import ComposeOptions, Outcome
 from compose.sandbox.identity import become_root
@@ -69,7 +69,7 @@ def install_command(
         typer.echo(flattened_treefile(treefile, basearch=arch), nl=False)
         return
     if not (dry_run or download_only or download_only_rpms):
-        become_root()
+        _become_root(progress, progress_fd)
     from compose.pipeline.parts import install
 
     options = ComposeOptions(
@@ -124,7 +124,7 @@ def postprocess_command(
     del unified_core
     if treefile is None:
         flags.refuse("needs a TREEFILE", "arch")
-    become_root()
+    _become_root(progress, progress_fd)
     from compose.pipeline.parts import postprocess_rootfs
 
     with flags.reporter_of(progress, progress_fd) as reporter:
@@ -174,7 +174,7 @@ def commit_command(
     del unified_core, workdir, layer_repo
     if no_parent and parent is not None:
         raise UsageError("--no-parent and --parent exclude each other")
-    become_root()
+    _become_root(progress, progress_fd)
     from compose.pipeline.parts import commit_rootfs
 
     options = ComposeOptions(
@@ -225,7 +225,7 @@ def rootfs_command(
     """
     if source_root is not None and source_root_rw is not None:
         raise UsageError("--source-root and --source-root-rw exclude each other")
-    become_root()
+    _become_root(progress, progress_fd)
     from compose.pipeline.parts import ROOTFS, SCRATCH, install
 
     dest = os.path.abspath(dest)
@@ -254,6 +254,15 @@ def rootfs_command(
             install(options, directory, reporter, finish=True, plain_etc=True)
         os.rename(os.path.join(directory, ROOTFS), dest)
     typer.echo(dest)
+
+
+def _become_root(progress: ProgressStyle, progress_fd: int | None) -> None:
+    """See identity.become_root(), which starts the program again, so that a reporter of before would be a second one."""
+    try:
+        become_root()
+    except ComposeError:
+        with flags.reporter_of(progress, progress_fd):
+            raise
 
 
 def _installed(result: Installed, *, dry_run: bool) -> str:

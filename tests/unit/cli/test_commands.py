@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 import textwrap
 from collections.abc import Iterator
@@ -12,11 +13,12 @@ from pathlib import Path
 import click
 import pytest
 
+from compose.cli import parts
 from compose.cli.app import COMMANDS, Filled, load, main
 from compose.cli.flags import source_date_epoch
 from compose.cli.progress import quantity
 from compose.cli.sizes import delta, parse_size
-from compose.errors import UsageError
+from compose.errors import SandboxError, UsageError
 from compose.sizes import size
 
 
@@ -183,6 +185,22 @@ def test_every_path_is_looked_at(name: str) -> None:
             text = each.metavar or ""
             if isinstance(each, click.Option) and re.search("FILE|DIR|PATH|REPO|REV", text) and "=" not in text:
                 assert isinstance(each.type, Filled), each.opts
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["install", "t.yaml", "out"], ["postprocess", "out"], ["commit", "t.yaml", "out"], ["rootfs", "t.yaml", "out"]],
+)
+def test_a_user_who_cannot_become_root_is_an_event(
+    words: list[str], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise SandboxError("too few ids")
+
+    monkeypatch.setattr(parts, "become_root", refuse)
+    assert main([*words, "--progress=json"]) == 1
+    begin, error = map(json.loads, capfd.readouterr().err.splitlines())
+    assert (begin["event"], error["event"], error["message"]) == ("begin", "error", "too few ids")
 
 
 @pytest.mark.parametrize(
