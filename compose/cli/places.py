@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from compose.cli.ending import message_of
 from compose.errors import ComposeError
 
-# FILE:LINE or FILE:LINE:COLUMN, as in errors, warnings and the solver's chains
-_PLACE = re.compile(r"(?:(?<=^)|(?<=[\s(]))(?P<file>[^\s:()][^\s:]*):(?P<line>\d+)(?::(?P<column>\d+))?(?=[:),\s]|$)")
+# FILE:LINE or FILE:LINE:COLUMN, as in errors, warnings and the solver's chains; only at the start can a name have blanks
+_REST = r":(?P<line>\d+)(?::(?P<column>\d+))?(?=[:),\s]|$)"
+_FIRST = re.compile(rf"(?P<file>[^:\n]+){_REST}")
+_PLACE = re.compile(rf"(?:(?<=^)|(?<=[\s(]))(?P<file>[^\s:()][^\s:]*){_REST}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,9 +27,9 @@ class Place:
 
 def place_in(text: str) -> Place | None:
     """The first position named in a text."""
-    for match in _PLACE.finditer(text):
+    for match in (_FIRST.match(text), *_PLACE.finditer(text)):
         # "host:8080" and "1:2.0" look alike
-        if os.path.isfile(match["file"]):
+        if match is not None and os.path.isfile(match["file"]):
             column = match["column"]
             return Place(file=match["file"], line=int(match["line"]), column=int(column) if column else None)
     return None

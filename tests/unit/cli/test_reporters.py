@@ -33,6 +33,7 @@ def tree(tmp_path, monkeypatch):
     Path("t.yaml").write_text("packages: [a]\n")
     Path("sub").mkdir()
     Path("sub/x.repo").write_text("")
+    Path("sub/my tree (1).yaml").write_text("")
     return tmp_path
 
 
@@ -43,6 +44,7 @@ def tree(tmp_path, monkeypatch):
         ("the packages cannot be installed together (t.yaml:3:1: x)", Place(file="t.yaml", line=3, column=1)),
         ("repository 'x' (sub/x.repo:4): metadata", Place(file="sub/x.repo", line=4)),
         ("cannot connect to 127.0.0.1:8080", None),
+        ("sub/my tree (1).yaml:2:5: x", Place(file="sub/my tree (1).yaml", line=2, column=5)),
         ("nofile.yaml:3:1: x", None),
         ("bash-1:5.2-1.x86_64 and t.yaml", None),
         ("app-1:2.0: see t.yaml:7:1", Place(file="t.yaml", line=7, column=1)),
