@@ -54,11 +54,11 @@ def command(
     progress_fd: flags.ProgressFd = None,
     reference: Annotated[str | None, typer.Option("--reference", hidden=True)] = None,
 ) -> None:
-    """Convert a root directory, or another image, into a chunked container image.
+    """Split a root or an image into package layers.
 
-    Its packages are split into layers as for a composed tree. The root is committed as it is, with /etc as /usr/etc, labelled
-    by its own policy and dated like the directory or image; the contents of /sysroot are left out. The configuration of an
-    image is kept.
+    Makes a chunked container image of a root directory, or of another image, with layers as for a composed tree. The root is
+    committed as it is, with /etc as /usr/etc, labelled by its own policy and dated like the directory or image; the contents
+    of /sysroot are left out. The configuration of an image is kept.
     """
     if (rootfs is None) == (image is None):
         raise UsageError(

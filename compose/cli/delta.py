@@ -72,7 +72,7 @@ def command(
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,
 ) -> None:
-    """Make a static delta: an update that clients fetch as a few files.
+    """Make a static delta, an update in a few files.
 
     It prints what clients fetch with the delta and what they would fetch without. The summary, if there is one, is updated to
     list the delta; without a key its old signature is removed. --filename leaves the repository as it is.

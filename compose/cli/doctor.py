@@ -19,9 +19,9 @@ def command(
     cachedir: flags.CacheDirectory = None,
     form: flags.Form = Format.TEXT,
 ) -> None:
-    """Check whether this machine can compose, and how to fix what is missing.
+    """Check whether this machine can compose.
 
-    Exits with 0 if composes work here for the calling user, with 1 if not.
+    Says how to fix what is missing. Exits with 0 if composes work here for the calling user, with 1 if not.
     """
     found = tuple(doctor.examine(flags.cachedir_or_default(cachedir)))
     if form is Format.JSON:

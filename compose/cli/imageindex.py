@@ -28,7 +28,7 @@ def command(
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,
 ) -> None:
-    """Combine images of several architectures under one name.
+    """Give images of several architectures one name.
 
     Clients that follow the name get the image for their machine. Images in OUTPUT's repository of a registry are not copied.
     """

@@ -48,9 +48,9 @@ def command(
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,
 ) -> None:
-    """Check a commit, a root directory or a container image for problems on clients.
+    """Check a commit, a root or an image for problems.
 
-    Every compose applies the same rules at its end. Exits with 1 if there are errors.
+    They are what clients would stumble over. Every compose applies the same rules at its end. Exits with 1 if there are errors.
     """
     from compose.lint.rules import RULES
     from compose.oci.reference import is_reference, parse_reference

@@ -46,7 +46,7 @@ class _DefaultsToWrite(TyperGroup):
 
 app = typer.Typer(
     cls=_DefaultsToWrite,
-    help="Lock the packages of a treefile: compose lock TREEFILE.",
+    help="Lock the packages of a treefile.\n\ncompose lock TREEFILE writes its lockfile.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -117,7 +117,7 @@ def postprocess_command(
     progress_fd: flags.ProgressFd = None,
     unified_core: flags.UnifiedCore = False,
 ) -> None:
-    """Turn a root directory into one that clients can deploy.
+    """Turn a root directory into a deployable one.
 
     Arranges kernel, initramfs, accounts, /var and /usr/etc as clients need them, in place.
     """

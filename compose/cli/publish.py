@@ -73,7 +73,7 @@ def command(
     progress: flags.Progress = ProgressStyle.AUTO,
     progress_fd: flags.ProgressFd = None,
 ) -> None:
-    """Publish commits to the repository that clients pull.
+    """Publish commits for clients to pull.
 
     Copies and verifies objects, signs, and makes deltas; then moves all refs together with the summary. If interrupted,
     clients see what they saw before, and the same command resumes. --keep and --keep-days prune what is no longer reachable

@@ -16,10 +16,10 @@ def command(
         list[str] | None, typer.Argument(metavar="[COMMAND [ARG...]]", help="By default $SHELL.", show_default=False)
     ] = None,
 ) -> None:
-    """Run a command in the user namespace in which ordinary users compose.
+    """Run a command in the user namespace of composes.
 
-    There the user is root, and files have the owners that a commit has, so that roots made by install and rootfs can be
-    inspected, changed and removed. For root it runs the command as it is.
+    There an ordinary user is root, and files have the owners that a commit has, so that roots made by install and rootfs can
+    be inspected, changed and removed. For root it runs the command as it is.
     """
     become_root()
     argv = program or [os.environ.get("SHELL", "/bin/sh")]

@@ -28,7 +28,7 @@ def test_each_is_listed_with_its_own_words(name):
 
 
 def test_the_list_has_whole_sentences(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("COLUMNS", "80")
     assert main(["--help"]) == 0
     assert "..." not in capsys.readouterr().out.replace("[ARGS]...", "")
 
