@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from typing import Any
 
 from compose.errors import RepositoryError, TreefileError
@@ -99,6 +100,14 @@ def _check_values(config: Config, flattener: Flattener) -> None:
     for name in config["remove-files"].value if "remove-files" in config else []:
         if name.value.startswith("/") or ".." in name.value.split("/"):
             flattener.faults.append(f"{name.place}: remove-files: {name.value} must be relative, without ..")
+    for row in config["remove-from-packages"].value if "remove-from-packages" in config else []:
+        for expression in row.value[1:]:
+            try:
+                re.compile(expression.value)
+            except (re.error, OverflowError, RecursionError) as error:
+                flattener.faults.append(
+                    f"{expression.place}: remove-from-packages: {expression.value!r} is not a regular expression: {error}"
+                )
     for name, value in config["repovars"].value.items() if "repovars" in config else ():
         if name in ("releasever", "basearch"):
             flattener.faults.append(

@@ -51,6 +51,10 @@ Faults = Callable[..., list[str]]
             f"rpm-files: [{{path: a.rpm, url: 'http://x/a.rpm', sha256: {'a' * 64}}}]",
             "top.yaml:1:13: rpm-files[0]: must be a mapping with sha256 and either path or url",
         ),
+        (
+            "remove-from-packages: [[bash, /usr/share/info/.*, '*.pyc']]",
+            "top.yaml:1:51: remove-from-packages: '*.pyc' is not a regular expression: nothing to repeat at position 0",
+        ),
         ("packages: [a]\nunits: [x, 3]", "top.yaml:2:12: units[1]: must be text, not 3"),
         ("packages: [a]\npackages: [b]", "top.yaml:2:1: packages: given twice, first at top.yaml:1:1"),
         ("packages: [a\n", "top.yaml:2:1: not YAML: did not find expected ',' or ']'"),
