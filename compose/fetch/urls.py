@@ -249,7 +249,9 @@ class _Session:
     def places(self, section: RepoSection, scratch: str, reporter: Reporter) -> tuple[str, ...]:
         """Return the base URLs of a repository; of a metalink or mirrorlist, the first few."""
         for key in _PLACES:
-            if option := section.option(key):
+            option = section.option(key)
+            # an option without a value counts as absent, as in libdnf5
+            if option is not None and option.value:
                 value = value_of(self._base, section, option)
                 break
         if key == "baseurl":

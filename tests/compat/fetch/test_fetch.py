@@ -247,6 +247,15 @@ def test_a_url_of_rpm_files_that_does_not_stop(place, server, monkeypatch):
     assert place.cached() == []
 
 
+def test_a_baseurl_without_a_value(place, server, repository, tmp_path):
+    """Counts as absent, as for libdnf5."""
+    (tmp_path / "tree/mirrors").write_text(f"{server.url}/repo\n")
+    (place.tree / "a.repo").write_text("[test]\nbaseurl=\nmirrorlist=mirrors\ngpgkey=ours.asc\n")
+    resolution = place.solve("small")
+    (file,) = fetch(dataclasses.replace(resolution, locked=True), place.access(), place.network(), place.log)
+    assert Path(file.path).read_bytes() == (repository / "small-1.0.noarch.rpm").read_bytes()
+
+
 def test_a_repo_file_does_not_say_where_to_write(place, repository, tmp_path):
     place.repo(repository, f"gpgkey=ours.asc\nbasecachedir={tmp_path}/elsewhere")
     place.fetch("small")
