@@ -196,6 +196,8 @@ def _download(
     jobs: int,
 ) -> None:
     with downloads_locked(network.rpms_dir, reporter):
+        # without what another compose has downloaded while this one waited
+        files = [file for file in files if not _complete(file)]
         for file in files:
             directory = os.path.dirname(file.path)
             _make_directory(directory)
@@ -217,8 +219,11 @@ def downloads_locked(rpms_dir: str, reporter: Reporter) -> Iterator[None]:
     """Hold the lock of CACHEDIR/rpms: two composes must not write one file at the same time, and a file that is being written
     looks damaged. Raises StorageError."""
     _make_directory(rpms_dir)
-    with fs.storage_errors(rpms_dir):
-        descriptor = os.open(os.path.join(rpms_dir, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path = os.path.join(rpms_dir, "lock")
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise fs.storage_error(path, error) from error
     try:
         fs.lock(descriptor, lambda: reporter.info(f"Waiting for another compose that downloads to {rpms_dir}"))
         yield

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
-import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
@@ -13,6 +13,7 @@ from compose import fs
 from compose.errors import FetchError, TreefileError, TrustError
 from compose.events import Reporter
 from compose.fetch import urls
+from compose.fetch.fetcher import downloads_locked
 from compose.rpm import child
 from compose.rpm.header import path_fault
 from compose.rpm.repofile import without_user
@@ -20,6 +21,8 @@ from compose.rpm.repos import RepoAccess, RepoNetwork
 
 _MAX_SIZE = 4 << 30
 """Bytes after which a download is aborted: its size is not known beforehand, and its digest only at the end."""
+_NO_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL})
+"""Of fs.open_regular(), if there is no regular file."""
 _HINT = "correct the URL under rpm-files, or download the file and give its path"
 
 
@@ -44,42 +47,51 @@ def bring(sources: Sequence[Source], access: RepoAccess, network: RepoNetwork, r
     Raises TrustError for another digest, TreefileError for a file that cannot be read, FetchError, StorageError.
     """
     paths = [_cached_path(source, network) for source in sources]
-    fetched = []
-    missing = []
-    for source, path in zip(sources, paths, strict=True):
-        with fs.storage_errors(network.rpms_dir):
-            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        if os.path.exists(path) and _digest(path) == source.sha256:
-            continue
-        fetched.append((source, path))
-        if source.path is not None:
-            _copy(source.path, path, source)
-        else:
-            missing.append((source, path))
-    if missing and network.cache_only:
+    # by path, for an RPM may be listed twice
+    wanted = dict(zip(paths, sources, strict=True))
+    if _missing(wanted):
+        with downloads_locked(network.rpms_dir, reporter):
+            # without what another compose has brought while this one waited
+            _bring(_missing(wanted), access, network, reporter)
+    return tuple(paths)
+
+
+def _missing(wanted: Mapping[str, Source]) -> dict[str, Source]:
+    return {path: source for path, source in wanted.items() if _digest(path) != source.sha256}
+
+
+def _bring(missing: Mapping[str, Source], access: RepoAccess, network: RepoNetwork, reporter: Reporter) -> None:
+    remote = {path: source for path, source in missing.items() if source.url is not None}
+    if remote and network.cache_only:
+        source = next(iter(remote.values()))
         raise FetchError(
-            f"{missing[0][0].place}: {missing[0][0].name} is not in the cache",
+            f"{source.place}: {source.name} is not in the cache",
             hint="compose once without --cache-only or --offline",
         )
-    if missing:
+    for path, source in missing.items():
+        directory = os.path.dirname(path)
+        with fs.storage_errors(directory):
+            if not os.path.isdir(directory):
+                fs.remove_tree(directory)
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            fs.remove_tree(path)
+        if source.path is not None:
+            _copy(source.path, path, source)
+    if remote:
         downloads = tuple(
             urls.Download(urls=(source.url or "",), path=path, name=source.name, limit=_MAX_SIZE)
-            for source, path in missing
+            for path, source in remote.items()
         )
-        for _, path in missing:
-            if os.path.exists(path):
-                os.unlink(path)
         job = urls.Job(downloads=downloads, access=access, network=network, hint=_HINT)
         child.call(urls.download, job, reporter, crash=_crashed)
-    for source, path in fetched:
+    for path, source in missing.items():
         found = _digest(path)
         if found != source.sha256:
-            shutil.rmtree(os.path.dirname(path), ignore_errors=True)
+            fs.remove_tree(path)
             raise TrustError(
                 f"{source.place}: {source.name} has the sha256 {found}, the treefile says {source.sha256}",
                 hint="if the new file is the intended one, put its digest into the treefile",
             )
-    return tuple(paths)
 
 
 def _cached_path(source: Source, network: RepoNetwork) -> str:
@@ -104,9 +116,16 @@ def _copy(origin: str, path: str, source: Source) -> None:
             raise TreefileError(f"{source.place}: rpm-files: cannot read {origin}: {error.strerror}") from error
 
 
-def _digest(path: str) -> str:
-    with fs.storage_errors(path), open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _digest(path: str) -> str | None:
+    """sha256 of a file, None if there is no regular file."""
+    with fs.storage_errors(path):
+        try:
+            with fs.open_regular(path, follow_symlinks=False) as stream:
+                return hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            if error.errno in _NO_FILE:
+                return None
+            raise
 
 
 def _crashed(cause: str, output: tuple[str, ...]) -> FetchError:

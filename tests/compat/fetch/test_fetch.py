@@ -21,7 +21,7 @@ from compose.cachedir import CacheDir
 from compose.errors import FetchError, PackageError, StorageError, TrustError
 from compose.events import Reporter, Task
 from compose.fetch import local
-from compose.fetch.fetcher import fetch
+from compose.fetch.fetcher import downloads_locked, fetch
 from compose.fetch.keys import download_keys, load_keys
 from compose.rpm.repos import RepoAccess, RepoNetwork, key_paths
 from compose.rpm.specs import PackageSpec
@@ -245,6 +245,88 @@ def test_a_url_of_rpm_files_that_does_not_stop(place, server, monkeypatch):
     assert "path" in caught.value.hint
     assert server.sent < 32 << 20
     assert place.cached() == []
+
+
+@contextlib.contextmanager
+def waiting(place, work):
+    """Another compose that holds the lock of downloads; `work` in a thread, which waits for it before the block runs."""
+    results = []
+
+    def run_it():
+        try:
+            results.append(work())
+        except Exception as error:
+            results.append(error)
+
+    with downloads_locked(str(place.cache / "rpms"), Reporter()):
+        thread = threading.Thread(target=run_it)
+        thread.start()
+        deadline = time.monotonic() + 10
+        while not any(line.startswith("Waiting for another compose") for line in place.log.lines):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        yield results
+    thread.join()
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_what_another_compose_downloads_meanwhile(place, server, repository, locked):
+    place.repo(f"{server.url}/repo")
+    resolution = dataclasses.replace(place.solve("small"), locked=locked)
+    name = "small-1.0.noarch.rpm"
+    with waiting(place, lambda: fetch(resolution, place.access(), place.network(), place.log)) as results:
+        (package,) = resolution.packages
+        directory = place.cache / "rpms" / "-".join(package.checksum)
+        directory.mkdir(mode=0o700)
+        shutil.copy(repository / name, directory)
+    ((file,),) = results
+    assert file.path == str(directory / name)
+    assert not server.asked_for(name)
+
+
+def rpm_file(repository, name, **where):
+    sha256 = hashlib.sha256((repository / name).read_bytes()).hexdigest()
+    return local.Source(sha256=sha256, place="t.yaml:2:5", **where)
+
+
+def test_a_url_of_rpm_files_that_another_compose_downloads_meanwhile(place, server, repository):
+    name = "small-1.0.noarch.rpm"
+    source = rpm_file(repository, name, url=f"{server.url}/repo/{name}")
+    bring = lambda: local.bring((source, source), place.access(), place.network(), place.log)  # noqa: E731
+    path = place.cache / f"rpms/sha256-{source.sha256}" / name
+    with waiting(place, bring) as results:
+        path.parent.mkdir(mode=0o700)
+        shutil.copy(repository / name, path)
+    assert results == [(str(path), str(path))]
+    assert not server.asked_for(name)
+
+
+def test_an_rpm_file_that_is_listed_twice(place, server, repository):
+    name = "small-1.0.noarch.rpm"
+    source = rpm_file(repository, name, url=f"{server.url}/repo/{name}")
+    local.bring((source, source), place.access(), place.network(), place.log)
+    assert len(server.asked_for(name)) == 1
+
+
+@pytest.mark.parametrize("kind", ["directory", "fifo", "link", "no directory"])
+def test_something_else_in_place_of_an_rpm_file(place, repository, kind):
+    name = "small-1.0.noarch.rpm"
+    source = rpm_file(repository, name, path=str(repository / name))
+    path = place.cache / f"rpms/sha256-{source.sha256}" / name
+    path.parent.parent.mkdir(parents=True)
+    if kind == "no directory":
+        path.parent.touch()
+    else:
+        path.parent.mkdir()
+        {"directory": path.mkdir, "fifo": lambda: os.mkfifo(path), "link": lambda: path.symlink_to("/dev/zero")}[kind]()
+    local.bring((source,), place.access(), place.network(), place.log)
+    assert path.read_bytes() == (repository / name).read_bytes()
+
+
+def test_a_directory_in_place_of_the_lock(place):
+    (place.cache / "rpms/lock").mkdir(parents=True)
+    error = place.fails(StorageError, "small")
+    assert error.message == f"cannot write {place.cache}/rpms/lock: Is a directory"
 
 
 def test_a_baseurl_without_a_value(place, server, repository, tmp_path):
