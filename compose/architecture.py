@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import os
 
+# from the table in libdnf5/rpm/arch.cpp
+BASE_ARCHES = frozenset(
+    {
+        "aarch64", "alpha", "arm", "armhfp", "e2k", "i386", "ia64", "loongarch64", "mips", "mipsel", "mips64", "mips64el",
+        "noarch", "ppc", "ppc64", "ppc64le", "riscv32", "riscv64", "riscv128", "s390", "s390x", "sh3", "sh4", "sparc", "x86_64",
+    }
+)  # fmt: skip
 _ALSO_RUNS = {"x86_64": "i386", "aarch64": "armhfp", "ppc64": "ppc", "s390x": "s390"}
 """Other architectures whose programs a kernel runs."""
 

@@ -34,6 +34,7 @@ def command(
     rootfs: Annotated[
         str | None, typer.Option("--rootfs", metavar="PATH", help="Root directory, instead of --repo.")
     ] = None,
+    arch: flags.Arch = None,
     cachedir: flags.CacheDirectory = None,
     source_root: flags.SourceRoot = None,
     jobs: flags.Jobs = None,
@@ -60,10 +61,13 @@ def command(
     del unified_core
     if bundle is None and (treefile is None or extensions is None):
         raise UsageError("give a TREEFILE and a file of EXTENSIONS")
-    if bundle is not None and (treefile is not None or source_root is not None):
-        raise UsageError("a bundle contains its own treefile, extensions and repositories: do not give others")
+    if bundle is not None and (treefile or arch or source_root):
+        raise UsageError(
+            "a bundle contains its own treefile, architecture, extensions and repositories: do not give others"
+        )
     options = ComposeOptions(
         treefile=treefile or "",
+        basearch=arch,
         cachedir=flags.cachedir_or_default(cachedir),
         repo=repo,
         source_root=source_root,

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import cmp_to_key
 
 from compose import fs, syscalls
+from compose.architecture import BASE_ARCHES
 from compose.cachedir import CacheDir
 from compose.errors import AssembleError, PackageError, RepositoryError, SolveError, TreefileError, UsageError
 from compose.events import Reporter
@@ -110,6 +111,7 @@ def fetch_extensions(
         network = RepoNetwork(cachedir=cache.path, cache_only=options.cache_only, proxy=options.proxy)
         request = request_of_extensions(options, loaded, chosen)
         if locked is None:
+            check_architecture(installed, place, loaded.treefile.basearch)
             resolution = solve_extensions(request, chosen, root, network, reporter)
         else:
             _check_base(installed, place, locked)
@@ -207,6 +209,17 @@ def _installed(database: str, place: str, reporter: Reporter) -> tuple[Nevra, ..
         return tuple(each.nevra for each in read_packages(database, reporter))
     except (AssembleError, PackageError) as error:
         raise RepositoryError(f"{place}: the rpm database cannot be read: {error.message}") from error
+
+
+def check_architecture(installed: Iterable[Nevra], place: str, basearch: str) -> None:
+    """Raise UsageError for a base of another architecture: the solver would add a second system beside it."""
+    arches = {each.arch for each in installed} - {"noarch"}
+    others = sorted(arches & BASE_ARCHES)
+    if others and basearch not in arches:
+        raise UsageError(
+            f"{place}: the tree is for {others[0]}, but extensions are wanted for {basearch}",
+            hint=f"give --arch={others[0]}",
+        )
 
 
 def _check_base(installed: Iterable[Nevra], place: str, locked: Locked) -> None:

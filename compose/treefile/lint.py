@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from compose.architecture import BASE_ARCHES
 from compose.errors import TreefileError
 from compose.findings import Level, Rule, by_id
 from compose.rpm.repofile import RepoSection, read_repo_files
@@ -19,13 +20,6 @@ from compose.treefile.load import flatten
 from compose.treefile.packages import split_packages
 from compose.treefile.source import Located, Place
 
-# from the table in libdnf5/rpm/arch.cpp
-_BASE_ARCHES = frozenset(
-    {
-        "aarch64", "alpha", "arm", "armhfp", "e2k", "i386", "ia64", "loongarch64", "mips", "mipsel", "mips64", "mips64el",
-        "noarch", "ppc", "ppc64", "ppc64le", "riscv32", "riscv64", "riscv128", "s390", "s390x", "sh3", "sh4", "sparc", "x86_64",
-    }
-)  # fmt: skip
 _PER_ARCH = re.compile(r"packages-(?!remove$)[a-z0-9_]+")
 
 
@@ -217,8 +211,8 @@ def _architectures(subject: _Subject) -> Iterator[Finding]:
         by_arch = source.value.get("arch-include")
         named += by_arch.value.items() if by_arch is not None and by_arch.value else ()
         for arch, value in named:
-            if arch not in _BASE_ARCHES:
-                near = nearest(arch, _BASE_ARCHES)
+            if arch not in BASE_ARCHES:
+                near = nearest(arch, BASE_ARCHES)
                 hint = f"; did you mean {near}?" if near else ""
                 yield Finding(
                     place=value.place, rule="arch-unknown", message=f"{arch} is not a base architecture{hint}"

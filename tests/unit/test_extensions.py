@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from compose.errors import TreefileError
+from compose.errors import TreefileError, UsageError
 from compose.extensions import Extensions, Kind, on_base, parse_extensions
-from compose.pipeline.extensions import newest
+from compose.pipeline.extensions import check_architecture, newest
 from compose.rpm.nevra import Nevra
 
 GOOD = b"""\
@@ -127,3 +127,29 @@ def test_all_faults_are_told_together() -> None:
     with pytest.raises(TreefileError, match=r"e\.yaml: 3 faults in the extensions") as caught:
         parsed(b"extensions: {a: {packages: []}, b: {packages: 1, kind: c}}")
     assert len(caught.value.details) == 3
+
+
+@pytest.mark.parametrize(
+    ("arches", "basearch"),
+    [
+        ("x86_64 i686 noarch", "x86_64"),
+        ("x86_64_v2 noarch", "x86_64"),
+        ("i686 noarch", "i386"),
+        ("armv7hl noarch", "armhfp"),
+        ("noarch", "s390x"),
+    ],
+)
+def test_extensions_for_the_architecture_of_the_tree(arches: str, basearch: str) -> None:
+    check_architecture(builds(arches), "repo", basearch)
+
+
+def test_extensions_for_another_architecture_than_the_trees() -> None:
+    with pytest.raises(
+        UsageError, match=r"^repo: the tree is for aarch64, but extensions are wanted for x86_64"
+    ) as caught:
+        check_architecture(builds("aarch64 noarch"), "repo", "x86_64")
+    assert caught.value.hint == "give --arch=aarch64"
+
+
+def builds(arches: str) -> list[Nevra]:
+    return [Nevra(name="a", epoch=0, version="1", release="1", arch=arch) for arch in arches.split()]

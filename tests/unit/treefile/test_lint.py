@@ -9,9 +9,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from compose.architecture import BASE_ARCHES
 from compose.cli.treefile import _result
 from compose.findings import Level, Result, to_sarif
-from compose.treefile.lint import _BASE_ARCHES, RULES, lint
+from compose.treefile.lint import RULES, lint
 
 GOOD_REPO = "[fedora]\nbaseurl=https://example.com/$releasever\ngpgkey=fedora.key\n"
 GOOD = "ref: x\nreleasever: 43\nrepos: [fedora]\npackages: [bash]\n"
@@ -208,4 +209,4 @@ def test_the_architectures_are_those_of_libdnf5() -> None:
     import libdnf5
 
     known = {libdnf5.rpm.get_base_arch(each) for each in libdnf5.rpm.get_supported_arches()}
-    assert known <= _BASE_ARCHES
+    assert known <= BASE_ARCHES
