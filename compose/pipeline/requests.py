@@ -11,7 +11,7 @@ from compose.errors import TreefileError
 from compose.events import Reporter
 from compose.pipeline.options import ComposeOptions
 from compose.rpm.nevra import Nevra
-from compose.rpm.repos import RepoAccess, RepoNetwork, repo_dirs_of, vars_dirs_of
+from compose.rpm.repos import RepoAccess, RepoNetwork, override_dirs_of, repo_dirs_of, vars_dirs_of
 from compose.solve.request import LocalRpm, SolveRequest
 from compose.treefile.known import KnownFiles
 from compose.treefile.load import load_treefile
@@ -50,6 +50,7 @@ def repo_access(options: ComposeOptions, loaded: LoadedTreefile, *, with_lockfil
         repos = tuple(dict.fromkeys((*(repos or ()), *treefile.lockfile_repos)))
     return RepoAccess(
         repo_dirs=repo_dirs_of(root) if root else (loaded.directory,),
+        override_dirs=override_dirs_of(root) if root else (),
         vars_dirs=vars_dirs_of(root) if root else (),
         basearch=treefile.basearch,
         releasever=treefile.releasever,

@@ -56,7 +56,7 @@ def watched(options: ComposeOptions) -> Watched:
     except ComposeError:
         return Watched(files=frozenset(found), directories=frozenset(directories))
     access = repo_access(options, loaded, with_lockfile=bool(options.lockfiles))
-    directories |= {(each, ".repo") for each in access.repo_dirs}
+    directories |= {(each, ".repo") for each in (*access.repo_dirs, *access.override_dirs)}
     directories |= {(each, "") for each in access.vars_dirs}
     found |= {each.path for each in loaded.treefile.rpm_files if each.path is not None}
     found.update(_layers(options, loaded))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 
 from compose import fs
 from compose.errors import TreefileError
@@ -14,6 +15,8 @@ _LARGEST = 4 << 20
 """Bytes of a file that are read; 100 KB are many."""
 # Ids that dnf accepts; they become part of file names.
 _ID = re.compile(r"[A-Za-z0-9:._-]+", re.ASCII)
+# Patterns of ids, by which files that override options name repositories.
+_PATTERN = re.compile(r"[A-Za-z0-9:._*?-]+", re.ASCII)
 _TRUE = frozenset({"1", "yes", "true", "on"})
 _FALSE = frozenset({"0", "no", "false", "off"})
 _USER_OF_URL = re.compile(r"(?<=://)[^/?#\s]*@")
@@ -29,16 +32,23 @@ _PATH_OPTIONS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepoOption:
-    """key: lower case. value: as written, its lines joined by newlines. line: number of the first one, from 1."""
+    """key: lower case. value: as written, its lines joined by newlines. path: of the file. line: number of the first line, from
+    1."""
 
     key: str
     value: str
+    path: str
     line: int
+
+    @property
+    def place(self) -> str:
+        return f"{self.path}:{self.line}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepoSection:
-    """One repository as described in a .repo file. path: of the file. line: of "[id]", from 1."""
+    """One repository as described in a .repo file. path: of the file. line: of "[id]", from 1. options: the last one of a name
+    counts; some may be from other files, which override those of this one."""
 
     id: str
     path: str
@@ -68,7 +78,7 @@ class RepoSection:
             return True
         if value in _FALSE:
             return False
-        raise TreefileError(f"{self.path}:{option.line}: {key}={option.value} in repository {self.id!r} is not 0 or 1")
+        raise TreefileError(f"{option.place}: {key}={option.value} in repository {self.id!r} is not 0 or 1")
 
     @property
     def enabled(self) -> bool:
@@ -86,9 +96,10 @@ def is_repo_file(name: str) -> bool:
     return name.endswith(".repo") and not name.startswith(".#")
 
 
-def read_repo_files(directories: Iterable[str]) -> tuple[RepoSection, ...]:
+def read_repo_files(directories: Iterable[str], overrides: Iterable[str] = ()) -> tuple[RepoSection, ...]:
     """Read all repositories of the `.repo` files in the directories, sorted by id. Those of a directory take precedence over
-    those of the same ids in later ones.
+    those of the same ids in later ones. overrides: directories with files that change options of these repositories; see
+    _read_overrides().
 
     Raises TreefileError with one detail per fault: unreadable directory or file, bad syntax, duplicate id in a directory.
     """
@@ -102,34 +113,63 @@ def read_repo_files(directories: Iterable[str]) -> tuple[RepoSection, ...]:
             faults.append(f"{directory}: cannot look for .repo files: {error.strerror}")
             continue
         for name in names:
-            path = os.path.join(directory, name)
-            if os.path.realpath(path) == os.devnull:
-                # masked
-                continue
-            try:
-                with fs.open_regular(path) as stream:
-                    data = stream.read(_LARGEST + 1)
-                if len(data) > _LARGEST:
-                    faults.append(f"{path}: cannot be read: it has more than {_LARGEST} bytes")
-                    continue
-                found, file_faults = parse_repo_file(path, data.decode())
-            except (OSError, UnicodeDecodeError) as error:
-                faults.append(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}")
-                continue
-            faults.extend(file_faults)
-            for section in found:
+            for section in _read_repo_file(os.path.join(directory, name), faults):
                 if section.id in earlier:
                     continue
                 other = sections.setdefault(section.id, section)
                 if other is not section:
                     faults.append(f"{section.place}: repository {section.id!r} is already defined at {other.place}")
+    changes = _read_overrides(overrides, faults)
     if faults:
         raise TreefileError.of(faults, f"{len(faults)} faults in .repo files")
-    return tuple(sections[name] for name in sorted(sections))
+    return tuple(_overridden(sections[name], changes) for name in sorted(sections))
 
 
-def parse_repo_file(path: str, text: str) -> tuple[tuple[RepoSection, ...], tuple[str, ...]]:
-    """Return a file's sections and its faults, each starting with path:line. Skips "[main]", the settings of dnf."""
+def _read_repo_file(path: str, faults: list[str], ids: re.Pattern[str] = _ID) -> tuple[RepoSection, ...]:
+    if os.path.realpath(path) == os.devnull:
+        # masked
+        return ()
+    try:
+        with fs.open_regular(path) as stream:
+            data = stream.read(_LARGEST + 1)
+        if len(data) > _LARGEST:
+            faults.append(f"{path}: cannot be read: it has more than {_LARGEST} bytes")
+            return ()
+        found, file_faults = parse_repo_file(path, data.decode(), ids)
+    except (OSError, UnicodeDecodeError) as error:
+        faults.append(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}")
+        return ()
+    faults.extend(file_faults)
+    return found
+
+
+def _read_overrides(directories: Iterable[str], faults: list[str]) -> list[RepoSection]:
+    """Sections whose ids are patterns of ids, in the order they apply: by file name, as in dnf5. Of several files of one name,
+    that of the first directory counts."""
+    files: dict[str, str] = {}
+    for directory in directories:
+        try:
+            names = os.listdir(directory)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            faults.append(f"{directory}: cannot look for .repo files: {error.strerror}")
+            continue
+        for name in filter(is_repo_file, names):
+            files.setdefault(name, os.path.join(directory, name))
+    return [section for name in sorted(files) for section in _read_repo_file(files[name], faults, _PATTERN)]
+
+
+def _overridden(section: RepoSection, changes: Iterable[RepoSection]) -> RepoSection:
+    options = [option for each in changes if fnmatchcase(section.id, each.id) for option in each.options]
+    return replace(section, options=(*section.options, *options)) if options else section
+
+
+def parse_repo_file(
+    path: str, text: str, ids: re.Pattern[str] = _ID
+) -> tuple[tuple[RepoSection, ...], tuple[str, ...]]:
+    """Return a file's sections and its faults, each starting with path:line. Skips "[main]", the settings of dnf. ids: what a
+    section may be called."""
     faults: list[str] = []
     sections: list[RepoSection] = []
     options: list[RepoOption] = []
@@ -146,14 +186,14 @@ def parse_repo_file(path: str, text: str) -> tuple[tuple[RepoSection, ...], tupl
             continue
         if line[0].isspace() and options:
             last = options[-1]
-            options[-1] = RepoOption(key=last.key, value=f"{last.value}\n{stripped}".lstrip("\n"), line=last.line)
+            options[-1] = replace(last, value=f"{last.value}\n{stripped}".lstrip("\n"))
         elif stripped[0] == "[":
             finish()
             name, closed, rest = stripped[1:].partition("]")
             header = (name, number)
             if not closed or rest.strip()[:1] not in ("", "#", ";"):
                 faults.append(f"{path}:{number}: section header {stripped!r} has no closing bracket")
-            elif not _ID.fullmatch(name):
+            elif not ids.fullmatch(name):
                 faults.append(f"{path}:{number}: {name!r} cannot be a repository id (letters, digits, - _ . :)")
         elif header is None:
             faults.append(f"{path}:{number}: {stripped!r} comes before the first [repository]")
@@ -162,7 +202,7 @@ def parse_repo_file(path: str, text: str) -> tuple[tuple[RepoSection, ...], tupl
             if not equals or not key.strip():
                 faults.append(f"{path}:{number}: {stripped!r} is not key=value")
             else:
-                options.append(RepoOption(key=key.strip().lower(), value=value.strip(), line=number))
+                options.append(RepoOption(key=key.strip().lower(), value=value.strip(), path=path, line=number))
     finish()
     return tuple(sections), tuple(faults)
 

@@ -20,6 +20,8 @@ from compose.rpm.repofile import RepoOption, RepoSection, absolute, read_repo_fi
 UNSET_RELEASEVER = "rpmostree-unset-releasever"
 # of dnf5, by descending precedence; Fedora has its own in the last one since version 45
 _REPO_DIRS = ("etc/yum.repos.d", "etc/distro.repos.d", "usr/share/dnf5/repos.d")
+# of dnf5, by descending precedence; `dnf config-manager setopt` writes to the first one
+_OVERRIDE_DIRS = ("etc/dnf/repos.override.d", "usr/share/dnf5/repos.override.d")
 # of dnf5 and dnf4, by ascending precedence
 _VARS_DIRS = ("usr/share/dnf5/vars.d", "etc/yum/vars", "etc/dnf/vars")
 KEY_DIRS = ("/etc/pki/rpm-gpg/", "/usr/share/pki/rpm-gpg/")
@@ -51,17 +53,19 @@ _VARIABLE = re.compile(r"[A-Za-z0-9_]+", re.ASCII)
 class RepoAccess:
     """Which repositories to use, and how to read their `.repo` files.
 
-    repo_dirs: directories with .repo files, by descending precedence. repos: ids to enable, None for all that have
-    enabled=1. basearch, releasever: values of those variables; releasever is None if unset. repovars: further variables,
-    (name, value). vars_dirs: directories with one file per variable, like etc/dnf/vars; later ones take precedence,
-    repovars most of all; missing directories count as empty. root: --source-root, beneath which file:// keys are looked
-    up first.
+    repo_dirs: directories with .repo files, by descending precedence. override_dirs: directories with files that change
+    options of these, by descending precedence. repos: ids to enable, None for all that have enabled=1. basearch, releasever:
+    values of those variables; releasever is None if unset. repovars: further variables, (name, value). vars_dirs: directories
+    with one file per variable, like etc/dnf/vars; later ones take precedence, repovars most of all. Missing directories of
+    overrides and variables count as empty. root: --source-root, beneath which file:// keys are looked up first, and whose
+    release is the last resort for releasever.
     """
 
     repo_dirs: tuple[str, ...]
     basearch: str
     releasever: str | None = None
     repovars: tuple[tuple[str, str], ...] = ()
+    override_dirs: tuple[str, ...] = ()
     vars_dirs: tuple[str, ...] = ()
     repos: tuple[str, ...] | None = None
     root: str | None = None
@@ -100,6 +104,11 @@ def repo_dirs_of(root: str) -> tuple[str, ...]:
     """The directories of a root that have .repo files, by descending precedence; the first one even if none of them exists."""
     found = [os.path.join(root, name) for name in _REPO_DIRS]
     return tuple(filter(os.path.isdir, found)) or tuple(found[:1])
+
+
+def override_dirs_of(root: str) -> tuple[str, ...]:
+    """Where a root may have files that change options of its repositories, by descending precedence."""
+    return tuple(os.path.join(root, name) for name in _OVERRIDE_DIRS)
 
 
 def vars_dirs_of(root: str) -> tuple[str, ...]:
@@ -145,6 +154,11 @@ def variables(access: RepoAccess) -> dict[str, str]:
     found["arch"] = _BEST_ARCH.get(access.basearch, access.basearch)
     if access.releasever is not None:
         found["releasever"] = access.releasever
+    if "releasever" not in found and access.root is not None:
+        # imported late: treefiles mostly set it
+        from compose.rpm.release import releasever_of
+
+        found["releasever"] = releasever_of(access.root) or UNSET_RELEASEVER
     found.setdefault("releasever", UNSET_RELEASEVER)
     return found
 
@@ -154,7 +168,7 @@ def enabled_repos(access: RepoAccess) -> tuple[RepoSection, ...]:
 
     Raises TreefileError for faults in the files, an unknown id, no enabled repository, or one without a URL.
     """
-    sections = read_repo_files(access.repo_dirs)
+    sections = read_repo_files(access.repo_dirs, access.override_dirs)
     chosen = select(sections, access.repos)
     if not chosen:
         raise TreefileError(
@@ -219,13 +233,13 @@ def add_repos(base: Any, sections: tuple[RepoSection, ...], reporter: Reporter) 
                 continue
             accessor = getattr(config, f"get_{name}_option", None)
             if accessor is None:
-                reporter.warn(f"{section.path}:{option.line}: unknown option {option.key!r} of a repository is ignored")
+                reporter.warn(f"{option.place}: unknown option {option.key!r} of a repository is ignored")
                 continue
             try:
                 accessor().set(value_of(base, section, option))
             except Exception as error:  # libdnf5's, whose classes are not imported here
                 fault = without_user(f"{option.key}={option.value} in repository {section.id!r}: {error}")
-                raise TreefileError(f"{section.path}:{option.line}: {fault}") from error
+                raise TreefileError(f"{option.place}: {fault}") from error
         config.get_skip_if_unavailable_option().set(False)
         config.get_pkg_gpgcheck_option().set(section.gpgcheck)
         # modularity is off: no package is hidden by a module stream
@@ -238,4 +252,4 @@ def add_repos(base: Any, sections: tuple[RepoSection, ...], reporter: Reporter) 
 
 def value_of(base: Any, section: RepoSection, option: RepoOption) -> str:
     """Return an option's value with $name and ${name} replaced, unknown ones excepted, and paths made absolute."""
-    return absolute(option.key, str(base.get_vars().substitute(option.value)), os.path.dirname(section.path))
+    return absolute(option.key, str(base.get_vars().substitute(option.value)), os.path.dirname(option.path))

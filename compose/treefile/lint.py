@@ -12,7 +12,7 @@ from compose.architecture import BASE_ARCHES
 from compose.errors import TreefileError
 from compose.findings import Level, Rule, by_id
 from compose.rpm.repofile import RepoSection, read_repo_files
-from compose.rpm.repos import repo_dirs_of
+from compose.rpm.repos import override_dirs_of, repo_dirs_of
 from compose.treefile.conditions import references
 from compose.treefile.flatten import Config, Flattener, parse_source
 from compose.treefile.keys import KEYS, nearest
@@ -222,8 +222,9 @@ def _architectures(subject: _Subject) -> Iterator[Finding]:
 def _repositories(subject: _Subject) -> Iterator[Finding]:
     root = subject.source_root
     places = repo_dirs_of(root) if root else (subject.directory,)
+    overrides = override_dirs_of(root) if root else ()
     try:
-        sections = {section.id: section for section in read_repo_files(places)}
+        sections = {section.id: section for section in read_repo_files(places, overrides)}
     except TreefileError as error:
         for line in error.details or (error.message,):
             match = re.match(r"(?P<file>.*?):(?P<line>\d+): (?P<text>.*)", line)
@@ -262,7 +263,7 @@ def _repository(subject: _Subject, section: RepoSection) -> Iterator[Finding]:
     if "releasever" not in subject.config and not subject.source_root:
         for option in section.options:
             if re.search(r"\$(?:releasever\b|\{releasever)", option.value):
-                where = Place(section.path, option.line, 1)
+                where = Place(option.path, option.line, 1)
                 yield Finding(
                     place=where, rule="releasever-unset", message=f"{option.key} of {section.id} uses $releasever"
                 )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.server
+import json
 import os
 import pickle
 import re
@@ -25,7 +26,8 @@ from compose.errors import FetchError, SolveError, StorageError, TreefileError
 from compose.events import Reporter
 from compose.ostree.gvariant import Variant
 from compose.rpm import child
-from compose.rpm.repos import RepoAccess, RepoNetwork
+from compose.rpm.repofile import read_repo_files
+from compose.rpm.repos import RepoAccess, RepoNetwork, override_dirs_of, repo_dirs_of, variables
 from compose.rpm.specs import PackageSpec, RepoPackages
 from compose.solve.locked import LockedBuild, LockRequest
 from compose.solve.request import SolveRequest
@@ -91,6 +93,80 @@ def server(repository):
     server = Server(repository.parent)
     yield server
     server.close()
+
+
+def test_the_release_of_a_source_root(place, tmp_path):
+    """What its packages say comes before os-release, which has a minor version on RHEL and its rebuilds."""
+    packages = [
+        Package("other-release", "Provides: system-release = 9.4"),
+        Package(
+            "redhat-release", "Provides: system-release = 9.4\nProvides: system-release(releasever) = 9", version="9.4"
+        ),
+    ]
+    rpms = build(packages, tmp_path / "rpms")
+    root = tmp_path / "root"
+    directory = root / "usr/lib/sysimage/rpm"
+    directory.mkdir(parents=True)
+    (root / "etc").mkdir()
+    (root / "etc/os-release").write_text('VERSION_ID="9.4"\n')
+    run("rpm", f"--root={root}", "--dbpath=/usr/lib/sysimage/rpm", "--define", "_db_backend sqlite", "--justdb", "--nodeps",
+        "-i", *(str(path) for path in rpms.values()))  # fmt: skip
+    before = sorted(os.listdir(directory))
+    access = place.question(access={"root": str(root)})[0].access
+    assert variables(access)["releasever"] == "9"
+    assert sorted(os.listdir(directory)) == before
+    place.repo(f"[test]\nbaseurl={tmp_path}/repos/$releasever\ngpgcheck=0\n")
+    (tmp_path / "repos").mkdir()
+    (tmp_path / "rpms").rename(tmp_path / "repos/9")
+    index(tmp_path / "repos/9")
+    assert place.names("redhat-release", access={"root": str(root)}) == ["redhat-release"]
+
+
+_DNF5 = """
+import json, sys, libdnf5
+base = libdnf5.base.Base()
+config = base.get_config()
+config.get_config_file_path_option().set("/dev/null")
+config.get_plugins_option().set(False)
+config.get_use_host_config_option().set(False)
+config.get_installroot_option().set(sys.argv[1])
+config.get_reposdir_option().set([sys.argv[1] + "/etc/yum.repos.d"])
+base.get_vars().set("releasever", "0")
+base.setup()
+base.get_repo_sack().create_repos_from_system_configuration()
+found = {}
+for repo in libdnf5.repo.RepoQuery(base):
+    options = repo.get_config()
+    found[repo.get_id()] = [
+        repo.is_enabled(), options.get_cost_option().get_value(), list(options.get_baseurl_option().get_value())
+    ]
+print(json.dumps(found))
+"""
+
+
+def test_dnf5_sees_the_same_overrides(tmp_path):
+    for name, text in (
+        ("etc/yum.repos.d/x", "[a]\nbaseurl=http://a/\n[ab]\nbaseurl=http://ab/\nenabled=0\n[c]\nbaseurl=http://c/\n"),
+        ("etc/dnf/repos.override.d/99-config_manager", "[a*]\nenabled=1\n[c]\nenabled=0\nbaseurl=http://d/\n"),
+        ("usr/share/dnf5/repos.override.d/99-config_manager", "[*]\ncost=3\nenabled=0\n"),
+        ("usr/share/dnf5/repos.override.d/50-vendor", "[?]\ncost=7\nenabled=0\n"),
+        ("etc/dnf/repos.override.d/60-mine", "[c]\ncost=8\n"),
+    ):
+        path = tmp_path / f"{name}.repo"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    theirs = json.loads(run(sys.executable, "-c", _DNF5, str(tmp_path)))
+    sections = read_repo_files(repo_dirs_of(str(tmp_path)), override_dirs_of(str(tmp_path)))
+    ours = {
+        section.id: [
+            section.enabled,
+            int(option.value) if (option := section.option("cost")) else 1000,
+            [section.option("baseurl").value],
+        ]
+        for section in sections
+    }
+    assert ours == theirs
+    assert theirs == {"a": [True, 7, ["http://a/"]], "ab": [True, 1000, ["http://ab/"]], "c": [False, 8, ["http://d/"]]}
 
 
 def excludes(*names):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +15,7 @@ from compose.rpm.repos import (
     RepoAccess,
     RepoNetwork,
     enabled_repos,
+    override_dirs_of,
     repo_dirs_of,
     variables,
     vars_dirs_of,
@@ -141,6 +143,42 @@ def test_where_dnf_looks_in_a_root(tmp_path):
     (tmp_path / "etc/yum.repos.d").mkdir(parents=True)
     assert repo_dirs_of(root) == (f"{root}/etc/yum.repos.d", f"{root}/usr/share/dnf5/repos.d")
     assert vars_dirs_of(root)[-1] == f"{root}/etc/dnf/vars"
+    assert override_dirs_of(root)[0] == f"{root}/etc/dnf/repos.override.d"
+
+
+def test_what_dnf_config_manager_changed(tmp_path):
+    """As in dnf5: by the names of files, whose sections are patterns of ids; of two files of one name, that in /etc counts."""
+    ours, theirs = (tmp_path / name for name in ("etc", "usr"))
+    for directory, name, text in (
+        (ours, "99-config_manager", "[b*]\nenabled=1\n[a]\ngpgkey=a.asc\nenabled=0\n"),
+        (theirs, "50-vendor", "[?]\nenabled=0\ncost=1\n"),
+        (theirs, "99-config_manager", "[*]\nenabled=0\n"),
+    ):
+        directory.mkdir(exist_ok=True)
+        (directory / f"{name}.repo").write_text(text)
+    (tmp_path / "x.repo").write_text("[a]\nbaseurl=a\ngpgkey=old.asc\n[b]\nbaseurl=b\n[c]\nbaseurl=c\n")
+    overrides = (str(ours), str(theirs), str(tmp_path / "absent"))
+    found = {section.id: section for section in read_repo_files([str(tmp_path)], overrides)}
+    assert [section.id for section in found.values() if section.enabled] == ["b"]
+    assert {section.option("cost").place for section in found.values()} == {f"{theirs}/50-vendor.repo:3"}
+    # what is relative is so to the file that says it
+    assert (found["a"].option("gpgkey").value, found["a"].option("gpgkey").path) == (
+        "a.asc",
+        f"{ours}/99-config_manager.repo",
+    )
+    assert found["a"].place == f"{tmp_path}/x.repo:1"
+
+
+def test_a_fault_in_what_overrides(tmp_path):
+    (tmp_path / "99.repo").write_text("[a/b]\nenabled=0\n[a]\nenabled=maybe\n")
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/x.repo").write_text("[a]\nbaseurl=a\n")
+    access = RepoAccess(repo_dirs=(str(tmp_path / "x"),), override_dirs=(str(tmp_path),), basearch="x86_64")
+    with pytest.raises(TreefileError, match=rf"^{tmp_path}/99\.repo:1: 'a/b' cannot be a repository id"):
+        enabled_repos(access)
+    (tmp_path / "99.repo").write_text("[a]\nenabled=maybe\n")
+    with pytest.raises(TreefileError, match=rf"^{tmp_path}/99\.repo:2: enabled=maybe in repository 'a' is not 0 or 1"):
+        enabled_repos(access)
 
 
 def test_faults_of_several_files_come_together(tmp_path):
@@ -195,6 +233,29 @@ def test_variables(tmp_path):
         "arch": "i686",
         "releasever": UNSET_RELEASEVER,
     }
+
+
+@pytest.mark.parametrize("line", ["VERSION_ID=43", 'VERSION_ID="43"', "VERSION_ID='43' "])
+def test_the_release_of_the_source_root(tmp_path, line):
+    """The last resort: before it come the treefile and the root's variables."""
+    (tmp_path / "usr/lib").mkdir(parents=True)
+    (tmp_path / "usr/lib/os-release").write_text(f"NAME=x\n{line}\nVARIANT_ID=iot\n")
+    access = RepoAccess(repo_dirs=(), basearch="x86_64", root=str(tmp_path), vars_dirs=(str(tmp_path / "vars"),))
+    assert variables(access)["releasever"] == "43"
+    (tmp_path / "vars").mkdir()
+    (tmp_path / "vars/releasever").write_text("44\n")
+    assert variables(access)["releasever"] == "44"
+    assert variables(replace(access, releasever="45"))["releasever"] == "45"
+
+
+@pytest.mark.parametrize("database", [b"", b"not a database" * 100])
+def test_a_source_root_without_a_release(tmp_path, database):
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/os-release").write_text("NAME=x\n")
+    (tmp_path / "usr/lib/sysimage/rpm").mkdir(parents=True)
+    (tmp_path / "usr/lib/sysimage/rpm/rpmdb.sqlite").write_bytes(database)
+    access = RepoAccess(repo_dirs=(), basearch="x86_64", root=str(tmp_path))
+    assert variables(access)["releasever"] == UNSET_RELEASEVER
 
 
 def test_a_directory_of_variables_that_cannot_be_listed(tmp_path, monkeypatch):

@@ -30,6 +30,7 @@ REQUEST = SolveRequest(
         basearch="x86_64",
         releasever="43",
         repovars=(("name", "value"),),
+        override_dirs=("/overrides",),
         vars_dirs=("/vars",),
         repos=("a",),
         root="/root",
@@ -44,7 +45,8 @@ REQUEST = SolveRequest(
     ),
     installed=(BASH,),
 )
-SECTION = RepoSection(id="a", path="/repos/a.repo", line=1, options=(RepoOption(key="baseurl", value="/a", line=2),))
+OPTION = RepoOption(key="baseurl", value="/a", path="/repos/a.repo", line=2)
+SECTION = RepoSection(id="a", path="/repos/a.repo", line=1, options=(OPTION,))
 RESOLUTION = Resolution(
     packages=(
         ResolvedPackage(
