@@ -15,6 +15,7 @@ from compose.events import Reporter
 from compose.inputhash import Input, input_hash, inputs_of
 from compose.ostree.repo import Repo
 from compose.pipeline.added import user_metadata
+from compose.pipeline.expected import expected_of, warnings_of
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.previous import Accounts, Given, Previous, named_parent
 from compose.pipeline.requests import known_files, load, local_rpms, repo_access, request_of
@@ -149,6 +150,7 @@ def gather(
     access = repo_access(options, loaded, with_lockfile=given.lockfile_repos if given else foreign)
     network = RepoNetwork(cachedir=cache.path, cache_only=options.cache_only, proxy=options.proxy)
     layers = _resolve_layers(layer_repo, treefile, given.layers if given else {})
+    expected = expected_of(treefile, labelled=labelled)
     with watch.stage("solve"):
         request = request_of(
             treefile,
@@ -156,6 +158,7 @@ def gather(
             rpm_files=local_rpms(treefile, access, network, reporter),
             lock=lock.request if lock else None,
             advisories=treefile.advisories_metadata is not MetadataPlace.DISABLED,
+            files=tuple(each.files for each in expected),
         )
         if lock is not None and lock.own is not None:
             from compose.pipeline.locking import locked_resolution
@@ -165,6 +168,8 @@ def gather(
                 resolution = replace(resolution, advisories=given.advisories)
         else:
             resolution = solve(request, network, reporter, meanwhile)
+    for warning in warnings_of(expected, resolution.lacking):
+        reporter.warn(warning)
     if options.write_lockfile_to is not None:
         from compose.pipeline.locking import write_foreign
 

@@ -69,6 +69,7 @@ def request_of(
     advisories: bool = False,
     installed: tuple[Nevra, ...] = (),
     links: bool = False,
+    files: tuple[tuple[str, ...], ...] = (),
 ) -> SolveRequest:
     """The request of a treefile to the solver."""
     return SolveRequest(
@@ -82,6 +83,7 @@ def request_of(
         advisories=advisories,
         installed=installed,
         links=links,
+        files=files,
     )
 
 

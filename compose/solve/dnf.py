@@ -15,6 +15,7 @@ from compose.rpm.specs import PackageSpec
 from compose.solve import groups, locked
 from compose.solve.advisories import security_advisories, security_updates
 from compose.solve.explain import explain, mentioned, name_of, nearest
+from compose.solve.files import lacking
 from compose.solve.links import links_of, nevra_of, providing
 from compose.solve.loaderror import SPACE_HINT, is_of_disk, plain, raised
 from compose.solve.memo import Answer, Metadata, libraries
@@ -136,8 +137,15 @@ class _Solver:
             advisories=security_advisories(self._dnf, self._base, chosen) if self._request.advisories else None,
             fixes=security_updates(self._dnf, self._base, before, map(nevra_of, chosen)) if before else (),
             links=links_of(self._dnf, self._base, chosen) if self._request.links else (),
+            lacking=self._lacking(chosen),
             directories=self._repositories.directories(),
         )
+
+    def _lacking(self, chosen: list[Any]) -> tuple[tuple[str, ...], ...]:
+        """What of the request's files none of these packages has."""
+        # without filelists, metadata names only the most common files
+        complete = all(any("filelists" in name for name, _ in each.files) for each in self._repositories.metadata)
+        return lacking(self._dnf, self._base, chosen, self._request.files) if complete else ()
 
     def solve_beside(self, alone: tuple[PackageSpec, ...]) -> Resolution:
         """Solve without changing installed packages. Raises SolveError."""

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from compose.solve.links import Link
 
 # To be incremented whenever the same question may have a different answer than before.
-_KIND = b"compose solved 5\n"
+_KIND = b"compose solved 6\n"
 _KEPT = 50
 _LINKER = "/etc/ld.so.cache"
 REPOMD = "repodata/repomd.xml"
@@ -193,6 +193,7 @@ def _answer(row: dict[str, Any]) -> Answer:
             advisories=None if found["advisories"] is None else advisories_of(found["advisories"]),
             fixes=advisories_of(found["fixes"]),
             links=tuple(map(_link, found["links"])),
+            lacking=tuple(map(tuple, found["lacking"])),
             directories=tuple((name, directory) for name, directory in found["directories"]),
             locked=found["locked"],
         ),

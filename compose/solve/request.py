@@ -29,7 +29,7 @@ class SolveRequest:
 
     rpm_files: RPMs to install that do not come from a repository. advisories: look up the advisories that the packages fix.
     installed: look up, too, the advisories fixed by updating from these builds. links: also return the dependencies between
-    the packages.
+    the packages. files: what some package should have, alternative patterns of paths each.
     """
 
     packages: tuple[PackageSpec, ...]
@@ -42,3 +42,4 @@ class SolveRequest:
     advisories: bool = False
     installed: tuple[Nevra, ...] = ()
     links: bool = False
+    files: tuple[tuple[str, ...], ...] = ()

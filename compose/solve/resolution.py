@@ -107,7 +107,8 @@ def advisories_without(found: Iterable[Advisory] | None, known: Iterable[Advisor
 class Resolution:
     """The solution. packages: sorted by NEVRA. repos: the enabled ones, sorted by id. advisories: those that list exactly these
     builds, sorted by id; None if not requested or not known. fixes: those that updating from the request's installed builds
-    fixes, sorted by id. links: sorted; empty unless requested.
+    fixes, sorted by id. links: sorted; empty unless requested. lacking: what of the request's files no package has; empty if
+    that is not known.
 
     directories: (id, path) of each repository whose only source is a local directory. locked: the packages come from a
     lockfile, without the metadata of any repository.
@@ -118,5 +119,6 @@ class Resolution:
     advisories: tuple[Advisory, ...] | None = None
     fixes: tuple[Advisory, ...] = ()
     links: tuple[Link, ...] = ()
+    lacking: tuple[tuple[str, ...], ...] = ()
     directories: tuple[tuple[str, str], ...] = ()
     locked: bool = False

@@ -95,6 +95,27 @@ def server(repository):
     server.close()
 
 
+FILES = (("/usr/share/app",), ("/nowhere", "*/base"), ("/usr/share/enemy",), ("*/lib/modules/*/vmlinuz", "/boot/*"))
+
+
+def test_files_that_no_package_has(place):
+    for again in (False, True):
+        # the second time from memory
+        assert place.solve("app", files=FILES).lacking == FILES[2:], again
+    assert place.solve("app").lacking == ()
+
+
+def test_files_that_only_complete_lists_have(place, repository, tmp_path):
+    """Without filelists nothing is known of most files."""
+    (tmp_path / "bare").mkdir()
+    for path in repository.glob("*.rpm"):
+        shutil.copy(path, tmp_path / "bare")
+    run("createrepo_c", "--quiet", "--no-database", str(tmp_path / "bare"))
+    run("modifyrepo_c", "--remove", "filelists", str(tmp_path / "bare/repodata"))
+    place.repo(f"[test]\nbaseurl={tmp_path}/bare\n")
+    assert place.solve("app", files=FILES).lacking == ()
+
+
 def test_the_release_of_a_source_root(place, tmp_path):
     """What its packages say comes before os-release, which has a minor version on RHEL and its rebuilds."""
     packages = [

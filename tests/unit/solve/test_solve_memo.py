@@ -44,6 +44,7 @@ REQUEST = SolveRequest(
         repos=frozenset({"a"}),
     ),
     installed=(BASH,),
+    files=(("/boot/*",),),
 )
 OPTION = RepoOption(key="baseurl", value="/a", path="/repos/a.repo", line=2)
 SECTION = RepoSection(id="a", path="/repos/a.repo", line=1, options=(OPTION,))
@@ -68,6 +69,7 @@ RESOLUTION = Resolution(
     ),
     fixes=(Advisory(id="y", severity="", packages=("bash",), references=()),),
     links=(Link(source=BASH, target=BASH, need=Need.REQUIRES, dependency="bash"),),
+    lacking=(("/boot/*",),),
     directories=(("a", "/repository"),),
 )
 
