@@ -248,19 +248,22 @@ class _Session:
 
     def places(self, section: RepoSection, scratch: str, reporter: Reporter) -> tuple[str, ...]:
         """Return the base URLs of a repository; of a metalink or mirrorlist, the first few."""
-        for key in _PLACES:
-            option = section.option(key)
-            # an option without a value counts as absent, as in libdnf5
-            if option is not None and option.value:
-                value = value_of(self._base, section, option)
-                break
-        if key == "baseurl":
+        given = (option for key in _PLACES if (option := section.option(key)) is not None)
+        # one without a value counts as absent, as in libdnf5; enabled_repos() rejects repositories without any
+        option = next(option for option in given if option.value)
+        value = value_of(self._base, section, option)
+        if option.key == "baseurl":
             return tuple(split_list(value))
         listed = Download(
-            urls=(value,), path=scratch, name=f"{key} of repository {section.id!r}", repo=section.id, limit=_MAX_LIST
+            urls=(value,),
+            path=scratch,
+            name=f"{option.key} of repository {section.id!r}",
+            repo=section.id,
+            limit=_MAX_LIST,
         )
         try:
-            self.run((listed,), reporter)
+            hint = f"check the network, and {option.key}= at {option.place}"
+            self.run((listed,), reporter, what="lists of mirrors", hint=hint)
             with open(scratch, encoding="utf-8", errors="replace") as stream:
                 text = stream.read(_MAX_LIST)
         finally:

@@ -349,8 +349,9 @@ def test_a_list_of_mirrors_that_does_not_stop(place, server):
     resolution = dataclasses.replace(place.solve("small"), locked=True)
     (place.tree / "a.repo").write_text(f"[test]\nmirrorlist={server.url}/repo/mirrors\ngpgkey=ours.asc\n")
     server.faults = {"mirrors": ["endless"] * 50}
-    with pytest.raises(FetchError, match="mirrorlist of repository 'test': it is larger than the allowed"):
+    with pytest.raises(FetchError, match="mirrorlist of repository 'test': it is larger than the allowed") as caught:
         fetch(resolution, place.access(), place.network(), place.log)
+    assert caught.value.hint == f"check the network, and mirrorlist= at {place.tree}/a.repo:2"
     assert server.sent < 32 << 20
 
 
