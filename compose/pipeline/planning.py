@@ -56,7 +56,7 @@ def plan(options: ComposeOptions, reporter: Reporter, *, download: bool) -> Plan
     with ExitStack() as stack:
         inputs = gather(replace(options, dry_run=True), reporter, watch, stack)
         resolution, previous, repo = inputs.resolution, inputs.previous, inputs.repo
-        changed = inputs.digest != previous.inputhash
+        changed = inputs.changed(options)
         changes, why_not_known = _input_changes(inputs)
         commit = previous.checksum if previous.present else None
         # read only when something differs

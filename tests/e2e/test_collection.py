@@ -38,6 +38,11 @@ def test_clients_pull_what_is_bound(site: Site, tmp_path: Path) -> None:
     try:
         # what clients would refuse is made anew, though nothing else changed
         assert pull(server.url, tmp_path / "refused").returncode != 0
+        planned = site.tool(
+            "plan", site.treefile, f"--repo={site.repo}", f"--cachedir={site.cachedir}", "--unchanged-exit-77"
+        )
+        assert f"{REF}: " in planned.stdout
+        assert "nothing changed" not in planned.stdout
         site.compose()
         assert site.head() != unbound
         assert metadata(site, "ostree.collection-binding") == f"'{COLLECTION}'"
