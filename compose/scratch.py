@@ -63,11 +63,20 @@ def _made(parent: str, prefix: str, stack: ExitStack) -> str:
         # before it is locked, another process may take it for a leftover
         with suppress(FileNotFoundError):
             lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            if _try_lock(lock) and _is_at(directory, lock):
+            if _may_keep(lock) and _is_at(directory, lock):
                 stack.callback(os.close, lock)
                 stack.callback(fs.remove_tree, directory)
                 return directory
             os.close(lock)
+
+
+def _may_keep(fd: int) -> bool:
+    """Lock a new directory; False if another process has taken it for a leftover."""
+    try:
+        return _try_lock(fd)
+    except OSError:
+        # a filesystem that locks no directories, where nobody can take it
+        return True
 
 
 def _is_at(path: str, fd: int) -> bool:
@@ -102,9 +111,10 @@ def _remove_if_unlocked(parent: int, name: str) -> None:
 
 
 def _try_lock(fd: int) -> bool:
+    """Lock an open directory; False if it is locked already. Raises OSError on a filesystem that locks no directories, where
+    leftovers stay."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        # locked already; or a network filesystem that locks no directories, where leftovers stay
+    except BlockingIOError:
         return False
     return True

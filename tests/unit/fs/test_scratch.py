@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -84,6 +86,23 @@ def test_a_directory_that_is_taken_for_a_leftover_before_it_is_locked(
         assert made.index(directory) == 2
         assert os.path.isdir(directory)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_filesystem_that_locks_no_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody can say there which directories are leftovers: they stay."""
+    left = tmp_path / "compose-x-0123456789abcdef"
+    left.mkdir()
+    tries = []
+
+    def flock(fd: int, how: int) -> None:
+        tries.append(fd)
+        assert len(tries) < 9
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with temporary_directory("compose-x-", str(tmp_path)) as directory:
+        assert sorted(tmp_path.iterdir()) == sorted([left, Path(directory)])
+    assert list(tmp_path.iterdir()) == [left]
 
 
 def test_two_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
