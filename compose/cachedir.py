@@ -147,10 +147,15 @@ class CacheDir:
         path = self.join(".lock")
         with fs.storage_errors(path):
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+        def take() -> bool:
+            with fs.storage_errors(path):
+                return _try_lock(lock, how)
+
         try:
             begun = time.monotonic()
             waiting = False
-            while not _try_lock(lock, how):
+            while not take():
                 if timeout is not None and time.monotonic() - begun >= timeout:
                     raise StorageError(
                         f"the cachedir {self.path} is in use by other composes",

@@ -27,12 +27,13 @@ FREE_SPACE = "free some space there and run it again; finished work is kept"
 """Hint for a full disk."""
 FAILING = "see the kernel's log (dmesg) for errors of the disk, or use another place"
 """Hint for an I/O error."""
+_NO_LOCKS = "use a filesystem on which files can be locked; on NFS version 3, rpc.statd must run on this machine and the server"
 _ALMOST_FULL = 1 << 20  # bytes
 CHUNK = 1 << 20
 """Bytes of a file that are read at once."""
 _LARGE_HOLES = 64 << 20  # bytes
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-DISK_ERRORS = _FULL | {errno.EROFS, errno.EIO, errno.EFBIG}
+DISK_ERRORS = _FULL | {errno.EROFS, errno.EIO, errno.EFBIG, errno.ENOLCK}
 """Errors caused by the disk or its filesystem, not by permissions."""
 _REFUSED = DISK_ERRORS | {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
 # EPERM: seccomp filters of containers return it for unknown calls; if the file is not writable, write() fails too
@@ -49,6 +50,8 @@ def storage_error(place: str, error: OSError) -> StorageError:
     elif error.errno in (errno.EIO, errno.ENOMEM):
         # ENOMEM: ext2 and ext4 return it if they cannot read a bitmap
         hint = FAILING
+    elif error.errno == errno.ENOLCK:
+        hint = _NO_LOCKS
     elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         hint = "the place must be writable by the user who composes"
     return StorageError(f"cannot write {place}: {error.strerror}", hint=hint)

@@ -69,10 +69,15 @@ def locked(repo: Repo, reporter: Reporter, *, exclusive: bool, name: str = LOCK)
                 raise
             what = "a symlink" if error.errno == errno.ELOOP else "a directory"
             raise RepositoryError(f"{os.path.join(path, name)} is {what}, not a lock file", hint="remove it") from None
+
+    def take() -> bool:
+        with fs.storage_errors(os.path.join(path, name)):
+            return try_lock(fd, exclusive=exclusive)
+
     try:
         begun = time.monotonic()
         reported = False
-        while not try_lock(fd, exclusive=exclusive):
+        while not take():
             waited = time.monotonic() - begun
             if timeout >= 0 and waited >= timeout:
                 raise RepositoryError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -53,6 +54,20 @@ def test_a_full_disk_is_named(filename: int | bytes | str | None, place: str, tm
     with pytest.raises(StorageError) as caught, cache.shared(Reporter()):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), filename)
     assert caught.value.message == f"cannot write {tmp_path / place}: No space left on device"
+
+
+def test_a_filesystem_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As NFS without its lock daemon."""
+    cache = CacheDir(str(tmp_path / "cache"))
+
+    def flock(fd: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(StorageError) as caught, cache.shared(Reporter()):
+        pass
+    assert caught.value.message == f"cannot write {cache.path}/.lock: No locks available"
+    assert "rpc.statd" in str(caught.value.hint)
 
 
 def test_scratch_is_removed(tmp_path: Path) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from compose.errors import RepositoryError
+from compose.errors import RepositoryError, StorageError
 from compose.events import Reporter
 from compose.ostree.lock import LOCK, locked, locked_to_read, try_lock
 from compose.ostree.repo import Repo
@@ -48,6 +50,20 @@ def test_a_directory_is_no_lock(repo: Repo) -> None:
     with (
         pytest.raises(RepositoryError, match="is a directory, not a lock file"),
         locked(repo, Reporter(), exclusive=True),
+    ):
+        pass
+
+
+def test_a_filesystem_without_locks_is_told(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As NFS without its lock daemon."""
+
+    def refused(fd: int, command: int, lock: bytes) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "fcntl", refused)
+    with (
+        pytest.raises(StorageError, match=f"cannot write {repo.path}/{LOCK}: No locks available"),
+        locked(repo, Reporter(), exclusive=False),
     ):
         pass
 
