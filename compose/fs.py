@@ -27,7 +27,7 @@ FREE_SPACE = "free some space there and run it again; finished work is kept"
 """Hint for a full disk."""
 FAILING = "see the kernel's log (dmesg) for errors of the disk, or use another place"
 """Hint for an I/O error."""
-_NO_LOCKS = "use a filesystem on which files can be locked; on NFS version 3, rpc.statd must run on this machine and the server"
+_NO_LOCKS = "use a filesystem that locks files; on NFS version 3, rpc.statd must run on this machine and on the server"
 _ALMOST_FULL = 1 << 20  # bytes
 CHUNK = 1 << 20
 """Bytes of a file that are read at once."""

@@ -19,7 +19,7 @@ from compose.solve.files import lacking
 from compose.solve.links import links_of, nevra_of, providing
 from compose.solve.loaderror import SPACE_HINT, is_of_disk, plain, raised
 from compose.solve.memo import Answer, Metadata, libraries
-from compose.solve.repositories import Repositories, load_repositories
+from compose.solve.repositories import Repositories, using_repositories
 from compose.solve.request import LocalRpm, SolveRequest
 from compose.solve.resolution import COMMAND_LINE, Reason, Resolution, ResolvedPackage
 
@@ -50,18 +50,24 @@ class BesideJob:
 def resolve(job: Job, reporter: Reporter) -> Answer | None:
     """See solver.solve(); to be called in a process of its own. Returns None if, after refreshing and verifying all
     metadata, the remembered answer still holds."""
-    repositories = load_repositories(job.request, job.network, reporter)
-    metadata = repositories.metadata
-    if metadata == job.known and all(repository.repomd for repository in metadata):
-        return None
-    resolution = _Solver(repositories, job, reporter).solve()
-    return Answer(resolution=resolution, metadata=metadata, libraries=libraries())
+
+    def answer(repositories: Repositories) -> Answer | None:
+        metadata = repositories.metadata
+        if metadata == job.known and all(repository.repomd for repository in metadata):
+            return None
+        resolution = _Solver(repositories, job, reporter).solve()
+        return Answer(resolution=resolution, metadata=metadata, libraries=libraries())
+
+    return using_repositories(job.request, job.network, reporter, answer)
 
 
 def resolve_beside(job: BesideJob, reporter: Reporter) -> Resolution:
     """See solver.solve_beside(); to be called in a process of its own."""
-    repositories = load_repositories(job.request, job.network, reporter, installed=job.root)
-    return _Solver(repositories, Job(request=job.request, network=job.network), reporter).solve_beside(job.alone)
+
+    def answer(repositories: Repositories) -> Resolution:
+        return _Solver(repositories, Job(request=job.request, network=job.network), reporter).solve_beside(job.alone)
+
+    return using_repositories(job.request, job.network, reporter, answer, installed=job.root)
 
 
 def describe(job: Job, reporter: Reporter) -> Answer:

@@ -7,13 +7,13 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from compose import fs
-from compose.errors import StorageError, UsageError
+from compose.errors import SolveError, StorageError, UsageError
 from compose.events import Reporter, Task
 from compose.rpm.database import DATABASE_PATH, look_in
 from compose.rpm.repofile import RepoSection, local_path, split_list
@@ -25,6 +25,8 @@ from compose.solve.memo import LOADING, REPOMD, Metadata, digest_of, sizes
 from compose.solve.request import SolveRequest
 from compose.solve.resolution import RepoSnapshot
 
+Result = TypeVar("Result")
+
 _OTHER_NAMES = {"amd64": "x86_64", "arm64": "aarch64", "ppc64el": "ppc64le", "386": "i386", "x86": "i386"}
 """Debian's and container tools' names of architectures, and RPM's."""
 _LARGEST = 1_000_000_000
@@ -33,6 +35,9 @@ _UNFINISHED = re.compile(r".+\.solvx?\.[0-9A-Za-z]{6}")
 """Names of files that libdnf5 is writing to libsolv's cache."""
 _WRITTEN_WITHIN = 3600.0
 """Seconds after which such a file is a leftover of a killed process: those of the largest repositories take ten."""
+_LOST = b"mapping pread: "
+"""Begins what libsolv prints about data that its cache should have, and has not (repopage_load_page_range())."""
+_MOST_PRINTED = 1 << 20
 _REPO_ID = re.compile(r'(?:repository|repo) "(?P<id>[^"]+)"')
 
 
@@ -54,6 +59,32 @@ def load_repositories(
             f"cannot write to {error.filename or network.metadata_dir}: {error.strerror}",
             hint=SPACE_HINT,
         ) from error
+
+
+def using_repositories(
+    request: SolveRequest,
+    network: RepoNetwork,
+    reporter: Reporter,
+    use: Callable[[Repositories], Result],
+    *,
+    installed: str | None = None,
+) -> Result:
+    """Return use(load_repositories()). libdnf5 does not notice when the disk is too full for the end of libsolv's cache; then
+    the metadata is parsed again. Raises StorageError if that does not help either, and as load_repositories() and use() do."""
+    for _ in range(2):
+        repositories = load_repositories(request, network, reporter, installed=installed)
+        try:
+            result = use(repositories)
+        except SolveError:
+            if not repositories.have_lost_data():
+                raise
+        else:
+            if not repositories.have_lost_data():
+                return result
+        reporter.info("The cache of parsed metadata is not complete; parsing it again")
+        with _metadata_lock(network, reporter):
+            repositories.forget_parsed()
+    raise StorageError(f"cannot store all of the metadata in {network.metadata_dir}", hint=SPACE_HINT)
 
 
 def _check_architecture(dnf: Any, basearch: str) -> None:
@@ -128,6 +159,7 @@ class Repositories:
     ) -> None:
         import libdnf5
 
+        self._printed = os.fstat(2).st_size
         self.dnf = libdnf5
         _check_architecture(libdnf5, request.access.basearch)
         self.sections = enabled_repos(request.access)
@@ -189,6 +221,12 @@ class Repositories:
         """Remove libsolv's cache of parsed metadata, whose integrity it does not check."""
         for repo in self._repos:
             shutil.rmtree(os.path.join(repo.get_cachedir(), "solv"), ignore_errors=True)
+
+    def have_lost_data(self) -> bool:
+        """Has libsolv's cache of a repository lost data that was looked for? Known only if standard error is a file."""
+        with suppress(OSError):
+            return _LOST in os.pread(2, _MOST_PRINTED, self._printed)
+        return False
 
     def snapshots(self) -> tuple[RepoSnapshot, ...]:
         """The repositories as they are now; the timestamp is 0 if they are not loaded, or if it is after 2038."""

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -553,6 +554,33 @@ def test_what_a_killed_compose_was_writing_is_removed(place):
     os.utime(solv / "test.solv", (0, 0))
     place.names("app")
     assert (old.exists(), new.exists(), (solv / "test.solv").exists()) == (False, True, True)
+
+
+@pytest.mark.parametrize("name", ["test.solv", "test-filelists.solvx"])
+def test_parsed_metadata_whose_end_was_not_written(place, name):
+    """As on a full disk: libdnf5 does not look whether the last write succeeds."""
+    packages = place.solve("app").packages
+    (cached,) = place.path.glob(f"cache/repomd/test-*/solv/{name}")
+    whole = cached.stat().st_size
+    os.truncate(cached, whole - 10)
+    assert place.solve("app", "/usr/share/base").packages[0].checksum == packages[0].checksum
+    assert "The cache of parsed metadata is not complete; parsing it again" in place.log.lines
+    assert cached.stat().st_size == whole
+
+
+def test_a_disk_that_never_has_room_for_the_end_of_the_metadata(place):
+    place.names("base")
+    (cached,) = place.path.glob("cache/repomd/test-*/solv")
+    limit = (cached / "test.solv").stat().st_size - 10
+    shutil.rmtree(cached)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        error = place.fails(StorageError, "app")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert error.message == f"cannot store all of the metadata in {place.path}/cache/repomd"
+    assert "app" in place.names("app")
 
 
 def test_nothing_is_cached_yet(place):
