@@ -6,6 +6,8 @@ import re
 import signal
 from dataclasses import dataclass
 
+OUT_OF_MEMORY = "see the kernel's log (dmesg): if memory ran out, run it again with more of it, or with fewer --jobs"
+"""Hint for a process that SIGKILL has ended."""
 # of a terminal: colours, movements of the cursor
 _CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 

@@ -7,6 +7,7 @@ blobs]] or [kind of error, message, hint, details]. A worker ends with its input
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import queue
@@ -14,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import IO, Any, Self
@@ -24,7 +26,7 @@ from compose.errors import ComposeError, PackageError, StorageError
 from compose.importer.cache import ImportCache
 from compose.importer.unpack import unpack_rpm
 from compose.interpreter import python
-from compose.process import signal_name
+from compose.process import OUT_OF_MEMORY, signal_name
 
 # Errors that a worker may answer with; any other exception is a bug.
 _ERRORS: dict[str, type[ComposeError]] = {error.__name__: error for error in (PackageError, StorageError)}
@@ -33,7 +35,6 @@ _PROGRAM = "from compose.importer.pool import serve; serve(*sys.argv[1:])"
 
 # How much of a worker's stderr is shown at most: bytes, lines.
 _TAIL, _LINES = 16 << 10, 20
-_OUT_OF_MEMORY = "the kernel does that when memory runs out, and says so in its log (dmesg): compose with fewer --jobs"
 
 
 class ImportPool:
@@ -127,11 +128,9 @@ class _Worker:
     def _death(self, path: str) -> PackageError:
         status = self._process.wait()
         cause = f"was killed by {signal_name(-status)}" if status < 0 else f"exited with status {status}"
-        return PackageError(
-            f"{os.path.basename(path)}: the process importing it {cause}",
-            hint=_OUT_OF_MEMORY if status == -signal.SIGKILL else None,
-            details=self._stderr_tail(),
-        )
+        hint = OUT_OF_MEMORY if status == -signal.SIGKILL else None
+        name = os.path.basename(path)
+        return PackageError(f"{name}: the process importing it {cause}", hint=hint, details=self._stderr_tail())
 
     def _stderr_tail(self) -> list[str]:
         """Return the last lines of stderr about the current RPM, in which librpm says what is wrong with a header."""
@@ -144,15 +143,16 @@ class _Worker:
 
 def serve(manifests: str, blobs: str) -> None:
     """Main loop of a worker: import each RPM named on standard input, and answer on standard output."""
-    cache = ImportCache(manifests, BlobStore(blobs))
+    open_cache = functools.cache(lambda: ImportCache(manifests, BlobStore(blobs)))
     for line in sys.stdin.buffer:
         path, sha256 = json.loads(line)
-        sys.stdout.write(json.dumps(_answer(path, sha256, cache)) + "\n")
+        sys.stdout.write(json.dumps(_answer(path, sha256, open_cache)) + "\n")
         sys.stdout.flush()
 
 
-def _answer(path: str, sha256: str, cache: ImportCache) -> list[Any]:
+def _answer(path: str, sha256: str, open_cache: Callable[[], ImportCache]) -> list[Any]:
     try:
+        cache = open_cache()
         manifest = unpack_rpm(path, sha256, cache.blobs)
         cache.store(manifest)
         blobs = {file.blob for file in manifest.files if file.blob is not None}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 import time
 from contextlib import suppress
@@ -13,7 +14,7 @@ from compose import fs
 from compose.blobs import BlobStore
 from compose.errors import SandboxError, StorageError
 from compose.interpreter import python
-from compose.process import Program
+from compose.process import OUT_OF_MEMORY, Program, signal_name
 from compose.sandbox.identity import Identity, remove_tree
 from compose.tree import Tree
 from compose.workroot.materialise import materialise
@@ -125,7 +126,10 @@ class LiveRoot:
             process.stdin.flush()
             answer = pickle.load(process.stdout)
         except (EOFError, BrokenPipeError, pickle.UnpicklingError) as error:
-            raise SandboxError(f"the workroot's server ended with status {process.wait()}") from error
+            status = process.wait()
+            how = f"was killed by {signal_name(-status)}" if status < 0 else f"ended with status {status}"
+            hint = OUT_OF_MEMORY if status == -signal.SIGKILL else None
+            raise SandboxError(f"the workroot's server {how}", hint=hint) from error
         if isinstance(answer, BaseException):
             raise answer
         return answer

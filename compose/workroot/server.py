@@ -285,8 +285,12 @@ def serve(directory: str, blobs: str, epoch: str, foreign: str) -> None:
             answer = getattr(server, method)(*arguments)
         except Exception as error:
             answer = _portable(error)
-        pickle.dump(answer, answers, protocol=pickle.HIGHEST_PROTOCOL)
-        answers.flush()
+        try:
+            pickle.dump(answer, answers, protocol=pickle.HIGHEST_PROTOCOL)
+            answers.flush()
+        except BrokenPipeError:
+            # the compose was killed; at once, or the interpreter would complain that it cannot flush
+            os._exit(1)
         if isinstance(answer, Identity):
             os.dup2(answers.fileno(), 1)
             identity.renew()

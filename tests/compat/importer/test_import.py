@@ -291,6 +291,13 @@ def test_storage_errors_cross_the_processes(cache, rpm_file):
         import_packages((file,), cache, 1, Reporter())
 
 
+def test_a_worker_that_cannot_use_the_cache_blames_no_package(cache, rpm_file):
+    file = rpm_file(package())
+    os.chmod(cache.blobs.root, 0o777)
+    with pytest.raises(StorageError, match="its content cannot be trusted"):
+        import_packages((file,), cache, 1, Reporter())
+
+
 @pytest.mark.parametrize(
     ("number", "name", "hint"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -13,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from compose.blobs import BlobStore
-from compose.errors import ScriptError
+from compose.errors import SandboxError, ScriptError
 from compose.events import Reporter
+from compose.interpreter import python
 from compose.process import Program, ProgramRecord
 from compose.tree import Tree
+from compose.workroot.live import _PROGRAM
 from compose.workroot.workroot import Workroot
 from tests.support.told import Told
 
@@ -142,6 +145,31 @@ def test_signal_missing_interpreter_and_time_limit(small: Tree, store: BlobStore
         hung = root.run(shell("sleep 100 & sleep 100", timeout=0.3))
         assert hung.timed_out
         assert time.monotonic() - begun < 5
+
+
+def test_a_server_that_is_killed(small: Tree, store: BlobStore, directory: str) -> None:
+    """As by the kernel, for want of memory."""
+    with workroot(small, store, directory) as root:
+        root.run(shell(":"))
+        assert root._live is not None and root._live._process is not None
+        root._live._process.kill()
+        with pytest.raises(SandboxError, match="the workroot's server was killed by SIGKILL") as caught:
+            root.run(shell(":"))
+    assert "fewer --jobs" in str(caught.value.hint)
+    assert not os.path.exists(directory)
+
+
+def test_a_server_whose_compose_was_killed_says_nothing(store: BlobStore, directory: str) -> None:
+    process = subprocess.Popen(
+        python(_PROGRAM, directory, store.root, "0", ""),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.communicate(pickle.dumps(("no such method", ()))) == (b"", b"")
+    assert process.returncode == 1
 
 
 def test_nothing_runs_on_while_changes_are_read(small: Tree, store: BlobStore, directory: str) -> None:
@@ -297,6 +325,7 @@ from compose.blobs import BlobStore
 from compose.events import Reporter
 from compose.process import Program
 from compose.tree import Tree
+from compose.workroot.live import _PROGRAM
 from compose.workroot.workroot import Workroot
 store = BlobStore({str(tmp_path / "s")!r})
 editor = Tree.empty().edit()
