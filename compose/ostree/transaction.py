@@ -87,6 +87,7 @@ class Transaction:
         repo.check_writable()
         with self._stack:
             self._stack.enter_context(locked(repo, self._reporter, exclusive=False))
+            self._check_in_place()
             remove_leftovers(repo.path)
             self._staging = self._stack.enter_context(staging_directory(repo.path))
             self._stack = self._stack.pop_all()
@@ -331,6 +332,19 @@ class Transaction:
             self._check_free_space()
 
         return progress
+
+    def _check_in_place(self) -> None:
+        """Raise RepositoryError if the repository was moved, or another one is in its place, since it was opened. Objects are
+        written by path, refs by descriptor."""
+        repo = self._repo
+        try:
+            there = os.path.samestat(os.stat(repo.path), os.fstat(repo.fd))
+        except FileNotFoundError:
+            there = False
+        if not there:
+            raise RepositoryError(
+                f"the repository {repo.path} was moved or replaced meanwhile", hint="run the same command again"
+            )
 
     def _check_free_space(self) -> None:
         """Only contents need this space free: what is small, and prunes on a full disk, is written anyway, as by libostree."""

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from compose.errors import RepositoryError
+from compose.events import Reporter
 from compose.ostree.repo import Repo
+from compose.ostree.transaction import Transaction
 from tests.support.commits import Item, write_commit, write_nested
 
 
@@ -47,3 +49,18 @@ def test_longer_paths_than_a_system_has(tmp_path: Path) -> None:
         assert longest in [path for path, _, _ in repo.walk(write_commit(repo, {longest: Item()}))]
         with pytest.raises(RepositoryError, match="has paths of more than 4096 characters"):
             list(repo.walk(write_commit(repo, {f"{longest}/xx": Item()})))
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_repository_that_is_moved_before_it_is_written(replaced: bool, tmp_path: Path) -> None:
+    """Else the objects would go to the one in its place, and the ref to the one that was moved."""
+    path = str(tmp_path / "repo")
+    with Repo.create(path) as repo:
+        os.rename(path, tmp_path / "moved")
+        if replaced:
+            Repo.create(path).__exit__()
+        with (
+            pytest.raises(RepositoryError, match=f"the repository {path} was moved or replaced meanwhile"),
+            Transaction(repo, jobs=1, reporter=Reporter()),
+        ):
+            pass
