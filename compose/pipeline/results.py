@@ -12,7 +12,7 @@ from typing import Any
 from compose import fs, records
 from compose.commit import Committed
 from compose.diff import packages_of
-from compose.errors import StorageError, TreefileError
+from compose.errors import ComposeError, StorageError
 from compose.events import Reporter
 from compose.label import Audit
 from compose.ostree.repo import Repo
@@ -129,12 +129,12 @@ def keep_records(
 ) -> None:
     """Keep the records of a commit for `compose blame` and `compose plan`.
 
-    The commit exists already, so a full disk, or a treefile that was broken meanwhile, is reported as a warning. unpacked: the
-    temporary directory of the treefile, which is stripped from places; "" for none.
+    The commit exists already, so an error, such as a full disk or a treefile that was broken meanwhile, is reported as a
+    warning. unpacked: the temporary directory of the treefile, which is stripped from places; "" for none.
     """
     try:
         records.keep(repo, commit, replace(known, places=_places(treefile, options, unpacked)))
-    except (StorageError, TreefileError) as error:
+    except (ComposeError, OSError) as error:
         reporter.warn(f"the record is not kept, and compose blame and plan will not work for this commit: {error}")
 
 

@@ -148,6 +148,15 @@ def test_write_commitid(site: Site) -> None:
     assert f"commit {file.read_text().strip()}" in site.ostree("show", file.read_text().strip())
 
 
+def test_records_that_cannot_be_kept_stop_no_commit(site: Site) -> None:
+    (site.repo / "extensions").rmdir()
+    (site.repo / "extensions").touch()
+    done = site.run()
+    assert (done.status, f"{REF} => {site.head()}" in done.stdout) == (0, True), done.stderr
+    assert "warning: the record is not kept" in done.stderr
+    assert "warning: the sources are not kept" in done.stderr
+
+
 def test_composejson(site: Site) -> None:
     file = site.path / "compose.json"
     site.compose(f"--write-composejson-to={file}", "--add-metadata-string=version=1.2")
