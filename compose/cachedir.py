@@ -130,9 +130,7 @@ class CacheDir:
                 _remove_leftovers(top)
                 fs.remove_unfinished(self.path, _WRITTEN_WITHIN)
                 directory = os.path.join(top, os.urandom(4).hex())
-                os.mkdir(directory, 0o700)
-                lock = os.open(directory + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                lock = _make_locked(directory)
         try:
             yield directory
         finally:
@@ -229,6 +227,20 @@ def _file_lock(path: str) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+def _make_locked(directory: str) -> int:
+    """Make a directory, and the lock beside it; return the lock's descriptor. Raises OSError, and leaves nothing then."""
+    path = directory + ".lock"
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.mkdir(directory, 0o700)
+    except BaseException:
+        os.unlink(path)
+        os.close(lock)
+        raise
+    return lock
 
 
 def _remove_leftovers(top: str) -> None:

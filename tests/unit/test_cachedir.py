@@ -70,6 +70,26 @@ def test_a_filesystem_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.
     assert "rpc.statd" in str(caught.value.hint)
 
 
+@pytest.mark.parametrize("call", ["mkdir", "open"])
+def test_a_disk_that_is_full_for_a_scratch_directory(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = CacheDir(str(tmp_path / "cache"))
+    top = Path(cache.path, "work")
+    top.mkdir()
+    real = getattr(os, call)
+
+    def full(path: str, *arguments: int) -> object:
+        if os.path.dirname(path) == str(top) and not path.endswith("/.lock"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        return real(path, *arguments)
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(StorageError, match="No space left on device"), cache.scratch():
+        pass
+    assert os.listdir(top) == [".lock"]
+
+
 def test_scratch_is_removed(tmp_path: Path) -> None:
     cache = CacheDir(str(tmp_path / "cache"))
     with cache.scratch() as directory:
