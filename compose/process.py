@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import signal
 from dataclasses import dataclass
 
+LIMITS = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Errors when a limit on processes, threads, open files or memory is reached."""
+LIMITS_HINT = (
+    "raise the limits on processes, open files and memory (ulimit -u, -n, -v, or the container's), or use fewer --jobs"
+)
 OUT_OF_MEMORY = "see the kernel's log (dmesg): if memory ran out, run it again with more of it, or with fewer --jobs"
 """Hint for a process that SIGKILL has ended."""
 # of a terminal: colours, movements of the cursor

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import os
 
 from compose.errors import ComposeError, SandboxError, UsageError
-from compose.process import signal_name
+from compose.process import LIMITS, LIMITS_HINT, signal_name
 
-# errors when a limit on processes, threads, open files or memory is reached
-_LIMITS = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 BUG = 1
 """Exit code for an unexpected exception."""
 
@@ -30,7 +27,7 @@ def limited(error: BaseException) -> ComposeError | None:
             return None
         case FileNotFoundError() if error.filename is None and _nowhere():
             return UsageError("the current directory was removed", hint="change to one that exists")
-        case OSError() if error.errno in _LIMITS:
+        case OSError() if error.errno in LIMITS:
             text = error.strerror
         case RuntimeError() if "can't start new thread" in str(error):
             text = "no more threads"
@@ -38,11 +35,7 @@ def limited(error: BaseException) -> ComposeError | None:
             text = "no more memory"
         case _:
             return None
-    return SandboxError(
-        f"a resource limit of this machine is reached: {text}",
-        hint="raise the limits on processes, open files and memory (ulimit -u, -n, -v, or the container's), or use "
-        "fewer --jobs",
-    )
+    return SandboxError(f"a resource limit of this machine is reached: {text}", hint=LIMITS_HINT)
 
 
 def _nowhere() -> bool:

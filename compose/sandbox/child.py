@@ -14,6 +14,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import resource
 import select
 import signal
@@ -25,7 +26,7 @@ from typing import NoReturn, Protocol
 
 from compose import fs
 from compose.errors import SandboxError
-from compose.process import Program
+from compose.process import LIMITS, LIMITS_HINT, Program
 from compose.sandbox import filesystems, kernel, lookups, seccomp
 from compose.sandbox.observe import Observation, Observer
 from compose.sandbox.refusal import Machine, Step, remedy
@@ -129,8 +130,12 @@ def _wait_for_init() -> None:
 
 
 def _refused(program: Program, reason: str) -> SandboxError:
+    """reason: text of an OSError, perhaps of another process."""
+    number = re.match(r"\[Errno (\d+)\]", reason)
+    limited = number is not None and int(number[1]) in LIMITS
     return SandboxError(
-        f"cannot isolate {program.phase} of {program.owner}: {reason}", hint=remedy(Step.MOUNT, Machine.here())
+        f"cannot isolate {program.phase} of {program.owner}: {reason}",
+        hint=LIMITS_HINT if limited else remedy(Step.MOUNT, Machine.here()),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import errno
 import os
 import pickle
 import signal
@@ -41,6 +42,8 @@ _XATTR_OPTIONS = (("trusted.overlay.", "redirect_dir=nofollow"), ("user.overlay.
 _DATA_ONLY = kernel.MS_NOSUID | kernel.MS_NODEV
 _AS_IT_IS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _SHOWN_LINES = 20
+# limits, which the command line explains
+_TOO_MANY = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE})
 
 
 class Form(enum.Enum):
@@ -304,6 +307,8 @@ def _portable(error: Exception) -> Exception:
         return SandboxError(
             f"the kernel refuses to set up a workroot: {error}", hint=remedy(Step.MOUNT, Machine.here())
         )
+    if isinstance(error, OSError) and error.errno in _TOO_MANY:
+        return error
     if isinstance(error, OSError):
         return fs.storage_error(error.filename if isinstance(error.filename, str) else "the workroot", error)
     return RuntimeError(traceback.format_exc())

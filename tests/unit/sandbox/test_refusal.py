@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
-from compose.sandbox import refusal
+from compose.cli.ending import limited
+from compose.process import LIMITS_HINT, Program
+from compose.sandbox import child, refusal
 from compose.sandbox.identity import ids_from_zero, subordinate_ranges
 from compose.sandbox.refusal import Machine, Step, next_subordinate, read_text, refused, remedy
+from compose.workroot import server
 
 UBUNTU = Machine(families=("ubuntu", "debian"), settings={"kernel.apparmor_restrict_unprivileged_userns": "1"})
 DEBIAN = Machine(
@@ -95,3 +99,17 @@ def test_a_mount_point_is_any_text(monkeypatch: pytest.MonkeyPatch) -> None:
     mounts = "36 22 98:0 /a\u2028b /mnt/c rw - ext4 x rw\n22 1 0:1 / / rw - ext4 x rw\n"
     monkeypatch.setattr(refusal, "read_text", lambda path: mounts if path == "/proc/self/mountinfo" else "")
     assert not Machine.here().chrooted
+
+
+def test_a_limit_is_no_refusal() -> None:
+    """As where a container may have no more processes: fork() in the server, or in the program's init, which sends a text."""
+    program = Program(owner="scriptlet:x", phase="%post", argv=("/bin/sh",))
+    known = {
+        number: child._refused(program, str(OSError(number, os.strerror(number)))).hint
+        for number in (errno.EAGAIN, errno.EPERM)
+    }
+    assert known == {errno.EAGAIN: LIMITS_HINT, errno.EPERM: remedy(Step.MOUNT, Machine.here())}
+    error = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    told = limited(server._portable(error))
+    assert told is not None
+    assert (told.message.partition(": ")[2], told.hint) == ("Too many open files", LIMITS_HINT)
