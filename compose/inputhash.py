@@ -22,7 +22,7 @@ _COMMIT_ONLY = frozenset(
 
 
 class InputKind(StrEnum):
-    """Kinds of inputs, in the order of reports."""
+    """Kinds of inputs, in the order of reports. REPOSITORY: not of trees, but what a repository's config demands of commits."""
 
     TOOL = "tool"
     LABELS = "labels"
@@ -30,6 +30,7 @@ class InputKind(StrEnum):
     FILE = "file"
     PACKAGE = "package"
     LAYER = "layer"
+    REPOSITORY = "repository"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

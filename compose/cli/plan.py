@@ -201,6 +201,8 @@ def _cause(cause: Cause) -> str:
         case "file" | "layer":
             event = "new" if change.before is None else "gone" if change.after is None else "changed"
             return f"{change.kind} {change.name}: {event}{place}"
+        case "repository":
+            return f"the repository's config asks for {change.name}: {change.before or 'none'} -> {change.after}"
         case _:
             return f"{change.name}: {change.before} -> {change.after}"
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from compose import fs
 from compose.cachedir import PROGRAMS, CacheDir
 from compose.events import Reporter
-from compose.inputhash import Input, input_hash, inputs_of
+from compose.inputdiff import InputChange
+from compose.inputhash import Input, InputKind, input_hash, inputs_of
 from compose.ostree.repo import Repo
 from compose.pipeline.added import user_metadata
 from compose.pipeline.expected import expected_of, warnings_of
@@ -95,12 +96,20 @@ class Inputs:
 
     def changed(self, options: ComposeOptions) -> bool:
         """Was the previous commit made from other inputs than these, or is another one wanted anyway?"""
+        return options.force_nocache or self.digest != self.previous.inputhash or bool(self.demands())
+
+    def demands(self) -> tuple[InputChange, ...]:
+        """What the repository's config asks for and the previous commit lacks, so that clients would refuse it."""
         previous, config = self.previous, self.repo.config
-        # clients would refuse a commit that lacks what the repository's config asks for
-        acceptable = (previous.measured or not config.composefs) and (
-            not self.treefile.ref or config.collection_id in (None, previous.collection)
+        found: list[tuple[str, str | None, str]] = []
+        if self.treefile.ref and config.collection_id not in (None, previous.collection):
+            found.append(("collection-id", previous.collection, config.collection_id))
+        if config.composefs and not previous.measured:
+            found.append(("ex-integrity.composefs", None, "yes"))
+        return tuple(
+            InputChange(kind=InputKind.REPOSITORY, name=name, before=before, after=after)
+            for name, before, after in found
         )
-        return options.force_nocache or not acceptable or self.digest != previous.inputhash
 
     def read_accounts(self) -> Accounts:
         """The accounts of the previous commit. Raises RepositoryError."""

@@ -124,7 +124,7 @@ def _input_changes(inputs: Inputs) -> tuple[tuple[InputChange, ...] | None, str]
         return None, error.message
     if not kept or input_hash(kept) != previous.inputhash:
         return None, f"the record of {previous.checksum} lacks its inputs"
-    return input_changes(kept, inputs.parts), ""
+    return (*input_changes(kept, inputs.parts), *inputs.demands()), ""
 
 
 def _causes(changes: Sequence[InputChange], options: ComposeOptions, inputs: Inputs) -> tuple[Cause, ...]:

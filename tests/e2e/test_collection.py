@@ -42,7 +42,7 @@ def test_clients_pull_what_is_bound(site: Site, tmp_path: Path) -> None:
             "plan", site.treefile, f"--repo={site.repo}", f"--cachedir={site.cachedir}", "--unchanged-exit-77"
         )
         assert f"{REF}: " in planned.stdout
-        assert "nothing changed" not in planned.stdout
+        assert f"the repository's config asks for collection-id: none -> {COLLECTION}" in planned.stdout
         site.compose()
         assert site.head() != unbound
         assert metadata(site, "ostree.collection-binding") == f"'{COLLECTION}'"
