@@ -75,7 +75,7 @@ def command(
     """Make a static delta, an update in a few files.
 
     It prints what clients fetch with the delta and what they would fetch without. The summary, if there is one, is updated to
-    list the delta; without a key its old signature is removed. --filename leaves the repository as it is.
+    list the delta; without a key one that is signed stays as it is. --filename leaves the repository as it is.
     """
     if target is not None and to is not None:
         raise UsageError("TO and --to exclude each other")

@@ -108,6 +108,18 @@ def summary_refs(repo: Repo) -> dict[str, str]:
     return {name: checksum.hex() for name, (_, checksum, _) in rows}
 
 
+def keeps_signature(repo: Repo, reporter: Reporter, lacks: str) -> bool:
+    """Is the summary signed, so that who cannot sign a new one leaves it alone, as libostree does? Clients that demand the
+    signature would get nothing at all. Not if the config demands a new summary. lacks: for the warning, what is new."""
+    if repo.config.auto_update_summary or not os.path.lexists(os.path.join(repo.path, "summary.sig")):
+        return False
+    reporter.warn(
+        f"{repo.path}: the summary is signed and stays as it is, without the new {lacks}; sign a new one: compose publish, or "
+        "ostree summary -u"
+    )
+    return True
+
+
 def summary_lists_deltas(repo: Repo) -> bool:
     """Does the summary list exactly the deltas of the repository? Not if it is missing or damaged."""
     try:

@@ -41,7 +41,7 @@ from compose.ostree.repo import Repo
 from compose.ostree.sign import joined, parted
 from compose.ostree.signers import Signer, signed_by
 from compose.ostree.staging import Staging, publish_objects, remove_leftovers, staging_directory, write_staged
-from compose.ostree.summary import write_summary
+from compose.ostree.summary import keeps_signature, write_summary
 from compose.ostree.workers import worker_memory
 
 _FLUSH_EVERY = 0.5
@@ -275,16 +275,9 @@ class Transaction:
 
     def _refresh_summary(self) -> None:
         repo = self._repo
-        if not repo.config.auto_update_summary:
-            if not repo.has_summary():
-                return
-            if os.path.lexists(os.path.join(repo.path, "summary.sig")):
-                # libostree leaves it alone too: clients that demand its signature would get nothing at all
-                self._reporter.warn(
-                    f"{repo.path}: the summary is signed and stays as it is, without the new commit; sign a new one: compose "
-                    "publish, or ostree summary -u"
-                )
-                return
+        wanted = repo.has_summary() or repo.config.auto_update_summary
+        if not wanted or keeps_signature(repo, self._reporter, "commit"):
+            return
         try:
             write_summary(repo, self._reporter)
         except ComposeError as error:

@@ -11,7 +11,7 @@ from compose.ostree.delta.write import DeltaOptions, WrittenDelta, write_delta, 
 from compose.ostree.lock import locked
 from compose.ostree.repo import Repo
 from compose.ostree.signers import Signer
-from compose.ostree.summary import summary_lists_deltas, write_summary
+from compose.ostree.summary import keeps_signature, summary_lists_deltas, write_summary
 from compose.publish.checks import check_summary
 
 
@@ -48,12 +48,13 @@ def make_delta(
 
 
 def _list_in_summary(repo: Repo, signers: Sequence[Signer], reporter: Reporter) -> None:
-    """Clients look for deltas there. One that lists them already is left alone, and its signature holds."""
+    """Clients look for deltas there. A summary that lists them already is left alone, and its signature holds."""
     config = repo.config
     if repo.has_summary() or config.auto_update_summary or signers:
         with locked(repo, reporter, exclusive=False):
-            if signers or not summary_lists_deltas(repo):
-                write_summary(repo, reporter, signers)
+            if not signers and (summary_lists_deltas(repo) or keeps_signature(repo, reporter, "delta")):
+                return
+            write_summary(repo, reporter, signers)
     elif config.mode is Mode.ARCHIVE:
         reporter.warn(
             f"{repo.path} has no summary, without which clients find no delta; make one: ostree --repo={repo.path} summary -u"

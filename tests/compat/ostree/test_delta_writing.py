@@ -277,9 +277,16 @@ def test_the_summary_follows(repo: Path) -> None:
     (repo / "summary").touch()
     make_delta(str(repo), "new", "old", OPTIONS, reporter)
     assert b"ostree.static-deltas" in (repo / "summary").read_bytes()
+    before = (repo / "summary").read_bytes()
     (repo / "summary.sig").touch()
     make_delta(str(repo), "new", None, OPTIONS, reporter, empty=True)
-    assert ["sign it again" in each for each in reporter.warnings] == [False, True]
+    # clients that demand the signature would get nothing without it
+    assert ((repo / "summary.sig").exists(), (repo / "summary").read_bytes()) == (True, before)
+    assert ["stays as it is, without the new delta" in each for each in reporter.warnings] == [False, True]
+    with open(repo / "config", "a") as config:
+        config.write("auto-update-summary=true\n")
+    make_delta(str(repo), "new", None, OPTIONS, reporter, empty=True)
+    assert ((repo / "summary.sig").exists(), (repo / "summary").read_bytes() == before) == (False, False)
 
 
 @pytest.mark.parametrize("if_not_exists", [False, True])
