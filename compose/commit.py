@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from compose.blobs import BlobStore
@@ -69,9 +70,11 @@ def commit_tree(
     reporter: Reporter,
     ahead: DeflateAhead | None = None,
     confirm: Callable[[], None] | None = None,
+    keep: Callable[[str], None] | None = None,
 ) -> Committed:
     """Write a tree and its commit. ahead: contents deflated in advance, for an archive repository. confirm: called after all
-    objects are written, before any is published; its errors are passed on.
+    objects are written, before any is published; its errors are passed on. keep: called with the commit's checksum after all
+    objects are published, before the ref moves.
 
     Raises RepositoryError, StorageError, DamagedError if a blob does not have its digest, or UsageError if the commit cannot be
     signed or the program for the composefs digest is missing. The repository is then unchanged, but for objects without a ref
@@ -108,6 +111,8 @@ def commit_tree(
             detached=options.detached,
             signers=options.signers,
         )
+        if keep is not None:
+            transaction.before_refs(partial(keep, checksum))
         if options.ref is not None:
             transaction.set_ref(options.ref, checksum, replaces=options.replaces)
         stats = transaction.stats

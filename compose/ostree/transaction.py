@@ -77,6 +77,7 @@ class Transaction:
         self._objects = os.path.join(repo.path, "objects")
         self._presence = Presence(self._objects)
         self._refs: list[tuple[str, str, str | None]] = []
+        self._before_refs: list[Callable[[], None]] = []
         # with their detached metadata and signatures
         self._commits: dict[str, tuple[Metadata, list[tuple[str, bytes]]]] = {}
         self._metadata: dict[str, bool] = {}
@@ -206,6 +207,11 @@ class Transaction:
         refs.validate_ref(name)
         self._refs.append((name, checksum, replaces))
 
+    def before_refs(self, call: Callable[[], None]) -> None:
+        """Have something done when the commits are published and no ref has moved yet, so that it is there when a ref is found.
+        What it raises keeps the refs where they are."""
+        self._before_refs.append(call)
+
     def _write_metadata(self, data: bytes, extension: str) -> bytes:
         checksum = hashlib.sha256(data).digest()
         name = object_name(checksum.hex(), extension)
@@ -264,6 +270,8 @@ class Transaction:
                         os.unlink(stale, dir_fd=repo.fd)
         finally:
             os.close(objects)
+        for call in self._before_refs:
+            call()
         if self._refs:
             # other transactions hold the repository's lock too, shared
             with locked(repo, self._reporter, exclusive=True, name=SUMMARY_LOCK):

@@ -46,12 +46,13 @@ def write_commit(
     reporter: Reporter,
     ahead: DeflateAhead | None = None,
     confirm: Callable[[], None] | None = None,
+    keep: Callable[[str], None] | None = None,
 ) -> Committed:
     """Commit the tree, and move the treefile's ref unless --write-commitid-to was given.
 
     parent: from parent_of(). If it is the ref's commit, it must still be when the ref moves, or RepositoryError is raised: the
     new commit continues its ids and its version, was compared with it, and is not older.
-    ahead: from deflating(). confirm, and the errors raised: see commit_tree().
+    ahead: from deflating(). confirm, keep, and the errors raised: see commit_tree().
     """
     own = settings.own_metadata(facts, treefile) | settings.bindings(repo, treefile.ref)
     user = user_metadata(options, treefile)
@@ -69,7 +70,7 @@ def write_commit(
         jobs=options.jobs,
         memo=_memo(options),
     )
-    return commit_tree(ima.translate(tree), store, repo, commit_options, reporter, ahead, confirm)
+    return commit_tree(ima.translate(tree), store, repo, commit_options, reporter, ahead, confirm, keep)
 
 
 def deflating(repo: Repo, options: ComposeOptions, work: str, reporter: Reporter) -> DeflateAhead:

@@ -44,7 +44,7 @@ def keep_sources(
 ) -> None:
     """Keep the sources of a commit for `compose verify`.
 
-    sources: the result of sources_of(). The commit exists already, so errors are reported as warnings.
+    sources: the result of sources_of(). Errors are reported as warnings, for a commit is worth more.
     """
     with _errors_as_warnings(reporter):
         _keep(repo, *sources.result(), options, commit, facts, parent)

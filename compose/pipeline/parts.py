@@ -255,7 +255,17 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
 
         check_tree(tree, store, container=treefile.container, reporter=reporter, measured=repo.config.composefs)
         facts = dataclasses.replace(facts, version=version, kernel=processed.kernel)
-        committed = write_commit(tree, store, repo, options, treefile, facts, parent, reporter, confirm=confirm)
+        programs = (*(recorded.programs if recorded else ()), *runs_of(processed.records))
+
+        def keep(commit: str) -> None:
+            results.keep_records(repo, options, treefile, commit, records_of(tree, programs, inputs), reporter)
+            # the tree contains the version
+            if facts.digest and version == installed_version:
+                keep_sources_of_root(repo, rootfs, loaded, options, commit, facts, parent, work, reporter)
+
+        committed = write_commit(
+            tree, store, repo, options, treefile, facts, parent, reporter, confirm=confirm, keep=keep
+        )
         dropped = [(each.path, each.reason) for each in processed.dropped]
         dropped += [(path, "device") for path in root.devices]
         result = ComposeResult(
@@ -273,12 +283,6 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
             labels=labels,
             dropped=tuple(sorted(dropped)),
         )
-        programs = (*(recorded.programs if recorded else ()), *runs_of(processed.records))
-        records = records_of(tree, programs, inputs)
-        results.keep_records(repo, options, treefile, committed.checksum, records, reporter)
-        # the tree contains the version
-        if facts.digest and version == installed_version:
-            keep_sources_of_root(repo, rootfs, loaded, options, committed.checksum, facts, parent, work, reporter)
         results.write_results(options, result, committed, facts.digest, facts.epoch)
         return result
 

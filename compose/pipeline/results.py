@@ -129,8 +129,8 @@ def keep_records(
 ) -> None:
     """Keep the records of a commit for `compose blame` and `compose plan`.
 
-    The commit exists already, so an error, such as a full disk or a treefile that was broken meanwhile, is reported as a
-    warning. unpacked: the temporary directory of the treefile, which is stripped from places; "" for none.
+    An error, such as a full disk or a treefile that was broken meanwhile, is reported as a warning: a commit is worth more.
+    unpacked: the temporary directory of the treefile, which is stripped from places; "" for none.
     """
     try:
         records.keep(repo, commit, replace(known, places=_places(treefile, options, unpacked)))

@@ -87,6 +87,12 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
                 labels = compare(tree, expected_labels.result())
                 check_labels(labels, reporter)
 
+        def keep(commit: str) -> None:
+            keep_sources(inputs.repo, sources, options, commit, facts, parent, reporter)
+            records = records_of(tree, runs_of(each for _, each in made.programs), inputs.parts)
+            unpacked = inputs.given.directory
+            results.keep_records(inputs.repo, options, treefile, commit, records, reporter, unpacked=unpacked)
+
         with watch.stage("lint"):
             measured = inputs.repo.config.composefs
             check_tree(tree, store, container=treefile.container, reporter=reporter, measured=measured)
@@ -97,18 +103,13 @@ def make_commit(inputs: Inputs, options: ComposeOptions, watch: Stopwatch, repor
             facts = settings.facts(inputs, made.version, made.epoch, made.kernel)
             parent = parent_of(options, inputs.repo, previous)
             committed = write_commit(
-                tree, store, inputs.repo, options, treefile, facts, parent, reporter, ahead, confirm
+                tree, store, inputs.repo, options, treefile, facts, parent, reporter, ahead, confirm, keep
             )
         content = committed.stats.content
         inputs.cache.count("objects", asked=content.objects, found=content.known)
-        keep_sources(inputs.repo, sources, options, committed.checksum, facts, parent, reporter)
     programs = made.programs
     inputs.cache.count(PROGRAMS, asked=len(programs), found=sum(not each.seconds for _, each in programs))
-    with watch.stage("records"):
-        records = records_of(tree, runs_of(each for _, each in programs), inputs.parts)
-        unpacked = inputs.given.directory
-        results.keep_records(inputs.repo, options, treefile, committed.checksum, records, reporter, unpacked=unpacked)
-        diff = results.package_diff(inputs.repo, parent, [each.nevra for each in resolution.packages])
+    diff = results.package_diff(inputs.repo, parent, [each.nevra for each in resolution.packages])
     result = ended(
         inputs,
         options,

@@ -157,6 +157,18 @@ def test_records_that_cannot_be_kept_stop_no_commit(site: Site) -> None:
     assert "warning: the sources are not kept" in done.stderr
 
 
+def test_records_are_kept_before_the_ref_moves(site: Site) -> None:
+    """A kill after it would leave a commit that blame and verify know nothing of, and a compose that finds nothing to do."""
+    below = site.repo / "refs/heads" / REF / "below"
+    below.parent.mkdir(parents=True)
+    below.write_text("0" * 64)
+    assert site.run().status == 1
+    (commit,) = (each.parent.name + each.stem for each in (site.repo / "objects").glob("??/*.commit"))
+    kept = {each.name for each in (site.repo / "extensions").rglob(f"{commit}*")}
+    assert kept == {f"{commit}.json.zst", f"{commit}.sources.tar.zst"}
+    assert site.tool("blame", "/usr/bin/hello", f"--repo={site.repo}", f"--ref={commit}").stdout
+
+
 def test_composejson(site: Site) -> None:
     file = site.path / "compose.json"
     site.compose(f"--write-composejson-to={file}", "--add-metadata-string=version=1.2")
@@ -195,7 +207,7 @@ def test_timings(site: Site) -> None:
     done = site.run(cache, "--timings", f"--write-timings-to={file}")
     written = json.loads(file.read_text())
     stages = [each["name"] for each in written["stages"]]
-    assert " ".join(stages) == "treefile solve fetch import assemble postprocess label lint commit records"
+    assert " ".join(stages) == "treefile solve fetch import assemble postprocess label lint commit"
     programs = written["programs"]
     assert programs == sorted(programs, key=lambda each: -each["seconds"])
     (hello,) = [

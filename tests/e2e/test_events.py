@@ -23,7 +23,7 @@ pytestmark = pytest.mark.root
 
 SCHEMA = json.loads(resources.files("compose.cli").joinpath("events.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
-STAGES = ["treefile", "solve", "fetch", "import", "assemble", "postprocess", "label", "lint", "commit", "records"]
+STAGES = ["treefile", "solve", "fetch", "import", "assemble", "postprocess", "label", "lint", "commit"]
 PLAIN = {name: value for name, value in os.environ.items() if not re.match("CI$|GITHUB|GITLAB|NO_COLOR", name)}
 
 

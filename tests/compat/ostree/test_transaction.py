@@ -87,6 +87,22 @@ def test_a_ref_that_moved_leaves_no_objects(repo: Repo, commits: tuple[str, ...]
     assert sorted(Path(repo.path, "objects").rglob("*")) == before
 
 
+def test_what_belongs_to_a_commit_is_kept_before_its_ref(repo: Repo, commits: tuple[str, ...]) -> None:
+    def fail() -> None:
+        raise RepositoryError("cannot be kept")
+
+    seen: list[str | None] = []
+    before = repo.resolve("os")
+    with pytest.raises(RepositoryError, match="kept"), Transaction(repo, jobs=1, reporter=Reporter()) as transaction:
+        transaction.set_ref("os", commits[2])
+        transaction.before_refs(fail)
+    assert repo.resolve("os") == before
+    with Transaction(repo, jobs=1, reporter=Reporter()) as transaction:
+        transaction.set_ref("os", commits[2])
+        transaction.before_refs(lambda: seen.append(repo.resolve("os")))
+    assert (seen, repo.resolve("os")) == ([before], commits[2])
+
+
 def test_nobody_moves_it_between_the_look_and_the_write(
     repo: Repo, commits: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
