@@ -7,7 +7,8 @@ RUN := $(TOOLBOX) run
 ANOTHER := [ ! -e /etc/debian_version ] || TOOLBOX_SUITE=trixie TOOLBOX_NATIVE=0 $(TOOLBOX)
 BUILD := build
 UNIVERSE := $(BUILD)/universe
-PYTEST := python3 -m pytest
+# what takes long is named, so that somebody mends it
+PYTEST := python3 -m pytest --durations=15 --durations-min=10
 # most tests wait for one program after another; those of a module share what it set up
 SPREAD := -n auto --maxprocesses=4 --dist=loadscope
 
