@@ -146,7 +146,8 @@ def test_a_killed_compose_leaves_nothing_half_remembered(leafy: Site) -> None:
 def missed(programs: Path, made: str) -> str:
     """A file in /etc that the program which made a path looked for, and did not find."""
     memory = ProgramMemory(str(programs))
-    runs = [run for path in map(Path, memory.paths()) for run in memory.recall(path.parent.name + path.name)]
+    keys = [path.parent.name + path.name.partition(".")[0] for path in map(Path, memory.paths())]
+    runs = [run for key in keys for run in memory.recall(key)]
     found = next(run.sight.found for run in runs if made in run.changed)
     return next(
         path for path in sorted(found) if path.startswith("etc/") and path.count("/") == 1 and found[path] == "-"
