@@ -35,7 +35,8 @@ def format_sections(sections: Sequence[RepoSection], keys: Mapping[str, Sequence
         lines.append(f"[{section.id}]")
         if not enabled:
             lines.append("enabled=0")
-        for option in section.options:
+        # of options that are given again, the last one counts
+        for option in {each.key: each for each in section.options}.values():
             if option.key not in {"enabled", "gpgkey", *_SECRETS}:
                 # continuation lines start with a blank
                 lines.append(f"{option.key}=" + _without_secrets(option).replace("\n", "\n "))

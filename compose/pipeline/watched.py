@@ -104,13 +104,12 @@ def _layers(options: ComposeOptions, loaded: LoadedTreefile) -> Iterator[str]:
 
 def _of_repo(section: RepoSection, values: dict[str, str], access: RepoAccess) -> Iterator[str]:
     """Local files of a package repository."""
-    directory = os.path.dirname(section.path)
     for key in ("baseurl", "gpgkey", "mirrorlist", "metalink"):
         option = section.option(key)
         if option is None:
             continue
         text = _VARIABLE.sub(lambda match: values.get(match[1] or match[2], match[0]), option.value)
-        for url in absolute(key, text, directory).split():
+        for url in absolute(key, text, os.path.dirname(option.path)).split():
             if (path := local_path(url)) is None:
                 continue
             match key:

@@ -194,7 +194,8 @@ def parse_repo_file(
             if not closed or rest.strip()[:1] not in ("", "#", ";"):
                 faults.append(f"{path}:{number}: section header {stripped!r} has no closing bracket")
             elif not ids.fullmatch(name):
-                faults.append(f"{path}:{number}: {name!r} cannot be a repository id (letters, digits, - _ . :)")
+                allowed = "letters, digits, - _ . :" + (" and * ? to match others" if ids is _PATTERN else "")
+                faults.append(f"{path}:{number}: {name!r} cannot be a repository id ({allowed})")
         elif header is None:
             faults.append(f"{path}:{number}: {stripped!r} comes before the first [repository]")
         else:

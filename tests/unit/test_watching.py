@@ -72,6 +72,12 @@ def test_source_root(site: Path, tmp_path: Path) -> None:
     assert {f"{tmp_path}/root/keys/A.key", "/keys/A.key"} <= found.files
     assert (f"{tmp_path}/root/etc/yum.repos.d", ".repo") in found.directories
     assert (f"{tmp_path}/root/etc/dnf/vars", "") in found.directories
+    # of the file that says it, as in the compose
+    overrides = tmp_path / "root/etc/dnf/repos.override.d"
+    overrides.mkdir(parents=True)
+    (overrides / "99.repo").write_text("[local]\nbaseurl=near\n")
+    found = watched(options(site, source_root=str(tmp_path / "root")))
+    assert f"{overrides}/near/repodata/repomd.xml" in found.files
 
 
 @pytest.mark.parametrize(
