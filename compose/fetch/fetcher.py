@@ -220,12 +220,11 @@ def downloads_locked(rpms_dir: str, reporter: Reporter) -> Iterator[None]:
     looks damaged. Raises StorageError."""
     _make_directory(rpms_dir)
     path = os.path.join(rpms_dir, "lock")
-    try:
+    with fs.storage_errors(path), fs.obstacles(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise fs.storage_error(path, error) from error
     try:
-        fs.lock(descriptor, lambda: reporter.info(f"Waiting for another compose that downloads to {rpms_dir}"))
+        with fs.storage_errors(path):
+            fs.lock(descriptor, lambda: reporter.info(f"Waiting for another compose that downloads to {rpms_dir}"))
         yield
     finally:
         os.close(descriptor)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import os
 import pickle
@@ -327,6 +328,16 @@ def test_a_directory_in_place_of_the_lock(place):
     (place.cache / "rpms/lock").mkdir(parents=True)
     error = place.fails(StorageError, "small")
     assert error.message == f"cannot write {place.cache}/rpms/lock: Is a directory"
+    assert "remove it" in error.hint
+
+
+def test_a_limit_on_open_files_is_not_taken_for_an_unwritable_lock(place, monkeypatch):
+    def too_many(*_words, **_more):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("compose.fetch.fetcher.os.open", too_many)
+    with pytest.raises(OSError, match="Too many open files"), downloads_locked(str(place.cache / "rpms"), place.log):
+        pass
 
 
 def test_a_baseurl_without_a_value(place, server, repository, tmp_path):
