@@ -194,7 +194,8 @@ def _fault(message: str, place: Place | None, treefile: str) -> Result:
     """A fault of a treefile that cannot be loaded. place: None if the message names none."""
     if place is None:
         return Result(rule=_INVALID.id, message=message, path=treefile)
-    told = message.removeprefix(f"{place.file}:{place.line}:{place.column}: ")
+    where = f"{place.file}:{place.line}" + (f":{place.column}" if place.column else "")
+    told = message.removeprefix(f"{where}: ")
     return Result(rule=_INVALID.id, message=told, path=place.file, line=place.line, column=place.column or 1)
 
 

@@ -340,7 +340,7 @@ class Transaction:
         repo = self._repo
         try:
             there = os.path.samestat(os.stat(repo.path), os.fstat(repo.fd))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             there = False
         if not there:
             raise RepositoryError(

@@ -51,14 +51,18 @@ def test_longer_paths_than_a_system_has(tmp_path: Path) -> None:
             list(repo.walk(write_commit(repo, {f"{longest}/xx": Item()})))
 
 
-@pytest.mark.parametrize("replaced", [False, True])
-def test_a_repository_that_is_moved_before_it_is_written(replaced: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("instead", ["nothing", "another", "a file above it"])
+def test_a_repository_that_is_moved_before_it_is_written(instead: str, tmp_path: Path) -> None:
     """Else the objects would go to the one in its place, and the ref to the one that was moved."""
-    path = str(tmp_path / "repo")
+    (tmp_path / "above").mkdir()
+    path = str(tmp_path / "above/repo")
     with Repo.create(path) as repo:
         os.rename(path, tmp_path / "moved")
-        if replaced:
+        if instead == "another":
             Repo.create(path).__exit__()
+        elif instead == "a file above it":
+            (tmp_path / "above").rmdir()
+            (tmp_path / "above").touch()
         with (
             pytest.raises(RepositoryError, match=f"the repository {path} was moved or replaced meanwhile"),
             Transaction(repo, jobs=1, reporter=Reporter()),
