@@ -54,7 +54,10 @@ class Config:
     composefs: bool = False
 
     def least_free(self, total: int) -> int:
-        """Bytes to keep free of a disk with this number of bytes: the smaller of the two limits; 0 is none."""
+        """Bytes to keep free of a disk with this number of bytes: the smaller of the two limits; 0 is none. total: 0 of a
+        filesystem that does not tell, such as ramfs, and has no limit."""
+        if not total:
+            return 0
         return min(filter(None, (self.min_free_bytes, total * self.min_free_percent // 100)), default=0)
 
 
