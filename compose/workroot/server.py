@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from compose import fs, syscalls
 from compose.blobs import BlobStore
 from compose.errors import ComposeError, SandboxError, StorageError
-from compose.process import Program, ProgramRecord
+from compose.process import LIMITS, Program, ProgramRecord
 from compose.sandbox import child, identity, kernel, lua
 from compose.sandbox.identity import Identity
 from compose.sandbox.observe import Observation
@@ -42,8 +42,8 @@ _XATTR_OPTIONS = (("trusted.overlay.", "redirect_dir=nofollow"), ("user.overlay.
 _DATA_ONLY = kernel.MS_NOSUID | kernel.MS_NODEV
 _AS_IT_IS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _SHOWN_LINES = 20
-# limits, which the command line explains
-_TOO_MANY = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE})
+# which the command line explains; ENOMEM may be the disk's
+_TOO_MANY = LIMITS - {errno.ENOMEM}
 
 
 class Form(enum.Enum):

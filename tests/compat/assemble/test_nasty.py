@@ -87,6 +87,14 @@ def test_installs_as_dnf5_installs(base: list[Path], tmp_path: Path) -> None:
     assert verified(our_root, "/usr/share/rpm") == verified(their_root, "/var/lib/rpm")
 
 
+def _built(name: str, spec: str, tmp_path: Path) -> list[Path]:
+    """The RPM of one spec. name: of the package."""
+    specs = tmp_path / "specs"
+    specs.mkdir()
+    (specs / f"{name}.spec").write_text(spec)
+    return build(specs, tmp_path / "built")
+
+
 _LEFT_OUT = """
 Name: left-out
 Version: 1
@@ -113,10 +121,7 @@ done
 
 def test_leaves_out_what_rpm_leaves_out(base: list[Path], tmp_path: Path) -> None:
     """Documentation and languages, but no licenses."""
-    specs = tmp_path / "specs"
-    specs.mkdir()
-    (specs / "left-out.spec").write_text(_LEFT_OUT)
-    rpms = [*base, *build(specs, tmp_path / "built")]
+    rpms = [*base, *_built("left-out", _LEFT_OUT, tmp_path)]
     ours = assembled(rpms, tmp_path, EPOCH, documentation=False, install_langs=("de",))
     theirs, root = installed_by_dnf5(rpms, tmp_path, EPOCH, macros="%_excludedocs 1\n%_install_langs de\n")
     kept = [sorted(path for path in side.tree.entries if "left-out/" in path) for side in (ours, theirs)]
@@ -144,10 +149,7 @@ local file = io.open("/usr/share/rpm/rpmdb.sqlite{}", "w") file:write("nothing")
 def test_a_scriptlet_cannot_hide_its_package_from_bills_of_materials(
     base: list[Path], tmp_path: Path, suffix: str
 ) -> None:
-    specs = tmp_path / "specs"
-    specs.mkdir()
-    (specs / "forger.spec").write_text(FORGER.replace("{}", suffix))
-    ours = assembled([*base, *build(specs, tmp_path / "built")], tmp_path, EPOCH)
+    ours = assembled([*base, *_built("forger", FORGER.replace("{}", suffix), tmp_path)], tmp_path, EPOCH)
     assert b"forger" in ours.read("usr/share/rpm/rpmdb.sqlite")
     assert ours.tree["usr/share/rpm/rpmdb.sqlite"].writer == "step:rpmdb"
     assert "usr/share/rpm/rpmdb.sqlite-wal" not in ours.tree
