@@ -45,7 +45,8 @@ class Rule:
 
     numbers: on x86_64, i386, aarch64 and riscv64, ppc64, s390x (asm/unistd.h); None where there is no such call.
     answer: errno. argument: index of an argument, from 0; None denies every call. Otherwise only calls are denied in which this
-    argument is one of `values` or has a bit of `bits`; its lower 32 bits are compared, all that the kernel uses.
+    argument is one of `values` or has a bit of `bits`; its lower 32 bits are compared, all that the kernel uses. pointer: index of
+    another argument, of a call that is denied only if this is not NULL.
     """
 
     call: str
@@ -54,12 +55,14 @@ class Rule:
     argument: int | None = None
     values: tuple[int, ...] = ()
     bits: int = 0
+    pointer: int | None = None
 
 
 _NEW_USER_NAMESPACE = 0x10000000  # linux/sched.h: CLONE_NEWUSER
 _TERMINAL_INPUT = (0x5412, 0x541C)  # asm-generic/ioctls.h: TIOCSTI, TIOCLINUX
 _MAKE_SOCKET = 1  # linux/net.h: SYS_SOCKET
 _NO_NETWORK_NAMESPACE = (40, 42)  # linux/socket.h: AF_VSOCK, AF_QIPCRTR
+_CORE_DUMPS = (4,)  # asm-generic/resource.h: RLIMIT_CORE
 
 DENIED = (
     # root's keyrings (a Kerberos ticket, the key of an encrypted disk) are isolated by user namespaces only
@@ -84,6 +87,10 @@ DENIED = (
         values=_NO_NETWORK_NAMESPACE,
     ),
     Rule(call="socketcall", numbers=(None, 102, None, 102, 102), argument=0, values=(_MAKE_SOCKET,)),
+    # the limit that child.py sets keeps the host's handler of core dumps away, and a lower one would not; programs that want none
+    # are told that they have it
+    Rule(call="setrlimit", numbers=(160, 75, 164, 75, 75), answer=0, argument=0, values=_CORE_DUMPS),
+    Rule(call="prlimit64", numbers=(302, 340, 261, 325, 334), answer=0, argument=1, values=_CORE_DUMPS, pointer=2),
     # the host's kernel log
     Rule(call="syslog", numbers=(103, 103, 116, 103, 103), answer=errno.EPERM),
     # available to everybody on many machines, and involved in many exploits of the kernel
@@ -136,9 +143,15 @@ def _verdict(rule: Rule, column: int) -> list[bytes]:
     tests = [(_IF_EQUAL, value) for value in rule.values]
     if rule.bits:
         tests.append((_IF_BITS, rule.bits))
-    low = _OFFSET_ARGUMENTS + 8 * rule.argument + (4 if column in _BIG_ENDIAN else 0)
-    jumps = [_instruction(test, value, len(tests) - place, 0) for place, (test, value) in enumerate(tests)]
-    return [_instruction(_LOAD, low), *jumps, allow, refuse]
+    low = 4 if column in _BIG_ENDIAN else 0
+    place = _OFFSET_ARGUMENTS + 8 * rule.argument
+    jumps = [_instruction(test, value, len(tests) - index, 0) for index, (test, value) in enumerate(tests)]
+    code = [_instruction(_LOAD, place + low), *jumps, allow]
+    if rule.pointer is not None:
+        place = _OFFSET_ARGUMENTS + 8 * rule.pointer
+        code += [_instruction(_LOAD, place), _instruction(_IF_EQUAL, 0, 0, 3)]
+        code += [_instruction(_LOAD, place + 4), _instruction(_IF_EQUAL, 0, 0, 1), allow]
+    return [*code, refuse]
 
 
 def _instruction(operation: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:

@@ -17,6 +17,7 @@ X86_64 = 0xC000003E
 I386 = 0x40000003
 AARCH64 = 0xC00000B7
 S390X = 0x80000016
+DONE = REFUSE
 
 
 def verdict(program: bytes, arch: int, number: int, *arguments: int) -> int:
@@ -89,6 +90,16 @@ def test_what_is_listed_is_refused_and_nothing_else(machine: str, arch: int, col
         ("s390x", S390X, 102, [1], ENOSYS),
         ("s390x", S390X, 102, [16], ALLOW),
         ("x86_64", I386, 102, [1], ENOSYS),
+        # limits of anything but core dumps; and reading one, wherever a new one would be
+        ("x86_64", X86_64, 160, [4], DONE),
+        ("x86_64", X86_64, 160, [7], ALLOW),
+        ("x86_64", X86_64, 302, [0, 4, 0, 1 << 40], ALLOW),
+        ("x86_64", X86_64, 302, [0, 4, 1 << 40], DONE),
+        ("x86_64", X86_64, 302, [0, 4, 1 << 12], DONE),
+        ("x86_64", X86_64, 302, [4, 7, 1 << 40], ALLOW),
+        ("x86_64", I386, 340, [0, 4, 1 << 12], DONE),
+        ("s390x", S390X, 334, [0, 4, 0], ALLOW),
+        ("s390x", S390X, 334, [0, 4, 1 << 40], DONE),
     ],
 )
 def test_arguments(machine: str, arch: int, number: int, arguments: list[int], answer: int) -> None:
