@@ -84,11 +84,7 @@ def merge(
     # a %ghost matters only if another package ships the path
     shipped = {placed.file.path for placed in files if not placed.is_ghost}
     files = [placed for placed in files if placed.file.path in shipped]
-    links = {
-        placed.file.path: placed
-        for placed in files
-        if placed.file.target is not None and stat.S_ISLNK(placed.file.mode) and not placed.is_ghost
-    }
+    links = {placed.file.path: placed for placed in files if placed.file.target is not None and not placed.is_ghost}
     resolver = _Resolver(links, _early_links(ordered))
     chosen: dict[str, _Placed] = {}
     # the last file at each path, and whether it is created
@@ -171,7 +167,7 @@ def _early_links(ordered: Sequence[PackageManifest]) -> dict[str, _Placed]:
         for package in ordered
         if any(scriptlet.kind is ScriptKind.PRETRANS for scriptlet in package.scriptlets)
         for file in package.files
-        if file.flags & FileFlag.GHOST and file.target is not None and stat.S_ISLNK(file.mode)
+        if file.flags & FileFlag.GHOST and file.target is not None
     }
 
 

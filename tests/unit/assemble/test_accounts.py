@@ -11,21 +11,26 @@ from compose.assemble.stage import _with_accounts
 from compose.errors import AssembleError
 from tests.support.treetext import MemoryStore, parse
 
-TREE = parse('f usr/a 0644 ""\nf usr/b 0644 ""', MemoryStore())
+TREE = parse('f usr/a 0644 ""\nf usr/b 0644 ""\nf usr/c 0644 ""', MemoryStore())
 
 
 def test_the_first_of_two_entries_counts() -> None:
     assert parse_ids(b"a:x:1:2:\na:x:3:4:\nbroken\nb:x:no:\n") == {"a": 1}
 
 
+def test_a_name_that_is_not_utf8_hides_no_other() -> None:
+    assert parse_ids(b"\xfc:x:1:\nb:x:2:\n")["b"] == 2
+
+
 def test_owners_get_their_numbers() -> None:
     owners = {
         "usr/a": Owner(user="www", group="root", package="p"),
-        "usr/b": Owner(user="root", group="root", package="p"),
+        "usr/b": Owner(user="root", group="mail", package="p"),
+        "usr/c": Owner(user="root", group="root", package="p"),
     }
-    found = resolve_owners(TREE, owners, {"www": 33}, {})
-    assert (found["usr/a"].uid, found["usr/a"].gid) == (33, 0)
-    assert found["usr/b"] == TREE["usr/b"]
+    found = resolve_owners(TREE, owners, {"www": 33}, {"mail": 12})
+    assert [(found[path].uid, found[path].gid) for path in owners] == [(33, 0), (0, 12), (0, 0)]
+    assert found["usr/c"] == TREE["usr/c"]
 
 
 def test_an_unknown_name_is_an_error_and_not_root() -> None:

@@ -114,6 +114,14 @@ def test_numbers_that_are_no_ids_are_passed_over() -> None:
     assert pin(text=odd)[0].new == ()
 
 
+def test_bytes_that_are_not_utf8_survive() -> None:
+    text = TREE.replace("chrony:x:998:996::", r"chrony:x:998:996:\udcfc:")
+    found, store = pin(IdLock(path="ids.yaml", users={"chrony": 990, "sshd": 74}, groups=LOCKED.groups), text)
+    blob = found.tree["etc/passwd"].blob
+    assert blob is not None
+    assert b"chrony:x:990:996:\xfc:/:" in store.read(blob)
+
+
 def test_names_that_share_an_id_cannot_part() -> None:
     text = TREE.replace("sshd:x:74:74", "sshd:x:998:74").replace("u sshd 74", "u sshd -")
     assert "shares the id 998 with another" in faults(LOCKED, text)[0]

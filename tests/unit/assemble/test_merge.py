@@ -40,6 +40,9 @@ def test_only_regular_files_get_capabilities() -> None:
     ("one", "other", "difference"),
     [
         (file("usr/x", "same"), file("usr/x", "other"), "content"),
+        (file("usr/x", "same", color=1), file("usr/x", "other", color=1), "content"),
+        (file("usr/x", "same", color=1), file("usr/x", "other"), "content"),
+        (file("usr/x", "same", color=2), file("usr/x", "other", color=2), "content"),
         (file("usr/x", "same"), file("usr/x", "same", 0o755), "mode: 0644 and 0755"),
         (file("usr/x", "same"), file("usr/x", "same", user="bin"), "owner: root:root and bin:root"),
         (file("usr/x", "same"), link("usr/x", "y"), "type: a file and a symlink"),
@@ -227,7 +230,9 @@ def test_remove_from_packages_takes_only_the_entry_of_a_directory() -> None:
 
 def test_devices() -> None:
     device = package("one", replace(file("dev/null", blob=None), mode=stat.S_IFCHR | 0o666))
-    assert "dev/null" not in merged(device).tree
+    found = merged(device)
+    assert "dev/null" not in found.tree
+    assert [(each.path, each.reason) for each in found.dropped] == [("dev/null", "device")]
     with pytest.raises(AssembleError, match="/dev/null is a device"):
         merged(device, ignore_devices=False)
 
@@ -258,7 +263,9 @@ def test_a_ghost_is_like_anything() -> None:
     ghost = package("two", file("usr/x", "2", flags=FileFlag.GHOST))
     assert merged(one, ghost, three).tree["usr/x"].writer == "package:three-1-1.x86_64"
     assert merged(ghost, one).tree["usr/x"].writer == "package:one-1-1.x86_64"
-    assert merged(one, ghost).tree["usr/x"].writer == "package:one-1-1.x86_64"
+    found = merged(one, ghost)
+    assert found.tree["usr/x"].writer == "package:one-1-1.x86_64"
+    assert found.skipped == {("two-1-1.x86_64", "usr/x")}
 
 
 def test_a_name_that_another_package_has_too_stays_linked() -> None:
