@@ -46,9 +46,12 @@ def test_as_the_real_tool(keep: int, source: Path, target: Path, tmp_path: Path)
     shutil.copytree(target, theirs, symlinks=True)
     ostree(theirs, "prune", "--refs-only", f"--only-branch={REF}", f"--depth={keep - 1}")
     before = objects_of(target)
+    sizes = {path: path.stat().st_size for path in target.glob("objects/*/*")}
     done = run(source, target, retention=Retention(commits=keep))
     assert done.pruned is not None
     assert objects_of(target) == objects_of(theirs)
+    assert done.pruned.size == sum(size for path, size in sizes.items() if not path.exists())
+    assert list(done.pruned.commits) == sorted(done.pruned.commits)
     assert len(before - objects_of(target)) == len(done.pruned.commits) + len(done.pruned.objects)
     # three of the ref at most, and the one that no ref leads to
     assert len(done.pruned.commits) == max(0, 4 - keep) + 1

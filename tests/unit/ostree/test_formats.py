@@ -9,11 +9,12 @@ import pytest
 
 from compose.errors import RepositoryError
 from compose.ostree.config import Mode, parse_config
-from compose.ostree.gvariant import Variant
+from compose.ostree.gvariant import Variant, encode
 from compose.ostree.objects import (
     Commit,
     decode_commit,
     decode_dirtree,
+    decode_filez_header,
     encode_commit,
     encode_dirtree,
     encode_xattrs,
@@ -73,6 +74,45 @@ def test_commit_is_read_back() -> None:
 def test_xattrs() -> None:
     assert encode_xattrs(()) == b""
     assert encode_xattrs(((b"user.a", b"1"),)) == b"user.a\x001\x07\x09"
+
+
+@pytest.mark.parametrize("names", [[b"user.a", b"user.a"], [b""]])
+def test_xattrs_that_clients_refuse(names: list[bytes]) -> None:
+    with pytest.raises(ValueError, match="an empty or a repeated name"):
+        encode_xattrs([(name, b"1") for name in names])
+
+
+def test_filez_header_is_read_back() -> None:
+    info, size = decode_filez_header(filez_header(7, 1, 2, 0o104755, b"", encode_xattrs(((b"user.a", b"1"),)))[8:])
+    assert (info.uid, info.gid, info.mode, info.xattrs, info.target) == (1, 2, 0o104755, ((b"user.a", b"1"),), None)
+    assert size == 7
+    assert decode_filez_header(filez_header(0, 0, 0, 0o120777, b"a", b"")[8:])[0].target == "a"
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o040755, 0o020666, 0o1100644])
+def test_modes_that_no_content_object_has(mode: int) -> None:
+    with pytest.raises(ValueError, match=r"its mode [0-7]+ is not valid"):
+        decode_filez_header(filez_header(0, 0, 0, mode, b"", b"")[8:])
+
+
+def test_a_content_object_is_no_device() -> None:
+    header = bytearray(filez_header(0, 0, 0, 0o100644, b"", b"")[8:])
+    header[23] = 1
+    with pytest.raises(ValueError, match="header of a device"):
+        decode_filez_header(bytes(header))
+
+
+@pytest.mark.parametrize("size", [0, 31, 33])
+def test_checksums_of_another_size_are_damage(size: int) -> None:
+    good, bad = bytes(32), bytes(size)
+    for tree in (([("f", bad)], []), ([], [("d", bad, good)]), ([], [("d", good, bad)])):
+        with pytest.raises(ValueError, match="32 bytes"):
+            decode_dirtree(encode("(a(say)a(sayay))", tree))
+    commit = Commit(metadata=(), parent=b"", subject="", body="", timestamp=0, root_tree=good, root_meta=good)
+    # the first commit has no parent
+    for field in ("root_tree", "root_meta", "parent") if size else ("root_tree", "root_meta"):
+        with pytest.raises(ValueError, match="32 bytes"):
+            decode_commit(encode_commit(replace(commit, **{field: bad})))
 
 
 def test_hash_order_of_the_summary() -> None:
