@@ -52,6 +52,15 @@ def test_resolve(path: str, expected: str) -> None:
     assert sample().resolve(path) == expected
 
 
+def test_resolve_follows_as_many_symlinks_as_linux() -> None:
+    editor = Tree.empty().edit()
+    for number in range(41):
+        editor.add_symlink(str(number), str(number + 1), writer="t")
+    assert editor.build().resolve("1") == "41"
+    with pytest.raises(TreeLookupError, match="too many levels"):
+        editor.build().resolve("0")
+
+
 def test_resolve_without_the_last_symlink() -> None:
     assert sample().resolve("bin", follow_last=False) == "bin"
 
@@ -102,6 +111,16 @@ def test_editing_leaves_the_tree_alone() -> None:
     tree = sample()
     tree.edit().remove("usr")
     assert "usr/bin/sh" in tree
+
+
+def test_trees_are_equal_if_all_entries_are() -> None:
+    tree = sample()
+    assert tree == sample()
+    editor = tree.edit()
+    editor.replace("usr/bin/sh", uid=1)
+    assert tree != editor.build()
+    assert tree != Tree.empty()
+    assert tree != tree.entries
 
 
 def test_with_xattrs_changes_nothing_else() -> None:

@@ -15,11 +15,12 @@ from compose.blobs import BlobStore
 from compose.cache.collect import Limits, collect
 from compose.cache.inventory import Kind, past_composes, take_stock, trim_history
 from compose.cache.verify import verify
-from compose.cachedir import HISTORY, CacheDir
+from compose.cachedir import HISTORY, PREVIEW, CacheDir
 from compose.cli.app import main
 from compose.errors import StorageError
 from compose.events import Reporter
 from compose.importer.cache import IMPORTER_VERSION, ImportCache
+from compose.ostree.repo import Repo
 from compose.rpm.manifest import FileFlag, ManifestFile, PackageManifest
 from compose.rpm.nevra import Nevra
 from compose.tree import Entry
@@ -96,6 +97,15 @@ def test_dry_run_says_the_same_and_removes_nothing(cache):
     assert collect(cache, Limits(max_size=0), QUIET, timeout=0, dry_run=False) == said
     assert blobs_left(cache) == set()
     assert said[1] == 0
+
+
+def test_what_remains_is_counted_without_the_preview(cache):
+    add_package(cache, "one", b"a")
+    before = sum(item.size for item in take_stock(cache))
+    with Repo.create(cache.join(PREVIEW)):
+        pass
+    assert Kind.PREVIEW in {item.kind for item in take_stock(cache)}
+    assert collect(cache, Limits(), QUIET, timeout=0, dry_run=False) == ((), before)
 
 
 def test_what_went_is_counted(cache, capsys):

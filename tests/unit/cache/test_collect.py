@@ -53,7 +53,8 @@ def test_what_is_old_goes_and_a_shared_blob_stays():
     assert going(unused_since=1500) == USELESS | {"old", "old's", "old.rpm"}
     assert going(unused_since=2500) == USELESS | {"old", "old's", "old.rpm", "repo"}
     assert going(unused_since=3000.5) == USELESS | {"old", "old's", "old.rpm", "repo", "new", "new's", "shared"}
-    assert going(unused_since=1) == USELESS
+    # what was used at that very time stays
+    assert going(unused_since=1000) == going(unused_since=1) == USELESS
 
 
 def test_the_least_recently_used_goes_until_the_rest_fits():

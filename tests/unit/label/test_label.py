@@ -104,6 +104,14 @@ def test_what_the_policy_does_not_label_gets_the_label_of_its_directory(tmp_path
     assert "/usr/share/secret, /usr/share/secret/a" in warning
 
 
+def test_mount_points_without_a_label_are_nothing_to_warn_of(tmp_path: Path) -> None:
+    names, listener = ("dev", "proc", "run", "sys", "tmp"), Listener()
+    text = "".join(f"d {name} 0755\n" for name in names)
+    found = labels(tmp_path, text, listener=listener, local="".join(rule(f"/{name}", "none") for name in names))
+    assert {found[name] for name in names} == {found[""]}
+    assert listener.warnings == []
+
+
 def test_a_label_that_was_there_is_replaced_and_others_stay(tmp_path: Path) -> None:
     store = MemoryStore()
     tree = parse(
@@ -123,7 +131,9 @@ def test_a_label_that_was_there_is_replaced_and_others_stay(tmp_path: Path) -> N
 @pytest.fixture
 def labelled(tmp_path: Path) -> tuple[Tree, MemoryStore]:
     store = MemoryStore()
-    text = CONFIG + "f usr/bin/sh 0755 ''\nf usr/etc/shadow 0000 ''\nf usr/share/secret/a 0644 ''\nd proc 0755\n"
+    text = CONFIG + "f usr/etc/shadow 0000 ''\nf usr/share/secret/a 0644 ''\nd proc 0755\n"
+    # one with another attribute before its label
+    text += "f usr/bin/sh 0755 '' xattr=security.capability=0100\n"
     editor = parse(text, store).edit()
     editor.add_file(f"{FILES}/file_contexts", store.add_bytes(CONTEXTS.encode()), writer="test")
     return label(editor.build(), store, str(tmp_path), Reporter()), store
@@ -144,7 +154,7 @@ def test_the_audit_finds_what_came_after_the_labels(labelled: tuple[Tree, Memory
     for path, type_ in (("usr/bin/sh", b"usr_t"), ("usr/share/secret/a", b"secret_t")):
         editor.put(path, tree[path].with_xattr(b"security.selinux", b"system_u:object_r:%b:s0\0" % type_))
     found = audit(editor.build(), store, str(tmp_path), Reporter())
-    assert found.unlabelled == 1
+    assert (found.checked, found.inherited, found.unlabelled, found.equal) == (len(tree) + 1, 1, 1, len(tree) - 3)
     assert found.mislabelled == (
         Mislabelled(path="usr/bin/late", label=None, expected="system_u:object_r:bin_t:s0"),
         Mislabelled(path="usr/bin/sh", label="system_u:object_r:usr_t:s0", expected="system_u:object_r:bin_t:s0"),

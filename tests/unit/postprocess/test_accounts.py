@@ -55,20 +55,21 @@ def test_bytes_that_are_not_utf8_survive() -> None:
     assert store.read(blob) == b"m:x:5:5:\xfc\xc2\x85:/:/bin/sh\n"
 
 
-def test_shadow_is_closed_and_has_no_day() -> None:
+def test_shadow_is_closed_and_has_no_day_that_is_not_needed() -> None:
+    """And no later one than the commit's, which is day 19675."""
     store = MemoryStore()
     before = parse(
         r"""
         f etc/passwd 0644 ""
-        f etc/shadow 0640 "root::19000:0:9:7:::\nbin:*:19001:0:9:7:::\na:!!:19002::::::\nx:$y$h:19003::::::\n" owner=0:42
+        f etc/shadow 0640 "root::19000:0:9:7:::\nbin:*:19001:0:9:7:::\na:!!:19002::::::\nx:$y$h:20000::::::\n" owner=0:42
         """,
         store,
     )
     assert changes(before, accounts.normalise_shadow(before, store, 1_700_000_000), store) == expect(
         r"""
         + f etc/gshadow 0000 "" @step:shadow
-        - f etc/shadow 0640 "root::19000:0:9:7:::\nbin:*:19001:0:9:7:::\na:!!:19002::::::\nx:$y$h:19003::::::\n" owner=0:42
-        + f etc/shadow 0000 "root::19000:0:9:7:::\nbin:*::0:9:7:::\na:!!:::::::\nx:$y$h:19003::::::\n" @step:shadow
+        - f etc/shadow 0640 "root::19000:0:9:7:::\nbin:*:19001:0:9:7:::\na:!!:19002::::::\nx:$y$h:20000::::::\n" owner=0:42
+        + f etc/shadow 0000 "root::19000:0:9:7:::\nbin:*::0:9:7:::\na:!!:::::::\nx:$y$h:19675::::::\n" @step:shadow
         """
     )
 

@@ -239,6 +239,21 @@ def test_an_empty_usr_etc_makes_room_for_the_link_that_scripts_see() -> None:
     assert changes(before, etc.adopt(before), store) == ["- d usr/etc 0755"]
 
 
+def test_programs_find_the_configuration_of_a_finished_tree_in_etc() -> None:
+    store = MemoryStore()
+    before = parse('d usr 0755\nd etc 0755\nf etc/x 0644 "x"', store)
+    finished = etc.move(before).edit()
+    # what a finished tree may have in its place
+    finished.add_dir("etc", writer="rootfs")
+    restored = etc.restore(finished.build())
+    assert changes(before, restored, store) == []
+    assert etc.restore(restored) is restored
+    finished.add_file("etc/y", store.add_bytes(b""), writer="rootfs")
+    assert etc.restore(finished.build()) == finished.build()
+    bare = parse("d etc 0755", store)
+    assert etc.restore(bare) is bare
+
+
 def test_of_usr_etc_in_a_foreign_root_only_links_to_etc_are_known_to_be_a_package_s() -> None:
     store = MemoryStore()
     editor = parse("f etc/y 0644 ''", store).edit()
