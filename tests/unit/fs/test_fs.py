@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,13 @@ def test_atomic_write_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
     assert target.read_bytes() == b"two"
     assert target.stat().st_mode & 0o777 == 0o600
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_atomic_write_below_an_open_directory(tmp_path: Path) -> None:
+    directory = os.open(tmp_path, os.O_RDONLY)
+    fs.atomic_write("file", b"content", dir_fd=directory)
+    os.close(directory)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"content")]
 
 
 def test_atomic_write_into_a_full_disk_names_the_place() -> None:
@@ -46,6 +54,21 @@ def test_remove_tree_does_not_follow_symlinks(tmp_path: Path) -> None:
     assert not inside.exists()
     assert (outside / "kept").exists()
     fs.remove_tree(str(inside))
+
+
+def test_remove_tree_of_directories_deeper_than_there_are_descriptors(tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    (top / "/".join(["d"] * 300)).mkdir(parents=True)
+    (top / "/".join(["d"] * 200) / "file").touch()
+    before = os.listdir("/proc/self/fd")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(before) + 100, limits[1]))
+    try:
+        fs.remove_tree(str(top))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert os.listdir(tmp_path) == []
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_clone_or_copy(tmp_path: Path) -> None:
