@@ -106,10 +106,14 @@ def _var(subject: Subject) -> Iterator[Finding]:
 
 
 def _boot(subject: Subject) -> Iterator[Finding]:
-    yield from _empty_directory(subject, "boot", "nonempty-boot")
+    # an image for bootc may have a unified kernel image there
+    yield from _empty_directory(subject, "boot", "nonempty-boot", but="EFI")
 
 
 def _kernel_arguments(subject: Subject) -> Iterator[Finding]:
+    directory = subject.tree.get(_KERNEL_ARGUMENTS)
+    if directory is not None and not directory.is_dir:
+        yield Finding(rule="bootc-kargs", path=f"/{_KERNEL_ARGUMENTS}", message="is not a directory")
     for name in subject.tree.children(_KERNEL_ARGUMENTS):
         path = f"{_KERNEL_ARGUMENTS}/{name}"
         blob = subject.tree[path].blob
@@ -279,10 +283,10 @@ def _gzip(data: memoryview) -> Iterator[bytes]:
             return
 
 
-def _empty_directory(subject: Subject, name: str, rule: str) -> Iterator[Finding]:
+def _empty_directory(subject: Subject, name: str, rule: str, *, but: str = "") -> Iterator[Finding]:
     if not subject.tree.is_dir(name):
         yield Finding(rule=rule, path=f"/{name}", message="is not a directory")
-    elif found := subject.tree.children(name):
+    elif found := [each for each in subject.tree.children(name) if each != but]:
         yield Finding(rule=rule, path=f"/{name}", message=f"is not empty: {few(found)}")
 
 

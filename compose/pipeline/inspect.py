@@ -33,6 +33,9 @@ from compose.weight import Row, Share, directory_of, rows, sources, weigh
 
 _MOST_READ = 4 << 30
 """Bytes of a file in a root directory; an initramfs may have hundreds of MB."""
+_RESOLVER = "run/systemd/resolve/stub-resolv.conf"
+"""podman build mounts it into the container, and some versions leave its place in the image (bootc#2050)."""
+_RESOLVER_DIRECTORIES = ("run/systemd/resolve", "run/systemd")
 
 
 def lint_commit(path: str, revision: str, cachedir: str, reporter: Reporter) -> tuple[Finding, ...]:
@@ -95,6 +98,10 @@ def lint_image(
         if "var/tmp" in editor and not editor.children("var/tmp"):
             # images of commits have it for programs in a container; clients do not get it from the image
             editor.remove("var/tmp")
+        editor.remove(_RESOLVER)
+        for directory in _RESOLVER_DIRECTORIES:
+            if directory in editor and not editor.children(directory):
+                editor.remove(directory)
         return _lint_root(editor.build(), store, bootable)
 
 

@@ -138,7 +138,7 @@ def test_nothing_to_say() -> None:
         ("ostree", "", "baseimage-root /ostree: is not a symlink to sysroot/ostree"),
         ("", "d sysroot/x 0755", "baseimage-root /sysroot: is not empty: x"),
         ("", 'f var/lib/x 0644 ""', "var-content /var: is not empty: lib"),
-        ("", 'f boot/vmlinuz 0644 ""', "nonempty-boot /boot: is not empty: vmlinuz"),
+        ("", 'f boot/vmlinuz 0644 ""\nd boot/EFI 0755', "nonempty-boot /boot: is not empty: vmlinuz"),
         ("", 'f usr/etc/gshadow 0640 ""', "shadow-mode /usr/etc/gshadow: has mode 0640"),
         ("usr/etc/machine-id", 'f usr/etc/machine-id 0644 "0123"', "machine-id /usr/etc/machine-id: is not empty"),
         (
@@ -161,6 +161,7 @@ def test_nothing_to_say() -> None:
             'f usr/share/1.toml 0644 "kargs = []"\nl usr/lib/bootc/kargs.d/1.toml ../../../share/1.toml',
             "bootc-kargs /usr/lib/bootc/kargs.d/1.toml: is not a regular file",
         ),
+        ("", 'f usr/lib/bootc/kargs.d 0644 "quiet"', "bootc-kargs /usr/lib/bootc/kargs.d: is not a directory"),
         ("", "d usr/lib/bootc/kargs.d/1.toml 0755", "bootc-kargs /usr/lib/bootc/kargs.d/1.toml: is not a regular file"),
         (
             "",
@@ -265,6 +266,7 @@ def test_a_rule(gone: str, added: str, expected: str) -> None:
     ("gone", "added"),
     [
         ("tmp", "l tmp sysroot/tmp"),
+        ("", 'f boot/EFI/Linux/6.1.efi 0644 "a unified kernel image"'),
         ("opt usr/local", "d opt 0755\nd usr/local 0755"),
         ("usr/etc/machine-id", ""),
         ("usr/etc/passwd", 'f usr/lib/sysusers.d/basic.conf 0644 "u root 0\\n"'),
