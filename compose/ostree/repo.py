@@ -15,7 +15,7 @@ import stat
 import sys
 from collections import Counter
 from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -130,7 +130,7 @@ class Repo:
         os.close(self.fd)
 
     def check_writable(self) -> None:
-        """Raise RepositoryError if commits cannot be written to the repository."""
+        """Raise RepositoryError if commits cannot be written to the repository. Makes empty directories that it lacks."""
         if self.config.mode not in _KNOWN_MODES:
             raise RepositoryError(
                 f"{self.path} is a {self.config.mode} repository, which cannot be committed to",
@@ -147,11 +147,11 @@ class Repo:
                 "that only root can write it",
                 hint="compose as root outside of user namespaces, or commit to an archive or bare-user repository",
             )
+        with suppress(OSError):
+            # copies made by git or from a bucket have no empty directories
+            for name in ("tmp", "refs/heads", "refs/remotes"):
+                os.makedirs(os.path.join(self.path, name), mode=0o775, exist_ok=True)
         for name in (".", "objects", "tmp", "refs/heads"):
-            if not os.access(name, os.F_OK, dir_fd=self.fd):
-                # copies made by git or a bucket have no empty directories
-                path = os.path.join(self.path, name)
-                raise RepositoryError(f"the repository {self.path} has no directory {name}", hint=f"mkdir -p {path}")
             if not os.access(name, os.W_OK | os.X_OK, dir_fd=self.fd):
                 raise RepositoryError(
                     f"the repository {self.path} is not writable", hint="use it as its owner, or another repository"

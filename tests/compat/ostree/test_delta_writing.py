@@ -260,6 +260,12 @@ def test_a_full_disk_leaves_the_earlier_delta(repo: Path, monkeypatch: pytest.Mo
     assert write(repo) == before
 
 
+def test_a_repository_without_tmp(repo: Path) -> None:
+    """As git and buckets keep it; ostree makes the directory again too."""
+    shutil.rmtree(repo / "tmp")
+    assert write(repo)
+
+
 def test_what_is_no_delta_is_not_listed(repo: Path) -> None:
     write(repo)
     expected = list_deltas(str(repo))
