@@ -57,6 +57,80 @@ variables: {x: top}
     }
 
 
+def test_the_nearest_file_s_member_of_a_mapping_counts(load: Load) -> None:
+    """Over three files, whatever the types; references are to the variables as they are in the end."""
+    loaded = load(
+        """
+include: middle.yaml
+releasever: "35"
+packages: [top]
+rojig: {name: 'os ${releasever}', summary: '${kind} for ${basearch}', license: MIT}
+""",
+        middle_yaml="""
+include: base.yaml
+releasever: 1
+variables: {kind: middle, count: 6, flag: true}
+packages: [some layered packages]
+add-commit-metadata: {second: 'by ${kind}', third: 1000, fourth: {nested: table}}
+metadata: {bar: '${kind}', deeper: {answer: 9001}}
+etc-group-members: [docker]
+""",
+        base_yaml="""
+releasever: "3"
+variables: {kind: base, count: 5, flag: false, kept: "don't"}
+add-commit-metadata: {first: 'kept for ${basearch} ${kept}', second: replaced, flag: '${flag} ${count}'}
+metadata: {name: base, bar: replaced, deeper: {answer: 42, more: x}}
+etc-group-members: [sudo]
+""",
+    )
+    found = flat(loaded)
+    assert found["add-commit-metadata"] == {
+        "first": "kept for x86_64 don't", "second": "by middle", "third": 1000, "fourth": {"nested": "table"},
+        "flag": "true 6",
+    }  # fmt: skip
+    assert found["metadata"] == {"name": "base", "bar": "middle", "deeper": {"answer": 9001}}
+    assert (found["releasever"], found["rojig"]["name"], found["rojig"]["summary"]) == (
+        "35",
+        "os 35",
+        "middle for x86_64",
+    )
+    assert (found["etc-group-members"], found["packages"]) == (
+        ["sudo", "docker"],
+        ["layered", "packages", "some", "top"],
+    )
+
+
+def test_what_is_printed_is_a_treefile_that_means_the_same(load: Load, tmp_path: Any) -> None:
+    """Pipelines flatten a treefile once, and compose what was printed from the same directory."""
+    (tmp_path / "passwd").write_text("root:x:0:0::/:/bin/sh\n")
+    (tmp_path / "more.ks").write_text("%packages --exclude-weakdeps\nks\n-no\n%end\n")
+    first = load(
+        """
+include: [base.yaml, more.ks]
+ref: os/${basearch}/${stream}
+variables: {stream: testing}
+releasever: 43
+rojig: {name: os, summary: s, license: MIT}
+packages: [b a, b]
+packages-s390x: [zipl]
+repo-packages: [{repo: r, packages: [x y]}]
+check-passwd: {type: file, filename: passwd}
+check-groups: {type: data, entries: {bin: 1}}
+opt-usrlocal: stateoverlay
+automatic-version-prefix: "${releasever}.<date:%Y%m%d>"
+conditional-include: [{if: stream == "testing", include: {packages: [t]}}]
+postprocess: ["#!/bin/bash\necho \\n"]
+""",
+        base_yaml="edition: '2024'\nunits: [u.service]\ngpg_key: K\nbootstrap-packages: [c]\n"
+        "remove-from-packages: [[p, '\\.x$']]",
+    )
+    second = load(first.json, start="flat.json")
+    assert second.json == first.json
+    assert second.warnings == ()
+    assert deciding(second) == deciding(first)
+    assert [spec.text for spec in second.treefile.packages] == ["a", "b", "c", "ks", "t"]
+
+
 def test_packages_are_split_and_remember_their_place(load: Load) -> None:
     specs = load(
         "packages:\n  - b  a\n  - \"'skopeo >= 2:1.7' c\"\npackages-x86_64: [x]\npackages-aarch64: [y]"
@@ -244,6 +318,11 @@ def test_kickstart(load: Load, tmp_path: Any) -> None:
         "exclude-packages": ["b"],
         "recommends": False,
     }
+
+
+def test_kickstart_alone(load: Load) -> None:
+    loaded = load("%packages\nsystemd\n-bash\nnushell\n%end\n", start="top.ks")
+    assert flat(loaded) == {"basearch": "x86_64", "packages": ["nushell", "systemd"], "exclude-packages": ["bash"]}
 
 
 def test_includes_of_a_kickstart_file(load: Load, tmp_path: Any) -> None:
