@@ -103,6 +103,11 @@ class BlobStore:
         used. has() does not count it, and it is never removed."""
         self._borrowed.setdefault(ref, path)
 
+    def keep(self, ref: BlobRef) -> None:
+        """Copy a blob that is borrowed into the store, unless it is there. Raises as read() does."""
+        if ref in self._borrowed and not self.has(ref):
+            self.append(ref, b"", ref.mode, ref.mtime)
+
     def source(self, ref: BlobRef) -> str:
         """Return the path of a file with a blob's content: a borrowed one, or path(). A blob that has_made() need not be hashed
         again, so that it is never a borrowed one."""

@@ -86,10 +86,14 @@ class LiveRoot:
     def run(self, program: Program, *, observed: bool) -> RunResult:
         """Run a program in the sandbox.
 
-        A missing interpreter is status 127, not an error. Raises SandboxError when the sandbox cannot be set up, and what
-        Server.run() raises.
+        A missing interpreter is status 127, not an error. Raises SandboxError when the sandbox cannot be set up, StorageError,
+        and what Server.run() raises.
         """
         updates, self._pending = tuple(self._pending), []
+        # the server opens the store by its name, and does not know what it borrows
+        for blob in (entry.blob for each in updates for _, entry in each.made):
+            if blob is not None:
+                self._store.keep(blob)
         result: RunResult = self._call("run", program, observed, updates)
         return result
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -18,7 +20,7 @@ from compose.errors import SandboxError, ScriptError
 from compose.events import Reporter
 from compose.interpreter import python
 from compose.process import Program, ProgramRecord
-from compose.tree import Tree
+from compose.tree import BlobRef, Entry, Tree
 from compose.workroot.live import _PROGRAM
 from compose.workroot.workroot import Workroot
 from tests.support.told import Told
@@ -324,7 +326,7 @@ import sys
 from compose.blobs import BlobStore
 from compose.events import Reporter
 from compose.process import Program
-from compose.tree import Tree
+from compose.tree import BlobRef, Entry, Tree
 from compose.workroot.live import _PROGRAM
 from compose.workroot.workroot import Workroot
 store = BlobStore({str(tmp_path / "s")!r})
@@ -398,3 +400,20 @@ def test_a_hole_larger_than_the_disk(small: Tree, store: BlobStore, directory: s
         with pytest.raises(ScriptError, match=rf"^/usr/hole, made by scriptlet:x:%post, has {size} bytes") as caught:
             root.run(lua(HOLE.replace("SIZE", str(size))))
         assert store.root in str(caught.value)
+
+
+def test_linked_files_of_a_root_directory(small: Tree, store: BlobStore, directory: str, tmp_path: Path) -> None:
+    """The store only borrows them, and the process that runs the programs has another store."""
+    place = tmp_path / "private"
+    place.write_text("private\n")
+    time_of_it = int(place.stat().st_mtime)
+    os.utime(place, (time_of_it, time_of_it))
+    blob = BlobRef(digest=hashlib.sha256(b"private\n").hexdigest(), size=8, mode=0o600, mtime=time_of_it)
+    store.borrow(blob, str(place))
+    editor = small.edit()
+    for name in ("one", "two"):
+        editor.put(
+            f"usr/{name}", Entry(mode=stat.S_IFREG | 0o640, gid=7, blob=blob, mtime=time_of_it, link="x", writer="x")
+        )
+    tree = editor.build()
+    assert after(tree, store, directory, "[ /usr/one -ef /usr/two ] && cat /usr/one") == tree
