@@ -148,7 +148,7 @@ def postprocess_rootfs(
         loaded = None
         if treefile is not None:
             options = ComposeOptions(treefile=treefile, basearch=basearch, cachedir=cache.path)
-            loaded = load(options, reporter)
+            loaded = load(options, reporter, installs=False)
         return _postprocess_rootfs(rootfs, loaded, cache, epoch, jobs, reporter)
 
 
@@ -210,7 +210,7 @@ def commit_rootfs(options: ComposeOptions, rootfs: str, reporter: Reporter) -> C
         raise UsageError("compose commit needs --repo")
     for path in options.result_files:
         fs.check_place(path)
-    loaded = load(options, reporter)
+    loaded = load(options, reporter, installs=False)
     treefile = loaded.treefile
     labelled = treefile.selinux and not options.disable_selinux
     with (

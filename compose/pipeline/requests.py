@@ -21,13 +21,16 @@ if TYPE_CHECKING:
     from compose.solve.locked import LockRequest
 
 
-def load(options: ComposeOptions, reporter: Reporter, known: KnownFiles | None = None) -> LoadedTreefile:
-    """Load the treefile of a compose, and report its warnings. Raises TreefileError."""
+def load(
+    options: ComposeOptions, reporter: Reporter, known: KnownFiles | None = None, *, installs: bool = True
+) -> LoadedTreefile:
+    """Load the treefile of a compose, and report its warnings. installs: will its packages be installed, so that there must be
+    some? Raises TreefileError."""
     loaded = load_treefile(options.treefile, basearch=options.basearch or host_basearch(), known=known)
     for warning in loaded.warnings:
         reporter.warn(warning)
     treefile = loaded.treefile
-    if not treefile.packages and not treefile.repo_packages and not treefile.rpm_files:
+    if installs and not treefile.packages and not treefile.repo_packages and not treefile.rpm_files:
         raise TreefileError(f"{options.treefile}: no packages are listed", hint="list at least one under packages:")
     return loaded
 

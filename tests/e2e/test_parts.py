@@ -189,6 +189,14 @@ def test_a_root_that_something_else_made(site: Site) -> None:
     listed = site.ostree("show", REF, "--print-metadata-key=rpmostree.rpmdb.pkglist")
     assert "'hello-lib'" in listed
     assert json.loads(report.read_text())["packages"] == listed.count("), (") + 1 > 5
+    # whose packages another tool has chosen, and repositories are not asked
+    tree = site.write_treefile(repos=["ignored"], packages=None, container=True)
+    for step in (
+        ("postprocess", site.path / "out/rootfs", tree),
+        ("commit", tree, site.path / "out/rootfs", f"--repo={site.repo}"),
+    ):
+        run(site, *step)
+    assert site.ostree("show", REF, "--print-metadata-key=rpmostree.rpmdb.pkglist") == listed
 
 
 def test_postprocessing_leaves_nothing_beside_the_root(site: Site) -> None:
