@@ -197,6 +197,7 @@ def test_a_root_that_something_else_made(site: Site) -> None:
     ):
         run(site, *step)
     assert site.ostree("show", REF, "--print-metadata-key=rpmostree.rpmdb.pkglist") == listed
+    assert "no packages are listed" in run(site, "install", tree, site.path / "new", f"--repo={site.repo}", status=2)
 
 
 def test_postprocessing_leaves_nothing_beside_the_root(site: Site) -> None:
