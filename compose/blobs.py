@@ -31,6 +31,7 @@ from typing import Self
 
 from compose.errors import DamagedError, StorageError
 from compose.fs import (
+    NO_TMPFILE,
     changed,
     chunks,
     clone_or_copy,
@@ -53,8 +54,6 @@ _TMP = "tmp"
 _LAST_MTIME = (1 << 31) - 1
 # errors of open() where another kind of file is now
 _REPLACED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
-# errors of open(O_TMPFILE) on a filesystem without it
-_NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS})
 
 
 def plain_mode(permissions: int) -> int:
@@ -363,7 +362,7 @@ class BlobWriter:
             try:
                 self._fd = os.open(f"{self._root}/{_TMP}", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
             except OSError as error:
-                if error.errno not in _NO_TMPFILE:
+                if error.errno not in NO_TMPFILE:
                     raise
                 self._name, self._fd = _locked_file(self._root)
             for piece in self._buffer:

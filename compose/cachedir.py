@@ -39,8 +39,6 @@ from compose.events import Reporter
 PREVIEW, IMAGES = "preview-repo", "image-repo"
 HISTORY = "composes"
 _POLL = 0.1  # seconds
-_WRITTEN_WITHIN = 3600.0
-"""Seconds after which a file that is being written is a leftover of a killed process: the largest take less than one."""
 
 OBJECT_MEMO, LABELS, PROGRAMS = "object-memo", "labels", "programs"
 SOLVED, TREEFILES = "solved", "treefiles"
@@ -128,7 +126,7 @@ class CacheDir:
             with _file_lock(os.path.join(top, ".lock")):
                 # holding this lock, so that no compose takes the directory for a leftover before its own lock is held
                 _remove_leftovers(top)
-                fs.remove_unfinished(self.path, _WRITTEN_WITHIN)
+                fs.remove_unfinished(self.path)
                 directory = os.path.join(top, os.urandom(4).hex())
                 lock = _make_locked(directory)
         try:

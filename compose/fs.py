@@ -19,8 +19,12 @@ from compose.errors import StorageError
 
 _FICLONE = 0x40049409  # linux/fs.h
 _MAX_DEPTH = 64
-_UNFINISHED = re.compile(r".+\.[0-9a-f]{12}\.tmp")
+_UNFINISHED = re.compile(r".*\.[0-9a-f]{12}\.tmp")
 """Names under which files are written."""
+_WRITTEN_WITHIN = 3600.0
+"""Seconds after which a file that is being written is a leftover of a killed process: the largest take less than one."""
+_KEPT_OF_NAME = 50
+"""Characters of a file's name that its temporary name begins with."""
 _BLOCK = 512
 """Unit of st_blocks in bytes, on all filesystems."""
 FREE_SPACE = "free some space there and run it again; finished work is kept"
@@ -38,6 +42,8 @@ DISK_ERRORS = _FULL | {errno.EROFS, errno.EIO, errno.EFBIG, errno.ENOLCK}
 _REFUSED = DISK_ERRORS | {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
 # EPERM: seccomp filters of containers return it for unknown calls; if the file is not writable, write() fails too
 _UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM})
+NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS})
+"""Errors of open(O_TMPFILE) on a filesystem without it."""
 
 
 def storage_error(place: str, error: OSError) -> StorageError:
@@ -120,9 +126,13 @@ def check_place(path: str) -> None:
     try:
         if not path:
             raise FileNotFoundError(errno.ENOENT, "the name is empty")
-        if os.path.isdir(path):
+        mode = stat.S_IFREG
+        # fails for a name that is too long, too
+        with contextlib.suppress(FileNotFoundError):
+            mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if os.path.exists(path) and not os.path.isfile(path):
+        if not stat.S_ISREG(mode):
             # such as a device, which the new file would replace
             raise FileExistsError(errno.EEXIST, "it exists and is not a regular file")
         # finds out whether the directory is missing, full, another user's, read-only or immutable
@@ -153,26 +163,39 @@ def memory_file(name: str) -> BinaryIO:
 
 def atomic_write(path: str, data: bytes, mode: int = 0o644, *, fsync: bool = True, dir_fd: int | None = None) -> None:
     """Write a file under a temporary name, fsync it (unless fsync is False) and rename it to path. Raises StorageError, and
-    OSError where path cannot be, such as in a missing directory.
+    OSError when too many files are open.
 
     dir_fd: directory that a relative path is relative to.
     """
-    temporary = f"{path}.{os.urandom(6).hex()}.tmp"
-    with storage_errors(full_path(path, dir_fd)):
-        try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=dir_fd)
-            try:
-                write_all(fd, data)
-                os.fchmod(fd, mode)
-                if fsync:
-                    os.fsync(fd)
-            finally:
-                os.close(fd)
-            os.rename(temporary, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary, dir_fd=dir_fd)
+    try:
+        with _replacing(path, mode, dir_fd) as fd:
+            write_all(fd, data)
+            os.fchmod(fd, mode)
+            if fsync:
+                os.fsync(fd)
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
             raise
+        raise storage_error(full_path(path, dir_fd), error) from error
+
+
+@contextmanager
+def _replacing(path: str, mode: int, dir_fd: int | None = None) -> Iterator[int]:
+    """Open a new file, which replaces what is at path at the end, or is removed if the block raises. Raises OSError."""
+    directory, name = os.path.split(path)
+    # with all of the name, a long one would be too long
+    temporary = os.path.join(directory, f"{name[:_KEPT_OF_NAME]}.{os.urandom(6).hex()}.tmp")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=dir_fd)
+    try:
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+        os.rename(temporary, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=dir_fd)
+        raise
 
 
 def sync_directory(path: str, *, dir_fd: int | None = None) -> None:
@@ -411,24 +434,14 @@ def chunks(fd: int, offset: int = 0, size: int = CHUNK) -> Iterator[bytes]:
 def copy_file(source: str, target: str) -> None:
     """Copy the regular file source to target, replacing it atomically, because others may be reading it. Raises OSError, as
     open_regular() does."""
-    with open_regular(source) as origin:
-        temporary = f"{target}.{os.urandom(6).hex()}.tmp"
-        copy = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        try:
-            try:
-                clone_or_copy(origin.fileno(), copy)
-            finally:
-                os.close(copy)
-            os.rename(temporary, target)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+    with open_regular(source) as origin, _replacing(target, 0o644) as copy:
+        clone_or_copy(origin.fileno(), copy)
 
 
-def remove_unfinished(directory: str, older: float, names: re.Pattern[str] = _UNFINISHED) -> None:
-    """Remove what killed processes were writing to a directory. older: seconds since such a file was written to, so that others
-    may be writing there; 0 if nobody is. names: of such files; by default those of atomic_write() and copy_file(). Raises
-    OSError."""
+def remove_unfinished(directory: str, older: float = _WRITTEN_WITHIN, names: re.Pattern[str] = _UNFINISHED) -> None:
+    """Remove what killed processes were writing to a directory. older: seconds since such a file was written to; by default
+    others may be writing there, 0 if nobody is. names: of such files; by default those of atomic_write() and copy_file().
+    Raises OSError."""
     for each in os.scandir(directory):
         if names.fullmatch(each.name):
             # its writer may rename it at this moment

@@ -152,9 +152,10 @@ def keep(repo: Repo, commit: str, records: Records) -> None:
 
 
 def forget_gone(repo: Repo) -> None:
-    """Remove records and sources of deleted commits. Raises StorageError."""
+    """Remove records and sources of deleted commits, and what killed processes were writing. Raises StorageError."""
     directory = os.path.join(repo.path, _DIRECTORY)
     with fs.storage_errors(directory), suppress(FileNotFoundError):
+        fs.remove_unfinished(directory)
         for name in os.listdir(directory):
             commit, _, suffix = name.partition(".")
             if f".{suffix}" in (_SUFFIX, _SOURCES) and not repo.has(commit, "commit"):

@@ -65,9 +65,15 @@ def _made(parent: str, prefix: str, stack: ExitStack) -> str:
             lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             if _may_keep(lock) and _is_at(directory, lock):
                 stack.callback(os.close, lock)
-                stack.callback(fs.remove_tree, directory)
+                stack.callback(_remove, directory)
                 return directory
             os.close(lock)
+
+
+def _remove(directory: str) -> None:
+    """If this fails, the next process removes the rest."""
+    with suppress(OSError):
+        fs.remove_tree(directory)
 
 
 def _may_keep(fd: int) -> bool:

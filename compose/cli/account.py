@@ -117,5 +117,4 @@ def _write(document: dict[str, Any], output: str | None) -> None:
     if output is None:
         typer.echo(text, nl=False)
         return
-    with fs.storage_errors(output):
-        fs.atomic_write(output, text.encode())
+    fs.atomic_write(output, text.encode())

@@ -98,8 +98,7 @@ def command(
 def _write_treemap(path: str, revision: str, found: Weighed) -> None:
     """Raises StorageError."""
     text = page(f"Size of {revision}", _total(found), found.files, _name)
-    with fs.storage_errors(path):
-        fs.atomic_write(path, text.encode())
+    fs.atomic_write(path, text.encode())
 
 
 def _check(revision: str, found: Weighed, limits: dict[str, int]) -> None:

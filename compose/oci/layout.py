@@ -33,8 +33,6 @@ MAX_JSON = 16 << 20
 """Bytes that an index, a manifest or a configuration may have."""
 TEMPORARY = ".compose-oci-"
 """Begins the names of directories beside a target in which images are made, and of nothing else."""
-_PIECE = 1 << 20
-_NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS})
 
 
 class Blob:
@@ -115,7 +113,7 @@ class Layout:
             try:
                 fd = os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=self._blobs)
             except OSError as error:
-                if error.errno not in _NO_TMPFILE:
+                if error.errno not in fs.NO_TMPFILE:
                     raise
                 temporary = f".{os.urandom(6).hex()}.tmp"
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -152,7 +150,7 @@ class Layout:
             return
         total = hashlib.sha256()
         with self.blob() as blob:
-            while piece := source.read(_PIECE):
+            while piece := source.read(fs.CHUNK):
                 total.update(piece)
                 blob.write(piece)
             if total.hexdigest() != digest:
@@ -252,6 +250,7 @@ def layout_for(path: str, reporter: Reporter) -> Iterator[Layout]:
             layout.index()
             for directory in (path, f"{path}/{BLOBS}"):
                 fs.check_directory(directory)
+                fs.remove_unfinished(directory)
             yield layout
         return
     destination = os.path.realpath(path)
@@ -262,7 +261,9 @@ def layout_for(path: str, reporter: Reporter) -> Iterator[Layout]:
                 yield layout
         except BaseException:
             for name in (LAYOUT, BLOBS.partition("/")[0]):
-                fs.remove_tree(f"{destination}/{name}")
+                # the error that led here says more than one of cleaning up
+                with contextlib.suppress(OSError):
+                    fs.remove_tree(f"{destination}/{name}")
             raise
         return
     parent = os.path.dirname(destination)

@@ -33,8 +33,6 @@ _LARGEST = 1_000_000_000
 """Bytes that a file of metadata may have: the largest of real distributions have a tenth of that."""
 _UNFINISHED = re.compile(r".+\.solvx?\.[0-9A-Za-z]{6}")
 """Names of files that libdnf5 is writing to libsolv's cache."""
-_WRITTEN_WITHIN = 3600.0
-"""Seconds after which such a file is a leftover of a killed process: those of the largest repositories take ten."""
 _LOST = b"mapping pread: "
 """Begins what libsolv prints about data that its cache should have, and has not (repopage_load_page_range())."""
 _MOST_PRINTED = 1 << 20
@@ -120,7 +118,7 @@ def _remove_partial(metadata_dir: str) -> None:
                     fs.remove_tree(os.path.join(repository.path, name))
             with suppress(FileNotFoundError):
                 # downloads of packages may write there without the lock
-                fs.remove_unfinished(os.path.join(repository.path, "solv"), _WRITTEN_WITHIN, _UNFINISHED)
+                fs.remove_unfinished(os.path.join(repository.path, "solv"), names=_UNFINISHED)
 
 
 def _loaded(request: SolveRequest, network: RepoNetwork, reporter: Reporter, installed: str | None) -> Repositories:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from compose.inputhash import Input, InputKind
 from compose.ostree.repo import Repo
 from compose.pipeline.options import ComposeOptions
 from compose.pipeline.results import keep_records
-from compose.records import Records, Run, decode, encode, read_sources
+from compose.records import Records, Run, decode, encode, forget_gone, keep, read_sources
 from compose.treefile.model import Treefile
 
 
@@ -40,6 +42,18 @@ def test_sources_that_cannot_be_read(tmp_path: Path) -> None:
     assert read_sources(str(tmp_path / "missing"), str(tmp_path)) is None
     with pytest.raises(FetchError, match=r"cannot read .*: Is a directory"):
         read_sources(str(tmp_path), str(tmp_path))
+
+
+def test_records_of_commits_that_are_gone_and_half_a_record(tmp_path: Path) -> None:
+    with Repo.create(str(tmp_path / "repo")) as repo:
+        keep(repo, "0" * 64, Records(writers={}, programs=()))
+        place = tmp_path / "repo/extensions/compose"
+        # a killed process leaves the one, another process writes the other
+        for name, age in (("0123456789ab", 4000), ("ba9876543210", 0)):
+            (place / f"x.{name}.tmp").touch()
+            os.utime(place / f"x.{name}.tmp", (time.time() - age,) * 2)
+        forget_gone(repo)
+        assert os.listdir(place) == ["x.ba9876543210.tmp"]
 
 
 def test_what_claims_to_be_huge_is_not_believed() -> None:

@@ -32,6 +32,20 @@ def test_atomic_write_below_an_open_directory(tmp_path: Path) -> None:
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"content")]
 
 
+@pytest.mark.parametrize("name", ["x" * 255, "\N{SNOWMAN}" * 85])
+def test_the_longest_names_can_be_written(name: str, tmp_path: Path) -> None:
+    target = tmp_path / name
+    fs.check_place(str(target))
+    fs.atomic_write(str(target), b"one")
+    fs.copy_file(str(target), str(tmp_path / f"{name[1:]}y"))
+    assert target.read_bytes() == b"one"
+
+
+def test_atomic_write_names_a_directory_that_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"cannot write .*/gone/file: No such file or directory"):
+        fs.atomic_write(str(tmp_path / "gone" / "file"), b"one")
+
+
 def test_atomic_write_into_a_full_disk_names_the_place() -> None:
     with pytest.raises(StorageError, match="cannot write /dev/full/x"), fs.storage_errors("/dev/full/x"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -137,7 +151,7 @@ def test_rename_noreplace(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["b", "c"]
 
 
-@pytest.mark.parametrize("place", ["", "directory", "pipe", "missing/file"])
+@pytest.mark.parametrize("place", ["", "directory", "pipe", "missing/file", "x" * 256])
 def test_places_that_no_file_can_be_written_to(place: str, tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir()
     os.mkfifo(tmp_path / "pipe")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from compose import scratch
+from compose import fs, scratch
 from compose.errors import StorageError
 from compose.scratch import directory_beside, temporary_directory
 
@@ -27,6 +27,17 @@ def test_a_directory_beside_a_path_is_removed_though_its_process_was_killed(tmp_
             # whoever lives keeps what is theirs
             assert sorted(os.listdir(tmp_path)) == sorted([".newer", os.path.basename(first), os.path.basename(second)])
     assert os.listdir(tmp_path) == [".newer"]
+
+
+def test_what_cannot_be_removed_at_the_end_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: str) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch, directory_beside(str(tmp_path / "file"), ".new-"):
+        patch.setattr(fs, "remove_tree", fail)
+    assert os.listdir(tmp_path)
+    scratch.remove_leftovers(str(tmp_path / "file"), ".new-")
+    assert not os.listdir(tmp_path)
 
 
 def test_a_directory_beside_what_has_no_place(tmp_path: Path) -> None:

@@ -159,6 +159,10 @@ def test_filesystems_without_nameless_files(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(os, "O_TMPFILE", os.O_DIRECTORY)  # EISDIR, as where they are not known
     place = tmp_path / "out"
     manifest = add(place, "one", "a")
+    # as a process leaves it that is killed
+    for killed in (place / "blobs/sha256/.0123456789ab.tmp", place / "index.json.0123456789ab.tmp"):
+        killed.touch()
+        os.utime(killed, (0, 0))
     assert written(place, "a") == manifest
     with pytest.raises(ZeroDivisionError), layout_for(str(place), Reporter()) as layout, layout.blob() as blob:
         blob.write(b"half")
