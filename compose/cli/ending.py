@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from compose import fs
 from compose.errors import ComposeError, SandboxError, UsageError
 from compose.process import LIMITS, LIMITS_HINT, signal_name
 
@@ -20,13 +21,15 @@ class Interrupted(BaseException):
 
 
 def limited(error: BaseException) -> ComposeError | None:
-    """The error to report for an exception caused by a resource limit of the machine, or because the current directory is gone;
-    None for other exceptions."""
+    """The error to report for an exception caused by a resource limit of the machine, by its disk, or because the current
+    directory is gone; None for other exceptions."""
     match error:
         case ComposeError():
             return None
         case FileNotFoundError() if error.filename is None and _nowhere():
             return UsageError("the current directory was removed", hint="change to one that exists")
+        case OSError() if error.errno in fs.DISK_ERRORS:
+            return fs.storage_error(error.filename if isinstance(error.filename, str) else "to the disk", error)
         case OSError() if error.errno in LIMITS:
             text = error.strerror
         case RuntimeError() if "can't start new thread" in str(error):

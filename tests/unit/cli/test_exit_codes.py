@@ -33,6 +33,15 @@ def test_a_machine_that_gives_no_more_is_no_fault_of_ours(error: Exception) -> N
     assert "ulimit" in (told.hint or "")
 
 
+@pytest.mark.parametrize("place", ["/srv/repo/x", None, 7])
+def test_a_disk_that_fails_is_no_fault_of_ours(place: str | int | None) -> None:
+    told = limited(OSError(errno.EIO, "Input/output error", place))
+    where = place if isinstance(place, str) else "to the disk"
+    assert isinstance(told, StorageError)
+    assert told.message == f"cannot write {where}: Input/output error"
+    assert "dmesg" in (told.hint or "")
+
+
 @pytest.mark.parametrize("error", [OSError(errno.ENOENT, "x"), RuntimeError("x"), StorageError("x"), KeyError("x")])
 def test_others_are_told_as_they_are(error: Exception) -> None:
     assert limited(error) is None
