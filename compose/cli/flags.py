@@ -377,15 +377,18 @@ def refuse(reason: str, *names: str) -> None:
 
 
 def signers_of(gpg_keys: list[str] | None, files: list[str] | None, commands: list[str] | None) -> tuple[Signer, ...]:
-    """Signers for the values of GpgKeys, SignFiles and SignCommands. Raises UsageError."""
+    """Signers for the values of GpgKeys, SignFiles and SignCommands. Raises UsageError, for a key or program that is not there
+    too."""
     from compose.ostree.keys import read_keys
     from compose.ostree.signers import GpgKey, parse_command
 
-    return (
-        *(GpgKey(each) for each in gpg_keys or ()),
-        *(key for each in files or () for key in read_keys(each)),
-        *(parse_command(each) for each in commands or ()),
-    )
+    keys = [GpgKey(each) for each in gpg_keys or ()]
+    programs = [parse_command(each) for each in commands or ()]
+    for key in keys:
+        key.check()
+    for program in programs:
+        program.check()
+    return (*keys, *(each for path in files or () for each in read_keys(path)), *programs)
 
 
 def source_date_epoch() -> int | None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from compose import fs
 from compose.errors import UsageError
 from compose.events import Reporter
 from compose.openpgp import BadPacketError, packets
-from compose.ostree.sign import GPG_SIGNATURES, gpg_signature
+from compose.ostree.sign import GPG_SIGNATURES, gpg_signature, require_gpg_key
 
 METADATA_KEYS = {"gpg": GPG_SIGNATURES, "ed25519": "ostree.sign.ed25519", "spki": "ostree.sign.spki"}
 """The key under which signatures of a kind are kept in detached metadata and in summary.sig."""
@@ -64,6 +64,10 @@ class GpgKey:
     def name(self) -> str:
         return f"GnuPG with key {self.key}"
 
+    def check(self) -> None:
+        """Raise UsageError if there is no such key."""
+        require_gpg_key(self.key, self.origin)
+
     def sign(self, data: bytes) -> bytes:
         return gpg_signature(data, self.key, self.origin)
 
@@ -84,6 +88,11 @@ class SignCommand:
     def name(self) -> str:
         return f"--sign-command: {shlex.join(self.argv)}"
 
+    def check(self) -> None:
+        """Raise UsageError if there is no such program."""
+        if shutil.which(self.argv[0]) is None:
+            raise UsageError(f"--sign-command: there is no program {self.argv[0]}")
+
     def sign(self, data: bytes) -> bytes:
         name = shlex.join(self.argv)
         status, signature, messages = self._run(data)
@@ -102,7 +111,7 @@ class SignCommand:
     def _run(self, data: bytes) -> tuple[int, bytes, list[str]]:
         """Return its status as subprocess does, its output, and the last lines of its standard error."""
         # standard error is a file, because a child that the program leaves running (ssh, for example) would keep a pipe open
-        with fs.memory_file("signed") as source, tempfile.TemporaryFile() as errors:
+        with fs.memory_file("signed") as source, fs.memory_file("errors") as errors:
             source.write(data)
             source.seek(0)
             try:

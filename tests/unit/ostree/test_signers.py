@@ -52,9 +52,7 @@ def test_a_program_gets_the_bytes_and_what_it_writes_is_the_signature() -> None:
     assert caught.value.details == ("no card",)
 
 
-@pytest.mark.parametrize(
-    ("key", "named"), [(GpgKey("nokey", "gpg-key"), "gpg-key"), (signers_of(["nokey"], None, None)[0], "--gpg-key")]
-)
+@pytest.mark.parametrize(("key", "named"), [(GpgKey("nokey", "gpg-key"), "gpg-key"), (GpgKey("nokey"), "--gpg-key")])
 @pytest.mark.parametrize("installed", [True, False])
 def test_a_key_that_is_missing_is_named_as_it_was_given(
     key: GpgKey, named: str, installed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -65,6 +63,15 @@ def test_a_key_that_is_missing_is_named_as_it_was_given(
     with pytest.raises(UsageError, match=rf"^{named}: gpg ") as caught:
         key.sign(b"data")
     assert installed or f"or leave {named} out" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(("keys", "commands"), [(["nokey"], []), ([], ["cat", "spki=/no/such --flag"])])
+def test_what_cannot_sign_is_known_at_once(
+    keys: list[str], commands: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GNUPGHOME", str(tmp_path))
+    with pytest.raises(UsageError, match=r"^--gpg-key: gpg cannot sign with nokey|no program /no/such$"):
+        signers_of(keys, None, commands)
 
 
 def test_a_user_learns_what_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
