@@ -26,7 +26,6 @@ INDEX = "index.json"
 _MARK = "compose-bundle"
 _VERSION = 1
 _BLOCK = 512
-_CHUNK = 1 << 20
 _INDEX_LIMIT = 64 << 20
 _DEEPEST = 200  # directories of a path; os.makedirs() recurses
 _SIZE_FIELD = slice(124, 136)  # of a ustar header, octal (POSIX pax(1), ustar Interchange Format)
@@ -68,8 +67,8 @@ class Index:
 def write(stream: BinaryIO, files: Mapping[str, Source], facts: Mapping[str, Any]) -> None:
     """Write a bundle. files: by path. facts: the caller's own data, stored as JSON.
 
-    Raises UsageError for an invalid path, StorageError for a file that cannot be read, OSError for a stream that cannot be
-    written.
+    Raises UsageError for an invalid path, StorageError for a file that cannot be read or changes meanwhile, OSError for a
+    stream that cannot be written.
     """
     members = tuple(_member(path, files[path]) for path in sorted(files))
     document = {_MARK: _VERSION, "files": [asdict(each) for each in members], **facts}
@@ -98,7 +97,7 @@ def unpack(stream: BinaryIO, name: str, directory: str) -> Index:
         if _read_exactly(stream, len(header), name) != header:
             raise FetchError(f"{name}: the header of {member.path} does not match the index", hint=_HINT)
         _unpack_member(stream, member, name, os.path.join(directory, member.path))
-    if stream.read(_CHUNK).strip(b"\0"):
+    if stream.read(fs.CHUNK).strip(b"\0"):
         raise FetchError(f"{name}: there is data after its last file", hint=_HINT)
     return index
 
@@ -121,8 +120,13 @@ def _append(stream: BinaryIO, member: Member, source: Source) -> None:
     if source.path is None:
         stream.write(source.data or b"")
     else:
+        digest = hashlib.sha256()
         for chunk in _chunks(source.path):
+            digest.update(chunk)
             stream.write(chunk)
+        if digest.hexdigest() != member.sha256:
+            # another compose may have fetched newer metadata
+            raise fs.changed(source.path)
     stream.write(bytes(-member.size % _BLOCK))
 
 
@@ -133,7 +137,7 @@ def _chunks(path: str) -> Iterator[bytes]:
     with file:
         while True:
             with fs.read_errors(path):
-                chunk = file.read(_CHUNK)
+                chunk = file.read(fs.CHUNK)
             if not chunk:
                 return
             yield chunk
@@ -204,7 +208,7 @@ def _unpack_member(stream: BinaryIO, member: Member, name: str, target: str) -> 
             raise FetchError(f"{name}: {member.path} is both a file and a directory", hint=_HINT) from error
         with open(fd, "wb") as file:
             while left:
-                chunk = _read_exactly(stream, min(left, _CHUNK), name)
+                chunk = _read_exactly(stream, min(left, fs.CHUNK), name)
                 digest.update(chunk)
                 file.write(chunk)
                 left -= len(chunk)

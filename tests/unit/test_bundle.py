@@ -145,6 +145,18 @@ def test_the_error_names_the_source_that_cannot_be_read(
     assert os.listdir(tmp_path) == ["source.rpm"]
 
 
+@pytest.mark.parametrize("content", [b"new", b"longer", b""])
+def test_a_file_that_changes_meanwhile(content: bytes, tmp_path: Path) -> None:
+    class Changing(io.BytesIO):
+        def write(self, data: Any, /) -> int:
+            (tmp_path / "a").write_bytes(content)
+            return super().write(data)
+
+    (tmp_path / "a").write_bytes(b"old")
+    with pytest.raises(StorageError, match=f"{tmp_path}/a changed while it was read"):
+        write(Changing(), {"a": Source(path=str(tmp_path / "a"))}, {})
+
+
 def test_the_error_names_the_bundle_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "source.rpm").write_bytes(b"r" * (1 << 20))
     with pytest.raises(OSError, match="No space left"), open("/dev/full", "wb") as stream:
