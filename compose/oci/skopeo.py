@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
-from typing import Any
 
 from compose import fs
 from compose.errors import ImageError, UsageError
@@ -136,16 +135,16 @@ def _inspect(image: ImageReference, access: Access, *options: str) -> list[str]:
 def _run(arguments: list[str], failure: str, *inherited: int) -> bytes:
     """Run skopeo and return its standard output. inherited: file descriptors to pass on."""
     require()
-    settings: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    # in a process group of its own: only compose gets the terminal's interrupt, and then kills it
-    with subprocess.Popen(["skopeo", *arguments], process_group=0, pass_fds=inherited, **settings) as process:
-        try:
-            output, errors = process.communicate()
-        except BaseException:
-            process.kill()
-            raise
-    if process.returncode:
-        lines = errors.decode(errors="replace").splitlines()[-_LINES:]
-        raise ImageError(f"{failure}: skopeo exited with {process.returncode}", details=lines)
-    assert isinstance(output, bytes)
-    return output
+    done = subprocess.run(
+        ["skopeo", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        pass_fds=inherited,
+        # only compose gets the terminal's interrupt, and then kills it
+        process_group=0,
+    )
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").splitlines()[-_LINES:]
+        raise ImageError(f"{failure}: skopeo exited with {done.returncode}", details=lines)
+    return done.stdout

@@ -101,24 +101,15 @@ def image_digest(nodes: Iterable[Node]) -> bytes:
         listing.writelines(dump(nodes))
         listing.seek(0)
         try:
-            # an interrupt from the terminal is for the compose, which then ends it
-            process = subprocess.Popen(
-                _COMMAND, stdin=listing, stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0
-            )
-        except OSError:
+            # an interrupt from the terminal is for the compose, which then kills it
+            done = subprocess.run(_COMMAND, stdin=listing, capture_output=True, check=False, process_group=0)
+        except FileNotFoundError:
             raise _missing() from None
-        with process:
-            try:
-                output, errors = process.communicate()
-            finally:
-                # if it has not ended by itself
-                process.kill()
-                process.wait()
-    answer = output.decode("ascii", "replace").strip()
-    if process.returncode or not re.fullmatch("[0-9a-f]{64}", answer):
+    answer = done.stdout.decode("ascii", "replace").strip()
+    if done.returncode or not re.fullmatch("[0-9a-f]{64}", answer):
         raise RepositoryError(
             f"{PROGRAM} cannot compute the composefs digest of this tree",
-            details=errors.decode(errors="replace").splitlines()[-10:] or [f"exit status {process.returncode}"],
+            details=done.stderr.decode(errors="replace").splitlines()[-10:] or [f"exit status {done.returncode}"],
             hint="fix what it reports, or set ex-integrity.composefs=no in the repository's config",
         )
     return bytes.fromhex(answer)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from compose.cli.ending import Interrupted
 from compose.errors import RepositoryError, UsageError
 from compose.ostree.composefs import Node, dump, file_payload, image_digest, require_program
 
@@ -100,12 +101,13 @@ def test_an_interrupt_ends_the_program(tmp_path: Path, monkeypatch: pytest.Monke
     fake_program(tmp_path, monkeypatch, f"echo $$ >{tmp_path}/pid; exec sleep 600")
 
     def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
+        # what signals raise in a command
+        raise Interrupted(signal.SIGALRM)
 
     before = signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, 0.5)
     try:
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Interrupted):
             image_digest(TREE)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
