@@ -52,9 +52,9 @@ def padding(size: int) -> bytes:
     return bytes(-size % BLOCK)
 
 
-def file(name: str, data: bytes, *, mode: int = 0o644) -> bytes:
-    """A complete regular file owned by root."""
-    return entry(name, REGULAR, mode=mode, size=len(data)) + data + padding(len(data))
+def file(name: str, data: bytes) -> bytes:
+    """A complete regular file owned by root, 0644."""
+    return entry(name, REGULAR, mode=0o644, size=len(data)) + data + padding(len(data))
 
 
 def xattrs(pairs: Sequence[tuple[bytes, bytes]]) -> bytes:

@@ -73,10 +73,10 @@ def remove_leftovers(repo_path: str) -> None:
     """Remove staging directories whose lock nobody holds, because their transaction was killed, and old temporary files. Makes
     tmp if there is none, as ostree does. Raises StorageError."""
     top = os.path.join(repo_path, "tmp")
-    os.makedirs(top, mode=0o775, exist_ok=True)
-    names = os.listdir(top)
-    staged = {name.removesuffix(_LOCK_SUFFIX) for name in names if name.startswith(_PREFIX)}
     with fs.storage_errors(top):
+        os.makedirs(top, mode=0o775, exist_ok=True)
+        names = os.listdir(top)
+        staged = {name.removesuffix(_LOCK_SUFFIX) for name in names if name.startswith(_PREFIX)}
         for name in staged:
             path = os.path.join(top, name)
             try:

@@ -85,14 +85,14 @@ def _replace(repo: Repo, moves: Mapping[str, str], files: Mapping[str, bytes]) -
     its signature, or the superblock of a delta, in between gets two that do not match, and tries again."""
     fsync = repo.config.fsync
     with contextlib.ExitStack() as stack:
-        names = [
+        renames = [
             stack.enter_context(refs.prepared_ref(repo.fd, name, checksum, fsync=fsync))
             for name, checksum in moves.items()
         ]
-        names += [
+        renames += [
             stack.enter_context(refs.prepared_file(repo.fd, path, data, fsync=fsync)) for path, data in files.items()
         ]
-        for rename in names:
+        for rename in renames:
             rename()
     if moves:
         refs.touch(repo.fd)

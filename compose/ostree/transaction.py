@@ -278,7 +278,7 @@ class Transaction:
                 self._check_refs()
                 for ref, checksum, _ in self._refs:
                     refs.write_ref(repo.fd, ref, checksum, fsync=fsync)
-        if self._refs:
+            # takes that lock itself
             self._refresh_summary()
 
     def _refresh_summary(self) -> None:

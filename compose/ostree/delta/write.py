@@ -106,8 +106,7 @@ def write_delta(
                 with locked(repo, reporter, exclusive=True, name=SUMMARY_LOCK):
                     write_index(repo, target)
             return None
-        with fs.storage_errors(repo.path):
-            remove_leftovers(repo.path)
+        remove_leftovers(repo.path)
         with staging_directory(repo.path) as staging:
             directory = os.path.join(staging.path, "delta")
             with fs.storage_errors(repo.path):
