@@ -120,7 +120,7 @@ class DeflateAhead:
 
     def _drive(self, number: int, worker: Worker) -> None:
         # a process that was killed, perhaps for lack of memory, has left the streams it made before
-        with suppress(ComposeError):
+        with suppress(ComposeError, OSError):
             for batch, answer in worker.work(self._batches, self._paths):
                 for place, (start, size, inode) in zip(batch, answer, strict=True):
                     if size:

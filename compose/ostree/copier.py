@@ -11,9 +11,7 @@ change meanwhile.
 
 from __future__ import annotations
 
-import marshal
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -30,7 +28,7 @@ from compose.ostree.objects import (
     object_name,
 )
 from compose.ostree.reading import OpenContent, open_object, verified
-from compose.ostree.worker import DAMAGED, READ, WRITE, Failure, serve
+from compose.ostree.worker import DAMAGED, READ, WRITE, Failure, serve, setup
 
 Setup = tuple[str, str, str, str, int | None]
 """Objects directory and mode of the source; staging directory and mode of the target; deflate level."""
@@ -43,18 +41,17 @@ class _WriteError(Exception):
 
 def serve_copier() -> None:
     """Copy objects until standard input ends."""
-    objects, mode, staging, target, level = marshal.load(sys.stdin.buffer)
-    serve(Copier(objects, Mode(mode), staging, Mode(target), level).copy_batch)
+    serve(lambda: Copier(*setup()).copy_batch)
 
 
 class Copier:
     """Copies content objects of a repository into the staging directory of another, which is an archive or bare-user one."""
 
-    def __init__(self, objects: str, mode: Mode, staging: str, target: Mode, level: int | None) -> None:
+    def __init__(self, objects: str, mode: str, staging: str, target: str, level: int | None) -> None:
         self._objects = objects
-        self._mode = mode
+        self._mode = Mode(mode)
         self._staging = staging
-        self._target = target
+        self._target = Mode(target)
         self._deflater = Deflater(level)
 
     def copy_batch(self, batch: list[str]) -> Failure | None:

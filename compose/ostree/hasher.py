@@ -50,8 +50,7 @@ class Hasher:
 
 def serve_hasher() -> None:
     """What a worker process runs: hash_batch() of each list of paths until standard input ends. See compose.ostree.worker."""
-    hasher = Hasher(*worker.setup())
-    worker.serve(hasher.hash_batch)
+    worker.serve(lambda: Hasher(*worker.setup()).hash_batch)
 
 
 def _hash(fd: int, size: int) -> tuple[bytes, int]:

@@ -84,7 +84,7 @@ def _padded_hash(part: bytes) -> bytes:
 
 def serve_verity() -> None:
     """What a worker process runs: answer() each list of Job until standard input ends. See compose.ostree.worker."""
-    worker.serve(answer)
+    worker.serve(lambda: answer)
 
 
 def answer(batch: list[Job]) -> list[bytes] | worker.Failure:

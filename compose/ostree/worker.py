@@ -5,7 +5,7 @@ files with the same owner, mode and xattrs. Messages are marshalled:
 
     parent -> writer    Setup, then any number of batches: lists of Job
     writer -> parent    per batch: list of (checksum, payload size, bytes written; -1 if the object was there already), or
-                        a failure: (kind, path, errno, text)
+                        a failure: (kind, path, errno, text); LIMITED of any process that ends because of one
 
     parent -> packer    path of an empty file, deflate level; then any number of batches: lists of paths
     packer -> parent    per batch: list of (place in that file, bytes, inode that was deflated) of each stream; no bytes
@@ -16,6 +16,7 @@ Two other modules have processes of the same kind, that only read: compose.ostre
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import marshal
 import os
@@ -33,6 +34,8 @@ from compose.ostree.deflate import PIECE, WHOLE_MAX, Deflater
 READ, WRITE, CHANGED, DAMAGED, NOT_REGULAR = "read", "write", "changed", "damaged", "not regular"
 """Kinds of failure: the source cannot be read; the repository cannot be written; the source changed meanwhile; it does not have
 the digest it should; it is not a regular file."""
+LIMITED = "limited"
+"""The machine gives no more memory, threads or open files."""
 
 Inode = tuple[int, int, int, list[tuple[bytes, bytes]]]
 """Owner and group, -1 to leave them; mode; xattrs."""
@@ -63,45 +66,54 @@ class _Failed(Exception):
 
 def serve_writer() -> None:
     """Write objects until standard input ends."""
-    writer = Writer(*setup())
-    serve(writer.write_batch)
+    serve(lambda: Writer(*setup()).write_batch)
 
 
 def serve_packer() -> None:
     """Deflate until standard input ends, when nobody else wants the core."""
     os.nice(_NICE)
-    packer = Packer(*setup())
-    serve(packer.pack_batch)
+    serve(lambda: Packer(*setup()).pack_batch)
 
 
 def setup() -> Any:
     """The first message from the parent."""
-    try:
-        return marshal.load(sys.stdin.buffer)
-    except EOFError:
-        # the compose was interrupted while it started this process
-        sys.exit(1)
+    return marshal.load(sys.stdin.buffer)
 
 
-def serve(answer: Callable[[Any], Any]) -> None:
-    """Answer messages until standard input ends.
+def serve(begin: Callable[[], Callable[[Any], Any]]) -> None:
+    """Answer messages until standard input ends. begin: returns what answers one.
 
     A thread reads them. Otherwise the parent, which sends the next message before it takes an answer, and this process could
     wait for each other to read: a pipe may hold no more than a page (pipe(7): /proc/sys/fs/pipe-user-pages-soft).
     """
     messages = SimpleQueue[Any]()
-    threading.Thread(target=_receive, args=(messages,), daemon=True).start()
     sink = sys.stdout.buffer
     try:
+        answer = begin()
+        threading.Thread(target=_receive, args=(messages,), daemon=True).start()
         for message in iter(messages.get, None):
             marshal.dump(answer(message), sink)
             sink.flush()
     except BaseException as error:
-        # a parent that was killed reads no answers; of anything else it sees the traceback
-        if not isinstance(error, BrokenPipeError):
+        if number := _limit(error):
+            # a parent that was killed reads no answers
+            with suppress(BrokenPipeError):
+                marshal.dump((LIMITED, "", number, os.strerror(number)), sink)
+                sink.flush()
+        elif not isinstance(error, EOFError):
+            # that is a compose which was interrupted while it started this process; of anything else it sees the traceback
             sys.excepthook(type(error), error, error.__traceback__)
         # at once: the interpreter would complain that it cannot flush, or that the thread still reads
         os._exit(1)
+
+
+def _limit(error: BaseException) -> int:
+    """The errno of an error that no file is to blame for, 0 for any other."""
+    if isinstance(error, MemoryError):
+        return errno.ENOMEM
+    if "can't start new thread" in str(error):
+        return errno.EAGAIN
+    return error.errno or 0 if isinstance(error, OSError) else 0
 
 
 def _receive(messages: SimpleQueue[Any]) -> None:

@@ -8,6 +8,7 @@ staging directory, so that nobody takes it for a leftover while one of them stil
 from __future__ import annotations
 
 import marshal
+import signal
 import subprocess
 import threading
 from collections import deque
@@ -20,7 +21,7 @@ from compose.errors import RepositoryError, StorageError
 from compose.interpreter import python
 from compose.ostree import hasher, verity, worker
 from compose.ostree.deflate import PIECE, WHOLE_MAX
-from compose.process import signal_name
+from compose.process import OUT_OF_MEMORY, signal_name
 
 _BATCH_BYTES = 4 << 20
 _BATCH_FILES = 256
@@ -131,7 +132,7 @@ def share_out(
 
     sizes: of each piece of work, in bytes. message(places in sizes): what a process is sent. take(places, answer): is called
     from several threads, under a lock. failed(answer): what to raise for an answer that is a tuple, which means a failure.
-    Raises RepositoryError when a process dies.
+    Raises RepositoryError when a process dies, OSError when one reaches a limit of the machine.
     """
     batches = Batches(sizes)
     failures: list[BaseException] = []
@@ -244,7 +245,7 @@ class Worker:
 
     def work(self, batches: Batches, message: Callable[[range], object]) -> Iterator[tuple[range, Any]]:
         """Take batches until there are no more; yields each with the process's answer to its message. Raises RepositoryError
-        when the process dies."""
+        when the process dies, OSError when it reaches a limit of the machine."""
         pending: list[range] = []
         while True:
             while len(pending) < _BATCHES_AHEAD and (batch := batches.next(wait=not pending)) is not None:
@@ -264,11 +265,15 @@ class Worker:
         """The answer to the oldest message that has none yet."""
         assert self._process.stdout is not None
         try:
-            return marshal.load(self._process.stdout)
+            answer = marshal.load(self._process.stdout)
         except EOFError:
             status = self._process.wait()
             how = f"was ended by {signal_name(-status)}" if status < 0 else f"ended with status {status}"
-            raise RepositoryError(f"a worker process {how}", hint="compose again") from None
+            hint = OUT_OF_MEMORY if status == -signal.SIGKILL else "run the same command again"
+            raise RepositoryError(f"a worker process {how}", hint=hint) from None
+        if isinstance(answer, tuple) and answer[0] == worker.LIMITED:
+            raise OSError(*answer[2:])
+        return answer
 
     def kill(self) -> None:
         self._process.kill()

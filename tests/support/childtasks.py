@@ -8,7 +8,7 @@ import sys
 import time
 
 from compose.errors import SolveError
-from compose.ostree import worker
+from compose.ostree import direct, worker
 
 
 def report(request, reporter):
@@ -54,14 +54,18 @@ def end_by_nameless_signal(*_):
 
 
 def echo():
-    worker.serve(lambda message: message)
+    worker.serve(lambda: lambda message: message)
 
 
 def answer_nothing():
     def answer(message):
         raise NotImplementedError(message)
 
-    worker.serve(answer)
+    worker.serve(lambda: answer)
+
+
+def take_all_memory():
+    worker.serve(lambda: direct.Buffer(1 << 60).read)
 
 
 def sleep(request, reporter):

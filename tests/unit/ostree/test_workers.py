@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
+from compose.cli.ending import limited
 from compose.errors import RepositoryError
 from compose.interpreter import python
 from compose.ostree.workers import Worker, share_out
@@ -51,6 +52,13 @@ def test_a_worker_that_fails_shows_why(capfd: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(RepositoryError, match="a worker process ended with status 1"):
         share_out(childtasks.answer_nothing, None, [1], 1, lambda _: [], lambda *_: None, RepositoryError)
     assert capfd.readouterr().err.endswith("NotImplementedError: []\n")
+
+
+def test_a_worker_that_gets_no_memory(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(OSError, match="Cannot allocate memory") as raised:
+        share_out(childtasks.take_all_memory, None, [1], 1, lambda _: [], lambda *_: None, RepositoryError)
+    assert limited(raised.value) is not None
+    assert capfd.readouterr().err == ""
 
 
 def test_a_worker_that_ends_by_a_signal_without_a_name() -> None:
