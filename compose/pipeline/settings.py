@@ -9,7 +9,6 @@ from compose import metadata
 from compose.architecture import foreign
 from compose.assemble.accounts import locked_lines, still_locked
 from compose.assemble.options import AssembleOptions, KnownAccounts, Layer
-from compose.errors import TreefileError
 from compose.layers import read_layer
 from compose.ostree.gvariant import Variant
 from compose.ostree.objects import COLLECTION_BINDING, REF_BINDING
@@ -37,16 +36,11 @@ def epoch(options: ComposeOptions, manifests: Sequence[PackageManifest], previou
 
 
 def version(options: ComposeOptions, treefile: Treefile, previous: Previous, epoch: int) -> str | None:
-    """Version of the commit: as given, else automatic; None for neither. Raises TreefileError."""
+    """Version of the commit: as given, else automatic; None for neither."""
     given = given_version(options, treefile)
     if given is not None or treefile.automatic_version_prefix is None:
         return given
-    try:
-        return next_version(
-            treefile.automatic_version_prefix, treefile.automatic_version_suffix, previous.version, epoch
-        )
-    except ValueError as error:
-        raise TreefileError(f"{options.treefile}: automatic-version-prefix: {error}") from error
+    return next_version(treefile.automatic_version_prefix, treefile.automatic_version_suffix, previous.version, epoch)
 
 
 def assemble_options(inputs: Inputs, accounts: Accounts, epoch: int) -> AssembleOptions:

@@ -29,6 +29,7 @@ from compose.treefile.model import (
 )
 from compose.treefile.packages import without_overridden
 from compose.treefile.source import Located
+from compose.treefile.version import unknown_tags
 
 _SUBSTITUTED = ("ref", "automatic-version-prefix", "mutate-os-release", "platform-module")
 # None: all members
@@ -148,6 +149,12 @@ def _substitute(config: Config, variables: dict[str, Value], faults: list[str]) 
                 validate_ref(ref.value)
         except RepositoryError as error:
             faults.append(f"{ref.place}: ref: {error.message} ({error.hint})")
+    prefix = config.get("automatic-version-prefix")
+    if prefix is not None:
+        faults += [
+            f"{prefix.place}: automatic-version-prefix: unknown tag {tag}; the only one is <date:FORMAT>"
+            for tag in unknown_tags(prefix.value)
+        ]
 
 
 def _flat(config: Config, basearch: str) -> dict[str, Any]:

@@ -5,25 +5,22 @@ from __future__ import annotations
 import re
 import time
 
-_TAG = re.compile(r"<([a-z-]+):([^>]*)>")
+_DATE = re.compile(r"<date:([^>]*)>")
+_OTHER_TAG = re.compile(r"<(?!date:)[a-z-]+:[^>]*>")
+
+
+def unknown_tags(prefix: str) -> list[str]:
+    """The tags of an automatic-version-prefix that next_version() does not know: all but <date:FORMAT>."""
+    return _OTHER_TAG.findall(prefix)
 
 
 def next_version(prefix: str, separator: str, last: str | None, now: int) -> str:
     """The version after `last`, by rpm-ostree's rule.
 
     prefix: may contain <date:FORMAT>, with a strftime(3) format; the date is in UTC. now: seconds since 1970. The first version
-    is the prefix alone, or with .0 if it contains a date. Raises ValueError for an unknown tag.
+    is the prefix alone, or with .0 if it contains a date.
     """
-    dated = False
-
-    def tag(match: re.Match[str]) -> str:
-        nonlocal dated
-        if match[1] != "date":
-            raise ValueError(f"unknown tag <{match[1]}:{match[2]}>; the only one is <date:FORMAT>")
-        dated = True
-        return time.strftime(match[2], time.gmtime(now))
-
-    rendered = _TAG.sub(tag, prefix)
+    rendered, dated = _DATE.subn(lambda match: time.strftime(match[1], time.gmtime(now)), prefix)
     first = f"{rendered}{separator}0" if dated else rendered
     if last is None or not last.startswith(rendered):
         return first

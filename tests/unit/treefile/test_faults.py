@@ -25,6 +25,10 @@ Faults = Callable[..., list[str]]
     [
         ("packges: [a]", 'top.yaml:1:1: packges: unknown key; did you mean "packages"?'),
         (
+            'variables: {a: "<time:x>"}\nautomatic-version-prefix: "<date:%Y>.${a}"',
+            "top.yaml:2:1: automatic-version-prefix: unknown tag <time:x>; the only one is <date:FORMAT>",
+        ),
+        (
             'variables: {a: "b c"}\nref: os/${a}',
             "top.yaml:2:1: ref: 'os/b c' is not a valid ref name (components of letters, digits, . _ and -, joined by /)",
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from compose.treefile.version import next_version
+from compose.treefile.version import next_version, unknown_tags
 
 NOW = 1700000000  # 2023-11-14
 
@@ -33,6 +33,5 @@ def test_separator() -> None:
     assert next_version("10", "-", "10-1", NOW) == "10-2"
 
 
-def test_unknown_tag() -> None:
-    with pytest.raises(ValueError, match="<time:"):
-        next_version("<time:x>", ".", None, NOW)
+def test_unknown_tags() -> None:
+    assert unknown_tags("<date:%Y><time:x>.<b>") == ["<time:x>"]
