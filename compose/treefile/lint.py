@@ -12,7 +12,7 @@ from compose.architecture import BASE_ARCHES
 from compose.errors import TreefileError
 from compose.findings import Level, Rule, by_id
 from compose.rpm.repofile import RepoSection, read_repo_files
-from compose.rpm.repos import override_dirs_of, repo_dirs_of
+from compose.rpm.repos import UNSET_RELEASEVER, RepoAccess, override_dirs_of, repo_dirs_of, variables, vars_dirs_of
 from compose.treefile.conditions import references
 from compose.treefile.flatten import Config, Flattener, parse_source
 from compose.treefile.keys import KEYS, nearest
@@ -234,7 +234,7 @@ def _repositories(subject: _Subject) -> Iterator[Finding]:
             yield Finding(place=place, rule="repo-unknown", message=match["text"])
         return
     wanted = subject.config.get("repos")
-    if wanted is None:
+    if wanted is None or not wanted.value:
         used = [section for section in sections.values() if section.enabled]
     else:
         used = [sections[item.value] for item in wanted.value if item.value in sections]
@@ -260,7 +260,7 @@ def _repository(subject: _Subject, section: RepoSection) -> Iterator[Finding]:
         )
     elif section.option("gpgkey") is None:
         yield Finding(place=place, rule="repo-without-gpgkey", message=f"{section.id} has gpgcheck=1 but no gpgkey")
-    if "releasever" not in subject.config and not subject.source_root:
+    if not _has_releasever(subject):
         for option in section.options:
             if re.search(r"\$(?:releasever\b|\{releasever)", option.value):
                 where = Place(option.path, option.line, 1)
@@ -268,6 +268,15 @@ def _repository(subject: _Subject, section: RepoSection) -> Iterator[Finding]:
                     place=where, rule="releasever-unset", message=f"{option.key} of {section.id} uses $releasever"
                 )
                 break
+
+
+def _has_releasever(subject: _Subject) -> bool:
+    if "releasever" in subject.config:
+        return True
+    root = subject.source_root
+    vars_dirs = vars_dirs_of(root) if root else ()
+    access = RepoAccess(repo_dirs=(), basearch=subject.flattener.basearch, vars_dirs=vars_dirs, root=root)
+    return variables(access)["releasever"] != UNSET_RELEASEVER
 
 
 def _variables(subject: _Subject) -> Iterator[Finding]:

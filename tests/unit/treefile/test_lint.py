@@ -146,6 +146,25 @@ def test_releasever_that_nothing_sets(found: Lint) -> None:
     ]
 
 
+def test_an_empty_list_of_repositories_counts_as_none(found: Lint) -> None:
+    rows = found(GOOD.replace("[fedora]", "[]"), repo="[fedora]\nbaseurl=x\ngpgcheck=0\n")
+    assert rows == ["fedora.repo:1:1 repo-without-gpgcheck: packages of fedora are accepted with any signature or none"]
+
+
+def test_the_release_of_another_root(tmp_path: Path) -> None:
+    for name, text in (("top.yaml", "ref: x\nrepos: [fedora]\n"), ("root/etc/yum.repos.d/fedora.repo", GOOD_REPO)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    def rules() -> list[str]:
+        rows = lint(str(tmp_path / "top.yaml"), basearch="x86_64", source_root=str(tmp_path / "root"))
+        return [each.rule for each in rows]
+
+    assert rules() == ["releasever-unset"]
+    (tmp_path / "root/etc/os-release").write_text("VERSION_ID=43\n")
+    assert rules() == []
+
+
 def test_comments_of_json(found: Lint) -> None:
     top = json.dumps({"packages": ["bash"], "repos": ["fedora"], "releasever": "1", "comment": "x", "packags": []})
     rows = found(top, name="top.json")
