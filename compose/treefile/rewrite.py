@@ -87,7 +87,7 @@ def migrate_text(
         }
         if _EDITION in wanted:
             place = before.value[_EDITION].place
-            lines[place.line - 1] = lines[place.line - 1].replace("2014", _2024)
+            lines[place.line - 1] = lines[place.line - 1].replace("2014", _2024, 1)
             at = place.line
         else:
             at = min((member.place.line for member in before.value.values()), default=1) - 1

@@ -169,6 +169,11 @@ def test_what_an_include_says_is_not_undone_by_the_edition() -> None:
     assert text == 'edition: "2024"\ntmp-is-dir: false\npackages: [a]\n'
 
 
+def test_a_comment_about_the_edition_stays() -> None:
+    text, _ = migrate_text('edition: "2014"  # since 2014\n', "x.yaml", effective={})
+    assert text == 'edition: "2024"  # since 2014\n'
+
+
 def test_lines_that_only_yaml_breaks() -> None:
     for text in ("\r\rref: x\n", "ref: x\u2028units: [u]\n", "# a\x85ref: x\n"):
         with pytest.raises(TreefileError, match="line breaks other than"):
