@@ -186,12 +186,10 @@ class Flattener:
                 seen.add(identity)
                 self.opened[included] = ExternalFile(path=included, data=inner, mode=0o644)
                 for key, value in self._parse_kickstart(inner, included, way, directory, seen).items():
-                    present = config.get(key)
-                    config[key] = (
-                        Located([*present.value, *value.value], present.place)
-                        if present is not None and isinstance(present.value, list)
-                        else value
-                    )
+                    if isinstance(value.value, list):
+                        _append(config, key, value)
+                    else:
+                        config[key] = value
         return config
 
     def _without_comments(self, source: Located) -> Located:
@@ -211,26 +209,22 @@ class Flattener:
         for key in [key for key in config if key.startswith("packages-") and key != _REMOVE]:
             value = config.pop(key)
             if key == f"packages-{self.basearch}" and value.value is not None:
-                present = config.get("packages")
-                rows = list(present.value or []) if present else []
-                config["packages"] = Located([*rows, *value.value], present.place if present else value.place)
+                _append(config, "packages", value)
         if not inline:
             for key in _SPLIT:
                 if key in config:
                     config[key] = self._split(key, config[key], chain)
             self._imply(config)
-        for row in config["repo-packages"].value if "repo-packages" in config else ():
+        for row in items_of(config, "repo-packages"):
             packages = row.value["packages"]
             row.value["packages"] = (
                 Located(packages.value or [], packages.place)
                 if inline
                 else self._split("repo-packages", packages, chain)
             )
-        if "bootstrap-packages" in config:
-            old = config.pop("bootstrap-packages")
+        if (old := config.pop("bootstrap-packages", None)) is not None:
             self.legacy.append((old.place, "bootstrap-packages", "packages"))
-            present = config.get("packages", Located([], old.place))
-            config["packages"] = Located([*present.value, *old.value], present.place)
+            _append(config, "packages", old)
         basearch = config.pop("basearch", None)
         if basearch is not None and basearch.value != self.basearch:
             self._fault(
@@ -430,6 +424,18 @@ def _git_symlink(path: str, data: bytes) -> str | None:
     return target if os.path.isfile(target) and not os.path.samefile(target, path) else None
 
 
+def _append(config: Config, key: str, value: Located) -> None:
+    """Append a list to that of a key."""
+    present = config.get(key)
+    config[key] = value if present is None else Located([*present.value, *value.value], present.place)
+
+
+def items_of(config: Config, key: str) -> list[Located]:
+    """The items of a key's list; none if it is not given."""
+    found: list[Located] = config[key].value if key in config else []
+    return found
+
+
 def _texts(value: Located | None) -> list[Located]:
     if value is None or value.value is None:
         return []
@@ -440,7 +446,7 @@ def _externals_of(config: Config) -> Iterable[tuple[str, Located]]:
     for key in ("postprocess-script", "id-lock"):
         if key in config:
             yield key, config[key]
-    for pair in config["add-files"].value if "add-files" in config else []:
+    for pair in items_of(config, "add-files"):
         yield "add-files", pair.value[0]
     for key in ("check-passwd", "check-groups"):
         check = config.get(key)

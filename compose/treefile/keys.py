@@ -50,8 +50,9 @@ KEYS: dict[str, Key] = {
         ),
         Key(Merge.PREPEND),
     ),
-    **dict.fromkeys(("packages", "ignore-removed-users", "ignore-removed-groups"), Key(Merge.UNION)),
-    "bootstrap-packages": Key(Merge.UNION),
+    **dict.fromkeys(
+        ("packages", "bootstrap-packages", "ignore-removed-users", "ignore-removed-groups"), Key(Merge.UNION)
+    ),
     "add-commit-metadata": Key(Merge.UPDATE),
     "metadata": Key(Merge.UPDATE),
     "variables": Key(Merge.UPDATE, shown=False),

@@ -14,7 +14,7 @@ from compose.findings import Level, Rule, by_id
 from compose.rpm.repofile import RepoSection, read_repo_files
 from compose.rpm.repos import UNSET_RELEASEVER, RepoAccess, override_dirs_of, repo_dirs_of, variables, vars_dirs_of
 from compose.treefile.conditions import references
-from compose.treefile.flatten import Config, Flattener, parse_source
+from compose.treefile.flatten import Config, Flattener, items_of, parse_source
 from compose.treefile.keys import KEYS, nearest
 from compose.treefile.load import flatten
 from compose.treefile.packages import split_packages
@@ -177,13 +177,13 @@ def _obsolete(subject: _Subject) -> Iterator[Finding]:
 
 def _packages(subject: _Subject) -> Iterator[Finding]:
     places: dict[str, list[Place]] = defaultdict(list)
-    for item in subject.config["packages"].value if "packages" in subject.config else []:
+    for item in items_of(subject.config, "packages"):
         places[item.value].append(item.place)
     for name, found in places.items():
         ordered = sorted(set(found))
         for place in ordered[1:]:
             yield Finding(place=place, rule="duplicate-package", message=f"{name} is already listed at {ordered[0]}")
-    for item in subject.config["exclude-packages"].value if "exclude-packages" in subject.config else []:
+    for item in items_of(subject.config, "exclude-packages"):
         for place in sorted(set(places.get(item.value, ()))):
             yield Finding(
                 place=place,
@@ -331,8 +331,7 @@ def _unsplit(packages: Located) -> Iterator[Finding]:
 
 
 def _scripts(subject: _Subject) -> Iterator[Finding]:
-    rows = list(subject.config["postprocess"].value) if "postprocess" in subject.config else []
-    for item in rows:
+    for item in items_of(subject.config, "postprocess"):
         if _ignores_errors(item.value):
             yield Finding(
                 place=item.place,

@@ -12,7 +12,7 @@ from compose.errors import RepositoryError, TreefileError
 from compose.ostree.refs import validate_ref
 from compose.rpm.specs import PackageSpec, RepoPackages
 from compose.treefile.conditions import Value, references, substitute
-from compose.treefile.flatten import FINALIZE, Config, Flattener
+from compose.treefile.flatten import FINALIZE, Config, Flattener, items_of
 from compose.treefile.keys import KEYS, Merge
 from compose.treefile.known import KnownFiles
 from compose.treefile.model import (
@@ -90,7 +90,7 @@ def flatten(path: str, *, basearch: str, known: KnownFiles | None = None) -> tup
 
 def _check_values(config: Config, flattener: Flattener) -> None:
     """Check what the schema cannot express."""
-    for pair in config["add-files"].value if "add-files" in config else []:
+    for pair in items_of(config, "add-files"):
         dest = pair.value[1]
         plain = dest.value.lstrip("/")
         if not plain.startswith(_ADD_FILES_PREFIXES) or plain.startswith("usr/local/") or ".." in plain.split("/"):
@@ -98,10 +98,10 @@ def _check_values(config: Config, flattener: Flattener) -> None:
                 f"{dest.place}: add-files: Unsupported path in add-files: {dest.value}; it must be below /usr (not "
                 "/usr/local) or /etc"
             )
-    for name in config["remove-files"].value if "remove-files" in config else []:
+    for name in items_of(config, "remove-files"):
         if name.value.startswith("/") or ".." in name.value.split("/"):
             flattener.faults.append(f"{name.place}: remove-files: {name.value} must be relative, without ..")
-    for row in config["remove-from-packages"].value if "remove-from-packages" in config else []:
+    for row in items_of(config, "remove-from-packages"):
         for expression in row.value[1:]:
             try:
                 re.compile(expression.value)
@@ -202,7 +202,7 @@ def _model(config: Config, flattener: Flattener, basearch: str) -> Treefile:
         return tuple(value(key, ()))
 
     def specs(key: str) -> tuple[PackageSpec, ...]:
-        rows = config[key].value if key in config else []
+        rows = items_of(config, key)
         first = {row.value: row.place for row in reversed(rows)}
         return tuple(PackageSpec(text=text, place=str(first[text])) for text in sorted(first))
 
@@ -286,7 +286,7 @@ def _model(config: Config, flattener: Flattener, basearch: str) -> Treefile:
 
 def _rpm_files(config: Config) -> tuple[RpmSource, ...]:
     found = []
-    for row in config["rpm-files"].value if "rpm-files" in config else []:
+    for row in items_of(config, "rpm-files"):
         path, url = row.value.get("path"), row.value.get("url")
         found.append(
             RpmSource(
@@ -306,5 +306,5 @@ def _repo_packages(config: Config) -> tuple[RepoPackages, ...]:
             packages=tuple(PackageSpec(text=item.value, place=str(item.place)) for item in row.value["packages"].value),
             place=str(row.place),
         )
-        for row in without_overridden(config["repo-packages"].value if "repo-packages" in config else [])
+        for row in without_overridden(items_of(config, "repo-packages"))
     )
