@@ -296,8 +296,8 @@ def _unshare() -> None:
 
 def _arrange_descriptors(stdin: int, out: int, body: int, status: int, alive: int) -> None:
     """Move them to 0, 1, 2, 5 (script), 6 (status socket) and 7 (alive pipe), and close all others."""
-    # to high numbers first, because one descriptor may occupy the place of another
-    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100) for fd in (stdin, out, out, body, status, alive)]
+    # to higher numbers first, because one descriptor may occupy the place of another
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ALIVE_FD + 1) for fd in (stdin, out, out, body, status, alive)]
     for fd, number in zip(high, (0, 1, 2, _SCRIPT_FD, _STATUS_FD, _ALIVE_FD), strict=True):
         os.dup2(fd, number, inheritable=number <= _SCRIPT_FD)
     os.closerange(3, _SCRIPT_FD)

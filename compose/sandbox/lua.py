@@ -4,14 +4,20 @@ Macro expansion is librpm's only way to run a script from Python, and `%{lua:...
 percent signs). So the macro holds a fixed loader, which reads the script from a descriptor and sends what the script prints to
 standard output instead of the macro's expansion.
 The loader sets up what librpm does for scriptlets (rpmlua.c, rpmscript.c of rpm 6.1): the table `arg` is {"<lua>", count}, the
-chunk gets two tables, `rpm.next_file` exists for file triggers only, and only an error counts as failure.
+chunk gets two tables, `rpm.next_file` exists for file triggers only, `RPM_INSTALL_PREFIX` lists the prefixes of a relocatable
+package, and only an error counts as failure.
 """
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterable
 
 from compose.process import Program
+
+_PREFIX = re.compile(r"RPM_INSTALL_PREFIX\d+")
+"""Environment variables that hold one prefix each; scripts.py sets them."""
 
 _LOADER = """%{lua:
 local file = assert(io.open("/proc/self/fd/" .. SCRIPT))
@@ -24,6 +30,7 @@ if TRIGGER then
 end
 local words = ARGUMENTS
 _G.arg = words
+_G.RPM_INSTALL_PREFIX = PREFIXES
 local expand = print
 print = function(...)
   local words = table.pack(...)
@@ -103,10 +110,12 @@ def run(program: Program, body: int) -> int:
     import rpm
 
     name, *words = program.argv
+    prefixes = [value for key, value in program.environment if _PREFIX.fullmatch(key)]
     loader = (
         _LOADER.replace("SCRIPT", str(body))
         .replace("TRIGGER", "true" if program.stdin else "false")
-        .replace("ARGUMENTS", "{" + ", ".join((_quoted(name), *map(_literal, words))) + "}")
+        .replace("ARGUMENTS", _table((_quoted(name), *map(_literal, words))))
+        .replace("PREFIXES", _table(map(_quoted, prefixes)) if prefixes else "nil")
         .replace("NAME", _quoted(program.phase))
     )
     try:
@@ -114,6 +123,10 @@ def run(program: Program, body: int) -> int:
     except rpm.error as error:
         os.write(2, f"{error}\n".encode())
         return 1
+
+
+def _table(items: Iterable[str]) -> str:
+    return "{" + ", ".join(items) + "}"
 
 
 def _literal(word: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import resource
 import signal
 import stat
 import subprocess
@@ -283,6 +284,23 @@ def test_lua(small: Tree, store: BlobStore, directory: str) -> None:
         tree = root.absorb()
     assert tree["usr/by-lua"].is_dir
     assert tree["usr/by-link"].target == "by-lua"
+
+
+def test_lua_of_a_relocatable_package(small: Tree, store: BlobStore, directory: str) -> None:
+    environment = (("RPM_INSTALL_PREFIX", "/a"), ("RPM_INSTALL_PREFIX0", "/a"), ("RPM_INSTALL_PREFIX1", "/b c"))
+    with workroot(small, store, directory) as root:
+        assert root.run(lua("print(table.unpack(RPM_INSTALL_PREFIX))", environment=environment)).output == "/a\t/b c\n"
+        assert root.run(lua("print(RPM_INSTALL_PREFIX)")).output == "nil\n"
+
+
+def test_few_open_files(small: Tree, store: BlobStore, directory: str) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, before[1]))
+    try:
+        with workroot(small, store, directory) as root:
+            assert root.run(shell("true")).status == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_lua_faults(small: Tree, store: BlobStore, directory: str) -> None:
