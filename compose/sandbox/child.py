@@ -134,11 +134,12 @@ def _wait_for_init() -> None:
 
 def _refused(program: Program, reason: str) -> SandboxError:
     """reason: text of an OSError, perhaps of another process."""
-    number = re.match(r"\[Errno (\d+)\]", reason)
-    limited = number is not None and int(number[1]) in LIMITS
+    match = re.match(r"\[Errno (\d+)\] (unshare)?", reason)
+    number = int(match[1]) if match else 0
+    step = Step.NAMESPACE if match and match[2] else Step.MOUNT
     return SandboxError(
         f"cannot isolate {program.phase} of {program.owner}: {reason}",
-        hint=LIMITS_HINT if limited else remedy(Step.MOUNT, Machine.here()),
+        hint=LIMITS_HINT if number in LIMITS else remedy(step, Machine.here(), number=number),
     )
 
 

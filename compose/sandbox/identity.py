@@ -167,6 +167,8 @@ def _own_mounts() -> bool:
         kernel.unshare(kernel.CLONE_NEWNS)
     except PermissionError:
         return False
+    except OSError as error:
+        raise refused(Step.NAMESPACE, error, Machine.here()) from error
     with _refusals_of(Step.MOUNT):
         kernel.mount("", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
     return True

@@ -29,6 +29,8 @@ _ALLOWING = {
     "kernel.apparmor_restrict_unprivileged_userns": "0",
     "user.max_user_namespaces": "15000",
 }
+_LIMITS = tuple(f"user.max_{kind}_namespaces" for kind in ("user", "mnt", "pid", "net", "ipc", "uts", "cgroup"))
+"""Sysctls that limit the number of namespaces of each kind; the kernel sets all of them to the same number."""
 _CONTAINER_FLAGS = {
     # rootless: root in the container is an ordinary user, and the capability applies to that user's own namespace
     "podman": "run the container with: podman run --cap-add=sys_admin --security-opt label=disable (if podman runs "
@@ -69,7 +71,7 @@ class Machine:
     """What is known of a machine that may explain a refusal.
 
     container: "podman", "docker", "kubernetes", or "". families: ID and ID_LIKE of os-release. settings: values of the sysctls
-    in _BLOCKING that exist. next_id: the first id above all subordinate ranges.
+    in _BLOCKING and _LIMITS that exist. next_id: the first id above all subordinate ranges.
     """
 
     container: str = ""
@@ -88,7 +90,7 @@ class Machine:
             system = {}
         status = dict(line.split(":\t", 1) for line in read_text("/proc/self/status").splitlines() if ":\t" in line)
         mounted = [line.split(" ")[4] for line in read_text("/proc/self/mountinfo").split("\n") if line]
-        settings = {name: read_text(f"/proc/sys/{name.replace('.', '/')}").strip() for name in _BLOCKING}
+        settings = {name: read_text(f"/proc/sys/{name.replace('.', '/')}").strip() for name in (*_BLOCKING, *_LIMITS)}
         return cls(
             container=next((name for name, mark in _CONTAINER_FILES if os.path.exists(f"/{mark}")), ""),
             families=(system.get("ID", ""), *system.get("ID_LIKE", "").split()),
@@ -105,6 +107,12 @@ class Machine:
             for name, value in _BLOCKING.items()
             if self.settings.get(name) == value
         )
+
+    def low_limits(self) -> tuple[str, ...]:
+        """The sysctls that most likely allow too few namespaces: those that somebody has lowered."""
+        limits = {name: int(self.settings[name]) for name in _LIMITS if name in self.settings}
+        most = max(limits.values(), default=0)
+        return tuple(name for name, limit in limits.items() if limit < most) or ("user.max_user_namespaces",)
 
 
 def refused(step: Step, reason: OSError | str, machine: Machine, *, user: str = "") -> SandboxError:
@@ -132,7 +140,8 @@ def remedy(step: Step, machine: Machine, *, number: int = 0, user: str = "") -> 
         case Step.MAPPING:
             return "newuidmap and newgidmap must be setuid root: chmod u+s /usr/bin/newuidmap /usr/bin/newgidmap"
         case Step.NAMESPACE if number == errno.ENOSPC:
-            return "as root: sysctl -w user.max_user_namespaces=15000 (or namespaces are nested too deep)"
+            settings = " ".join(f"{name}=15000" for name in machine.low_limits())
+            return f"as root: sysctl -w {settings} (or namespaces are nested too deep)"
     commands = " && ".join(machine.fixes())
     fix = f"as root: {commands} (and in a file in /etc/sysctl.d to persist)" if commands else ""
     if machine.container:

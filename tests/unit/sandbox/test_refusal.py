@@ -60,6 +60,20 @@ def test_an_error_says_what_the_kernel_said() -> None:
     assert "user.max_user_namespaces=15000" in error.hint
 
 
+def test_the_limit_that_is_lower_than_the_others_is_named() -> None:
+    settings = {"user.max_user_namespaces": "9000", "user.max_pid_namespaces": "3", "user.max_net_namespaces": "9000"}
+    hint = remedy(Step.NAMESPACE, Machine(settings=settings), number=errno.ENOSPC)
+    assert hint == "as root: sysctl -w user.max_pid_namespaces=15000 (or namespaces are nested too deep)"
+
+
+def test_a_program_that_gets_no_namespace_is_not_refused_a_mount() -> None:
+    program = Program(owner="scriptlet:x", phase="%post", argv=("/bin/sh",))
+    hint = child._refused(program, "[Errno 28] unshare: No space left on device").hint
+    assert hint is not None
+    assert "_namespaces=15000" in hint
+    assert child._refused(program, "[Errno 28] mount tmpfs on /tmp: No space left on device").hint != hint
+
+
 def test_subordinate_ranges() -> None:
     text = "other:1:2\nme:100000:65536 # comment\n\n4242:1:999\nme:x:1\nme:200000:5\nmean:7:7\n"
     assert subordinate_ranges(text, ("me", "4242")) == ((100000, 65536), (1, 999), (200000, 5))
