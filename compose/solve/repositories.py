@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from compose import fs
 from compose.errors import SolveError, StorageError, UsageError
 from compose.events import Reporter, Task
+from compose.process import LIMITS
 from compose.rpm.database import DATABASE_PATH, look_in
 from compose.rpm.repofile import RepoSection, local_path, split_list
 from compose.rpm.repos import RepoNetwork, add_repos, configure, enabled_repos, key_paths, value_of
@@ -48,15 +49,9 @@ def load_repositories(
     Raises FetchError for a repository that cannot be loaded, StorageError if the cache cannot be written, TreefileError for
     errors in .repo files.
     """
-    try:
-        with _metadata_lock(network, reporter):
-            _remove_partial(network.metadata_dir)
-            return _loaded(request, network, reporter, installed)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write to {error.filename or network.metadata_dir}: {error.strerror}",
-            hint=SPACE_HINT,
-        ) from error
+    with _metadata_lock(network, reporter):
+        _remove_partial(network.metadata_dir)
+        return _loaded(request, network, reporter, installed)
 
 
 def using_repositories(
@@ -97,15 +92,22 @@ def _check_architecture(dnf: Any, basearch: str) -> None:
 
 @contextmanager
 def _metadata_lock(network: RepoNetwork, reporter: Reporter) -> Iterator[None]:
-    """Hold the lock on metadata_dir while refreshing metadata, since composes may share a cachedir."""
-    os.makedirs(network.metadata_dir, mode=0o700, exist_ok=True)
-    descriptor = os.open(os.path.join(network.metadata_dir, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Hold the lock on metadata_dir while refreshing metadata, since composes may share a cachedir. Raises StorageError, also
+    for what the block is refused."""
+    place = network.metadata_dir
     try:
-        message = f"Waiting for another compose that is refreshing {network.metadata_dir}"
-        fs.lock(descriptor, lambda: reporter.info(message))
-        yield
-    finally:
-        os.close(descriptor)
+        with fs.obstacles(place):
+            os.makedirs(place, mode=0o700, exist_ok=True)
+            descriptor = os.open(os.path.join(place, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fs.lock(descriptor, lambda: reporter.info(f"Waiting for another compose that is refreshing {place}"))
+                yield
+            finally:
+                os.close(descriptor)
+    except OSError as error:
+        if error.errno in LIMITS:
+            raise
+        raise fs.storage_error(error.filename or place, error) from error
 
 
 def _remove_partial(metadata_dir: str) -> None:

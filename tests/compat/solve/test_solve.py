@@ -346,6 +346,13 @@ def test_a_dependency_that_a_lockfile_locks_out(place, strict, more, repos, hint
 
 
 def test_an_excluded_request(place, repository):
+def test_a_directory_in_place_of_the_lock(place):
+    (place.path / "cache/repomd/lock").mkdir(parents=True)
+    error = place.fails(StorageError, "base")
+    assert error.message == f"cannot write {place.path}/cache/repomd: Is a directory"
+    assert error.hint == f"something else is at {place.path}/cache/repomd/lock or above it: remove it"
+
+
     error = place.fails(SolveError, "base", exclude_packages=excludes("base"))
     assert error.message == "t.yaml:2:5: base-1.0-1.noarch is filtered out by exclude-packages (t.yaml:50:3)"
     place.repo(f"[test]\nbaseurl={repository}\nexcludepkgs=base\n")
