@@ -223,7 +223,7 @@ LockfileStrict = Annotated[
     typer.Option(
         "--lockfile-strict",
         "--ex-lockfile-strict",
-        help="Use locked builds only; fail if one is missing.",
+        help="Use nothing but locked builds.",
         rich_help_panel=_INPUT,
     ),
 ]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from compose.errors import SolveError
 from compose.events import Reporter
 
 _SHOWN = 20
@@ -40,8 +39,8 @@ def hide(dnf: Any, base: Any, lock: LockRequest, reporter: Reporter) -> frozense
     """Hide from the solver what the lockfile does not allow; returns the hidden NEVRAs.
 
     Of a locked name, only the locked builds stay visible. Other names are hidden if the lock is strict, and in repositories for
-    locked packages only. If a locked build cannot be found or has another digest, that is a SolveError if the lock is strict,
-    else a warning.
+    locked packages only. A locked build that cannot be found or has another digest is a warning: as in rpm-ostree, the solve
+    fails if it is needed.
     """
     builds: dict[str, list[LockedBuild]] = {}
     for build in lock.builds:
@@ -75,7 +74,10 @@ def hide(dnf: Any, base: Any, lock: LockRequest, reporter: Reporter) -> frozense
                 )
     base.get_rpm_package_sack().add_user_excludes(hidden)
     missing = [build for build in lock.builds if build not in found_builds]
-    _report([differing.get(build) or f"{build} is in no enabled repository" for build in missing], lock, reporter)
+    for build in missing[:_SHOWN]:
+        reporter.warn(f"{lock.place}: {differing.get(build) or f'{build} is in no enabled repository'}")
+    if len(missing) > _SHOWN:
+        reporter.warn(f"{lock.place}: {len(missing) - _SHOWN} more locked packages are not available")
     return frozenset(nevras)
 
 
@@ -92,20 +94,6 @@ def way_out(lock: LockRequest, names: Iterable[str]) -> str:
             "write a new lockfile (--ex-write-lockfile-to), or leave out --lockfile-strict to allow unlocked packages"
         )
     return f"lock {', '.join(sorted(wanted))} too: only locked packages are taken from repositories in lockfile-repos"
-
-
-def _report(faults: Sequence[str], lock: LockRequest, reporter: Reporter) -> None:
-    if not faults:
-        return
-    shown = [*faults[:_SHOWN], *([f"and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else [])]
-    if lock.strict:
-        raise SolveError(
-            f"{lock.place}: {faults[0] if len(faults) == 1 else f'{len(faults)} locked packages are not available'}",
-            hint="enable the repository that has them (compose fetch --pool keeps one), or write a new lockfile",
-            details=shown if len(faults) > 1 else (),
-        )
-    for line in shown:
-        reporter.warn(f"{lock.place}: {line}")
 
 
 def _is_build(build: LockedBuild, package: Any) -> bool:

@@ -322,6 +322,7 @@ def test_an_excluded_dependency_names_the_line_that_excludes(place):
     [
         (True, [], [], "leave out --lockfile-strict"),
         (False, [LockedBuild(name="lib", evr="0.1-1")], [], "another build of lib is locked"),
+        (True, [LockedBuild(name="lib", evr="0.1-1")], [], "another build of lib is locked"),
         (False, [], ["test"], "lock lib too"),
     ],
 )
@@ -345,7 +346,6 @@ def test_a_dependency_that_a_lockfile_locks_out(place, strict, more, repos, hint
     assert hint not in error.hint
 
 
-def test_an_excluded_request(place, repository):
 def test_a_directory_in_place_of_the_lock(place):
     (place.path / "cache/repomd/lock").mkdir(parents=True)
     error = place.fails(StorageError, "base")
@@ -353,6 +353,17 @@ def test_a_directory_in_place_of_the_lock(place):
     assert error.hint == f"something else is at {place.path}/cache/repomd/lock or above it: remove it"
 
 
+def test_a_locked_build_that_is_missing_and_not_needed(place):
+    lock = LockRequest(
+        builds=(LockedBuild(name="base", evr="1.0-1"), LockedBuild(name="gone", evr="1-1")),
+        strict=True,
+        place="the.lock",
+    )
+    assert place.names("base", lock=lock) == ["base"]
+    assert "the.lock: gone-1-1 is in no enabled repository" in place.log.lines
+
+
+def test_an_excluded_request(place, repository):
     error = place.fails(SolveError, "base", exclude_packages=excludes("base"))
     assert error.message == "t.yaml:2:5: base-1.0-1.noarch is filtered out by exclude-packages (t.yaml:50:3)"
     place.repo(f"[test]\nbaseurl={repository}\nexcludepkgs=base\n")
