@@ -5,7 +5,7 @@ treefile -> solve -> fetch -> import -> assemble -> postprocess -> label -> comm
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from compose.cachedir import CacheDir
 from compose.errors import DamagedError
@@ -45,4 +45,6 @@ def _compose_tree(options: ComposeOptions, reporter: Reporter, given: Given | No
 
 def _import_stages() -> None:
     """Import the stages while libdnf5 works. An unchanged compose, the usual case, would end in less time than this takes."""
-    import compose.pipeline.stages  # noqa: F401
+    # what fails for want of files or memory fails again when the stages are needed, and is told then
+    with suppress(OSError, ImportError, MemoryError):
+        import compose.pipeline.stages  # noqa: F401

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 from collections.abc import Callable
 from typing import IO, Any, TypeVar
@@ -20,7 +21,7 @@ from compose import fs
 from compose.errors import ComposeError
 from compose.events import Reporter, Task
 from compose.interpreter import python
-from compose.process import signal_name
+from compose.process import OUT_OF_MEMORY, signal_name
 from compose.rpm.repofile import without_user
 from compose.rpm.repos import AUTHORITIES
 
@@ -42,8 +43,8 @@ def call(
     """Run `function(request, reporter)` in a child process and return its result.
 
     function: at the top level of a module. request and the result must be picklable. Raises the ComposeError that
-    function raises; crash(exit status or signal, last lines of stderr) if the child died; RuntimeError with the child's
-    traceback for any other exception (a bug).
+    function raises, and likewise MemoryError and an OSError of LIMITS; crash(exit status or signal, last lines of stderr)
+    if the child died; RuntimeError with the child's traceback for any other exception (a bug).
     """
     with fs.memory_file("stderr") as stderr:
         process = subprocess.Popen(
@@ -78,7 +79,10 @@ def call(
             raise RuntimeError(f"{function.__module__}.{function.__qualname__} failed in its child process:\n{value}")
         stderr.seek(0)
         lines = stderr.read().decode(errors="replace").splitlines()[-_STDERR_SHOWN:]
-        raise crash(_cause(status), tuple(map(without_user, lines)))
+        error = crash(_cause(status), tuple(map(without_user, lines)))
+        if status == -signal.SIGKILL:
+            error.hint = OUT_OF_MEMORY
+        raise error
 
 
 def _environment() -> dict[str, str]:

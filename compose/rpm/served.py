@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from compose.errors import ComposeError
 from compose.events import Reporter, Task
+from compose.process import LIMITS
 
 _PR_SET_PDEATHSIG = 1
 
@@ -73,12 +74,13 @@ def serve(module: str, function: str) -> None:
     os.dup2(2, 1)
     try:
         result = getattr(importlib.import_module(module), function)(request, _RemoteReporter(wire))
-    except ComposeError as error:
-        wire.send("error", error)
-    except Exception:
-        import traceback
+    except Exception as error:
+        if isinstance(error, (ComposeError, MemoryError)) or (isinstance(error, OSError) and error.errno in LIMITS):
+            wire.send("error", error)
+        else:
+            import traceback
 
-        wire.send("bug", traceback.format_exc())
+            wire.send("bug", traceback.format_exc())
     else:
         wire.send("result", result)
     # no teardown: the libraries' destructors do nothing useful on exit, and have crashed before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -38,6 +39,14 @@ def refuse(request, reporter):
 
 def bug(request, reporter):
     return {}[request]
+
+
+def run_out_of_files(request, reporter):
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def run_out_of_memory(request, reporter):
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def crash(request, reporter):

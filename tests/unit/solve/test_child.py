@@ -4,8 +4,10 @@ import os
 
 import pytest
 
+from compose.cli.ending import limited
 from compose.errors import FetchError, SolveError
 from compose.events import Reporter, Task
+from compose.process import OUT_OF_MEMORY
 from compose.rpm.child import call
 from tests.support import childtasks
 
@@ -71,6 +73,18 @@ def test_our_errors_come_through_whole():
 def test_a_bug_is_not_taken_for_an_error_of_the_user():
     with pytest.raises(RuntimeError, match="KeyError: 'x'"):
         run(childtasks.bug, "x")
+
+
+def test_a_limit_of_the_machine_is_not_a_bug():
+    with pytest.raises(OSError, match="Too many open files") as caught:
+        run(childtasks.run_out_of_files)
+    assert limited(caught.value) is not None
+
+
+def test_the_kernel_ends_what_takes_too_much_memory():
+    with pytest.raises(FetchError, match=r"^SIGKILL$") as caught:
+        run(childtasks.run_out_of_memory)
+    assert caught.value.hint == OUT_OF_MEMORY
 
 
 def test_a_signal_without_a_name():
