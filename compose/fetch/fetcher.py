@@ -12,7 +12,7 @@ from compose import fs
 from compose.cachedir import CacheDir
 from compose.errors import ComposeError, FetchError, PackageError, TrustError
 from compose.events import Reporter
-from compose.fetch import dnf, urls, verify
+from compose.fetch import dnf, transfers, urls, verify
 from compose.fetch.keys import download_keys, load_keys
 from compose.fetch.rpmfile import RpmFile
 from compose.fetch.verdicts import Verdicts
@@ -204,7 +204,7 @@ def _download(
             with fs.storage_errors(directory):
                 fs.remove_unfinished(directory, 0)
         remote = _copy_local(files, dict(resolution.directories), reporter, jobs)
-        dnf.check_room(network.rpms_dir, sum(_lacking(file.path, file.package) for file in remote))
+        transfers.check_room(network.rpms_dir, sum(_lacking(file.path, file.package) for file in remote))
         if remote and resolution.locked:
             with CacheDir(network.cachedir).scratch() as scratch:
                 by_url = urls.PackagesJob(files=remote, access=access, network=network, scratch=scratch)

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-import time
 import xml.etree.ElementTree as ET
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from compose.errors import FetchError
-from compose.events import Reporter, Task
-from compose.fetch.dnf import FINAL, MORE, NO_ROOM, TOO_LONG, remove_too_long, room, stop_for_disk
+from compose.events import Reporter
+from compose.fetch.transfers import MORE, Transfer, Transfers
 from compose.fetch.verify import File
 from compose.rpm.repofile import RepoSection, split_list, without_user
 from compose.rpm.repos import RepoAccess, RepoNetwork, add_repos, configure, enabled_repos, value_of
-from compose.sizes import size
 from compose.solve.resolution import ResolvedPackage
 
 _PLACES = ("baseurl", "mirrorlist", "metalink")
@@ -30,18 +27,12 @@ _GONE = "a package that is gone from its locked location needs another mirror or
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Download:
-    """urls: tried in order. path: where the file goes; its directory must exist. name: what messages call it. size: in
-    bytes, 0 if unknown. repo: id of the repository whose settings (certificates, user) apply, "" for none. limit: bytes
-    after which the download is aborted, 0 for none. own_hosts_only: send the repository's user and password only to
-    hosts that its section names."""
+class Download(Transfer):
+    """urls: tried in order. repo: id of the repository whose settings (certificates, user) apply, "" for none. own_hosts_only:
+    send the repository's user and password only to hosts that its section names."""
 
     urls: tuple[str, ...]
-    path: str
-    name: str
-    size: int = 0
     repo: str = ""
-    limit: int = 0
     own_hosts_only: bool = False
 
 
@@ -81,19 +72,22 @@ def download_packages(job: PackagesJob, reporter: Reporter) -> None:
     places = {
         section.id: session.places(section, os.path.join(job.scratch, "mirrors"), reporter) for section in sections
     }
-    session.run(
-        tuple(
-            Download(
-                urls=_urls(file.package, places[file.package.repo]),
-                path=file.path,
-                name=f"{file.package.nevra} of repository {file.package.repo!r}",
-                size=file.package.download_size,
-                limit=file.package.download_size and file.package.download_size + MORE,
-                repo=file.package.repo,
-            )
-            for file in job.files
-        ),
-        reporter,
+    session.run(tuple(_download_of(file, places[file.package.repo]) for file in job.files), reporter)
+
+
+def _download_of(file: File, places: tuple[str, ...]) -> Download:
+    package = file.package
+    urls = _urls(package, places)
+    return Download(
+        urls=urls,
+        path=file.path,
+        name=str(package.nevra),
+        origin=f" of repository {package.repo!r}",
+        size=package.download_size,
+        limit=package.download_size and package.download_size + MORE,
+        repo=package.repo,
+        # what comes from the only URL is verified like any other package, which tells more
+        checksum=package.checksum if len(urls) > 1 else ("", ""),
     )
 
 
@@ -114,8 +108,6 @@ class _Session:
         import libdnf5
 
         self._dnf = libdnf5
-        self._network = network
-        self._done: Counter[str] = Counter()
         self._base = libdnf5.base.Base()
         root = os.path.join(network.metadata_dir, "empty-root")
         os.makedirs(root, mode=0o700, exist_ok=True)
@@ -126,54 +118,17 @@ class _Session:
         self._hosts = {section.id: {*map(_host, self._named(section))} for section in sections}
         repos = add_repos(self._base, tuple(map(_anonymous, sections)), Reporter())
         self._anonymous_repos = {section.id: repo for section, repo in zip(sections, repos, strict=True)}
+        self._transfers = Transfers(libdnf5, self._base, network)
 
     def run(
         self, downloads: tuple[Download, ...], reporter: Reporter, *, what: str = "packages", hint: str = _GONE
     ) -> None:
-        missing = downloads
-        failures: dict[str, str] = {}
-        mirrors = max((len(download.urls) for download in downloads), default=0)
-        pause = self._network.pause
-        worth_retrying = False
-        total = sum(download.size for download in downloads)
-        with reporter.task(f"Downloading {what}", total=total, unit="bytes") as task:
-            for attempt in range(mirrors * self._network.attempts):
-                if attempt and attempt % mirrors == 0:
-                    # every URL was tried
-                    if not worth_retrying:
-                        break
-                    first = missing[0]
-                    reporter.info(
-                        f"{len(missing)} downloads failed ({first.name}: {failures[first.path]}); "
-                        f"trying again in {pause:g} s"
-                    )
-                    time.sleep(pause)
-                    pause *= 2
-                    worth_retrying = False
-                failures = self._try(missing, attempt, task)
-                missing = tuple(download for download in missing if download.path in failures)
-                if not missing:
-                    return
-                stop_for_disk(os.path.dirname(missing[0].path), failures)
-                worth_retrying |= any(
-                    not FINAL.search(text) and not text.startswith(TOO_LONG) for text in failures.values()
-                )
-        lines = [f"{download.name}: {failures[download.path]}" for download in missing]
-        raise FetchError(
-            f"cannot download {lines[0] if len(lines) == 1 else f'{len(lines)} {what}'}",
-            hint=hint,
-            details=() if len(lines) == 1 else lines,
-        )
+        """Download files. Raises as download() does."""
+        places = max((len(each.urls) for each in downloads), default=0)
+        self._transfers.run(downloads, self._start, reporter, places=places, what=what, hint=hint)
 
-    def _try(self, downloads: tuple[Download, ...], attempt: int, task: Task) -> dict[str, str]:
-        """Try each file once, from its next URL, and return the failures by path."""
-        watch = self._watch(downloads, task)
-        self._base.set_download_callbacks(self._dnf.repo.DownloadCallbacksUniquePtr(watch))
+    def _start(self, downloads: Sequence[Download], attempt: int) -> Any:
         downloader = self._dnf.repo.FileDownloader(self._base)
-        downloader.set_fail_fast(False)
-        downloader.set_resume(True)
-        # referenced here, for libdnf5 keeps only pointers
-        self._held = (watch, downloader)
         for download in downloads:
             url = download.urls[attempt % len(download.urls)]
             if download.repo:
@@ -181,64 +136,7 @@ class _Session:
                 downloader.add((self._repos if trusted else self._anonymous_repos)[download.repo], url, download.path)
             else:
                 downloader.add(url, download.path)
-        try:
-            downloader.download()
-        except (self._dnf.exception.Error, RuntimeError) as error:
-            for download in downloads:
-                if not os.path.exists(download.path):
-                    watch.failures.setdefault(download.path, str(error))
-        remove_too_long(watch.failures)
-        return {path: without_user(text) for path, text in watch.failures.items()}
-
-    def _watch(self, downloads: tuple[Download, ...], task: Task) -> Any:
-        done = self._done
-        error_status = self._dnf.repo.DownloadCallbacks.TransferStatus_ERROR
-        give_up = self._dnf.repo.DownloadCallbacks.ERROR
-
-        class Watch(self._dnf.repo.DownloadCallbacks):  # type: ignore[name-defined,misc]
-            """Numbers of downloads are in the order they were added. No method may raise: that aborts the process."""
-
-            def __init__(self) -> None:
-                super().__init__()
-                self.failures: dict[str, str] = {}
-                self.causes: dict[int, str] = {}
-                self.begun = 0
-                self.left: dict[int, int] = {}
-
-            def add_new_download(self, user_data: Any, description: str, total: float) -> int:
-                self.begun += 1
-                return self.begun - 1
-
-            def progress(self, number: int, total: float, downloaded: float) -> int:
-                download = downloads[number]
-                reached = min(download.size, int(downloaded))
-                if reached > done[download.path]:
-                    task.advance(reached - done[download.path], detail=download.name)
-                    done[download.path] = reached
-                if 0 < download.limit < downloaded:
-                    self.failures[download.path] = f"{TOO_LONG} {download.limit} bytes"
-                    return int(give_up)
-                if not download.size and total:
-                    # the server says how large it is; what is downloaded beside it needs space too
-                    self.left[number] = int(total - downloaded)
-                    left, free = sum(self.left.values()), room(os.path.dirname(download.path))
-                    if free is not None and left > free:
-                        self.failures[download.path] = (
-                            f"{NO_ROOM} {download.name}: {size(left)} are left to download, {size(free)} are free"
-                        )
-                        return int(give_up)
-                return 0
-
-            def mirror_failure(self, number: int, message: str, url: str, metadata: str) -> int:
-                self.causes[number] = str(message)
-                return 0
-
-            def end(self, number: int, status: int, message: str) -> int:
-                if status == error_status:
-                    self.failures.setdefault(downloads[number].path, self.causes.get(number) or str(message))
-                return 0
-
-        return Watch()
+        return downloader
 
     def _named(self, section: RepoSection) -> Iterator[str]:
         """Yield all URLs that a section gives for its repository."""

@@ -46,6 +46,13 @@ class Verdict:
     fault: ComposeError | None = None
 
 
+def hash_name(algorithm: str) -> str | None:
+    """hashlib's name of a checksum's algorithm, None for one that cannot be checked."""
+    name = _ALGORITHMS.get(algorithm, algorithm)
+    # the digests of shake_* have no fixed length
+    return name if name in hashlib.algorithms_guaranteed and not name.startswith("shake_") else None
+
+
 def verify(job: Job, reporter: Reporter) -> tuple[Verdict, ...]:
     """Return a verdict per file, in the order of files. Raises StorageError for one that cannot be read."""
     keyrings = {repo: None if keys is None else Keyring(keys) for repo, keys in job.keys}
@@ -74,11 +81,10 @@ def _verify(file: File, keyring: Keyring | None, librpm: threading.Lock) -> Verd
     name = f"{package.nevra} of repository {package.repo!r}"
     fd = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        algorithm, expected = package.checksum
-        algorithm = _ALGORITHMS.get(algorithm, algorithm)
-        # the digests of shake_* have no fixed length
-        if algorithm not in hashlib.algorithms_guaranteed or algorithm.startswith("shake_"):
-            raise PackageError(f"{name}: its repository uses the unknown checksum {algorithm!r}")
+        given, expected = package.checksum
+        algorithm = hash_name(given)
+        if algorithm is None:
+            raise PackageError(f"{name}: its repository uses the unknown checksum {given!r}")
 
         def compare(found: str) -> None:
             if found != expected:

@@ -182,6 +182,11 @@ def enabled_repos(access: RepoAccess) -> tuple[RepoSection, ...]:
     return chosen
 
 
+def raised(dnf: Any) -> tuple[type[Exception], ...]:
+    """The exceptions that libdnf5 raises: its own, and those of libraries below it (std::filesystem, on a full disk)."""
+    return dnf.exception.Error, dnf.exception.NonLibdnf5Exception, RuntimeError
+
+
 def configure(base: Any, access: RepoAccess, network: RepoNetwork, installroot: str) -> None:
     """Configure a new libdnf5.base.Base, before its setup(). installroot: an empty directory."""
     config = base.get_config()

@@ -10,14 +10,14 @@ from typing import Any
 
 from compose.errors import SolveError, StorageError
 from compose.events import Reporter
-from compose.rpm.repos import RepoNetwork
+from compose.rpm.repos import RepoNetwork, raised
 from compose.rpm.specs import PackageSpec
 from compose.solve import groups, locked
 from compose.solve.advisories import security_advisories, security_updates
 from compose.solve.explain import explain, mentioned, name_of, nearest
 from compose.solve.files import lacking
 from compose.solve.links import links_of, nevra_of, providing
-from compose.solve.loaderror import SPACE_HINT, is_of_disk, plain, raised
+from compose.solve.loaderror import SPACE_HINT, is_of_disk, plain
 from compose.solve.memo import Answer, Metadata, libraries
 from compose.solve.repositories import Repositories, using_repositories
 from compose.solve.request import LocalRpm, SolveRequest

@@ -35,11 +35,6 @@ def plain(dnf: Any, error: Exception) -> str:
     return " ".join(text.split())
 
 
-def raised(dnf: Any) -> tuple[type[Exception], ...]:
-    """The exceptions that libdnf5 raises: its own, and those of libraries below it (std::filesystem, on a full disk)."""
-    return dnf.exception.Error, dnf.exception.NonLibdnf5Exception, RuntimeError
-
-
 def is_of_disk(text: str) -> bool:
     """Whether a libdnf5 message is about a failed write or read on the local disk."""
     return _DISK.search(text) is not None

@@ -18,10 +18,10 @@ from compose.events import Reporter, Task
 from compose.process import LIMITS
 from compose.rpm.database import DATABASE_PATH, look_in
 from compose.rpm.repofile import RepoSection, local_path, split_list
-from compose.rpm.repos import RepoNetwork, add_repos, configure, enabled_repos, key_paths, value_of
+from compose.rpm.repos import RepoNetwork, add_repos, configure, enabled_repos, key_paths, raised, value_of
 from compose.sizes import size
 from compose.solve import groups
-from compose.solve.loaderror import SPACE_HINT, LoadError, plain, raised
+from compose.solve.loaderror import SPACE_HINT, LoadError, plain
 from compose.solve.memo import LOADING, REPOMD, Metadata, digest_of, sizes
 from compose.solve.request import SolveRequest
 from compose.solve.resolution import RepoSnapshot

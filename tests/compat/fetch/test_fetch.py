@@ -355,6 +355,19 @@ def test_a_repo_file_does_not_say_where_to_write(place, repository, tmp_path):
     assert not (tmp_path / "elsewhere").exists()
 
 
+def test_a_mirror_with_other_bytes(place, server):
+    place.repo(f"{server.url}/repo")
+    resolution = dataclasses.replace(place.solve("small"), locked=True)
+    (place.tree / "mirrors").write_text(f"{server.url}/repo\n{server.url}/repo\n")
+    (place.tree / "a.repo").write_text("[test]\nmirrorlist=mirrors\ngpgkey=ours.asc\n")
+    server.faults = {"small-1.0.noarch.rpm": ["garbage"] * 7}
+    with pytest.raises(FetchError, match=r"small.*: its checksum doesn't match"):
+        fetch(resolution, place.access(), place.network(), place.log)
+    assert len(server.asked_for("small-1.0.noarch.rpm")) == 6
+    fetch(resolution, place.access(), place.network(), place.log)
+    assert len(server.asked_for("small-1.0.noarch.rpm")) == 8
+
+
 def test_a_list_of_mirrors_that_does_not_stop(place, server):
     place.repo(f"{server.url}/repo")
     resolution = dataclasses.replace(place.solve("small"), locked=True)

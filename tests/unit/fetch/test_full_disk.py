@@ -6,7 +6,7 @@ import pytest
 
 from compose import fs
 from compose.errors import StorageError
-from compose.fetch.dnf import stop_for_disk
+from compose.fetch.transfers import stop_for_disk
 
 _MISMATCH = {"a.rpm": "Downloading successful, but checksum doesn't match. Calculated: 1(sha256)  Expected: 2(sha256) "}
 
