@@ -5,18 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compose.rpm.nevra import Nevra
 from compose.solve.request import SolveRequest
-from compose.solve.resolution import (
-    COMMAND_LINE,
-    Advisory,
-    RepoSnapshot,
-    Resolution,
-    ResolvedPackage,
-    advisories_without,
-)
+from compose.solve.resolution import COMMAND_LINE, Advisory, Resolution, ResolvedPackage, advisories_without
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,11 +97,7 @@ def resolution_of(lock: ArchLock, now: Resolution) -> Resolution:
     """The resolution that a lock records. now: provides the repositories' keys, from their current .repo files, and RPM files
     from outside of repositories."""
     timestamps = dict(lock.repos)
-    repos = tuple(
-        RepoSnapshot(id=repo.id, timestamp=timestamps[repo.id], gpgcheck=repo.gpgcheck, gpgkeys=repo.gpgkeys)
-        for repo in now.repos
-        if repo.id in timestamps
-    )
+    repos = tuple(replace(repo, timestamp=timestamps[repo.id]) for repo in now.repos if repo.id in timestamps)
     packages = sorted((*(each.package for each in lock.packages), *now.packages), key=lambda package: package.nevra)
     return Resolution(
         packages=tuple(packages),
