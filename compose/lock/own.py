@@ -137,6 +137,10 @@ def _advisory_row(advisory: Advisory) -> dict[str, Any]:
     }
 
 
+def _member_of(mapping: Located, name: str) -> Located | None:
+    return mapping.value.get(name) if isinstance(mapping.value, dict) else None
+
+
 def _is_number(value: Any, most: int) -> bool:
     """Whether it is a whole number from 0 to `most`; a bool, though an int to Python, is not."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
@@ -153,7 +157,7 @@ class _Reader:
 
     def _member(self, mapping: Located, name: str, kind: type[Any], description: str) -> Any:
         """The value of a member; None, with a fault, when it is missing or of another type."""
-        found: Located | None = mapping.value.get(name) if isinstance(mapping.value, dict) else None
+        found = _member_of(mapping, name)
         if found is None:
             self._fault(mapping, f"{name} is missing")
             return None
@@ -166,8 +170,7 @@ class _Reader:
 
     def _optional(self, mapping: Located, name: str, kind: type[Any], description: str) -> Any:
         """As _member(), but None without a fault when it is missing."""
-        given = isinstance(mapping.value, dict) and name in mapping.value
-        return self._member(mapping, name, kind, description) if given else None
+        return self._member(mapping, name, kind, description) if _member_of(mapping, name) else None
 
     def lock(self, source: Located) -> Lock:
         version = self._member(source, MARK, int, "a number")
@@ -243,7 +246,7 @@ class _Reader:
 
     def _strings(self, mapping: Located, name: str) -> tuple[str, ...]:
         """An optional list of strings, sorted."""
-        found = mapping.value.get(name) if isinstance(mapping.value, dict) else None
+        found = _member_of(mapping, name)
         if found is None:
             return ()
         if not isinstance(found.value, list) or not all(isinstance(item.value, str) for item in found.value):

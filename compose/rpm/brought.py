@@ -12,7 +12,8 @@ import rpm
 from compose.errors import AssembleError, ComposeError
 from compose.events import Reporter
 from compose.rpm import child
-from compose.rpm.database import FileState, headers_in, nevra_of, text_of
+from compose.rpm.database import FileState, headers_in
+from compose.rpm.header import nevra_of, text_of
 from compose.rpm.manifest import FileFlag
 from compose.rpm.nevra import Nevra
 

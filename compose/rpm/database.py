@@ -28,7 +28,7 @@ from compose import fs
 from compose.errors import AssembleError, ComposeError, StorageError
 from compose.events import Reporter
 from compose.rpm import child
-from compose.rpm.header import read_header, scripts_of
+from compose.rpm.header import nevra_of, read_header, scripts_of, text_of
 from compose.rpm.manifest import PackageManifest, Scriptlet, Trigger
 from compose.rpm.nevra import Nevra
 
@@ -339,22 +339,3 @@ def _package(header: Any) -> InstalledPackage:
         url=text_of(header["url"]),
         summary=text_of(header["summary"]),
     )
-
-
-def nevra_of(header: Any) -> Nevra:
-    """Return the NEVRA of an rpm.hdr."""
-    return Nevra(
-        name=text_of(header["name"]),
-        epoch=int(header["epoch"] or 0),
-        version=text_of(header["version"]),
-        release=text_of(header["release"]),
-        arch=text_of(header["arch"]),
-    )
-
-
-def text_of(value: str | None) -> str:
-    """Return a text from librpm, "" for None, with U+FFFD for bytes that are not UTF-8.
-
-    Old packages have texts in other encodings, which can be neither decoded nor written out.
-    """
-    return (value or "").encode(errors="surrogateescape").decode(errors="replace")

@@ -200,6 +200,25 @@ def scripts_of(header: Any, name: str) -> tuple[tuple[Scriptlet, ...], tuple[Tri
         raise PackageError(f"{name}: {fault}") from fault
 
 
+def nevra_of(header: Any) -> Nevra:
+    """Return the NEVRA of an rpm.hdr."""
+    return Nevra(
+        name=text_of(header["name"]),
+        epoch=int(header["epoch"] or 0),
+        version=text_of(header["version"]),
+        release=text_of(header["release"]),
+        arch=text_of(header["arch"]),
+    )
+
+
+def text_of(value: str | None) -> str:
+    """Return a text from librpm, "" for None, with U+FFFD for bytes that are not UTF-8.
+
+    Old packages have texts in other encodings, which can be neither decoded nor written out.
+    """
+    return (value or "").encode(errors="surrogateescape").decode(errors="replace")
+
+
 class _Fault(Exception):
     """A fault in a header; the message does not name the package."""
 
@@ -236,13 +255,7 @@ def _is_ordinary(path: str) -> bool:
 
 
 def _nevra(header: Any) -> Nevra:
-    nevra = Nevra(
-        name=_string(header, "NAME"),
-        epoch=_number(header, "EPOCH"),
-        version=_string(header, "VERSION"),
-        release=_string(header, "RELEASE"),
-        arch=_string(header, "ARCH"),
-    )
+    nevra = nevra_of(header)
     for part in (nevra.name, nevra.version, nevra.release, nevra.arch):
         if not _IDENTITY.fullmatch(part):
             raise _Fault(f"its header has the invalid name, version, release or architecture {part!r}")

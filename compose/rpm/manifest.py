@@ -19,13 +19,9 @@ class FileFlag(enum.IntFlag):
 
     CONFIG = 1 << 0
     DOC = 1 << 1
-    MISSINGOK = 1 << 3
     NOREPLACE = 1 << 4
     GHOST = 1 << 6
     LICENSE = 1 << 7
-    README = 1 << 8
-    PUBKEY = 1 << 11
-    ARTIFACT = 1 << 12
 
 
 @lru_cache

@@ -17,7 +17,7 @@ from typing import Any
 import rpm
 
 from compose.errors import PackageError, TrustError
-from compose.rpm.header import load_header, payload_digest
+from compose.rpm.header import load_header, nevra_of, payload_digest
 from compose.rpm.nevra import Nevra
 from compose.rpm.pgp import PublicKey
 
@@ -186,13 +186,7 @@ def _signatures(header: Any) -> str:
 
 def _checked(header: Any, key: str) -> Checked:
     return Checked(
-        nevra=Nevra(
-            name=header[rpm.RPMTAG_NAME],
-            epoch=header[rpm.RPMTAG_EPOCH] or 0,
-            version=header[rpm.RPMTAG_VERSION],
-            release=header[rpm.RPMTAG_RELEASE],
-            arch=header[rpm.RPMTAG_ARCH],
-        ),
+        nevra=nevra_of(header),
         key=key,
         payload_digest=payload_digest(header),
     )

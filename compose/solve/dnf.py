@@ -87,6 +87,8 @@ class _Solver:
         self._request = job.request
         self._network = job.network
         self._reporter = reporter
+        # name -> place in the treefile
+        self._excluded = {spec.text: spec.place for spec in job.request.exclude_packages}
         # NEVRAs hidden by the lockfile
         self._locked_out: frozenset[str] = frozenset()
         # NEVRAs hidden because another build is installed
@@ -106,10 +108,9 @@ class _Solver:
 
     def solve(self) -> Resolution:
         """Raises SolveError."""
-        excluded = {spec.text: spec.place for spec in self._request.exclude_packages}
-        if excluded:
+        if self._excluded:
             query = self._query()
-            query.filter_name(sorted(excluded))
+            query.filter_name(sorted(self._excluded))
             self._base.get_rpm_package_sack().add_user_excludes(query)
         if self._request.lock is not None:
             self._locked_out = locked.hide(self._dnf, self._base, self._request.lock, self._reporter)
@@ -133,7 +134,7 @@ class _Solver:
             raise StorageError(
                 f"cannot store metadata in {self._network.metadata_dir}: {text}", hint=SPACE_HINT
             ) from error
-        self._check(transaction, jobs, excluded)
+        self._check(transaction, jobs)
         self._check_nothing_is_removed(transaction)
         chosen = [item.get_package() for item in _inbound(transaction)]
         before = self._request.installed if self._request.advisories else ()
@@ -262,7 +263,7 @@ class _Solver:
         """NEVRAs that a spec matches."""
         return {package.get_nevra() for package in self._query_for(text, repo)}
 
-    def _check(self, transaction: Any, jobs: list[tuple[PackageSpec, str | None]], excluded: dict[str, str]) -> None:
+    def _check(self, transaction: Any, jobs: list[tuple[PackageSpec, str | None]]) -> None:
         """Raise a SolveError that explains why there is no solution, if so."""
         if int(transaction.get_problems()) == self._dnf.base.GoalProblem_NO_PROBLEM:
             return
@@ -290,18 +291,14 @@ class _Solver:
         self._base.get_rpm_package_sack().clear_user_excludes()
         if missing:
             lines = [
-                self._why_hidden(spec, repo, excluded)
-                if spec.text in hidden
-                else self._why_missing(spec, repo, names, few=few)
+                self._why_hidden(spec, repo) if spec.text in hidden else self._why_missing(spec, repo, names, few=few)
                 for spec, repo in missing
             ]
             if not hidden.issuperset(spec.text for spec, _ in missing):
                 raise self._not_found(lines)
             matching = {nevra for spec, repo in missing for nevra in self._matching(spec.text, repo)}
-            raise self._not_found(
-                lines, self._way_out(matching, excluded) or "drop it from packages or from the excludes"
-            )
-        raise self._conflict("\n".join(solver), others, jobs, excluded)
+            raise self._not_found(lines, self._way_out(matching) or "drop it from packages or from the excludes")
+        raise self._conflict("\n".join(solver), others, jobs)
 
     def _check_nothing_is_removed(self, transaction: Any) -> None:
         """Raise SolveError if the transaction removes or replaces an installed package."""
@@ -331,15 +328,15 @@ class _Solver:
             hint=way_out or f"check the spelling, and that the package's repository is enabled (enabled: {enabled})",
         )
 
-    def _why_hidden(self, spec: PackageSpec, repo: str | None, excluded: dict[str, str]) -> str:
+    def _why_hidden(self, spec: PackageSpec, repo: str | None) -> str:
         for nevra in sorted(self._matching(spec.text, repo)):
-            if by := self._hidden_by(nevra, excluded):
+            if by := self._hidden_by(nevra):
                 return f"{spec.place}: {nevra} {by}"
         return f"{spec.place}: {spec.text!r} is filtered out by excludepkgs= or includepkgs= of a .repo file"
 
-    def _hidden_by(self, nevra: str, excluded: dict[str, str]) -> str | None:
+    def _hidden_by(self, nevra: str) -> str | None:
         """What hides a package, as a predicate of the package; None if it is not the compose's doing."""
-        if by := excluded.get(name_of(nevra)):
+        if by := self._excluded.get(name_of(nevra)):
             return f"is filtered out by exclude-packages ({by})"
         if nevra in self._locked_out and self._request.lock is not None:
             return f"is not locked in {self._request.lock.place}"
@@ -347,11 +344,11 @@ class _Solver:
             return "is a different build than the one in the base"
         return None
 
-    def _way_out(self, nevras: set[str], excluded: dict[str, str]) -> str | None:
+    def _way_out(self, nevras: set[str]) -> str | None:
         """A hint if the lockfile or the base hides some of the packages, else None."""
         if nevras & self._other_builds:
             return "packages of the base cannot be replaced; if the repositories have moved on, compose the base again first"
-        names = {name_of(nevra) for nevra in nevras & self._locked_out} - excluded.keys()
+        names = {name_of(nevra) for nevra in nevras & self._locked_out} - self._excluded.keys()
         return locked.way_out(self._request.lock, names) if names and self._request.lock is not None else None
 
     def _why_missing(self, spec: PackageSpec, repo: str | None, names: set[str], *, few: bool) -> str:
@@ -367,13 +364,7 @@ class _Solver:
             return f"{fault}; did you mean {' or '.join(close)}?"
         return fault
 
-    def _conflict(
-        self,
-        problem: str,
-        others: list[str],
-        jobs: list[tuple[PackageSpec, str | None]],
-        excluded: dict[str, str],
-    ) -> SolveError:
+    def _conflict(self, problem: str, others: list[str], jobs: list[tuple[PackageSpec, str | None]]) -> SolveError:
         subjects = set(mentioned(problem))
         requested: dict[str, list[str]] = {}
         for spec, repo in jobs:
@@ -390,7 +381,7 @@ class _Solver:
             return frozenset(package.get_nevra() for package in query) & subjects
 
         def hidden(nevra: str) -> str:
-            return self._hidden_by(nevra, excluded) or "is filtered out by its .repo file"
+            return self._hidden_by(nevra) or "is filtered out by its .repo file"
 
         lines = explain(problem, requested=requested, providers=providers, hidden=hidden)
         entries = sorted({entry for nevra in requested for entry in requested[nevra] if entry in lines})
@@ -398,7 +389,7 @@ class _Solver:
             f"the packages cannot be installed together ({entries[0]})"
             if len(entries) == 1
             else "the packages cannot be installed together",
-            hint=self._way_out(subjects, excluded)
+            hint=self._way_out(subjects)
             or "enable the repository that has the missing package, or drop one of the conflicting packages",
             details=(*lines, *others),
         )

@@ -10,8 +10,8 @@ import rpm
 from compose.errors import AssembleError
 from compose.events import Reporter
 from compose.rpm import brought
-from compose.rpm.database import FileState, installed_header, text_of
-from compose.rpm.header import load_header
+from compose.rpm.database import FileState, installed_header
+from compose.rpm.header import load_header, text_of
 from compose.rpm.manifest import FileFlag, ManifestFile, PackageManifest
 from compose.rpm.nevra import Nevra
 from tests.support.rpmmaker import INT16, INT32, Member, RpmMaker
