@@ -10,10 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from compose.errors import TreefileError
-from compose.lock.model import ArchLock, Change, Lock, LockedPackage, compare_locks
+from compose.lock.model import ArchLock, Change, Lock, LockedPackage, compare_locks, resolution_of
 from compose.lock.own import format_lock, parse_lock
 from compose.rpm.nevra import Nevra
-from compose.solve.resolution import Advisory, Reason, Reference, ResolvedPackage
+from compose.solve.resolution import Advisory, Reason, Reference, RepoSnapshot, Resolution, ResolvedPackage
 
 
 def locked(
@@ -247,3 +247,9 @@ def test_changes_of_builds_that_are_installed_side_by_side() -> None:
     assert sides([0, 1], [1, 2]) == [(nevras[0], nevras[2])]
     assert sides([1], [1, 2, 3]) == [(None, nevras[3]), (None, nevras[2])]
     assert sides([1, 2], [3]) == [(nevras[2], nevras[3]), (nevras[1], None)]
+
+
+def test_of_a_repository_only_the_time_is_locked() -> None:
+    now = RepoSnapshot(id="fedora", timestamp=0, gpgcheck=True, gpgkeys=("file:///key",), priority=10)
+    found = resolution_of(arch_lock(locked("bash")), Resolution(packages=(), repos=(now,)))
+    assert found.repos == (replace(now, timestamp=1_700_000_000),)
