@@ -9,7 +9,6 @@ arguments.
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +20,7 @@ from compose.assemble import triggers
 from compose.assemble.triggers import Firing
 from compose.process import Program, dated
 from compose.rpm.manifest import PackageManifest, Script, ScriptKind, TriggerKind
+from compose.rpm.rawheader import strings
 
 LUA = "<lua>"
 
@@ -31,10 +31,6 @@ RUN = frozenset(
     }
 )
 """The kinds of scriptlets and triggers that run in a compose."""
-
-_STRING_ARRAY = 8
-_PREFIXES = struct.pack(">II", rpm.RPMTAG_PREFIXES, _STRING_ARRAY)
-"""How the entry of Prefix: begins in the index of a header, which is after two counts of 4 bytes and has 16 per entry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,11 +174,7 @@ def _program(
 
 def _prefixes(manifest: PackageManifest) -> Iterator[tuple[str, str]]:
     """The environment that librpm gives scripts of a relocatable package, relocated or not."""
-    # hardly any is; parsing each header again is not worth the time
-    entries = int.from_bytes(manifest.header[:4])
-    if _PREFIXES not in manifest.header[8 : 8 + 16 * entries]:
-        return
-    for number, prefix in enumerate(rpm.hdr(manifest.header)["prefixes"]):
+    for number, prefix in enumerate(strings(manifest.header, rpm.RPMTAG_PREFIXES)):
         if not number:
             yield "RPM_INSTALL_PREFIX", prefix
         yield f"RPM_INSTALL_PREFIX{number}", prefix

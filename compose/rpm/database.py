@@ -31,6 +31,7 @@ from compose.rpm import child
 from compose.rpm.header import nevra_of, read_header, scripts_of, text_of
 from compose.rpm.manifest import PackageManifest, Scriptlet, Trigger
 from compose.rpm.nevra import Nevra
+from compose.rpm.rawheader import COUNTS, ENTRY, find, strings
 
 DATABASE_PATH = "usr/share/rpm"
 """Its path on image-based systems; /var is not part of a commit."""
@@ -48,7 +49,6 @@ _ALL_COLORS = 3
 _LAST_TIME = (1 << 32) - 1
 _BATCH = 64
 """Headers per write: after each write, this thread has to wait for the GIL."""
-_COUNTS, _ENTRY = struct.Struct(">II"), struct.Struct(">IIII")
 # SQLite's file format (sqlite.org/fileformat2.html). 1.3: offsets of page size, "file change counter",
 # "version-valid-for number" and SQLITE_VERSION_NUMBER of the last writer; size of the header. 1.6: b-tree page types,
 # sizes of their headers.
@@ -150,9 +150,7 @@ def _crash(cause: str, lines: tuple[str, ...]) -> ComposeError:
 def installed_header(manifest: PackageManifest, unusual: Mapping[str, FileState], epoch: int) -> bytes:
     """Return a package's header as an installation leaves it and `rpmdb --exportdb` writes it.
 
-    unusual: states by path, for files whose state is not NORMAL. A header has two counts (index entries, bytes of
-    data), then the entries (tag, type, offset, count), then the data; all numbers are 32 bits, big-endian (rpm's
-    docs/manual/format_header.md). Further entries may follow the signed ones.
+    unusual: states by path, for files whose state is not NORMAL. Further entries may follow the signed ones.
     """
     header = manifest.header
     now = min(epoch, _LAST_TIME).to_bytes(4, "big")
@@ -166,33 +164,24 @@ def installed_header(manifest: PackageManifest, unusual: Mapping[str, FileState]
         if unusual and any(file.path in unusual for file in manifest.files):
             states = bytes(unusual.get(name, FileState.NORMAL) for name in _file_names(header))
         added.append((_FILESTATES, _CHAR, len(states), states))
-    count, size = _COUNTS.unpack_from(header)
-    split = _COUNTS.size + _ENTRY.size * count
+    count, size = COUNTS.unpack_from(header)
+    split = COUNTS.size + ENTRY.size * count
     index, data = bytearray(), bytearray(-size % 4)
     for tag, kind, values, value in added:
-        index += _ENTRY.pack(tag, kind, size + len(data), values)
+        index += ENTRY.pack(tag, kind, size + len(data), values)
         data += value
-    counts = _COUNTS.pack(count + len(added), size + len(data))
-    return counts + header[_COUNTS.size : split] + index + header[split:] + data
+    counts = COUNTS.pack(count + len(added), size + len(data))
+    return counts + header[COUNTS.size : split] + index + header[split:] + data
 
 
 def _file_names(header: bytes) -> list[str]:
     """Return the paths in a header without the leading slash, in header order."""
-    count, _ = _COUNTS.unpack_from(header)
-    start = _COUNTS.size + _ENTRY.size * count
-    rows = _ENTRY.iter_unpack(header[_COUNTS.size : start])
-    entries = {tag: (start + offset, values) for tag, _, offset, values in rows}
-
-    def strings(tag: int) -> list[str]:
-        offset, values = entries[tag]
-        return [text.decode(errors="surrogateescape") for text in header[offset:].split(b"\0", values)[:values]]
-
-    offset, values = entries[_DIRINDEXES]
-    indexes = struct.unpack_from(f">{values}I", header, offset)
-    directories = strings(_DIRNAMES)
+    offset, count = find(header, _DIRINDEXES)
+    indexes = struct.unpack_from(f">{count}I", header, offset)
+    directories = strings(header, _DIRNAMES)
     return [
         f"{directories[index]}{name}".removeprefix("/")
-        for index, name in zip(indexes, strings(_BASENAMES), strict=True)
+        for index, name in zip(indexes, strings(header, _BASENAMES), strict=True)
     ]
 
 

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from urllib.parse import quote
 
+from compose.rpm.rawheader import strings
+
 _DATABASES = ("usr/lib/sysimage/rpm", "usr/share/rpm", "var/lib/rpm")
 _OS_RELEASE = ("etc/os-release", "usr/lib/os-release")
 _PROVIDED = "system-release(releasever)"
 # rpmtag.h
 _PROVIDENAME, _PROVIDEVERSION = 1047, 1113
-_COUNTS, _ENTRY = struct.Struct(">II"), struct.Struct(">IIII")
 _VERSION_ID = re.compile(r"^VERSION_ID=(['\"]?)(?P<version>[^'\"\s]+)\1\s*$", re.MULTILINE)
 
 
@@ -25,7 +26,7 @@ def releasever_of(root: str) -> str | None:
     for directory in _DATABASES:
         path = os.path.join(root, directory, "rpmdb.sqlite")
         # whatever is wrong with the database: it is not that of the compose
-        with suppress(OSError, sqlite3.Error, struct.error, UnicodeDecodeError):
+        with suppress(OSError, sqlite3.Error, struct.error):
             if found := next(_provided(path), None):
                 return found
     for name in _OS_RELEASE:
@@ -40,15 +41,5 @@ def _provided(path: str) -> Iterator[str]:
     with closing(sqlite3.connect(f"file:{quote(os.path.abspath(path))}?immutable=1", uri=True)) as database:
         query = "SELECT blob FROM Packages JOIN Providename USING (hnum) WHERE key = ?"
         for (header,) in database.execute(query, (_PROVIDED,)):
-            provides = zip(_strings(header, _PROVIDENAME), _strings(header, _PROVIDEVERSION), strict=False)
+            provides = zip(strings(header, _PROVIDENAME), strings(header, _PROVIDEVERSION), strict=False)
             yield from (version for name, version in provides if name == _PROVIDED and version)
-
-
-def _strings(header: bytes, wanted: int) -> list[str]:
-    """The strings of a tag of a header."""
-    count, _ = _COUNTS.unpack_from(header)
-    start = _COUNTS.size + _ENTRY.size * count
-    for tag, _, offset, values in _ENTRY.iter_unpack(header[_COUNTS.size : start]):
-        if tag == wanted:
-            return [text.decode() for text in header[start + offset :].split(b"\0", values)[:values]]
-    return []

@@ -47,7 +47,7 @@ def package(name: str, *files: ManifestFile, scripts: dict[str, Script] | None =
         source_rpm="",
         build_time=0,
         size=0,
-        header=b"",
+        header=bytes(8),
         files=tuple(sorted(files, key=lambda each: each.path)),
         scriptlets=tuple(Scriptlet(kind=ScriptKind(kind), script=each) for kind, each in (scripts or {}).items()),
         **more,
