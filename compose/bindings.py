@@ -83,4 +83,5 @@ def install_hint(names: Iterable[str], system: Mapping[str, str]) -> str:
         name = system.get("PRETTY_NAME") or "this system"
         return f"{name} may not have them; {_ELSEWHERE}"
     packages = " ".join(_PACKAGES[name][family] for name in names)
-    return f"{_INSTALL[family]} {packages} (and run compose with the distribution's own python3)"
+    # not with those of another Python, or in an environment that hides the distribution's modules
+    return f"{_INSTALL[family]} {packages}; run compose with /usr/bin/python3, or in a venv of it with --system-site-packages"

@@ -11,12 +11,14 @@ from compose.errors import UsageError
 def test_fedora_and_its_kin_get_the_command():
     for system in ({"ID": "fedora"}, {"ID": "rhel", "ID_LIKE": "fedora"}):
         hint = install_hint(("libdnf5", "selinux"), system)
-        assert hint.startswith("dnf install python3-libdnf5 python3-libselinux ")
+        assert hint.startswith("dnf install python3-libdnf5 python3-libselinux;")
+        # where they are installed, and an environment hides them
+        assert "--system-site-packages" in hint
 
 
 def test_debian_gets_the_command_when_it_has_the_packages():
     hint = install_hint(("libdnf5", "rpm", "selinux"), {"ID": "debian", "VERSION_CODENAME": "forky"})
-    assert hint.startswith("apt-get install python3-libdnf5 python3-rpm python3-selinux ")
+    assert hint.startswith("apt-get install python3-libdnf5 python3-rpm python3-selinux;")
 
 
 @pytest.mark.parametrize(
@@ -40,7 +42,7 @@ def test_the_program_is_looked_for(monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(UsageError, match="lacks rpmdb,"):
         require_bindings()
-    assert install_hint(("rpmdb",), {"ID": "debian", "VERSION_CODENAME": "forky"}).startswith("apt-get install rpm ")
+    assert install_hint(("rpmdb",), {"ID": "debian", "VERSION_CODENAME": "forky"}).startswith("apt-get install rpm;")
 
 
 def test_missing_modules_are_a_usage_error_that_names_them():
