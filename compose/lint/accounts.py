@@ -68,9 +68,13 @@ def id_drift(subject: Subject) -> Iterator[Finding]:
 
 
 def shadow(subject: Subject) -> Iterator[Finding]:
+    # that of root, and on Debian and openSUSE that of the program which checks a user's own password (unix_chkpwd)
+    groups = {0, *(_names(subject, f"{place}/group").get("shadow") for place in ("usr/etc", "usr/lib"))}
     for path in _SHADOW:
-        if path in subject.tree and (mode := subject.tree[path].permissions):
-            yield Finding(rule="shadow-mode", path=f"/{path}", message=f"has mode {mode:04o}")
+        entry = subject.tree.get(path)
+        if entry is not None and entry.permissions & (0o007 if entry.gid in groups else 0o077):
+            message = f"has mode {entry.permissions:04o} and group {entry.gid}"
+            yield Finding(rule="shadow-mode", path=f"/{path}", message=message)
 
 
 def machine_id(subject: Subject) -> Iterator[Finding]:

@@ -6,11 +6,9 @@ import configparser
 import contextlib
 import re
 import tomllib
-import zlib
 from collections.abc import Callable, Iterator
 
-import zstandard
-
+from compose import initramfs
 from compose.label import Audit
 from compose.lint import accounts, commit, selinux
 from compose.lint.subject import MODULES, Contents, Finding, Subject, few
@@ -25,7 +23,7 @@ _REDIRECTED = ("home", "root", "srv", "mnt", "media", "opt", "usr/local")
 _MERGED = ("bin", "sbin", "lib", "lib64")
 _COMPOSEFS_ON = (*TRUE, "yes", "maybe", "verity", "signed")
 _KERNEL_ARGUMENTS = "usr/lib/bootc/kargs.d"
-_CHUNK = 1 << 20
+_PREPARE_ROOT = "ostree-prepare-root"
 
 
 def lint_tree(
@@ -189,8 +187,8 @@ def _initramfs(subject: Subject) -> Iterator[Finding]:
         entry = subject.tree.get(path)
         if entry is None or entry.blob is None:
             yield Finding(rule="initramfs", path=f"/{path}", message="is missing")
-        elif not _contains(subject.store.read(entry.blob), b"ostree-prepare-root"):
-            yield Finding(rule="initramfs", path=f"/{path}", message="does not contain ostree-prepare-root")
+        elif not _mounts_deployments(subject.store.read(entry.blob)):
+            yield Finding(rule="initramfs", path=f"/{path}", message=f"does not contain {_PREPARE_ROOT}")
 
 
 def _composefs(subject: Subject) -> Iterator[Finding]:
@@ -245,42 +243,11 @@ def _is_transient(config: configparser.RawConfigParser) -> bool:
     return config.get("root", "transient", fallback="") in TRUE
 
 
-def _contains(image: bytes, wanted: bytes) -> bool:
-    """Does an initramfs, concatenated cpio archives of which the last ones are compressed, contain some bytes?
-
-    True also when it is compressed in a way that is not supported here.
-    """
-    if wanted in image:
-        return True
-    decompressed = False
-    for magic, decompress in ((b"\x28\xb5\x2f\xfd", _zstd), (b"\x1f\x8b\x08", _gzip)):
-        start = image.find(magic)
-        while start >= 0:
-            tail = b""
-            # the magic number may occur by chance, as in microcode: then there is an error before any data
-            with contextlib.suppress(zstandard.ZstdError, zlib.error):
-                for chunk in decompress(memoryview(image)[start:]):
-                    decompressed = True
-                    if wanted in tail + chunk:
-                        return True
-                    tail = (tail + chunk)[-len(wanted) :]
-            start = image.find(magic, start + 1)
-    return not decompressed
-
-
-def _zstd(data: memoryview) -> Iterator[bytes]:
-    yield from zstandard.ZstdDecompressor().read_to_iter(data, write_size=_CHUNK)
-
-
-def _gzip(data: memoryview) -> Iterator[bytes]:
-    decompressor = zlib.decompressobj(31)
-    for start in range(0, len(data), _CHUNK):
-        packed: bytes | memoryview = data[start : start + _CHUNK]
-        while packed:
-            yield decompressor.decompress(packed, _CHUNK)
-            packed = decompressor.unconsumed_tail
-        if decompressor.eof:
-            return
+def _mounts_deployments(image: bytes) -> bool:
+    """Has an initramfs the program that mounts a deployment? True also for one compressed as only the kernel reads it."""
+    with contextlib.suppress(ValueError):
+        return any(name_of(path) == _PREPARE_ROOT for path in initramfs.files(image))
+    return True
 
 
 def _empty_directory(subject: Subject, name: str, rule: str, *, but: str = "") -> Iterator[Finding]:

@@ -62,7 +62,7 @@ RULES = by_id(
     Rule(
         id="shadow-mode",
         level=Level.ERROR,
-        summary="A shadow file whose mode grants access",
+        summary="A shadow file that others than root, or the group shadow, may read or change",
         advice="set its mode to 0000",
     ),
     Rule(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import lzma
 import time
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -40,6 +41,22 @@ def test_what_is_too_large_or_cut_off_or_nested(
     # the kernel does not look into an archive for another one
     with pytest.raises(ValueError):
         list(initramfs.files(compress(compress(ARCHIVE))))
+
+
+@pytest.mark.parametrize("compress", COMPRESS)
+def test_memory_does_not_grow_with_what_is_packed(compress: Callable[[bytes], bytes]) -> None:
+    image = compress(newc_entry(b"usr/b", 0o100644, bytes(128 << 20)) + ARCHIVE)
+    tracemalloc.start()
+    try:
+        assert list(initramfs.files(image)) == ["usr/b", "usr/a"]
+        assert tracemalloc.get_traced_memory()[1] < 48 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_no_name_is_read_that_the_kernel_would_not() -> None:
+    with pytest.raises(ValueError, match="name that is too long"):
+        list(initramfs.files(newc_entry(b"a" * 4096, 0o100644, b"")))
 
 
 @pytest.mark.parametrize("compress", [lambda data: data, gzip.compress])
