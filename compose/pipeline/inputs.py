@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from compose import fs
-from compose.cachedir import PROGRAMS, CacheDir
+from compose.cachedir import PREVIEW, PROGRAMS, CacheDir
 from compose.events import Reporter
 from compose.inputdiff import InputChange
 from compose.inputhash import Input, InputKind, input_hash, inputs_of
@@ -153,6 +153,7 @@ def gather(
     # now rather than when it turns out that something changed, for their errors
     named_parent(options, repo)
     user_metadata(options, treefile)
+    previous = Previous() if given and given.accounts is not None else Previous.of(repo, options, treefile.ref)
     layer_repo = repo if options.layer_repo is None else stack.enter_context(Repo.open(options.layer_repo))
     labelled = treefile.selinux and not options.disable_selinux
     foreign = lock is not None and lock.request is not None
@@ -189,7 +190,7 @@ def gather(
         cache=cache,
         repo=repo,
         layer_repo=layer_repo,
-        previous=Previous() if given and given.accounts is not None else Previous.of(repo, options, treefile.ref),
+        previous=previous,
         access=access,
         network=network,
         request=request,
@@ -235,7 +236,7 @@ def _parts(
 
 def _open_repo(options: ComposeOptions, cache: CacheDir) -> Repo:
     if options.repo is None:
-        return Repo.create(cache.join("preview-repo"))
+        return Repo.create(cache.join(PREVIEW))
     repo = Repo.open(options.repo)
     if not (options.dry_run or options.download_only or options.download_only_rpms):
         repo.check_writable()

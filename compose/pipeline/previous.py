@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from compose import metadata
-from compose.errors import UsageError
+from compose.errors import RepositoryError, UsageError
 from compose.ostree import refs
 from compose.ostree.objects import COLLECTION_BINDING, COMPOSEFS_DIGEST
 from compose.ostree.repo import Repo
@@ -41,10 +41,13 @@ class Previous:
 
     @classmethod
     def of(cls, repo: Repo, options: ComposeOptions, ref: str | None) -> Previous:
-        """The commit that the options name, else that of the ref. Raises RepositoryError when a named commit is missing."""
+        """The commit that the options name, else that of the ref. Raises UsageError when a named commit is missing."""
         checksum = head = refs.read_ref(repo.fd, ref) if ref else None
         if options.previous_commit:
-            checksum = repo.commit_of(options.previous_commit)
+            try:
+                checksum = repo.commit_of(options.previous_commit)
+            except RepositoryError as error:
+                raise UsageError(f"--previous-commit: {error.message}", hint=error.hint) from error
         commit = None
         if checksum is not None and repo.has(checksum, "commit"):
             commit = repo.read_commit(checksum, (metadata.INPUTHASH, "version", COMPOSEFS_DIGEST, COLLECTION_BINDING))
