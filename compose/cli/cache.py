@@ -15,7 +15,7 @@ from compose.cli import flags
 from compose.cli.flags import FOUND, Format, ProgressStyle
 from compose.cli.progress import quantity
 from compose.cli.sizes import counted, parse_size
-from compose.errors import UsageError
+from compose.errors import ComposeError, UsageError
 
 if TYPE_CHECKING:
     from compose.cache.inventory import Compose, Item
@@ -143,6 +143,8 @@ def verify(
 
     with flags.reporter_of(progress, progress_fd) as reporter:
         count, damaged = verify_cache(_existing(cachedir), flags.jobs_or_all(jobs), reporter)
+        if damaged:
+            reporter.failed(ComposeError(f"{len(damaged)} of {count} were damaged and are removed", details=damaged))
     for path in damaged:
         typer.echo(f"damaged, removed: {path}")
     typer.echo(f"{count - len(damaged)} of {count} are intact")

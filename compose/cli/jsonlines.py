@@ -79,7 +79,7 @@ class JsonReporter(CommandReporter):
         )
 
     def done(self) -> None:
-        """Report success with the outcome "done", unless the command has reported its own result."""
+        """Report success with the outcome "done", unless the command has reported its own result or failure."""
         if not self._ended:
             self.result("done")
 

@@ -13,7 +13,7 @@ import compose
 from compose.cli import flags
 from compose.cli.ending import visible
 from compose.cli.flags import FOUND, LintFormat, ProgressStyle
-from compose.errors import UsageError
+from compose.errors import ComposeError, UsageError
 from compose.findings import Level, Result, Rule, to_sarif
 
 Strict = Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")]
@@ -74,7 +74,9 @@ def command(
             )
         else:
             found = lint_rootfs(target, where, reporter, bootable=not container)
-    found = tuple(each for each in found if each.rule not in skipped)
+        found = tuple(each for each in found if each.rule not in skipped)
+        if faults := faults_among(found, strict=strict):
+            reporter.failed(ComposeError.of([*map(str, faults)], f"{target} has {len(faults)} faults"))
     match form:
         case LintFormat.SARIF:
             rows = [Result(rule=each.rule, message=f"{each.path} {each.message}", path=each.path[1:]) for each in found]
@@ -93,10 +95,11 @@ def command(
             typer.echo(json.dumps(rows_of, indent=2))
         case LintFormat.TEXT:
             for each in found:
-                typer.echo(visible(f"{each.level}: {each.path}: {each.message} [{each.rule}]"))
+                typer.echo(visible(f"{each.level}: {each}"))
             if not flags.events_only(progress, progress_fd):
                 advise(found, RULES)
-    exit_if_faulty(found, strict=strict)
+    if faults:
+        raise typer.Exit(FOUND)
 
 
 def skipped_rules(given: list[str] | None, rules: Mapping[str, Rule]) -> frozenset[str]:
@@ -113,8 +116,7 @@ def advise(found: Iterable[Finding], rules: Mapping[str, Rule]) -> None:
         typer.echo(f"hint: {rule}: {rules[rule].advice}", err=True)
 
 
-def exit_if_faulty(found: Iterable[Finding], *, strict: bool) -> None:
-    """Exit with FOUND if there is an error, or, with strict, a warning."""
+def faults_among(found: Iterable[Finding], *, strict: bool) -> list[Finding]:
+    """Those for which the command exits with FOUND: errors and, with strict, warnings."""
     counted = (Level.ERROR, Level.WARNING) if strict else (Level.ERROR,)
-    if any(each.level in counted for each in found):
-        raise typer.Exit(FOUND)
+    return [each for each in found if each.level in counted]

@@ -17,7 +17,7 @@ from compose.architecture import host_basearch
 from compose.cli import flags
 from compose.cli.flags import FOUND, Format, TreefileLintFormat
 from compose.cli.github import GitHubReporter
-from compose.cli.lint import Ignore, Strict, advise, exit_if_faulty, skipped_rules
+from compose.cli.lint import Ignore, Strict, advise, faults_among, skipped_rules
 from compose.cli.places import Place, faults_of, in_project
 from compose.cli.services import reporter_for
 from compose.errors import ComposeError, TreefileError
@@ -116,7 +116,8 @@ def lint_command(
         _annotate(found)
     else:
         _print([_result(each) for each in found], form)
-    exit_if_faulty(found, strict=strict)
+    if faults_among(found, strict=strict):
+        raise typer.Exit(FOUND)
 
 
 @app.command("fmt")

@@ -35,6 +35,9 @@ class Finding:
     def level(self) -> Level:
         return RULES[self.rule].level
 
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message} [{self.rule}]"
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:

@@ -35,15 +35,11 @@ def _judge(found: Iterable[Finding], reporter: Reporter) -> None:
     found = tuple(found)
     for finding in found:
         if finding.level is Level.WARNING:
-            reporter.warn(_line(finding))
+            reporter.warn(str(finding))
     errors = [finding for finding in found if finding.level is Level.ERROR]
     if errors:
         raise PolicyError(
-            f"no client could use this tree: {_line(errors[0])}",
-            details=[_line(error) for error in errors[1:]],
+            f"no client could use this tree: {errors[0]}",
+            details=[*map(str, errors[1:])],
             hint=RULES[errors[0].rule].advice,
         )
-
-
-def _line(finding: Finding) -> str:
-    return f"{finding.path}: {finding.message} [{finding.rule}]"

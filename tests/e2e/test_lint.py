@@ -34,7 +34,10 @@ def test_a_commit(composed: Site) -> None:
     (kver,) = {line for line in done.stdout.splitlines() if "[initramfs]" in line}
     assert kver == "warning: /usr/lib/modules/6.1.0-tiny/initramfs.img: is missing [initramfs]"
     assert "error:" not in done.stdout
-    assert lint(composed, REF, f"--repo={composed.repo}", "--strict").status == 1
+    done = lint(composed, REF, f"--repo={composed.repo}", "--strict", "--progress=json")
+    assert done.status == 1
+    assert (events(done.stderr)[-1]["event"], events(done.stderr)[-1]["exit_code"]) == ("error", 1)
+    assert "/usr/lib/modules/6.1.0-tiny/initramfs.img: is missing [initramfs]" in events(done.stderr)[-1]["details"]
     assert events(lint(composed, REF, f"--repo={composed.repo}", "--progress=json").stderr)[-1]["outcome"] == "done"
     rows = json.loads(lint(composed, REF, f"--repo={composed.repo}", "--format=json").stdout)
     assert {"rule", "level", "path", "message", "advice"} == set(rows[0])

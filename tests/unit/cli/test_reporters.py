@@ -12,7 +12,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from compose.blobs import BlobStore
+from compose.cachedir import CacheDir
 from compose.cli import github
+from compose.cli.app import main
 from compose.cli.codequality import CodeQuality
 from compose.cli.ending import Interrupted, describe, exit_code_of
 from compose.cli.github import GitHubReporter, harmless
@@ -250,3 +253,11 @@ def test_names_that_are_not_utf_8(tree):
     report.failed(error)
     report.write()
     assert json.loads((tree / "out.json").read_text())[0]["description"] == "t.yaml:1:1: \udcff"
+
+
+def test_damage_that_is_found_is_an_error_event(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    store = BlobStore(CacheDir(str(tmp_path)).join("blobs"))
+    Path(store.path(store.add_bytes(b"content"))).write_bytes(b"damaged")
+    assert main(["cache", "verify", f"--cachedir={tmp_path}", "--progress=json"]) == 1
+    last = json.loads(capfd.readouterr().err.splitlines()[-1])
+    assert (last["event"], last["exit_code"], len(last["details"])) == ("error", 1, 1)
