@@ -1,4 +1,5 @@
-"""The inputs of a commit, one by one and as one digest: if the digest is the same, composing again gives the same result.
+"""The inputs of a commit, one by one, as one digest, and compared: if the digest is the same, composing again gives the same
+result.
 
 Covered: the flattened treefile with all files it names, each package by name and checksum, layers by content, whether
 labels are applied, and this tool's version. Not covered: metadata given by flags, revisions of the repositories, and the
@@ -71,6 +72,28 @@ def inputs_of(
         *((InputKind.LAYER, f"{number} {ref}", content) for number, (ref, content) in enumerate(layers)),
     ]
     return tuple(Input(kind=kind, name=name, value=value) for kind, name, value in sorted(rows))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputChange:
+    """An input that differs. name, before, after: as name and value of an Input; None on the side that lacks it."""
+
+    kind: InputKind
+    name: str
+    before: str | None
+    after: str | None
+
+
+def input_changes(before: Iterable[Input], after: Iterable[Input]) -> tuple[InputChange, ...]:
+    """Compare inputs; sorted by kind, in the order of InputKind, and name."""
+    old = {(each.kind, each.name): each.value for each in before}
+    new = {(each.kind, each.name): each.value for each in after}
+    order = list(InputKind)
+    return tuple(
+        InputChange(kind=kind, name=name, before=old.get((kind, name)), after=new.get((kind, name)))
+        for kind, name in sorted(old.keys() | new.keys(), key=lambda key: (order.index(key[0]), key[1]))
+        if old.get((kind, name)) != new.get((kind, name))
+    )
 
 
 def input_hash(inputs: Iterable[Input]) -> str:

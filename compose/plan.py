@@ -14,8 +14,7 @@ from typing import Protocol
 from compose.assemble.accounts import declared_ids
 from compose.assemble.ids import SYSUSERS, IdLock
 from compose.assemble.scripts import RUN
-from compose.inputdiff import InputChange
-from compose.inputhash import InputKind
+from compose.inputhash import InputChange, InputKind
 from compose.rpm.changelog import Changelog
 from compose.rpm.compare import package_changes
 from compose.rpm.database import InstalledPackage
@@ -25,7 +24,7 @@ from compose.solve.resolution import Advisory, ResolvedPackage
 from compose.tree import BlobRef
 
 
-class PackageChange(StrEnum):
+class PackageEvent(StrEnum):
     """What happens to a package."""
 
     ADDED = "added"
@@ -42,7 +41,7 @@ class PlannedPackage:
     size_before, size: of its files, bytes, 0 on the side that lacks it; None if unknown. download: bytes not in the cache
     yet."""
 
-    change: PackageChange
+    change: PackageEvent
     before: Nevra | None
     after: Nevra | None
     repo: str
@@ -146,10 +145,10 @@ def planned_packages(
     """Compare packages. installed: of the commit. rebuilt: NEVRAs whose RPM changed. missing: bytes to download, by NEVRA."""
     resolved = {each.nevra: each for each in after}
     rows = [
-        (PackageChange(change.name.lower()), old, new)
+        (PackageEvent(change.name.lower()), old, new)
         for change, old, new in package_changes(before, [each.nevra for each in after])
     ]
-    rows += [(PackageChange.REBUILT, each, each) for each in sorted(resolved) if str(each) in rebuilt]
+    rows += [(PackageEvent.REBUILT, each, each) for each in sorted(resolved) if str(each) in rebuilt]
     found = []
     for change, old, new in rows:
         was = installed.get(old) if old is not None else None

@@ -18,9 +18,9 @@ from compose.cli.sizes import delta
 from compose.sizes import size
 
 if TYPE_CHECKING:
-    from compose.changes import AccountDiff, PrivilegeChange, SystemDiff, UnitChange
     from compose.diff import Attributes, PackageChange, PathChange
     from compose.rpm.nevra import Nevra
+    from compose.systemdiff import AccountDiff, PrivilegeChange, SystemDiff, UnitChange
 
 _PATHS_SHOWN = 200
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from compose import fs
 from compose.cachedir import PREVIEW, PROGRAMS, CacheDir
 from compose.events import Reporter
-from compose.inputdiff import InputChange
-from compose.inputhash import Input, InputKind, input_hash, inputs_of
+from compose.inputhash import Input, InputChange, InputKind, input_hash, inputs_of
 from compose.ostree.repo import Repo
 from compose.pipeline.added import user_metadata
 from compose.pipeline.expected import expected_of, warnings_of

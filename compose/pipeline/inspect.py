@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from compose import fs, initramfs, records
 from compose.blobs import BlobStore
 from compose.cachedir import CacheDir
-from compose.changes import SystemDiff, diff_systems
 from compose.errors import LabelError, RepositoryError, UsageError
 from compose.events import Reporter
 from compose.label import Audit, audit, label_of
@@ -28,6 +27,7 @@ from compose.postprocess import etc
 from compose.records import Run
 from compose.rootfs import read_rootfs
 from compose.sizes import size
+from compose.systemdiff import SystemDiff, diff_systems
 from compose.tree import BlobRef, Tree
 from compose.weight import Row, Share, directory_of, rows, sources, weigh
 

@@ -15,8 +15,7 @@ from compose.bundle import Index, Source
 from compose.errors import ComposeError, FetchError, UsageError
 from compose.events import Reporter
 from compose.fetch.rpmfile import RpmFile
-from compose.inputdiff import InputChange, input_changes
-from compose.inputhash import Input, InputKind
+from compose.inputhash import Input, InputChange, InputKind, input_changes
 from compose.ostree.repo import Repo
 from compose.pipeline import beside
 from compose.pipeline.facts import Facts

@@ -15,8 +15,7 @@ from compose.errors import RepositoryError
 from compose.events import Reporter
 from compose.fetch.fetcher import missing_bytes
 from compose.importer.cache import ImportCache
-from compose.inputdiff import InputChange, input_changes
-from compose.inputhash import InputKind, input_hash
+from compose.inputhash import InputChange, InputKind, input_changes, input_hash
 from compose.installed import installed_packages
 from compose.pipeline import settings
 from compose.pipeline.accounts import read_id_lock
@@ -28,7 +27,7 @@ from compose.pipeline.space import disk_needs
 from compose.plan import (
     AccountChange,
     Cause,
-    PackageChange,
+    PackageEvent,
     Plan,
     PlannedPackage,
     ScriptChange,
@@ -95,7 +94,7 @@ def plan(options: ComposeOptions, reporter: Reporter, *, download: bool) -> Plan
             size=size,
             download=sum(missing.values()),
             disk=disk_needs(
-                inputs, missing, sum(each.size for each in packages if each.change is not PackageChange.REMOVED)
+                inputs, missing, sum(each.size for each in packages if each.change is not PackageEvent.REMOVED)
             ),
             scripts=_scripts(inputs, manifests, packages, installed),
             accounts=_accounts(inputs, manifests),

@@ -11,7 +11,7 @@ from compose.cachedir import CacheDir
 from compose.diff import PathChange, diff_commits
 from compose.errors import RepositoryError
 from compose.events import Reporter
-from compose.inputdiff import InputChange, input_changes
+from compose.inputhash import InputChange, input_changes
 from compose.ostree.objects import COLLECTION_BINDING, COMPOSEFS_DIGEST, Commit
 from compose.ostree.repo import Repo
 from compose.pipeline.bundling import bundled_layers, unpack_bundle

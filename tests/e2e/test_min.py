@@ -20,7 +20,6 @@ from typing import Any
 import pytest
 import rpm
 
-from compose.changes import units_of
 from compose.events import Reporter
 from compose.ostree.repo import Repo
 from compose.pipeline.encapsulate import EncapsulateOptions, encapsulate_commit
@@ -31,6 +30,7 @@ from compose.rpm.database import DATABASE_PATH
 from compose.rpm.repos import RepoNetwork
 from compose.solve.installed import installed_links
 from compose.solve.solver import solve
+from compose.systemdiff import units_of
 from compose.tree import Tree
 from tests.compat.oci.test_judges import extract, seen, wanted
 from tests.compat.ostree.test_commit import ostree, served

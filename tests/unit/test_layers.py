@@ -13,12 +13,9 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__main__"}),
     frozenset({"cli"}),
     frozenset({"pipeline"}),
-    frozenset({"changes"}),
+    frozenset({"systemdiff"}),
     frozenset({"diff", "doctor", "oci", "plan", "publish", "supplychain", "treemap", "variance", "weight"}),
-    frozenset(
-        {"metadata", "lock", "lint", "layers", "rootfs", "records", "installed", "cache", "inputdiff", "extensions"}
-        | {"serve"}
-    ),
+    frozenset({"metadata", "lock", "lint", "layers", "rootfs", "records", "installed", "cache", "extensions", "serve"}),
     frozenset({"inputhash"}),
     frozenset({"treefile", "solve", "fetch", "importer", "assemble", "postprocess", "label", "commit"}),
     frozenset({"workroot", "cachedir"}),

@@ -8,8 +8,7 @@ import compose
 from compose.bindings import versions
 from compose.bundle import Index
 from compose.errors import FetchError
-from compose.inputdiff import InputChange
-from compose.inputhash import InputKind
+from compose.inputhash import InputChange, InputKind
 from compose.pipeline.making import changed_tools
 
 HERE = {"compose": compose.__version__, **versions()}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from compose.changes import PackageSize, SystemDiff
 from compose.cli.diff import text_lines
 from compose.diff import CommitDiff, changed_packages
 from compose.rpm.nevra import Nevra
+from compose.systemdiff import PackageSize, SystemDiff
 
 
 def kernel(version: str) -> Nevra:

@@ -17,7 +17,6 @@ from typing import Any, get_args, get_type_hints
 import click
 import pytest
 
-from compose.changes import SystemDiff
 from compose.cli import blame, cache, lint, publish, size, treefile, verify, why
 from compose.cli.app import COMMANDS, load
 from compose.doctor import Check
@@ -25,6 +24,7 @@ from compose.lock.model import LockDiff
 from compose.ostree.delta.write import WrittenDelta
 from compose.plan import Plan
 from compose.rpm.nevra import Nevra
+from compose.systemdiff import SystemDiff
 
 DOCS = Path(__file__).parents[3] / "docs"
 TEXT = (DOCS / "plan.md").read_text()

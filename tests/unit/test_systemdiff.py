@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from compose.changes import PrivilegeChange, privilege_changes
 from compose.diff import Attributes, PathChange
 from compose.rpm.changelog import new_entries
 from compose.rpm.database import ChangelogEntry
+from compose.systemdiff import PrivilegeChange, privilege_changes
 
 
 def entries(names):
