@@ -136,7 +136,7 @@ RULES = by_id(
         id="buildah-injected",
         level=Level.WARNING,
         summary="An empty /etc/hostname or /etc/resolv.conf, left behind by a tool that builds containers",
-        advice="remove it in postprocess",
+        advice="remove it in postprocess, or from the root directory before it becomes an image",
     ),
     Rule(
         id="whiteout",
