@@ -19,8 +19,6 @@ from compose.workroot.memory import ProgramMemory
 from compose.workroot.workroot import Workroot
 
 _WRITER = "step:finalize"
-# temporary symlinks that programs need but a commit does not have: path -> target
-_TEMPORARY_LINKS = {"etc": "usr/etc"}
 
 
 def finalize(
@@ -35,8 +33,8 @@ def finalize(
     if not options.finalize:
         return tree, ()
     editor = tree.edit()
-    for path, target in _TEMPORARY_LINKS.items():
-        editor.add_symlink(path, target, writer=_WRITER)
+    # programs need it; a commit does not have it
+    editor.add_symlink("etc", "usr/etc", writer=_WRITER)
     editor.remove("tmp")
     editor.add_dir("tmp", 0o1777, writer=_WRITER)
     live = editor.build()
@@ -59,6 +57,5 @@ def finalize(
             task.advance()
         changed, records = root.absorb(), root.records
     editor = changed.edit()
-    for path in _TEMPORARY_LINKS:
-        editor.remove(path)
+    editor.remove("etc")
     return link_tmp(editor.build(), tmp_is_dir=options.tmp_is_dir), records
