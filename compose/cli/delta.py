@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from compose.ostree.delta.write import WrittenDelta
 
 _MEGABYTE = 1_000_000
-_MIN_FALLBACK_SIZE = 4
 
 
 def command(
@@ -43,15 +42,14 @@ def command(
     ] = False,
     disable_bsdiff: Annotated[bool, typer.Option("--disable-bsdiff", help="Do not use bsdiff.")] = False,
     min_fallback_size: Annotated[
-        int | None,
+        int,
         typer.Option(
             "--min-fallback-size",
             min=0,
             metavar="MB",
-            help="Leave larger new files out: clients fetch them as they do without a delta. 0: pack all. 4 by default.",
-            show_default=False,
+            help="Leave larger new files out: clients fetch them as they do without a delta. 0: pack all.",
         ),
-    ] = None,
+    ] = 4,
     max_bsdiff_size: Annotated[
         int,
         typer.Option(
@@ -85,20 +83,22 @@ def command(
     if empty and source is not None:
         raise UsageError("--empty and --from exclude each other")
     if filename is not None:
-        _check_alone(
-            {
-                "--if-not-exists": if_not_exists,
-                "--min-fallback-size": bool(min_fallback_size),
-                "--gpg-key": bool(gpg_key),
-                "--sign": bool(sign),
-                "--sign-command": bool(sign_command),
-            },
+        # a file with all that clients lack is what --min-fallback-size=0 asks for
+        names = (
+            "if_not_exists",
+            "gpg_key",
+            "sign",
+            "sign_command",
+            *(["min_fallback_size"] if min_fallback_size else []),
+        )
+        flags.refuse(
+            "and --filename exclude each other: the file is complete, and the repository stays as it is", *names
         )
     from compose.ostree.delta.write import DeltaOptions
     from compose.pipeline.delta import make_delta
 
     options = DeltaOptions(
-        min_fallback_size=(_MIN_FALLBACK_SIZE if min_fallback_size is None else min_fallback_size) * _MEGABYTE,
+        min_fallback_size=min_fallback_size * _MEGABYTE,
         max_chunk_size=max_chunk_size * _MEGABYTE,
         max_bsdiff_size=max_bsdiff_size * _MEGABYTE,
         inline=inline,
@@ -114,16 +114,6 @@ def command(
         typer.echo(json.dumps(_document(written), indent=2))
     else:
         typer.echo("No change: the delta exists." if written is None else delta_line(written))
-
-
-def _check_alone(others: dict[str, bool]) -> None:
-    """Raise UsageError for flags about the repository, or about what clients fetch from it. others: which are given."""
-    for flag, is_given in others.items():
-        if is_given:
-            raise UsageError(
-                f"--filename and {flag}: give one of them",
-                hint="the file has all that a client lacks, and the repository stays as it is",
-            )
 
 
 def delta_line(written: WrittenDelta) -> str:

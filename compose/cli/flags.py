@@ -431,8 +431,6 @@ def reporter_of(
         reporter = Both(*(each for each in (events, text, quality) if each is not None))
         try:
             yield reporter
-        except click.exceptions.Exit:
-            raise
         except (Exception, Interrupted) as raised:
             error = limited(raised) or raised
             reporter.failed(error)

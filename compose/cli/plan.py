@@ -96,7 +96,7 @@ def _text(plan: Plan) -> Iterator[str]:
     yield f"{plan.ref or 'the commit'}: {_headline(plan)}"
     if not plan.changed:
         return
-    yield from _section("why", _causes(plan))
+    yield from _section("why:", _causes(plan))
     if plan.causes is None:
         yield f"why: not known: {plan.why_not_known}"
     yield from _section(f"packages: {_counts(plan)}", [_package(each) for each in plan.packages])
@@ -104,11 +104,11 @@ def _text(plan: Plan) -> Iterator[str]:
     for need in plan.disk:
         missing = "" if need.enough else ": NOT ENOUGH"
         yield f"disk: up to {size(need.needed)} in {need.path}, {size(need.free)} free{missing}"
-    yield from _section("scriptlets", [_script(each) for each in plan.scripts])
-    yield from _section("users and groups", [_account(each) for each in plan.accounts])
+    yield from _section("scriptlets:", [_script(each) for each in plan.scripts])
+    yield from _section("users and groups:", [_account(each) for each in plan.accounts])
     if plan.unread:
         yield _unread(plan)
-    yield from _section("security advisories", [describe_advisory(each) for each in plan.advisories or ()])
+    yield from _section("security advisories:", [describe_advisory(each) for each in plan.advisories or ()])
     if plan.advisories is None:
         yield f"security advisories: {_ADVISORIES_UNKNOWN}"
     yield from changelog_lines(plan.changelogs)
@@ -154,7 +154,7 @@ def as_markdown(plan: Plan) -> Iterator[str]:
 
 def _section(title: str, lines: list[str]) -> Iterator[str]:
     if lines:
-        yield f"{title}:" if not title.startswith("packages") else title
+        yield title
         yield from (f"  {line}" for line in lines)
 
 

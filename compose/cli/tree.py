@@ -75,11 +75,11 @@ def command(
             if bundle is None
             else "a bundle contains its own treefile and lockfile: do not give a TREEFILE"
         )
-    if bundle is not None and (arch or lockfile or source_root or layer_repo or print_only):
-        raise UsageError(
-            "a bundle contains its own treefile, architecture, lockfile, repositories and layers: do not give others"
-        )
     if bundle is not None:
+        flags.refuse(
+            "and --bundle exclude each other: a bundle has its own treefile, architecture, lockfile, repositories and layers",
+            *("arch", "lockfile", "source_root", "layer_repo", "print_only"),
+        )
         flags.refuse(
             "writes to the file of id-lock, of which a bundle has a copy: compose the TREEFILE with it",
             "accept_new_ids",

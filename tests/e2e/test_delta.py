@@ -74,9 +74,12 @@ def test_arguments(site: Site) -> None:
         ((repo, REF, "--empty", f"--from={REF}"), "exclude each other"),
         ((repo, REF, f"--from={REF}"), "the same commit"),
         ((repo, REF, "--empty", "--filename="), "--filename is empty"),
-        ((repo, REF, "--empty", "--filename=x", "-n"), "--filename and --if-not-exists"),
-        ((repo, REF, "--empty", "--filename=x", "--min-fallback-size=4"), "--filename and --min-fallback-size"),
-        ((repo, REF, "--empty", "--filename=x", "--gpg-key=x"), "--filename and --gpg-key"),
+        ((repo, REF, "--empty", "--filename=x", "-n"), "--if-not-exists and --filename exclude each other"),
+        (
+            (repo, REF, "--empty", "--filename=x", "--min-fallback-size=4"),
+            "--min-fallback-size and --filename exclude each other",
+        ),
+        ((repo, REF, "--empty", "--filename=x", "--gpg-key=x"), "--gpg-key and --filename exclude each other"),
     ):
         assert said in site.tool("delta", *words, status=2).stderr
     assert "No such file" in site.tool("delta", REF, repo, "--empty", "--filename=/gone/x", status=1).stderr
