@@ -1,24 +1,17 @@
-"""Locked ids in a compose: applying them to the assembled tree, and writing accepted new ones."""
+"""The lock file of ids in a compose: reading it, and writing accepted new ones."""
 
 from __future__ import annotations
 
 from compose import fs
-from compose.assemble.ids import IdLock, Pinned, pin_ids
-from compose.blobs import BlobStore
+from compose.assemble.ids import IdLock, Pinned
 from compose.events import Reporter
 from compose.lock.ids import format_ids, parse_ids
-from compose.tree import Tree
 from compose.treefile.model import Treefile
 
 
 def read_id_lock(treefile: Treefile) -> IdLock | None:
     """The ids of the treefile's id-lock. Raises TreefileError."""
     return None if treefile.id_lock is None else parse_ids(treefile.id_lock.data, treefile.id_lock.path)
-
-
-def pinned(tree: Tree, store: BlobStore, lock: IdLock | None, *, accept_new: bool) -> Pinned | None:
-    """The tree with locked ids; None without a lock. Raises PolicyError."""
-    return None if lock is None else pin_ids(tree, store, lock, accept_new=accept_new)
 
 
 def keep_new(ids: Pinned | None, reporter: Reporter) -> bool:

@@ -24,7 +24,7 @@ from compose.events import Reporter
 from compose.extensions import Extensions, Kind, on_base, parse_extensions
 from compose.fetch.fetcher import fetch
 from compose.fetch.rpmfile import RpmFile
-from compose.installed import extract_database
+from compose.installed import extract_root
 from compose.lock.model import ArchLock, resolution_of
 from compose.ostree.repo import Repo
 from compose.pipeline.locking import check_keys
@@ -98,13 +98,7 @@ def fetch_extensions(
     parsed = read_extensions(extensions, reporter)
     with CacheDir(options.cachedir).shared(reporter) as cache, cache.scratch() as work:
         root = os.path.join(work, "base")
-        database = os.path.join(root, DATABASE_PATH)
-        with fs.storage_errors(database):
-            os.makedirs(database)
-        if rootfs is not None:
-            _copy_database(rootfs, database)
-        else:
-            _extract_database(options, loaded, base, database)
+        database = _copy(rootfs, root) if rootfs is not None else _extract(options, loaded, base, root)
         place = rootfs or options.repo or ""
         installed = _installed(database, place, reporter)
         chosen = on_base(parsed, loaded.treefile.basearch, newest(installed))
@@ -167,36 +161,38 @@ def solve_extensions(
     return resolution
 
 
-def _extract_database(options: ComposeOptions, loaded: LoadedTreefile, base: str | None, directory: str) -> None:
+def _extract(options: ComposeOptions, loaded: LoadedTreefile, base: str | None, root: str) -> str:
+    """See extract_root()."""
     revision = base or loaded.treefile.ref
     if revision is None:
         raise UsageError(f"{options.treefile} has no ref", hint="name the commit with --base-rev")
     assert options.repo is not None
     with Repo.open(options.repo) as repo:
-        if not extract_database(repo, repo.commit_of(revision), directory):
-            raise RepositoryError(
-                f"{repo.path}: {revision} has no {DATABASE_PATH}/{_DATABASE}", hint="give a tree composed of packages"
-            )
+        return extract_root(repo, repo.commit_of(revision), root)
 
 
-def _copy_database(rootfs: str, directory: str) -> None:
+def _copy(rootfs: str, root: str) -> str:
+    """The same for a root directory, from wherever it has its rpm database."""
+    database = os.path.join(root, DATABASE_PATH)
+    with fs.storage_errors(database):
+        os.makedirs(database)
     try:
-        root = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        source = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise UsageError(f"--rootfs={rootfs}: {error.strerror}") from error
     try:
         for place in (DATABASE_PATH, SYSIMAGE, "var/lib/rpm"):
             for name in (_DATABASE, f"{_DATABASE}-wal"):
                 with suppress(FileNotFoundError, NotADirectoryError), fs.storage_errors(f"{rootfs}/{place}/{name}"):
-                    _copy(syscalls.open_in_root(root, f"{place}/{name}", _READ), os.path.join(directory, name))
-            if os.path.exists(os.path.join(directory, _DATABASE)):
-                return
+                    _copy_file(syscalls.open_in_root(source, f"{place}/{name}", _READ), os.path.join(database, name))
+            if os.path.exists(os.path.join(database, _DATABASE)):
+                return database
     finally:
-        os.close(root)
+        os.close(source)
     raise UsageError(f"--rootfs={rootfs} has no rpm database", hint="give the root directory of an installed system")
 
 
-def _copy(source: int, path: str) -> None:
+def _copy_file(source: int, path: str) -> None:
     """Copy from the descriptor `source`, and close it. Does nothing unless it is a regular file."""
     with open(source, "rb"):
         if stat.S_ISREG(os.fstat(source).st_mode):

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from compose.assemble.ids import Pinned
+from compose.assemble.ids import Pinned, pin_ids
 from compose.assemble.stage import assemble
 from compose.cachedir import LABELS, PROGRAMS
 from compose.events import Reporter
 from compose.label import compare, expected, label, question
 from compose.pipeline import results, settings
-from compose.pipeline.accounts import keep_new, pinned, read_id_lock
+from compose.pipeline.accounts import keep_new, read_id_lock
 from compose.pipeline.committing import check_commit, deflate_made, deflate_packages, deflating, write_commit
 from compose.pipeline.contents import fetch_packages, import_files, sandbox_checked
 from compose.pipeline.gate import check_labels, check_tree
@@ -169,7 +169,7 @@ def make_tree(
     with watch.stage("assemble"):
         assemble_options = settings.assemble_options(inputs, accounts, epoch)
         assembled = assemble(manifests, assemble_options, store, work, reporter, memory=memory)
-        ids = pinned(assembled.tree, store, id_lock, accept_new=options.accept_new_ids)
+        ids = pin_ids(assembled.tree, store, id_lock, accept_new=options.accept_new_ids) if id_lock else None
     when_assembled(assembled.tree)
     with watch.stage("postprocess"):
         layout = settings.postprocess_options(inputs.loaded, inputs.labelled, version, epoch)
