@@ -16,7 +16,8 @@ _PACKAGES: Mapping[str, Mapping[str, str]] = {
     # the bindings do not depend on it
     "rpmdb": {"fedora": "rpm", "debian": "rpm"},
 }
-_INSTALL = {"fedora": "dnf install", "debian": "apt-get install"}
+INSTALL = {"fedora": "dnf install", "debian": "apt-get install"}
+"""The command that installs packages, by family of distributions."""
 # releases of Debian whose rpm and libsolv are too old for libdnf5
 _TOO_OLD_DEBIAN = frozenset({"buster", "bullseye", "bookworm", "trixie"})
 _ELSEWHERE = (
@@ -39,17 +40,26 @@ def require_bindings(find: Callable[[str], object | None] = _find) -> None:
     missing = tuple(name for name in _PACKAGES if find(name) is None)
     if not missing:
         return
-    # imported late, because they are rarely missing
+    raise UsageError(
+        f"this machine lacks {', '.join(missing)}, which compose needs",
+        hint=install_hint(missing, this_system()),
+    )
+
+
+def this_system() -> dict[str, str]:
+    """The keys and values of this machine's os-release; none if it has no such file."""
+    # imported late, because it is rarely needed
     import platform
 
     try:
-        system = platform.freedesktop_os_release()
+        return platform.freedesktop_os_release()
     except OSError:
-        system = {}
-    raise UsageError(
-        f"this machine lacks {', '.join(missing)}, which compose needs",
-        hint=install_hint(missing, system),
-    )
+        return {}
+
+
+def family_of(system: Mapping[str, str]) -> str | None:
+    """Which of INSTALL a system belongs to. system: as from this_system()."""
+    return next((each for each in (system.get("ID", ""), *system.get("ID_LIKE", "").split()) if each in INSTALL), None)
 
 
 def versions() -> dict[str, str]:
@@ -74,9 +84,8 @@ def versions() -> dict[str, str]:
 
 
 def install_hint(names: Iterable[str], system: Mapping[str, str]) -> str:
-    """Explain how to install modules and programs on a system. system: the keys and values of its os-release."""
-    families = (system.get("ID", ""), *system.get("ID_LIKE", "").split())
-    family = next((each for each in families if each in _INSTALL), None)
+    """Explain how to install modules and programs on a system. system: as from this_system()."""
+    family = family_of(system)
     old = family == "debian" and system.get("VERSION_CODENAME", "") in _TOO_OLD_DEBIAN
     derived = family == "debian" and system.get("ID") != family
     if family is None or old or derived:
@@ -84,4 +93,4 @@ def install_hint(names: Iterable[str], system: Mapping[str, str]) -> str:
         return f"{name} may not have them; {_ELSEWHERE}"
     packages = " ".join(_PACKAGES[name][family] for name in names)
     # not with those of another Python, or in an environment that hides the distribution's modules
-    return f"{_INSTALL[family]} {packages}; run compose with /usr/bin/python3, or in a venv of it with --system-site-packages"
+    return f"{INSTALL[family]} {packages}; run compose with /usr/bin/python3, or in a venv of it with --system-site-packages"

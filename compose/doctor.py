@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from compose import fs
-from compose.bindings import require_bindings
+from compose.bindings import INSTALL, family_of, require_bindings, this_system
 from compose.blobs import BlobStore
 from compose.cachedir import CacheDir
 from compose.errors import ComposeError, UsageError
@@ -34,7 +34,6 @@ _MODULES = {
     "zstandard": {"debian": "python3-zstandard", "fedora": "python3-zstandard"},
     "rich": {"debian": "python3-rich", "fedora": "python3-rich"},
 }
-_INSTALLS = {"debian": "apt-get install", "fedora": "dnf install"}
 _LIBDEFLATE = {"debian": "libdeflate0", "fedora": "libdeflate"}
 _GNUPG = {"debian": "gpg", "fedora": "gnupg2"}
 _COMPOSEFS = {"debian": "composefs", "fedora": "composefs"}
@@ -111,7 +110,7 @@ def _modules() -> Check:
     if not missing:
         return _ok("modules", ", ".join(_MODULES))
     # not with pip, which Debian keeps out of the system
-    packages = {family: " ".join(_MODULES[module][family] for module in missing) for family in _INSTALLS}
+    packages = {family: " ".join(_MODULES[module][family] for module in missing) for family in INSTALL}
     return Check(name="modules", verdict=Verdict.MISSING, found=f"no {', '.join(missing)}", mend=_install(packages))
 
 
@@ -236,11 +235,5 @@ def _composefs() -> Check:
 
 
 def _install(packages: dict[str, str]) -> str:
-    try:
-        system = platform.freedesktop_os_release()
-    except OSError:
-        system = {}
-    for family in (system.get("ID", ""), *system.get("ID_LIKE", "").split()):
-        if family in _INSTALLS:
-            return f"as root: {_INSTALLS[family]} {packages[family]}"
-    return f"install {packages['fedora']}"
+    family = family_of(this_system())
+    return f"as root: {INSTALL[family]} {packages[family]}" if family else f"install {packages['fedora']}"
