@@ -172,10 +172,9 @@ def _as_markdown(result: ComposeResult) -> Iterator[str]:
             [
                 (
                     Change(kind).name.lower(),
-                    *(
-                        markdown.code(text)
-                        for text in (name, _evr(sides, "PreviousPackage"), _evr(sides, "NewPackage"))
-                    ),
+                    markdown.code(name),
+                    markdown.code(_evr(sides, "PreviousPackage")),
+                    markdown.code(_evr(sides, "NewPackage")),
                 )
                 for name, kind, sides in result.pkgdiff
             ],

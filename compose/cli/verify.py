@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +11,7 @@ from compose.cli import flags
 from compose.cli.blame import describe
 from compose.cli.diff import line_of
 from compose.cli.flags import Format, ProgressStyle
+from compose.cli.plain import plain
 from compose.errors import MismatchError
 from compose.pipeline.options import ComposeOptions
 
@@ -99,14 +99,14 @@ def _document(found: Verification) -> dict[str, Any]:
         "commit": found.commit,
         "rebuilt": found.rebuilt,
         "equal": found.equal,
-        "inputs": [dataclasses.asdict(each) for each in found.inputs],
+        "inputs": plain(found.inputs),
         "metadata": [{"key": key, "before": before, "after": after} for key, before, after in found.metadata],
         "paths": [
             {
                 "path": f"/{each.change.path}",
                 "changed": list(each.change.aspects),
-                "before": None if each.change.before is None else dataclasses.asdict(each.change.before),
-                "after": None if each.change.after is None else dataclasses.asdict(each.change.after),
+                "before": plain(each.change.before),
+                "after": plain(each.change.after),
                 "kind": None if each.kind is None else each.kind.name.lower(),
                 "writer": each.writer,
                 "runs": [f"{run.owner}:{run.phase}" for run in each.runs],
