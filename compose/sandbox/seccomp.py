@@ -45,8 +45,8 @@ class Rule:
 
     numbers: on x86_64, i386, aarch64 and riscv64, ppc64, s390x (asm/unistd.h); None where there is no such call.
     answer: errno. argument: index of an argument, from 0; None denies every call. Otherwise only calls are denied in which this
-    argument is one of `values` or has a bit of `bits`; its lower 32 bits are compared, all that the kernel uses. pointer: index of
-    another argument, of a call that is denied only if this is not NULL.
+    argument is one of `values` or has a bit of `bits`; its lower 32 bits are compared, all that the kernel uses. pointer: index
+    of another argument, of a call that is denied only if this is not NULL.
     """
 
     call: str
@@ -87,8 +87,8 @@ DENIED = (
         values=_NO_NETWORK_NAMESPACE,
     ),
     Rule(call="socketcall", numbers=(None, 102, None, 102, 102), argument=0, values=(_MAKE_SOCKET,)),
-    # the limit that child.py sets keeps the host's handler of core dumps away, and a lower one would not; programs that want none
-    # are told that they have it
+    # the limit that child.py sets keeps the host's handler of core dumps away, and a lower one would not; programs that want
+    # none are told that they have it
     Rule(call="setrlimit", numbers=(160, 75, 164, 75, 75), answer=0, argument=0, values=_CORE_DUMPS),
     Rule(call="prlimit64", numbers=(302, 340, 261, 325, 334), answer=0, argument=1, values=_CORE_DUMPS, pointer=2),
     # the host's kernel log
