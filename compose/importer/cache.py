@@ -90,7 +90,8 @@ class ImportCache:
 
     def store(self, manifest: PackageManifest) -> None:
         """Store a manifest, whose blobs are in the blob store. Raises StorageError."""
-        # not fs.atomic_write(): an fsync per package costs more than the import, and the digest shows a loss
+        # not fs.atomic_write(), which replaces no directory; and an fsync per package costs more than the import, while the
+        # digest shows a loss
         path = self._path(manifest.sha256)
         try:
             fd, temporary = tempfile.mkstemp(dir=self.manifests, prefix=_TEMPORARY)

@@ -9,12 +9,12 @@ import contextlib
 import enum
 import errno
 import os
-import platform
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from compose.bindings import this_system
 from compose.errors import SandboxError
 
 # Each of these blocks user namespaces when it has this value,
@@ -84,10 +84,7 @@ class Machine:
     @classmethod
     def here(cls) -> Self:
         """Describe this machine."""
-        try:
-            system = platform.freedesktop_os_release()
-        except OSError:
-            system = {}
+        system = this_system()
         status = dict(line.split(":\t", 1) for line in read_text("/proc/self/status").splitlines() if ":\t" in line)
         mounted = [line.split(" ")[4] for line in read_text("/proc/self/mountinfo").split("\n") if line]
         settings = {name: read_text(f"/proc/sys/{name.replace('.', '/')}").strip() for name in (*_BLOCKING, *_LIMITS)}

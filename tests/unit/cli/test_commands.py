@@ -8,6 +8,7 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import click
@@ -33,18 +34,23 @@ def test_the_list_has_whole_sentences(capsys: pytest.CaptureFixture[str], monkey
     assert "..." not in capsys.readouterr().out.replace("[ARGS]...", "")
 
 
-def commands(command: click.Command) -> Iterator[click.Command]:
-    """A command, or those of a group."""
+@cache
+def commands(name: str) -> tuple[click.Command, ...]:
+    """The command of a name, or those of a group. Only to be read: tests share what takes longer to make than each of them."""
+    return tuple(leaves(load(name)))
+
+
+def leaves(command: click.Command) -> Iterator[click.Command]:
     if isinstance(command, click.Group):
         for each in command.commands.values():
-            yield from commands(each)
+            yield from leaves(each)
     else:
         yield command
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_names_only_flags_that_the_command_has(name: str) -> None:
-    for command in commands(load(name)):
+    for command in commands(name):
         options = [each for each in command.params if isinstance(each, click.Option)]
         known = {flag for each in options if not each.hidden for flag in (*each.opts, *each.secondary_opts)}
         for text in (command.help, *(getattr(each, "help", None) for each in command.params)):
@@ -55,7 +61,7 @@ def test_help_names_only_flags_that_the_command_has(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_shows_no_flag_without_effect(name: str) -> None:
-    for command in commands(load(name)):
+    for command in commands(name):
         assert command.callback is not None
         body = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(command.callback))))
         unused = {each.id for node in ast.walk(body) if isinstance(node, ast.Delete) for each in ast.walk(node)
@@ -68,7 +74,7 @@ def test_every_flag_is_in_the_documentation(name: str) -> None:
     top = Path(__file__).parents[3]
     text = "".join(page.read_text() for page in (top / "README.md", *(top / "docs").glob("*.md")))
     documented = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text))
-    for command in commands(load(name)):
+    for command in commands(name):
         for each in command.params:
             if isinstance(each, click.Option) and not each.hidden:
                 assert documented & {*each.opts, *each.secondary_opts}, each.opts
@@ -76,7 +82,7 @@ def test_every_flag_is_in_the_documentation(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_who_uses_cores_can_be_given_fewer(name: str) -> None:
-    for command in commands(load(name)):
+    for command in commands(name):
         assert command.callback is not None
         uses = "jobs_or_all(" in inspect.getsource(inspect.unwrap(command.callback))
         assert not uses or "--jobs" in {flag for each in command.params for flag in each.opts}
@@ -180,7 +186,7 @@ def test_a_path_that_is_empty(words: list[str], name: str, capsys: pytest.Captur
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_path_is_looked_at(name: str) -> None:
-    for command in commands(load(name)):
+    for command in commands(name):
         for each in command.params:
             text = each.metavar or ""
             if isinstance(each, click.Option) and re.search("FILE|DIR|PATH|REPO|REV", text) and "=" not in text:
