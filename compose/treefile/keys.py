@@ -87,6 +87,7 @@ WRAPPABLE = ("rpm", "dracut", "grubby", "yum", "dnf", "kernel-install")
 FOREIGN = {
     "groups": 'list its groups under packages, as "@NAME"',
     "modules": "modularity has been retired; list the packages of its modules under packages",
+    "opt-usrlocal-overlays": "instead of true: opt-usrlocal: state-overlay",
 }
 """Keys of forks and of former versions of rpm-ostree, and what to do instead."""
 

@@ -74,6 +74,10 @@ Faults = Callable[..., list[str]]
             "modules: {enable: ['cri-o:1.28']}",
             "top.yaml:1:1: modules: unknown key; modularity has been retired; list the packages of its modules under packages",
         ),
+        (
+            "opt-usrlocal-overlays: true",
+            "top.yaml:1:1: opt-usrlocal-overlays: unknown key; instead of true: opt-usrlocal: state-overlay",
+        ),
         ('packages: ["\'a"]', 'top.yaml:1:12: packages: missing terminating quote in "\'a"'),
         (
             "packages:\n - a b\n - skopeo >= 2:1.7",
