@@ -46,11 +46,11 @@ class Transfer:
 
     @property
     def is_wrong(self) -> bool:
-        """Does the file have another checksum?"""
+        """Does the file have another checksum? Raises StorageError."""
         algorithm = hash_name(self.checksum[0])
         if algorithm is None:
             return False
-        with open(self.path, "rb") as file:
+        with fs.read_errors(self.path), open(self.path, "rb") as file:
             return hashlib.file_digest(file, algorithm).hexdigest() != self.checksum[1]
 
 
