@@ -72,8 +72,8 @@ def shadow(subject: Subject) -> Iterator[Finding]:
     groups = {0, *(_names(subject, f"{place}/group").get("shadow") for place in ("usr/etc", "usr/lib"))}
     for path in _SHADOW:
         entry = subject.tree.get(path)
-        if entry is not None and entry.permissions & (0o007 if entry.gid in groups else 0o077):
-            message = f"has mode {entry.permissions:04o} and group {entry.gid}"
+        if entry is not None and (entry.uid or entry.permissions & (0o007 if entry.gid in groups else 0o077)):
+            message = f"has mode {entry.permissions:04o}, owner {entry.uid} and group {entry.gid}"
             yield Finding(rule="shadow-mode", path=f"/{path}", message=message)
 
 

@@ -143,11 +143,16 @@ def test_nothing_to_say() -> None:
         ("", "d sysroot/x 0755", "baseimage-root /sysroot: is not empty: x"),
         ("", 'f var/lib/x 0644 ""', "var-content /var: is not empty: lib"),
         ("", 'f boot/vmlinuz 0644 ""\nd boot/EFI 0755', "nonempty-boot /boot: is not empty: vmlinuz"),
-        ("", 'f usr/etc/gshadow 0644 ""', "shadow-mode /usr/etc/gshadow: has mode 0644 and group 0"),
+        ("", 'f usr/etc/gshadow 0644 ""', "shadow-mode /usr/etc/gshadow: has mode 0644, owner 0 and group 0"),
+        (
+            "",
+            'f usr/etc/gshadow 0600 "" owner=8:0\nf usr/lib/sysusers.d/a.conf 0644 "u mail 8"',
+            "shadow-mode /usr/etc/gshadow: has mode 0600, owner 8 and group 0",
+        ),
         (
             "",
             'f usr/etc/gshadow 0640 "" owner=0:42\nf usr/lib/sysusers.d/a.conf 0644 "g other 42"',
-            "shadow-mode /usr/etc/gshadow: has mode 0640 and group 42",
+            "shadow-mode /usr/etc/gshadow: has mode 0640, owner 0 and group 42",
         ),
         ("usr/etc/machine-id", 'f usr/etc/machine-id 0644 "0123"', "machine-id /usr/etc/machine-id: is not empty"),
         (
