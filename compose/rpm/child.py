@@ -43,8 +43,8 @@ def call(
     """Run `function(request, reporter)` in a child process and return its result.
 
     function: at the top level of a module. request and the result must be picklable. Raises the ComposeError that
-    function raises, and likewise MemoryError and an OSError of LIMITS; crash(exit status or signal, last lines of stderr)
-    if the child died; RuntimeError with the child's traceback for any other exception (a bug).
+    function raises, and likewise MemoryError and an OSError of LIMITS or DISK_ERRORS; crash(exit status or signal,
+    last lines of stderr) if the child died; RuntimeError with the child's traceback for any other exception (a bug).
     """
     with fs.memory_file("stderr") as stderr:
         process = subprocess.Popen(

@@ -75,7 +75,7 @@ def serve(module: str, function: str) -> None:
     try:
         result = getattr(importlib.import_module(module), function)(request, _RemoteReporter(wire))
     except Exception as error:
-        if isinstance(error, (ComposeError, MemoryError)) or (isinstance(error, OSError) and error.errno in LIMITS):
+        if isinstance(error, ComposeError) or _is_of_machine(error):
             wire.send("error", error)
         else:
             import traceback
@@ -85,3 +85,13 @@ def serve(module: str, function: str) -> None:
         wire.send("result", result)
     # no teardown: the libraries' destructors do nothing useful on exit, and have crashed before
     os._exit(0)
+
+
+def _is_of_machine(error: Exception) -> bool:
+    """Whether a limit or the disk of the machine is to blame."""
+    if not isinstance(error, OSError):
+        return isinstance(error, MemoryError)
+    # imported late: what serve() runs has imported it
+    from compose.fs import DISK_ERRORS
+
+    return error.errno in LIMITS | DISK_ERRORS

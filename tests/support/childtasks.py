@@ -45,6 +45,10 @@ def run_out_of_files(request, reporter):
     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
+def run_on_a_failing_disk(request, reporter):
+    raise OSError(errno.EIO, os.strerror(errno.EIO), "/srv/file")
+
+
 def run_out_of_memory(request, reporter):
     os.kill(os.getpid(), signal.SIGKILL)
 

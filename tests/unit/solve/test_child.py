@@ -81,6 +81,12 @@ def test_a_limit_of_the_machine_is_not_a_bug():
     assert limited(caught.value) is not None
 
 
+def test_a_disk_that_fails_is_not_a_bug():
+    with pytest.raises(OSError, match="Input/output error: '/srv/file'") as caught:
+        run(childtasks.run_on_a_failing_disk)
+    assert limited(caught.value) is not None
+
+
 def test_the_kernel_ends_what_takes_too_much_memory():
     with pytest.raises(FetchError, match=r"^SIGKILL$") as caught:
         run(childtasks.run_out_of_memory)
