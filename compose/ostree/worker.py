@@ -36,6 +36,7 @@ READ, WRITE, CHANGED, DAMAGED, NOT_REGULAR = "read", "write", "changed", "damage
 the digest it should; it is not a regular file."""
 LIMITED = "limited"
 """The machine gives no more memory, threads or open files."""
+_LIMITS = (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 Inode = tuple[int, int, int, list[tuple[bytes, bytes]]]
 """Owner and group, -1 to leave them; mode; xattrs."""
@@ -96,12 +97,11 @@ def serve(begin: Callable[[], Callable[[Any], Any]]) -> None:
             sink.flush()
     except BaseException as error:
         if number := _limit(error):
-            # a parent that was killed reads no answers
             with suppress(BrokenPipeError):
                 marshal.dump((LIMITED, "", number, os.strerror(number)), sink)
                 sink.flush()
-        elif not isinstance(error, EOFError):
-            # that is a compose which was interrupted while it started this process; of anything else it sees the traceback
+        elif not isinstance(error, EOFError | BrokenPipeError):
+            # those are a parent that was interrupted or killed; of anything else it sees the traceback
             sys.excepthook(type(error), error, error.__traceback__)
         # at once: the interpreter would complain that it cannot flush, or that the thread still reads
         os._exit(1)
@@ -113,7 +113,7 @@ def _limit(error: BaseException) -> int:
         return errno.ENOMEM
     if "can't start new thread" in str(error):
         return errno.EAGAIN
-    return error.errno or 0 if isinstance(error, OSError) else 0
+    return error.errno or 0 if isinstance(error, OSError) and error.errno in _LIMITS else 0
 
 
 def _receive(messages: SimpleQueue[Any]) -> None:

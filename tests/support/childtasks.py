@@ -81,6 +81,10 @@ def take_all_memory():
     worker.serve(lambda: direct.Buffer(1 << 60).read)
 
 
+def miss_a_file():
+    worker.serve(lambda: worker.Packer("/no/such/spool", None).pack_batch)
+
+
 def sleep(request, reporter):
     reporter.info(str(os.getpid()))
     time.sleep(60)

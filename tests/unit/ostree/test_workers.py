@@ -54,6 +54,12 @@ def test_a_worker_that_fails_shows_why(capfd: pytest.CaptureFixture[str]) -> Non
     assert capfd.readouterr().err.endswith("NotImplementedError: []\n")
 
 
+def test_a_worker_that_misses_a_file_shows_which(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RepositoryError, match="a worker process ended with status 1"):
+        share_out(childtasks.miss_a_file, None, [1], 1, lambda _: [], lambda *_: None, RepositoryError)
+    assert capfd.readouterr().err.endswith("No such file or directory: '/no/such/spool'\n")
+
+
 def test_a_worker_that_gets_no_memory(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(OSError, match="Cannot allocate memory") as raised:
         share_out(childtasks.take_all_memory, None, [1], 1, lambda _: [], lambda *_: None, RepositoryError)
