@@ -98,10 +98,10 @@ def lint_image(
         if "var/tmp" in editor and not editor.children("var/tmp"):
             # images of commits have it for programs in a container; clients do not get it from the image
             editor.remove("var/tmp")
-        editor.remove(_RESOLVER)
-        for directory in _RESOLVER_DIRECTORIES:
-            if directory in editor and not editor.children(directory):
-                editor.remove(directory)
+        if editor.remove(_RESOLVER):
+            for directory in _RESOLVER_DIRECTORIES:
+                if not editor.children(directory):
+                    editor.remove(directory)
         return _lint_root(editor.build(), store, bootable)
 
 
