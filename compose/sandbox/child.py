@@ -43,9 +43,6 @@ _OBSERVED = b"o"
 _STATUS = struct.Struct("=ci")
 _NAMESPACES = kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWNET
 _OPEN_FILES = (1024, 1 << 16)
-# With 0, a program that the host's core_pattern names would get the dump, as root and outside of the sandbox; with 1 it is not
-# started (coredump_pipe() in the kernel's fs/coredump.c), and no file is written either.
-_NO_CORE_DUMPS = (1, 1)
 # Python ignores or handles some of these; programs expect the defaults, as under a shell.
 _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -325,8 +322,6 @@ def _lower_limit(which: int, soft: int, hard: int) -> None:
 def _drop_privileges() -> None:
     """Drop capabilities and every way to regain them, fix resource limits and reset signals."""
     os.umask(0o022)
-    with contextlib.suppress(ValueError):  # the caller may have a limit of 0, which only root can raise
-        resource.setrlimit(resource.RLIMIT_CORE, _NO_CORE_DUMPS)
     _lower_limit(resource.RLIMIT_NOFILE, *_OPEN_FILES)
     _lower_limit(resource.RLIMIT_NPROC, filesystems.PROCESS_LIMIT, filesystems.PROCESS_LIMIT)
     # the invoking user's groups grant nothing here, but the program would see them

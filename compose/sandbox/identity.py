@@ -17,6 +17,7 @@ import enum
 import errno
 import os
 import pwd
+import resource
 import shutil
 import subprocess
 import sys
@@ -54,6 +55,8 @@ def enter(foreign: str | None = None) -> Identity:
     Its real ids stay: files it owned before are root's there. foreign: another architecture than this machine's, of which
     programs are to run. Raises SandboxError with a remedy.
     """
+    # before the user namespace, in which nobody may raise it from 0
+    _limit_core_dumps()
     identity, root = Identity.ROOT, not os.geteuid()
     own_mounts = root and _own_mounts()
     # those of the machine's root are out of an ordinary user's reach
@@ -152,6 +155,16 @@ def ids_from_zero(id_map: str) -> int:
             break
         count = max(count, inside + length)
     return count
+
+
+def _limit_core_dumps() -> None:
+    """Set the limit of core dumps to 1 byte for this process and all that it starts, unless it is 0 and may not be raised.
+
+    With 0, a program that the host's core_pattern names would get the dump, as root and outside of the sandbox; with 1 it is
+    not started (coredump_pipe() in the kernel's fs/coredump.c), and no file is written either.
+    """
+    with contextlib.suppress(ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
 
 
 def _protect(file: str) -> None:

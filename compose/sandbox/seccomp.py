@@ -87,7 +87,7 @@ DENIED = (
         values=_NO_NETWORK_NAMESPACE,
     ),
     Rule(call="socketcall", numbers=(None, 102, None, 102, 102), argument=0, values=(_MAKE_SOCKET,)),
-    # the limit that child.py sets keeps the host's handler of core dumps away, and a lower one would not; programs that want
+    # the limit that identity.py sets keeps the host's handler of core dumps away, and a lower one would not; programs that want
     # none are told that they have it
     Rule(call="setrlimit", numbers=(160, 75, 164, 75, 75), answer=0, argument=0, values=_CORE_DUMPS),
     Rule(call="prlimit64", numbers=(302, 340, 261, 325, 334), answer=0, argument=1, values=_CORE_DUMPS, pointer=2),

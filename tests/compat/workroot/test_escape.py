@@ -329,7 +329,6 @@ def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         ("memory", "ENOMEM"),
         ("a higher limit", "not allowed to raise maximum limit"),
         ("core dumps", "done: None"),
-        ("limit of core dumps", [1, 1]),
         ("outlive others", "EACCES"),
         ("first to go", "1000"),
         ("more priority", "EPERM"),
@@ -347,6 +346,11 @@ def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 )
 def test_probe(found: dict[str, object], probe: str, expected: object) -> None:
     assert found[probe] == expected
+
+
+def test_core_dumps(found: dict[str, object]) -> None:
+    """Whoever runs the tests may have a limit of 0, as sudo sets it, and lack the capability to raise it."""
+    assert found["limit of core dumps"] == [1, 1] or not resource.getrlimit(resource.RLIMIT_CORE)[1]
 
 
 def test_what_this_kernel_may_lack_is_out_of_reach(found: dict[str, object]) -> None:
