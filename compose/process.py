@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import re
-import signal
 from dataclasses import dataclass
 
-LIMITS = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""Errors when a limit on processes, threads, open files or memory is reached."""
-LIMITS_HINT = (
-    "raise the limits on processes, open files and memory (ulimit -u, -n, -v, or the container's), or use fewer --jobs"
-)
-OUT_OF_MEMORY = "see the kernel's log (dmesg): if memory ran out, run it again with more of it, or with fewer --jobs"
-"""Hint for a process that SIGKILL has ended."""
+from compose.limits import signal_name
+
 # of a terminal: colours, movements of the cursor
 _CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
@@ -77,11 +70,3 @@ class ProgramRecord:
     def lines(self) -> list[str]:
         """The output for a log: lines that are not blank, without colours and movements of a terminal's cursor."""
         return [line for each in _CONTROL_SEQUENCE.sub("", self.output).splitlines() if (line := each.rstrip())]
-
-
-def signal_name(number: int) -> str:
-    """Name a signal for a message: "SIGKILL", or "signal 40" for a real-time signal, most of which have no name."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

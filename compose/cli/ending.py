@@ -6,7 +6,7 @@ import os
 
 from compose import fs
 from compose.errors import ComposeError, SandboxError, UsageError
-from compose.process import LIMITS, LIMITS_HINT, signal_name
+from compose.limits import LIMITS, LIMITS_HINT, signal_name
 
 BUG = 1
 """Exit code for an unexpected exception."""

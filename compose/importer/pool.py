@@ -26,7 +26,7 @@ from compose.errors import ComposeError, PackageError, StorageError
 from compose.importer.cache import ImportCache
 from compose.importer.unpack import unpack_rpm
 from compose.interpreter import python
-from compose.process import OUT_OF_MEMORY, signal_name
+from compose.limits import OUT_OF_MEMORY, signal_name
 
 # Errors that a worker may answer with; any other exception is a bug.
 _ERRORS: dict[str, type[ComposeError]] = {error.__name__: error for error in (PackageError, StorageError)}

@@ -19,9 +19,9 @@ from typing import Any
 from compose import fs
 from compose.errors import RepositoryError, StorageError
 from compose.interpreter import python
+from compose.limits import OUT_OF_MEMORY, signal_name
 from compose.ostree import hasher, verity, worker
 from compose.ostree.deflate import PIECE, WHOLE_MAX
-from compose.process import OUT_OF_MEMORY, signal_name
 
 _BATCH_BYTES = 4 << 20
 _BATCH_FILES = 256

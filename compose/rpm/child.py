@@ -21,7 +21,7 @@ from compose import fs
 from compose.errors import ComposeError
 from compose.events import Reporter, Task
 from compose.interpreter import python
-from compose.process import OUT_OF_MEMORY, signal_name
+from compose.limits import OUT_OF_MEMORY, signal_name
 from compose.rpm.repofile import without_user
 from compose.rpm.repos import AUTHORITIES
 

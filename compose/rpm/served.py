@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from compose.errors import ComposeError
 from compose.events import Reporter, Task
-from compose.process import LIMITS
+from compose.limits import LIMITS
 
 _PR_SET_PDEATHSIG = 1
 

@@ -26,7 +26,8 @@ from typing import NoReturn, Protocol
 
 from compose import fs
 from compose.errors import SandboxError
-from compose.process import LIMITS, LIMITS_HINT, Program
+from compose.limits import LIMITS, LIMITS_HINT
+from compose.process import Program
 from compose.sandbox import filesystems, kernel, lookups, seccomp
 from compose.sandbox.observe import Observation, Observer
 from compose.sandbox.refusal import Machine, Step, remedy

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from compose import fs
 from compose.errors import SolveError, StorageError, UsageError
 from compose.events import Reporter, Task
-from compose.process import LIMITS
+from compose.limits import LIMITS
 from compose.rpm.database import DATABASE_PATH, look_in
 from compose.rpm.repofile import RepoSection, local_path, split_list
 from compose.rpm.repos import RepoNetwork, add_repos, configure, enabled_repos, key_paths, raised, value_of

@@ -14,7 +14,8 @@ from compose import fs
 from compose.blobs import BlobStore
 from compose.errors import SandboxError, StorageError
 from compose.interpreter import python
-from compose.process import OUT_OF_MEMORY, Program, signal_name
+from compose.limits import OUT_OF_MEMORY, signal_name
+from compose.process import Program
 from compose.sandbox.identity import Identity, remove_tree
 from compose.tree import Tree
 from compose.workroot.materialise import materialise

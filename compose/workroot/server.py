@@ -22,7 +22,8 @@ from dataclasses import dataclass, replace
 from compose import fs, syscalls
 from compose.blobs import BlobStore
 from compose.errors import ComposeError, SandboxError, StorageError
-from compose.process import LIMITS, Program, ProgramRecord
+from compose.limits import LIMITS
+from compose.process import Program, ProgramRecord
 from compose.sandbox import child, identity, kernel, lua
 from compose.sandbox.identity import Identity
 from compose.sandbox.observe import Observation

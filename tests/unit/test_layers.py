@@ -25,7 +25,7 @@ LAYERS: tuple[frozenset[str], ...] = (
         {"process", "fs", "syscalls", "tree", "events", "bindings", "findings", "initramfs", "interpreter", "openpgp"}
         | {"passwd", "architecture"}
     ),
-    frozenset({"errors", "sizes", "values"}),
+    frozenset({"errors", "limits", "sizes", "values"}),
 )
 
 # A stage imports the types of the stage before it, no more.

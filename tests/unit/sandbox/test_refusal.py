@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from compose.cli.ending import limited
-from compose.process import LIMITS_HINT, Program
+from compose.limits import LIMITS_HINT
+from compose.process import Program
 from compose.sandbox import child, refusal
 from compose.sandbox.identity import ids_from_zero, subordinate_ranges
 from compose.sandbox.refusal import Machine, Step, next_subordinate, read_text, refused, remedy

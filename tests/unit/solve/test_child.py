@@ -7,7 +7,7 @@ import pytest
 from compose.cli.ending import limited
 from compose.errors import FetchError, SolveError
 from compose.events import Reporter, Task
-from compose.process import OUT_OF_MEMORY
+from compose.limits import OUT_OF_MEMORY
 from compose.rpm.child import call
 from tests.support import childtasks
 
